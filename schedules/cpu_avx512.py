@@ -1,0 +1,161 @@
+"""Balanced-sparse dense layer for CPUs with AVX-512: rows in lanes, x in a register, permuted by packed indices.
+
+Sixteen rows of the weight are the lanes of a register. A block of 16 values of x is another register. One permute
+(vpermps) picks for each row the value that its next nonzero needs, and one fused multiply-add uses it:
+
+    acc[16 rows] += permute(x[16 columns], index[16 rows]) * values[16 rows]
+
+Layout, for G groups of 16 rows and S = blocks * nnz steps (a step is one slot of one block for 16 rows):
+
+    values   (G, S, 16) float32   step by step in the order they are used
+    indices  (G, S / 8, 16) int32 eight 4-bit indices a word; vpermps ignores the bits above, so decoding is one shift
+    bias     (G, 16) float32
+
+The hand-written yardstick is benchmarks/reference/cpu_kernel.cpp.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.detection import Detection
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
+from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.row_groups import LANES, count_groups, default_tile, pad_bias, pad_rows, schedule_tile, store_lanes
+
+BLOCK = 16
+SLOTS_PER_WORD = 8
+# Steps of one index word and of whole blocks end together after lcm(8, nnz) steps. 5, 7, 9, ... would unroll 40 to 120.
+NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
+
+
+def _chunk(nnz: int) -> tuple[int, int, int]:
+    """(steps, blocks, index words) after which whole blocks and whole index words end together."""
+    steps = math.lcm(SLOTS_PER_WORD, nnz)
+    return steps, steps // nnz, steps // SLOTS_PER_WORD
+
+
+class CpuAvx512(SparseKernel):
+    """Rows in lanes, register permute, packed 4-bit indices; fp32, blocks of 16, K >= 16."""
+
+    name = "cpu_avx512"
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):
+            return "the target has no AVX-512"
+        if dtype != "float32":
+            return f"{dtype} has no AVX-512 kernel yet"
+        return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
+
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        needed = found.covering(BLOCK).nnz
+        nnz = min(n for n in NNZ if n >= needed)
+        return BalancedPattern(nnz, BLOCK) if nnz < BLOCK else None
+
+    def pack(self, weight: EncodedWeight, bias: Array | None) -> tuple[Array, ...]:
+        n, k = weight.shape
+        nnz = weight.pattern.nnz
+        steps, chunk_blocks, _ = _chunk(nnz)
+        blocks = weight.pattern.blocks(k)
+        groups, chunks = count_groups(n), -(-blocks // chunk_blocks)
+        indices = weight.indices.astype(np.uint32)
+        if k % BLOCK:  # the kernel reads the last 16 columns there, see _start
+            indices[:, -1] += np.uint32(BLOCK - k % BLOCK)
+
+        def by_group(a: Array) -> Array:
+            whole = np.zeros((n, chunks * chunk_blocks, nnz), a.dtype)
+            whole[:, :blocks] = a
+            return pad_rows(whole, n).reshape(groups, LANES, chunks * steps).transpose(0, 2, 1)
+
+        nibbles = by_group(indices).reshape(groups, -1, SLOTS_PER_WORD, LANES)
+        words = np.zeros((groups, nibbles.shape[1], LANES), np.uint32)
+        for slot in range(SLOTS_PER_WORD):
+            words |= nibbles[:, :, slot] << np.uint32(4 * slot)
+        values = np.ascontiguousarray(by_group(weight.values))
+        return values, words.view(np.int32), pad_bias(bias, n, weight.values.dtype)
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
+        n, k, nnz = workload.n, workload.k, workload.nnz
+        steps, chunk_blocks, chunk_words = _chunk(nnz)
+        groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
+        whole_k = not k % (BLOCK * chunk_blocks)
+        n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
+        acc_shape = (rows.tiles, size_, int64(groups * LANES))
+
+        def start(chunk: Any, step: Any) -> Any:
+            """First column of the block of a step; the last 16 columns where the block would end past K."""
+            column = (chunk * chunk_blocks + step // nnz) * BLOCK
+            return column if whole_k else T.min(column, int64(k - BLOCK))
+
+        def permute(x: Any, word: Any, step: Any) -> Any:
+            shift = T.broadcast(T.cast(step % SLOTS_PER_WORD * 4, "int32"), LANES)
+            return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.permvar.sf.512", x, T.shift_right(word, shift))
+
+        @T.prim_func(private=True, s_tir=True)
+        def cpu_avx512(x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, y_: T.handle) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), "float32")
+            values = T.match_buffer(values_, (groups_, chunks_ * steps, LANES), "float32")
+            indices = T.match_buffer(indices_, (groups_, chunks_ * chunk_words, LANES), "int32")
+            bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            y = T.match_buffer(y_, (rows.m, n_), "float32")
+            acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
+            for g, c, s, o, i in T.grid(groups_, chunks_, steps_, rows.tiles, size_):
+                with T.sblock("dense"):
+                    vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
+                    T.reads(
+                        x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + BLOCK],
+                        values[vg, vc * steps + vs, 0:LANES],
+                        indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, 0:LANES],
+                    )
+                    T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
+                    with T.init():
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
+                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = (
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
+                        + permute(
+                            x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, BLOCK)],
+                            indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, T.ramp(0, 1, LANES)],
+                            vs,
+                        )
+                        * values[vg, vc * steps + vs, T.ramp(0, 1, LANES)]
+                    )
+            for g, o, i in T.grid(groups_, rows.tiles, size_):
+                with T.sblock("epilogue"):
+                    vg, vo, vi = T.axis.remap("SSS", [g, o, i])
+                    T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[vg, 0:LANES])
+                    T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
+                    if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
+                        total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[vg, T.ramp(0, 1, LANES)]
+                        store_lanes(y, rows.at(vo, vi), vg, activation(total))
+
+        return workload.attach(cpu_avx512)
+
+    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+        sch = Schedule(func)
+        rows, groups = default_tile(_rows(workload).size, count_groups(workload.n))
+        schedule_tile(sch, rows, groups, unroll=1)
+        return sch.mod["main"]
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
+        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (cpu.md of the notes).
+        return machine.seconds(slots * m, 0.55 if m > 1 else 0.35, slots * 4.5)
+
+
+def _rows(workload: Workload) -> Rows:
+    # Four rows where M is symbolic: M = 1 then costs what a matrix-vector kernel would, since a tile's time is the loads of
+    # the weights (4096x4096, 2:16, one core: 300 us for a tile of 4 rows, 390 us for one row), and M = 5 less than two tiles.
+    return Rows.of(workload.m, longest=8, symbolic=4)
+
+
+CPU_AVX512 = CpuAvx512()

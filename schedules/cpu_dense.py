@@ -1,0 +1,99 @@
+"""Dense layer for any LLVM target: what a layer runs on where sparsity would not pay.
+
+Sixteen rows of the weight are the lanes of a vector (one, two or four registers), a value of x is broadcast to them:
+
+    acc[16 rows] += x[column] * values[column][16 rows]
+
+Layout, for G groups of 16 rows:
+
+    values  (G, K, 16) float32
+    bias    (G, 16)    float32
+"""
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.encoding import Array
+from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.kernel import DenseKernel, Rows, Workload, int64
+from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.row_groups import LANES, count_groups, default_tile, pad_bias, pad_rows, schedule_tile, store_lanes
+
+
+class CpuDense(DenseKernel):
+    """Rows of the weight in lanes, x broadcast; fp32."""
+
+    name = "cpu_dense"
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name != "llvm":
+            return "the target is not a CPU"
+        return None if dtype == "float32" else f"{dtype} has no packed dense kernel yet"
+
+    def pack(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+        n, k = weight.shape
+        values = pad_rows(weight, n).reshape(-1, LANES, k).transpose(0, 2, 1)
+        return np.ascontiguousarray(values), pad_bias(bias, n, weight.dtype)
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
+        n, groups = workload.n, count_groups(workload.n)
+        n_, k_, groups_, size_ = map(int64, (n, workload.k, groups, rows.size))
+        acc_shape = (rows.tiles, size_, int64(groups * LANES))
+
+        @T.prim_func(private=True, s_tir=True)
+        def cpu_dense(x_: T.handle, values_: T.handle, bias_: T.handle, y_: T.handle) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), "float32")
+            values = T.match_buffer(values_, (groups_, k_, LANES), "float32")
+            bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            y = T.match_buffer(y_, (rows.m, n_), "float32")
+            acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
+            for g, c, o, i in T.grid(groups_, k_, rows.tiles, size_):
+                with T.sblock("dense"):
+                    vg, vc, vo, vi = T.axis.remap("SRSS", [g, c, o, i])
+                    T.reads(x[rows.read(vo, vi), vc], values[vg, vc, 0:LANES])
+                    T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
+                    with T.init():
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
+                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = (
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
+                        + T.broadcast(x[rows.read(vo, vi), vc], LANES) * values[vg, vc, T.ramp(0, 1, LANES)]
+                    )
+            for g, o, i in T.grid(groups_, rows.tiles, size_):
+                with T.sblock("epilogue"):
+                    vg, vo, vi = T.axis.remap("SSS", [g, o, i])
+                    T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[vg, 0:LANES])
+                    T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
+                    if rows.at(vo, vi) < rows.m:
+                        total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[vg, T.ramp(0, 1, LANES)]
+                        store_lanes(y, rows.at(vo, vi), vg, activation(total))
+
+        return workload.attach(cpu_dense)
+
+    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+        sch = Schedule(func)
+        rows, groups = default_tile(_rows(workload).size, count_groups(workload.n), _accumulators(target))
+        schedule_tile(sch, rows, groups, unroll=0)
+        return sch.mod["main"]
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        weights = workload.n * workload.k
+        return machine.seconds(weights * m, 0.8 if m > 1 else 0.4, weights * 4)
+
+
+def _accumulators(target: tvm.target.Target) -> int:
+    """Vectors of 16 lanes that half the registers hold: 16 of 32 with AVX-512, 4 of 8 pairs with AVX2, 4 of 8 fours with NEON."""
+    return 16 if tvm.target.codegen.llvm_get_vector_width(target) >= 512 else 4
+
+
+def _rows(workload: Workload) -> Rows:
+    return Rows.of(workload.m, longest=8, symbolic=4)
+
+
+CPU_DENSE = CpuDense()

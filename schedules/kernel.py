@@ -1,0 +1,168 @@
+"""What a kernel is: where it applies, how it lays out weights, its TensorIR, and how that is scheduled.
+
+One file of this folder is one kernel, a module-level instance of `Kernel`. To add one, see CONTRIBUTING.md.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import tvm
+from tvm import tirx
+from tvm.script import tirx as T
+
+from tvm_balanced.detection import Detection
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.machine import Machine
+
+WORKLOAD_ATTR = "tvm_balanced.workload"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One dense layer as a kernel sees it: y (M, N) = activation(x (M, K) @ weight (N, K)^T + bias (N,)).
+
+    Parameters
+    ----------
+    kernel : str
+        Name of the kernel that computes it.
+    m : int or None
+        Rows of x; None where it is known only at the call.
+    n, k : int
+        Rows and columns of the weight.
+    nnz, block : int
+        The pattern that the weight is stored in; equal for a dense weight.
+    dtype : str
+        Of x, weight, bias and y.
+    activation : str
+        A name of `epilogue.ACTIVATIONS`.
+    """
+
+    kernel: str
+    m: int | None
+    n: int
+    k: int
+    nnz: int
+    block: int
+    dtype: str = "float32"
+    activation: str = "none"
+
+    @property
+    def pattern(self) -> BalancedPattern:
+        """The pattern that the weight is stored in."""
+        return BalancedPattern(self.nnz, self.block)
+
+    def attach(self, func: tirx.PrimFunc) -> tirx.PrimFunc:
+        """Return `func` carrying this workload, so that a schedule can be chosen for it after lowering."""
+        func = func.with_attr(WORKLOAD_ATTR, json.dumps(asdict(self)))
+        # 8 is kOpaque: FuseTIR would fuse into the function all the same and drop what marks it as ours.
+        return func.with_attr("op_pattern", 8)
+
+    @classmethod
+    def of(cls, func: tirx.PrimFunc) -> "Workload | None":
+        """Return the workload that `func` carries, None where it is not one of our kernels."""
+        text = func.attrs.get(WORKLOAD_ATTR) if func.attrs else None
+        return None if text is None else cls(**json.loads(str(text)))
+
+
+def int64(value: int) -> tirx.IntImm:
+    """Return a 64-bit constant: a PrimFunc called from Relax must have 64-bit shapes."""
+    return tirx.IntImm("int64", value)
+
+
+def rows_of(workload: Workload) -> Any:
+    """Return M as a constant, or as a fresh symbolic variable."""
+    return tirx.Var("m", "int64") if workload.m is None else workload.m
+
+
+@dataclass(frozen=True)
+class Rows:
+    """How the M rows of x are cut into tiles of `size`, the last of which may be part empty.
+
+    Parameters
+    ----------
+    m : TIR expression
+        M, a constant or a fresh symbolic variable.
+    size : int
+        Rows in a tile, a constant even where M is symbolic.
+    """
+
+    m: Any
+    size: int
+
+    @classmethod
+    def of(cls, m: int | None, longest: int, symbolic: int) -> "Rows":
+        """Cut M into tiles of at most `longest` rows, with as few empty rows as that allows; of `symbolic` rows
+        where M is symbolic.
+        """
+        if m is None:
+            return cls(tirx.Var("m", "int64"), symbolic)
+        if m <= longest:
+            return cls(int64(m), m)
+        return cls(int64(m), min(range(longest, longest // 2 - 1, -1), key=lambda size: -m % size))
+
+    @property
+    def exact(self) -> bool:
+        """Whether every tile is known to be full."""
+        return isinstance(self.m, tirx.IntImm) and self.m.value % self.size == 0
+
+    @property
+    def tiles(self) -> Any:
+        """Tiles, a constant or an expression of M."""
+        return (self.m + (self.size - 1)) // self.size
+
+    def at(self, tile: Any, row: Any) -> Any:
+        """Row of x that a place in a tile stands for, past the last row where the tile is part empty."""
+        return tile * self.size + row
+
+    def read(self, tile: Any, row: Any) -> Any:
+        """Row of x to read for a place in a tile: the last row once more where the tile is part empty."""
+        return self.at(tile, row) if self.exact else T.min(self.at(tile, row), self.m - 1)
+
+
+class Kernel(ABC):
+    """A way to compute one dense layer on one kind of target."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        """Return why this kernel cannot compute such a layer on `target`, None where it can."""
+
+    @abstractmethod
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        """Return the unscheduled TensorIR function (x, *packed, y)."""
+
+    @abstractmethod
+    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+        """Return `func` scheduled with this kernel's default decisions for `target`."""
+
+    @abstractmethod
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        """Model the time of one call with M = m on `machine`; an input of the verdict, not a measurement."""
+
+
+class SparseKernel(Kernel):
+    """A kernel that skips the zeros of an encoded weight."""
+
+    @abstractmethod
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        """Return the pattern this kernel would store such zeros in, None where it has none that saves anything."""
+
+    @abstractmethod
+    def pack(self, weight: EncodedWeight, bias: Array | None) -> tuple[Array, ...]:
+        """Lay weight and bias (N,), zeros where None, out for this kernel.
+
+        The layout depends on dtype and pattern alone, never on a schedule's decisions, so that a tuning log applies
+        to packed weights as they are.
+        """
+
+
+class DenseKernel(Kernel):
+    """A kernel for a layer whose zeros do not pay."""
+
+    @abstractmethod
+    def pack(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+        """Lay weight (N, K) and bias (N,), zeros where None, out for this kernel."""

@@ -1,0 +1,34 @@
+"""What the cost model knows of a machine: a roofline of arithmetic and memory."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Peak rates of the machine that a target describes.
+
+    Parameters
+    ----------
+    cores : int
+        Cores that a call may use.
+    gmacs : float
+        fp32 multiply-adds of one core, 10^9 a second, with fused multiply-add on full registers.
+    gbytes : float
+        Read bandwidth of one core from memory, 10^9 bytes a second.
+    gbytes_all : float
+        Read bandwidth of all cores together.
+    lanes : int
+        fp32 elements in a vector register.
+    """
+
+    cores: int
+    gmacs: float
+    gbytes: float
+    gbytes_all: float
+    lanes: int
+
+    def seconds(self, macs: float, efficiency: float, nbytes: float) -> float:
+        """Time of work that overlaps `macs` multiply-adds at a share of the peak with reading `nbytes`."""
+        compute = macs / (self.gmacs * 1e9 * efficiency * self.cores)
+        memory = nbytes / (min(self.gbytes * self.cores, self.gbytes_all) * 1e9)
+        return max(compute, memory)

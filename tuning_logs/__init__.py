@@ -1,0 +1,1 @@
+"""Shipped tuning logs, one folder for each target key. Data only."""

@@ -1,0 +1,47 @@
+"""Balanced sparsity for Apache TVM.
+
+    import tvm_balanced as tb
+
+    tb.prune(model, "2:16")
+    module = tb.compile(model, (x,))
+    y = module(x)
+    print(module.report)
+    module.save("model.tb")
+    module = tb.load("model.tb")
+
+Naming one of these loads what it needs; importing the package loads nothing heavy.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tvm_balanced.api import compile, inspect, load, prune
+    from tvm_balanced.compiled_module import CompiledModule
+    from tvm_balanced.errors import TvmBalancedError
+    from tvm_balanced.pattern import BalancedPattern
+
+__version__ = "0.1.0"
+__all__ = ["BalancedPattern", "CompiledModule", "TvmBalancedError", "__version__", "compile", "inspect", "load", "prune"]
+
+_HOMES = {
+    "compile": "api",
+    "inspect": "api",
+    "load": "api",
+    "prune": "api",
+    "CompiledModule": "compiled_module",
+    "BalancedPattern": "pattern",
+    "TvmBalancedError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tvm_balanced.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

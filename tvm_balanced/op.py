@@ -1,0 +1,98 @@
+"""The two operators of a rewritten model, registered with Relax.
+
+    balanced_dense(x (..., K), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)]) -> (..., N)
+    packed_dense(x (..., K), weight (N, K)[, bias (N,)]) -> (..., N)
+
+Both compute activation(x @ weight^T + bias). They carry the canonical weight, so that the IR can be read, matched and
+printed; `LowerDenseOps` packs it for the kernel they name. Attributes: kernel, layer (its name in the model), activation,
+and for balanced_dense nnz, block and in_features (K).
+"""
+
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.ir import Op
+
+BALANCED_DENSE = "relax.balanced_dense"
+PACKED_DENSE = "relax.packed_dense"
+WEIGHT_ARGS = {BALANCED_DENSE: 2, PACKED_DENSE: 1}  # arguments between x and the bias
+
+
+def balanced_dense(
+    x: relax.Expr,
+    values: relax.Expr,
+    indices: relax.Expr,
+    bias: relax.Expr | None = None,
+    *,
+    nnz: int,
+    block: int,
+    in_features: int,
+    kernel: str = "",
+    layer: str = "",
+    activation: str = "none",
+) -> relax.Call:
+    """Return a call of the balanced-sparse dense layer; shapes and dtypes as this file's docstring says."""
+    attrs = {"activation": activation, "block": block, "in_features": in_features, "kernel": kernel, "layer": layer, "nnz": nnz}
+    args = [x, values, indices] + ([] if bias is None else [bias])
+    return relax.Call(Op.get(BALANCED_DENSE), args, attrs)
+
+
+def packed_dense(
+    x: relax.Expr,
+    weight: relax.Expr,
+    bias: relax.Expr | None = None,
+    *,
+    kernel: str = "",
+    layer: str = "",
+    activation: str = "none",
+) -> relax.Call:
+    """Return a call of a dense layer whose weight will be packed; shapes and dtypes as this file's docstring says."""
+    attrs = {"activation": activation, "kernel": kernel, "layer": layer}
+    return relax.Call(Op.get(PACKED_DENSE), [x, weight] + ([] if bias is None else [bias]), attrs)
+
+
+def is_dense_op(expr: Any) -> bool:
+    """Whether `expr` is a call of one of the two operators."""
+    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name in WEIGHT_ARGS
+
+
+def bias_of(call: relax.Call) -> relax.Expr | None:
+    """Return the bias argument of a call of one of the two operators, None where it has none."""
+    position = 1 + WEIGHT_ARGS[call.op.name]
+    return call.args[position] if len(call.args) > position else None
+
+
+def _infer(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:
+    x, weight = call.args[0].ty, call.args[1].ty
+    k = call.attrs["in_features"] if call.op.name == BALANCED_DENSE else weight.shape[1]
+    if int(x.shape[-1]) != int(k):
+        raise ValueError(f"{call.op.name} has x with {x.shape[-1]} columns; its weight has {k}")
+    bias = bias_of(call)
+    if bias is not None and int(bias.ty.shape[0]) != int(weight.shape[0]):
+        raise ValueError(f"{call.op.name} has a bias of {bias.ty.shape[0]}; its weight has {weight.shape[0]} rows")
+    return relax.TensorType([*list(x.shape)[:-1], weight.shape[0]], x.dtype)
+
+
+def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    from tvm_balanced.transform.lower_dense_ops import lower_dense_op
+
+    return lower_dense_op(builder, call, {})
+
+
+def register() -> None:
+    """Register both operators with TVM; further calls do nothing."""
+    if BALANCED_DENSE in Op.list_op_names():
+        return
+    for name, maker in ((BALANCED_DENSE, balanced_dense), (PACKED_DENSE, packed_dense)):
+        short = name.removeprefix("relax.")
+        tvm.get_global_func("ir.RegisterOp")(name, f"{short}, see tvm_balanced/op.py")
+        set_attr = tvm.ir.register_op_attr
+        set_attr(name, "FInferType", _infer)
+        set_attr(name, "FLegalize", _legalize)
+        set_attr(name, "FPurity", True)
+        set_attr(name, "TScriptPrinterName", short)
+        # lets printed Relax script be parsed again
+        import tvm.relax.script.parser as parser
+
+        setattr(parser, short, maker)

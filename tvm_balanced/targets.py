@@ -1,0 +1,129 @@
+"""Targets: what a user may write, what the host can run, and what the cost model knows of it."""
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm.target import Target, codegen
+
+from tvm_balanced.errors import TargetError
+from tvm_balanced.schedules.machine import Machine
+
+# Features that LLVM may use without being asked, once a CPU is named; an artifact needs all that its CPU has of these.
+ISA_FEATURES = frozenset(
+    "sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma f16c bmi bmi2 lzcnt movbe adx aes sha pclmul vaes vpclmulqdq gfni "
+    "avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512vpopcntdq "
+    "avx512bf16 avx512fp16 avx512vp2intersect avxvnni amx-tile amx-int8 amx-bf16".split()
+)
+# LLVM's name to the kernel's, where taking out dots, dashes and underscores does not make them equal.
+CPUINFO_NAMES = {"bmi": "bmi1", "lzcnt": "abm", "pclmul": "pclmulqdq", "sse3": "pni", "sha": "shani"}
+
+
+def parse_target(target: "str | dict[str, Any] | Target | None") -> Target:
+    """Return the TVM target that a user means.
+
+    Parameters
+    ----------
+    target : str, dict, tvm.target.Target or None
+        "cpu" or None is this machine; "cpu/NAME" another CPU of this architecture by LLVM's name, for instance
+        "cpu/x86-64-v3"; a dict, or JSON text of one, is TVM's own form.
+
+    Raises
+    ------
+    TargetError
+        Where it is unknown, or of a kind that has no kernels.
+    """
+    if isinstance(target, Target):
+        return target
+    if target is None or target == "cpu":
+        return host_target()
+    if isinstance(target, str) and target.startswith("cpu/"):
+        return _llvm_target(target.removeprefix("cpu/"))
+    try:
+        parsed = Target(json.loads(target) if isinstance(target, str) else target)
+    except (ValueError, TypeError, RuntimeError):
+        raise TargetError(f'target "{target}" is not known; write cpu, cpu/NAME with a CPU of LLVM, or a TVM target as JSON') from None
+    if parsed.kind.name != "llvm":
+        raise TargetError(f'target kind "{parsed.kind.name}" has no kernels yet; write cpu')
+    return parsed
+
+
+def _llvm_target(cpu: str) -> Target:
+    if not codegen.llvm_is_valid_cpu(cpu, codegen.llvm_get_system_triple()):
+        raise TargetError(f'CPU "{cpu}" is not known to LLVM; write for instance cpu/x86-64-v3, or cpu for this machine')
+    return Target({"kind": "llvm", "mcpu": cpu, "num-cores": cores()})
+
+
+@functools.cache
+def host_target() -> Target:
+    """Return the target of this machine, without what its hypervisor or kernel hides of the CPU."""
+    cpu = codegen.llvm_get_system_cpu()
+    full = Target({"kind": "llvm", "mcpu": cpu, "num-cores": cores()})
+    hidden = sorted(required_features(full) - host_features())
+    if not hidden:
+        return full
+    return Target({"kind": "llvm", "mcpu": cpu, "mattr": [f"-{f}" for f in hidden], "num-cores": cores()})
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def architecture(target: Target) -> str:
+    """Return the architecture that a target compiles for, as the first part of LLVM's triple: "x86_64"."""
+    triple = str(target.attrs.get("mtriple", "")) or codegen.llvm_get_system_triple()
+    return triple.split("-")[0]
+
+
+def required_features(target: Target) -> frozenset[str]:
+    """Return the instruction sets, by LLVM's names, that code for `target` may use."""
+    disabled = {str(a)[1:] for a in target.attrs.get("mattr", []) if str(a).startswith("-")}
+    return frozenset(codegen.llvm_get_cpu_features(target)) & ISA_FEATURES - disabled
+
+
+@functools.cache
+def host_features() -> frozenset[str]:
+    """Return the instruction sets of ISA_FEATURES that this machine runs, as its operating system reports them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next(line for line in lines if line.startswith("flags")).split(":")[1].split()
+    except (OSError, StopIteration):
+        return frozenset(codegen.llvm_get_cpu_features(Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu()}))) & ISA_FEATURES
+    seen = {_plain(flag) for flag in flags}
+    return frozenset(f for f in ISA_FEATURES if _plain(CPUINFO_NAMES.get(f, f)) in seen)
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").replace(".", "")
+
+
+def missing_features(features: "frozenset[str] | set[str] | list[str]") -> list[str]:
+    """Return which of these instruction sets this machine lacks, sorted."""
+    return sorted(set(features) - host_features())
+
+
+def runs_here(target: Target) -> bool:
+    """Whether this machine can run code compiled for `target`."""
+    return architecture(target) == architecture(host_target()) and not missing_features(required_features(target))
+
+
+def target_key(target: Target) -> str:
+    """Return the name of the tuning-log folder of a target: kind, architecture and CPU."""
+    return "-".join((target.kind.name, architecture(target), str(target.attrs.get("mcpu", "generic"))))
+
+
+def machine_of(target: Target, threads: int | None = None) -> Machine:
+    """Return the rates that the cost model uses for `target` with `threads` threads, all its cores by default.
+
+    They are those of one 3.7 GHz core with two fused multiply-add units; verdicts use only ratios of times, in which the
+    clock cancels, and the ratio of arithmetic to bandwidth, which is alike on today's CPUs.
+    """
+    bits = int(codegen.llvm_get_vector_width(target))
+    lanes = max(4, bits // 32)
+    count = threads or int(target.attrs.get("num-cores", 0)) or cores()
+    # measured on a Zen 5 core: 118 GMAC/s with AVX-512, 34 GB/s from memory, 50 GB/s on two cores
+    return Machine(cores=count, gmacs=118 * lanes / 16, gbytes=34, gbytes_all=25 * count if count > 1 else 34, lanes=lanes)

@@ -1,0 +1,82 @@
+"""FuseEpilogue: take bias and activation into the dense operators, where they are applied in registers."""
+
+from collections import Counter
+
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst, Op
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_balanced.op import bias_of, is_dense_op
+
+ACTIVATION_OPS = {
+    "relax.nn.relu": "relu",
+    "relax.nn.gelu": "gelu",
+    "relax.nn.gelu_tanh": "gelu_tanh",
+    "relax.nn.silu": "silu",
+}
+
+
+@tvm.transform.module_pass(opt_level=0, name="FuseEpilogue")
+class FuseEpilogue:
+    """Fuse what follows a dense operator and has no other reader.
+
+    rewrite: `relu(add(balanced_dense(x, v, i), bias))` --> `balanced_dense(x, v, i, bias, activation="relu")`, the same for
+    packed_dense, for the bias on either side of the addition, and for each of `ACTIVATION_OPS`.
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        fuser = _Fuser(mod)
+        for var, func in mod.functions_items():
+            if isinstance(func, relax.Function):
+                fuser.uses = count_uses(func)
+                fuser.builder_.update_func(var, relax.analysis.remove_all_unused(fuser.visit_expr(func)))
+        return fuser.builder_.finalize()
+
+
+@mutator
+class _Fuser(PyExprMutator):
+    def __init__(self, mod: tvm.IRModule) -> None:
+        super().__init__(mod)
+        self.uses: Counter[relax.Var] = Counter()
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        single = [isinstance(arg, relax.Var) and self.uses[arg] == 1 for arg in call.args]
+        call = self.visit_expr_post_order(call)
+        name = call.op.name if isinstance(call.op, Op) else ""
+        if name == "relax.add":
+            for side in (0, 1):
+                fused = self.with_bias(call.args[side], call.args[1 - side]) if single[side] else None
+                if fused is not None:
+                    return fused
+        if name in ACTIVATION_OPS and single[0]:
+            fused = self.with_activation(call.args[0], ACTIVATION_OPS[name])
+            if fused is not None:
+                return fused
+        return call
+
+    def with_bias(self, value: relax.Expr, bias: relax.Expr) -> relax.Expr | None:
+        dense = self.lookup_binding(value)
+        if not is_dense_op(dense) or bias_of(dense) is not None or str(dense.attrs["activation"]) != "none":
+            return None
+        n = dense.ty.shape[-1]
+        is_bias = isinstance(bias, GenericConst) and len(bias.ty.shape) == 1 and int(bias.ty.shape[0]) == int(n)
+        if not is_bias or bias.ty.dtype != dense.ty.dtype:
+            return None
+        return relax.Call(dense.op, [*dense.args, bias], dict(dense.attrs.items()))
+
+    def with_activation(self, value: relax.Expr, activation: str) -> relax.Expr | None:
+        dense = self.lookup_binding(value)
+        if not is_dense_op(dense) or str(dense.attrs["activation"]) != "none":
+            return None
+        return relax.Call(dense.op, list(dense.args), {**dict(dense.attrs.items()), "activation": activation})
+
+
+def count_uses(func: relax.Function) -> Counter[relax.Var]:
+    """Count in how many bindings (and results) of `func` each variable is read."""
+    uses: Counter[relax.Var] = Counter()
+    for block in func.body.blocks:
+        for binding in block.bindings:
+            uses.update(relax.analysis.free_vars(binding.value))
+    uses.update(relax.analysis.free_vars(func.body.body))
+    return uses

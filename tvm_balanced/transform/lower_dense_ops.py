@@ -1,0 +1,114 @@
+"""LowerDenseOps: balanced_dense and packed_dense --> call_tir of the kernel they name, with its packed weights."""
+
+import math
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+from tvm.ir import GenericConst
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.op import BALANCED_DENSE, bias_of, is_dense_op
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.transform.match_dense import view
+
+Packed = dict[tuple[Any, ...], list[relax.Expr]]
+
+
+@tvm.transform.module_pass(opt_level=0, name="LowerDenseOps")
+class LowerDenseOps:
+    """Lower the two dense operators.
+
+    rewrite: `balanced_dense(x, v, i, bias)` --> `reshape(call_tir(cpu_avx512, (reshape(x), *packed)))`. Calls that share a
+    weight share its packed form.
+
+    Parameters
+    ----------
+    names : dict
+        Receives the address of each packed constant and a name made of its layer's.
+    """
+
+    def __init__(self, names: dict[int, str] | None = None) -> None:
+        self.names: dict[int, str] = {} if names is None else names
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        lowering = _Lowering(mod, self.names)
+        for var, func in mod.functions_items():
+            if isinstance(func, relax.Function):
+                lowering.builder_.update_func(var, relax.analysis.remove_all_unused(lowering.visit_expr(func)))
+        return lowering.builder_.finalize()
+
+
+@mutator
+class _Lowering(PyExprMutator):
+    def __init__(self, mod: tvm.IRModule, names: dict[int, str]) -> None:
+        super().__init__(mod)
+        self.packed: Packed = {}
+        self.names = names
+
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = self.visit_expr_post_order(call)
+        if not is_dense_op(call):
+            return call
+        return lower_dense_op(self.builder_, call, self.packed, self.names)
+
+
+def lower_dense_op(builder: relax.BlockBuilder, call: relax.Call, packed: Packed, names: dict[int, str] | None = None) -> relax.Expr:
+    """Return the lowered form of one call.
+
+    Parameters
+    ----------
+    builder : relax.BlockBuilder
+        Where reshapes and the kernel's function go.
+    call : relax.Call
+        Its weight and bias must be constants.
+    packed : dict
+        Packed weights of earlier calls, and of this one afterwards.
+    names : dict, optional
+        Receives address and name of each packed constant.
+    """
+    constants = list(call.args[1:])
+    if not all(isinstance(c, GenericConst) for c in constants):
+        raise ValueError(f"{call.op.name} of layer {call.attrs['layer']!s} has a weight that is not a constant; bind its parameters first")
+    shape, n = list(call.args[0].ty.shape), int(call.ty.shape[-1])
+    m = math.prod((int(d) for d in shape[:-1])) if all(isinstance(d, tirx.IntImm) for d in shape[:-1]) else None
+    sparse = call.op.name == BALANCED_DENSE
+    k = int(shape[-1])
+    workload = Workload(
+        kernel=str(call.attrs["kernel"]),
+        m=m,
+        n=n,
+        k=k,
+        nnz=int(call.attrs["nnz"]) if sparse else 1,
+        block=int(call.attrs["block"]) if sparse else 1,
+        dtype=str(call.ty.dtype.dtype),
+        activation=str(call.attrs["activation"]),
+    )
+    key = (workload.kernel, *(view(c.value).__array_interface__["data"][0] for c in constants))
+    if key not in packed:
+        arrays = _pack(workload, [view(c.value) for c in constants], bias_of(call) is not None)
+        packed[key] = [_constant(a, f"{call.attrs['layer']!s}.{i}", names) for i, a in enumerate(arrays)]
+    function = builder.add_func(KERNELS[workload.kernel].prim_func(workload), workload.kernel)
+    rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
+    flat = len(shape) == 2
+    x = call.args[0] if flat else builder.emit(relax.op.reshape(call.args[0], relax.ShapeExpr([rows, shape[-1]])))
+    y = relax.call_tir(function, [x, *packed[key]], relax.TensorType([rows, n], call.ty.dtype))
+    return y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)
+
+
+def _pack(workload: Workload, arrays: list[Array], has_bias: bool) -> tuple[Array, ...]:
+    kernel, bias = KERNELS[workload.kernel], arrays[-1] if has_bias else None
+    if isinstance(kernel, SparseKernel):
+        pattern = BalancedPattern(workload.nnz, workload.block)
+        return kernel.pack(EncodedWeight(arrays[0], arrays[1], pattern, workload.k), bias)
+    assert isinstance(kernel, DenseKernel)
+    return kernel.pack(arrays[0], bias)
+
+
+def _constant(array: Array, name: str, names: dict[int, str] | None) -> relax.Expr:
+    constant = relax.const(tvm.runtime.tensor(array))
+    if names is not None:
+        names[view(constant.value).__array_interface__["data"][0]] = name
+    return constant

@@ -1,0 +1,108 @@
+"""Recognise a dense layer: a matmul whose right side is a constant, however the model wrote it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.ir import GenericConst, Op
+
+from tvm_balanced.encoding import Array
+
+Lookup = Callable[[relax.Var], relax.Expr | None]
+
+
+@dataclass(frozen=True)
+class DenseMatch:
+    """x (..., K) @ weight (N, K)^T, where equal keys mean the same weight.
+
+    Parameters
+    ----------
+    x : relax expression
+    weight : array (N, K)
+        May share memory with the constant it was read from.
+    key : tuple
+        Identity of the weight: addresses of the constants it is made of, and how.
+    m : int or None
+        Rows: the product of x's leading dimensions, None where one is symbolic.
+    """
+
+    x: relax.Expr
+    weight: Array
+    key: tuple[Any, ...]
+    m: int | None
+
+    @property
+    def address(self) -> int:
+        """Address of the first constant that the weight is made of."""
+        return next(part for part in _flatten(self.key) if isinstance(part, int))
+
+
+def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
+    """Return the dense layer that `call` is, None where it is something else.
+
+    Recognised: matmul(x, C) where C is a constant (K, N), or permute_dims, astype or a product of constants, as
+    torch's linear, addmm, and pruning masks in an exported program are written.
+    """
+    if not (_is_call(call, "relax.matmul") and call.args[0].ty.dtype == call.args[1].ty.dtype):
+        return None
+    if len(call.args[1].ty.shape) != 2 or isinstance(_resolve(call.args[0], lookup), GenericConst):
+        return None
+    right = constant_value(call.args[1], lookup)
+    if right is None:
+        return None
+    value, key = right
+    m = 1
+    for dim in list(call.args[0].ty.shape)[:-1]:
+        if not isinstance(dim, tvm.tirx.IntImm):
+            return DenseMatch(call.args[0], value.T, key, None)
+        m *= int(dim)
+    return DenseMatch(call.args[0], value.T, key, m)
+
+
+def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, ...]] | None:
+    """Return (value, identity) of an expression of constants, None where it is not one."""
+    expr = _resolve(expr, lookup)
+    if isinstance(expr, GenericConst):
+        value = view(expr.value)
+        return value, (value.__array_interface__["data"][0], value.shape)
+    if _is_call(expr, "relax.permute_dims"):
+        inner = constant_value(expr.args[0], lookup)
+        axes = None if expr.attrs.axes is None else tuple(int(a) for a in expr.attrs.axes)
+        return None if inner is None else (inner[0].transpose(axes), ("permute", axes, inner[1]))
+    if _is_call(expr, "relax.multiply"):
+        left, right = (constant_value(arg, lookup) for arg in expr.args)
+        return None if left is None or right is None else (left[0] * right[0], ("multiply", left[1], right[1]))
+    if _is_call(expr, "relax.astype"):
+        inner = constant_value(expr.args[0], lookup)
+        dtype = np.dtype(str(expr.attrs.dtype))
+        return None if inner is None else (inner[0].astype(dtype, copy=False), ("astype", str(dtype), inner[1]))
+    return None
+
+
+def view(tensor: tvm.runtime.Tensor) -> Array:
+    """Return a tensor on the CPU as an array, without a copy where NumPy knows its dtype."""
+    try:
+        array: Array = np.from_dlpack(tensor)
+    except (RuntimeError, TypeError, BufferError):  # bfloat16
+        array = tensor.numpy()
+    return array
+
+
+def _resolve(expr: relax.Expr, lookup: Lookup) -> relax.Expr:
+    while isinstance(expr, relax.Var):
+        bound = lookup(expr)
+        if bound is None:
+            return expr
+        expr = bound
+    return expr
+
+
+def _is_call(expr: Any, name: str) -> bool:
+    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name == name
+
+
+def _flatten(key: Any) -> list[Any]:
+    return [leaf for part in key for leaf in _flatten(part)] if isinstance(key, tuple) else [key]

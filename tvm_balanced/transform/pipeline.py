@@ -1,0 +1,82 @@
+"""The pipeline: the table of contents of what happens between import and machine code."""
+
+import tvm
+from tvm import relax
+from tvm.relax.backend.cpu_generic import pipeline as cpu
+
+from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
+from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
+from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
+from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
+from tvm_balanced.transform.schedule_kernels import ScheduleKernels
+
+NAME = "tvm_balanced"
+
+
+def tvm_balanced_pipeline(
+    decide: Decide | None = None,
+    names: dict[int, str] | None = None,
+    layers: list[RewrittenLayer] | None = None,
+    weights: list[LiftedWeight] | None = None,
+) -> tvm.transform.Pass:
+    """Return the pass from an imported model to what the virtual machine runs, for the current target.
+
+    Parameters
+    ----------
+    decide : callable, optional
+        From a DenseLayer to its Verdict; by default a Judge of the current target.
+    names : dict, optional
+        Address of a constant to its name in the model.
+    layers : list, optional
+        Receives what was decided for each dense layer.
+    weights : list, optional
+        Receives the weights, which become parameters of `main`; without it they stay constants.
+    """
+    names = {} if names is None else names
+
+    @tvm.transform.module_pass(opt_level=0, name=NAME)
+    def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        target = tvm.target.Target.current()
+        return tvm.transform.Sequential(
+            [
+                # Phase 1: dense layers become operators with a kernel each
+                RewriteBalancedDense(decide or _default_judge(target), names, layers),
+                FuseEpilogue(),
+                LowerDenseOps(names),
+                # Phase 2: everything else becomes TensorIR
+                *cpu.library_dispatch_passes(target),
+                relax.transform.DecomposeOpsForInference(),
+                relax.transform.CanonicalizeBindings(),
+                relax.transform.FoldConstant(),
+                relax.transform.LegalizeOps(),
+                relax.transform.AnnotateTIROpPattern(),
+                relax.transform.FoldConstant(),
+                # Phase 3: weights leave the library
+                *([] if weights is None else [LiftWeights(names, weights)]),
+                # Phase 4: fuse what is left, schedule all of it
+                relax.transform.FuseOps(),
+                relax.transform.FuseTIR(),
+                relax.transform.DeadCodeElimination(),
+                ScheduleKernels(),
+                # Phase 5: memory and calls of the virtual machine
+                *cpu.dataflow_lower_passes(target),
+                *cpu.finalize_passes(target),
+            ]
+        )(mod)
+
+    return run
+
+
+def _default_judge(target: tvm.target.Target) -> Decide:
+    from tvm_balanced.targets import machine_of
+    from tvm_balanced.verdict import Judge
+
+    return Judge(target, machine_of(target))
+
+
+def register() -> None:
+    """Register the pipeline with TVM under the name "tvm_balanced"; further calls do nothing."""
+    from tvm.relax.pipeline import PIPELINE_MAP
+
+    if NAME not in PIPELINE_MAP:
+        relax.register_pipeline(NAME)(tvm_balanced_pipeline)

@@ -1,0 +1,143 @@
+"""The verdict: for one layer, which kernel computes it, and why.
+
+A sparse kernel is taken only where it beats dense for every number of rows that the layer may meet. Times come from the
+kernels' roofline models; a kernel that the user names is taken as it is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import tvm
+
+from tvm_balanced.detection import Detection
+from tvm_balanced.errors import TargetError
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Machine, SparseKernel, Workload
+
+SYMBOLIC_ROWS = (1, 8, 64, 256)  # where M is known only at the call, sparse must win at each of these
+
+
+@dataclass(frozen=True)
+class DenseLayer:
+    """A dense layer of a model: y (M, N) = x (M, K) @ weight (N, K)^T, and the zeros of its weight.
+
+    `m` is None where the rows are known only at the call.
+    """
+
+    name: str
+    m: int | None
+    n: int
+    k: int
+    dtype: str
+    found: Detection
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which kernel computes a layer.
+
+    Parameters
+    ----------
+    kernel : str or None
+        None leaves the layer to TVM's own lowering.
+    pattern : BalancedPattern or None
+        What the weight is stored in; None for a dense kernel.
+    reason : str
+        One sentence.
+    source : str
+        "modelled", "forced", or "rule" where there was nothing to weigh.
+    speedup : float or None
+        Over the dense kernel, smallest over the rows, where it was modelled.
+    """
+
+    kernel: str | None
+    pattern: BalancedPattern | None
+    reason: str
+    source: str
+    speedup: float | None = None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the layer's zeros are skipped."""
+        return self.pattern is not None
+
+
+class Judge:
+    """Gives the verdict on each layer for one target.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+    machine : Machine
+        Rates of the target with the threads that will be used.
+    kernels : mapping, optional
+        Layer name pattern (as in a shell: "encoder.*") to the name of the kernel to use, or "none" to leave the layer to
+        TVM; the first that fits counts.
+
+    Raises
+    ------
+    TargetError
+        Where `kernels` names an unknown kernel, or one that cannot compute a layer it is named for.
+    """
+
+    def __init__(self, target: tvm.target.Target, machine: Machine, kernels: Mapping[str, str] | None = None) -> None:
+        self.target, self.machine = target, machine
+        self.kernels = dict(kernels or {})
+        for name in self.kernels.values():
+            if name not in KERNELS and name != "none":
+                raise TargetError(f'kernel "{name}" is unknown; choose one of {", ".join(KERNELS)}, or none')
+
+    def __call__(self, layer: DenseLayer) -> Verdict:
+        """Return the verdict on one layer."""
+        for pattern, name in self.kernels.items():
+            if fnmatchcase(layer.name, pattern):
+                return self._forced(layer, name)
+        dense = next((k for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
+        offers = [(k, p) for k in SPARSE_KERNELS if self._refusal(k.name, layer) is None and (p := k.fit(layer.found)) is not None]
+        if dense is None:
+            return Verdict(None, None, self._refusal(DENSE_KERNELS[0].name, layer) or "", "rule")
+        if not offers:
+            why = "the weight has no zeros" if layer.found.sparsity == 0 else "no pattern of any kernel would save anything"
+            return Verdict(dense.name, None, why, "rule")
+        gains = [(self._gain(layer, kernel.name, pattern, dense.name), kernel, pattern) for kernel, pattern in offers]
+        gain, kernel, pattern = max(gains, key=lambda g: g[0])
+        rows = f"M = {layer.m}" if layer.m is not None else "some M from 1 up"
+        if gain <= 1:
+            reason = f"sparse would take {1 / gain:.2f}x the time of dense at {rows}{_padding(layer, pattern)}"
+            return Verdict(dense.name, None, reason, "modelled", gain)
+        reason = f"{gain:.1f}x faster than dense at {rows if layer.m else 'every M'}{_padding(layer, pattern)}"
+        return Verdict(kernel.name, pattern, reason, "modelled", gain)
+
+    def _refusal(self, name: str, layer: DenseLayer) -> str | None:
+        return KERNELS[name].refuses(self.target, layer.n, layer.k, layer.dtype)
+
+    def _gain(self, layer: DenseLayer, name: str, pattern: BalancedPattern, dense: str) -> float:
+        """Smallest ratio of dense to sparse time over the rows that the layer may meet."""
+        sparse_work = Workload(name, layer.m, layer.n, layer.k, pattern.nnz, pattern.block, layer.dtype)
+        dense_work = Workload(dense, layer.m, layer.n, layer.k, 1, 1, layer.dtype)
+        rows = SYMBOLIC_ROWS if layer.m is None else (layer.m,)
+        return min(
+            KERNELS[dense].seconds(dense_work, m, self.machine) / KERNELS[name].seconds(sparse_work, m, self.machine) for m in rows
+        )
+
+    def _forced(self, layer: DenseLayer, name: str) -> Verdict:
+        if name == "none":
+            return Verdict(None, None, "left to TVM as asked", "forced")
+        refusal = self._refusal(name, layer)
+        if refusal is not None:
+            raise TargetError(f"kernel {name} was asked for on layer {layer.name}, but {refusal}; choose another of {', '.join(KERNELS)}")
+        kernel = KERNELS[name]
+        if not isinstance(kernel, SparseKernel):
+            return Verdict(name, None, "dense as asked", "forced")
+        pattern = kernel.fit(layer.found)
+        if pattern is None:
+            return Verdict(DENSE_KERNELS[0].name, None, f"no pattern of {name} would save anything", "forced")
+        return Verdict(name, pattern, f"{name} as asked{_padding(layer, pattern)}", "forced")
+
+
+def _padding(layer: DenseLayer, pattern: BalancedPattern) -> str:
+    own, padding = layer.found.pattern, layer.found.padding(pattern)
+    if padding < 0.005:
+        return ""
+    return f", its zeros ({own}) stored as {pattern} with {padding:.0%} padding"

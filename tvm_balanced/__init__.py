@@ -13,7 +13,12 @@ Naming one of these loads what it needs; importing the package loads nothing hea
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# TVM starts its threads once, for half the cores unless it is told before it is imported. Fewer can be chosen later.
+_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
 
 if TYPE_CHECKING:
     from tvm_balanced.api import compile, inspect, load, prune

@@ -1,0 +1,172 @@
+"""From a torch.export.ExportedProgram to an ImportedModel."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from torch.export import ExportedProgram, default_decompositions
+from torch.export.graph_signature import InputKind
+from torch.utils import _pytree as pytree
+from tvm import relax
+from tvm.relax.frontend.torch import from_exported_program
+
+from tvm_balanced.encoding import Array
+from tvm_balanced.errors import ModelError
+from tvm_balanced.imported import ImportedModel, TensorSpec
+
+# TVM's importer gives these a float32 result whatever the model's dtype is; without them half-precision models do not import.
+HALF = (torch.float16, torch.bfloat16)
+
+
+def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
+    """Import an exported program; its weights stay where they are and are shared, not copied.
+
+    Parameters
+    ----------
+    program : torch.export.ExportedProgram
+        With tensors as inputs and outputs.
+    source : str
+        Where it came from, for the manifest.
+    keep_alive : sequence
+        Owners of memory that the weights share.
+
+    Raises
+    ------
+    ModelError
+        Where an input is not a tensor, or TVM's importer does not know an operator.
+    """
+    inputs = _inputs(program)
+    examples = _examples(program, inputs)
+    lowered = program.run_decompositions(_decompositions())
+    try:
+        mod = from_exported_program(
+            lowered,
+            run_ep_decomposition=False,  # done above, except that a linear layer must stay one
+            unwrap_unit_return_tuple=True,
+            custom_convert_map=_half_converters() if _is_half(program) else None,
+        )
+    except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
+        reason = str(error).strip().splitlines()
+        raise ModelError(f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it") from error
+    return ImportedModel(
+        mod=mod,
+        inputs=inputs,
+        outputs=_outputs(program),
+        weight_names=_weight_names(lowered),
+        reference=_reference(program),
+        examples=examples,
+        source=source,
+        keep_alive=[program, lowered, *keep_alive],
+    )
+
+
+def to_numpy(tensor: torch.Tensor) -> Array:
+    """Return a tensor's value as an array of the same dtype, sharing memory where it can."""
+    tensor = tensor.detach().cpu().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        bits: Array = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return bits
+    array: Array = tensor.numpy()
+    return array
+
+
+def to_torch(array: Array) -> torch.Tensor:
+    """Return an array as a tensor of the same dtype, sharing memory where it can."""
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def _decompositions() -> dict[Any, Any]:
+    # Everything to core ATen except linear: decomposed, it would become addmm on a flattened x, or a broadcast weight in
+    # attention's output projection, where no pattern finds it.
+    table = default_decompositions()
+    for op in [op for op in table if str(op) == "aten.linear.default"]:
+        table.pop(op)
+    return table
+
+
+def _inputs(program: ExportedProgram) -> list[TensorSpec]:
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    specs = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT:
+            continue
+        name = getattr(spec.arg, "name", "?")
+        value = values.get(name)
+        if not isinstance(value, torch.Tensor):
+            raise ModelError(f'input "{name}" is {type(value).__name__}; every input must be a tensor: fix it inside the module')
+        specs.append(TensorSpec(name, _shape(value), _dtype(value)))
+    return specs
+
+
+def _outputs(program: ExportedProgram) -> list[TensorSpec]:
+    node = next(node for node in program.graph.nodes if node.op == "output")
+    values = [arg.meta["val"] for arg in pytree.tree_leaves(node.args[0]) if hasattr(arg, "meta")]
+    return [TensorSpec(f"output_{i}", _shape(v), _dtype(v)) for i, v in enumerate(values)]
+
+
+def _shape(value: torch.Tensor) -> tuple[int | str, ...]:
+    return tuple(int(d) if isinstance(d, int) or str(d).isdigit() else str(d) for d in value.shape)
+
+
+def _dtype(value: torch.Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _examples(program: ExportedProgram, inputs: Sequence[TensorSpec]) -> list[Array]:
+    if program.example_inputs is not None:
+        return [to_numpy(leaf) for leaf in pytree.tree_leaves(program.example_inputs) if isinstance(leaf, torch.Tensor)]
+    rng = np.random.default_rng(0)
+
+    def draw(spec: TensorSpec) -> Array:
+        shape = [d if isinstance(d, int) else 2 for d in spec.shape]
+        if "float" in spec.dtype:
+            return to_numpy(torch.from_numpy(rng.standard_normal(shape)).to(getattr(torch, spec.dtype)))
+        return np.ones(shape, spec.dtype)
+
+    return [draw(spec) for spec in inputs]
+
+
+def _weight_names(program: ExportedProgram) -> dict[int, str]:
+    tensors = {**program.state_dict, **program.constants}
+    return {t.data_ptr(): layer_name(name) for name, t in tensors.items() if isinstance(t, torch.Tensor) and t.numel()}
+
+
+def layer_name(parameter: str) -> str:
+    """Return the layer that a parameter belongs to: "encoder.query.weight" and "encoder.query.weight_orig" are "encoder.query".
+
+    Cells with several weights keep the parameter's own name: "lstm.weight_hh_l0".
+    """
+    name = parameter.replace(".parametrizations.", ".").removeprefix("parametrizations.").removesuffix(".original").removesuffix("_orig")
+    return name.removesuffix(".weight") or name
+
+
+def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Array]]:
+    module = program.module()
+    spec = program.call_spec.in_spec
+
+    def run(arrays: Sequence[Array]) -> list[Array]:
+        leaves = iter(to_torch(a) for a in arrays)
+        args, kwargs = pytree.tree_unflatten(list(leaves), spec)
+        with torch.no_grad():
+            return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
+
+    return run
+
+
+def _is_half(program: ExportedProgram) -> bool:
+    return any(t.dtype in HALF for t in program.state_dict.values())
+
+
+def _half_converters() -> dict[str, Callable[..., relax.Expr]]:
+    def matmul(node: Any, importer: Any) -> relax.Expr:
+        return importer.block_builder.emit(relax.op.matmul(importer.env[node.args[0]], importer.env[node.args[1]]))
+
+    def linear(node: Any, importer: Any) -> relax.Expr:
+        bias = importer.env[node.args[2]] if len(node.args) > 2 and node.args[2] is not None else None
+        return importer.block_builder.emit(relax.op.linear(importer.env[node.args[0]], importer.env[node.args[1]], bias))
+
+    return {"mm.default": matmul, "bmm.default": matmul, "matmul.default": matmul, "linear.default": linear}

@@ -1,0 +1,90 @@
+"""The way in for an nn.Module."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, prune
+
+from tvm_balanced.errors import ModelError
+from tvm_balanced.frontend.exported_program import import_exported_program
+from tvm_balanced.imported import ImportedModel
+
+
+def import_module(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> ImportedModel:
+    """Import a module through torch.export; the module itself is not touched.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    args, kwargs
+        Example arguments: tensors, of the shapes and dtypes that calls will have.
+    dynamic_shapes : optional
+        As torch.export.export takes it, for instance ({0: torch.export.Dim("batch")},).
+
+    Raises
+    ------
+    ModelError
+        Where torch cannot export the model, or TVM cannot import what it exported.
+    """
+    folded = plain_copy(model)
+    return import_exported_program(export(folded, args, kwargs, dynamic_shapes), f"{type(model).__module__}.{type(model).__qualname__}", [folded])
+
+
+def export(
+    model: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+) -> torch.export.ExportedProgram:
+    """Return the exported program of a plain module in eval mode; parameters as for `import_module`.
+
+    Raises
+    ------
+    ModelError
+        Where torch cannot export it.
+    """
+    try:
+        with torch.no_grad():
+            return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
+    except Exception as error:  # export runs the model: anything may come out of it
+        lines = [line for line in str(error).strip().splitlines() if line.strip()]
+        what = lines[0] if lines else type(error).__name__
+        raise ModelError(f"torch.export cannot export {type(model).__name__}: {what}; try torch.export.export on it by itself") from error
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """Return a copy in eval mode with pruning masks and parametrizations folded into plain weights.
+
+    Every tensor that needs no folding is shared with the original, so a copy of a large model is small.
+    """
+    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    plain = copy.deepcopy(model, shared).eval()
+    with torch.no_grad():
+        for module in plain.modules():
+            _fold(module)
+    return plain
+
+
+def _fold(module: nn.Module) -> None:
+    # deepcopy kept the parameters themselves, so what is folded here must be a new tensor.
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, prune.BasePruningMethod):
+            name = hook._tensor_name
+            mask, original = getattr(module, f"{name}_mask"), getattr(module, f"{name}_orig")
+            module.__dict__.pop(name, None)
+            for attribute in (f"{name}_orig", f"{name}_mask"):
+                delattr(module, attribute)
+            module.register_parameter(name, nn.Parameter(original * mask.to(original.dtype), requires_grad=False))
+    for key in [k for k, hook in module._forward_pre_hooks.items() if isinstance(hook, prune.BasePruningMethod)]:
+        del module._forward_pre_hooks[key]
+    if parametrize.is_parametrized(module):
+        for name in list(module.parametrizations):  # type: ignore[arg-type, union-attr]
+            parametrize.remove_parametrizations(module, name, leave_parametrized=True)

@@ -1,0 +1,63 @@
+"""The way in for weights in a file of their own: .safetensors, or a state dict that torch.save wrote."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tvm_balanced.errors import ModelError
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load weights from a file into a module, in place and strictly.
+
+    Raises
+    ------
+    ModelError
+        Where the file is missing or damaged, its names or shapes differ from the module's, or it holds the dense weights
+        of an unfinished pruning run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote")
+    tensors = _read(path)
+    dense = [name for name in tensors if name.endswith("parametrizations.weight.original")]
+    if dense:
+        raise ModelError(f"{path} holds {dense[0]}, a weight without its mask; call squash_mask() on the sparsifier before saving")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise ModelError(f"{path} does not fit {type(model).__name__}: {lines[-1].strip()}; give the weights of this very model") from None
+
+
+def save_weights(model: nn.Module, path: str | Path) -> None:
+    """Write a module's weights as .safetensors; tied weights are written once under each of their names.
+
+    Raises
+    ------
+    ModelError
+        Where the file cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    # clones: safetensors refuses tensors that share memory
+    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
+    try:
+        save_file(tensors, str(path))
+    except OSError as error:
+        raise ModelError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(str(path))
+        loaded = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # safetensors, pickle and zipfile each raise their own
+        raise ModelError(f"{path} is not a readable weight file ({type(error).__name__}); write it again") from error
+    if not isinstance(loaded, dict):
+        raise ModelError(f"{path} holds {type(loaded).__name__}; give a state dict")
+    return loaded

@@ -1,0 +1,219 @@
+"""The artifact: a directory that holds a compiled module.
+
+    manifest.json   what it is: versions, target, instruction sets, inputs, outputs, report, max error, checksums
+    lib.so          the code
+    weights/*.npy   one file a parameter, 64-byte aligned, memory-mapped when loaded
+
+It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tvm
+
+from tvm_balanced import environment
+from tvm_balanced.compiled_module import CompiledModule, Facts
+from tvm_balanced.encoding import Array
+from tvm_balanced.errors import ArtifactError
+from tvm_balanced.imported import TensorSpec
+from tvm_balanced.report import Report
+from tvm_balanced.targets import architecture, cores, host_target, missing_features
+from tvm_balanced.transform.match_dense import view
+
+FORMAT = 1
+SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
+
+
+def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> None:
+    """Write a compiled module as an artifact.
+
+    Parameters
+    ----------
+    module : CompiledModule
+    path : str or Path
+        A directory that does not exist yet, or is empty.
+    cc : str, optional
+        Linker for the module's target where it is not this machine's, for instance "aarch64-linux-gnu-gcc".
+
+    Raises
+    ------
+    ArtifactError
+        Where the place is taken or cannot be written, or no C compiler can link the library.
+    """
+    with _new_directory(Path(path)) as directory:
+        _link(module, directory / "lib.so", cc)
+        weights = [_write_weight(directory, i, name, view(tensor)) for i, (name, tensor) in enumerate(module.weights)]
+        files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
+        manifest = {
+            "format": FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **{key: value for key, value in asdict(module.facts).items() if key != "report"},
+            "report": module.report.to_json(),
+            "weights": weights,
+            "sha256": {file: _sha256(directory / file) for file in files},
+        }
+        (directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
+    """Load an artifact; needs neither torch nor the model it came from.
+
+    Parameters
+    ----------
+    path : str or Path
+    threads : int, optional
+        Threads of a call; by default as many as it was compiled for, at most all cores.
+    verify : bool
+        Whether to check the checksums, which reads every byte of the weights once.
+
+    Raises
+    ------
+    ArtifactError
+        Where something is missing or altered, or the artifact is for another CPU or version of TVM; nothing of its code
+        is run then.
+    """
+    directory = Path(path)
+    manifest = read_manifest(directory)
+    _check_machine(directory, manifest)
+    if verify:
+        _check_files(directory, manifest)
+    try:
+        weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
+        library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
+        facts = _facts(manifest)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"{directory} is not a whole artifact ({type(error).__name__}: {error}); compile the model again") from error
+    module = CompiledModule(library, weights, facts)
+    module.threads = threads or min(module.threads, cores())
+    return module
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return the manifest of an artifact as plain data; raises ArtifactError where there is none that can be read."""
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text())
+    except (OSError, ValueError):
+        raise ArtifactError(f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ArtifactError(f"{directory} has format {found}; this version reads format {FORMAT}: compile the model again")
+    return manifest
+
+
+def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
+    target = tvm.target.Target(json.loads(manifest["target"]))
+    if architecture(target) != architecture(host_target()):
+        raise ArtifactError(f"{directory} is for {architecture(target)}; this machine is {architecture(host_target())}: compile it for this one")
+    missing = missing_features(manifest["features"])
+    if missing:
+        raise ArtifactError(f"{directory} needs {', '.join(missing)}, which this CPU does not have; compile it for this CPU, or for an older one")
+    installed = environment.versions()
+    for package in SAME_VERSION:
+        if manifest["versions"].get(package) != installed.get(package):
+            raise ArtifactError(
+                f"{directory} was built with {package} {manifest['versions'].get(package)}, {installed.get(package)} is installed; "
+                "install that version, or compile the model again"
+            )
+
+
+def _check_files(directory: Path, manifest: dict[str, Any]) -> None:
+    for file, expected in manifest["sha256"].items():
+        try:
+            actual = _sha256(directory / file)
+        except OSError:
+            raise ArtifactError(f"{directory} lacks {file}; copy the artifact again, or compile the model again") from None
+        if actual != expected:
+            raise ArtifactError(f"{directory / file} was altered (its checksum differs); copy the artifact again, or compile the model again")
+
+
+def _facts(manifest: dict[str, Any]) -> Facts:
+    def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
+
+    return Facts(
+        inputs=specs(manifest["inputs"]),
+        outputs=specs(manifest["outputs"]),
+        report=Report.from_json(manifest["report"]),
+        target=manifest["target"],
+        features=tuple(manifest["features"]),
+        threads=manifest["threads"],
+        source=manifest["source"],
+        versions=manifest["versions"],
+        max_error=manifest["max_error"],
+    )
+
+
+def _link(module: CompiledModule, path: Path, cc: str | None) -> None:
+    linker = cc or environment.c_compiler()
+    if linker is None or shutil.which(linker) is None:
+        raise ArtifactError(f"no C compiler {cc or ''} was found to link the library; install gcc, or name one with cc=")
+    target = tvm.target.Target(json.loads(module.facts.target))
+    if cc is None and architecture(target) != architecture(host_target()):
+        raise ArtifactError(f"the module is for {architecture(target)}; name a compiler that links for it with cc=")
+    try:
+        module.executable.export_library(str(path), cc=linker)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{linker} cannot link the library: {str(error).strip().splitlines()[-1]}; check the compiler") from error
+
+
+def _write_weight(directory: Path, index: int, name: str, array: Array) -> dict[str, Any]:
+    (directory / "weights").mkdir(exist_ok=True)
+    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[-150:]
+    file = f"weights/{index:04d}.{safe}.npy"
+    bits = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
+    np.save(directory / file, bits)
+    return {"name": name, "file": file, "dtype": str(array.dtype), "shape": list(array.shape)}
+
+
+def _read_weight(directory: Path, weight: dict[str, Any]) -> Any:
+    # Copy-on-write: pages come from the file when they are first read, and nothing is written back. The format puts the
+    # data at a multiple of 64 bytes.
+    array = np.load(directory / weight["file"], mmap_mode="c")
+    if list(array.shape) != weight["shape"]:
+        raise ValueError(f"{weight['file']} has shape {array.shape}")
+    if weight["dtype"] == "bfloat16":
+        return tvm.runtime.tensor(array.view(ml_dtypes.bfloat16))
+    return tvm.runtime.from_dlpack(np.asarray(array))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _new_directory(path: Path) -> Iterator[Path]:
+    """Yield a directory to write in, which becomes `path` if nothing goes wrong and is removed if something does."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

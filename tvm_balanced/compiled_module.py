@@ -1,0 +1,218 @@
+"""CompiledModule: what compile returns and load gives back. Tensors in, tensors out."""
+
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tvm_balanced.encoding import Array
+from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.imported import TensorSpec
+from tvm_balanced.report import Report
+
+ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes on less, without a check of its own
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that is known about a compiled module besides its code and weights.
+
+    Parameters
+    ----------
+    inputs, outputs : tuples of TensorSpec
+    report : Report
+    target : str
+        TVM's target as JSON.
+    features : tuple of str
+        Instruction sets that the code may use, by LLVM's names.
+    threads : int
+        Threads of a call.
+    source : str
+        Where the model came from.
+    versions : dict
+        Package to version, when it was compiled.
+    max_error : float or None
+        Largest absolute difference to the original model on the example inputs; None where it was not run.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    report: Report
+    target: str
+    features: tuple[str, ...]
+    threads: int
+    source: str
+    versions: Mapping[str, str]
+    max_error: float | None = None
+
+
+class CompiledModule:
+    """A compiled model. Call it with the model's inputs, in order or by name.
+
+    Parameters
+    ----------
+    executable : tvm.relax.VMExecutable or tvm.runtime.Module
+    weights : sequence of (name, tvm.runtime.Tensor)
+        Parameters of the library's function, in order; on the CPU, 64-byte aligned.
+    facts : Facts
+    runnable : bool
+        Whether this machine can run the code; a module for another machine can be saved, not called.
+    """
+
+    def __init__(self, executable: Any, weights: Sequence[tuple[str, Any]], facts: Facts, runnable: bool = True) -> None:
+        self.executable, self.weights, self.facts = executable, list(weights), facts
+        self._function = relax.VirtualMachine(executable, tvm.cpu())["main"] if runnable else None
+        self._tensors = [tensor for _, tensor in self.weights]
+        self._lock = threading.Lock()
+
+    @property
+    def report(self) -> Report:
+        """What was done with every dense layer, and why."""
+        return self.facts.report
+
+    @property
+    def threads(self) -> int:
+        """Threads that a call uses; may be set."""
+        return self.facts.threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        if count < 1:
+            raise InputError(f"threads was set to {count}; give 1 or more")
+        self.facts = replace(self.facts, threads=count)
+
+    def with_error(self, max_error: float) -> "CompiledModule":
+        """Record the largest absolute difference to the original model, and return self."""
+        self.facts = replace(self.facts, max_error=max_error)
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the model.
+
+        Torch tensors in give torch tensors out, NumPy arrays give arrays. Memory is shared where it is contiguous and
+        64-byte aligned, and copied once where it is not. Several threads may call; they take turns.
+
+        Non-finite activations: where a kept weight meets an infinity or NaN the result is what dense arithmetic gives; a
+        pruned weight is skipped, so 0 * inf, which is NaN, may be missing from a result.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            The inputs of `facts.inputs`, shapes and dtypes as listed there, on the CPU.
+
+        Returns
+        -------
+        The output, or a tuple where the model has several.
+
+        Raises
+        ------
+        InputError
+            Where an input is missing, unknown, or has the wrong type, shape, dtype or device.
+        TargetError
+            Where the module was compiled for another machine.
+        """
+        if self._function is None:
+            raise TargetError(f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there")
+        values = self._bind(args, kwargs)
+        sizes: dict[str, int] = {}
+        tensors = [_to_tvm(spec, value, sizes) for spec, value in zip(self.facts.inputs, values, strict=True)]
+        with self._lock:
+            use_threads(self.facts.threads)
+            result = self._function(*tensors, *self._tensors)
+        as_torch = any(_is_torch(value) for value in values)
+        outputs = tuple(_from_tvm(t, as_torch) for t in ([result] if isinstance(result, tvm.runtime.Tensor) else result))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def save(self, path: str | Path, cc: str | None = None) -> None:
+        """Write the module as an artifact, see `artifact.save`."""
+        from tvm_balanced import artifact
+
+        artifact.save(self, path, cc)
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        names = [spec.name for spec in self.facts.inputs]
+        listed = ", ".join(str(spec) for spec in self.facts.inputs)
+        if len(args) > len(names):
+            raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {listed}")
+        given = dict(zip(names, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in names or name in given:
+                raise InputError(f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}')
+            given[name] = value
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise InputError(f"input {missing[0]} is missing; the model takes {listed}")
+        return [given[name] for name in names]
+
+
+_threads_now = 0
+
+
+def use_threads(count: int) -> None:
+    """Let TVM's thread pool use `count` threads from the next parallel loop on."""
+    global _threads_now
+    if count != _threads_now:
+        tvm.get_global_func("runtime.config_threadpool")(1, count)
+        _threads_now = count
+
+
+def aligned(array: Array) -> Array:
+    """Return `array` itself where it is contiguous, 64-byte aligned and writable, else a copy that is."""
+    if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
+        return array
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def _is_torch(value: Any) -> bool:
+    torch = sys.modules.get("torch")  # a torch tensor can only be given where torch is loaded
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
+    if _is_torch(value):
+        if value.device.type != "cpu":
+            raise InputError(f"input {spec.name} is on {value.device}; this module runs on the CPU: pass {spec.name}.cpu()")
+        _check(spec, tuple(value.shape), str(value.dtype).removeprefix("torch."), sizes)
+        value = value.detach().resolve_conj().resolve_neg().contiguous()
+        if value.data_ptr() % ALIGNMENT:
+            value = value.clone()
+        return tvm.runtime.from_dlpack(value)
+    if isinstance(value, tvm.runtime.Tensor):
+        _check(spec, tuple(int(d) for d in value.shape), str(value.dtype), sizes)
+        return value
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
+    _check(spec, value.shape, str(value.dtype), sizes)
+    copy = aligned(value)
+    if copy.dtype.kind not in "biuf":  # bfloat16, which NumPy cannot export
+        return tvm.runtime.tensor(copy)
+    return tvm.runtime.from_dlpack(copy)
+
+
+def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]) -> None:
+    if dtype != spec.dtype:
+        raise InputError(f"input {spec.name} is {dtype}; the model was compiled for {spec}: convert it first")
+    fits = len(shape) == len(spec.shape) and all(
+        sizes.setdefault(want, got) == got if isinstance(want, str) else want == got for want, got in zip(spec.shape, shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"input {spec.name} has shape {shape}; the model was compiled for {spec}")
+
+
+def _from_tvm(tensor: Any, as_torch: bool) -> Any:
+    if as_torch:
+        return sys.modules["torch"].from_dlpack(tensor)
+    try:
+        return np.from_dlpack(tensor)
+    except (RuntimeError, TypeError, BufferError):  # bfloat16
+        return tensor.numpy()

@@ -1,0 +1,153 @@
+"""The compiler: ImportedModel --> CompiledModule, checked against the original model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+
+from tvm_balanced import environment
+from tvm_balanced.compiled_module import CompiledModule, Facts
+from tvm_balanced.encoding import Array
+from tvm_balanced.errors import ToleranceError
+from tvm_balanced.imported import ImportedModel
+from tvm_balanced.report import LayerReport, Report
+from tvm_balanced.targets import cores, machine_of, parse_target, required_features, runs_here
+from tvm_balanced.transform.lift_weights import LiftedWeight
+from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
+from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense, RewrittenLayer
+from tvm_balanced.verdict import Judge
+
+# Largest difference to the original model, relative to the largest output (or 1 if that is less), by output dtype.
+TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile.
+
+    Parameters
+    ----------
+    target : str, dict, tvm.target.Target or None
+        As `targets.parse_target` takes it; None is this machine.
+    threads : int or None
+        Threads of a call, all cores by default.
+    tolerance : float or None
+        Largest allowed difference to the original model, relative to the largest output (or 1 if that is less); None
+        chooses by the outputs' dtype, see TOLERANCE.
+    kernels : mapping
+        Layer name pattern to the kernel to force, as `verdict.Judge` takes it.
+    """
+
+    target: Any = None
+    threads: int | None = None
+    tolerance: float | None = None
+    kernels: Mapping[str, str] | None = None
+
+
+def compile_imported(imported: ImportedModel, options: Options) -> CompiledModule:
+    """Compile an imported model and check it on its example inputs.
+
+    Raises
+    ------
+    TargetError
+        Where the target or a forced kernel is unknown or does not fit.
+    WeightError
+        Where a weight holds NaN or infinity.
+    ToleranceError
+        Where outputs differ from the original model's by more than the tolerance; no module is returned then.
+    EnvironmentFaultError
+        Where the installation is known not to work.
+    """
+    environment.require_working_tvm()
+    target = parse_target(options.target)
+    threads = options.threads or cores()
+    layers: list[RewrittenLayer] = []
+    weights: list[LiftedWeight] = []
+    judge = Judge(target, machine_of(target, threads), options.kernels)
+    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights)
+    executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
+    runs = runs_here(target)
+    facts = Facts(
+        inputs=tuple(imported.inputs),
+        outputs=tuple(imported.outputs),
+        report=report_of(layers),
+        target=str(target),
+        features=tuple(sorted(required_features(target))),
+        threads=threads,
+        source=imported.source,
+        versions=environment.versions(),
+    )
+    module = CompiledModule(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
+    return module.with_error(check(module, imported, options.tolerance)) if runs else module
+
+
+def inspect_imported(imported: ImportedModel, options: Options) -> Report:
+    """Return what `compile_imported` would do with each layer, without compiling; raises alike."""
+    environment.require_working_tvm()
+    target = parse_target(options.target)
+    layers: list[RewrittenLayer] = []
+    judge = Judge(target, machine_of(target, options.threads or cores()), options.kernels)
+    with target:
+        RewriteBalancedDense(judge, dict(imported.weight_names), layers)(imported.mod)
+    return report_of(layers)
+
+
+def report_of(layers: Sequence[RewrittenLayer]) -> Report:
+    """Return the report on what the rewriting pass decided."""
+
+    def row(entry: RewrittenLayer) -> LayerReport:
+        layer, verdict = entry.layer, entry.verdict
+        found, stored = layer.found.pattern, verdict.pattern
+        return LayerReport(
+            layer=layer.name,
+            n=layer.n,
+            k=layer.k,
+            m=layer.m,
+            calls=entry.calls,
+            sparsity=layer.found.sparsity,
+            pattern=str(found or "-"),
+            stored=str(stored or "-"),
+            padding=layer.found.padding(stored) if stored else 0.0,
+            kernel=verdict.kernel or "tvm",
+            verdict="sparse" if verdict.sparse else "dense",
+            reason=verdict.reason,
+            source=verdict.source,
+            speedup=verdict.speedup,
+        )
+
+    return Report(tuple(row(entry) for entry in layers))
+
+
+def check(module: CompiledModule, imported: ImportedModel, tolerance: float | None = None) -> float:
+    """Run the example inputs through both models and return the largest absolute difference of any output.
+
+    Raises
+    ------
+    ToleranceError
+        Where a difference is larger than the tolerance.
+    """
+    expected = imported.reference(imported.examples)
+    actual = module(*imported.examples)
+    worst = 0.0
+    for spec, want, got in zip(imported.outputs, expected, actual if isinstance(actual, tuple) else (actual,), strict=True):
+        allowed = TOLERANCE.get(spec.dtype, 0.0) if tolerance is None else tolerance
+        error, scale = difference(want, got)
+        if not error <= allowed * scale:
+            raise ToleranceError(
+                f"{spec.name} differs from the original model by {error:.2e}; {allowed * scale:.2e} is allowed: "
+                "raise tolerance= if that is good enough, or report the model"
+            )
+        worst = max(worst, error)
+    return worst
+
+
+def difference(want: Array, got: Array) -> tuple[float, float]:
+    """Return (largest absolute difference, largest finite |want| or 1 if that is less); equal NaNs and infinities differ by 0."""
+    wide, other = np.asarray(want, np.float64), np.asarray(got, np.float64)
+    same = (wide == other) | (np.isnan(wide) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        error = np.where(same, 0.0, np.abs(wide - other))
+    finite = np.abs(wide[np.isfinite(wide)])
+    return float(error.max(initial=0.0)) if not np.isnan(error).any() else float("inf"), max(1.0, float(finite.max(initial=0.0)))

@@ -1,11 +1,13 @@
 """From a torch.export.ExportedProgram to an ImportedModel."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
+from torch import nn
 from torch.export import ExportedProgram, default_decompositions
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
@@ -16,6 +18,7 @@ from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError
 from tvm_balanced.imported import ImportedModel, TensorSpec
 
+ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
 # TVM's importer gives these a float32 result whatever the model's dtype is; without them half-precision models do not import.
 HALF = (torch.float16, torch.bfloat16)
 
@@ -39,7 +42,10 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     """
     inputs = _inputs(program)
     examples = _examples(program, inputs)
-    lowered = program.run_decompositions(_decompositions())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch copies a deprecated class of its own
+        lowered = program.run_decompositions(_decompositions())
+    _align(lowered)
     try:
         mod = from_exported_program(
             lowered,
@@ -86,6 +92,20 @@ def _decompositions() -> dict[Any, Any]:
     for op in [op for op in table if str(op) == "aten.linear.default"]:
         table.pop(op)
     return table
+
+
+def _align(program: ExportedProgram) -> None:
+    """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy.
+
+    TVM shares the memory of aligned tensors and copies others by itself, once a name: names and ties would be lost.
+    """
+    moved: dict[tuple[Any, ...], torch.Tensor] = {}
+    for name, tensor in program.state_dict.items():
+        if tensor.data_ptr() % ALIGNMENT or not tensor.is_contiguous():
+            key = (tensor.data_ptr(), tensor.shape, tensor.stride())
+            if key not in moved:
+                moved[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
+            program.state_dict[name] = nn.Parameter(moved[key], requires_grad=False) if isinstance(tensor, nn.Parameter) else moved[key]
 
 
 def _inputs(program: ExportedProgram) -> list[TensorSpec]:

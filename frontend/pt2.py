@@ -1,5 +1,6 @@
 """The way in for a .pt2 file, as torch.export.save writes it."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -29,3 +30,22 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
         return torch.export.load(path)
     except Exception as error:  # zipfile, pickle and torch each raise their own
         raise ModelError(f"{path} is not a readable .pt2 file ({type(error).__name__}); write it again with torch.export.save") from error
+
+
+def save_pt2(program: torch.export.ExportedProgram, path: str | Path) -> None:
+    """Write an exported program; the file appears whole or not at all.
+
+    Raises
+    ------
+    ModelError
+        Where the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.pt2")
+    try:
+        torch.export.save(program, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the folder does not exist
+        raise ModelError(f"{path} cannot be written ({str(error).splitlines()[0]}); choose another place") from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -47,6 +47,7 @@ class CpuAvx512(SparseKernel):
     """Rows in lanes, register permute, packed 4-bit indices; fp32, blocks of 16, K >= 16."""
 
     name = "cpu_avx512"
+    parts = ("values", "indices", "bias")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):

@@ -29,6 +29,7 @@ class CpuDense(DenseKernel):
     """Rows of the weight in lanes, x broadcast; fp32."""
 
     name = "cpu_dense"
+    parts = ("values", "bias")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":

@@ -32,6 +32,7 @@ class CpuPortable(SparseKernel):
     """Rows of x in lanes, one-byte indices; fp32, any block up to 256."""
 
     name = "cpu_portable"
+    parts = ("values", "indices", "bias")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":

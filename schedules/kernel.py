@@ -126,6 +126,7 @@ class Kernel(ABC):
     """A way to compute one dense layer on one kind of target."""
 
     name: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]]  # what `pack` returns, by name
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:

@@ -1,0 +1,10 @@
+"""The command line: one file a command, thin over the library. Only what `--help` needs is imported before a command runs."""
+
+import sys
+
+
+def main() -> None:
+    """Run `tvm-balanced`; ends the process with 0 (done), 1 (the work failed) or 2 (wrong usage)."""
+    from tvm_balanced.cli.app import run
+
+    sys.exit(run(sys.argv[1:]))

@@ -89,7 +89,8 @@ def lower_dense_op(builder: relax.BlockBuilder, call: relax.Call, packed: Packed
     key = (workload.kernel, *(view(c.value).__array_interface__["data"][0] for c in constants))
     if key not in packed:
         arrays = _pack(workload, [view(c.value) for c in constants], bias_of(call) is not None)
-        packed[key] = [_constant(a, f"{call.attrs['layer']!s}.{i}", names) for i, a in enumerate(arrays)]
+        parts = KERNELS[workload.kernel].parts
+        packed[key] = [_constant(a, f"{call.attrs['layer']!s}.{part}", names) for part, a in zip(parts, arrays, strict=True)]
     function = builder.add_func(KERNELS[workload.kernel].prim_func(workload), workload.kernel)
     rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
     flat = len(shape) == 2

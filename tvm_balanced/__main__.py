@@ -1,0 +1,5 @@
+"""`python -m tvm_balanced` is `tvm-balanced`."""
+
+from tvm_balanced.cli import main
+
+main()

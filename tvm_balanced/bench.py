@@ -1,0 +1,225 @@
+"""Benchmarks: one kernel, or a whole model, against its rivals in one process."""
+
+import ctypes
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import tvm
+
+import tvm_balanced
+from tvm_balanced.compiled_module import aligned, use_threads
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.errors import PatternError, TargetError
+from tvm_balanced.measure import Ratio, Rival, Timing, copies, race
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.targets import host_target
+
+OURS = "balanced"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One rival: its median time, and how many times faster we are (median, 20th and 80th percentile of paired ratios)."""
+
+    name: str
+    microseconds: float
+    speedup: Ratio
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text: name, time, speed-up with its spread."""
+        s = self.speedup
+        return self.name, f"{self.microseconds:.1f}", f"{s.p50:.2f}x", f"{s.p20:.2f} to {s.p80:.2f}"
+
+
+@dataclass(frozen=True)
+class KernelBenchmark:
+    """What to time: y (M, N) = x (M, K) @ weight (N, K)^T at a pattern; `regime` is hot or cold."""
+
+    n: int
+    k: int
+    m: int
+    pattern: BalancedPattern
+    threads: int
+    regime: str
+    kernel: str | None = None
+    rounds: int = 31
+
+    def run(self) -> list[Row]:
+        """Check our kernel against NumPy, then time it and every rival that is here.
+
+        Raises
+        ------
+        TargetError
+            Where the kernel is unknown or cannot run here.
+        PatternError
+            Where the kernel does not take the pattern.
+        """
+        import torch
+
+        from tvm_balanced.frontend.rivals import RIVALS
+
+        torch.set_num_threads(self.threads)
+        kernel = self._kernel()
+        weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0))
+        dense = weight.decode()
+        x = aligned(np.random.default_rng(1).standard_normal((self.m, self.k)).astype(np.float32))
+        rivals: dict[str, Rival] = {OURS: self._ours(kernel, weight, dense, x)}
+        use_threads(self.threads)
+        for name, maker in RIVALS.items():
+            # a CSR weight holds an index of 8 bytes beside each value
+            nbytes = weight.values.size * 12 if name == "csr" else dense.nbytes
+            rivals[name] = maker(dense, x, copies(nbytes, self.regime))
+        reference = self._reference(weight, x)
+        if reference is not None:
+            rivals["reference"] = reference
+        return rows(race(rivals, self.rounds))
+
+    def _kernel(self) -> SparseKernel | DenseKernel:
+        target = host_target()
+        if self.kernel is not None:
+            if self.kernel not in KERNELS:
+                raise TargetError(f'kernel "{self.kernel}" is unknown; choose one of {", ".join(KERNELS)}')
+            candidates = [KERNELS[self.kernel]]
+        else:
+            candidates = [k for k in SPARSE_KERNELS if k.fit(self._found()) == self.pattern]
+        refusals = [kernel.refuses(target, self.n, self.k, "float32") for kernel in candidates]
+        for kernel, refusal in zip(candidates, refusals, strict=True):
+            if refusal is None and isinstance(kernel, (SparseKernel, DenseKernel)):
+                if isinstance(kernel, SparseKernel) and kernel.fit(self._found()) is None:
+                    raise PatternError(f"kernel {kernel.name} has no layout for {self.pattern}; choose another kernel or pattern")
+                return kernel
+        raise TargetError(f"kernel {candidates[0].name if candidates else ''} cannot run here: {refusals[0] if refusals else 'no pattern fits'}")
+
+    def _found(self) -> Any:
+        from tvm_balanced.detection import Detection
+
+        return Detection((self.n, self.k), 1, {self.pattern.block: self.pattern.nnz})
+
+    def _ours(self, kernel: SparseKernel | DenseKernel, weight: EncodedWeight, dense: Array, x: Array) -> Rival:
+        sparse = isinstance(kernel, SparseKernel)
+        nnz, block = (weight.pattern.nnz, weight.pattern.block) if sparse else (1, 1)
+        workload = Workload(kernel.name, self.m, self.n, self.k, nnz, block)
+        target = host_target()
+        function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
+        main = tvm.compile(function, target)["main"]
+        packed = kernel.pack(weight, None) if isinstance(kernel, SparseKernel) else kernel.pack(dense, None)
+        count = copies(sum(a.nbytes for a in packed[:-1]), self.regime)
+        arguments = [[tvm.runtime.tensor(a) for a in packed] for _ in range(count)]
+        given, y = tvm.runtime.from_dlpack(x), tvm.runtime.tensor(np.zeros((self.m, self.n), np.float32))
+        main(given, *arguments[0], y)
+        _check(y.numpy(), dense, x, kernel.name)
+        return lambda call: main(given, *arguments[call % count], y)
+
+    def _reference(self, weight: EncodedWeight, x: Array) -> Rival | None:
+        """The hand-written kernel, where this is a clone with a compiler and the kernel takes the shape."""
+        module = reference_module()
+        tile, row_groups = (1, 4) if self.m == 1 else (8, 2)
+        k_tile = next((t for t in (1024, 768, 512, 256) if self.k % t == 0), 0)
+        takes = self.pattern.block == 16 and self.pattern.nnz in (1, 2, 3, 4, 8) and k_tile and self.m % tile == 0 and self.n % (16 * row_groups) == 0
+        if module is None or not takes:
+            return None
+        library = module.build()
+        values, indices = module.pack(weight.values, weight.indices.astype(np.int64), "float32", k_tile, row_groups)
+        packed = [(module.aligned(values), module.aligned(indices)) for _ in range(copies(values.nbytes + indices.nbytes, self.regime))]
+        y = aligned(np.zeros((self.m, self.n), np.float32))
+
+        def run(call: int) -> None:
+            w, i = packed[call % len(packed)]
+            pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, w, i)]
+            sizes = (0, self.pattern.nnz, tile, row_groups, self.m, self.n, self.k, k_tile, 32)
+            if library.bs_uni(*sizes, *pointers, None, None, ctypes.c_void_p(y.ctypes.data), self.threads):
+                raise RuntimeError("the reference kernel refused its arguments")
+
+        run(0)
+        _check(y, weight.decode(), x, "reference")
+        return run
+
+
+@dataclass(frozen=True)
+class ModelBenchmark:
+    """What to time: a whole torch module on its example arguments, against PyTorch in three forms."""
+
+    module: Any
+    args: tuple[Any, ...]
+    threads: int
+    torch_compile: bool = True
+    rounds: int = 31
+
+    def run(self, compiled: Any) -> list[Row]:
+        """Time a CompiledModule of this module and every rival.
+
+        Parameters
+        ----------
+        compiled : CompiledModule
+        """
+        import torch
+
+        from tvm_balanced.frontend.rivals import with_packed_linears
+
+        torch.set_num_threads(self.threads)
+        compiled.threads = self.threads
+        model = self.module.eval()
+        rows_of_x = int(np.prod(self.args[0].shape[:2])) if self.args[0].dim() > 1 else 1
+        forms: dict[str, Callable[..., Any]] = {"eager": model, "onednn packed linears": with_packed_linears(model, rows_of_x)}
+        if self.torch_compile:
+            import torch._inductor.config as inductor
+
+            inductor.freezing = True
+            forms["torch.compile, freezing"] = torch.compile(model)
+        with torch.no_grad():
+            expected = model(*self.args)
+            for name, form in forms.items():
+                torch.testing.assert_close(form(*self.args), expected, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+            rivals: dict[str, Rival] = {OURS: lambda _: compiled(*self.args)}
+            rivals |= {name: (lambda _, form=form: form(*self.args)) for name, form in forms.items()}
+            return rows(race(rivals, self.rounds))
+
+
+def rows(timing: Timing) -> list[Row]:
+    """Return ours first, then each rival with our speed-up over it."""
+    return [Row(name, timing.microseconds(name), timing.speedup(OURS, name)) for name in timing.times]
+
+
+def to_json(results: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return rows as plain data."""
+    return [asdict(row) for row in results]
+
+
+def random_weight(n: int, k: int, pattern: BalancedPattern, rng: np.random.Generator) -> EncodedWeight:
+    """Return a random weight (N, K) that holds exactly what the pattern keeps in every block."""
+    blocks, tail = pattern.blocks(k), pattern.tail(k)
+    values = rng.standard_normal((n, blocks, pattern.nnz), dtype=np.float32)
+    keys = rng.random((n, blocks, pattern.block), dtype=np.float32)
+    keys[:, -1, tail:] = 2  # no index past K
+    indices = np.sort(np.argpartition(keys, pattern.nnz - 1, axis=2)[:, :, : pattern.nnz], axis=2).astype(np.uint8)
+    unused = np.arange(pattern.nnz) >= pattern.kept(tail)
+    order = np.sort(np.argpartition(keys[:, -1], pattern.kept(tail) - 1, axis=1)[:, : pattern.kept(tail)], axis=1)
+    indices[:, -1, : pattern.kept(tail)] = order
+    indices[:, -1, unused] = tail - 1
+    values[:, -1, unused] = 0
+    return EncodedWeight(values, indices, pattern, k)
+
+
+def reference_module() -> ModuleType | None:
+    """Return benchmarks/reference/cpu_reference.py of a clone, None where this is not one or the CPU has no AVX-512."""
+    path = Path(tvm_balanced.__file__).resolve().parent.parent / "benchmarks" / "reference" / "cpu_reference.py"
+    if not path.is_file() or KERNELS["cpu_avx512"].refuses(host_target(), 16, 16, "float32") is not None:
+        return None
+    spec = importlib.util.spec_from_file_location("cpu_reference", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _check(y: Array, dense: Array, x: Array, name: str) -> None:
+    expected = x.astype(np.float64) @ dense.T.astype(np.float64)
+    error = np.abs(y - expected).max() / np.abs(expected).max()
+    if not error < 1e-5:
+        raise RuntimeError(f"{name} is wrong: relative error {error:.1e}")

@@ -1,0 +1,37 @@
+"""The commands put together, and what an error looks like."""
+
+from collections.abc import Sequence
+
+import typer
+
+from tvm_balanced.cli import bench, compile, demo, env, inspect, prune
+from tvm_balanced.cli import run as run_command
+from tvm_balanced.cli.console import err
+from tvm_balanced.errors import TvmBalancedError
+
+app = typer.Typer(
+    name="tvm-balanced",
+    help="Compile pruned PyTorch models into modules that are several times faster, and see why, layer by layer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("inspect")(inspect.inspect)
+app.command("prune")(prune.prune)
+app.command("compile")(compile.compile)
+app.command("run")(run_command.run)
+app.add_typer(bench.app, name="bench")
+app.command("env")(env.env)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        app(list(arguments), prog_name="tvm-balanced")
+    except TvmBalancedError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return error.exit_code
+    except SystemExit as end:  # how typer ends, with 2 after wrong usage and 130 after Ctrl-C
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0

@@ -1,0 +1,27 @@
+"""`tvm-balanced inspect`: every dense layer, its zeros, and what compile would do with it."""
+
+from tvm_balanced.cli.console import print_json, print_table, step
+from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
+
+
+def inspect(
+    model: Model,
+    target: Target = "cpu",
+    threads: Threads = None,
+    weights: Weights = None,
+    dynamic_batch: DynamicBatch = False,
+    kernel: Kernel = None,
+    json: Json = False,
+) -> None:
+    """Show each dense layer of MODEL: its zeros, their pattern, the kernel it would run on, and why."""
+    overrides = forced(kernel)
+    with step("importing"):
+        from tvm_balanced.compiler import Options, inspect_imported
+
+        imported = import_model(model, weights, dynamic_batch)
+    with step("counting zeros"):
+        report = inspect_imported(imported, Options(target, threads, None, overrides))
+    if json:
+        print_json(report.to_json())
+    else:
+        print_table(f"{report.sparse_layers} of {len(report.layers)} dense layers would be sparse", report.header, report.cells())

@@ -1,0 +1,64 @@
+"""MODEL on the command line: a .pt2 file, or package.module:factory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from tvm_balanced.imported import ImportedModel
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs).")]
+Weights = Annotated[Path | None, typer.Option("--weights", help="Weights for a factory's module: .safetensors, or a state dict of torch.save.")]
+DynamicBatch = Annotated[bool, typer.Option("--dynamic-batch", help="Let the first dimension of every input of a factory's module change from call to call.")]
+Target = Annotated[str, typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU, as LLVM names it; or a TVM target as JSON.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of a call; all cores by default.")]
+Kernel = Annotated[list[str] | None, typer.Option("--kernel", metavar="LAYERS=KERNEL", help='Force a kernel on layers, for instance "encoder.*=cpu_portable"; may be given again.')]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def is_file(model: str) -> bool:
+    """Whether MODEL names a file rather than a factory."""
+    return model.endswith(".pt2") or ":" not in model
+
+
+def load_module(model: str, weights: Path | None) -> tuple[Any, tuple[Any, ...]]:
+    """Return a factory's (torch module, example arguments), with `weights` loaded; raises ModelError."""
+    from tvm_balanced.frontend.factory import load_factory
+    from tvm_balanced.frontend.state_dict import load_weights
+
+    module, args = load_factory(model)
+    if weights is not None:
+        load_weights(module, weights)
+    return module, args
+
+
+def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = False) -> "ImportedModel":
+    """Import MODEL; raises ModelError, also where an option does not go with a .pt2 file."""
+    from tvm_balanced.errors import ModelError
+    from tvm_balanced.frontend.module import import_module
+    from tvm_balanced.frontend.pt2 import import_pt2
+
+    if not is_file(model):
+        module, args = load_module(model, weights)
+        return import_module(module, args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None)
+    if weights is not None or dynamic_batch:
+        raise ModelError(f"{model} already has its weights and shapes; --weights and --dynamic-batch go with package.module:factory")
+    return import_pt2(model)
+
+
+def batch_dimension(args: tuple[Any, ...]) -> tuple[dict[int, Any], ...]:
+    """Return dynamic_shapes that make the first dimension of every argument one symbolic batch size."""
+    import torch
+
+    batch = torch.export.Dim("batch")
+    return tuple({0: batch} for _ in args)
+
+
+def forced(kernel: list[str] | None) -> dict[str, str]:
+    """Return --kernel options as a mapping; raises BadParameter where one has no "="."""
+    pairs = [text.partition("=") for text in kernel or []]
+    for layers, equals, name in pairs:
+        if not (layers and equals and name):
+            raise typer.BadParameter(f'"{layers}" is not of the form LAYERS=KERNEL', param_hint="--kernel")
+    return {layers: name for layers, _, name in pairs}

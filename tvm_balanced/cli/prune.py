@@ -1,0 +1,54 @@
+"""`tvm-balanced prune`: one-shot pruning of a model's linear layers, written to a file that compile reads."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvm_balanced.cli.console import out, print_json, step
+from tvm_balanced.cli.model import DynamicBatch, Json, Model, Weights, batch_dimension, is_file, load_module
+from tvm_balanced.errors import ModelError
+from tvm_balanced.pattern import BalancedPattern
+
+SUFFIXES = (".pt2", ".safetensors")
+
+
+def prune(
+    model: Model,
+    pattern: Annotated[str, typer.Argument(help="NNZ:BLOCK, for instance 2:16 to keep 2 of every 16.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .pt2 file (model and weights), or .safetensors (weights alone).")],
+    include: Annotated[list[str] | None, typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given again. Default "*".')] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Layers to leave dense; may be given again.")] = None,
+    weights: Weights = None,
+    dynamic_batch: DynamicBatch = False,
+    json: Json = False,
+) -> None:
+    """Prune the linear layers of MODEL to PATTERN by magnitude, and write the pruned model."""
+    from dataclasses import asdict
+
+    parsed = BalancedPattern.parse(pattern)
+    if output.suffix not in SUFFIXES:
+        raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
+    if is_file(model):
+        raise ModelError(f"{model} is an exported program, whose layers are no longer modules; give package.module:factory to prune")
+    with step("loading"):
+        from tvm_balanced.frontend.prune import prune as prune_module
+
+        module, args = load_module(model, weights)
+    with step("pruning"):
+        report = prune_module(module, parsed, tuple(include or ("*",)), tuple(exclude or ()))
+    with step(f"writing {output}"):
+        if output.suffix == ".safetensors":
+            from tvm_balanced.frontend.state_dict import save_weights
+
+            save_weights(module, output)
+        else:
+            from tvm_balanced.frontend.module import export, plain_copy
+            from tvm_balanced.frontend.pt2 import save_pt2
+
+            save_pt2(export(plain_copy(module), args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None), output)
+    if json:
+        print_json({"pattern": str(parsed), "sparsity": report.sparsity, "layers": [asdict(layer) for layer in report.layers]})
+    else:
+        out.print(str(report), highlight=False, soft_wrap=True)
+        out.print(f"wrote {output}", highlight=False, soft_wrap=True)

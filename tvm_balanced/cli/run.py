@@ -1,0 +1,94 @@
+"""`tvm-balanced run`: call an artifact."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tvm_balanced.cli.console import out, print_json, print_table, step, without_noise
+from tvm_balanced.cli.model import Json, Threads
+from tvm_balanced.errors import InputError
+
+if TYPE_CHECKING:
+    from tvm_balanced.imported import TensorSpec
+
+
+def run(
+    artifact: Annotated[Path, typer.Argument(help="A directory that compile wrote.")],
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="NAME=FILE", help="A .npy file for an input; may be given again. Inputs without one are random.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the outputs, one .npy each.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Size of every dimension that the artifact leaves open, in random inputs.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 20,
+    threads: Threads = None,
+    json: Json = False,
+) -> None:
+    """Run an artifact on .npy files or random inputs, and time it. Needs no PyTorch."""
+    import numpy as np
+
+    with step("loading"), without_noise():
+        from tvm_balanced import artifact as artifacts
+
+        module = artifacts.load(artifact, threads)
+    files = _files(inputs or [], module.facts.inputs)
+    rng = np.random.default_rng(0)
+    arrays = [_read(files[spec.name]) if spec.name in files else _draw(spec, batch, rng) for spec in module.facts.inputs]
+    result = module(*arrays)
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        module(*arrays)
+        times.append(time.perf_counter() - start)
+    outputs = result if isinstance(result, tuple) else (result,)
+    if output is not None:
+        _write(output, [spec.name for spec in module.facts.outputs], outputs)
+    median = float(np.median(times) * 1e3)
+    if json:
+        shapes = [list(a.shape) for a in outputs]
+        print_json({"outputs": shapes, "milliseconds": median, "threads": module.threads, "random_inputs": [s.name for s in module.facts.inputs if s.name not in files]})
+        return
+    rows = [(spec.name, spec.dtype, "x".join(map(str, a.shape)), f"{np.min(a):.4g}", f"{np.max(a):.4g}") for spec, a in zip(module.facts.outputs, outputs, strict=True)]
+    print_table(f"{artifact}: {median:.3f} ms a call, {module.threads} threads (median of {repeat})", ("output", "dtype", "shape", "min", "max"), rows)
+    if output is not None:
+        out.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _files(inputs: list[str], specs: "tuple[TensorSpec, ...]") -> dict[str, Path]:
+    names = [spec.name for spec in specs]
+    files = {}
+    for text in inputs:
+        name, equals, file = text.partition("=")
+        if not equals or name not in names:
+            raise typer.BadParameter(f'"{text}" is not NAME=FILE with a name of {", ".join(names)}', param_hint="--input")
+        files[name] = Path(file)
+    return files
+
+
+def _read(file: Path) -> Any:
+    import numpy as np
+
+    try:
+        return np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} is not a readable .npy file ({type(error).__name__}); write it with numpy.save") from None
+
+
+def _draw(spec: "TensorSpec", batch: int, rng: Any) -> Any:
+    import ml_dtypes
+    import numpy as np
+
+    shape = [d if isinstance(d, int) else batch for d in spec.shape]
+    if "float" in spec.dtype:
+        return rng.standard_normal(shape).astype(ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else spec.dtype)
+    return np.ones(shape, spec.dtype)
+
+
+def _write(folder: Path, names: list[str], outputs: tuple[Any, ...]) -> None:
+    import numpy as np
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in zip(names, outputs, strict=True):
+            np.save(folder / f"{name}.npy", array)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another place") from None

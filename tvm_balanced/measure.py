@@ -1,0 +1,81 @@
+"""Timing rivals fairly on a noisy machine: in turn, in one process, compared round by round."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tvm_balanced.encoding import Array
+
+Rival = Callable[[int], object]  # takes the number of the call, to choose which copy of the weights to use
+CACHE_MULTIPLE = 4  # cold: copies of the weights take this many times the last-level cache
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Paired ratios of two rivals' times: median, 20th and 80th percentile."""
+
+    p50: float
+    p20: float
+    p80: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Times of several rivals, in seconds, one for each round: `times[name]` has shape (rounds,)."""
+
+    times: Mapping[str, Array]
+
+    def microseconds(self, name: str) -> float:
+        """Median time of one rival."""
+        return float(np.median(self.times[name]) * 1e6)
+
+    def speedup(self, name: str, over: str) -> Ratio:
+        """How many times faster `name` is than `over`, from the rounds' paired ratios."""
+        p20, p50, p80 = np.percentile(self.times[over] / self.times[name], (20, 50, 80))
+        return Ratio(float(p50), float(p20), float(p80))
+
+
+def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0) -> Timing:
+    """Time rivals in alternation.
+
+    In each round every rival is called twice and the second call timed, so that its threads are awake and another's have
+    gone to sleep. The order is reversed from round to round. Two rounds are thrown away first.
+
+    Parameters
+    ----------
+    rivals : mapping of name to callable
+        Each takes the number of the call.
+    rounds : int
+        Rounds that count.
+    seconds : float
+        Stop after this long, once 5 rounds count.
+    """
+    names = list(rivals)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    call = 0
+    end = time.perf_counter() + seconds
+    for round_ in range(rounds + 2):
+        for name in names if round_ % 2 else reversed(names):
+            rivals[name](call)
+            start = time.perf_counter()
+            rivals[name](call + 1)
+            times[name].append(time.perf_counter() - start)
+        call += 2
+        if round_ >= 7 and time.perf_counter() > end:
+            break
+    return Timing({name: np.array(values[2:]) for name, values in times.items()})
+
+
+def last_level_cache() -> int:
+    """Return the bytes of the last-level cache; 32 MiB where the system does not say."""
+    sizes = [p.read_text().strip() for p in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    kib = [int(size.removesuffix("K")) for size in sizes if size.endswith("K")]
+    return max(kib, default=32 << 10) << 10
+
+
+def copies(nbytes: int, regime: str) -> int:
+    """Return how many copies of weights of `nbytes` to rotate: 1 where hot, CACHE_MULTIPLE times the cache where cold."""
+    return 1 if regime == "hot" else 1 + CACHE_MULTIPLE * last_level_cache() // nbytes

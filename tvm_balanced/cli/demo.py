@@ -1,2 +1,34 @@
-def demo() -> None:
-    pass
+"""`tvm-balanced demo`: the whole way once, on a real model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvm_balanced.cli.bench import HEADER
+from tvm_balanced.cli.console import out, print_table, step, without_noise
+from tvm_balanced.cli.model import Threads
+from tvm_balanced.pattern import BalancedPattern
+
+
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the artifact and report.html; new or empty.")] = Path("demo"),
+    pattern: Annotated[str, typer.Option(help="NNZ:BLOCK to prune the encoder's 36 linear layers to.")] = "4:16",
+    threads: Threads = None,
+) -> None:
+    """Prune, compile, check and time a real sentence encoder, and write a page about it."""
+    parsed = BalancedPattern.parse(pattern)
+    with step("starting"):
+        from tvm_balanced.demo import run
+        from tvm_balanced.targets import cores
+
+    result = run(folder, parsed, threads or cores(), step, without_noise)
+    agreement = result.agreement
+    print_table(f"MiniLM at {parsed}, one sentence of 128 tokens, {result.threads} threads", HEADER, [row.cells() for row in result.timing])
+    for line in (
+        f"{agreement.sentences} sentences agree with pruned PyTorch: largest difference {agreement.max_error:.1e}, smallest cosine {agreement.min_cosine:.7f}",
+        f"pruning without fine-tuning: cosine to the dense embeddings {agreement.pruning_cosine.mean():.3f} on average, "
+        f"{agreement.same_neighbour:.0%} keep their nearest neighbour",
+        f"wrote {result.artifact} and {result.page}",
+    ):
+        out.print(line, highlight=False, soft_wrap=True)

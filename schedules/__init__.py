@@ -1,13 +1,18 @@
-"""The kernels, one file each. See `kernel.Kernel` for what a kernel is."""
+"""Kernels for dense layers and rules for everything else, one file each; see `kernel.Kernel` and `rule.Rule`."""
 
 from tvm_balanced.schedules.cpu_avx512 import CPU_AVX512
 from tvm_balanced.schedules.cpu_dense import CPU_DENSE
+from tvm_balanced.schedules.cpu_elementwise import CPU_ELEMENTWISE
+from tvm_balanced.schedules.cpu_matmul import CPU_MATMUL
 from tvm_balanced.schedules.cpu_portable import CPU_PORTABLE
+from tvm_balanced.schedules.cpu_rowwise import CPU_ROWWISE
 from tvm_balanced.schedules.kernel import DenseKernel, Kernel, SparseKernel, Workload
 from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.rule import Rule
 
 SPARSE_KERNELS: tuple[SparseKernel, ...] = (CPU_AVX512, CPU_PORTABLE)
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE,)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
+RULES: tuple[Rule, ...] = (CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts
 
-__all__ = ["DENSE_KERNELS", "KERNELS", "SPARSE_KERNELS", "DenseKernel", "Kernel", "Machine", "SparseKernel", "Workload"]
+__all__ = ["DENSE_KERNELS", "KERNELS", "RULES", "SPARSE_KERNELS", "DenseKernel", "Kernel", "Machine", "Rule", "SparseKernel", "Workload"]

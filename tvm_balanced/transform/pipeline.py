@@ -4,11 +4,13 @@ import tvm
 from tvm import relax
 from tvm.relax.backend.cpu_generic import pipeline as cpu
 
+from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
+from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 
 NAME = "tvm_balanced"
 
@@ -58,6 +60,8 @@ def tvm_balanced_pipeline(
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleKernels(),
+                ApproximateMath(),
+                ScheduleRemainder(),
                 # Phase 5: memory and calls of the virtual machine
                 *cpu.dataflow_lower_passes(target),
                 *cpu.finalize_passes(target),

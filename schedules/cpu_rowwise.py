@@ -1,0 +1,79 @@
+"""Softmax, layer norm and their like on CPUs: one row at a time, every stage of a row while it is in the cache.
+
+A sum or maximum along the row is kept in one vector of partial results: added one by one, each element would wait for
+the one before it.
+"""
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.dlight.analysis import SBlockInfo
+
+from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, extent, lanes, vectorize_last, work
+
+
+class CpuRowwise(Rule):
+    """Functions of reductions along the last axis and elementwise blocks, all over the same rows."""
+
+    name = "cpu_rowwise"
+
+    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+        analysed = analyse(func)
+        if analysed is None or len(analysed[1]) < 2:
+            return None
+        sch, blocks = analysed
+        rows = _shared_rows(blocks)
+        if not rows or blocks[-1].is_reduction() or not any(block.is_reduction() for block in blocks):
+            return None
+        total = work(sch, blocks[-1].block_rv)
+        stages = [stage for block in blocks for stage in _stages(sch, block, rows, lanes(target))]
+        outer = sch.fuse(*sch.get_loops(stages[-1])[:rows])
+        if total is None or total >= PARALLEL_FROM:
+            sch.parallel(outer)
+        for stage in reversed(stages[:-1]):
+            sch.compute_at(stage, outer, preserve_unit_loops=True)
+        for stage in stages:
+            if not _reduces_last(sch, stage):
+                vectorize_last(sch, stage, target)
+        return sch.mod["main"]
+
+
+def _shared_rows(blocks: list[SBlockInfo]) -> int:
+    """How many leading loops, all spatial, every block has in common."""
+    kinds = [block.dom_kind() for block in blocks]
+    leading = [len(kind) - len(kind.lstrip("S")) for kind in kinds]
+    reduced = [lead for kind, lead in zip(kinds, leading, strict=True) if "R" in kind]
+    if not reduced or any(kind.count("R") > 1 or not kind.endswith("R") for kind in kinds if "R" in kind):
+        return 0
+    rows = min(reduced)
+    return rows if all(lead >= rows for lead in leading) else 0
+
+
+def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[Any]:
+    """Split a reduction along the row into a vector of partial results and their reduction."""
+    loops = sch.get_loops(block.block_rv)
+    length = extent(sch, loops[-1]) if block.is_reduction() else None
+    if length is None or length % width or length < 2 * width or len(loops) != rows + 1:
+        return [block.block_rv]
+    _, inner = sch.split(loops[-1], [None, width])
+    # the partial results come last, so that they are a vector
+    partial = sch.rfactor(inner, factor_axis=rows)
+    *_, steps, across = sch.get_loops(partial)
+    if not _is_spatial(sch, partial, across):
+        sch.reorder(across, steps)
+        steps, across = across, steps
+    return [partial, block.block_rv]
+
+
+def _is_spatial(sch: Schedule, block: Any, loop: Any) -> bool:
+    position = [sch.get(other).same_as(sch.get(loop)) for other in sch.get_loops(block)].index(True)
+    return int(sch.get(block).iter_vars[position].iter_type) == tirx.IterVar.DataPar
+
+
+def _reduces_last(sch: Schedule, block: Any) -> bool:
+    return int(sch.get(block).iter_vars[-1].iter_type) == tirx.IterVar.CommReduce
+
+
+CPU_ROWWISE = CpuRowwise()

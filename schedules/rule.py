@@ -1,0 +1,65 @@
+"""What a rule is: a way to schedule functions of TVM's own operators, those that no kernel of ours computes."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.dlight.analysis import SBlockInfo, normalize_prim_func
+
+# Below this many elements a loop costs less than waking the threads, about 5 us.
+PARALLEL_FROM = 16384
+
+
+class Rule(ABC):
+    """One way to schedule a function."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+        """Return `func` scheduled for `target`, None where this rule is not for such functions."""
+
+
+def analyse(func: tirx.PrimFunc) -> tuple[Schedule, list[SBlockInfo]] | None:
+    """Return a schedule of `func` and its blocks in order, None where they have another form than loops over blocks."""
+    sch = Schedule(func)
+    blocks = normalize_prim_func(sch)
+    return None if not blocks else (sch, blocks)
+
+
+def extent(sch: Schedule, loop: Any) -> int | None:
+    """Return a loop's trip count, None where it is symbolic."""
+    count = sch.get(loop).extent
+    return int(count) if isinstance(count, (int, tirx.IntImm)) else None
+
+
+def work(sch: Schedule, block: Any) -> int | None:
+    """Return how often a block runs, None where it is symbolic."""
+    total = 1
+    for loop in sch.get_loops(block):
+        count = extent(sch, loop)
+        if count is None:
+            return None
+        total *= count
+    return total
+
+
+def lanes(target: tvm.target.Target) -> int:
+    """Return the fp32 elements of a vector register of `target`."""
+    return max(4, int(tvm.target.codegen.llvm_get_vector_width(target)) // 32)
+
+
+def divisor(n: int, most: int) -> int:
+    """Return the largest divisor of `n` that is at most `most`."""
+    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
+
+
+def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
+    """Vectorize a block's innermost loop where its trip count is a multiple of a few lanes."""
+    loop = sch.get_loops(block)[-1]
+    count = extent(sch, loop)
+    width = divisor(count, lanes(target)) if count else 1
+    if width >= 4:
+        sch.vectorize(sch.split(loop, [None, width])[1])

@@ -1,0 +1,41 @@
+"""ApproximateMath: exp, erf, tanh and sigmoid --> polynomials that stay in vector registers."""
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir import Call, Op
+
+from tvm_balanced.schedules import Workload, epilogue
+
+FUNCTIONS = {
+    "tirx.exp": epilogue.exp,
+    "tirx.erf": epilogue.erf,
+    "tirx.tanh": epilogue.tanh,
+    "tirx.sigmoid": epilogue.sigmoid,
+}
+
+
+@tvm.transform.module_pass(opt_level=0, name="ApproximateMath")
+class ApproximateMath:
+    """Replace calls of transcendental functions on float32 in TVM's own operators.
+
+    rewrite: `T.exp(x)` --> polynomial of x, accurate to 4e-7; see `schedules/epilogue.py`.
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        changed = {}
+        for var, func in mod.functions_items():
+            if isinstance(func, tirx.PrimFunc) and Workload.of(func) is None:
+                body = tvm_ffi.structural_map(func.body, (Call, _replace))
+                if not body.same_as(func.body):
+                    changed[var] = func.with_body(body)
+        mod = tvm.IRModule(dict(mod.functions_items()), attrs=mod.attrs)
+        mod.update(tvm.IRModule(changed))
+        return mod
+
+
+def _replace(call: Call) -> tirx.Expr:
+    name = call.op.name if isinstance(call.op, Op) else ""
+    if name in FUNCTIONS and str(call.ty.dtype) == "float32":
+        return FUNCTIONS[name](call.args[0])
+    return call

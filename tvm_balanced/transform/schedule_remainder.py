@@ -1,0 +1,45 @@
+"""ScheduleRemainder: schedule what no kernel of ours computes, so that a fast layer does not sit in a slow model."""
+
+import logging
+
+import tvm
+from tvm import tirx
+from tvm.s_tir.schedule import ScheduleError
+
+from tvm_balanced.schedules import RULES
+
+log = logging.getLogger(__name__)
+
+
+@tvm.transform.module_pass(opt_level=0, name="ScheduleRemainder")
+class ScheduleRemainder:
+    """Schedule every function that is not scheduled yet by the first rule that takes it, for the current target.
+
+    rewrite: naive loops --> threads, vectors and registers, marked `tirx.is_scheduled`. A function that no rule takes stays
+    as it is.
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        target = tvm.target.Target.current()
+        scheduled = {}
+        for var, func in mod.functions_items():
+            if isinstance(func, tirx.PrimFunc) and "tirx.is_scheduled" not in func.attrs:
+                done = schedule(func, target, var.name_hint)
+                if done is not None:
+                    scheduled[var] = done.with_attr("tirx.is_scheduled", True)
+        mod = tvm.IRModule(dict(mod.functions_items()), attrs=mod.attrs)
+        mod.update(tvm.IRModule(scheduled))
+        return mod
+
+
+def schedule(func: tirx.PrimFunc, target: tvm.target.Target, name: str = "main") -> tirx.PrimFunc | None:
+    """Return `func` scheduled by the first rule that takes it and can be applied, None where there is none."""
+    for rule in RULES:
+        try:
+            done = rule.apply(func, target)
+        except ScheduleError as error:  # a form that the rule did not foresee: a slow function, not a failed compilation
+            log.debug("rule %s cannot schedule %s: %s", rule.name, name, error)
+            continue
+        if done is not None:
+            return done
+    return None

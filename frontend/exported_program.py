@@ -1,7 +1,7 @@
 """From a torch.export.ExportedProgram to an ImportedModel."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -55,7 +55,9 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         )
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
         reason = str(error).strip().splitlines()
-        raise ModelError(f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it") from error
+        raise ModelError(
+            f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it"
+        ) from error
     return ImportedModel(
         mod=mod,
         inputs=inputs,
@@ -88,10 +90,8 @@ def to_torch(array: Array) -> torch.Tensor:
 def _decompositions() -> dict[Any, Any]:
     # Everything to core ATen except linear: decomposed, it would become addmm on a flattened x, or a broadcast weight in
     # attention's output projection, where no pattern finds it.
-    table = default_decompositions()
-    for op in [op for op in table if str(op) == "aten.linear.default"]:
-        table.pop(op)
-    return table
+    table: Mapping[Any, Any] = default_decompositions()
+    return {op: table[op] for op in table if str(op) != "aten.linear.default"}
 
 
 def _align(program: ExportedProgram) -> None:
@@ -105,7 +105,9 @@ def _align(program: ExportedProgram) -> None:
             key = (tensor.data_ptr(), tensor.shape, tensor.stride())
             if key not in moved:
                 moved[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
-            program.state_dict[name] = nn.Parameter(moved[key], requires_grad=False) if isinstance(tensor, nn.Parameter) else moved[key]
+            program.state_dict[name] = (
+                nn.Parameter(moved[key], requires_grad=False) if isinstance(tensor, nn.Parameter) else moved[key]
+            )
 
 
 def _inputs(program: ExportedProgram) -> list[TensorSpec]:
@@ -160,7 +162,12 @@ def layer_name(parameter: str) -> str:
 
     Cells with several weights keep the parameter's own name: "lstm.weight_hh_l0".
     """
-    name = parameter.replace(".parametrizations.", ".").removeprefix("parametrizations.").removesuffix(".original").removesuffix("_orig")
+    name = (
+        parameter.replace(".parametrizations.", ".")
+        .removeprefix("parametrizations.")
+        .removesuffix(".original")
+        .removesuffix("_orig")
+    )
     return name.removesuffix(".weight") or name
 
 

@@ -35,7 +35,9 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     except ModelError:
         raise
     except Exception as error:  # a user's code: anything may come out of it
-        raise ModelError(f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns (module, example arguments)") from error
+        raise ModelError(
+            f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns (module, example arguments)"
+        ) from error
     finally:
         sys.path.pop(0)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):

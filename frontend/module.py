@@ -36,7 +36,9 @@ def import_module(
         Where torch cannot export the model, or TVM cannot import what it exported.
     """
     folded = plain_copy(model)
-    return import_exported_program(export(folded, args, kwargs, dynamic_shapes), f"{type(model).__module__}.{type(model).__qualname__}", [folded])
+    return import_exported_program(
+        export(folded, args, kwargs, dynamic_shapes), f"{type(model).__module__}.{type(model).__qualname__}", [folded]
+    )
 
 
 def export(
@@ -59,7 +61,9 @@ def export(
     except Exception as error:  # export runs the model: anything may come out of it
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         what = lines[0] if lines else type(error).__name__
-        raise ModelError(f"torch.export cannot export {type(model).__name__}: {what}; try torch.export.export on it by itself") from error
+        raise ModelError(
+            f"torch.export cannot export {type(model).__name__}: {what}; try torch.export.export on it by itself"
+        ) from error
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -88,5 +92,5 @@ def _fold(module: nn.Module) -> None:
     for key in [k for k, hook in module._forward_pre_hooks.items() if isinstance(hook, prune.BasePruningMethod)]:
         del module._forward_pre_hooks[key]
     if parametrize.is_parametrized(module):
-        for name in list(module.parametrizations):  # type: ignore[arg-type, union-attr]
+        for name in list(module.parametrizations):  # type: ignore[arg-type]
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)

@@ -45,7 +45,13 @@ class PruningReport:
 
     def __str__(self) -> str:
         rows = [
-            (layer.name, f"{layer.shape[0]}x{layer.shape[1]}", f"{layer.sparsity_before:.1%}", f"{layer.sparsity:.1%}", f"{layer.energy_kept:.1%}")
+            (
+                layer.name,
+                f"{layer.shape[0]}x{layer.shape[1]}",
+                f"{layer.sparsity_before:.1%}",
+                f"{layer.sparsity:.1%}",
+                f"{layer.energy_kept:.1%}",
+            )
             for layer in self.layers
         ]
         head = f"pruned {len(rows)} layers to {self.pattern}: {self.sparsity:.2%} zeros"
@@ -88,7 +94,10 @@ def prune(
     pattern = BalancedPattern.parse(pattern)
     layers = list(_linears(model, include, exclude))
     if not layers:
-        raise ModelError(f"{type(model).__name__} has no nn.Linear whose name is in {list(include)} and not in {list(exclude)}; there is nothing to prune")
+        raise ModelError(
+            f"{type(model).__name__} has no nn.Linear whose name is in {list(include)} and not in {list(exclude)}; "
+            "there is nothing to prune"
+        )
     for name, linear in layers:
         _check(name, linear)
     done, reports = set(), []
@@ -134,7 +143,10 @@ def _linears(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -
 
 def _check(name: str, linear: nn.Linear) -> None:
     if parametrize.is_parametrized(linear) or torch_prune.is_pruned(linear):
-        raise ModelError(f"layer {name} has a weight computed from others; make it plain first (torch.nn.utils.prune.remove or remove_parametrizations)")
+        raise ModelError(
+            f"layer {name} has a weight computed from others; "
+            "make it plain first (torch.nn.utils.prune.remove or remove_parametrizations)"
+        )
     try:
         check_finite(to_numpy(linear.weight.float()))
     except WeightError as error:

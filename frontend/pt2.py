@@ -29,7 +29,9 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
     try:
         return torch.export.load(path)
     except Exception as error:  # zipfile, pickle and torch each raise their own
-        raise ModelError(f"{path} is not a readable .pt2 file ({type(error).__name__}); write it again with torch.export.save") from error
+        raise ModelError(
+            f"{path} is not a readable .pt2 file ({type(error).__name__}); write it again with torch.export.save"
+        ) from error
 
 
 def save_pt2(program: torch.export.ExportedProgram, path: str | Path) -> None:

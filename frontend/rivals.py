@@ -19,7 +19,7 @@ Maker = Callable[[Array, Array, int], Rival]
 
 
 def onednn(weight: Array, x: Array, copies: int) -> Rival:
-    """oneDNN with its weight packed beforehand for this M."""
+    """OneDNN with its weight packed beforehand for this M."""
     given = torch.from_numpy(x)
     packed = [_pack(torch.from_numpy(weight.copy()), len(x)) for _ in range(copies)]
     return lambda call: torch.ops.mkldnn._linear_pointwise(given, packed[call % copies], None, "none", [], "")

@@ -23,12 +23,16 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     tensors = _read(path)
     dense = [name for name in tensors if name.endswith("parametrizations.weight.original")]
     if dense:
-        raise ModelError(f"{path} holds {dense[0]}, a weight without its mask; call squash_mask() on the sparsifier before saving")
+        raise ModelError(
+            f"{path} holds {dense[0]}, a weight without its mask; call squash_mask() on the sparsifier before saving"
+        )
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         lines = str(error).splitlines()
-        raise ModelError(f"{path} does not fit {type(model).__name__}: {lines[-1].strip()}; give the weights of this very model") from None
+        raise ModelError(
+            f"{path} does not fit {type(model).__name__}: {lines[-1].strip()}; give the weights of this very model"
+        ) from None
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:

@@ -15,4 +15,15 @@ DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE,)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts
 
-__all__ = ["DENSE_KERNELS", "KERNELS", "RULES", "SPARSE_KERNELS", "DenseKernel", "Kernel", "Machine", "Rule", "SparseKernel", "Workload"]
+__all__ = [
+    "DENSE_KERNELS",
+    "KERNELS",
+    "RULES",
+    "SPARSE_KERNELS",
+    "DenseKernel",
+    "Kernel",
+    "Machine",
+    "Rule",
+    "SparseKernel",
+    "Workload",
+]

@@ -29,7 +29,15 @@ from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
-from tvm_balanced.schedules.row_groups import LANES, count_groups, default_tile, pad_bias, pad_rows, schedule_tile, store_lanes
+from tvm_balanced.schedules.row_groups import (
+    LANES,
+    count_groups,
+    default_tile,
+    pad_bias,
+    pad_rows,
+    schedule_tile,
+    store_lanes,
+)
 
 BLOCK = 16
 SLOTS_PER_WORD = 8

@@ -10,8 +10,6 @@ Layout, for G groups of 16 rows:
     bias    (G, 16)    float32
 """
 
-from typing import Any
-
 import numpy as np
 import tvm
 from tvm import tirx
@@ -22,7 +20,15 @@ from tvm_balanced.encoding import Array
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import DenseKernel, Rows, Workload, int64
 from tvm_balanced.schedules.machine import Machine
-from tvm_balanced.schedules.row_groups import LANES, count_groups, default_tile, pad_bias, pad_rows, schedule_tile, store_lanes
+from tvm_balanced.schedules.row_groups import (
+    LANES,
+    count_groups,
+    default_tile,
+    pad_bias,
+    pad_rows,
+    schedule_tile,
+    store_lanes,
+)
 
 
 class CpuDense(DenseKernel):

@@ -22,7 +22,11 @@ class CpuMatmul(Rule):
             return None
         sch, blocks = analysed
         position = [i for i, block in enumerate(blocks) if block.is_reduction()]
-        if len(position) != 1 or blocks[position[0]].dom_kind().count("R") != 1 or not blocks[position[0]].dom_kind().endswith("SSR"):
+        if (
+            len(position) != 1
+            or blocks[position[0]].dom_kind().count("R") != 1
+            or not blocks[position[0]].dom_kind().endswith("SSR")
+        ):
             return None
         matmul = blocks[position[0]].block_rv
         if not _is_product(sch, matmul):

@@ -90,12 +90,19 @@ def erf(x: Vector) -> Vector:
         -2.95459980854025e-03,
         -1.60960333262415e-02,
     )
-    q = _horner(x2, -1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03, -1.42647390514189e-02)
+    q = _horner(
+        x2,
+        -1.45660718464996e-05,
+        -2.13374055278905e-04,
+        -1.68282697438203e-03,
+        -7.37332916720468e-03,
+        -1.42647390514189e-02,
+    )
     return x * p / q
 
 
 def gelu(x: Vector) -> Vector:
-    """x * Phi(x) with the exact normal distribution function, absolute error 1e-6."""
+    """X * Phi(x) with the exact normal distribution function, absolute error 1e-6."""
     return x * (_like(0.5, x) + _like(0.5, x) * erf(x * _like(0.7071067811865476, x)))
 
 
@@ -110,7 +117,7 @@ def gelu_tanh(x: Vector) -> Vector:
 
 
 def silu(x: Vector) -> Vector:
-    """x * sigmoid(x)."""
+    """X * sigmoid(x)."""
     return x * sigmoid(x)
 
 

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from tvm_balanced.pattern import BalancedPattern
 
 __version__ = "0.1.0"
-__all__ = ["BalancedPattern", "CompiledModule", "TvmBalancedError", "__version__", "compile", "inspect", "load", "prune"]
+__all__ = [
+    "BalancedPattern",
+    "CompiledModule",
+    "TvmBalancedError",
+    "__version__",
+    "compile",
+    "inspect",
+    "load",
+    "prune",
+]
 
 _HOMES = {
     "compile": "api",

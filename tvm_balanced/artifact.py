@@ -94,7 +94,9 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
         library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
         facts = _facts(manifest)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{directory} is not a whole artifact ({type(error).__name__}: {error}); compile the model again") from error
+        raise ArtifactError(
+            f"{directory} is not a whole artifact ({type(error).__name__}: {error}); compile the model again"
+        ) from error
     module = CompiledModule(library, weights, facts)
     module.threads = threads or min(module.threads, cores())
     return module
@@ -105,7 +107,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((directory / "manifest.json").read_text())
     except (OSError, ValueError):
-        raise ArtifactError(f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote") from None
+        raise ArtifactError(
+            f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote"
+        ) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise ArtifactError(f"{directory} has format {found}; this version reads format {FORMAT}: compile the model again")
@@ -115,16 +119,20 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
     target = tvm.target.Target(json.loads(manifest["target"]))
     if architecture(target) != architecture(host_target()):
-        raise ArtifactError(f"{directory} is for {architecture(target)}; this machine is {architecture(host_target())}: compile it for this one")
+        raise ArtifactError(
+            f"{directory} is for {architecture(target)}; this machine is {architecture(host_target())}: compile it for this one"
+        )
     missing = missing_features(manifest["features"])
     if missing:
-        raise ArtifactError(f"{directory} needs {', '.join(missing)}, which this CPU does not have; compile it for this CPU, or for an older one")
+        raise ArtifactError(
+            f"{directory} needs {', '.join(missing)}, which this CPU does not have; compile it for this CPU, or for an older one"
+        )
     installed = environment.versions()
     for package in SAME_VERSION:
-        if manifest["versions"].get(package) != installed.get(package):
+        built, here = manifest["versions"].get(package), installed.get(package)
+        if built != here:
             raise ArtifactError(
-                f"{directory} was built with {package} {manifest['versions'].get(package)}, {installed.get(package)} is installed; "
-                "install that version, or compile the model again"
+                f"{directory} was built with {package} {built}, {here} is installed; install {built}, or compile the model again"
             )
 
 
@@ -135,7 +143,9 @@ def _check_files(directory: Path, manifest: dict[str, Any]) -> None:
         except OSError:
             raise ArtifactError(f"{directory} lacks {file}; copy the artifact again, or compile the model again") from None
         if actual != expected:
-            raise ArtifactError(f"{directory / file} was altered (its checksum differs); copy the artifact again, or compile the model again")
+            raise ArtifactError(
+                f"{directory / file} was altered (its checksum differs); copy the artifact again, or compile the model again"
+            )
 
 
 def _facts(manifest: dict[str, Any]) -> Facts:
@@ -165,7 +175,9 @@ def _link(module: CompiledModule, path: Path, cc: str | None) -> None:
     try:
         module.executable.export_library(str(path), cc=linker)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ArtifactError(f"{linker} cannot link the library: {str(error).strip().splitlines()[-1]}; check the compiler") from error
+        raise ArtifactError(
+            f"{linker} cannot link the library: {str(error).strip().splitlines()[-1]}; check the compiler"
+        ) from error
 
 
 def _write_weight(directory: Path, index: int, name: str, array: Array) -> dict[str, Any]:
@@ -206,7 +218,7 @@ def _new_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
     finally:

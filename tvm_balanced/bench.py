@@ -94,7 +94,9 @@ class KernelBenchmark:
                 if isinstance(kernel, SparseKernel) and kernel.fit(self._found()) is None:
                     raise PatternError(f"kernel {kernel.name} has no layout for {self.pattern}; choose another kernel or pattern")
                 return kernel
-        raise TargetError(f"kernel {candidates[0].name if candidates else ''} cannot run here: {refusals[0] if refusals else 'no pattern fits'}")
+        raise TargetError(
+            f"kernel {candidates[0].name if candidates else ''} cannot run here: {refusals[0] if refusals else 'no pattern fits'}"
+        )
 
     def _found(self) -> Any:
         from tvm_balanced.detection import Detection
@@ -121,12 +123,20 @@ class KernelBenchmark:
         module = reference_module()
         tile, row_groups = (1, 4) if self.m == 1 else (8, 2)
         k_tile = next((t for t in (1024, 768, 512, 256) if self.k % t == 0), 0)
-        takes = self.pattern.block == 16 and self.pattern.nnz in (1, 2, 3, 4, 8) and k_tile and self.m % tile == 0 and self.n % (16 * row_groups) == 0
+        takes = (
+            self.pattern.block == 16
+            and self.pattern.nnz in (1, 2, 3, 4, 8)
+            and k_tile
+            and self.m % tile == 0
+            and self.n % (16 * row_groups) == 0
+        )
         if module is None or not takes:
             return None
         library = module.build()
         values, indices = module.pack(weight.values, weight.indices.astype(np.int64), "float32", k_tile, row_groups)
-        packed = [(module.aligned(values), module.aligned(indices)) for _ in range(copies(values.nbytes + indices.nbytes, self.regime))]
+        packed = [
+            (module.aligned(values), module.aligned(indices)) for _ in range(copies(values.nbytes + indices.nbytes, self.regime))
+        ]
         y = aligned(np.zeros((self.m, self.n), np.float32))
 
         def run(call: int) -> None:
@@ -166,7 +176,10 @@ class ModelBenchmark:
         compiled.threads = self.threads
         model = self.module.eval()
         rows_of_x = int(np.prod(self.args[0].shape[:2])) if self.args[0].dim() > 1 else 1
-        forms: dict[str, Callable[..., Any]] = {"eager": model, "onednn packed linears": with_packed_linears(model, rows_of_x)}
+        forms: dict[str, Callable[..., Any]] = {
+            "eager": model,
+            "onednn packed linears": with_packed_linears(model, rows_of_x),
+        }
         if self.torch_compile:
             import torch._inductor.config as inductor
 
@@ -175,10 +188,13 @@ class ModelBenchmark:
         with torch.no_grad():
             expected = model(*self.args)
             for name, form in forms.items():
-                torch.testing.assert_close(form(*self.args), expected, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
-            rivals: dict[str, Rival] = {OURS: lambda _: compiled(*self.args)}
-            rivals |= {name: (lambda _, form=form: form(*self.args)) for name, form in forms.items()}
-            return rows(race(rivals, self.rounds))
+                torch.testing.assert_close(form(*self.args), expected, rtol=1e-3, atol=1e-4, msg=f"{name} is wrong")
+            return rows(
+                race({OURS: self._call(compiled)} | {name: self._call(form) for name, form in forms.items()}, self.rounds)
+            )
+
+    def _call(self, form: Callable[..., Any]) -> Rival:
+        return lambda _: form(*self.args)
 
 
 def rows(timing: Timing) -> list[Row]:
@@ -212,7 +228,8 @@ def reference_module() -> ModuleType | None:
     if not path.is_file() or KERNELS["cpu_avx512"].refuses(host_target(), 16, 16, "float32") is not None:
         return None
     spec = importlib.util.spec_from_file_location("cpu_reference", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

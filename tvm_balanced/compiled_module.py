@@ -118,7 +118,9 @@ class CompiledModule:
             Where the module was compiled for another machine.
         """
         if self._function is None:
-            raise TargetError(f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there")
+            raise TargetError(
+                f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there"
+            )
         values = self._bind(args, kwargs)
         sizes: dict[str, int] = {}
         tensors = [_to_tvm(spec, value, sizes) for spec, value in zip(self.facts.inputs, values, strict=True)]
@@ -143,7 +145,9 @@ class CompiledModule:
         given = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             if name not in names or name in given:
-                raise InputError(f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}')
+                raise InputError(
+                    f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}'
+                )
             given[name] = value
         missing = [name for name in names if name not in given]
         if missing:
@@ -203,7 +207,8 @@ def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str
     if dtype != spec.dtype:
         raise InputError(f"input {spec.name} is {dtype}; the model was compiled for {spec}: convert it first")
     fits = len(shape) == len(spec.shape) and all(
-        sizes.setdefault(want, got) == got if isinstance(want, str) else want == got for want, got in zip(spec.shape, shape, strict=True)
+        sizes.setdefault(want, got) == got if isinstance(want, str) else want == got
+        for want, got in zip(spec.shape, shape, strict=True)
     )
     if not fits:
         raise InputError(f"input {spec.name} has shape {shape}; the model was compiled for {spec}")

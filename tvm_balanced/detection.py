@@ -67,8 +67,7 @@ def detect(weight: Array) -> Detection:
     Detection
     """
     n, k = weight.shape
-    lengths = [b for b in range(2, min(MAX_BLOCK, max(k, 2)) + 1)]
-    needed = dict.fromkeys(lengths, 1)
+    needed = dict.fromkeys(range(2, min(MAX_BLOCK, max(k, 2)) + 1), 1)
     nonzeros = 0
     for start in range(0, n, ROWS_AT_ONCE):
         mask = weight[start : start + ROWS_AT_ONCE] != 0

@@ -51,7 +51,9 @@ class EncodedWeight:
         dense = np.zeros((n, blocks, self.pattern.block), self.values.dtype)
         # Last slot first: an unused slot may name the position of a real nonzero, and must not overwrite it.
         for slot in reversed(range(nnz)):
-            np.put_along_axis(dense, self.indices[..., slot : slot + 1].astype(np.intp), self.values[..., slot : slot + 1], axis=2)
+            np.put_along_axis(
+                dense, self.indices[..., slot : slot + 1].astype(np.intp), self.values[..., slot : slot + 1], axis=2
+            )
         return np.ascontiguousarray(dense.reshape(n, -1)[:, :k])
 
     def validate(self) -> None:
@@ -117,9 +119,8 @@ def encode(weight: Array, pattern: BalancedPattern) -> EncodedWeight:
     first = np.cumsum(counts.ravel()) - counts.ravel()
     slot = np.arange(flat.size) - first[flat]
     values = np.zeros((n * blocks, pattern.nnz), weight.dtype)
-    indices = np.full((n, blocks, pattern.nnz), pattern.block - 1, np.uint8)
-    indices[:, -1] = tail - 1
-    indices = indices.reshape(n * blocks, pattern.nnz)
+    indices = np.full((n * blocks, pattern.nnz), pattern.block - 1, np.uint8)
+    indices[blocks - 1 :: blocks] = tail - 1
     values[flat, slot] = weight[row, column]
     indices[flat, slot] = position
     shape = (n, blocks, pattern.nnz)

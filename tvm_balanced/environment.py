@@ -14,7 +14,17 @@ from tvm_balanced.errors import EnvironmentFaultError
 
 # what is known to work; 0.1.15 of tvm-ffi crashes in every MetaSchedule call and in saving any module as JSON
 WORKING = {"apache-tvm": SpecifierSet(">=0.27,<0.28"), "apache-tvm-ffi": SpecifierSet(">=0.1.14.post0,<0.1.15")}
-PACKAGES = ("tvm-balanced", "apache-tvm", "apache-tvm-ffi", "numpy", "torch", "xgboost", "xgboost-cpu", "transformers", "safetensors")
+PACKAGES = (
+    "tvm-balanced",
+    "apache-tvm",
+    "apache-tvm-ffi",
+    "numpy",
+    "torch",
+    "xgboost",
+    "xgboost-cpu",
+    "transformers",
+    "safetensors",
+)
 COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # in the order TVM's linker looks for them
 
 
@@ -52,7 +62,9 @@ def version_findings(installed: dict[str, str]) -> list[Finding]:
         if version is None:
             findings.append(Finding(True, f"{package} is not installed; run pip install '{package}{works}'"))
         elif not works.contains(version, prereleases=True):
-            findings.append(Finding(True, f"{package} {version} does not work here, {works} does; run pip install '{package}{works}'"))
+            findings.append(
+                Finding(True, f"{package} {version} does not work here, {works} does; run pip install '{package}{works}'")
+            )
     return findings
 
 

@@ -33,7 +33,14 @@ def balanced_dense(
     activation: str = "none",
 ) -> relax.Call:
     """Return a call of the balanced-sparse dense layer; shapes and dtypes as this file's docstring says."""
-    attrs = {"activation": activation, "block": block, "in_features": in_features, "kernel": kernel, "layer": layer, "nnz": nnz}
+    attrs = {
+        "activation": activation,
+        "block": block,
+        "in_features": in_features,
+        "kernel": kernel,
+        "layer": layer,
+        "nnz": nnz,
+    }
     args = [x, values, indices] + ([] if bias is None else [bias])
     return relax.Call(Op.get(BALANCED_DENSE), args, attrs)
 

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import tvm
 from tvm.target import Target, codegen
 
 from tvm_balanced.errors import TargetError
@@ -14,9 +13,11 @@ from tvm_balanced.schedules.machine import Machine
 
 # Features that LLVM may use without being asked, once a CPU is named; an artifact needs all that its CPU has of these.
 ISA_FEATURES = frozenset(
-    "sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma f16c bmi bmi2 lzcnt movbe adx aes sha pclmul vaes vpclmulqdq gfni "
-    "avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512vpopcntdq "
-    "avx512bf16 avx512fp16 avx512vp2intersect avxvnni amx-tile amx-int8 amx-bf16".split()
+    """
+    sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma f16c bmi bmi2 lzcnt movbe adx aes sha pclmul vaes vpclmulqdq gfni avxvnni
+    avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512vpopcntdq
+    avx512bf16 avx512fp16 avx512vp2intersect amx-tile amx-int8 amx-bf16
+    """.split()
 )
 # LLVM's name to the kernel's, where taking out dots, dashes and underscores does not make them equal.
 CPUINFO_NAMES = {"bmi": "bmi1", "lzcnt": "abm", "pclmul": "pclmulqdq", "sse3": "pni", "sha": "shani"}
@@ -45,7 +46,9 @@ def parse_target(target: "str | dict[str, Any] | Target | None") -> Target:
     try:
         parsed = Target(json.loads(target) if isinstance(target, str) else target)
     except (ValueError, TypeError, RuntimeError):
-        raise TargetError(f'target "{target}" is not known; write cpu, cpu/NAME with a CPU of LLVM, or a TVM target as JSON') from None
+        raise TargetError(
+            f'target "{target}" is not known; write cpu, cpu/NAME with a CPU of LLVM, or a TVM target as JSON'
+        ) from None
     if parsed.kind.name != "llvm":
         raise TargetError(f'target kind "{parsed.kind.name}" has no kernels yet; write cpu')
     return parsed
@@ -92,7 +95,10 @@ def host_features() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         flags = next(line for line in lines if line.startswith("flags")).split(":")[1].split()
     except (OSError, StopIteration):
-        return frozenset(codegen.llvm_get_cpu_features(Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu()}))) & ISA_FEATURES
+        return (
+            frozenset(codegen.llvm_get_cpu_features(Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu()})))
+            & ISA_FEATURES
+        )
     seen = {_plain(flag) for flag in flags}
     return frozenset(f for f in ISA_FEATURES if _plain(CPUINFO_NAMES.get(f, f)) in seen)
 

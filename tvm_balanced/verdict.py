@@ -90,11 +90,13 @@ class Judge:
 
     def __call__(self, layer: DenseLayer) -> Verdict:
         """Return the verdict on one layer."""
-        for pattern, name in self.kernels.items():
-            if fnmatchcase(layer.name, pattern):
+        for names, name in self.kernels.items():
+            if fnmatchcase(layer.name, names):
                 return self._forced(layer, name)
         dense = next((k for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
-        offers = [(k, p) for k in SPARSE_KERNELS if self._refusal(k.name, layer) is None and (p := k.fit(layer.found)) is not None]
+        offers = [
+            (k, p) for k in SPARSE_KERNELS if self._refusal(k.name, layer) is None and (p := k.fit(layer.found)) is not None
+        ]
         if dense is None:
             return Verdict(None, None, self._refusal(DENSE_KERNELS[0].name, layer) or "", "rule")
         if not offers:
@@ -118,7 +120,8 @@ class Judge:
         dense_work = Workload(dense, layer.m, layer.n, layer.k, 1, 1, layer.dtype)
         rows = SYMBOLIC_ROWS if layer.m is None else (layer.m,)
         return min(
-            KERNELS[dense].seconds(dense_work, m, self.machine) / KERNELS[name].seconds(sparse_work, m, self.machine) for m in rows
+            KERNELS[dense].seconds(dense_work, m, self.machine) / KERNELS[name].seconds(sparse_work, m, self.machine)
+            for m in rows
         )
 
     def _forced(self, layer: DenseLayer, name: str) -> Verdict:
@@ -126,7 +129,9 @@ class Judge:
             return Verdict(None, None, "left to TVM as asked", "forced")
         refusal = self._refusal(name, layer)
         if refusal is not None:
-            raise TargetError(f"kernel {name} was asked for on layer {layer.name}, but {refusal}; choose another of {', '.join(KERNELS)}")
+            raise TargetError(
+                f"kernel {name} was asked for on layer {layer.name}, but {refusal}; choose another of {', '.join(KERNELS)}"
+            )
         kernel = KERNELS[name]
         if not isinstance(kernel, SparseKernel):
             return Verdict(name, None, "dense as asked", "forced")

@@ -23,7 +23,10 @@ def kernel(
     pattern: Annotated[str, typer.Option(help="NNZ:BLOCK.")] = "2:16",
     dtype: Annotated[str, typer.Option(help="float32.")] = "float32",
     threads: OneThread = 1,
-    regime: Annotated[str, typer.Option(help="hot: one copy of the weights; cold: copies over 4x the last-level cache, on every side.")] = "hot",
+    regime: Annotated[
+        str,
+        typer.Option(help="hot: one copy of the weights; cold: copies over 4x the last-level cache, on every side."),
+    ] = "hot",
     kernel: Annotated[str | None, typer.Option(help="The kernel to time; by default the first that takes the pattern.")] = None,
     rounds: Rounds = 31,
     json: Json = False,
@@ -41,10 +44,22 @@ def kernel(
 
         results = KernelBenchmark(n, k, m, parsed, threads, regime, kernel, rounds).run()
     if json:
-        settings = {"n": n, "k": k, "m": m, "pattern": str(parsed), "dtype": dtype, "threads": threads, "regime": regime}
+        settings = {
+            "n": n,
+            "k": k,
+            "m": m,
+            "pattern": str(parsed),
+            "dtype": dtype,
+            "threads": threads,
+            "regime": regime,
+        }
         print_json(settings | {"results": to_json(results)})
     else:
-        print_table(f"{n}x{k}, M = {m}, {parsed}, {dtype}, {threads} threads, {regime}", HEADER, [row.cells() for row in results])
+        print_table(
+            f"{n}x{k}, M = {m}, {parsed}, {dtype}, {threads} threads, {regime}",
+            HEADER,
+            [row.cells() for row in results],
+        )
 
 
 @app.command("model")
@@ -54,7 +69,9 @@ def model(
     include: Annotated[list[str] | None, typer.Option(help="Layers to prune, by name.")] = None,
     weights: Weights = None,
     threads: OneThread = 1,
-    torch_compile: Annotated[bool, typer.Option(help="Also time torch.compile with freezing, which takes a minute to compile.")] = True,
+    torch_compile: Annotated[
+        bool, typer.Option(help="Also time torch.compile with freezing, which takes a minute to compile.")
+    ] = True,
     rounds: Rounds = 31,
     json: Json = False,
 ) -> None:
@@ -76,6 +93,14 @@ def model(
     with step("timing"):
         results = ModelBenchmark(module, args, threads, torch_compile, rounds).run(compiled)
     if json:
-        print_json({"model": model, "pattern": str(parsed or ""), "threads": threads, "max_error": compiled.facts.max_error, "results": to_json(results)})
+        print_json(
+            {
+                "model": model,
+                "pattern": str(parsed or ""),
+                "threads": threads,
+                "max_error": compiled.facts.max_error,
+                "results": to_json(results),
+            }
+        )
     else:
         print_table(f"{model}, {parsed or 'as it is'}, {threads} threads", HEADER, [row.cells() for row in results])

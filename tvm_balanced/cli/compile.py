@@ -14,7 +14,12 @@ def compile(
     output: Annotated[Path, typer.Option("--output", "-o", help="The artifact: a directory that does not exist yet.")],
     target: Target = "cpu",
     threads: Threads = None,
-    tolerance: Annotated[float | None, typer.Option(help="Largest allowed difference to PyTorch, relative to the largest output (or 1). Default 1e-4 for float32.")] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest allowed difference to PyTorch, relative to the largest output (or 1). Default 1e-4 for float32."
+        ),
+    ] = None,
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     kernel: Kernel = None,
@@ -36,5 +41,9 @@ def compile(
         print_json({"artifact": str(output), "max_error": error, "layers": report.to_json()})
         return
     print_table(f"{report.sparse_layers} of {len(report.layers)} dense layers are sparse", report.header, report.cells())
-    checked = "not run: the target is another machine" if error is None else f"largest difference to PyTorch on the example inputs {error:.1e}"
+    checked = (
+        "not run: the target is another machine"
+        if error is None
+        else f"largest difference to PyTorch on the example inputs {error:.1e}"
+    )
     out.print(f"{checked}\nwrote {output}", highlight=False, soft_wrap=True)

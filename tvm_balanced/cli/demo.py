@@ -24,9 +24,14 @@ def demo(
 
     result = run(folder, parsed, threads or cores(), step, without_noise)
     agreement = result.agreement
-    print_table(f"MiniLM at {parsed}, one sentence of 128 tokens, {result.threads} threads", HEADER, [row.cells() for row in result.timing])
+    print_table(
+        f"MiniLM at {parsed}, one sentence of 128 tokens, {result.threads} threads",
+        HEADER,
+        [row.cells() for row in result.timing],
+    )
     for line in (
-        f"{agreement.sentences} sentences agree with pruned PyTorch: largest difference {agreement.max_error:.1e}, smallest cosine {agreement.min_cosine:.7f}",
+        f"{agreement.sentences} sentences agree with pruned PyTorch: largest difference {agreement.max_error:.1e}, "
+        f"smallest cosine {agreement.min_cosine:.7f}",
         f"pruning without fine-tuning: cosine to the dense embeddings {agreement.pruning_cosine.mean():.3f} on average, "
         f"{agreement.same_neighbour:.0%} keep their nearest neighbour",
         f"wrote {result.artifact} and {result.page}",

@@ -24,4 +24,8 @@ def inspect(
     if json:
         print_json(report.to_json())
     else:
-        print_table(f"{report.sparse_layers} of {len(report.layers)} dense layers would be sparse", report.header, report.cells())
+        print_table(
+            f"{report.sparse_layers} of {len(report.layers)} dense layers would be sparse",
+            report.header,
+            report.cells(),
+        )

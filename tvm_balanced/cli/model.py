@@ -8,12 +8,36 @@ import typer
 if TYPE_CHECKING:
     from tvm_balanced.imported import ImportedModel
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs).")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="Weights for a factory's module: .safetensors, or a state dict of torch.save.")]
-DynamicBatch = Annotated[bool, typer.Option("--dynamic-batch", help="Let the first dimension of every input of a factory's module change from call to call.")]
-Target = Annotated[str, typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU, as LLVM names it; or a TVM target as JSON.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs).",
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Weights for a factory's module: .safetensors, or a state dict of torch.save."),
+]
+DynamicBatch = Annotated[
+    bool,
+    typer.Option(
+        "--dynamic-batch", help="Let the first dimension of every input of a factory's module change from call to call."
+    ),
+]
+Target = Annotated[
+    str,
+    typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU, as LLVM names it; or a TVM target as JSON."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of a call; all cores by default.")]
-Kernel = Annotated[list[str] | None, typer.Option("--kernel", metavar="LAYERS=KERNEL", help='Force a kernel on layers, for instance "encoder.*=cpu_portable"; may be given again.')]
+Kernel = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kernel",
+        metavar="LAYERS=KERNEL",
+        help='Force a kernel on layers, for instance "encoder.*=cpu_portable"; may be given again.',
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -43,7 +67,9 @@ def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = 
         module, args = load_module(model, weights)
         return import_module(module, args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None)
     if weights is not None or dynamic_batch:
-        raise ModelError(f"{model} already has its weights and shapes; --weights and --dynamic-batch go with package.module:factory")
+        raise ModelError(
+            f"{model} already has its weights and shapes; --weights and --dynamic-batch go with package.module:factory"
+        )
     return import_pt2(model)
 
 

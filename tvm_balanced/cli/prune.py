@@ -16,8 +16,13 @@ SUFFIXES = (".pt2", ".safetensors")
 def prune(
     model: Model,
     pattern: Annotated[str, typer.Argument(help="NNZ:BLOCK, for instance 2:16 to keep 2 of every 16.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .pt2 file (model and weights), or .safetensors (weights alone).")],
-    include: Annotated[list[str] | None, typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given again. Default "*".')] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .pt2 file (model and weights), or .safetensors (weights alone).")
+    ],
+    include: Annotated[
+        list[str] | None,
+        typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given again. Default "*".'),
+    ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Layers to leave dense; may be given again.")] = None,
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
@@ -30,7 +35,9 @@ def prune(
     if output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
     if is_file(model):
-        raise ModelError(f"{model} is an exported program, whose layers are no longer modules; give package.module:factory to prune")
+        raise ModelError(
+            f"{model} is an exported program, whose layers are no longer modules; give package.module:factory to prune"
+        )
     with step("loading"):
         from tvm_balanced.frontend.prune import prune as prune_module
 
@@ -46,7 +53,10 @@ def prune(
             from tvm_balanced.frontend.module import export, plain_copy
             from tvm_balanced.frontend.pt2 import save_pt2
 
-            save_pt2(export(plain_copy(module), args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None), output)
+            save_pt2(
+                export(plain_copy(module), args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None),
+                output,
+            )
     if json:
         print_json({"pattern": str(parsed), "sparsity": report.sparsity, "layers": [asdict(layer) for layer in report.layers]})
     else:

@@ -16,9 +16,19 @@ if TYPE_CHECKING:
 
 def run(
     artifact: Annotated[Path, typer.Argument(help="A directory that compile wrote.")],
-    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", metavar="NAME=FILE", help="A .npy file for an input; may be given again. Inputs without one are random.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=FILE",
+            help="A .npy file for an input; may be given again. Inputs without one are random.",
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the outputs, one .npy each.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Size of every dimension that the artifact leaves open, in random inputs.")] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="Size of every dimension that the artifact leaves open, in random inputs.")
+    ] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 20,
     threads: Threads = None,
     json: Json = False,
@@ -45,10 +55,24 @@ def run(
     median = float(np.median(times) * 1e3)
     if json:
         shapes = [list(a.shape) for a in outputs]
-        print_json({"outputs": shapes, "milliseconds": median, "threads": module.threads, "random_inputs": [s.name for s in module.facts.inputs if s.name not in files]})
+        print_json(
+            {
+                "outputs": shapes,
+                "milliseconds": median,
+                "threads": module.threads,
+                "random_inputs": [s.name for s in module.facts.inputs if s.name not in files],
+            }
+        )
         return
-    rows = [(spec.name, spec.dtype, "x".join(map(str, a.shape)), f"{np.min(a):.4g}", f"{np.max(a):.4g}") for spec, a in zip(module.facts.outputs, outputs, strict=True)]
-    print_table(f"{artifact}: {median:.3f} ms a call, {module.threads} threads (median of {repeat})", ("output", "dtype", "shape", "min", "max"), rows)
+    rows = [
+        (spec.name, spec.dtype, "x".join(map(str, a.shape)), f"{np.min(a):.4g}", f"{np.max(a):.4g}")
+        for spec, a in zip(module.facts.outputs, outputs, strict=True)
+    ]
+    print_table(
+        f"{artifact}: {median:.3f} ms a call, {module.threads} threads (median of {repeat})",
+        ("output", "dtype", "shape", "min", "max"),
+        rows,
+    )
     if output is not None:
         out.print(f"wrote {output}", highlight=False, soft_wrap=True)
 

@@ -55,7 +55,9 @@ class _Lowering(PyExprMutator):
         return lower_dense_op(self.builder_, call, self.packed, self.names)
 
 
-def lower_dense_op(builder: relax.BlockBuilder, call: relax.Call, packed: Packed, names: dict[int, str] | None = None) -> relax.Expr:
+def lower_dense_op(
+    builder: relax.BlockBuilder, call: relax.Call, packed: Packed, names: dict[int, str] | None = None
+) -> relax.Expr:
     """Return the lowered form of one call.
 
     Parameters
@@ -71,9 +73,11 @@ def lower_dense_op(builder: relax.BlockBuilder, call: relax.Call, packed: Packed
     """
     constants = list(call.args[1:])
     if not all(isinstance(c, GenericConst) for c in constants):
-        raise ValueError(f"{call.op.name} of layer {call.attrs['layer']!s} has a weight that is not a constant; bind its parameters first")
+        raise ValueError(
+            f"{call.op.name} of layer {call.attrs['layer']!s} has a weight that is not a constant; bind its parameters first"
+        )
     shape, n = list(call.args[0].ty.shape), int(call.ty.shape[-1])
-    m = math.prod((int(d) for d in shape[:-1])) if all(isinstance(d, tirx.IntImm) for d in shape[:-1]) else None
+    m = math.prod(int(d) for d in shape[:-1]) if all(isinstance(d, tirx.IntImm) for d in shape[:-1]) else None
     sparse = call.op.name == BALANCED_DENSE
     k = int(shape[-1])
     workload = Workload(

@@ -85,7 +85,14 @@ class _Rewriter(PyExprMutator):
         values, indices = self.encoded_weight(match, verdict)
         pattern, (_, k) = verdict.pattern, match.weight.shape
         return balanced_dense(
-            match.x, values, indices, nnz=pattern.nnz, block=pattern.block, in_features=k, kernel=verdict.kernel, layer=layer.name
+            match.x,
+            values,
+            indices,
+            nnz=pattern.nnz,
+            block=pattern.block,
+            in_features=k,
+            kernel=verdict.kernel,
+            layer=layer.name,
         )
 
     def judge(self, match: DenseMatch, dtype: str) -> tuple[DenseLayer, Verdict]:
@@ -95,7 +102,8 @@ class _Rewriter(PyExprMutator):
             if match.key not in self.found:
                 _check(match.weight, name)
                 self.found[match.key] = detect(match.weight)
-            layer = DenseLayer(name, match.m, *match.weight.shape, dtype, self.found[match.key])
+            n, k = match.weight.shape
+            layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key])
             self.met[key] = (layer, self.decide(layer), 0)
         layer, verdict, calls = self.met[key]
         self.met[key] = (layer, verdict, calls + 1)
@@ -120,5 +128,3 @@ def _check(weight: Any, name: str) -> None:
         check_finite(weight)
     except WeightError as error:
         raise WeightError(f"layer {name}: {error}") from None
-
-

@@ -1,7 +1,13 @@
-"""The passes, one file each. Importing this package registers operators and pipeline with TVM, once."""
+"""The passes, one file each. Importing this package registers operators, pipeline and errors with TVM, once."""
 
-from tvm_balanced import op
+import tvm_ffi
+
+from tvm_balanced import errors, op
 from tvm_balanced.transform import pipeline
 
 op.register()
 pipeline.register()
+# A pass is called through TVM, which turns errors that it does not know into RuntimeError.
+for _error in vars(errors).values():
+    if isinstance(_error, type) and issubclass(_error, errors.TvmBalancedError):
+        tvm_ffi.register_error(_error.__name__, _error)

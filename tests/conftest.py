@@ -1,0 +1,63 @@
+"""Fixtures and settings that all tests share."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: the first example of a property may load TVM. Derandomised, so that a run can be repeated.
+settings.register_profile(
+    "default", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("default")
+
+
+def has_avx512():
+    from tvm_balanced.targets import host_features
+
+    return "avx512f" in host_features()
+
+
+def pytest_collection_modifyitems(items):
+    marked = [item for item in items if "avx512" in item.keywords]
+    if marked and not has_avx512():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="this CPU has no AVX-512"))
+
+
+@pytest.fixture
+def rng():
+    import numpy as np
+
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def mlp():
+    """A pruned two-layer module and example inputs; not to be changed by a test."""
+    import torch
+    from torch import nn
+
+    import tvm_balanced as tb
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 96), nn.GELU(), nn.Linear(96, 40)).eval()
+    tb.prune(module, "2:16")
+    return module, (torch.randn(5, 64),)
+
+
+@pytest.fixture(scope="session")
+def compiled_mlp(mlp):
+    import tvm_balanced as tb
+
+    return tb.compile(*mlp)
+
+
+@pytest.fixture(scope="session")
+def artifact(compiled_mlp, tmp_path_factory):
+    """The MLP's artifact; tests that alter it copy it first."""
+    path = tmp_path_factory.mktemp("artifact") / "mlp.tb"
+    compiled_mlp.save(path)
+    return path

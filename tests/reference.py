@@ -1,0 +1,63 @@
+"""What the tests compare with: NumPy in float64, and weights drawn at random."""
+
+import math
+
+import numpy as np
+import tvm
+
+from tvm_balanced.encoding import encode
+from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
+from tvm_balanced.targets import host_target
+
+ACTIVATIONS = {
+    "none": lambda v: v,
+    "relu": lambda v: np.maximum(v, 0),
+    "gelu": lambda v: 0.5 * v * (1 + np.vectorize(math.erf, otypes=[np.float64])(v / np.sqrt(2))),
+    "gelu_tanh": lambda v: 0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3))),
+    "silu": lambda v: v / (1 + np.exp(-v)),
+}
+
+
+def balanced(n, k, pattern, rng, dtype=np.float32):
+    """A dense weight (N, K) in which every block holds exactly what the pattern keeps."""
+    weight = np.zeros((n, k), dtype)
+    for block in range(pattern.blocks(k)):
+        start, stop = block * pattern.block, min(k, (block + 1) * pattern.block)
+        keep = pattern.kept(stop - start)
+        columns = np.argsort(rng.random((n, stop - start)), axis=1)[:, :keep] + start
+        values = rng.standard_normal((n, keep)).astype(dtype)
+        values[values == 0] = 1
+        np.put_along_axis(weight, columns, values, axis=1)
+    return weight
+
+
+def dense(x, weight, bias=None, activation="none"):
+    """activation(x @ weight^T + bias) in float64."""
+    y = x.astype(np.float64) @ weight.astype(np.float64).T
+    return ACTIVATIONS[activation](y if bias is None else y + bias.astype(np.float64))
+
+
+def relative_error(got, want):
+    return np.abs(np.asarray(got, np.float64) - want).max() / max(np.abs(want).max(), 1e-30)
+
+
+def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", target=None):
+    """Pack, schedule and build one kernel; return a function of x (M, K) to y (M, N)."""
+    kernel, target = KERNELS[name], target or host_target()
+    n, k = weight.shape
+    if isinstance(kernel, DenseKernel):
+        workload, packed = Workload(name, m, n, k, 1, 1, activation=activation), kernel.pack(weight, bias)
+    else:
+        workload = Workload(name, m, n, k, pattern.nnz, pattern.block, activation=activation)
+        packed = kernel.pack(encode(weight, pattern), bias)
+    function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
+    library = tvm.compile(function, target)
+    tensors = [tvm.runtime.tensor(a) for a in packed]
+
+    def run(x):
+        # canaries: the kernel must write all of y and nothing else
+        y = tvm.runtime.tensor(np.full((len(x), n), np.nan, np.float32))
+        library["main"](tvm.runtime.tensor(x), *tensors, y)
+        return y.numpy()
+
+    return run

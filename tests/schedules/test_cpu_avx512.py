@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import reference
+import tvm
+
+from tvm_balanced.detection import detect
+from tvm_balanced.encoding import encode
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.row_groups import default_tile
+from tvm_balanced.targets import host_target
+
+P = BalancedPattern.parse
+KERNEL = KERNELS["cpu_avx512"]
+
+
+@pytest.mark.avx512
+@pytest.mark.parametrize(("pattern", "k", "n"), [("2:16", 1500, 64), ("4:32", 784, 64), ("8:64", 40, 64), ("2:16", 256, 1000)])
+@pytest.mark.parametrize("m", [1, 9])
+def test_ragged_and_covered(pattern, k, n, m, rng):
+    weight = reference.balanced(n, k, P(pattern), rng)
+    stored = KERNEL.fit(detect(weight))
+    assert stored is not None
+    bias, x = rng.standard_normal(n).astype(np.float32), rng.standard_normal((m, k)).astype(np.float32)
+    run = reference.compile_kernel("cpu_avx512", weight, stored, bias, m)
+    assert reference.relative_error(run(x), reference.dense(x, weight, bias)) < 1e-5
+
+
+def test_layout_is_the_documented_one(rng):
+    """values[g, s] and nibble s % 8 of indices[g, s // 8] are slot s of rows 16 g to 16 g + 15."""
+    weight = reference.balanced(32, 64, P("2:16"), rng)
+    encoded = encode(weight, P("2:16"))
+    values, indices, bias = KERNEL.pack(encoded, None)
+    assert (values.shape, indices.shape, bias.shape) == ((2, 8, 16), (2, 1, 16), (2, 16))
+    for row, slot in ((0, 0), (5, 3), (17, 7), (31, 4)):
+        group, lane, block = row // 16, row % 16, slot // 2
+        assert values[group, slot, lane] == encoded.values[row, block, slot % 2]
+        assert indices.view(np.uint32)[group, slot // 8, lane] >> (4 * (slot % 8)) & 15 == encoded.indices[row, block, slot % 2]
+
+
+def test_bytes_a_nonzero_are_four_and_a_half(rng):
+    values, indices, _ = KERNEL.pack(encode(reference.balanced(64, 256, P("2:16"), rng), P("2:16")), None)
+    assert (values.nbytes + indices.nbytes) / (64 * 256 / 8) == 4.5
+
+
+@pytest.mark.parametrize(("needed", "stored"), [("5:16", "6:16"), ("7:16", "8:16"), ("9:16", "12:16"), ("1:16", "1:16")])
+def test_fit_rounds_up_to_a_count_that_packs(needed, stored, rng):
+    assert KERNEL.fit(detect(reference.balanced(64, 128, P(needed), rng))) == P(stored)
+
+
+def test_fit_has_nothing_for_a_dense_weight(rng):
+    assert KERNEL.fit(detect(rng.standard_normal((16, 64)).astype(np.float32))) is None
+
+
+def test_refuses_what_it_cannot_compute():
+    avx2 = tvm.target.Target({"kind": "llvm", "mcpu": "haswell"})
+    avx512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512"})
+    assert "AVX-512" in KERNEL.refuses(avx2, 64, 64, "float32")
+    assert "float16" in KERNEL.refuses(avx512, 64, 64, "float16")
+    assert "K = 15" in KERNEL.refuses(avx512, 64, 15, "float32")
+    assert KERNEL.refuses(avx512, 1, 16, "float32") is None
+
+
+@pytest.mark.avx512
+def test_inner_loop_is_permutes_and_multiply_adds_with_few_spills():
+    workload = Workload("cpu_avx512", 64, 3072, 768, 2, 16)
+    function = KERNEL.schedule(KERNEL.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
+    lines = tvm.compile(function, host_target()).mod.inspect_source("asm").splitlines()
+    permutes = sum("vperm" in line and "zmm" in line for line in lines)
+    multiplies = sum("vfmadd" in line and "zmm" in line for line in lines)
+    assert permutes == multiplies == 128  # 8 steps by 4 rows by 4 groups
+    assert not any("gather" in line for line in lines)
+    spills = sum("zmm" in line and "(%rsp)" in line for line in lines)
+    assert spills <= 16  # 10 with LLVM 22: 32 registers hold 16 sums, 4 vectors of x, and indices with their shifted copies
+
+
+@pytest.mark.parametrize(
+    ("size", "groups", "tile"), [(8, 64, (4, 4)), (1, 64, (1, 4)), (4, 24, (4, 4)), (8, 1, (8, 1)), (5, 4, (5, 2)), (7, 2, (7, 2))]
+)
+def test_default_tile(size, groups, tile):
+    assert default_tile(size, groups) == tile
+
+
+def test_scheduled_for_threads():
+    workload = Workload("cpu_avx512", 8, 64, 64, 2, 16)
+    avx512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512"})
+    script = KERNEL.schedule(KERNEL.prim_func(workload), workload, avx512).script()
+    assert "T.parallel" in script
+    assert "permvar" in script

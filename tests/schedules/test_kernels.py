@@ -1,0 +1,85 @@
+"""What must hold of every kernel that computes a dense layer: right over random shapes, patterns and epilogues."""
+
+import numpy as np
+import pytest
+import reference
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Workload
+from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.targets import host_target
+
+HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target(), 64, 64, "float32") is None]
+SPARSE = [kernel.name for kernel in SPARSE_KERNELS if kernel.name in HERE]
+P = BalancedPattern.parse
+
+
+@settings(max_examples=25)
+@given(
+    name=st.sampled_from(HERE),
+    n=st.integers(1, 150),
+    k=st.integers(16, 200),
+    m=st.integers(1, 35),
+    nnz=st.sampled_from([1, 2, 3, 4, 6, 8, 12]),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    has_bias=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@example("cpu_portable", 1, 16, 1, 1, "none", False, 0)
+@example("cpu_dense", 1, 1, 1, 1, "none", True, 0)
+def test_random_layers(name, n, k, m, nnz, activation, has_bias, seed):
+    rng = np.random.default_rng(seed)
+    weight = reference.balanced(n, k, P(f"{nnz}:16"), rng)
+    bias = rng.standard_normal(n).astype(np.float32) if has_bias else None
+    x = rng.standard_normal((m, k)).astype(np.float32)
+    run = reference.compile_kernel(name, weight, P(f"{nnz}:16"), bias, m, activation)
+    assert reference.relative_error(run(x), reference.dense(x, weight, bias, activation)) < 1e-5
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_one_function_serves_any_number_of_rows(name, rng):
+    weight = reference.balanced(72, 100, P("3:16"), rng)
+    bias = rng.standard_normal(72).astype(np.float32)
+    run = reference.compile_kernel(name, weight, P("3:16"), bias, None, "gelu")
+    for m in (1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 100):
+        x = rng.standard_normal((m, 100)).astype(np.float32)
+        assert reference.relative_error(run(x), reference.dense(x, weight, bias, "gelu")) < 1e-5, m
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_packed_layout_does_not_depend_on_rows(name, rng):
+    """So that a tuning log, and one copy of the weights, serves every M."""
+    kernel = KERNELS[name]
+    shapes = []
+    for m in (1, 64, None):
+        function = kernel.prim_func(Workload(name, m, 64, 64, *((1, 1) if kernel in DENSE_KERNELS else (2, 16))))
+        shapes.append([[int(d) for d in p.ty.shape] for p in function.params[1:-1]])
+    assert shapes[0] == shapes[1] == shapes[2]
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_parts_name_what_pack_returns(name, rng):
+    kernel = KERNELS[name]
+    weight = reference.balanced(32, 64, P("2:16"), rng)
+    packed = kernel.pack(weight, None) if kernel in DENSE_KERNELS else kernel.pack(reference.encode(weight, P("2:16")), None)
+    assert len(kernel.parts) == len(packed)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_times_are_modelled_longer_for_more_work(name):
+    from tvm_balanced.targets import machine_of
+
+    machine = machine_of(host_target())
+
+    def seconds(m, nnz):
+        return KERNELS[name].seconds(Workload(name, m, 512, 512, nnz, 16), m, machine)
+
+    assert 0 < seconds(64, 2) < seconds(64, 4)
+    assert seconds(16, 2) < seconds(256, 2)
+
+
+def test_workload_travels_with_its_function():
+    workload = Workload("cpu_portable", 4, 32, 64, 2, 16, activation="relu")
+    assert Workload.of(KERNELS["cpu_portable"].prim_func(workload)) == workload

@@ -1,0 +1,73 @@
+"""The rules for TVM's own operators: each takes what it is for, and changes no result."""
+
+import numpy as np
+import pytest
+import tvm
+from tvm import te, topi
+
+from tvm_balanced.schedules import RULES
+from tvm_balanced.schedules.rule import divisor
+from tvm_balanced.targets import host_target
+from tvm_balanced.transform.schedule_remainder import schedule
+
+
+def function(make, *shapes):
+    inputs = [te.placeholder(shape, name=f"x{i}") for i, shape in enumerate(shapes)]
+    return te.create_prim_func([*inputs, make(*inputs)], index_dtype_override="int64"), shapes
+
+
+CASES = {
+    "cpu_elementwise add": function(lambda a, b: topi.add(a, b), (4, 100, 96), (96,)),
+    "cpu_elementwise chain": function(lambda a: topi.multiply(topi.exp(a), 2.0), (7, 33)),
+    "cpu_elementwise transpose": function(lambda a: topi.transpose(a, (0, 2, 1, 3)), (2, 64, 12, 32)),
+    "cpu_elementwise scalar": function(lambda a: topi.sqrt(topi.abs(a)), (1,)),
+    "cpu_matmul attention": function(lambda a, b: topi.nn.batch_matmul(a, b, transpose_b=False), (12, 64, 32), (12, 32, 64)),
+    "cpu_matmul odd": function(lambda a, b: topi.nn.batch_matmul(a, b, transpose_b=False), (3, 7, 5), (3, 5, 36)),
+    "cpu_matmul scaled": function(
+        lambda a, b: topi.add(topi.nn.batch_matmul(topi.multiply(a, 0.5), b, transpose_b=False), 1.0), (2, 24, 16), (2, 16, 48)
+    ),
+    "cpu_rowwise softmax": function(lambda a: topi.nn.softmax(a, -1), (4, 9, 128)),
+    "cpu_rowwise softmax odd": function(lambda a: topi.nn.softmax(a, -1), (5, 37)),
+    "cpu_rowwise layer norm": function(lambda a, g, b: topi.nn.layer_norm(a, g, b, [2], 1e-5), (2, 30, 384), (384,), (384,)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scheduled_function_computes_the_same(case, rng):
+    func, shapes = CASES[case]
+    rule = next(rule for rule in RULES if rule.name == case.split()[0])
+    scheduled = rule.apply(func, host_target())
+    assert scheduled is not None
+    out = [int(d) for d in func.params[-1].ty.shape]
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    want, got = (run(f, arrays, out) for f in (func, scheduled))
+    np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+
+
+def run(func, arrays, shape):
+    library = tvm.compile(func.with_attr("global_symbol", "main"), host_target())
+    y = tvm.runtime.tensor(np.full(shape, np.nan, np.float32))
+    library["main"](*[tvm.runtime.tensor(a) for a in arrays], y)
+    return y.numpy()
+
+
+@pytest.mark.parametrize("case", ["cpu_matmul attention", "cpu_rowwise softmax", "cpu_rowwise layer norm", "cpu_elementwise add"])
+def test_each_function_goes_to_the_rule_that_is_for_it(case):
+    func, _ = CASES[case]
+    takers = [rule.name for rule in RULES if rule.apply(func, host_target()) is not None]
+    assert takers == [case.split()[0]]
+
+
+def test_large_functions_use_threads_and_small_ones_do_not():
+    large, small = CASES["cpu_elementwise add"][0], CASES["cpu_elementwise chain"][0]
+    assert "T.parallel" in schedule(large, host_target()).script()
+    assert "T.parallel" not in schedule(small, host_target()).script()
+
+
+def test_what_no_rule_takes_is_left_alone():
+    func, _ = function(lambda a: topi.sum(a, 0), (64, 8))
+    assert schedule(func, host_target()) is None
+
+
+def test_divisor():
+    assert [divisor(n, 8) for n in (1, 7, 12, 13, 64)] == [1, 7, 6, 1, 8]

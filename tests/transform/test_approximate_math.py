@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+import tvm
+from tvm import te, topi
+
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.targets import host_target
+from tvm_balanced.transform.approximate_math import ApproximateMath
+
+
+def unary(function, dtype="float32"):
+    x = te.placeholder((64,), dtype, name="x")
+    return tvm.IRModule({"main": te.create_prim_func([x, function(x)], index_dtype_override="int64")})
+
+
+@pytest.mark.parametrize("name", ["exp", "erf", "tanh", "sigmoid"])
+def test_function_is_replaced_and_agrees(name, rng):
+    before = unary(getattr(topi, name))
+    after = ApproximateMath()(before)
+    assert f"T.{name}(" in before.script()
+    assert f"T.{name}(" not in after.script()
+    x = rng.standard_normal(64).astype(np.float32)
+    results = []
+    for mod in (before, after):
+        y = tvm.runtime.tensor(np.zeros(64, np.float32))
+        tvm.compile(mod, host_target())["main"](tvm.runtime.tensor(x), y)
+        results.append(y.numpy())
+    np.testing.assert_allclose(results[1], results[0], rtol=2e-6, atol=1e-6)
+
+
+def test_other_dtypes_stay_exact():
+    before = unary(topi.exp, "float64")
+    tvm.ir.assert_structural_equal(ApproximateMath()(before), before)
+
+
+def test_our_kernels_are_left():
+    mod = tvm.IRModule({"main": KERNELS["cpu_portable"].prim_func(Workload("cpu_portable", 4, 32, 64, 2, 16, activation="gelu"))})
+    tvm.ir.assert_structural_equal(ApproximateMath()(mod), mod)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import tvm
+from relax_modules import module
+from tvm import relax
+
+import tvm_balanced.transform  # noqa: F401 - registers the operators
+from tvm_balanced.op import packed_dense
+from tvm_balanced.transform.fuse_epilogue import ACTIVATION_OPS, FuseEpilogue
+
+WEIGHT = np.arange(8 * 4, dtype=np.float32).reshape(8, 4)
+BIAS = np.arange(8, dtype=np.float32)
+ACTIVATIONS = {"relu": relax.op.nn.relu, "gelu": relax.op.nn.gelu, "gelu_tanh": relax.op.nn.gelu_tanh, "silu": relax.op.nn.silu}
+
+
+def dense(x, bias=None, activation="none"):
+    return packed_dense(x, relax.const(WEIGHT), bias, kernel="cpu_dense", layer="fc", activation=activation)
+
+
+def fused(build):
+    return FuseEpilogue()(module(build, (3, 4)))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bias_first", [True, False])
+def test_bias_and_activation_are_taken_in(activation, bias_first):
+    def before(b, x):
+        y, bias = b.emit(dense(x)), relax.const(BIAS)
+        return ACTIVATIONS[activation](b.emit(relax.op.add(bias, y) if bias_first else relax.op.add(y, bias)))
+
+    after = module(lambda b, x: dense(x, relax.const(BIAS), activation), (3, 4))
+    tvm.ir.assert_structural_equal(fused(before), after)
+
+
+def test_all_activation_operators_are_covered():
+    assert set(ACTIVATION_OPS.values()) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activation_without_bias(activation):
+    after = module(lambda b, x: dense(x, None, activation), (3, 4))
+    tvm.ir.assert_structural_equal(fused(lambda b, x: ACTIVATIONS[activation](b.emit(dense(x)))), after)
+
+
+def unchanged(build):
+    before = module(build, (3, 4))
+    tvm.ir.assert_structural_equal(FuseEpilogue()(before), before)
+
+
+def test_a_result_that_is_read_twice_is_not_fused():
+    def build(b, x):
+        y = b.emit(dense(x))
+        return relax.op.add(b.emit(relax.op.nn.relu(y)), y)
+
+    unchanged(build)
+
+
+def test_addition_after_activation_stays():
+    unchanged(lambda b, x: relax.op.add(b.emit(dense(x, None, "relu")), relax.const(BIAS)))
+
+
+def test_second_bias_stays():
+    unchanged(lambda b, x: relax.op.add(b.emit(dense(x, relax.const(BIAS))), relax.const(BIAS)))
+
+
+def test_second_activation_stays():
+    unchanged(lambda b, x: relax.op.nn.relu(b.emit(dense(x, None, "gelu"))))
+
+
+@pytest.mark.parametrize("other", [np.float32(1), np.ones((3, 8), np.float32), np.ones((3, 1), np.float32)])
+def test_what_is_no_bias_stays(other):
+    unchanged(lambda b, x: relax.op.add(b.emit(dense(x)), relax.const(other)))

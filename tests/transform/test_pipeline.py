@@ -1,0 +1,53 @@
+import importlib
+
+import numpy as np
+import reference
+import tvm
+from relax_modules import module
+from tvm import relax
+
+import tvm_balanced.transform
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.targets import host_target
+
+
+def build(rng):
+    weight = reference.balanced(64, 128, BalancedPattern(2, 16), rng)
+    bias = rng.standard_normal(64).astype(np.float32)
+
+    def layer(b, x):
+        y = b.emit(relax.op.matmul(x, b.emit(relax.op.permute_dims(relax.const(weight)))))
+        return relax.op.nn.relu(b.emit(relax.op.add(y, relax.const(bias))))
+
+    return module(layer, (6, 128)), weight, bias
+
+
+def test_named_pipeline_works_with_plain_tvm(rng):
+    mod, weight, bias = build(rng)
+    executable = tvm.compile(mod, host_target(), relax_pipeline="tvm_balanced")
+    x = rng.standard_normal((6, 128)).astype(np.float32)
+    got = relax.VirtualMachine(executable, tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
+    assert reference.relative_error(got, reference.dense(x, weight, bias, "relu")) < 1e-5
+
+
+def test_weights_leave_the_library_when_asked(rng):
+    mod, *_ = build(rng)
+    weights, layers = [], []
+    pipeline = relax.get_pipeline("tvm_balanced", weights=weights, layers=layers)
+    tvm.compile(mod, host_target(), relax_pipeline=pipeline)
+    assert [w.name.split(".")[1] for w in weights] == ["values", "indices", "bias"]
+    assert layers[0].verdict.sparse
+
+
+def test_registration_is_idempotent():
+    importlib.reload(tvm_balanced.transform)
+    assert relax.get_pipeline("tvm_balanced") is not None
+
+
+def test_all_loops_are_in_one_function_for_each_layer(rng):
+    """Bias and activation are fused: nothing is left for TVM to compute."""
+    mod, *_ = build(rng)
+    source = tvm.compile(mod, host_target(), relax_pipeline="tvm_balanced").as_text()
+    assert source.count("cpu_avx512") + source.count("cpu_portable") >= 1
+    assert "relu" not in source
+    assert "add" not in source

@@ -154,7 +154,8 @@ def _examples(program: ExportedProgram, inputs: Sequence[TensorSpec]) -> list[Ar
 
 def _weight_names(program: ExportedProgram) -> dict[int, str]:
     tensors = {**program.state_dict, **program.constants}
-    return {t.data_ptr(): layer_name(name) for name, t in tensors.items() if isinstance(t, torch.Tensor) and t.numel()}
+    weights = {name: t for name, t in tensors.items() if isinstance(t, torch.Tensor) and t.numel() and not name.endswith("mask")}
+    return {tensor.data_ptr(): layer_name(name) for name, tensor in weights.items()}
 
 
 def layer_name(parameter: str) -> str:

@@ -71,7 +71,9 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
     Every tensor that needs no folding is shared with the original, so a copy of a large model is small.
     """
-    shared: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    attributes = [value for module in model.modules() for value in vars(module).values()]
+    tensors = [*model.parameters(), *model.buffers(), *(a for a in attributes if isinstance(a, torch.Tensor))]
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
     plain = copy.deepcopy(model, shared).eval()
     with torch.no_grad():
         for module in plain.modules():
@@ -92,5 +94,9 @@ def _fold(module: nn.Module) -> None:
     for key in [k for k, hook in module._forward_pre_hooks.items() if isinstance(hook, prune.BasePruningMethod)]:
         del module._forward_pre_hooks[key]
     if parametrize.is_parametrized(module):
-        for name in list(module.parametrizations):  # type: ignore[arg-type]
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        # not remove_parametrizations: it deletes the property from a class that the original module still has
+        values = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
+        del module.parametrizations
+        module.__class__ = parametrize.type_before_parametrizations(module)
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value, requires_grad=False))

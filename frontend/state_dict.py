@@ -43,14 +43,15 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
     ModelError
         Where the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     # clones: safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
     try:
         save_file(tensors, str(path))
-    except OSError as error:
-        raise ModelError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be written ({str(error).splitlines()[0]}); choose another place") from None
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

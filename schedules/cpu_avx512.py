@@ -33,7 +33,6 @@ from tvm_balanced.schedules.row_groups import (
     LANES,
     count_groups,
     default_tile,
-    pad_bias,
     pad_rows,
     schedule_tile,
     store_lanes,
@@ -55,7 +54,7 @@ class CpuAvx512(SparseKernel):
     """Rows in lanes, register permute, packed 4-bit indices; fp32, blocks of 16, K >= 16."""
 
     name = "cpu_avx512"
-    parts = ("values", "indices", "bias")
+    parts = ("values", "indices")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):
@@ -69,7 +68,7 @@ class CpuAvx512(SparseKernel):
         nnz = min(n for n in NNZ if n >= needed)
         return BalancedPattern(nnz, BLOCK) if nnz < BLOCK else None
 
-    def pack(self, weight: EncodedWeight, bias: Array | None) -> tuple[Array, ...]:
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
         nnz = weight.pattern.nnz
         steps, chunk_blocks, _ = _chunk(nnz)
@@ -89,7 +88,10 @@ class CpuAvx512(SparseKernel):
         for slot in range(SLOTS_PER_WORD):
             words |= nibbles[:, :, slot] << np.uint32(4 * slot)
         values = np.ascontiguousarray(by_group(weight.values))
-        return values, words.view(np.int32), pad_bias(bias, n, weight.values.dtype)
+        return values, words.view(np.int32)
+
+    def pack_bias(self, bias: Array) -> Array:
+        return pad_rows(bias, len(bias)).reshape(-1, LANES)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]

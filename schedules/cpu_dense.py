@@ -24,7 +24,6 @@ from tvm_balanced.schedules.row_groups import (
     LANES,
     count_groups,
     default_tile,
-    pad_bias,
     pad_rows,
     schedule_tile,
     store_lanes,
@@ -35,17 +34,20 @@ class CpuDense(DenseKernel):
     """Rows of the weight in lanes, x broadcast; fp32."""
 
     name = "cpu_dense"
-    parts = ("values", "bias")
+    parts = ("values",)
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":
             return "the target is not a CPU"
         return None if dtype == "float32" else f"{dtype} has no packed dense kernel yet"
 
-    def pack(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
+    def pack(self, weight: Array) -> tuple[Array, ...]:
         n, k = weight.shape
         values = pad_rows(weight, n).reshape(-1, LANES, k).transpose(0, 2, 1)
-        return np.ascontiguousarray(values), pad_bias(bias, n, weight.dtype)
+        return (np.ascontiguousarray(values),)
+
+    def pack_bias(self, bias: Array) -> Array:
+        return pad_rows(bias, len(bias)).reshape(-1, LANES)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]

@@ -32,7 +32,7 @@ class CpuPortable(SparseKernel):
     """Rows of x in lanes, one-byte indices; fp32, any block up to 256."""
 
     name = "cpu_portable"
-    parts = ("values", "indices", "bias")
+    parts = ("values", "indices")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":
@@ -42,7 +42,7 @@ class CpuPortable(SparseKernel):
     def fit(self, found: Detection) -> BalancedPattern | None:
         return found.pattern
 
-    def pack(self, weight: EncodedWeight, bias: Array | None) -> tuple[Array, ...]:
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, _ = weight.shape
         padded = _padded(n)
         slots = weight.values.shape[1] * weight.values.shape[2]
@@ -50,9 +50,10 @@ class CpuPortable(SparseKernel):
         values[:n] = weight.values.reshape(n, slots)
         indices = np.zeros((padded, slots), np.uint8)
         indices[:n] = weight.indices.reshape(n, slots)
-        padded_bias = np.zeros(padded, weight.values.dtype)
-        padded_bias[:n] = 0 if bias is None else bias
-        return values, indices, padded_bias
+        return values, indices
+
+    def pack_bias(self, bias: Array) -> Array:
+        return np.pad(bias, (0, _padded(len(bias)) - len(bias)))
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]

@@ -126,15 +126,19 @@ class Kernel(ABC):
     """A way to compute one dense layer on one kind of target."""
 
     name: ClassVar[str]
-    parts: ClassVar[tuple[str, ...]]  # what `pack` returns, by name
+    parts: ClassVar[tuple[str, ...]]  # what `pack` returns for a weight, by name
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         """Return why this kernel cannot compute such a layer on `target`, None where it can."""
 
     @abstractmethod
+    def pack_bias(self, bias: Array) -> Array:
+        """Lay a bias (N,) out for this kernel."""
+
+    @abstractmethod
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        """Return the unscheduled TensorIR function (x, *packed, y)."""
+        """Return the unscheduled TensorIR function (x, *packed weight, packed bias, y)."""
 
     @abstractmethod
     def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
@@ -153,8 +157,8 @@ class SparseKernel(Kernel):
         """Return the pattern this kernel would store such zeros in, None where it has none that saves anything."""
 
     @abstractmethod
-    def pack(self, weight: EncodedWeight, bias: Array | None) -> tuple[Array, ...]:
-        """Lay weight and bias (N,), zeros where None, out for this kernel.
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        """Lay a weight out for this kernel.
 
         The layout depends on dtype and pattern alone, never on a schedule's decisions, so that a tuning log applies
         to packed weights as they are.
@@ -165,5 +169,5 @@ class DenseKernel(Kernel):
     """A kernel for a layer whose zeros do not pay."""
 
     @abstractmethod
-    def pack(self, weight: Array, bias: Array | None) -> tuple[Array, ...]:
-        """Lay weight (N, K) and bias (N,), zeros where None, out for this kernel."""
+    def pack(self, weight: Array) -> tuple[Array, ...]:
+        """Lay a weight (N, K) out for this kernel."""

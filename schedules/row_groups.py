@@ -31,11 +31,6 @@ def pad_rows(a: Array, n: int) -> Array:
     return padded
 
 
-def pad_bias(bias: Array | None, n: int, dtype: Any) -> Array:
-    """Return the bias (N,), zeros where None, as (groups, 16)."""
-    return pad_rows(np.zeros(n, dtype) if bias is None else bias.astype(dtype), n).reshape(-1, LANES)
-
-
 def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any) -> None:
     """Store a row group's 16 results in y (M, N) from inside TVMScript, leaving out those past N."""
     n = y.shape[1]

@@ -9,7 +9,11 @@ from hypothesis import HealthCheck, settings
 
 # No deadline: the first example of a property may load TVM. Derandomised, so that a run can be repeated.
 settings.register_profile(
-    "default", deadline=None, derandomize=True, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "default",
+    deadline=None,
+    derandomize=True,
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
 

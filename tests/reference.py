@@ -46,13 +46,14 @@ def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", 
     kernel, target = KERNELS[name], target or host_target()
     n, k = weight.shape
     if isinstance(kernel, DenseKernel):
-        workload, packed = Workload(name, m, n, k, 1, 1, activation=activation), kernel.pack(weight, bias)
+        workload, packed = Workload(name, m, n, k, 1, 1, activation=activation), kernel.pack(weight)
     else:
         workload = Workload(name, m, n, k, pattern.nnz, pattern.block, activation=activation)
-        packed = kernel.pack(encode(weight, pattern), bias)
+        packed = kernel.pack(encode(weight, pattern))
+    bias = np.zeros(n, np.float32) if bias is None else bias
     function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
     library = tvm.compile(function, target)
-    tensors = [tvm.runtime.tensor(a) for a in packed]
+    tensors = [tvm.runtime.tensor(a) for a in (*packed, kernel.pack_bias(bias))]
 
     def run(x):
         # canaries: the kernel must write all of y and nothing else

@@ -26,7 +26,9 @@ def test_needed_nnz_is_the_least_that_covers(data):
 def covers(weight, pattern):
     k = weight.shape[1]
     edges = range(0, k, pattern.block)
-    return all(np.count_nonzero(weight[:, e : e + pattern.block], axis=1).max() <= pattern.kept(min(pattern.block, k - e)) for e in edges)
+    return all(
+        np.count_nonzero(weight[:, e : e + pattern.block], axis=1).max() <= pattern.kept(min(pattern.block, k - e)) for e in edges
+    )
 
 
 @pytest.mark.parametrize("text", ["2:16", "4:32", "8:64", "10:50", "7:25", "3:20", "1:8"])
@@ -42,7 +44,7 @@ def test_unstructured_zeros_get_the_cheapest_cover_and_its_padding(rng):
     weight = rng.standard_normal((64, 512)).astype(np.float32)
     weight[rng.random(weight.shape) < 0.9] = 0
     found = detect(weight)
-    best = min((found.stored(found.covering(b)) for b in range(2, 257)))
+    best = min(found.stored(found.covering(b)) for b in range(2, 257))
     assert found.stored(found.pattern) == best
     assert found.padding(found.pattern) == pytest.approx(best / np.count_nonzero(weight) - 1)
     assert found.padding(found.pattern) > 0.2

@@ -110,9 +110,10 @@ class KernelBenchmark:
         target = host_target()
         function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
         main = tvm.compile(function, target)["main"]
-        packed = kernel.pack(weight, None) if isinstance(kernel, SparseKernel) else kernel.pack(dense, None)
-        count = copies(sum(a.nbytes for a in packed[:-1]), self.regime)
-        arguments = [[tvm.runtime.tensor(a) for a in packed] for _ in range(count)]
+        packed = kernel.pack(weight) if isinstance(kernel, SparseKernel) else kernel.pack(dense)
+        bias = tvm.runtime.tensor(kernel.pack_bias(np.zeros(self.n, np.float32)))
+        count = copies(sum(a.nbytes for a in packed), self.regime)
+        arguments = [[*(tvm.runtime.tensor(a) for a in packed), bias] for _ in range(count)]
         given, y = tvm.runtime.from_dlpack(x), tvm.runtime.tensor(np.zeros((self.m, self.n), np.float32))
         main(given, *arguments[0], y)
         _check(y.numpy(), dense, x, kernel.name)

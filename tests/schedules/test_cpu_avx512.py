@@ -30,8 +30,9 @@ def test_layout_is_the_documented_one(rng):
     """values[g, s] and nibble s % 8 of indices[g, s // 8] are slot s of rows 16 g to 16 g + 15."""
     weight = reference.balanced(32, 64, P("2:16"), rng)
     encoded = encode(weight, P("2:16"))
-    values, indices, bias = KERNEL.pack(encoded, None)
-    assert (values.shape, indices.shape, bias.shape) == ((2, 8, 16), (2, 1, 16), (2, 16))
+    values, indices = KERNEL.pack(encoded)
+    assert (values.shape, indices.shape) == ((2, 8, 16), (2, 1, 16))
+    assert KERNEL.pack_bias(np.ones(20, np.float32)).tolist() == [[1] * 16, [1] * 4 + [0] * 12]
     for row, slot in ((0, 0), (5, 3), (17, 7), (31, 4)):
         group, lane, block = row // 16, row % 16, slot // 2
         assert values[group, slot, lane] == encoded.values[row, block, slot % 2]
@@ -39,7 +40,7 @@ def test_layout_is_the_documented_one(rng):
 
 
 def test_bytes_a_nonzero_are_four_and_a_half(rng):
-    values, indices, _ = KERNEL.pack(encode(reference.balanced(64, 256, P("2:16"), rng), P("2:16")), None)
+    values, indices = KERNEL.pack(encode(reference.balanced(64, 256, P("2:16"), rng), P("2:16")))
     assert (values.nbytes + indices.nbytes) / (64 * 256 / 8) == 4.5
 
 
@@ -75,7 +76,8 @@ def test_inner_loop_is_permutes_and_multiply_adds_with_few_spills():
 
 
 @pytest.mark.parametrize(
-    ("size", "groups", "tile"), [(8, 64, (4, 4)), (1, 64, (1, 4)), (4, 24, (4, 4)), (8, 1, (8, 1)), (5, 4, (5, 2)), (7, 2, (7, 2))]
+    ("size", "groups", "tile"),
+    [(8, 64, (4, 4)), (1, 64, (1, 4)), (4, 24, (4, 4)), (8, 1, (8, 1)), (5, 4, (5, 2)), (7, 2, (7, 2))],
 )
 def test_default_tile(size, groups, tile):
     assert default_tile(size, groups) == tile

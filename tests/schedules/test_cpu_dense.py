@@ -17,7 +17,8 @@ def test_shapes(n, k, m, rng):
 
 def test_layout_is_the_documented_one(rng):
     weight = rng.standard_normal((20, 6)).astype(np.float32)
-    values, bias = KERNEL.pack(weight, np.arange(20, dtype=np.float32))
+    (values,) = KERNEL.pack(weight)
+    bias = KERNEL.pack_bias(np.arange(20, dtype=np.float32))
     assert (values.shape, bias.shape) == ((2, 6, 16), (2, 16))
     assert values[1, 4, 3] == weight[19, 4]
     assert bias[1, 3] == 19

@@ -37,7 +37,9 @@ def test_ragged_and_odd(pattern, k, n, m, rng):
 @pytest.mark.parametrize("target", ["aarch64", "haswell"])
 def test_other_cpus_get_vector_code(name, target):
     description = (
-        {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mattr": ["+neon"]} if target == "aarch64" else {"kind": "llvm", "mcpu": target}
+        {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mattr": ["+neon"]}
+        if target == "aarch64"
+        else {"kind": "llvm", "mcpu": target}
     )
     kernel = KERNELS[name]
     workload = Workload(name, 16, 64, 64, *((2, 16) if name == "cpu_portable" else (1, 1)), activation="gelu")

@@ -63,7 +63,7 @@ def test_packed_layout_does_not_depend_on_rows(name, rng):
 def test_parts_name_what_pack_returns(name, rng):
     kernel = KERNELS[name]
     weight = reference.balanced(32, 64, P("2:16"), rng)
-    packed = kernel.pack(weight, None) if kernel in DENSE_KERNELS else kernel.pack(reference.encode(weight, P("2:16")), None)
+    packed = kernel.pack(weight) if kernel in DENSE_KERNELS else kernel.pack(reference.encode(weight, P("2:16")))
     assert len(kernel.parts) == len(packed)
 
 

@@ -32,7 +32,8 @@ def test_balanced_dense_becomes_its_kernel(encoded):
 
     def after(b, x):
         function = b.add_func(KERNELS["cpu_portable"].prim_func(workload), "cpu_portable")
-        packed = [relax.const(a, str(a.dtype)) for a in KERNELS["cpu_portable"].pack(encoded, None)]
+        kernel = KERNELS["cpu_portable"]
+        packed = [relax.const(a, str(a.dtype)) for a in (*kernel.pack(encoded), kernel.pack_bias(np.zeros(24, np.float32)))]
         return relax.call_tir(function, [x, *packed], relax.TensorType((3, 24), "float32"))
 
     tvm.ir.assert_structural_equal(LowerDenseOps()(module(sparse(encoded), (3, 40))), module(after, (3, 40)))
@@ -46,7 +47,9 @@ def test_leading_dimensions_are_flattened_around_the_kernel(encoded):
 
 def test_calls_that_share_a_weight_share_its_packed_form(encoded):
     layer = sparse(encoded)
-    mod = LowerDenseOps()(module(lambda b, x: relax.op.add(b.emit(layer(b, x)), b.emit(layer(b, b.emit(relax.op.multiply(x, x))))), (3, 40)))
+    mod = LowerDenseOps()(
+        module(lambda b, x: relax.op.add(b.emit(layer(b, x)), b.emit(layer(b, b.emit(relax.op.multiply(x, x))))), (3, 40))
+    )
     calls = [b.value for b in mod["main"].body.blocks[0].bindings if getattr(b.value.op, "name", "") == "relax.call_tir"]
     assert len(calls) == 2
     for first, second in zip(calls[0].args[1].fields[1:], calls[1].args[1].fields[1:], strict=True):

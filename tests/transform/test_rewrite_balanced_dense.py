@@ -70,11 +70,18 @@ def test_a_layer_left_to_tvm_is_untouched(weight):
     [
         lambda w: lambda b, x: relax.op.matmul(x, b.emit(relax.op.permute_dims(relax.const(w), [1, 0]))),
         lambda w: lambda b, x: relax.op.matmul(x, relax.const(np.ascontiguousarray(w.T))),
-        lambda w: lambda b, x: relax.op.matmul(
-            x, b.emit(relax.op.permute_dims(b.emit(relax.op.multiply(relax.const(w), relax.const((w != 0).astype(np.float32))))))
+        lambda w: (
+            lambda b, x: relax.op.matmul(
+                x,
+                b.emit(
+                    relax.op.permute_dims(b.emit(relax.op.multiply(relax.const(w), relax.const((w != 0).astype(np.float32)))))
+                ),
+            )
         ),
-        lambda w: lambda b, x: relax.op.matmul(
-            x, b.emit(relax.op.astype(b.emit(relax.op.permute_dims(relax.const(w.astype(np.float64)))), "float32"))
+        lambda w: (
+            lambda b, x: relax.op.matmul(
+                x, b.emit(relax.op.astype(b.emit(relax.op.permute_dims(relax.const(w.astype(np.float64)))), "float32"))
+            )
         ),
     ],
     ids=["axes given", "already transposed, as addmm has it", "times its mask", "cast"],
@@ -117,7 +124,9 @@ def test_layers_have_the_names_of_the_model(weight):
     constant = relax.const(weight)
     address = np.from_dlpack(constant.value).ctypes.data
     layers = []
-    rewritten(module(lambda b, x: relax.op.matmul(x, b.emit(relax.op.permute_dims(constant))), (3, 40)), SPARSE, layers, {address: "fc"})
+    rewritten(
+        module(lambda b, x: relax.op.matmul(x, b.emit(relax.op.permute_dims(constant))), (3, 40)), SPARSE, layers, {address: "fc"}
+    )
     assert layers[0].layer.name == "fc"
 
 

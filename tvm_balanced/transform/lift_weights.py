@@ -7,7 +7,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.transform.match_dense import address_of, view
 
 SMALLEST = 256  # bytes; smaller constants stay in the library, where scalars can be folded into code
 
@@ -61,7 +61,7 @@ class _Lifter(PyExprMutator):
         array = view(op.value)
         if array.nbytes < SMALLEST:
             return op
-        address = array.__array_interface__["data"][0]
+        address = address_of(op.value)
         key = (address, array.shape, str(op.ty.dtype))
         if key not in self.lifted:
             name = self.names.get(address, f"constant_{len(self.lifted)}")

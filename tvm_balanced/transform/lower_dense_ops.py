@@ -3,16 +3,16 @@
 import math
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax, tirx
 from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.encoding import Array, EncodedWeight
-from tvm_balanced.op import BALANCED_DENSE, bias_of, is_dense_op
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.op import BALANCED_DENSE, WEIGHT_ARGS, bias_of, is_dense_op
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.transform.match_dense import address_of, view
 
 Packed = dict[tuple[Any, ...], list[relax.Expr]]
 
@@ -90,30 +90,39 @@ def lower_dense_op(
         dtype=str(call.ty.dtype.dtype),
         activation=str(call.attrs["activation"]),
     )
-    key = (workload.kernel, *(view(c.value).__array_interface__["data"][0] for c in constants))
-    if key not in packed:
-        arrays = _pack(workload, [view(c.value) for c in constants], bias_of(call) is not None)
-        parts = KERNELS[workload.kernel].parts
-        packed[key] = [_constant(a, f"{call.attrs['layer']!s}.{part}", names) for part, a in zip(parts, arrays, strict=True)]
+    arguments = _packed_arguments(call, workload, packed, {} if names is None else names)
     function = builder.add_func(KERNELS[workload.kernel].prim_func(workload), workload.kernel)
     rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
     flat = len(shape) == 2
     x = call.args[0] if flat else builder.emit(relax.op.reshape(call.args[0], relax.ShapeExpr([rows, shape[-1]])))
-    y = relax.call_tir(function, [x, *packed[key]], relax.TensorType([rows, n], call.ty.dtype))
+    y = relax.call_tir(function, [x, *arguments], relax.TensorType([rows, n], call.ty.dtype))
     return y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)
 
 
-def _pack(workload: Workload, arrays: list[Array], has_bias: bool) -> tuple[Array, ...]:
-    kernel, bias = KERNELS[workload.kernel], arrays[-1] if has_bias else None
+def _packed_arguments(call: relax.Call, workload: Workload, packed: Packed, names: dict[int, str]) -> list[relax.Expr]:
+    """Return weight and bias of a call in its kernel's layout; the bias apart, since layers may share a weight alone."""
+    kernel, layer, bias = KERNELS[workload.kernel], str(call.attrs["layer"]), bias_of(call)
+    weight = [view(c.value) for c in call.args[1 : 1 + WEIGHT_ARGS[call.op.name]]]
+    key = (kernel.name, *(address_of(c.value) for c in call.args[1 : 1 + len(weight)]))
+    if key not in packed:
+        arrays = _pack(workload, weight)
+        packed[key] = [_constant(a, f"{layer}.{part}", names) for part, a in zip(kernel.parts, arrays, strict=True)]
+    bias_key = (kernel.name, "bias", workload.n if bias is None else address_of(bias.value))
+    if bias_key not in packed:
+        array = np.zeros(workload.n, workload.dtype) if bias is None else view(bias.value)
+        packed[bias_key] = [_constant(kernel.pack_bias(array), f"{layer}.bias", names)]
+    return packed[key] + packed[bias_key]
+
+
+def _pack(workload: Workload, weight: list[Array]) -> tuple[Array, ...]:
+    kernel = KERNELS[workload.kernel]
     if isinstance(kernel, SparseKernel):
-        pattern = BalancedPattern(workload.nnz, workload.block)
-        return kernel.pack(EncodedWeight(arrays[0], arrays[1], pattern, workload.k), bias)
+        return kernel.pack(EncodedWeight(weight[0], weight[1], workload.pattern, workload.k))
     assert isinstance(kernel, DenseKernel)
-    return kernel.pack(arrays[0], bias)
+    return kernel.pack(weight[0])
 
 
-def _constant(array: Array, name: str, names: dict[int, str] | None) -> relax.Expr:
+def _constant(array: Array, name: str, names: dict[int, str]) -> relax.Expr:
     constant = relax.const(tvm.runtime.tensor(array))
-    if names is not None:
-        names[view(constant.value).__array_interface__["data"][0]] = name
+    names[address_of(constant.value)] = name
     return constant

@@ -35,9 +35,9 @@ class DenseMatch:
     m: int | None
 
     @property
-    def address(self) -> int:
-        """Address of the first constant that the weight is made of."""
-        return next(part for part in _flatten(self.key) if isinstance(part, int))
+    def addresses(self) -> list[int]:
+        """Addresses of the constants that the weight is made of: itself, or for instance a mask and what it masks."""
+        return [part.address for part in _flatten(self.key) if isinstance(part, Constant)]
 
 
 def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
@@ -67,7 +67,7 @@ def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, 
     expr = _resolve(expr, lookup)
     if isinstance(expr, GenericConst):
         value = view(expr.value)
-        return value, (value.__array_interface__["data"][0], value.shape)
+        return value, (Constant(address_of(expr.value)), value.shape)
     if _is_call(expr, "relax.permute_dims"):
         inner = constant_value(expr.args[0], lookup)
         axes = None if expr.attrs.axes is None else tuple(int(a) for a in expr.attrs.axes)
@@ -80,6 +80,18 @@ def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, 
         dtype = np.dtype(str(expr.attrs.dtype))
         return None if inner is None else (inner[0].astype(dtype, copy=False), ("astype", str(dtype), inner[1]))
     return None
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A constant in the identity of a weight: where its first byte is."""
+
+    address: int
+
+
+def address_of(tensor: tvm.runtime.Tensor) -> int:
+    """Return the address of a tensor's first byte: equal for constants that share their memory."""
+    return int(view(tensor).__array_interface__["data"][0])
 
 
 def view(tensor: tvm.runtime.Tensor) -> Array:

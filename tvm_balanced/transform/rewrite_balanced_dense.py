@@ -98,7 +98,8 @@ class _Rewriter(PyExprMutator):
     def judge(self, match: DenseMatch, dtype: str) -> tuple[DenseLayer, Verdict]:
         key = (match.key, match.m)
         if key not in self.met:
-            name = self.names.get(match.address, f"dense_{len(self.found)}")
+            known = (self.names[address] for address in match.addresses if address in self.names)
+            name = next(known, f"dense_{len(self.found)}")
             if match.key not in self.found:
                 _check(match.weight, name)
                 self.found[match.key] = detect(match.weight)

@@ -1,0 +1,219 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize, prune
+
+import tvm_balanced as tb
+from tvm_balanced.errors import ModelError, WeightError
+from tvm_balanced.frontend.module import import_module, plain_copy
+
+
+def agree(model, args, **options):
+    module = tb.compile(model, args, **options)
+    with torch.no_grad():
+        torch.testing.assert_close(module(*args), model(*args), rtol=1e-4, atol=1e-5)
+    return module
+
+
+class Mask(nn.Module):
+    """As torch.ao.pruning's FakeSparsity: the weight is multiplied by a mask."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight):
+        return weight * self.mask
+
+
+def test_pruning_masks_are_folded_on_a_copy():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16)).train()
+    for layer in (model[0], model[2]):
+        prune.random_unstructured(layer, "weight", 0.9)
+    keys = list(model.state_dict())
+    report = agree(model, (torch.randn(4, 64),)).report
+    assert [layer.layer for layer in report.layers] == ["0", "2"]
+    assert all(layer.sparsity > 0.8 for layer in report.layers)
+    assert list(model.state_dict()) == keys
+    assert prune.is_pruned(model)
+    assert model.training
+
+
+def test_parametrizations_are_folded_on_a_copy():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 32)
+    mask = torch.zeros(32, 64)
+    mask[:, ::8] = 1
+    parametrize.register_parametrization(layer, "weight", Mask(mask))
+    model = nn.Sequential(layer)
+    report = agree(model, (torch.randn(4, 64),)).report
+    assert report.layers[0].pattern == "1:8"
+    assert parametrize.is_parametrized(layer)
+
+
+def test_copy_shares_what_needs_no_folding():
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    prune.l1_unstructured(model[1], "weight", 0.5)
+    copy = plain_copy(model)
+    assert copy[0].weight is model[0].weight
+    assert not prune.is_pruned(copy)
+    assert (copy[1].weight == model[1].weight).all()
+
+
+def test_the_user_s_model_keeps_its_mode_and_gradients():
+    model = nn.Sequential(nn.Linear(32, 16), nn.Dropout(0.5)).train()
+    x = torch.randn(3, 32)
+    tb.compile(model, (x,))
+    assert model.training
+    assert model[1].training
+    model(x).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        tb.prune(self, "2:16")
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+def test_shared_weights_stay_shared():
+    module = agree(Shared(), (torch.randn(4, 64),))
+    parts = [name.rpartition(".")[2] for name, _ in module.weights]
+    assert sorted(parts) == ["bias", "bias", "indices", "values"]
+    assert sum(layer.calls for layer in module.report.layers) == 2
+
+
+def test_functional_linear_and_matmul_with_a_constant():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(24, 40))
+            self.transposed = nn.Parameter(torch.randn(24, 16))
+
+        def forward(self, x):
+            return torch.addmm(torch.ones(16), nn.functional.linear(x, self.weight), self.transposed)
+
+    module = agree(Model(), (torch.randn(5, 40),))
+    assert [(layer.layer, layer.n, layer.k) for layer in module.report.layers] == [("weight", 24, 40), ("transposed", 16, 24)]
+
+
+def test_more_than_two_dimensions_and_several_outputs():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(32, 16), nn.Linear(16, 8)
+
+        def forward(self, x, y):
+            h = torch.nn.functional.silu(self.a(x))
+            return self.b(h), h + y
+
+    model, args = Model(), (torch.randn(2, 3, 32), torch.randn(2, 3, 16))
+    module = tb.compile(model, args)
+    got, want = module(*args), model(*args)
+    assert isinstance(got, tuple)
+    for g, w in zip(got, want, strict=True):
+        torch.testing.assert_close(g, w, rtol=1e-4, atol=1e-5)
+
+
+def test_dynamic_batch():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(40, 48), nn.GELU(), nn.Linear(48, 10))
+    tb.prune(model, "3:16")
+    module = tb.compile(model, (torch.randn(4, 40),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    assert module.facts.inputs[0].shape[1] == 40
+    for batch in (1, 2, 3, 5, 8, 33):
+        x = torch.randn(batch, 40)
+        torch.testing.assert_close(module(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.LSTM(32, 48, batch_first=True),
+        nn.TransformerEncoderLayer(64, 4, 128, batch_first=True),
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
+    ],
+    ids=["lstm", "transformer", "convolution"],
+)
+def test_models_of_other_kinds(model):
+    torch.manual_seed(0)
+    shape = {"LSTM": (2, 5, 32), "TransformerEncoderLayer": (2, 6, 64)}.get(type(model).__name__, (2, 3, 16, 16))
+    x = torch.randn(shape)
+    model.eval()
+    module = tb.compile(model, (x,))
+    got, want = module(x), model(x)
+    if isinstance(model, nn.LSTM):
+        got, want = got[0], want[0]
+        assert {layer.layer for layer in module.report.layers} == {"weight_ih_l0", "weight_hh_l0"}
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_models_compile(dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 8)).to(dtype)
+    tb.prune(model, "2:16")
+    x = torch.randn(3, 32).to(dtype)
+    module = tb.compile(model, (x,))
+    torch.testing.assert_close(module(x).float(), model(x).float(), rtol=5e-2, atol=5e-2)
+    assert all(layer.verdict == "dense" for layer in module.report.layers)
+    assert str(dtype).removeprefix("torch.") in module.report.layers[0].reason
+
+
+def test_keyword_arguments():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(8, 4)
+
+        def forward(self, x, *, scale):
+            return self.a(x) * scale
+
+    model, x, scale = Model(), torch.randn(2, 8), torch.tensor([2.0])
+    module = tb.compile(model, (x,), {"scale": scale})
+    torch.testing.assert_close(module(x, scale=scale), model(x, scale=scale))
+    torch.testing.assert_close(module(scale=scale, x=x), model(x, scale=scale))
+
+
+def test_a_weight_that_is_not_finite_is_refused():
+    model = nn.Linear(32, 8)
+    with torch.no_grad():
+        model.weight[2, 3] = float("nan")
+    with pytest.raises(WeightError, match=r"at \(2, 3\)"):
+        tb.compile(model, (torch.randn(2, 32),))
+
+
+class Fails(nn.Module):
+    def forward(self, x):
+        raise RuntimeError("inside the model")
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "message"),
+    [
+        (Fails(), (torch.ones(2),), "cannot export Fails"),
+        ("nowhere.pt2", (), "not a file"),
+        (42, (), "give a torch.nn.Module"),
+    ],
+)
+def test_what_cannot_be_imported_gets_one_sentence(model, args, message):
+    with pytest.raises(ModelError, match=message) as error:
+        tb.compile(model, args)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_are_shared_not_copied():
+    model = nn.Linear(64, 64)
+    imported = import_module(model, (torch.randn(2, 64),))
+    assert model.weight.data_ptr() in imported.weight_names
+    assert imported.weight_names[model.weight.data_ptr()] == "weight"
+    np.testing.assert_allclose(
+        imported.reference(imported.examples)[0], model(torch.from_numpy(imported.examples[0])).detach().numpy(), rtol=1e-5
+    )

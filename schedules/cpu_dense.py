@@ -19,7 +19,7 @@ from tvm.script import tirx as T
 from tvm_balanced.encoding import Array
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import DenseKernel, Rows, Workload, int64
-from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.machine import Machine, lanes
 from tvm_balanced.schedules.row_groups import (
     LANES,
     count_groups,
@@ -98,7 +98,7 @@ class CpuDense(DenseKernel):
 
 def _accumulators(target: tvm.target.Target) -> int:
     """Vectors of 16 lanes that half the registers hold: 16 of 32 with AVX-512, 4 of 8 pairs with AVX2, 4 of 8 fours with NEON."""
-    return 16 if tvm.target.codegen.llvm_get_vector_width(target) >= 512 else 4
+    return 16 if lanes(target) == LANES else 4
 
 
 def _rows(workload: Workload) -> Rows:

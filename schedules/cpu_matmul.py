@@ -6,7 +6,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent, lanes
+from tvm_balanced.schedules.machine import lanes
+from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent
 
 ROWS, VECTORS = 6, 4  # of a tile: 24 accumulators of AVX-512's 32 registers
 

@@ -23,7 +23,8 @@ from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
-from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.machine import Machine, lanes
+from tvm_balanced.schedules.rule import divisor
 
 ROWS_TOGETHER = 8  # rows of the weight that are padded and computed together: hides the latency of multiply-add
 
@@ -109,10 +110,11 @@ class CpuPortable(SparseKernel):
         sch.parallel(sch.fuse(o, c))
         r, o, b, j, i = sch.get_loops(dense)
         ro, ri = sch.split(r, [None, ROWS_TOGETHER])
-        sch.reorder(ro, o, b, j, ri, i)
-        sch.reverse_compute_at(epilogue, o, preserve_unit_loops=True)
+        io, ii = sch.split(i, [None, divisor(_rows(workload).size, lanes(target))])
+        sch.reorder(ro, o, io, b, j, ri, ii)
+        sch.reverse_compute_at(epilogue, io, preserve_unit_loops=True)
         sch.unroll(ri)
-        sch.vectorize(i)
+        sch.vectorize(ii)
         sch.parallel(sch.fuse(ro, o))
         init = sch.decompose_reduction(dense, b)
         init_rows, init_lanes = sch.get_loops(init)[-2:]

@@ -11,7 +11,8 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo
 
-from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, extent, lanes, vectorize_last, work
+from tvm_balanced.schedules.machine import lanes
+from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, extent, vectorize_last, work
 
 
 class CpuRowwise(Rule):

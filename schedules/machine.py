@@ -2,6 +2,19 @@
 
 from dataclasses import dataclass
 
+import tvm
+from tvm.target import codegen
+
+
+def lanes(target: tvm.target.Target) -> int:
+    """Return the fp32 elements of a vector register of `target`.
+
+    Not llvm_get_vector_width: TVM 0.27 answers 512 bits for every x86 CPU, AVX-512 or not.
+    """
+    if codegen.llvm_cpu_has_features("avx512f", target):
+        return 16
+    return 8 if codegen.llvm_cpu_has_features("avx", target) else 4
+
 
 @dataclass(frozen=True)
 class Machine:

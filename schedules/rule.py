@@ -8,6 +8,8 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo, normalize_prim_func
 
+from tvm_balanced.schedules.machine import lanes
+
 # Below this many elements a loop costs less than waking the threads, about 5 us.
 PARALLEL_FROM = 16384
 
@@ -44,11 +46,6 @@ def work(sch: Schedule, block: Any) -> int | None:
             return None
         total *= count
     return total
-
-
-def lanes(target: tvm.target.Target) -> int:
-    """Return the fp32 elements of a vector register of `target`."""
-    return max(4, int(tvm.target.codegen.llvm_get_vector_width(target)) // 32)
 
 
 def divisor(n: int, most: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from tvm.target import Target, codegen
 
 from tvm_balanced.errors import TargetError
-from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.machine import Machine, lanes
 
 # Features that LLVM may use without being asked, once a CPU is named; an artifact needs all that its CPU has of these.
 ISA_FEATURES = frozenset(
@@ -128,8 +128,7 @@ def machine_of(target: Target, threads: int | None = None) -> Machine:
     They are those of one 3.7 GHz core with two fused multiply-add units; verdicts use only ratios of times, in which the
     clock cancels, and the ratio of arithmetic to bandwidth, which is alike on today's CPUs.
     """
-    bits = int(codegen.llvm_get_vector_width(target))
-    lanes = max(4, bits // 32)
+    width = lanes(target)
     count = threads or int(target.attrs.get("num-cores", 0)) or cores()
     # measured on a Zen 5 core: 118 GMAC/s with AVX-512, 34 GB/s from memory, 50 GB/s on two cores
-    return Machine(cores=count, gmacs=118 * lanes / 16, gbytes=34, gbytes_all=25 * count if count > 1 else 34, lanes=lanes)
+    return Machine(cores=count, gmacs=118 * width / 16, gbytes=34, gbytes_all=25 * count if count > 1 else 34, lanes=width)

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import reference
+import tvm
+
+from tvm_balanced.detection import detect
+from tvm_balanced.errors import TargetError
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.targets import machine_of
+from tvm_balanced.verdict import DenseLayer, Judge
+
+AVX512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 2})
+AVX2 = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
+
+
+def judge(weight, m=64, target=AVX512, dtype="float32", kernels=None):
+    n, k = weight.shape
+    return Judge(target, machine_of(target), kernels)(DenseLayer("fc", m, n, k, dtype, detect(weight)))
+
+
+def pruned(text, rng, n=128, k=256):
+    return reference.balanced(n, k, BalancedPattern.parse(text), rng)
+
+
+def test_sparse_where_it_pays(rng):
+    verdict = judge(pruned("2:16", rng))
+    assert (verdict.kernel, str(verdict.pattern), verdict.source) == ("cpu_avx512", "2:16", "modelled")
+    assert verdict.speedup > 3
+    assert "faster than dense at M = 64" in verdict.reason
+
+
+def test_dense_where_sparsity_does_not_pay(rng):
+    verdict = judge(pruned("12:16", rng))
+    assert verdict.kernel == "cpu_dense"
+    assert not verdict.sparse
+    assert "the time of dense" in verdict.reason
+
+
+def test_dense_without_zeros(rng):
+    verdict = judge(rng.standard_normal((32, 64)).astype(np.float32))
+    assert (verdict.kernel, verdict.reason) == ("cpu_dense", "the weight has no zeros")
+
+
+def test_dense_where_no_block_saves_anything(rng):
+    weight = rng.standard_normal((512, 512)).astype(np.float32)
+    weight[rng.random(weight.shape) < 0.02] = 0
+    assert judge(weight).kernel == "cpu_dense"
+
+
+@pytest.mark.parametrize("m", [1, 8, 64, 1024, None])
+def test_sparser_is_never_modelled_slower(m, rng):
+    speedups = [judge(pruned(f"{nnz}:16", rng), m).speedup for nnz in (8, 4, 2, 1)]
+    assert speedups == sorted(speedups)
+
+
+def test_symbolic_rows_must_win_everywhere(rng):
+    weight = pruned("8:16", rng, 512, 512)
+    each = [judge(weight, m).speedup for m in (1, 8, 64, 256)]
+    assert judge(weight, None).speedup == pytest.approx(min(each))
+    assert "every M" in judge(weight, None).reason
+
+
+def test_without_avx512_the_portable_kernel(rng):
+    assert judge(pruned("1:16", rng), target=AVX2).kernel == "cpu_portable"
+
+
+def test_other_dtypes_are_left_to_tvm(rng):
+    verdict = judge(pruned("2:16", rng), dtype="float16")
+    assert verdict.kernel is None
+    assert "float16" in verdict.reason
+
+
+def test_padding_is_named(rng):
+    verdict = judge(pruned("2:32", rng, 64, 512))
+    assert verdict.sparse
+    if str(verdict.pattern) != "2:32":
+        assert "stored as" in verdict.reason
+        assert "padding" in verdict.reason
+
+
+def test_forced(rng):
+    assert judge(pruned("2:16", rng), kernels={"f*": "cpu_dense"}).source == "forced"
+    assert judge(pruned("2:16", rng), kernels={"other": "cpu_dense"}).source == "modelled"
+    assert judge(pruned("2:16", rng), kernels={"fc": "none"}).kernel is None
+    assert judge(pruned("2:16", rng), kernels={"fc": "cpu_portable"}).kernel == "cpu_portable"
+    assert judge(np.ones((16, 32), np.float32), kernels={"fc": "cpu_portable"}).kernel == "cpu_dense"
+    with pytest.raises(TargetError, match="no AVX-512"):
+        judge(pruned("2:16", rng), target=AVX2, kernels={"fc": "cpu_avx512"})
+    with pytest.raises(TargetError, match="unknown"):
+        judge(pruned("2:16", rng), kernels={"fc": "magic"})

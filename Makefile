@@ -1,0 +1,32 @@
+# make demo and make test do all set-up: a virtual environment in .venv with the versions of constraints.txt.
+
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
+RUN := .venv/bin
+DEMO_DIR := demo
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
+	rm -rf $(DEMO_DIR)
+	$(RUN)/tvm-balanced demo --out $(DEMO_DIR)
+
+test: .venv/ready  ## all tests
+	$(RUN)/python -m pytest --durations=10
+
+lint: .venv/ready  ## ruff and mypy
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+bench: .venv/ready  ## the kernel benchmark's acceptance cells
+	$(RUN)/python -m benchmarks.kernels
+
+.venv/ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 was not found; install one of them"; exit 1; }
+	test -x $(RUN)/python || $(PYTHON) -m venv .venv
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:  ## remove what the other targets made
+	rm -rf .venv build $(DEMO_DIR) *.egg-info

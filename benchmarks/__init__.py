@@ -1,0 +1,1 @@
+"""Benchmarks, one script a question: `python -m benchmarks.NAME`. They append to CSV files in benchmarks/data/."""

@@ -1,0 +1,200 @@
+"""Every command as a user calls it, in a process of its own only where that matters."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tvm_balanced.cli.app import run
+
+FACTORY = """
+import torch, tvm_balanced as tb
+def dense():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.ReLU(), torch.nn.Linear(48, 8)), (torch.randn(4, 64),)
+def pruned():
+    module, args = dense()
+    tb.prune(module, "2:16")
+    return module, args
+def nan():
+    module, args = dense()
+    with torch.no_grad(): module[0].weight[1, 2] = float("nan")
+    return module, args
+def empty(): return torch.nn.ReLU(), (torch.randn(2, 2),)
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "models.py").write_text(FACTORY)
+    monkeypatch.chdir(tmp_path)
+    sys.modules.pop("models", None)
+    return tmp_path
+
+
+def ok(capfd, *arguments):
+    assert run(arguments) == 0, capfd.readouterr().err
+    return capfd.readouterr().out
+
+
+HELP = """
+import sys
+from tvm_balanced.cli.app import run
+run([*sys.argv[1:], "--help"])
+assert not {"tvm", "torch", "numpy"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("command", [[], ["demo"], ["inspect"], ["prune"], ["compile"], ["run"], ["env"], ["bench", "kernel"]])
+def test_help_is_quick_and_loads_nothing_heavy(command):
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", HELP, *command], check=True, capture_output=True)
+    assert time.perf_counter() - start < 1.5  # 0.2 s on an idle machine; a busy one gets some room
+
+
+def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
+    assert "pruned 2 layers to 2:16" in ok(capfd, "prune", "models:dense", "2:16", "-o", "pruned.pt2")
+    rows = json.loads(ok(capfd, "inspect", "pruned.pt2", "--json"))
+    assert [(row["layer"], row["pattern"], row["verdict"]) for row in rows] == [("0", "2:16", "sparse"), ("2", "2:16", "sparse")]
+    assert "2 of 2 dense layers would be sparse" in ok(capfd, "inspect", "pruned.pt2")
+    printed = ok(capfd, "compile", "pruned.pt2", "-o", "model.tb")
+    assert "wrote model.tb" in printed
+    assert "largest difference to PyTorch" in printed
+    x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
+    np.save("x.npy", x)
+    ok(capfd, "run", "model.tb", "-i", "input=x.npy", "-o", "out")
+    want = torch.export.load("pruned.pt2").module()(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(np.load("out/output_0.npy"), want, rtol=1e-4, atol=1e-5)
+    result = json.loads(ok(capfd, "run", "model.tb", "--json"))
+    assert result["outputs"] == [[4, 8]]
+    assert result["random_inputs"] == ["input"]
+
+
+def test_pruned_weights_alone(capfd, folder):
+    ok(capfd, "prune", "models:dense", "2:16", "-o", "w.safetensors", "--exclude", "2")
+    printed = json.loads(ok(capfd, "compile", "models:dense", "--weights", "w.safetensors", "-o", "m.tb", "--json"))
+    assert [layer["verdict"] for layer in printed["layers"]] == ["sparse", "dense"]
+    assert printed["max_error"] < 1e-4
+
+
+def test_dynamic_batch_and_forced_kernels(capfd, folder):
+    ok(capfd, "compile", "models:pruned", "-o", "m.tb", "--dynamic-batch", "--kernel", "0=cpu_portable", "--threads", "1")
+    assert json.loads(ok(capfd, "run", "m.tb", "--batch", "9", "--json"))["outputs"] == [[9, 8]]
+    manifest = json.loads((folder / "m.tb" / "manifest.json").read_text())
+    assert manifest["report"][0]["kernel"] == "cpu_portable"
+    assert manifest["threads"] == 1
+
+
+def test_env(capfd):
+    assert "target_key" in ok(capfd, "env")
+    facts = json.loads(ok(capfd, "env", "--json"))
+    assert facts["faults"] == []
+    assert facts["target_key"].startswith("llvm-")
+
+
+def test_env_ends_with_1_where_something_is_wrong(capfd, monkeypatch):
+    monkeypatch.setattr("tvm_balanced.environment.versions", lambda: {"apache-tvm": "0.27.0", "apache-tvm-ffi": "0.1.15.post2"})
+    assert run(["env"]) == 1
+    assert "0.1.15.post2 does not work" in capfd.readouterr().out
+
+
+def test_bench_kernel(capfd):
+    options = ("bench", "kernel", "--n", "64", "--k", "256", "--m", "8", "--rounds", "5")
+    results = json.loads(ok(capfd, *options, "--json"))["results"]
+    assert [row["name"] for row in results][:4] == ["balanced", "onednn", "eager", "csr"]
+    assert results[0]["speedup"]["p50"] == 1
+    assert "balanced is faster by" in ok(capfd, *options)
+
+
+def test_bench_model(capfd):
+    printed = ok(capfd, "bench", "model", "models:dense", "--prune", "2:16", "--no-torch-compile", "--rounds", "5", "--json")
+    assert [row["name"] for row in json.loads(printed)["results"]] == ["balanced", "eager", "onednn packed linears"]
+
+
+BAD = {
+    "pattern too full": (["prune", "models:dense", "17:16", "-o", "p.pt2"], 2, "17:16"),
+    "pattern empty": (["prune", "models:dense", "0:16", "-o", "p.pt2"], 2, "0:16"),
+    "no pattern": (["prune", "models:dense", "x", "-o", "p.pt2"], 2, "NNZ:BLOCK"),
+    "nothing to prune": (["prune", "models:empty", "2:16", "-o", "p.pt2"], 1, "nothing to prune"),
+    "prune a file": (["prune", "some.pt2", "2:16", "-o", "p.pt2"], 1, "package.module:factory"),
+    "prune to another format": (["prune", "models:dense", "2:16", "-o", "p.onnx"], 2, ".safetensors"),
+    "prune into nowhere": (["prune", "models:dense", "2:16", "-o", "no/such/p.pt2"], 1, "cannot be written"),
+    "NaN": (["compile", "models:nan", "-o", "m.tb"], 1, "layer 0: weight holds nan at (1, 2)"),
+    "prune NaN": (["prune", "models:nan", "2:16", "-o", "p.pt2"], 1, "layer 0"),
+    "missing file": (["compile", "none.pt2", "-o", "m.tb"], 1, "not a file"),
+    "missing module": (["compile", "none:x", "-o", "m.tb"], 1, "ModuleNotFoundError"),
+    "no colon": (["compile", "models", "-o", "m.tb"], 1, "not a file"),
+    "truncated file": (["compile", "truncated.pt2", "-o", "m.tb"], 1, "not a readable .pt2"),
+    "inspect truncated": (["inspect", "truncated.pt2"], 1, "not a readable .pt2"),
+    "target": (["compile", "models:pruned", "-o", "m.tb", "--target", "tpu"], 2, 'target "tpu" is not known'),
+    "kernel": (["compile", "models:pruned", "-o", "m.tb", "--kernel", "*=magic"], 2, "magic"),
+    "kernel form": (["compile", "models:pruned", "-o", "m.tb", "--kernel", "magic"], 2, "LAYERS=KERNEL"),
+    "tolerance": (["compile", "models:pruned", "-o", "m.tb", "--tolerance", "1e-12"], 1, "differs from the original"),
+    "not empty": (["compile", "models:pruned", "-o", "full"], 1, "not an empty directory"),
+    "below a file": (["compile", "models:pruned", "-o", "models.py/m.tb"], 1, "cannot be written"),
+    "no artifact": (["run", "full"], 1, "no readable manifest"),
+    "wrong option": (["compile", "--nope"], 2, "nope"),
+    "no command": (["nope"], 2, "nope"),
+    "weights for a file": (["compile", "truncated.pt2", "-o", "m.tb", "--weights", "w.pt"], 1, "already has its weights"),
+    "bench pattern": (["bench", "kernel", "--n", "4", "--k", "64", "--m", "1", "--pattern", "17:16"], 2, "17:16"),
+    "bench dtype": (["bench", "kernel", "--n", "4", "--k", "64", "--m", "1", "--dtype", "int3"], 2, "int3"),
+    "bench regime": (["bench", "kernel", "--n", "4", "--k", "64", "--m", "1", "--regime", "warm"], 2, "warm"),
+    "bench a file": (["bench", "model", "some.pt2"], 1, "needs the module"),
+    "demo into a full folder": (["demo", "--out", "full"], 1, "not an empty directory"),
+    "demo pattern": (["demo", "--pattern", "x"], 2, "NNZ:BLOCK"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(case, capfd, folder):
+    arguments, code, message = BAD[case]
+    (folder / "truncated.pt2").write_bytes(b"PK\x03\x04 cut off")
+    (folder / "full").mkdir()
+    (folder / "full" / "mine.txt").write_text("keep")
+    before = tree(folder)
+    assert run(arguments) == code
+    captured = capfd.readouterr()
+    assert message in " ".join(captured.err.split()).replace("│ ", "")
+    assert "Traceback" not in captured.err + captured.out
+    assert tree(folder) == before
+
+
+def tree(folder):
+    return sorted(str(p) for p in folder.rglob("*") if "__pycache__" not in str(p))
+
+
+def test_wrong_inputs_to_run(capfd, folder):
+    ok(capfd, "compile", "models:pruned", "-o", "m.tb")
+    np.save("short.npy", np.zeros((4, 63), np.float32))
+    np.save("double.npy", np.zeros((4, 64)))
+    (folder / "text.npy").write_text("no array")
+    for option, code, message in [
+        ("input=short.npy", 1, "shape (4, 63)"),
+        ("input=double.npy", 1, "float64"),
+        ("input=text.npy", 1, "not a readable .npy"),
+        ("input=none.npy", 1, "not a readable .npy"),
+        ("other=short.npy", 2, "NAME=FILE"),
+    ]:
+        assert run(["run", "m.tb", "-i", option]) == code
+        assert message in " ".join(capfd.readouterr().err.split())
+
+
+def test_an_altered_artifact(capfd, folder):
+    ok(capfd, "compile", "models:pruned", "-o", "m.tb")
+    library = folder / "m.tb" / "lib.so"
+    library.write_bytes(library.read_bytes()[:-1] + b"!")
+    assert run(["run", "m.tb"]) == 1
+    assert "checksum" in capfd.readouterr().err
+
+
+def test_exit_codes_of_the_process(folder):
+    command = [sys.executable, "-m", "tvm_balanced"]
+    assert subprocess.run([*command, "--help"], capture_output=True, check=False).returncode == 0
+    assert (
+        subprocess.run([*command, "prune", "models:dense", "x", "-o", "p.pt2"], capture_output=True, check=False).returncode == 2
+    )
+    assert subprocess.run([*command, "run", "none"], capture_output=True, check=False).returncode == 1

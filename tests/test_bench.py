@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import reference
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvm_balanced.bench import KernelBenchmark, random_weight
+from tvm_balanced.detection import detect
+from tvm_balanced.errors import PatternError, TargetError
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import SPARSE_KERNELS
+from tvm_balanced.targets import host_target
+
+P = BalancedPattern.parse
+
+
+@given(st.integers(1, 40), st.integers(1, 120), st.data())
+def test_random_weight_is_valid_and_full(n, k, data):
+    block = data.draw(st.integers(1, 40))
+    pattern = BalancedPattern(data.draw(st.integers(1, block)), block)
+    if pattern.block > k:
+        return
+    weight = random_weight(n, k, pattern, np.random.default_rng(0))
+    weight.validate()
+    kept = (pattern.blocks(k) - 1) * pattern.nnz + pattern.kept(pattern.tail(k))
+    assert (np.count_nonzero(weight.decode(), axis=1) == kept).all()
+
+
+def benchmark(**changes):
+    settings = {"n": 64, "k": 512, "m": 8, "pattern": P("2:16"), "threads": 1, "regime": "hot", "rounds": 5}
+    return KernelBenchmark(**settings | changes)
+
+
+@pytest.mark.avx512
+def test_the_reference_is_a_rival_in_a_clone():
+    rows = {row.name: row for row in benchmark().run()}
+    assert set(rows) == {"balanced", "onednn", "eager", "csr", "reference"}
+    assert all(row.microseconds > 0 for row in rows.values())
+
+
+def test_patterns_that_the_reference_does_not_take():
+    assert {row.name for row in benchmark(pattern=P("5:20"), k=100).run()} == {"balanced", "onednn", "eager", "csr"}
+
+
+def test_a_kernel_can_be_chosen():
+    for name in ("cpu_portable", "cpu_dense"):
+        assert benchmark(kernel=name).run()[0].name == "balanced"
+    with pytest.raises(TargetError, match="unknown"):
+        benchmark(kernel="magic").run()
+    if SPARSE_KERNELS[0].refuses(host_target(), 64, 64, "float32") is None:
+        with pytest.raises(PatternError):
+            benchmark(kernel="cpu_avx512", pattern=P("16:16")).run()
+
+
+def test_weights_of_the_tests_and_of_the_benchmark_agree(rng):
+    assert detect(random_weight(64, 128, P("2:16"), rng).decode()).pattern == P("2:16")
+    assert detect(reference.balanced(64, 128, P("2:16"), rng)).pattern == P("2:16")

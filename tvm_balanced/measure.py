@@ -38,11 +38,11 @@ class Timing:
         return Ratio(float(p50), float(p20), float(p80))
 
 
-def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0) -> Timing:
+def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, warm: int = 1) -> Timing:
     """Time rivals in alternation.
 
-    In each round every rival is called twice and the second call timed, so that its threads are awake and another's have
-    gone to sleep. The order is reversed from round to round. Two rounds are thrown away first.
+    In each round every rival is called `warm` times and then once more, timed, so that its threads are awake and those of
+    the one before have gone to sleep. The order is reversed from round to round. Two rounds are thrown away first.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0) -
         Rounds that count.
     seconds : float
         Stop after this long, once 5 rounds count.
+    warm : int
+        Untimed calls before each timed one.
     """
     names = list(rivals)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -59,11 +61,12 @@ def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0) -
     end = time.perf_counter() + seconds
     for round_ in range(rounds + 2):
         for name in names if round_ % 2 else reversed(names):
-            rivals[name](call)
+            for before in range(warm):
+                rivals[name](call + before)
             start = time.perf_counter()
-            rivals[name](call + 1)
+            rivals[name](call + warm)
             times[name].append(time.perf_counter() - start)
-        call += 2
+        call += warm + 1
         if round_ >= 7 and time.perf_counter() > end:
             break
     return Timing({name: np.array(values[2:]) for name, values in times.items()})

@@ -160,6 +160,7 @@ def _facts(manifest: dict[str, Any]) -> Facts:
         features=tuple(manifest["features"]),
         threads=manifest["threads"],
         source=manifest["source"],
+        calls=tuple(manifest["calls"]),
         versions=manifest["versions"],
         max_error=manifest["max_error"],
     )

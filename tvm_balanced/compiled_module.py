@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tvm
@@ -15,6 +15,9 @@ from tvm_balanced.encoding import Array
 from tvm_balanced.errors import InputError, TargetError
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.report import Report
+
+if TYPE_CHECKING:
+    from tvm_balanced.profile import Profile
 
 ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes on less, without a check of its own
 
@@ -35,6 +38,8 @@ class Facts:
         Threads of a call.
     source : str
         Where the model came from.
+    calls : tuple of str
+        The layer's name for each call of a kernel, in the order they are computed.
     versions : dict
         Package to version, when it was compiled.
     max_error : float or None
@@ -48,6 +53,7 @@ class Facts:
     features: tuple[str, ...]
     threads: int
     source: str
+    calls: tuple[str, ...]
     versions: Mapping[str, str]
     max_error: float | None = None
 
@@ -68,7 +74,7 @@ class CompiledModule:
     def __init__(self, executable: Any, weights: Sequence[tuple[str, Any]], facts: Facts, runnable: bool = True) -> None:
         self.executable, self.weights, self.facts = executable, list(weights), facts
         self._function = relax.VirtualMachine(executable, tvm.cpu())["main"] if runnable else None
-        self._tensors = [tensor for _, tensor in self.weights]
+        self._weight_tensors = [tensor for _, tensor in self.weights]
         self._lock = threading.Lock()
 
     @property
@@ -117,25 +123,38 @@ class CompiledModule:
         TargetError
             Where the module was compiled for another machine.
         """
-        if self._function is None:
-            raise TargetError(
-                f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there"
-            )
         values = self._bind(args, kwargs)
-        sizes: dict[str, int] = {}
-        tensors = [_to_tvm(spec, value, sizes) for spec, value in zip(self.facts.inputs, values, strict=True)]
+        tensors = self._tensors_of(values)
         with self._lock:
             use_threads(self.facts.threads)
-            result = self._function(*tensors, *self._tensors)
+            assert self._function is not None
+            result = self._function(*tensors, *self._weight_tensors)
         as_torch = any(_is_torch(value) for value in values)
         outputs = tuple(_from_tvm(t, as_torch) for t in ([result] if isinstance(result, tvm.runtime.Tensor) else result))
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
+        """Time every layer of a call, see `profile.profile`; inputs and errors as for a call."""
+        from tvm_balanced.profile import profile
+
+        tensors = self._tensors_of(self._bind(args, kwargs))
+        with self._lock:
+            use_threads(self.facts.threads)
+            return profile(self, [*tensors, *self._weight_tensors], rounds)
 
     def save(self, path: str | Path, cc: str | None = None) -> None:
         """Write the module as an artifact, see `artifact.save`."""
         from tvm_balanced import artifact
 
         artifact.save(self, path, cc)
+
+    def _tensors_of(self, values: Sequence[Any]) -> list[Any]:
+        if self._function is None:
+            raise TargetError(
+                f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there"
+            )
+        sizes: dict[str, int] = {}
+        return [_to_tvm(spec, value, sizes) for spec, value in zip(self.facts.inputs, values, strict=True)]
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         names = [spec.name for spec in self.facts.inputs]

@@ -65,8 +65,9 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     threads = options.threads or cores()
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
+    calls: list[str] = []
     judge = Judge(target, machine_of(target, threads), options.kernels)
-    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights)
+    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, calls)
     executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
     runs = runs_here(target)
     facts = Facts(
@@ -77,6 +78,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
         features=tuple(sorted(required_features(target))),
         threads=threads,
         source=imported.source,
+        calls=tuple(calls),
         versions=environment.versions(),
     )
     module = CompiledModule(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)

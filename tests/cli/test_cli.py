@@ -69,6 +69,9 @@ def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     ok(capfd, "run", "model.tb", "-i", "input=x.npy", "-o", "out")
     want = torch.export.load("pruned.pt2").module()(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(np.load("out/output_0.npy"), want, rtol=1e-4, atol=1e-5)
+    profiled = json.loads(ok(capfd, "run", "model.tb", "--profile", "--repeat", "3", "--json"))
+    assert {"0", "2"} <= {row["name"] for row in profiled["rows"]}
+    assert "this machine does" in ok(capfd, "run", "model.tb", "--profile")
     result = json.loads(ok(capfd, "run", "model.tb", "--json"))
     assert result["outputs"] == [[4, 8]]
     assert result["random_inputs"] == ["input"]

@@ -31,6 +31,7 @@ def run(
     ] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 20,
     threads: Threads = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes, layer by layer.")] = False,
     json: Json = False,
 ) -> None:
     """Run an artifact on .npy files or random inputs, and time it. Needs no PyTorch."""
@@ -43,6 +44,13 @@ def run(
     files = _files(inputs or [], module.facts.inputs)
     rng = np.random.default_rng(0)
     arrays = [_read(files[spec.name]) if spec.name in files else _draw(spec, batch, rng) for spec in module.facts.inputs]
+    if profile:
+        profiled = module.profile(*arrays, rounds=repeat)
+        if json:
+            print_json(profiled.to_json())
+        else:
+            print_table(profiled.title, profiled.header, profiled.cells())
+        return
     result = module(*arrays)
     times = []
     for _ in range(repeat):

@@ -28,13 +28,16 @@ class LowerDenseOps:
     ----------
     names : dict
         Receives the address of each packed constant and a name made of its layer's.
+    calls : list
+        Receives the layer's name for each call of a kernel, in the order they are computed.
     """
 
-    def __init__(self, names: dict[int, str] | None = None) -> None:
+    def __init__(self, names: dict[int, str] | None = None, calls: list[str] | None = None) -> None:
         self.names: dict[int, str] = {} if names is None else names
+        self.calls: list[str] = [] if calls is None else calls
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        lowering = _Lowering(mod, self.names)
+        lowering = _Lowering(mod, self.names, self.calls)
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function):
                 lowering.builder_.update_func(var, relax.analysis.remove_all_unused(lowering.visit_expr(func)))
@@ -43,15 +46,16 @@ class LowerDenseOps:
 
 @mutator
 class _Lowering(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, names: dict[int, str]) -> None:
+    def __init__(self, mod: tvm.IRModule, names: dict[int, str], calls: list[str]) -> None:
         super().__init__(mod)
         self.packed: Packed = {}
-        self.names = names
+        self.names, self.calls = names, calls
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         if not is_dense_op(call):
             return call
+        self.calls.append(str(call.attrs["layer"]))
         return lower_dense_op(self.builder_, call, self.packed, self.names)
 
 

@@ -20,6 +20,7 @@ def tvm_balanced_pipeline(
     names: dict[int, str] | None = None,
     layers: list[RewrittenLayer] | None = None,
     weights: list[LiftedWeight] | None = None,
+    calls: list[str] | None = None,
 ) -> tvm.transform.Pass:
     """Return the pass from an imported model to what the virtual machine runs, for the current target.
 
@@ -33,6 +34,8 @@ def tvm_balanced_pipeline(
         Receives what was decided for each dense layer.
     weights : list, optional
         Receives the weights, which become parameters of `main`; without it they stay constants.
+    calls : list, optional
+        Receives the layer's name for each call of a kernel, in order.
     """
     names = {} if names is None else names
 
@@ -44,7 +47,7 @@ def tvm_balanced_pipeline(
                 # Phase 1: dense layers become operators with a kernel each
                 RewriteBalancedDense(decide or _default_judge(target), names, layers),
                 FuseEpilogue(),
-                LowerDenseOps(names),
+                LowerDenseOps(names, calls),
                 # Phase 2: everything else becomes TensorIR
                 *cpu.library_dispatch_passes(target),
                 relax.transform.DecomposeOpsForInference(),

@@ -58,6 +58,14 @@ def test_each_function_goes_to_the_rule_that_is_for_it(case):
     assert takers == [case.split()[0]]
 
 
+@pytest.mark.parametrize("case", ["cpu_rowwise softmax", "cpu_rowwise layer norm"])
+def test_reductions_along_a_row_are_kept_in_vectors(case):
+    """One by one, each element would wait for the sum of those before it."""
+    script = schedule(CASES[case][0], host_target()).script()
+    assert script.count('_rf"') + script.count("_rf_update") >= 2
+    assert "T.vectorized" in script
+
+
 def test_large_functions_use_threads_and_small_ones_do_not():
     large, small = CASES["cpu_elementwise add"][0], CASES["cpu_elementwise chain"][0]
     assert "T.parallel" in schedule(large, host_target()).script()

@@ -1,0 +1,57 @@
+"""No kernel touches memory outside its arguments: each argument ends at a page that may not be accessed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tvm_balanced.schedules import KERNELS
+from tvm_balanced.targets import host_target
+
+HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target(), 64, 64, "float32") is None]
+
+SCRIPT = """
+import ctypes, mmap, sys
+import numpy as np, tvm
+import reference
+from tvm_balanced.encoding import encode
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
+from tvm_balanced.targets import host_target
+
+libc = ctypes.CDLL(None, use_errno=True)
+PAGE = mmap.PAGESIZE
+
+def guarded(array):
+    size = -(-array.nbytes // PAGE) * PAGE
+    region = mmap.mmap(-1, size + PAGE)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(region))
+    assert libc.mprotect(ctypes.c_void_p(base + size), PAGE, mmap.PROT_NONE if hasattr(mmap, "PROT_NONE") else 0) == 0
+    start = (size - array.nbytes) // 64 * 64  # up to 63 bytes of slack: TVM wants 64-byte alignment
+    placed = np.frombuffer(region, array.dtype, array.size, start).reshape(array.shape)
+    placed[...] = array
+    guarded.alive.append(region)
+    return tvm.runtime.from_dlpack(placed)
+guarded.alive = []
+
+name, symbolic = sys.argv[1], sys.argv[2] == "symbolic"
+kernel, pattern, rng = KERNELS[name], BalancedPattern(2, 16), np.random.default_rng(0)
+for n, k, m in ((64, 128, 16), (64, 128, 9), (48, 112, 1), (80, 144, 5), (16, 16, 3), (1000, 48, 2)):
+    weight = reference.balanced(n, k, pattern, rng)
+    packed = kernel.pack(weight) if isinstance(kernel, DenseKernel) else kernel.pack(encode(weight, pattern))
+    workload = Workload(name, None if symbolic else m, n, k, *((1, 1) if isinstance(kernel, DenseKernel) else (2, 16)))
+    function = kernel.schedule(kernel.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
+    x, y = rng.standard_normal((m, k)).astype(np.float32), np.zeros((m, n), np.float32)
+    arguments = [guarded(a) for a in (x, *packed, kernel.pack_bias(np.zeros(n, np.float32)), y)]
+    tvm.compile(function, host_target())["main"](*arguments)
+    assert reference.relative_error(np.from_dlpack(arguments[-1]), reference.dense(x, weight)) < 1e-5
+"""
+
+
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("rows", ["known", "symbolic"])
+def test_nothing_past_an_argument_is_touched(name, rows):
+    folder = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", SCRIPT, name, rows], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:] or f"ended by signal {-done.returncode}"

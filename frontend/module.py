@@ -61,9 +61,10 @@ def export(
     except Exception as error:  # export runs the model: anything may come out of it
         lines = [line for line in str(error).strip().splitlines() if line.strip()]
         what = lines[0] if lines else type(error).__name__
-        raise ModelError(
-            f"torch.export cannot export {type(model).__name__}: {what}; try torch.export.export on it by itself"
-        ) from error
+        advice = "try torch.export.export on it by itself"
+        if dynamic_shapes is not None:  # torch takes a size of 1 for a constant
+            advice = "give examples whose dynamic dimensions are 2 or more"
+        raise ModelError(f"torch.export cannot export {type(model).__name__}: {what}; {advice}") from error
 
 
 def plain_copy(model: nn.Module) -> nn.Module:

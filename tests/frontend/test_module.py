@@ -209,6 +209,26 @@ def test_what_cannot_be_imported_gets_one_sentence(model, args, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_dynamic_dimension_of_one_gets_advice():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x + torch.zeros(1, 3) if x.shape[0] == 1 else x
+
+    with pytest.raises(ModelError, match="2 or more"):
+        tb.compile(Fixed(), (torch.ones(1, 3),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def test_dynamic_batch_and_length_of_a_transformer():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()
+    tb.prune(model, "4:16")
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    module = tb.compile(model, (torch.randn(3, 6, 64),), dynamic_shapes=({0: batch, 1: length},))
+    for shape in ((1, 1, 64), (2, 7, 64), (5, 33, 64)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(module(x), model(x), rtol=1e-3, atol=1e-4)
+
+
 def test_weights_are_shared_not_copied():
     model = nn.Linear(64, 64)
     imported = import_module(model, (torch.randn(2, 64),))

@@ -40,11 +40,12 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     ModelError
         Where an input is not a tensor, or TVM's importer does not know an operator.
     """
-    inputs = _inputs(program)
+    inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch copies a deprecated class of its own
         lowered = program.run_decompositions(_decompositions())
+    _refuse_state(lowered)
     _align(lowered)
     try:
         mod = from_exported_program(
@@ -58,10 +59,12 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         raise ModelError(
             f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it"
         ) from error
+    # TVM would plan memory for the largest size that the export allowed, and check nothing at the call.
+    mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     return ImportedModel(
         mod=mod,
         inputs=inputs,
-        outputs=_outputs(program),
+        outputs=outputs,
         weight_names=_weight_names(lowered),
         reference=_reference(program),
         examples=examples,
@@ -92,6 +95,14 @@ def _decompositions() -> dict[Any, Any]:
     # attention's output projection, where no pattern finds it.
     table: Mapping[Any, Any] = default_decompositions()
     return {op: table[op] for op in table if str(op) != "aten.linear.default"}
+
+
+def _refuse_state(program: ExportedProgram) -> None:
+    """Raise ModelError where a decomposed program writes to a buffer: a compiled module would forget it."""
+    for name in program.graph_signature.buffers_to_mutate.values():
+        raise ModelError(
+            f'the model changes its buffer "{name}" while it runs; a compiled module keeps no state: return it instead'
+        )
 
 
 def _align(program: ExportedProgram) -> None:
@@ -126,7 +137,11 @@ def _inputs(program: ExportedProgram) -> list[TensorSpec]:
 
 def _outputs(program: ExportedProgram) -> list[TensorSpec]:
     node = next(node for node in program.graph.nodes if node.op == "output")
-    values = [arg.meta["val"] for arg in pytree.tree_leaves(node.args[0]) if hasattr(arg, "meta")]
+    leaves = pytree.tree_leaves(node.args[0], is_leaf=lambda leaf: leaf is None)
+    values = [leaf.meta.get("val") if hasattr(leaf, "meta") else leaf for leaf in leaves]
+    wrong = next((v for v in values if not isinstance(v, torch.Tensor)), values)
+    if wrong is not values:
+        raise ModelError(f"the model returns {type(wrong).__name__}; every output must be a tensor: drop it, or make it one")
     return [TensorSpec(f"output_{i}", _shape(v), _dtype(v)) for i, v in enumerate(values)]
 
 

@@ -28,7 +28,8 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
         raise ModelError(f'model "{name}" is neither a .pt2 file nor package.module:factory')
-    sys.path.insert(0, str(Path.cwd()))
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
         made = factory()
@@ -39,7 +40,7 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
             f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns (module, example arguments)"
         ) from error
     finally:
-        sys.path.pop(0)
+        sys.path.remove(here)
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise ModelError(f"{name} returned {type(made).__name__}; it must return (torch.nn.Module, tuple of example arguments)")
     module, args = made

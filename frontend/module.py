@@ -75,7 +75,12 @@ def plain_copy(model: nn.Module) -> nn.Module:
     attributes = [value for module in model.modules() for value in vars(module).values()]
     tensors = [*model.parameters(), *model.buffers(), *(a for a in attributes if isinstance(a, torch.Tensor))]
     shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
-    plain = copy.deepcopy(model, shared).eval()
+    try:
+        plain = copy.deepcopy(model, shared).eval()
+    except Exception as error:  # whatever a part of it raises
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied ({error}); export it yourself and give the ExportedProgram"
+        ) from error
     with torch.no_grad():
         for module in plain.modules():
             _fold(module)

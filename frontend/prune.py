@@ -61,8 +61,8 @@ class PruningReport:
 def prune(
     model: nn.Module,
     pattern: str | BalancedPattern,
-    include: Sequence[str] = ("*",),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = ("*",),
+    exclude: str | Sequence[str] = (),
 ) -> PruningReport:
     """Prune the nn.Linear layers of a module in place, exactly to the pattern.
 
@@ -75,7 +75,7 @@ def prune(
         Weights float32, float16 or bfloat16.
     pattern : str or BalancedPattern
         For instance "2:16".
-    include, exclude : sequences of str
+    include, exclude : str or sequences of str
         Layer names, with * and ? as in a shell.
 
     Returns
@@ -92,6 +92,7 @@ def prune(
         Where no layer is left to prune, or a weight is computed by a parametrization.
     """
     pattern = BalancedPattern.parse(pattern)
+    include, exclude = ((names,) if isinstance(names, str) else names for names in (include, exclude))
     layers = list(_linears(model, include, exclude))
     if not layers:
         raise ModelError(

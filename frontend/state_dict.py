@@ -1,5 +1,6 @@
 """The way in for weights in a file of their own: .safetensors, or a state dict that torch.save wrote."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -48,10 +49,16 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
 
     # clones: safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, str(path))
+        temporary.touch()  # with the permissions of any new file; safetensors would let only the owner read it
+        save_file(tensors, str(temporary))
+        temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be written ({str(error).splitlines()[0]}); choose another place") from None
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

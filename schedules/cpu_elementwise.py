@@ -3,7 +3,7 @@
 import tvm
 from tvm import tirx
 
-from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, vectorize_last, work
+from tvm_balanced.schedules.rule import Rule, analyse, elementwise, inline
 
 
 class CpuElementwise(Rule):
@@ -17,13 +17,8 @@ class CpuElementwise(Rule):
             return None
         sch, blocks = analysed
         for block in blocks[:-1]:
-            sch.compute_inline(block.block_rv)
-        last = blocks[-1].block_rv
-        total = work(sch, last)
-        *outer, _ = sch.get_loops(last)
-        vectorize_last(sch, last, target)
-        if outer and (total is None or total >= PARALLEL_FROM):
-            sch.parallel(sch.fuse(*outer))
+            inline(sch, block.block_rv, target)
+        elementwise(sch, blocks[-1].block_rv, target)
         return sch.mod["main"]
 
 

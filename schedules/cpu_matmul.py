@@ -7,7 +7,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules.machine import lanes
-from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent
+from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent, inline
 
 ROWS, VECTORS = 6, 4  # of a tile: 24 accumulators of AVX-512's 32 registers
 
@@ -33,7 +33,7 @@ class CpuMatmul(Rule):
         if not _is_product(sch, matmul):
             return None
         for block in blocks[: position[0]]:
-            sch.compute_inline(block.block_rv)
+            inline(sch, block.block_rv, target)
         after = [block.block_rv for block in blocks[position[0] + 1 :]]
         for block in after[:-1]:
             sch.compute_inline(block)

@@ -4,6 +4,7 @@ A sum or maximum along the row is kept in one vector of partial results: added o
 the one before it.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import tvm
@@ -30,15 +31,47 @@ class CpuRowwise(Rule):
             return None
         total = work(sch, blocks[-1].block_rv)
         stages = [stage for block in blocks for stage in _stages(sch, block, rows, lanes(target))]
-        outer = sch.fuse(*sch.get_loops(stages[-1])[:rows])
+        outer = sch.fuse(*sch.get_loops(stages[-1].block)[:rows])
         if total is None or total >= PARALLEL_FROM:
             sch.parallel(outer)
         for stage in reversed(stages[:-1]):
-            sch.compute_at(stage, outer, preserve_unit_loops=True)
+            sch.compute_at(stage.block, outer, preserve_unit_loops=True)
         for stage in stages:
-            if not _reduces_last(sch, stage):
-                vectorize_last(sch, stage, target)
+            _vectorize(sch, stage, target)
         return sch.mod["main"]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A block, and whether it is a vector of partial results, a reduction to one value, or elementwise."""
+
+    block: Any
+    kind: str
+
+
+def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[_Stage]:
+    """Split a reduction along the row into a vector of partial results and their reduction."""
+    if not block.is_reduction():
+        return [_Stage(block.block_rv, "elementwise")]
+    loops = sch.get_loops(block.block_rv)
+    length = extent(sch, loops[-1])
+    if length is None or length % width or length < 2 * width or len(loops) != rows + 1:
+        return [_Stage(block.block_rv, "reduction")]
+    _, inner = sch.split(loops[-1], [None, width])
+    partial = sch.rfactor(inner, factor_axis=rows)
+    return [_Stage(partial, "partial"), _Stage(block.block_rv, "reduction")]
+
+
+def _vectorize(sch: Schedule, stage: _Stage, target: tvm.target.Target) -> None:
+    loops = sch.get_loops(stage.block)
+    if stage.kind == "partial":
+        across, steps = loops[-2:]
+        sch.reorder(steps, across)
+        sch.vectorize(across)  # before decompose_reduction, after which the block is no reduction any more
+        init = sch.decompose_reduction(stage.block, steps)
+        sch.vectorize(sch.get_loops(init)[-1])
+    elif stage.kind == "elementwise" and len(loops) > 1:  # the only loop left is the one over rows
+        vectorize_last(sch, stage.block, target)
 
 
 def _shared_rows(blocks: list[SBlockInfo]) -> int:
@@ -50,31 +83,6 @@ def _shared_rows(blocks: list[SBlockInfo]) -> int:
         return 0
     rows = min(reduced)
     return rows if all(lead >= rows for lead in leading) else 0
-
-
-def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[Any]:
-    """Split a reduction along the row into a vector of partial results and their reduction."""
-    loops = sch.get_loops(block.block_rv)
-    length = extent(sch, loops[-1]) if block.is_reduction() else None
-    if length is None or length % width or length < 2 * width or len(loops) != rows + 1:
-        return [block.block_rv]
-    _, inner = sch.split(loops[-1], [None, width])
-    # the partial results come last, so that they are a vector
-    partial = sch.rfactor(inner, factor_axis=rows)
-    *_, steps, across = sch.get_loops(partial)
-    if not _is_spatial(sch, partial, across):
-        sch.reorder(across, steps)
-        steps, across = across, steps
-    return [partial, block.block_rv]
-
-
-def _is_spatial(sch: Schedule, block: Any, loop: Any) -> bool:
-    position = [sch.get(other).same_as(sch.get(loop)) for other in sch.get_loops(block)].index(True)
-    return int(sch.get(block).iter_vars[position].iter_type) == tirx.IterVar.DataPar
-
-
-def _reduces_last(sch: Schedule, block: Any) -> bool:
-    return int(sch.get(block).iter_vars[-1].iter_type) == tirx.IterVar.CommReduce
 
 
 CPU_ROWWISE = CpuRowwise()

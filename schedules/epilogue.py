@@ -35,7 +35,7 @@ def relu(x: Vector) -> Vector:
 
 def exp(x: Vector) -> Vector:
     """e**x: 2**round(x / ln 2) times a polynomial on the remainder (Cephes expf), relative error 2e-7; 0 below -87.3."""
-    inside = T.max(_like(-87.3, x), T.min(_like(88.7, x), x))
+    inside = T.max(_like(-87.3, x), T.min(_like(88.7228, x), x))
     n = T.floor(inside * _like(1.44269504088896341, x) + _like(0.5, x))
     r = inside - n * _like(0.693359375, x) - n * _like(-2.12194440e-4, x)
     tail = _horner(r, 1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)

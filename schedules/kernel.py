@@ -72,11 +72,6 @@ def int64(value: int) -> tirx.IntImm:
     return tirx.IntImm("int64", value)
 
 
-def rows_of(workload: Workload) -> Any:
-    """Return M as a constant, or as a fresh symbolic variable."""
-    return tirx.Var("m", "int64") if workload.m is None else workload.m
-
-
 @dataclass(frozen=True)
 class Rows:
     """How the M rows of x are cut into tiles of `size`, the last of which may be part empty.
@@ -100,7 +95,7 @@ class Rows:
         if m is None:
             return cls(tirx.Var("m", "int64"), symbolic)
         if m <= longest:
-            return cls(int64(m), m)
+            return cls(int64(m), max(m, 1))
         return cls(int64(m), min(range(longest, longest // 2 - 1, -1), key=lambda size: -m % size))
 
     @property

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo, normalize_prim_func
@@ -51,6 +52,30 @@ def work(sch: Schedule, block: Any) -> int | None:
 def divisor(n: int, most: int) -> int:
     """Return the largest divisor of `n` that is at most `most`."""
     return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
+
+
+def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
+    """Inline an elementwise block into its readers, unless it is costly: then compute it once, on its own.
+
+    A polynomial of ApproximateMath reads its argument twenty times; a chain of them, inlined, would grow exponentially.
+    """
+    found: list[Any] = []
+    tvm_ffi.structural_walk(sch.get(block).body, (tirx.Let, found.append))
+    if found:
+        elementwise(sch, block, target)
+    else:
+        sch.compute_inline(block)
+
+
+def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
+    """Schedule an elementwise block on its own: threads over the outer loops where there is enough to do, vectors inside."""
+    loops = sch.get_loops(block)
+    if not loops:  # a single value
+        return
+    total = work(sch, block)
+    vectorize_last(sch, block, target)
+    if len(loops) > 1 and (total is None or total >= PARALLEL_FROM):
+        sch.parallel(sch.fuse(*loops[:-1]))
 
 
 def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None:

@@ -189,5 +189,23 @@ def test_an_older_cpu_of_this_architecture(mlp, tmp_path):
     torch.testing.assert_close(tb.load(tmp_path / "v3.tb")(x), model(x).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("change", [{"target": "zzz"}, {"target": None}, {"sha256": None}, {"weights": [{}]}])
+def test_a_manifest_with_nonsense(copy, change):
+    edit(copy, **change)
+    with pytest.raises(ArtifactError):
+        tb.load(copy)
+
+
+def test_a_loaded_module_can_be_saved_again(mlp, compiled_mlp, artifact, tmp_path):
+    _, (x,) = mlp
+    tb.load(artifact).save(tmp_path / "again.tb")
+    assert torch.equal(tb.load(tmp_path / "again.tb")(x), compiled_mlp(x))
+
+
+def test_a_linker_that_writes_nothing(compiled_mlp, tmp_path):
+    with pytest.raises(ArtifactError, match="cannot link"):
+        compiled_mlp.save(tmp_path / "a.tb", cc="true")
+
+
 def test_threads_of_a_loaded_module(artifact):
     assert tb.load(artifact, threads=1).threads == 1

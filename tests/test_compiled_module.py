@@ -3,6 +3,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+import tvm
 from torch import nn
 
 import tvm_balanced as tb
@@ -131,6 +132,23 @@ def test_several_threads_may_call(mlp, compiled_mlp):
         torch.testing.assert_close(results[i], model(inputs[i]).detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_threads_hold_for_every_calling_thread(mlp):
+    """TVM has a pool for each thread that calls."""
+    model, (x,) = mlp
+    module = tb.compile(model, (x,), threads=1)
+    counts = []
+
+    def call():
+        module(x)
+        counts.append(tvm.get_global_func("runtime.NumThreads")())
+
+    call()
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert counts == [1, 1]
+
+
 def test_threads_can_be_chosen(mlp):
     model, (x,) = mlp
     module = tb.compile(model, (x,), threads=1)
@@ -143,7 +161,7 @@ def test_threads_can_be_chosen(mlp):
 
 
 def test_non_finite_activations(rng):
-    """Where a kept weight meets infinity or NaN the result is dense arithmetic's; a pruned weight skips 0 * inf."""
+    """NaN comes through; what a pruned weight meets is skipped; an infinity gives an infinity or NaN, never a number."""
     weight = np.zeros((16, 32), np.float32)
     weight[:, ::8] = rng.standard_normal((16, 4))
     model = nn.Linear(32, 16, bias=False)

@@ -5,7 +5,7 @@ from torch import nn
 
 import tvm_balanced as tb
 from tvm_balanced.compiler import difference
-from tvm_balanced.errors import EnvironmentFaultError, TargetError, ToleranceError
+from tvm_balanced.errors import EnvironmentFaultError, InputError, TargetError, ToleranceError
 
 
 def test_a_result_beyond_the_tolerance_is_refused(mlp):
@@ -38,6 +38,17 @@ def test_forced_kernels(mlp):
         assert layer.kernel == ("tvm" if name == "none" else name)
         assert layer.source == "forced"
         assert module.report.layers[1].source == "modelled"
+
+
+def test_a_name_that_is_no_layer(mlp):
+    with pytest.raises(TargetError, match=r'"encoder\.\*", which is no dense layer'):
+        tb.compile(*mlp, kernels={"encoder.*": "cpu_dense"})
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_must_be_positive(mlp, threads):
+    with pytest.raises(InputError, match="1 or more"):
+        tb.compile(*mlp, threads=threads)
 
 
 def test_unknown_kernels_and_targets(mlp):

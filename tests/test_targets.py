@@ -32,6 +32,12 @@ def test_named_cpus_and_json():
     assert targets.parse_target(target) is target
 
 
+@pytest.mark.parametrize("description", [{"kind": "llvm", "mtriple": "zz"}, {"kind": "llvm", "mcpu": "nonsense"}, {"kind": "c"}])
+def test_targets_that_would_end_the_process_are_refused(description):
+    with pytest.raises(TargetError):
+        targets.parse_target(tvm.target.Target(description))
+
+
 @pytest.mark.parametrize("text", ["tpu", "cpu/none-such", "{", '{"kind": "cuda", "arch": "sm_90"}', "", "llvm -mcpu=znver4"])
 def test_what_is_no_target_gets_one_sentence(text):
     with pytest.raises(TargetError) as error:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def prune(
     model: "torch.nn.Module",
     pattern: str | BalancedPattern,
-    include: Sequence[str] = ("*",),
-    exclude: Sequence[str] = (),
+    include: str | Sequence[str] = ("*",),
+    exclude: str | Sequence[str] = (),
 ) -> "PruningReport":
     """Prune the nn.Linear layers of a PyTorch module in place; see `frontend.prune.prune`."""
     from tvm_balanced.frontend.prune import prune as run
@@ -61,6 +61,7 @@ def compile(
     Returns
     -------
     CompiledModule
+        Independent of the model: training the model further does not change it.
 
     Raises
     ------
@@ -115,10 +116,15 @@ def import_model(
     from tvm_balanced.frontend.module import import_module
     from tvm_balanced.frontend.pt2 import import_pt2
 
+    args = (args,) if isinstance(args, torch.Tensor) else args
+    if isinstance(model, torch.nn.Module):
+        return import_module(model, args, kwargs, dynamic_shapes)
+    if len(args) or kwargs or dynamic_shapes is not None:
+        raise ModelError(
+            "an exported program has its examples and shapes already; args, kwargs and dynamic_shapes go with a module"
+        )
     if isinstance(model, (str, Path)):
         return import_pt2(model)
     if isinstance(model, torch.export.ExportedProgram):
         return import_exported_program(model, "an exported program")
-    if isinstance(model, torch.nn.Module):
-        return import_module(model, args, kwargs, dynamic_shapes)
     raise ModelError(f"model is {type(model).__name__}; give a torch.nn.Module, an ExportedProgram or the path of a .pt2 file")

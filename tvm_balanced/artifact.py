@@ -53,6 +53,9 @@ def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> Non
         Where the place is taken or cannot be written, or no C compiler can link the library.
     """
     with _new_directory(Path(path)) as directory:
+        if module.origin is not None:  # a linked library is not linked again
+            shutil.copytree(module.origin, directory, dirs_exist_ok=True)
+            return
         _link(module, directory / "lib.so", cc)
         weights = [_write_weight(directory, i, name, view(tensor)) for i, (name, tensor) in enumerate(module.weights)]
         files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
@@ -86,18 +89,20 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
     """
     directory = Path(path)
     manifest = read_manifest(directory)
-    _check_machine(directory, manifest)
-    if verify:
-        _check_files(directory, manifest)
     try:
+        _check_machine(directory, manifest)
+        if verify:
+            _check_files(directory, manifest)
         weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
         library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
         facts = _facts(manifest)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except ArtifactError:
+        raise
+    except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
             f"{directory} is not a whole artifact ({type(error).__name__}: {error}); compile the model again"
         ) from error
-    module = CompiledModule(library, weights, facts)
+    module = CompiledModule(library, weights, facts, origin=directory.resolve())
     module.threads = threads or min(module.threads, cores())
     return module
 
@@ -160,7 +165,6 @@ def _facts(manifest: dict[str, Any]) -> Facts:
         features=tuple(manifest["features"]),
         threads=manifest["threads"],
         source=manifest["source"],
-        calls=tuple(manifest["calls"]),
         versions=manifest["versions"],
         max_error=manifest["max_error"],
     )
@@ -175,6 +179,8 @@ def _link(module: CompiledModule, path: Path, cc: str | None) -> None:
         raise ArtifactError(f"the module is for {architecture(target)}; name a compiler that links for it with cc=")
     try:
         module.executable.export_library(str(path), cc=linker)
+        if not path.is_file():
+            raise RuntimeError("it wrote no library")
     except (RuntimeError, ValueError, TypeError) as error:
         raise ArtifactError(
             f"{linker} cannot link the library: {str(error).strip().splitlines()[-1]}; check the compiler"
@@ -206,11 +212,16 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def require_free(path: Path) -> None:
+    """Raise ArtifactError where `path` exists and is not an empty directory."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it")
+
+
 @contextlib.contextmanager
 def _new_directory(path: Path) -> Iterator[Path]:
     """Yield a directory to write in, which becomes `path` if nothing goes wrong and is removed if something does."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it")
+    require_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -15,6 +15,7 @@ from tvm_balanced.encoding import Array
 from tvm_balanced.errors import InputError, TargetError
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.report import Report
+from tvm_balanced.transform.match_dense import view
 
 if TYPE_CHECKING:
     from tvm_balanced.profile import Profile
@@ -38,8 +39,6 @@ class Facts:
         Threads of a call.
     source : str
         Where the model came from.
-    calls : tuple of str
-        The layer's name for each call of a kernel, in the order they are computed.
     versions : dict
         Package to version, when it was compiled.
     max_error : float or None
@@ -53,7 +52,6 @@ class Facts:
     features: tuple[str, ...]
     threads: int
     source: str
-    calls: tuple[str, ...]
     versions: Mapping[str, str]
     max_error: float | None = None
 
@@ -69,10 +67,19 @@ class CompiledModule:
     facts : Facts
     runnable : bool
         Whether this machine can run the code; a module for another machine can be saved, not called.
+    origin : Path, optional
+        The artifact that it was loaded from.
     """
 
-    def __init__(self, executable: Any, weights: Sequence[tuple[str, Any]], facts: Facts, runnable: bool = True) -> None:
-        self.executable, self.weights, self.facts = executable, list(weights), facts
+    def __init__(
+        self,
+        executable: Any,
+        weights: Sequence[tuple[str, Any]],
+        facts: Facts,
+        runnable: bool = True,
+        origin: Path | None = None,
+    ) -> None:
+        self.executable, self.weights, self.facts, self.origin = executable, list(weights), facts, origin
         self._function = relax.VirtualMachine(executable, tvm.cpu())["main"] if runnable else None
         self._weight_tensors = [tensor for _, tensor in self.weights]
         self._lock = threading.Lock()
@@ -89,8 +96,7 @@ class CompiledModule:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        if count < 1:
-            raise InputError(f"threads was set to {count}; give 1 or more")
+        check_threads(count)
         self.facts = replace(self.facts, threads=count)
 
     def with_error(self, max_error: float) -> "CompiledModule":
@@ -104,8 +110,9 @@ class CompiledModule:
         Torch tensors in give torch tensors out, NumPy arrays give arrays. Memory is shared where it is contiguous and
         64-byte aligned, and copied once where it is not. Several threads may call; they take turns.
 
-        Non-finite activations: where a kept weight meets an infinity or NaN the result is what dense arithmetic gives; a
-        pruned weight is skipped, so 0 * inf, which is NaN, may be missing from a result.
+        Non-finite activations: a result is finite only where dense arithmetic without the pruned weights is. Pruned weights
+        are skipped, so that dense arithmetic's 0 * inf = NaN may be missing; unused slots hold a weight of 0, so that an
+        infinity beside kept weights may give NaN where dense arithmetic gives an infinity.
 
         Parameters
         ----------
@@ -137,6 +144,8 @@ class CompiledModule:
         """Time every layer of a call, see `profile.profile`; inputs and errors as for a call."""
         from tvm_balanced.profile import profile
 
+        if rounds < 1:
+            raise InputError(f"rounds was {rounds}; give 1 or more")
         tensors = self._tensors_of(self._bind(args, kwargs))
         with self._lock:
             use_threads(self.facts.threads)
@@ -174,15 +183,20 @@ class CompiledModule:
         return [given[name] for name in names]
 
 
-_threads_now = 0
+def check_threads(count: int) -> None:
+    """Raise InputError unless `count` is a number of threads."""
+    if count < 1:
+        raise InputError(f"threads was set to {count}; give 1 or more")
+
+
+_pool = threading.local()
 
 
 def use_threads(count: int) -> None:
-    """Let TVM's thread pool use `count` threads from the next parallel loop on."""
-    global _threads_now
-    if count != _threads_now:
+    """Let the calling thread's parallel loops use `count` threads from now on; TVM keeps a pool for each calling thread."""
+    if count != getattr(_pool, "count", 0):
         tvm.get_global_func("runtime.config_threadpool")(1, count)
-        _threads_now = count
+        _pool.count = count
 
 
 def aligned(array: Array) -> Array:
@@ -206,7 +220,8 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
         if value.device.type != "cpu":
             raise InputError(f"input {spec.name} is on {value.device}; this module runs on the CPU: pass {spec.name}.cpu()")
         _check(spec, tuple(value.shape), str(value.dtype).removeprefix("torch."), sizes)
-        value = value.detach().resolve_conj().resolve_neg().contiguous()
+        value = value.detach().to_dense() if value.layout != sys.modules["torch"].strided else value.detach()
+        value = value.resolve_conj().resolve_neg().contiguous()
         if value.data_ptr() % ALIGNMENT:
             value = value.clone()
         return tvm.runtime.from_dlpack(value)
@@ -234,9 +249,4 @@ def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str
 
 
 def _from_tvm(tensor: Any, as_torch: bool) -> Any:
-    if as_torch:
-        return sys.modules["torch"].from_dlpack(tensor)
-    try:
-        return np.from_dlpack(tensor)
-    except (RuntimeError, TypeError, BufferError):  # bfloat16
-        return tensor.numpy()
+    return sys.modules["torch"].from_dlpack(tensor) if as_torch else view(tensor)

@@ -8,13 +8,14 @@ import numpy as np
 import tvm
 
 from tvm_balanced import environment
-from tvm_balanced.compiled_module import CompiledModule, Facts
+from tvm_balanced.compiled_module import CompiledModule, Facts, check_threads
 from tvm_balanced.encoding import Array
-from tvm_balanced.errors import ToleranceError
+from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.report import LayerReport, Report
 from tvm_balanced.targets import cores, machine_of, parse_target, required_features, runs_here
 from tvm_balanced.transform.lift_weights import LiftedWeight
+from tvm_balanced.transform.match_dense import address_of, view
 from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
 from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.verdict import Judge
@@ -55,6 +56,8 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
         Where the target or a forced kernel is unknown or does not fit.
     WeightError
         Where a weight holds NaN or infinity.
+    ModelError
+        Where TVM cannot compile a part of the model.
     ToleranceError
         Where outputs differ from the original model's by more than the tolerance; no module is returned then.
     EnvironmentFaultError
@@ -62,13 +65,22 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     """
     environment.require_working_tvm()
     target = parse_target(options.target)
-    threads = options.threads or cores()
+    threads = _threads(options)
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
-    calls: list[str] = []
     judge = Judge(target, machine_of(target, threads), options.kernels)
-    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, calls)
-    executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
+    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights)
+    try:
+        executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
+    except TvmBalancedError:
+        raise
+    except Exception as error:  # TVM raises many kinds, with a page of text
+        what = next((line for line in reversed(str(error).strip().splitlines()) if line.strip()), type(error).__name__)
+        raise ModelError(
+            f"TVM cannot compile {imported.source}: {what.strip()}; rewrite that part of the model, or report it"
+        ) from error
+    judge.check_all_used()
+    weights = [_own(weight, imported) for weight in weights]
     runs = runs_here(target)
     facts = Facts(
         inputs=tuple(imported.inputs),
@@ -78,11 +90,23 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
         features=tuple(sorted(required_features(target))),
         threads=threads,
         source=imported.source,
-        calls=tuple(calls),
         versions=environment.versions(),
     )
     module = CompiledModule(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
     return module.with_error(check(module, imported, options.tolerance)) if runs else module
+
+
+def _threads(options: Options) -> int:
+    if options.threads is not None:
+        check_threads(options.threads)
+    return options.threads or cores()
+
+
+def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
+    """Copy a weight that is still the model's own memory: a compiled module does not change when the model is trained on."""
+    if address_of(weight.tensor) not in imported.weight_names:
+        return weight
+    return LiftedWeight(weight.name, tvm.runtime.tensor(view(weight.tensor)))
 
 
 def inspect_imported(imported: ImportedModel, options: Options) -> Report:
@@ -90,9 +114,10 @@ def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     environment.require_working_tvm()
     target = parse_target(options.target)
     layers: list[RewrittenLayer] = []
-    judge = Judge(target, machine_of(target, options.threads or cores()), options.kernels)
+    judge = Judge(target, machine_of(target, _threads(options)), options.kernels)
     with target:
         tvm.transform.Sequential([RewriteBalancedDense(judge, dict(imported.weight_names), layers)])(imported.mod)
+    judge.check_all_used()
     return report_of(layers)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from tvm_balanced.artifact import require_free
 from tvm_balanced.bench import ModelBenchmark, Row
 from tvm_balanced.compiled_module import CompiledModule
 from tvm_balanced.compiler import Options, compile_imported
 from tvm_balanced.encoding import Array
-from tvm_balanced.errors import ArtifactError, ToleranceError
+from tvm_balanced.errors import ToleranceError
 from tvm_balanced.pattern import BalancedPattern
 
 TOLERANCE = 1e-4  # of a component of a unit embedding
@@ -86,8 +87,7 @@ def run(
     ArtifactError
         Where the folder is not empty or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtifactError(f"{folder} exists and is not an empty directory; choose another with --out, or remove it")
+    require_free(folder)
     with step("loading the sentence encoder"):
         from tvm_balanced.frontend.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
         from tvm_balanced.frontend.module import import_module

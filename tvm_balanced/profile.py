@@ -15,7 +15,7 @@ from tvm_balanced.rates import Rates, measure
 from tvm_balanced.report import LayerReport
 from tvm_balanced.schedules import KERNELS
 from tvm_balanced.table import table
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.transform.match_dense import address_of, view
 
 if TYPE_CHECKING:
     from tvm_balanced.compiled_module import CompiledModule
@@ -112,7 +112,8 @@ class _Call:
     """One function that the virtual machine called: in which place of the call, and what it moved."""
 
     symbol: str
-    shape: tuple[int, ...]
+    addresses: tuple[int, ...]
+    rows: int
     nbytes: int
 
 
@@ -128,17 +129,17 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         Calls; times are medians over them.
     """
     calls, seconds = _record(module, arguments, rounds)
-    layers = iter(module.facts.calls)
+    layers = {address_of(tensor): name.rpartition(".")[0] for name, tensor in module.weights}
     reports = {(layer.layer, layer.m): layer for layer in module.report.layers}
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     macs: dict[tuple[str, str], int] = defaultdict(int)
     for i, call in enumerate(calls):
         kernel = next((name for name in KERNELS if call.symbol.startswith(name)), "tvm")
-        name = next(layers) if kernel != "tvm" else call.symbol
+        name = layers[call.addresses[1]] if kernel != "tvm" else call.symbol  # a kernel takes x, then its weight
         groups[name, kernel].append(i)
         if kernel != "tvm":
-            report = reports.get((name, call.shape[0])) or reports[name, None]
-            macs[name, kernel] += call.shape[0] * _slots(report)
+            report = reports.get((name, call.rows)) or reports[name, None]
+            macs[name, kernel] += call.rows * _slots(report)
     total = float(np.median(seconds.sum(axis=1)))
     rows = []
     for (name, kernel), places in groups.items():
@@ -174,8 +175,8 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         times[-1].append(time.perf_counter() - start)
         if len(times) == 1:
             tensors = [v for v in values if isinstance(v, tvm.runtime.Tensor)]
-            shape = tuple(int(d) for d in tensors[0].shape) if tensors else ()
-            calls.append(_Call(symbol, shape, sum(view(t).nbytes for t in tensors)))
+            rows = int(tensors[0].shape[0]) if tensors and len(tensors[0].shape) else 0
+            calls.append(_Call(symbol, tuple(address_of(t) for t in tensors), rows, sum(view(t).nbytes for t in tensors)))
         return 0
 
     main = machine["main"]

@@ -10,14 +10,14 @@ import tvm
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_balanced.compiled_module import use_threads
+from tvm_balanced.compiled_module import aligned, use_threads
 from tvm_balanced.schedules.kernel import int64
 from tvm_balanced.schedules.machine import lanes
 from tvm_balanced.targets import host_target
 
 REGISTERS = 16  # independent sums: two multiply-adds a cycle of latency 4 need 8
 STEPS = 100_000
-READ_BYTES = 256 << 20  # a thread; far past any last-level cache
+READ_BYTES = 512 << 20  # of all threads together; past any last-level cache but the very largest
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def measure(threads: int) -> Rates:
     """Measure the rates with `threads` threads; takes about a second, once a process for each number."""
     use_threads(threads)
     width = lanes(host_target())
-    rows = max(1, READ_BYTES // (4 * REGISTERS * width))
+    rows = max(1, READ_BYTES // (4 * REGISTERS * width * threads))
     macs = threads * STEPS * REGISTERS * width
     return Rates(
         macs / _best(_multiply_add(threads, width)) / 1e9,
@@ -102,5 +102,5 @@ def _read(threads: int, rows: int, width: int) -> Callable[[], object]:
 
 def _bind(function: tirx.PrimFunc, source: tuple[int, ...], result: tuple[int, ...]) -> Callable[[], object]:
     main = tvm.compile(function, host_target())["main"]
-    a, b = tvm.runtime.tensor(np.full(source, 0.5, np.float32)), tvm.runtime.tensor(np.zeros(result, np.float32))
+    a, b = tvm.runtime.from_dlpack(aligned(np.full(source, 0.5, np.float32))), tvm.runtime.tensor(np.zeros(result, np.float32))
     return lambda: main(a, b)

@@ -38,7 +38,7 @@ def parse_target(target: "str | dict[str, Any] | Target | None") -> Target:
         Where it is unknown, or of a kind that has no kernels.
     """
     if isinstance(target, Target):
-        return target
+        return _checked(target)
     if target is None or target == "cpu":
         return host_target()
     if isinstance(target, str) and target.startswith("cpu/"):
@@ -49,26 +49,37 @@ def parse_target(target: "str | dict[str, Any] | Target | None") -> Target:
         raise TargetError(
             f'target "{target}" is not known; write cpu, cpu/NAME with a CPU of LLVM, or a TVM target as JSON'
         ) from None
-    if parsed.kind.name != "llvm":
-        raise TargetError(f'target kind "{parsed.kind.name}" has no kernels yet; write cpu')
-    return parsed
+    return _checked(parsed)
+
+
+def _checked(target: Target) -> Target:
+    """Return `target` if code can be generated for it: LLVM ends the process over an unknown architecture."""
+    if target.kind.name != "llvm":
+        raise TargetError(f'target kind "{target.kind.name}" has no kernels yet; write cpu')
+    known = {str(name).replace("-", "_") for name in codegen.llvm_get_targets()} | {"arm64"}
+    if architecture(target).replace("-", "_") not in known:
+        raise TargetError(
+            f'architecture "{architecture(target)}" is not known to LLVM; write for instance aarch64-linux-gnu as mtriple'
+        )
+    cpu, triple = str(target.attrs.get("mcpu", "")), str(target.attrs.get("mtriple", "")) or codegen.llvm_get_system_triple()
+    if cpu and cpu != "generic" and not codegen.llvm_is_valid_cpu(cpu, triple):
+        raise TargetError(
+            f'CPU "{cpu}" is not known to LLVM for {triple}; write for instance cpu/x86-64-v3, or cpu for this machine'
+        )
+    return target
 
 
 def _llvm_target(cpu: str) -> Target:
-    if not codegen.llvm_is_valid_cpu(cpu, codegen.llvm_get_system_triple()):
-        raise TargetError(f'CPU "{cpu}" is not known to LLVM; write for instance cpu/x86-64-v3, or cpu for this machine')
-    return Target({"kind": "llvm", "mcpu": cpu, "num-cores": cores()})
+    return _checked(Target({"kind": "llvm", "mtriple": codegen.llvm_get_system_triple(), "mcpu": cpu, "num-cores": cores()}))
 
 
 @functools.cache
 def host_target() -> Target:
     """Return the target of this machine, without what its hypervisor or kernel hides of the CPU."""
     cpu = codegen.llvm_get_system_cpu()
-    full = Target({"kind": "llvm", "mcpu": cpu, "num-cores": cores()})
-    hidden = sorted(required_features(full) - host_features())
-    if not hidden:
-        return full
-    return Target({"kind": "llvm", "mcpu": cpu, "mattr": [f"-{f}" for f in hidden], "num-cores": cores()})
+    full = {"kind": "llvm", "mtriple": codegen.llvm_get_system_triple(), "mcpu": cpu, "num-cores": cores()}
+    hidden = sorted(required_features(Target(full)) - host_features())
+    return Target(full | {"mattr": [f"-{f}" for f in hidden]} if hidden else full)
 
 
 def cores() -> int:

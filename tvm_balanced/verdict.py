@@ -84,6 +84,7 @@ class Judge:
     def __init__(self, target: tvm.target.Target, machine: Machine, kernels: Mapping[str, str] | None = None) -> None:
         self.target, self.machine = target, machine
         self.kernels = dict(kernels or {})
+        self.unused = set(self.kernels)
         for name in self.kernels.values():
             if name not in KERNELS and name != "none":
                 raise TargetError(f'kernel "{name}" is unknown; choose one of {", ".join(KERNELS)}, or none')
@@ -92,6 +93,7 @@ class Judge:
         """Return the verdict on one layer."""
         for names, name in self.kernels.items():
             if fnmatchcase(layer.name, names):
+                self.unused.discard(names)
                 return self._forced(layer, name)
         dense = next((k for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
         offers = [
@@ -110,6 +112,13 @@ class Judge:
             return Verdict(dense.name, None, reason, "modelled", gain)
         reason = f"{gain:.1f}x faster than dense at {rows if layer.m else 'every M'}{_padding(layer, pattern)}"
         return Verdict(kernel.name, pattern, reason, "modelled", gain)
+
+    def check_all_used(self) -> None:
+        """Raise TargetError where a name in `kernels` was that of no layer, as after a slip of the pen."""
+        if self.unused:
+            raise TargetError(
+                f'kernels names "{min(self.unused)}", which is no dense layer of the model; tvm-balanced inspect lists them'
+            )
 
     def _refusal(self, name: str, layer: DenseLayer) -> str | None:
         return KERNELS[name].refuses(self.target, layer.n, layer.k, layer.dtype)

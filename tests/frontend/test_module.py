@@ -7,6 +7,8 @@ from torch.nn.utils import parametrize, prune
 import tvm_balanced as tb
 from tvm_balanced.errors import ModelError, WeightError
 from tvm_balanced.frontend.module import import_module, plain_copy
+from tvm_balanced.frontend.prune import keep_mask
+from tvm_balanced.pattern import BalancedPattern
 
 
 def agree(model, args, **options):
@@ -165,6 +167,94 @@ def test_half_precision_models_compile(dtype):
     torch.testing.assert_close(module(x).float(), model(x).float(), rtol=5e-2, atol=5e-2)
     assert all(layer.verdict == "dense" for layer in module.report.layers)
     assert str(dtype).removeprefix("torch.") in module.report.layers[0].reason
+
+
+def test_a_layer_on_a_constant_is_not_run_while_compiling():
+    """As in a recurrent network without a given state: TVM folds constants with code for a CPU without AVX-512."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(64, 64)
+            tb.prune(self, "2:16")
+
+        def forward(self, x):
+            return x + self.a(torch.zeros(2, 64))
+
+    agree(Model(), (torch.randn(2, 64),))
+
+
+@pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_pruned_recurrent_network(cell):
+    torch.manual_seed(0)
+    model = cell(64, 64, num_layers=2, batch_first=True).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.startswith("weight"):
+                parameter.mul_(keep_mask(parameter, BalancedPattern(2, 16)))
+    x = torch.randn(2, 3, 64)
+    module = tb.compile(model, (x,))
+    torch.testing.assert_close(module(x)[0], model(x)[0], rtol=1e-4, atol=1e-5)
+    assert all(layer.verdict == "sparse" for layer in module.report.layers)
+
+
+def test_equal_layers_in_half_precision_stay_apart():
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(3))).to(torch.bfloat16)
+    module = tb.compile(model, (torch.randn(2, 64).to(torch.bfloat16),))
+    assert [layer.layer for layer in module.report.layers] == ["0", "1", "2"]
+
+
+def test_training_on_does_not_change_a_compiled_module():
+    model = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 64))
+    x = torch.randn(3, 64)
+    module = tb.compile(model, (x,))
+    before = module(x)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(7)
+    assert torch.equal(module(x), before)
+
+
+def test_a_bias_that_is_a_part_of_another():
+    first, second = nn.Linear(32, 64), nn.Linear(64, 32)
+    second.bias = nn.Parameter(first.bias.detach()[:32])
+    agree(nn.Sequential(first, second), (torch.randn(3, 32),))
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return x + self.calls
+
+
+class Returns(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        return {"none": (x, None), "int": (x, 3)}[self.what]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [(Counts(), 'changes its buffer "calls"'), (Returns("none"), "returns NoneType"), (Returns("int"), "returns int")],
+)
+def test_what_a_module_cannot_be_is_said(model, message):
+    with pytest.raises(ModelError, match=message):
+        tb.compile(model, (torch.randn(2, 3),))
+    if isinstance(model, Counts):
+        assert model.calls == 0
+
+
+def test_a_tensor_alone_is_taken_as_the_only_argument():
+    model, x = nn.Linear(8, 4), torch.randn(1, 8)
+    torch.testing.assert_close(tb.compile(model, x)(x), model(x))
 
 
 def test_keyword_arguments():

@@ -53,6 +53,7 @@ def test_include_exclude_and_report():
     assert (model["head"].weight != 0).all()
     assert "pruned 2 layers to 4:16: 75.00% zeros" in str(report)
     assert [layer.name for layer in tb.prune(model, "4:16", include=["h*"]).layers] == ["head"]
+    assert [layer.name for layer in tb.prune(model, "4:16", include="h*").layers] == ["head"]
 
 
 def test_a_shared_weight_is_pruned_once():

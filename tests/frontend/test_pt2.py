@@ -42,6 +42,12 @@ def test_a_program_without_examples_gets_random_ones(exported):
     torch.testing.assert_close(tb.compile(program)(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+def test_arguments_do_not_go_with_a_file(exported):
+    _, x, path = exported
+    with pytest.raises(ModelError, match="go with a module"):
+        tb.compile(path, (x,))
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(ModelError, match="not a file"):
         load_pt2(tmp_path / "none.pt2")

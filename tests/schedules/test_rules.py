@@ -28,6 +28,9 @@ CASES = {
     ),
     "cpu_rowwise softmax": function(lambda a: topi.nn.softmax(a, -1), (4, 9, 128)),
     "cpu_rowwise softmax odd": function(lambda a: topi.nn.softmax(a, -1), (5, 37)),
+    "cpu_rowwise mean": function(lambda a: topi.divide(topi.sum(a, -1), 64.0), (2, 8, 64)),
+    "cpu_rowwise mean, dimension kept": function(lambda a: topi.exp(topi.sum(a, -1, True)), (300, 64)),
+    "cpu_rowwise root of a sum": function(lambda a: topi.sqrt(topi.sum(topi.multiply(a, a), -1)), (5, 96)),
     "cpu_rowwise layer norm": function(lambda a, g, b: topi.nn.layer_norm(a, g, b, [2], 1e-5), (2, 30, 384), (384,), (384,)),
 }
 
@@ -75,6 +78,34 @@ def test_large_functions_use_threads_and_small_ones_do_not():
 def test_what_no_rule_takes_is_left_alone():
     func, _ = function(lambda a: topi.sum(a, 0), (64, 8))
     assert schedule(func, host_target()) is None
+
+
+@pytest.mark.parametrize("model_output", ["mean", "var", "argmax", "sum"])
+def test_reductions_of_whole_models(model_output):
+    import torch
+
+    import tvm_balanced as tb
+
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            return getattr(x, model_output)(dim=-1)
+
+    for shape in ((4, 64), (2, 8, 64), (600, 40)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(tb.compile(Model(), (x,))(x), Model()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_single_values_do_not_stop_a_compilation():
+    import torch
+
+    import tvm_balanced as tb
+
+    class Model(torch.nn.Module):
+        def forward(self, x, scalar):
+            return torch.exp(x.sum()) / 1e9 + scalar * 2
+
+    args = (torch.randn(3, 4), torch.tensor(2.0))
+    torch.testing.assert_close(tb.compile(Model(), args)(*args), Model()(*args), rtol=1e-5, atol=1e-5)
 
 
 def test_divisor():

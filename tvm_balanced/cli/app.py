@@ -1,5 +1,7 @@
 """The commands put together, and what an error looks like."""
 
+import signal
+import sys
 from collections.abc import Sequence
 
 import typer
@@ -27,6 +29,7 @@ app.command("env")(env.env)
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit cleans up what is half written, a kill would not
     try:
         app(list(arguments), prog_name="tvm-balanced")
     except TvmBalancedError as error:

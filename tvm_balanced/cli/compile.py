@@ -29,6 +29,9 @@ def compile(
     """Compile MODEL, check it against PyTorch, and write the artifact."""
     overrides = forced(kernel)
     with step("importing"):
+        from tvm_balanced.artifact import require_free
+
+        require_free(output)  # now, rather than after the work
         from tvm_balanced.compiler import Options, compile_imported
 
         imported = import_model(model, weights, dynamic_batch)

@@ -34,6 +34,8 @@ def prune(
     parsed = BalancedPattern.parse(pattern)
     if output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
+    if is_file(model) and not model.endswith(".pt2"):
+        raise ModelError(f'"{model}" is not of the form package.module:factory')
     if is_file(model):
         raise ModelError(
             f"{model} is an exported program, whose layers are no longer modules; give package.module:factory to prune"

@@ -1,6 +1,7 @@
 """`tvm-balanced run`: call an artifact."""
 
 import time
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,7 +102,7 @@ def _read(file: Path) -> Any:
 
     try:
         return np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is not a readable .npy file ({type(error).__name__}); write it with numpy.save") from None
 
 

@@ -37,5 +37,7 @@ class ApproximateMath:
 def _replace(call: Call) -> tirx.Expr:
     name = call.op.name if isinstance(call.op, Op) else ""
     if name in FUNCTIONS and str(call.ty.dtype) == "float32":
-        return FUNCTIONS[name](call.args[0])
+        # Bound once: a polynomial reads its argument twenty times, and what is inlined into it would be copied as often.
+        x = tirx.Var("x", "float32")
+        return tirx.Let(x, call.args[0], FUNCTIONS[name](x))
     return call

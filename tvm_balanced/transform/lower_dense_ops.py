@@ -28,16 +28,13 @@ class LowerDenseOps:
     ----------
     names : dict
         Receives the address of each packed constant and a name made of its layer's.
-    calls : list
-        Receives the layer's name for each call of a kernel, in the order they are computed.
     """
 
-    def __init__(self, names: dict[int, str] | None = None, calls: list[str] | None = None) -> None:
+    def __init__(self, names: dict[int, str] | None = None) -> None:
         self.names: dict[int, str] = {} if names is None else names
-        self.calls: list[str] = [] if calls is None else calls
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        lowering = _Lowering(mod, self.names, self.calls)
+        lowering = _Lowering(mod, self.names)
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function):
                 lowering.builder_.update_func(var, relax.analysis.remove_all_unused(lowering.visit_expr(func)))
@@ -46,16 +43,15 @@ class LowerDenseOps:
 
 @mutator
 class _Lowering(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, names: dict[int, str], calls: list[str]) -> None:
+    def __init__(self, mod: tvm.IRModule, names: dict[int, str]) -> None:
         super().__init__(mod)
         self.packed: Packed = {}
-        self.names, self.calls = names, calls
+        self.names = names
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         if not is_dense_op(call):
             return call
-        self.calls.append(str(call.attrs["layer"]))
         return lower_dense_op(self.builder_, call, self.packed, self.names)
 
 
@@ -111,7 +107,7 @@ def _packed_arguments(call: relax.Call, workload: Workload, packed: Packed, name
     if key not in packed:
         arrays = _pack(workload, weight)
         packed[key] = [_constant(a, f"{layer}.{part}", names) for part, a in zip(kernel.parts, arrays, strict=True)]
-    bias_key = (kernel.name, "bias", workload.n if bias is None else address_of(bias.value))
+    bias_key = (kernel.name, "bias", workload.n, 0 if bias is None else address_of(bias.value))
     if bias_key not in packed:
         array = np.zeros(workload.n, workload.dtype) if bias is None else view(bias.value)
         packed[bias_key] = [_constant(kernel.pack_bias(array), f"{layer}.bias", names)]

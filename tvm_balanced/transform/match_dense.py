@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import tvm
 from tvm import relax
@@ -48,7 +49,8 @@ def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
     """
     if not (_is_call(call, "relax.matmul") and call.args[0].ty.dtype == call.args[1].ty.dtype):
         return None
-    if len(call.args[1].ty.shape) != 2 or isinstance(_resolve(call.args[0], lookup), GenericConst):
+    empty = any(isinstance(d, tvm.tirx.IntImm) and int(d) == 0 for arg in call.args for d in arg.ty.shape)
+    if len(call.args[1].ty.shape) != 2 or empty or is_constant(call.args[0], lookup):
         return None
     right = constant_value(call.args[1], lookup)
     if right is None:
@@ -60,6 +62,31 @@ def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
             return DenseMatch(call.args[0], value.T, key, None)
         m *= int(dim)
     return DenseMatch(call.args[0], value.T, key, m)
+
+
+def is_constant(expr: relax.Expr, lookup: Lookup) -> bool:
+    """Whether an expression depends on no input, as a recurrent network's first state.
+
+    Such a layer is left for TVM to fold: it would run our kernel while compiling, built for a CPU without its instructions,
+    over which LLVM ends the process.
+    """
+    waiting, seen = [expr], set()
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, relax.Var):
+            bound = lookup(part)
+            if bound is None:
+                return False
+            if part not in seen:
+                seen.add(part)
+                waiting.append(bound)
+        elif isinstance(part, relax.Call):
+            waiting.extend(part.args)
+        elif isinstance(part, relax.Tuple):
+            waiting.extend(part.fields)
+        elif isinstance(part, relax.TupleGetItem):
+            waiting.append(part.tuple_value)
+    return True
 
 
 def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, ...]] | None:
@@ -95,11 +122,11 @@ def address_of(tensor: tvm.runtime.Tensor) -> int:
 
 
 def view(tensor: tvm.runtime.Tensor) -> Array:
-    """Return a tensor on the CPU as an array, without a copy where NumPy knows its dtype."""
-    try:
-        array: Array = np.from_dlpack(tensor)
-    except (RuntimeError, TypeError, BufferError):  # bfloat16
-        array = tensor.numpy()
+    """Return a tensor on the CPU as an array that shares its memory."""
+    if str(tensor.dtype) == "bfloat16":  # which NumPy cannot import
+        bits: Array = np.from_dlpack(tensor._create_view(tensor.shape, "uint16"))
+        return bits.view(ml_dtypes.bfloat16)
+    array: Array = np.from_dlpack(tensor)
     return array
 
 

@@ -4,7 +4,9 @@ import tvm
 from tvm import relax
 from tvm.relax.backend.cpu_generic import pipeline as cpu
 
+from tvm_balanced import op
 from tvm_balanced.transform.approximate_math import ApproximateMath
+from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
@@ -20,7 +22,6 @@ def tvm_balanced_pipeline(
     names: dict[int, str] | None = None,
     layers: list[RewrittenLayer] | None = None,
     weights: list[LiftedWeight] | None = None,
-    calls: list[str] | None = None,
 ) -> tvm.transform.Pass:
     """Return the pass from an imported model to what the virtual machine runs, for the current target.
 
@@ -34,8 +35,6 @@ def tvm_balanced_pipeline(
         Receives what was decided for each dense layer.
     weights : list, optional
         Receives the weights, which become parameters of `main`; without it they stay constants.
-    calls : list, optional
-        Receives the layer's name for each call of a kernel, in order.
     """
     names = {} if names is None else names
 
@@ -45,17 +44,18 @@ def tvm_balanced_pipeline(
         return tvm.transform.Sequential(
             [
                 # Phase 1: dense layers become operators with a kernel each
+                CheckLookups(),
                 RewriteBalancedDense(decide or _default_judge(target), names, layers),
                 FuseEpilogue(),
-                LowerDenseOps(names, calls),
-                # Phase 2: everything else becomes TensorIR
+                # Phase 2: everything else becomes TensorIR, and is folded where it is constant, before our kernels are there
                 *cpu.library_dispatch_passes(target),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
+                relax.transform.LegalizeOps(skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
+                LowerDenseOps(names),
                 relax.transform.LegalizeOps(),
                 relax.transform.AnnotateTIROpPattern(),
-                relax.transform.FoldConstant(),
                 # Phase 3: weights leave the library
                 *([] if weights is None else [LiftWeights(names, weights)]),
                 # Phase 4: fuse what is left, schedule all of it

@@ -1,0 +1,32 @@
+"""CheckLookups: an index out of range gives NaN (or the nearest row), where TVM's default reads foreign memory."""
+
+import tvm
+from tvm import relax
+from tvm.ir import Op
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+
+@tvm.transform.module_pass(opt_level=0, name="CheckLookups")
+class CheckLookups:
+    """Make every take, as embeddings are imported, safe for any index.
+
+    rewrite: `take(table, i, mode="fast")` --> `take(table, i, mode="nan")`; "clip" where the table is not floating point.
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        checker = _Checker(mod)
+        for var, func in mod.functions_items():
+            if isinstance(func, relax.Function):
+                checker.builder_.update_func(var, checker.visit_expr(func))
+        return checker.builder_.finalize()
+
+
+@mutator
+class _Checker(PyExprMutator):
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
+        call = self.visit_expr_post_order(call)
+        if not (isinstance(call.op, Op) and call.op.name == "relax.take" and call.attrs.mode == "fast"):
+            return call
+        mode = "nan" if "float" in str(call.args[0].ty.dtype) else "clip"
+        axis = None if call.attrs.axis is None else int(call.attrs.axis)
+        return relax.op.take(call.args[0], call.args[1], axis, mode=mode)

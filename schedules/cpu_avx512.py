@@ -159,7 +159,7 @@ class CpuAvx512(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (cpu.md of the notes).
+        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (docs/cpu.md).
         return machine.seconds(slots * m, 0.55 if m > 1 else 0.35, slots * 4.5)
 
 

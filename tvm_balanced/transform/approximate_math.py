@@ -6,6 +6,7 @@ from tvm import tirx
 from tvm.ir import Call, Op
 
 from tvm_balanced.schedules import Workload, epilogue
+from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 
 FUNCTIONS = {
     "tirx.exp": epilogue.exp,
@@ -23,15 +24,13 @@ class ApproximateMath:
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        changed = {}
-        for var, func in mod.functions_items():
-            if isinstance(func, tirx.PrimFunc) and Workload.of(func) is None:
-                body = tvm_ffi.structural_map(func.body, (Call, _replace))
-                if not body.same_as(func.body):
-                    changed[var] = func.with_body(body)
-        mod = tvm.IRModule(dict(mod.functions_items()), attrs=mod.attrs)
-        mod.update(tvm.IRModule(changed))
-        return mod
+        def approximate(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
+            if Workload.of(func) is not None:
+                return None
+            body = tvm_ffi.structural_map(func.body, (Call, _replace))
+            return None if body.same_as(func.body) else func.with_body(body)
+
+        return rewrite_prim_funcs(mod, approximate)
 
 
 def _replace(call: Call) -> tirx.Expr:

@@ -4,6 +4,7 @@ import tvm
 from tvm import tirx
 
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 
 
 @tvm.transform.module_pass(opt_level=0, name="ScheduleKernels")
@@ -16,12 +17,11 @@ class ScheduleKernels:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         target = tvm.target.Target.current()
-        scheduled = {}
-        for var, func in mod.functions_items():
-            workload = Workload.of(func) if isinstance(func, tirx.PrimFunc) else None
-            if workload is not None and "tirx.is_scheduled" not in func.attrs:
-                done = KERNELS[workload.kernel].schedule(func, workload, target)
-                scheduled[var] = done.with_attr("tirx.is_scheduled", True)
-        mod = tvm.IRModule(dict(mod.functions_items()), attrs=mod.attrs)
-        mod.update(tvm.IRModule(scheduled))
-        return mod
+
+        def schedule(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
+            workload = Workload.of(func)
+            if workload is None or "tirx.is_scheduled" in func.attrs:
+                return None
+            return KERNELS[workload.kernel].schedule(func, workload, target).with_attr("tirx.is_scheduled", True)
+
+        return rewrite_prim_funcs(mod, schedule)

@@ -6,6 +6,7 @@ import tvm
 from tvm import tirx
 
 from tvm_balanced.schedules import RULES
+from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +21,12 @@ class ScheduleRemainder:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         target = tvm.target.Target.current()
-        scheduled = {}
-        for var, func in mod.functions_items():
-            if isinstance(func, tirx.PrimFunc) and "tirx.is_scheduled" not in func.attrs:
-                done = schedule(func, target, var.name_hint)
-                if done is not None:
-                    scheduled[var] = done.with_attr("tirx.is_scheduled", True)
-        mod = tvm.IRModule(dict(mod.functions_items()), attrs=mod.attrs)
-        mod.update(tvm.IRModule(scheduled))
-        return mod
+
+        def schedule_unscheduled(name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
+            done = None if "tirx.is_scheduled" in func.attrs else schedule(func, target, name)
+            return None if done is None else done.with_attr("tirx.is_scheduled", True)
+
+        return rewrite_prim_funcs(mod, schedule_unscheduled)
 
 
 def schedule(func: tirx.PrimFunc, target: tvm.target.Target, name: str = "main") -> tirx.PrimFunc | None:

@@ -58,14 +58,15 @@ def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[_St
     if length is None or length % width or length < 2 * width or len(loops) != rows + 1:
         return [_Stage(block.block_rv, "reduction")]
     _, inner = sch.split(loops[-1], [None, width])
-    partial = sch.rfactor(inner, factor_axis=rows)
+    # The lanes become the last dimension of the buffer, which may have more than the loops: those of extent 1 have none.
+    partial = sch.rfactor(inner, factor_axis=len(sch.get(block.block_rv).writes[0].region))
     return [_Stage(partial, "partial"), _Stage(block.block_rv, "reduction")]
 
 
 def _vectorize(sch: Schedule, stage: _Stage, target: tvm.target.Target) -> None:
     loops = sch.get_loops(stage.block)
     if stage.kind == "partial":
-        across, steps = loops[-2:]
+        across, steps = loops[1], loops[-1]  # between them loops of extent 1, and before them the one over rows
         sch.reorder(steps, across)
         sch.vectorize(across)  # before decompose_reduction, after which the block is no reduction any more
         init = sch.decompose_reduction(stage.block, steps)

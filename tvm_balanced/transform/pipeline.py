@@ -8,11 +8,13 @@ from tvm_balanced import op
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
+from tvm_balanced.transform.legalize import LEGALIZE
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
+from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
 
 NAME = "tvm_balanced"
 
@@ -51,7 +53,8 @@ def tvm_balanced_pipeline(
                 *cpu.library_dispatch_passes(target),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
-                relax.transform.LegalizeOps(skip_ops=list(op.WEIGHT_ARGS)),
+                UnflattenMatmul(),
+                relax.transform.LegalizeOps(LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
                 LowerDenseOps(names),
                 relax.transform.LegalizeOps(),

@@ -32,9 +32,9 @@ from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     count_groups,
-    default_tile,
+    default_tiles,
     pad_rows,
-    schedule_tile,
+    schedule_tiles,
     store_lanes,
 )
 
@@ -153,8 +153,10 @@ class CpuAvx512(SparseKernel):
 
     def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         sch = Schedule(func)
-        rows, groups = default_tile(_rows(workload).size, count_groups(workload.n))
-        schedule_tile(sch, rows, groups, unroll=1)
+        rows, groups = _rows(workload), count_groups(workload.n)
+        steps = workload.pattern.blocks(workload.k) * workload.nnz
+        tiles = default_tiles(rows.size, rows.known_tiles, groups, steps * LANES * 9 // 2)
+        schedule_tiles(sch, tiles, unroll=1)
         return sch.mod["main"]
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:

@@ -23,9 +23,9 @@ from tvm_balanced.schedules.machine import Machine, lanes
 from tvm_balanced.schedules.row_groups import (
     LANES,
     count_groups,
-    default_tile,
+    default_tiles,
     pad_rows,
-    schedule_tile,
+    schedule_tiles,
     store_lanes,
 )
 
@@ -87,8 +87,9 @@ class CpuDense(DenseKernel):
 
     def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         sch = Schedule(func)
-        rows, groups = default_tile(_rows(workload).size, count_groups(workload.n), _accumulators(target))
-        schedule_tile(sch, rows, groups, unroll=0)
+        rows, groups = _rows(workload), count_groups(workload.n)
+        tiles = default_tiles(rows.size, rows.known_tiles, groups, workload.k * LANES * 4, _accumulators(target))
+        schedule_tiles(sch, tiles, unroll=0)
         return sch.mod["main"]
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:

@@ -108,6 +108,11 @@ class Rows:
         """Tiles, a constant or an expression of M."""
         return (self.m + (self.size - 1)) // self.size
 
+    @property
+    def known_tiles(self) -> int | None:
+        """Tiles, None where M is symbolic."""
+        return -(-self.m.value // self.size) if isinstance(self.m, tirx.IntImm) else None
+
     def at(self, tile: Any, row: Any) -> Any:
         """Row of x that a place in a tile stands for, past the last row where the tile is part empty."""
         return tile * self.size + row

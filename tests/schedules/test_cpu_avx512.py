@@ -7,7 +7,6 @@ from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.row_groups import default_tile
 from tvm_balanced.targets import host_target
 
 P = BalancedPattern.parse
@@ -73,14 +72,6 @@ def test_inner_loop_is_permutes_and_multiply_adds_with_few_spills():
     assert not any("gather" in line for line in lines)
     spills = sum("zmm" in line and "(%rsp)" in line for line in lines)
     assert spills <= 16  # 10 with LLVM 22: 32 registers hold 16 sums, 4 vectors of x, and indices with their shifted copies
-
-
-@pytest.mark.parametrize(
-    ("size", "groups", "tile"),
-    [(8, 64, (4, 4)), (1, 64, (1, 4)), (4, 24, (4, 4)), (8, 1, (8, 1)), (5, 4, (5, 2)), (7, 2, (7, 2))],
-)
-def test_default_tile(size, groups, tile):
-    assert default_tile(size, groups) == tile
 
 
 def test_scheduled_for_threads():

@@ -34,6 +34,7 @@ from tvm_balanced.schedules.row_groups import (
     count_groups,
     default_tiles,
     pad_rows,
+    read_lanes,
     schedule_tiles,
     store_lanes,
 )
@@ -111,13 +112,19 @@ class CpuAvx512(SparseKernel):
             shift = T.broadcast(T.cast(step % SLOTS_PER_WORD * 4, "int32"), LANES)
             return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.permvar.sf.512", x, T.shift_right(word, shift))
 
+        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
+            return total + read_lanes(residual, row, group) if workload.residual else total
+
         @T.prim_func(private=True, s_tir=True)
-        def cpu_avx512(x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, y_: T.handle) -> None:
+        def cpu_avx512(
+            x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+        ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), "float32")
             values = T.match_buffer(values_, (groups_, chunks_ * steps, LANES), "float32")
             indices = T.match_buffer(indices_, (groups_, chunks_ * chunk_words, LANES), "int32")
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), "float32")
             y = T.match_buffer(y_, (rows.m, n_), "float32")
             acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
             for g, c, s, o, i in T.grid(groups_, chunks_, steps_, rows.tiles, size_):
@@ -147,7 +154,7 @@ class CpuAvx512(SparseKernel):
                     T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
                         total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, activation(total))
+                        store_lanes(y, rows.at(vo, vi), vg, activation(plus(total, residual, rows.at(vo, vi), vg)))
 
         return workload.attach(cpu_avx512)
 

@@ -10,6 +10,8 @@ Layout, for G groups of 16 rows:
     bias    (G, 16)    float32
 """
 
+from typing import Any
+
 import numpy as np
 import tvm
 from tvm import tirx
@@ -25,6 +27,7 @@ from tvm_balanced.schedules.row_groups import (
     count_groups,
     default_tiles,
     pad_rows,
+    read_lanes,
     schedule_tiles,
     store_lanes,
 )
@@ -55,12 +58,16 @@ class CpuDense(DenseKernel):
         n_, k_, groups_, size_ = map(int64, (n, workload.k, groups, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
+        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
+            return total + read_lanes(residual, row, group) if workload.residual else total
+
         @T.prim_func(private=True, s_tir=True)
-        def cpu_dense(x_: T.handle, values_: T.handle, bias_: T.handle, y_: T.handle) -> None:
+        def cpu_dense(x_: T.handle, values_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), "float32")
             values = T.match_buffer(values_, (groups_, k_, LANES), "float32")
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), "float32")
             y = T.match_buffer(y_, (rows.m, n_), "float32")
             acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
             for g, c, o, i in T.grid(groups_, k_, rows.tiles, size_):
@@ -81,7 +88,7 @@ class CpuDense(DenseKernel):
                     T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:
                         total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, activation(total))
+                        store_lanes(y, rows.at(vo, vi), vg, activation(plus(total, residual, rows.at(vo, vi), vg)))
 
         return workload.attach(cpu_dense)
 

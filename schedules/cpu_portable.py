@@ -12,6 +12,8 @@ Layout, for N padded to a multiple of 8 and S = blocks * nnz slots a row:
     bias     (N,)    float32
 """
 
+from typing import Any
+
 import numpy as np
 import tvm
 from tvm import tirx
@@ -63,13 +65,19 @@ class CpuPortable(SparseKernel):
         n_, padded_, k_, blocks_, nnz_, size_ = map(int64, (n, _padded(n), k, blocks, nnz, rows.size))
         acc_shape, xt_shape = (rows.tiles, padded_, size_), (rows.tiles, int64(blocks * block), size_)
 
+        def plus(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
+            return total + residual[row, column] if workload.residual else total
+
         @T.prim_func(private=True, s_tir=True)
-        def cpu_portable(x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, y_: T.handle) -> None:
+        def cpu_portable(
+            x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+        ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), "float32")
             values = T.match_buffer(values_, (padded_, blocks_ * nnz_), "float32")
             indices = T.match_buffer(indices_, (padded_, blocks_ * nnz_), "uint8")
             bias = T.match_buffer(bias_, (padded_,), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), "float32")
             y = T.match_buffer(y_, (rows.m, n_), "float32")
             xt = T.sblock_alloc_buffer(xt_shape, "float32")
             acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
@@ -99,7 +107,7 @@ class CpuPortable(SparseKernel):
                     T.reads(acc[vo, vr, vi], bias[vr])
                     T.writes(y[rows.read(vo, vi), T.min(vr, n_ - 1)])
                     if rows.at(vo, vi) < rows.m and vr < n_:
-                        y[rows.at(vo, vi), vr] = activation(acc[vo, vr, vi] + bias[vr])
+                        y[rows.at(vo, vi), vr] = activation(plus(acc[vo, vr, vi] + bias[vr], residual, rows.at(vo, vi), vr))
 
         return workload.attach(cpu_portable)
 

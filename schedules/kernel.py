@@ -22,7 +22,7 @@ WORKLOAD_ATTR = "tvm_balanced.workload"
 
 @dataclass(frozen=True)
 class Workload:
-    """One dense layer as a kernel sees it: y (M, N) = activation(x (M, K) @ weight (N, K)^T + bias (N,)).
+    """One dense layer as a kernel sees it: y (M, N) = activation(x (M, K) @ weight (N, K)^T + bias (N,) [+ residual (M, N)]).
 
     Parameters
     ----------
@@ -38,6 +38,8 @@ class Workload:
         Of x, weight, bias and y.
     activation : str
         A name of `epilogue.ACTIVATIONS`.
+    residual : bool
+        Whether there is a residual.
     """
 
     kernel: str
@@ -48,6 +50,7 @@ class Workload:
     block: int
     dtype: str = "float32"
     activation: str = "none"
+    residual: bool = False
 
     @property
     def pattern(self) -> BalancedPattern:
@@ -55,7 +58,13 @@ class Workload:
         return BalancedPattern(self.nnz, self.block)
 
     def attach(self, func: tirx.PrimFunc) -> tirx.PrimFunc:
-        """Return `func` carrying this workload, so that a schedule can be chosen for it after lowering."""
+        """Return `func` carrying this workload, so that a schedule can be chosen for it after lowering.
+
+        Its parameter before the last, the residual, is dropped where the workload has none.
+        """
+        if not self.residual:
+            *inputs, _, y = func.params
+            func = tirx.PrimFunc([*inputs, y], func.body, func.ret_type, func.attrs)
         func = func.with_attr(WORKLOAD_ATTR, json.dumps(asdict(self)))
         # 8 is kOpaque: FuseTIR would fuse into the function all the same and drop what marks it as ours.
         return func.with_attr("op_pattern", 8)
@@ -138,7 +147,7 @@ class Kernel(ABC):
 
     @abstractmethod
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        """Return the unscheduled TensorIR function (x, *packed weight, packed bias, y)."""
+        """Return the unscheduled TensorIR function (x, *packed weight, packed bias[, residual], y)."""
 
     @abstractmethod
     def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:

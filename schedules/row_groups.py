@@ -34,6 +34,16 @@ def pad_rows(a: Array, n: int) -> Array:
     return padded
 
 
+def read_lanes(source: tirx.Buffer, row: Any, group: Any) -> Any:
+    """Read a row group's 16 columns of `source` (M, N) from inside TVMScript, those past N as anything."""
+    n = source.shape[1]
+    columns = T.ramp(group * LANES, 1, LANES)
+    if n.value == count_groups(n.value) * LANES:
+        return source[row, columns]
+    within = columns < T.broadcast(int64(n.value), LANES)
+    return T.masked_load(f"{source.dtype}x{LANES}", source, row, columns, within)
+
+
 def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any) -> None:
     """Store a row group's 16 results in y (M, N) from inside TVMScript, leaving out those past N."""
     n = y.shape[1]

@@ -31,34 +31,36 @@ def balanced(n, k, pattern, rng, dtype=np.float32):
     return weight
 
 
-def dense(x, weight, bias=None, activation="none"):
-    """activation(x @ weight^T + bias) in float64."""
+def dense(x, weight, bias=None, activation="none", residual=None):
+    """activation(x @ weight^T + bias + residual) in float64."""
     y = x.astype(np.float64) @ weight.astype(np.float64).T
-    return ACTIVATIONS[activation](y if bias is None else y + bias.astype(np.float64))
+    for addend in (bias, residual):
+        y = y if addend is None else y + addend.astype(np.float64)
+    return ACTIVATIONS[activation](y)
 
 
 def relative_error(got, want):
     return np.abs(np.asarray(got, np.float64) - want).max() / max(np.abs(want).max(), 1e-30)
 
 
-def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", target=None):
-    """Pack, schedule and build one kernel; return a function of x (M, K) to y (M, N)."""
+def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", target=None, residual=False):
+    """Pack, schedule and build one kernel; return a function of x (M, K), and the residual (M, N) if any, to y (M, N)."""
     kernel, target = KERNELS[name], target or host_target()
     n, k = weight.shape
     if isinstance(kernel, DenseKernel):
-        workload, packed = Workload(name, m, n, k, 1, 1, activation=activation), kernel.pack(weight)
+        workload, packed = Workload(name, m, n, k, 1, 1, activation=activation, residual=residual), kernel.pack(weight)
     else:
-        workload = Workload(name, m, n, k, pattern.nnz, pattern.block, activation=activation)
+        workload = Workload(name, m, n, k, pattern.nnz, pattern.block, activation=activation, residual=residual)
         packed = kernel.pack(encode(weight, pattern))
     bias = np.zeros(n, np.float32) if bias is None else bias
     function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
     library = tvm.compile(function, target)
     tensors = [tvm.runtime.tensor(a) for a in (*packed, kernel.pack_bias(bias))]
 
-    def run(x):
+    def run(x, *residual):
         # canaries: the kernel must write all of y and nothing else
         y = tvm.runtime.tensor(np.full((len(x), n), np.nan, np.float32))
-        library["main"](tvm.runtime.tensor(x), *tensors, y)
+        library["main"](tvm.runtime.tensor(x), *tensors, *map(tvm.runtime.tensor, residual), y)
         return y.numpy()
 
     return run

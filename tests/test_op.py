@@ -11,8 +11,8 @@ VALUES, INDICES = np.ones((24, 3, 2), np.float32), np.zeros((24, 3, 2), np.uint8
 ATTRS = {"nnz": 2, "block": 16, "in_features": 40, "kernel": "cpu_portable", "layer": "fc"}
 
 
-def call(x, bias=None):
-    return op.balanced_dense(x, relax.const(VALUES), relax.const(INDICES, "uint8"), bias, **ATTRS)
+def call(x, bias=None, residual=None):
+    return op.balanced_dense(x, relax.const(VALUES), relax.const(INDICES, "uint8"), bias, residual, **ATTRS)
 
 
 def test_type_is_inferred():
@@ -37,6 +37,13 @@ def test_printed_script_can_be_parsed_again():
     tvm.ir.assert_structural_equal(tvm.script.from_source(mod.script(show_meta=True)), mod)
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_residual_survives_printing(has_bias):
+    bias = relax.const(np.ones(24, np.float32)) if has_bias else None
+    mod = module(lambda b, x: call(x, bias, relax.const(np.ones((5, 24), np.float32))), (5, 40))
+    tvm.ir.assert_structural_equal(tvm.script.from_source(mod.script(show_meta=True)), mod)
+
+
 def test_registering_twice_does_nothing():
     op.register()
     op.register()
@@ -47,5 +54,8 @@ def test_bias_of():
     bias = relax.const(np.ones(24, np.float32))
     assert op.bias_of(call(x)) is None
     assert op.bias_of(call(x, bias)).same_as(bias)
+    assert op.bias_of(call(x, None, x)) is None
+    assert op.residual_of(call(x, bias, x)).same_as(x)
+    assert op.residual_of(call(x, bias)) is None
     assert op.is_dense_op(call(x))
     assert not op.is_dense_op(x)

@@ -1,11 +1,11 @@
 """The two operators of a rewritten model, registered with Relax.
 
-    balanced_dense(x (..., K), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)]) -> (..., N)
-    packed_dense(x (..., K), weight (N, K)[, bias (N,)]) -> (..., N)
+    balanced_dense(x (..., K), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)][, residual (..., N)])
+    packed_dense(x (..., K), weight (N, K)[, bias (N,)][, residual (..., N)])
 
-Both compute activation(x @ weight^T + bias). They carry the canonical weight, so that the IR can be read, matched and
-printed; `LowerDenseOps` packs it for the kernel they name. Attributes: kernel, layer (its name in the model), activation,
-and for balanced_dense nnz, block and in_features (K).
+Both compute y (..., N) = activation(x @ weight^T + bias + residual). They carry the canonical weight, so that the IR can be
+read, matched and printed; `LowerDenseOps` packs it for the kernel they name. Attributes: kernel, layer (its name in the
+model), activation, has_residual (whether the last argument is one), and for balanced_dense nnz, block and in_features (K).
 """
 
 from typing import Any
@@ -24,6 +24,7 @@ def balanced_dense(
     values: relax.Expr,
     indices: relax.Expr,
     bias: relax.Expr | None = None,
+    residual: relax.Expr | None = None,
     *,
     nnz: int,
     block: int,
@@ -31,8 +32,10 @@ def balanced_dense(
     kernel: str = "",
     layer: str = "",
     activation: str = "none",
+    has_residual: bool | None = None,
 ) -> relax.Call:
     """Return a call of the balanced-sparse dense layer; shapes and dtypes as this file's docstring says."""
+    bias, residual = _as_printed(bias, residual, has_residual)
     attrs = {
         "activation": activation,
         "block": block,
@@ -40,8 +43,9 @@ def balanced_dense(
         "kernel": kernel,
         "layer": layer,
         "nnz": nnz,
+        "has_residual": residual is not None,
     }
-    args = [x, values, indices] + ([] if bias is None else [bias])
+    args = [arg for arg in (x, values, indices, bias, residual) if arg is not None]
     return relax.Call(Op.get(BALANCED_DENSE), args, attrs)
 
 
@@ -49,14 +53,24 @@ def packed_dense(
     x: relax.Expr,
     weight: relax.Expr,
     bias: relax.Expr | None = None,
+    residual: relax.Expr | None = None,
     *,
     kernel: str = "",
     layer: str = "",
     activation: str = "none",
+    has_residual: bool | None = None,
 ) -> relax.Call:
     """Return a call of a dense layer whose weight will be packed; shapes and dtypes as this file's docstring says."""
-    attrs = {"activation": activation, "kernel": kernel, "layer": layer}
-    return relax.Call(Op.get(PACKED_DENSE), [x, weight] + ([] if bias is None else [bias]), attrs)
+    bias, residual = _as_printed(bias, residual, has_residual)
+    attrs = {"activation": activation, "kernel": kernel, "layer": layer, "has_residual": residual is not None}
+    return relax.Call(Op.get(PACKED_DENSE), [arg for arg in (x, weight, bias, residual) if arg is not None], attrs)
+
+
+def _as_printed(
+    bias: relax.Expr | None, residual: relax.Expr | None, has_residual: bool | None
+) -> tuple[relax.Expr | None, relax.Expr | None]:
+    """Return (bias, residual) where a printed call, which names no arguments, has a residual in the bias's place."""
+    return (None, bias) if has_residual and residual is None else (bias, residual)
 
 
 def is_dense_op(expr: Any) -> bool:
@@ -67,7 +81,12 @@ def is_dense_op(expr: Any) -> bool:
 def bias_of(call: relax.Call) -> relax.Expr | None:
     """Return the bias argument of a call of one of the two operators, None where it has none."""
     position = 1 + WEIGHT_ARGS[call.op.name]
-    return call.args[position] if len(call.args) > position else None
+    return call.args[position] if len(call.args) - bool(call.attrs["has_residual"]) > position else None
+
+
+def residual_of(call: relax.Call) -> relax.Expr | None:
+    """Return the residual argument of a call of one of the two operators, None where it has none."""
+    return call.args[-1] if call.attrs["has_residual"] else None
 
 
 def _infer(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:

@@ -25,17 +25,19 @@ P = BalancedPattern.parse
     nnz=st.sampled_from([1, 2, 3, 4, 6, 8, 12]),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
     has_bias=st.booleans(),
+    has_residual=st.booleans(),
     seed=st.integers(0, 9),
 )
-@example("cpu_portable", 1, 16, 1, 1, "none", False, 0)
-@example("cpu_dense", 1, 1, 1, 1, "none", True, 0)
-def test_random_layers(name, n, k, m, nnz, activation, has_bias, seed):
+@example("cpu_portable", 1, 16, 1, 1, "none", False, False, 0)
+@example("cpu_dense", 1, 1, 1, 1, "none", True, True, 0)
+def test_random_layers(name, n, k, m, nnz, activation, has_bias, has_residual, seed):
     rng = np.random.default_rng(seed)
     weight = reference.balanced(n, k, P(f"{nnz}:16"), rng)
     bias = rng.standard_normal(n).astype(np.float32) if has_bias else None
     x = rng.standard_normal((m, k)).astype(np.float32)
-    run = reference.compile_kernel(name, weight, P(f"{nnz}:16"), bias, m, activation)
-    assert reference.relative_error(run(x), reference.dense(x, weight, bias, activation)) < 1e-5
+    residual = [rng.standard_normal((m, n)).astype(np.float32)] if has_residual else []
+    run = reference.compile_kernel(name, weight, P(f"{nnz}:16"), bias, m, activation, residual=has_residual)
+    assert reference.relative_error(run(x, *residual), reference.dense(x, weight, bias, activation, *residual)) < 1e-5
 
 
 @pytest.mark.parametrize("name", HERE)

@@ -40,12 +40,14 @@ kernel, pattern, rng = KERNELS[name], BalancedPattern(2, 16), np.random.default_
 for n, k, m in ((64, 128, 16), (64, 128, 9), (48, 112, 1), (80, 144, 5), (16, 16, 3), (1000, 48, 2)):
     weight = reference.balanced(n, k, pattern, rng)
     packed = kernel.pack(weight) if isinstance(kernel, DenseKernel) else kernel.pack(encode(weight, pattern))
-    workload = Workload(name, None if symbolic else m, n, k, *((1, 1) if isinstance(kernel, DenseKernel) else (2, 16)))
+    stored = (1, 1) if isinstance(kernel, DenseKernel) else (2, 16)
+    workload = Workload(name, None if symbolic else m, n, k, *stored, residual=True)
     function = kernel.schedule(kernel.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
     x, y = rng.standard_normal((m, k)).astype(np.float32), np.zeros((m, n), np.float32)
-    arguments = [guarded(a) for a in (x, *packed, kernel.pack_bias(np.zeros(n, np.float32)), y)]
+    residual = rng.standard_normal((m, n)).astype(np.float32)
+    arguments = [guarded(a) for a in (x, *packed, kernel.pack_bias(np.zeros(n, np.float32)), residual, y)]
     tvm.compile(function, host_target())["main"](*arguments)
-    assert reference.relative_error(np.from_dlpack(arguments[-1]), reference.dense(x, weight)) < 1e-5
+    assert reference.relative_error(np.from_dlpack(arguments[-1]), reference.dense(x, weight, residual=residual)) < 1e-5
 """
 
 

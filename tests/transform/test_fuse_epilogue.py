@@ -13,8 +13,8 @@ BIAS = np.arange(8, dtype=np.float32)
 ACTIVATIONS = {"relu": relax.op.nn.relu, "gelu": relax.op.nn.gelu, "gelu_tanh": relax.op.nn.gelu_tanh, "silu": relax.op.nn.silu}
 
 
-def dense(x, bias=None, activation="none"):
-    return packed_dense(x, relax.const(WEIGHT), bias, kernel="cpu_dense", layer="fc", activation=activation)
+def dense(x, bias=None, activation="none", residual=None):
+    return packed_dense(x, relax.const(WEIGHT), bias, residual, kernel="cpu_dense", layer="fc", activation=activation)
 
 
 def fused(build):
@@ -67,6 +67,30 @@ def test_second_activation_stays():
     unchanged(lambda b, x: relax.op.nn.relu(b.emit(dense(x, None, "gelu"))))
 
 
-@pytest.mark.parametrize("other", [np.float32(1), np.ones((3, 8), np.float32), np.ones((3, 1), np.float32)])
+@pytest.mark.parametrize("other", [np.float32(1), np.ones((2, 3, 8), np.float32), np.ones((3, 1), np.float32)])
 def test_what_is_no_bias_stays(other):
     unchanged(lambda b, x: relax.op.add(b.emit(dense(x)), relax.const(other)))
+
+
+@pytest.mark.parametrize("residual_first", [True, False])
+def test_residual_is_taken_in_before_the_activation(residual_first):
+    def before(b, x):
+        other = b.emit(relax.op.matmul(x, relax.const(WEIGHT.T)))
+        y = b.emit(relax.op.add(b.emit(dense(x)), relax.const(BIAS)))
+        return relax.op.nn.relu(b.emit(relax.op.add(other, y) if residual_first else relax.op.add(y, other)))
+
+    def after(b, x):
+        other = b.emit(relax.op.matmul(x, relax.const(WEIGHT.T)))
+        return dense(x, relax.const(BIAS), "relu", other)
+
+    tvm.ir.assert_structural_equal(fused(before), module(after, (3, 4)))
+
+
+def test_only_one_residual_is_taken_in():
+    script = fused(lambda b, x: relax.op.add(b.emit(relax.op.add(b.emit(dense(x)), b.emit(dense(x)))), b.emit(dense(x)))).script()
+    assert script.count("has_residual=True") == 2
+    assert "R.add" not in script
+
+
+def test_an_addition_after_the_activation_is_no_residual():
+    unchanged(lambda b, x: relax.op.add(b.emit(dense(x, None, "relu")), b.emit(relax.op.matmul(x, relax.const(WEIGHT.T)))))

@@ -1,13 +1,15 @@
-"""FuseEpilogue: take bias and activation into the dense operators, where they are applied in registers."""
+"""FuseEpilogue: take bias, residual and activation into the dense operators, where they are applied in registers."""
 
 from collections import Counter
+from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import relax
 from tvm.ir import GenericConst, Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.op import bias_of, is_dense_op
+from tvm_balanced.op import bias_of, is_dense_op, residual_of
 
 ACTIVATION_OPS = {
     "relax.nn.relu": "relu",
@@ -22,7 +24,8 @@ class FuseEpilogue:
     """Fuse what follows a dense operator and has no other reader.
 
     rewrite: `relu(add(balanced_dense(x, v, i), bias))` --> `balanced_dense(x, v, i, bias, activation="relu")`, the same for
-    packed_dense, for the bias on either side of the addition, and for each of `ACTIVATION_OPS`.
+    packed_dense, for the bias on either side of the addition, and for each of `ACTIVATION_OPS`. What is added and has the
+    result's shape becomes the residual.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -49,6 +52,10 @@ class _Fuser(PyExprMutator):
                 fused = self.with_bias(call.args[side], call.args[1 - side]) if single[side] else None
                 if fused is not None:
                     return fused
+            for side in (0, 1):
+                fused = self.with_residual(call.args[side], call.args[1 - side]) if single[side] else None
+                if fused is not None:
+                    return fused
         if name in ACTIVATION_OPS and single[0]:
             fused = self.with_activation(call.args[0], ACTIVATION_OPS[name])
             if fused is not None:
@@ -56,8 +63,8 @@ class _Fuser(PyExprMutator):
         return call
 
     def with_bias(self, value: relax.Expr, bias: relax.Expr) -> relax.Expr | None:
-        dense = self.lookup_binding(value)
-        if not is_dense_op(dense) or bias_of(dense) is not None or str(dense.attrs["activation"]) != "none":
+        dense = self.open_dense(value)
+        if dense is None or bias_of(dense) is not None or residual_of(dense) is not None:
             return None
         n = dense.ty.shape[-1]
         is_bias = isinstance(bias, GenericConst) and len(bias.ty.shape) == 1 and int(bias.ty.shape[0]) == int(n)
@@ -65,9 +72,20 @@ class _Fuser(PyExprMutator):
             return None
         return relax.Call(dense.op, [*dense.args, bias], dict(dense.attrs.items()))
 
+    def with_residual(self, value: relax.Expr, residual: relax.Expr) -> relax.Expr | None:
+        dense = self.open_dense(value)
+        if dense is None or residual_of(dense) is not None or not tvm_ffi.structural_equal(dense.ty, residual.ty):
+            return None
+        return relax.Call(dense.op, [*dense.args, residual], {**dict(dense.attrs.items()), "has_residual": True})
+
+    def open_dense(self, value: relax.Expr) -> Any:
+        """Return the dense operator that `value` is the result of, None where it is none or ends in an activation."""
+        dense = self.lookup_binding(value) if isinstance(value, relax.Var) else value
+        return dense if is_dense_op(dense) and str(dense.attrs["activation"]) == "none" else None
+
     def with_activation(self, value: relax.Expr, activation: str) -> relax.Expr | None:
-        dense = self.lookup_binding(value)
-        if not is_dense_op(dense) or str(dense.attrs["activation"]) != "none":
+        dense = self.open_dense(value)
+        if dense is None:
             return None
         return relax.Call(dense.op, list(dense.args), {**dict(dense.attrs.items()), "activation": activation})
 

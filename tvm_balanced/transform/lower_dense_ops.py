@@ -10,7 +10,7 @@ from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.encoding import Array, EncodedWeight
-from tvm_balanced.op import BALANCED_DENSE, WEIGHT_ARGS, bias_of, is_dense_op
+from tvm_balanced.op import BALANCED_DENSE, WEIGHT_ARGS, bias_of, is_dense_op, residual_of
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
 from tvm_balanced.transform.match_dense import address_of, view
 
@@ -71,7 +71,8 @@ def lower_dense_op(
     names : dict, optional
         Receives address and name of each packed constant.
     """
-    constants = list(call.args[1:])
+    residual = residual_of(call)
+    constants = list(call.args[1:] if residual is None else call.args[1:-1])
     if not all(isinstance(c, GenericConst) for c in constants):
         raise ValueError(
             f"{call.op.name} of layer {call.attrs['layer']!s} has a weight that is not a constant; bind its parameters first"
@@ -89,12 +90,15 @@ def lower_dense_op(
         block=int(call.attrs["block"]) if sparse else 1,
         dtype=str(call.ty.dtype.dtype),
         activation=str(call.attrs["activation"]),
+        residual=residual is not None,
     )
     arguments = _packed_arguments(call, workload, packed, {} if names is None else names)
     function = builder.add_func(KERNELS[workload.kernel].prim_func(workload), workload.kernel)
     rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
     flat = len(shape) == 2
     x = call.args[0] if flat else builder.emit(relax.op.reshape(call.args[0], relax.ShapeExpr([rows, shape[-1]])))
+    if residual is not None:
+        arguments.append(residual if flat else builder.emit(relax.op.reshape(residual, relax.ShapeExpr([rows, n]))))
     y = relax.call_tir(function, [x, *arguments], relax.TensorType([rows, n], call.ty.dtype))
     return y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)
 

@@ -140,10 +140,11 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         if kernel != "tvm":
             report = reports.get((name, call.rows)) or reports[name, None]
             macs[name, kernel] += call.rows * _slots(report)
-    total = float(np.median(seconds.sum(axis=1)))
+    medians = {key: float(np.median(seconds[:, places].sum(axis=1))) for key, places in groups.items()}
+    total = sum(medians.values())  # not the median call: on a busy machine every call is interrupted somewhere
     rows = []
     for (name, kernel), places in groups.items():
-        median = float(np.median(seconds[:, places].sum(axis=1)))
+        median = medians[name, kernel]
         nbytes = sum(calls[i].nbytes for i in places) if kernel != "tvm" else 0
         rows.append(ProfileRow(name, kernel, len(places), median * 1e6, median / total, macs[name, kernel], nbytes))
     rows.sort(key=lambda row: -row.microseconds)

@@ -20,7 +20,7 @@ FUNCTIONS = {
 class ApproximateMath:
     """Replace calls of transcendental functions on float32 in TVM's own operators.
 
-    rewrite: `T.exp(x)` --> polynomial of x, accurate to 5e-7; see `schedules/epilogue.py`.
+    rewrite: `T.exp(x)` --> polynomial of x, accurate to 4e-7; see `schedules/epilogue.py`.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:

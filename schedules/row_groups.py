@@ -31,14 +31,17 @@ def pad_rows(a: Array, n: int) -> Array:
     return padded
 
 
-def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any) -> None:
-    """Store a row group's 16 results in y (M, N) from inside TVMScript, leaving out those past N."""
+def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any, lanes: int = LANES) -> None:
+    """Store the results of a row group, or of a part of one of `lanes` rows, in y (M, N) from inside TVMScript.
+
+    Those past N are left out.
+    """
     n = y.shape[1]
-    columns = T.ramp(group * LANES, 1, LANES)
+    columns = T.ramp(group * lanes, 1, lanes)
     if n.value == count_groups(n.value) * LANES:
         T.buffer_store(y, value, [row, columns])
     else:
-        T.evaluate(T.masked_store(y, value, row, columns, columns < T.broadcast(int64(n.value), LANES)))
+        T.evaluate(T.masked_store(y, value, row, columns, columns < T.broadcast(int64(n.value), lanes)))
 
 
 def default_tile(size: int, groups: int, accumulators: int = 16) -> tuple[int, int]:

@@ -135,10 +135,16 @@ def _padded(n: int) -> int:
 
 
 def _rows(workload: Workload) -> Rows:
-    # A tile of a few rows costs what a tile of one vector does, so a symbolic M takes a vector of 8 whatever M will be. One
-    # row alone would be worse: LLVM turns it into gathers (4096x4096, 2:16, M = 1: 4.5 ms, as a vector of 8 rows 1.9 ms).
+    # Tiles of whole vectors, the last padded: a tile of a few rows costs what one of a vector does, and one of 7 or 13 rows is
+    # worse, for its lanes fall apart (AVX2, 3072x768, 4:16: tiles of M rows took 1.3x the time at M = 6, 1.7x at 7 and 7x at
+    # 25). A symbolic M takes a vector of 8 whatever M will be. One row alone would be worse: LLVM turns it into gathers
+    # (4096x4096, 2:16, M = 1: 4.5 ms, as a vector of 8 rows 1.9 ms).
     rows = Rows.of(workload.m, longest=16, symbolic=8)
-    return Rows(rows.m, max(rows.size, 4))
+    if workload.m is None:
+        return rows
+    if workload.m <= 4:
+        return Rows(rows.m, 4)
+    return Rows(rows.m, 8 if -(-workload.m // 8) % 2 else 16)
 
 
 CPU_PORTABLE = CpuPortable()

@@ -4,6 +4,7 @@ Such a kernel has a block "dense" over (row group, reduction..., tile of rows of
 block "epilogue" over (row group, tile, row) that stores it.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,11 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
-from tvm_balanced.encoding import Array
+from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.schedules.kernel import int64
 
 LANES = 16
+SLOTS_PER_WORD = 8
 GROUPS_TOGETHER = 4  # groups are padded to a multiple of this, so that tiles of 2 and 4 groups always divide
 
 
@@ -29,6 +31,38 @@ def pad_rows(a: Array, n: int) -> Array:
     padded = np.zeros((count_groups(n) * LANES, *a.shape[1:]), a.dtype)
     padded[:n] = a
     return padded
+
+
+def chunk(nnz: int) -> tuple[int, int, int]:
+    """(steps, blocks, index words) after which whole blocks and whole index words end together."""
+    steps = math.lcm(SLOTS_PER_WORD, nnz)
+    return steps, steps // nnz, steps // SLOTS_PER_WORD
+
+
+def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
+    """Lay a weight out in steps, a step being one slot of one block for a row group; blocks are at most 16 long.
+
+    Returns values (G, S, 16) and indices (G, S / 8, 16) int32, eight 4-bit indices a word. Where the last block would end
+    past K, its indices count from the column `block` before K, which is where a kernel must read.
+    """
+    n, k = weight.shape
+    nnz, block = weight.pattern.nnz, weight.pattern.block
+    steps, chunk_blocks, _ = chunk(nnz)
+    blocks = weight.pattern.blocks(k)
+    groups, chunks = count_groups(n), -(-blocks // chunk_blocks)
+    indices = weight.indices.astype(np.uint32)
+    indices[:, -1] += np.uint32(-k % block)
+
+    def by_group(a: Array) -> Array:
+        whole = np.zeros((n, chunks * chunk_blocks, nnz), a.dtype)
+        whole[:, :blocks] = a
+        return pad_rows(whole, n).reshape(groups, LANES, chunks * steps).transpose(0, 2, 1)
+
+    nibbles = by_group(indices).reshape(groups, -1, SLOTS_PER_WORD, LANES)
+    words = np.zeros((groups, nibbles.shape[1], LANES), np.uint32)
+    for slot in range(SLOTS_PER_WORD):
+        words |= nibbles[:, :, slot] << np.uint32(4 * slot)
+    return np.ascontiguousarray(by_group(weight.values)), words.view(np.int32)
 
 
 def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any, lanes: int = LANES) -> None:

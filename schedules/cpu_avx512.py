@@ -14,10 +14,8 @@ Layout, for G groups of 16 rows and S = blocks * nnz steps (a step is one slot o
 The hand-written yardstick is benchmarks/reference/cpu_kernel.cpp.
 """
 
-import math
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -31,8 +29,11 @@ from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
+    SLOTS_PER_WORD,
+    chunk,
     count_groups,
     default_tiles,
+    pack_steps,
     pad_rows,
     read_lanes,
     schedule_tiles,
@@ -40,15 +41,8 @@ from tvm_balanced.schedules.row_groups import (
 )
 
 BLOCK = 16
-SLOTS_PER_WORD = 8
 # Steps of one index word and of whole blocks end together after lcm(8, nnz) steps. 5, 7, 9, ... would unroll 40 to 120.
 NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
-
-
-def _chunk(nnz: int) -> tuple[int, int, int]:
-    """(steps, blocks, index words) after which whole blocks and whole index words end together."""
-    steps = math.lcm(SLOTS_PER_WORD, nnz)
-    return steps, steps // nnz, steps // SLOTS_PER_WORD
 
 
 class CpuAvx512(SparseKernel):
@@ -70,26 +64,7 @@ class CpuAvx512(SparseKernel):
         return BalancedPattern(nnz, BLOCK) if nnz < BLOCK else None
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
-        n, k = weight.shape
-        nnz = weight.pattern.nnz
-        steps, chunk_blocks, _ = _chunk(nnz)
-        blocks = weight.pattern.blocks(k)
-        groups, chunks = count_groups(n), -(-blocks // chunk_blocks)
-        indices = weight.indices.astype(np.uint32)
-        if k % BLOCK:  # the kernel reads the last 16 columns there, see _start
-            indices[:, -1] += np.uint32(BLOCK - k % BLOCK)
-
-        def by_group(a: Array) -> Array:
-            whole = np.zeros((n, chunks * chunk_blocks, nnz), a.dtype)
-            whole[:, :blocks] = a
-            return pad_rows(whole, n).reshape(groups, LANES, chunks * steps).transpose(0, 2, 1)
-
-        nibbles = by_group(indices).reshape(groups, -1, SLOTS_PER_WORD, LANES)
-        words = np.zeros((groups, nibbles.shape[1], LANES), np.uint32)
-        for slot in range(SLOTS_PER_WORD):
-            words |= nibbles[:, :, slot] << np.uint32(4 * slot)
-        values = np.ascontiguousarray(by_group(weight.values))
-        return values, words.view(np.int32)
+        return pack_steps(weight)
 
     def pack_bias(self, bias: Array) -> Array:
         return pad_rows(bias, len(bias)).reshape(-1, LANES)
@@ -97,15 +72,15 @@ class CpuAvx512(SparseKernel):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
         n, k, nnz = workload.n, workload.k, workload.nnz
-        steps, chunk_blocks, chunk_words = _chunk(nnz)
+        steps, chunk_blocks, chunk_words = chunk(nnz)
         groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
         whole_k = not k % (BLOCK * chunk_blocks)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
-        def start(chunk: Any, step: Any) -> Any:
+        def start(c: Any, step: Any) -> Any:
             """First column of the block of a step; the last 16 columns where the block would end past K."""
-            column = (chunk * chunk_blocks + step // nnz) * BLOCK
+            column = (c * chunk_blocks + step // nnz) * BLOCK
             return column if whole_k else T.min(column, int64(k - BLOCK))
 
         def permute(x: Any, word: Any, step: Any) -> Any:

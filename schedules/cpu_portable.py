@@ -135,7 +135,12 @@ class CpuPortable(SparseKernel):
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tile = max(machine.lanes, 8)  # a part-filled vector costs what a full one does
-        return machine.seconds(slots * -(-m // tile) * tile, 0.25, slots * 5)
+        # One thread of a Zen 4 core, AVX2 code. Of the peak, hot, M >= 4: 0.30 to 0.34 where a tile of x is at most 128 KB,
+        # 0.18 to 0.28 where it is more (768x3072, M = 256). Eight rows of weights, far apart in memory, come at 8 GB/s where
+        # cpu_dense's come at 31: 4096x4096, 4:16, cold, 2.6 ms at M = 1 and 2.5 ms at M = 8. Modelled at 10 of 34 GB/s,
+        # because hot they cost a quarter less.
+        in_cache = workload.k * _rows(workload).size * 4 <= 128 << 10
+        return machine.seconds(slots * -(-m // tile) * tile, 0.31 if in_cache else 0.21, slots * 5 * 3.5)
 
 
 def _padded(n: int) -> int:
@@ -143,10 +148,16 @@ def _padded(n: int) -> int:
 
 
 def _rows(workload: Workload) -> Rows:
-    # A tile of a few rows costs what a tile of one vector does, so a symbolic M takes a vector of 8 whatever M will be. One
-    # row alone would be worse: LLVM turns it into gathers (4096x4096, 2:16, M = 1: 4.5 ms, as a vector of 8 rows 1.9 ms).
+    # Tiles of whole vectors, the last padded: a tile of a few rows costs what one of a vector does, and one of 7 or 13 rows is
+    # worse, for its lanes fall apart (AVX2, 3072x768, 4:16: tiles of M rows took 1.3x the time at M = 6, 1.7x at 7 and 7x at
+    # 25). A symbolic M takes a vector of 8 whatever M will be. One row alone would be worse: LLVM turns it into gathers
+    # (4096x4096, 2:16, M = 1: 4.5 ms, as a vector of 8 rows 1.9 ms).
     rows = Rows.of(workload.m, longest=16, symbolic=8)
-    return Rows(rows.m, max(rows.size, 4))
+    if workload.m is None:
+        return rows
+    if workload.m <= 4:
+        return Rows(rows.m, 4)
+    return Rows(rows.m, 8 if -(-workload.m // 8) % 2 else 16)
 
 
 CPU_PORTABLE = CpuPortable()

@@ -13,11 +13,12 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
-from tvm_balanced.encoding import Array
+from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.schedules.kernel import int64
 from tvm_balanced.schedules.rule import divisor
 
 LANES = 16
+SLOTS_PER_WORD = 8
 GROUPS_TOGETHER = 4  # groups are padded to a multiple of this, so that tiles of 2 and 4 groups always divide
 
 
@@ -34,24 +35,59 @@ def pad_rows(a: Array, n: int) -> Array:
     return padded
 
 
-def read_lanes(source: tirx.Buffer, row: Any, group: Any) -> Any:
-    """Read a row group's 16 columns of `source` (M, N) from inside TVMScript, those past N as anything."""
+def chunk(nnz: int) -> tuple[int, int, int]:
+    """(steps, blocks, index words) after which whole blocks and whole index words end together."""
+    steps = math.lcm(SLOTS_PER_WORD, nnz)
+    return steps, steps // nnz, steps // SLOTS_PER_WORD
+
+
+def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
+    """Lay a weight out in steps, a step being one slot of one block for a row group; blocks are at most 16 long.
+
+    Returns values (G, S, 16) and indices (G, S / 8, 16) int32, eight 4-bit indices a word. Where the last block would end
+    past K, its indices count from the column `block` before K, which is where a kernel must read.
+    """
+    n, k = weight.shape
+    nnz, block = weight.pattern.nnz, weight.pattern.block
+    steps, chunk_blocks, _ = chunk(nnz)
+    blocks = weight.pattern.blocks(k)
+    groups, chunks = count_groups(n), -(-blocks // chunk_blocks)
+    indices = weight.indices.astype(np.uint32)
+    indices[:, -1] += np.uint32(-k % block)
+
+    def by_group(a: Array) -> Array:
+        whole = np.zeros((n, chunks * chunk_blocks, nnz), a.dtype)
+        whole[:, :blocks] = a
+        return pad_rows(whole, n).reshape(groups, LANES, chunks * steps).transpose(0, 2, 1)
+
+    nibbles = by_group(indices).reshape(groups, -1, SLOTS_PER_WORD, LANES)
+    words = np.zeros((groups, nibbles.shape[1], LANES), np.uint32)
+    for slot in range(SLOTS_PER_WORD):
+        words |= nibbles[:, :, slot] << np.uint32(4 * slot)
+    return np.ascontiguousarray(by_group(weight.values)), words.view(np.int32)
+
+
+def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) -> Any:
+    """Read the columns of a row group, or of a part of one of `lanes` rows, of `source` (M, N); those past N as anything."""
     n = source.shape[1]
-    columns = T.ramp(group * LANES, 1, LANES)
+    columns = T.ramp(group * lanes, 1, lanes)
     if n.value == count_groups(n.value) * LANES:
         return source[row, columns]
-    within = columns < T.broadcast(int64(n.value), LANES)
-    return T.masked_load(f"{source.dtype}x{LANES}", source, row, columns, within)
+    within = columns < T.broadcast(int64(n.value), lanes)
+    return T.masked_load(f"{source.dtype}x{lanes}", source, row, columns, within)
 
 
-def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any) -> None:
-    """Store a row group's 16 results in y (M, N) from inside TVMScript, leaving out those past N."""
+def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any, lanes: int = LANES) -> None:
+    """Store the results of a row group, or of a part of one of `lanes` rows, in y (M, N) from inside TVMScript.
+
+    Those past N are left out.
+    """
     n = y.shape[1]
-    columns = T.ramp(group * LANES, 1, LANES)
+    columns = T.ramp(group * lanes, 1, lanes)
     if n.value == count_groups(n.value) * LANES:
         T.buffer_store(y, value, [row, columns])
     else:
-        T.evaluate(T.masked_store(y, value, row, columns, columns < T.broadcast(int64(n.value), LANES)))
+        T.evaluate(T.masked_store(y, value, row, columns, columns < T.broadcast(int64(n.value), lanes)))
 
 
 @dataclass(frozen=True)
@@ -93,8 +129,12 @@ def default_tiles(size: int, tiles: int | None, groups: int, group_bytes: int, a
         rows, covered = min(candidates, key=lambda tile: 3.5 / tile[0] + 1 / tile[1])
     else:
         rows, covered = min(candidates, key=lambda tile: 1.75 / tile[0] + 1 / tile[1])
-    most = max(1, TOGETHER_BYTES // (group_bytes * covered))
-    return Tiles(rows, covered, divisor(groups // covered, most))
+    return Tiles(rows, covered, tiles_together(groups // covered, group_bytes * covered))
+
+
+def tiles_together(tiles: int, tile_bytes: int) -> int:
+    """Choose how many of `tiles` tiles of row groups, of `tile_bytes` of weights each, share the rows of x."""
+    return divisor(tiles, max(1, TOGETHER_BYTES // tile_bytes))
 
 
 def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int) -> None:

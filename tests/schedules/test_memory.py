@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import host_target
+from tvm_balanced.targets import host_target, parse_target, runs_here
 
 HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target(), 64, 64, "float32") is None]
 
@@ -18,7 +18,7 @@ import reference
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
-from tvm_balanced.targets import host_target
+from tvm_balanced.targets import parse_target
 
 libc = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
@@ -35,25 +35,32 @@ def guarded(array):
     return tvm.runtime.from_dlpack(placed)
 guarded.alive = []
 
-name, symbolic = sys.argv[1], sys.argv[2] == "symbolic"
-kernel, pattern, rng = KERNELS[name], BalancedPattern(2, 16), np.random.default_rng(0)
+name, symbolic, target, pattern = sys.argv[1], sys.argv[2] == "symbolic", parse_target(sys.argv[3]), sys.argv[4]
+kernel, pattern, rng = KERNELS[name], BalancedPattern.parse(pattern), np.random.default_rng(0)
 for n, k, m in ((64, 128, 16), (64, 128, 9), (48, 112, 1), (80, 144, 5), (16, 16, 3), (1000, 48, 2)):
     weight = reference.balanced(n, k, pattern, rng)
-    packed = kernel.pack(weight) if isinstance(kernel, DenseKernel) else kernel.pack(encode(weight, pattern))
-    stored = (1, 1) if isinstance(kernel, DenseKernel) else (2, 16)
+    dense = isinstance(kernel, DenseKernel)
+    packed = kernel.pack(weight) if dense else kernel.pack(encode(weight, pattern))
+    stored = (1, 1) if dense else (pattern.nnz, pattern.block)
     workload = Workload(name, None if symbolic else m, n, k, *stored, residual=True)
-    function = kernel.schedule(kernel.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
+    function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
     x, y = rng.standard_normal((m, k)).astype(np.float32), np.zeros((m, n), np.float32)
     residual = rng.standard_normal((m, n)).astype(np.float32)
     arguments = [guarded(a) for a in (x, *packed, kernel.pack_bias(np.zeros(n, np.float32)), residual, y)]
-    tvm.compile(function, host_target())["main"](*arguments)
+    tvm.compile(function, target)["main"](*arguments)
     assert reference.relative_error(np.from_dlpack(arguments[-1]), reference.dense(x, weight, residual=residual)) < 1e-5
 """
 
 
-@pytest.mark.parametrize("name", HERE)
+CASES = [(name, "cpu", "2:16") for name in HERE]
+if "cpu_avx2" in HERE and runs_here(parse_target("cpu/x86-64-v3")):
+    CASES += [("cpu_avx2", "cpu/x86-64-v3", pattern) for pattern in ("2:16", "1:8")]
+
+
+@pytest.mark.parametrize(("name", "target", "pattern"), CASES)
 @pytest.mark.parametrize("rows", ["known", "symbolic"])
-def test_nothing_past_an_argument_is_touched(name, rows):
+def test_nothing_past_an_argument_is_touched(name, target, pattern, rows):
     folder = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", SCRIPT, name, rows], cwd=folder, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", SCRIPT, name, rows, target, pattern]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:] or f"ended by signal {-done.returncode}"

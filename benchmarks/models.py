@@ -132,7 +132,7 @@ def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict
 
 def rows_of(cell: Cell, result: Mapping[str, Any]) -> list[dict[str, object]]:
     """Return a cell's rows, one for each rival."""
-    both = stamp() | asdict(cell) | {"dtype": "float32", "regime": "hot", "others": f"{result['others']:.2f}"}
+    both = stamp() | asdict(cell) | {"dtype": "float32", "regime": "model", "others": f"{result['others']:.2f}"}
     both |= {"max_error": f"{result['max_error']:.1e}"}
     return [
         both

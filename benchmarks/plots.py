@@ -23,6 +23,7 @@ from benchmarks.models import DATA as MODELS
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 RIVAL = "onednn"
+TICKS = (1, 2, 3, 5, 10, 20)
 COLOURS = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")  # the sparser the darker
 
 
@@ -46,6 +47,8 @@ def draw_grid(ratios: Ratios, path: Path) -> None:
     axes.axhline(1, color="grey", lw=0.8)
     axes.set_xticks(range(len(ROWS)), map(str, ROWS))
     axes.set(yscale="log", xlabel="M (rows of x)", ylabel="times faster than oneDNN, packed")
+    axes.set_yticks(TICKS, map(str, TICKS))
+    axes.minorticks_off()
     _save(figure, axes, path, "pattern")
 
 
@@ -73,7 +76,7 @@ def draw_models(rows: Sequence[Mapping[str, str]], path: Path) -> None:
 
 def _save(figure: Any, axes: Any, path: Path, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(title=title, fontsize=8, frameon=False)
+    axes.legend(title=title, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
     # the same data give the same file
     with matplotlib.rc_context({"svg.hashsalt": "tvm_balanced"}):

@@ -5,7 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-engines bench-grid bench-models clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
@@ -22,10 +22,23 @@ lint: .venv/ready  ## ruff and mypy
 bench: .venv/ready  ## the kernel benchmark's acceptance cells
 	$(RUN)/python -m benchmarks.kernels
 
+bench-engines: .venv/bench  ## the kernel beside MKL, ONNX Runtime, OpenVINO, torch.compile and DeepSparse
+	$(RUN)/python -m benchmarks.engines $(OPTIONS)
+
+bench-grid: .venv/ready  ## the acceptance grid, three times; OPTIONS="--minutes 60" stops, and goes on when called again
+	$(RUN)/python -m benchmarks.grid $(OPTIONS)
+
+bench-models: .venv/ready  ## whole models beside PyTorch, and where their time goes
+	$(RUN)/python -m benchmarks.models --profile $(OPTIONS)
+
 .venv/ready: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 was not found; install one of them"; exit 1; }
 	test -x $(RUN)/python || $(PYTHON) -m venv .venv
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/bench: .venv/ready
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 clean:  ## remove what the other targets made

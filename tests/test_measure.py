@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from tvm_balanced.measure import CACHE_MULTIPLE, Timing, copies, last_level_cache, race
+from tvm_balanced.measure import CACHE_MULTIPLE, Seconds, Timing, copies, last_level_cache, race
 
 
 def test_race_alternates_and_reverses():
@@ -17,6 +17,16 @@ def test_race_alternates_and_reverses():
 def test_race_ends_in_time_with_enough_rounds():
     timing = race({"slow": lambda i: time.sleep(0.02)}, rounds=1000, seconds=0.1)
     assert 5 <= len(timing.times["slow"]) < 50
+
+
+def test_a_rival_that_reports_its_own_seconds_is_believed():
+    def remote(call):
+        time.sleep(0.002)  # the way there and back
+        return Seconds(call)
+
+    timing = race({"remote": remote, "local": lambda call: float(call)}, rounds=5, warm=1)
+    assert timing.times["remote"].tolist() == [5, 7, 9, 11, 13]  # two rounds of two calls were thrown away
+    assert (timing.times["local"] < 0.002).all()
 
 
 def test_speedup_is_the_median_of_paired_ratios():

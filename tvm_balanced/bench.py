@@ -2,8 +2,8 @@
 
 import ctypes
 import importlib.util
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,7 @@ from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, DenseKernel, SparseK
 from tvm_balanced.targets import host_target
 
 OURS = "balanced"
+Engine = Callable[[Array, Array], Rival]  # takes a weight (N, K) and x (M, K)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,22 @@ class KernelBenchmark:
     rounds: int = 31
 
     def run(self) -> list[Row]:
-        """Check our kernel against NumPy, then time it and every rival that is here.
+        """Check every rival and our kernel against NumPy, then time them; errors as in `time`."""
+        return rows(self.time())
+
+    def time(
+        self, rivals: Collection[str] | None = None, engines: Mapping[str, Engine] | None = None, seconds: float = 60.0
+    ) -> Timing:
+        """Return the times of our kernel and of every rival that is here, round by round.
+
+        Parameters
+        ----------
+        rivals : collection of str, optional
+            Which of PyTorch's rivals and the reference; all by default.
+        engines : mapping of name to callable, optional
+            More rivals, made for this benchmark's weight and x.
+        seconds : float
+            See `measure.race`.
 
         Raises
         ------
@@ -59,27 +75,37 @@ class KernelBenchmark:
             Where the kernel is unknown or cannot run here.
         PatternError
             Where the kernel does not take the pattern.
+        RuntimeError
+            Where our kernel or a rival computes something wrong.
         """
         import torch
-
-        from tvm_balanced.frontend.rivals import RIVALS
 
         torch.set_num_threads(self.threads)
         kernel = self._kernel()
         weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0))
         dense = weight.decode()
         x = aligned(np.random.default_rng(1).standard_normal((self.m, self.k)).astype(np.float32))
-        rivals: dict[str, Rival] = {OURS: self._ours(kernel, weight, dense, x)}
+        racing = {OURS: self._ours(kernel, weight, dense, x)}
         use_threads(self.threads)
-        for name, maker in RIVALS.items():
+        with torch.no_grad():  # torch.compile packs no weight that may be trained
+            racing |= self._rivals(rivals, weight, dense, x)
+            racing |= {name: make(dense, x) for name, make in (engines or {}).items()}
+            expected = _product(x, dense)
+            for name, rival in racing.items():
+                _check(_result(name, rival), expected, name)
+            # one call is not enough to bring weights of 9 MB back into a 32 MB cache that a rival's 67 MB went through
+            return race(racing, self.rounds, seconds, warm=1 if self.regime == "cold" else 4)
+
+    def _rivals(self, wanted: Collection[str] | None, weight: EncodedWeight, dense: Array, x: Array) -> dict[str, Rival]:
+        from tvm_balanced.frontend.rivals import RIVALS
+
+        made: dict[str, Rival] = {}
+        for name in (name for name in RIVALS if wanted is None or name in wanted):
             # a CSR weight holds an index of 8 bytes beside each value
             nbytes = weight.values.size * 12 if name == "csr" else dense.nbytes
-            rivals[name] = maker(dense, x, copies(nbytes, self.regime))
-        reference = self._reference(weight, x)
-        if reference is not None:
-            rivals["reference"] = reference
-        # one call is not enough to bring weights of 9 MB back into a 32 MB cache that a rival's 67 MB went through
-        return rows(race(rivals, self.rounds, warm=1 if self.regime == "cold" else 4))
+            made[name] = RIVALS[name](dense, x, copies(nbytes, self.regime))
+        reference = self._reference(weight, x) if wanted is None or "reference" in wanted else None
+        return made if reference is None else made | {"reference": reference}
 
     def _kernel(self) -> SparseKernel | DenseKernel:
         target = host_target()
@@ -116,9 +142,12 @@ class KernelBenchmark:
         count = copies(sum(a.nbytes for a in packed), self.regime)
         arguments = [[*(tvm.runtime.tensor(a) for a in packed), bias] for _ in range(count)]
         given, y = tvm.runtime.from_dlpack(x), tvm.runtime.tensor(np.zeros((self.m, self.n), np.float32))
-        main(given, *arguments[0], y)
-        _check(y.numpy(), dense, x, kernel.name)
-        return lambda call: main(given, *arguments[call % count], y)
+
+        def run(call: int) -> Any:
+            main(given, *arguments[call % count], y)
+            return y
+
+        return run
 
     def _reference(self, weight: EncodedWeight, x: Array) -> Rival | None:
         """The hand-written kernel, where this is a clone with a compiler and the kernel takes the shape."""
@@ -141,27 +170,27 @@ class KernelBenchmark:
         ]
         y = aligned(np.zeros((self.m, self.n), np.float32))
 
-        def run(call: int) -> None:
+        def run(call: int) -> Array:
             w, i = packed[call % len(packed)]
             pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, w, i)]
             sizes = (0, self.pattern.nnz, tile, row_groups, self.m, self.n, self.k, k_tile, 32)
             if library.bs_uni(*sizes, *pointers, None, None, ctypes.c_void_p(y.ctypes.data), self.threads):
                 raise RuntimeError("the reference kernel refused its arguments")
+            return y
 
-        run(0)
-        _check(y, weight.decode(), x, "reference")
         return run
 
 
 @dataclass(frozen=True)
 class ModelBenchmark:
-    """What to time: a whole torch module on its example arguments, against PyTorch in three forms."""
+    """What to time: a whole torch module on its example arguments, against PyTorch in three forms and any `others`."""
 
     module: Any
     args: tuple[Any, ...]
     threads: int
     torch_compile: bool = True
     rounds: int = 31
+    others: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def run(self, compiled: Any) -> list[Row]:
         """Time a CompiledModule of this module and every rival.
@@ -177,10 +206,12 @@ class ModelBenchmark:
         torch.set_num_threads(self.threads)
         compiled.threads = self.threads
         model = self.module.eval()
-        rows_of_x = int(np.prod(self.args[0].shape[:2])) if self.args[0].dim() > 1 else 1
+        first = self.args[0]  # token ids (batch, tokens), or features (..., K)
+        rows_of_x = int(np.prod(first.shape[:-1] if first.is_floating_point() else first.shape))
         forms: dict[str, Callable[..., Any]] = {
             "eager": model,
             "onednn packed linears": with_packed_linears(model, rows_of_x),
+            **self.others,
         }
         if self.torch_compile:
             import torch._inductor.config as inductor
@@ -237,8 +268,19 @@ def reference_module() -> ModuleType | None:
     return module
 
 
-def _check(y: Array, dense: Array, x: Array, name: str) -> None:
-    expected = x.astype(np.float64) @ dense.T.astype(np.float64)
-    error = np.abs(y - expected).max() / np.abs(expected).max()
+def _result(name: str, rival: Rival) -> Array:
+    """Return what a rival computes (M, N). One that returns Seconds has a method `result`."""
+    y: Any = rival.result() if hasattr(rival, "result") else rival(0)
+    array = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
+    return array.T if name == "csr" else array  # it computes the transpose
+
+
+def _product(x: Array, weight: Array) -> Array:
+    product: Array = x.astype(np.float64) @ weight.T.astype(np.float64)
+    return product
+
+
+def _check(y: Array, expected: Array, name: str) -> None:
+    error = np.abs(y - expected).max() / np.abs(expected).max() if y.shape == expected.shape else np.inf
     if not error < 1e-5:
         raise RuntimeError(f"{name} is wrong: relative error {error:.1e}")

@@ -1,0 +1,161 @@
+"""One cell of a benchmark: a layer's shape, M, pattern and threads, timed in a process of its own, and its rows in a CSV."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_balanced import environment
+from tvm_balanced.encoding import Array
+from tvm_balanced.measure import last_level_cache
+from tvm_balanced.pattern import BalancedPattern
+
+LARGE = 4096 * 4096  # weights: between two calls of a model, no cache keeps a layer of as many
+COLUMNS = (
+    *("date", "cpu", "versions", "n", "k", "m", "pattern", "dtype", "threads", "regime"),
+    *("rival", "rounds", "us", "p20", "p50", "p80", "note"),
+)
+ROUNDS = 31
+TIMEOUT = 1200  # seconds beside the timing: DeepSparse compiles thirty copies of a large layer for minutes
+
+
+@dataclass(frozen=True)
+class Cell:
+    """y (M, N) = x (M, K) @ weight (N, K)^T at a pattern, float32."""
+
+    n: int
+    k: int
+    m: int
+    pattern: str
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.n}x{self.k} m{self.m} {self.pattern} t{self.threads}"
+
+    @property
+    def regime(self) -> str:
+        """Cold where the dense weight is larger than the last-level cache, and for one row of x of a large layer; else hot."""
+        size = self.n * self.k
+        return "cold" if size * 4 >= last_level_cache() or (self.m == 1 and size >= LARGE) else "hot"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """How one rival did in a cell.
+
+    Parameters
+    ----------
+    microseconds : float
+        Median; NaN where it did not run.
+    ratios : array (rounds,)
+        Its time over ours, round by round: how many times faster we are.
+    versions, note : str
+        Packages, and why it did not run.
+    """
+
+    microseconds: float
+    ratios: Array
+    versions: str
+    note: str = ""
+
+    def percentiles(self) -> tuple[float, float, float]:
+        """Return the 20th, 50th and 80th percentile of the ratios; NaN where there are none."""
+        p20, p50, p80 = np.percentile(self.ratios, (20, 50, 80)) if len(self.ratios) else (np.nan,) * 3
+        return float(p20), float(p50), float(p80)
+
+
+def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROUNDS) -> dict[str, Timed]:
+    """Time our kernel and rivals in a process of their own; return them by name, ours as "balanced".
+
+    Raises
+    ------
+    RuntimeError
+        Where the process failed; the message is what it said last.
+    """
+    work = json.dumps({"cell": asdict(cell), "rivals": list(rivals), "seconds": seconds, "rounds": rounds})
+    command = [sys.executable, "-m", "benchmarks.cell", work]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT + seconds)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{cell}: took longer than {TIMEOUT + seconds:.0f} s") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise RuntimeError(f"{cell}: {said[-1] if said else f'ended with {done.returncode}'}")
+    results = json.loads(done.stdout.splitlines()[-1])
+    return {name: Timed(**values | {"ratios": np.array(values["ratios"])}) for name, values in results.items()}
+
+
+def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
+    """Time a cell in this process; what `measure` reads."""
+    from benchmarks.engines import ENGINES
+    from tvm_balanced.bench import OURS, KernelBenchmark
+    from tvm_balanced.frontend.rivals import RIVALS
+
+    pattern = BalancedPattern.parse(cell.pattern)
+    benchmark = KernelBenchmark(cell.n, cell.k, cell.m, pattern, cell.threads, cell.regime, rounds=rounds)
+    engines = {name: ENGINES[name].bound(cell.regime, cell.threads) for name in rivals if name in ENGINES}
+    timing = benchmark.time([name for name in rivals if name in RIVALS or name == "reference"], engines, seconds)
+    results = {}
+    for name in (OURS, *rivals):
+        if name not in timing.times:
+            results[name] = {"microseconds": float("nan"), "ratios": [], "versions": "", "note": "does not take this shape"}
+            continue
+        ratios = (timing.times[name] / timing.times[OURS]).round(4).tolist()
+        versions = ENGINES[name].versions() if name in ENGINES else ""
+        results[name] = {"microseconds": timing.microseconds(name), "ratios": ratios, "versions": versions}
+    return results
+
+
+@cache
+def stamp() -> dict[str, str]:
+    """Return what every row begins with: date, CPU and the versions that matter to all."""
+    facts = environment.describe()
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("apache-tvm", "torch"))
+    return {"date": datetime.now(UTC).date().isoformat(), "cpu": facts["cpu"], "versions": versions}
+
+
+def row_of(cell: Cell, rival: str, timed: Timed) -> dict[str, object]:
+    """Return a rival's row, without the stamp."""
+    p20, p50, p80 = (f"{p:.3f}" for p in timed.percentiles())
+    row: dict[str, object] = asdict(cell) | {"dtype": "float32", "regime": cell.regime, "rival": rival, "note": timed.note}
+    row |= {"rounds": len(timed.ratios), "us": f"{timed.microseconds:.1f}", "p20": p20, "p50": p50, "p80": p80}
+    return row | (
+        {"versions": ", ".join(dict.fromkeys([*stamp()["versions"].split(", "), *timed.versions.split(", ")]))}
+        if timed.versions
+        else {}
+    )
+
+
+def append(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Append rows to a CSV, which gets its header where it is new."""
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        if new:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def show(results: Mapping[str, Timed], rivals: Sequence[str]) -> list[str]:
+    """Return our time and our speed-up over each rival, as text."""
+
+    def text(timed: Timed | None) -> str:
+        if timed is None or not len(timed.ratios):
+            return "-"
+        p20, p50, p80 = timed.percentiles()
+        return f"{p50:.2f} ({p20:.2f} to {p80:.2f})"
+
+    return [f"{results['balanced'].microseconds:.0f}", *(text(results.get(name)) for name in rivals)]
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    print(json.dumps(run(Cell(**given["cell"]), given["rivals"], given["seconds"], given["rounds"])))

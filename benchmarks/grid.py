@@ -1,0 +1,269 @@
+"""Is the kernel faster than its rivals wherever it may be used? `python -m benchmarks.grid [--engines] [--minutes 60]`.
+
+Forty cells, timed --runs times, each cell in a process of its own; `make bench-grid` is the same. Rows are appended to
+data/grid.csv and the ratios of every round to data/grid_rounds.csv. A rival that has its row under this --label, run and cell is
+not timed again, so that a grid that was stopped goes on where it was. At the end, or with --summary alone, the tables are printed
+and written to data/grid.md: medians of the paired ratios with 95% bootstrap intervals.
+"""
+
+import argparse
+import csv
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import deepsparse_process, engines
+from benchmarks.bootstrap import Estimate, estimate, geometric_mean
+from benchmarks.cell import COLUMNS, ROUNDS, Cell, Timed, append, measure, row_of, stamp
+from benchmarks.quiet import others
+from tvm_balanced.encoding import Array
+
+SIZES = ((768, 768), (3072, 768), (768, 3072), (4096, 4096), (11008, 4096), (16384, 8192))  # N, K
+ROWS = (1, 8, 16, 64, 256)  # M
+PATTERNS = ("8:16", "4:16", "2:16", "1:16")
+THREADS = (1, 2)
+SEED = 0
+
+OURS = "balanced"
+RIVALS = ("reference", "onednn", "eager")
+WITH_ENGINES = (*RIVALS, "csr", *engines.ENGINES)
+
+FOLDER = Path(__file__).parent / "data"
+GRID, GRID_ROUNDS, SUMMARY = (FOLDER / name for name in ("grid.csv", "grid_rounds.csv", "grid.md"))
+KEY = ("label", "run", "n", "k", "m", "pattern", "threads", "rival")
+Ratios = Mapping[Cell, Mapping[str, list[Array]]]  # of each cell and rival: an array (rounds,) for each run
+Estimates = Mapping[Cell, Mapping[str, Estimate]]
+TextTable = tuple[str, list[str], list[list[str]]]  # title, header, rows
+Measure = Callable[[Cell, Sequence[str], float, int], Mapping[str, Timed]]
+
+
+def draw(seed: int = SEED) -> list[Cell]:
+    """Return forty cells: every (M, pattern, threads) once; every size with every M and pattern, and as often as any other.
+
+    Sizes are dealt at random until they are even: six or seven cells each, three or four of them with one thread.
+    """
+    rng = random.Random(seed)
+    while True:
+        cells = []
+        more = rng.sample(SIZES * 2, len(ROWS) * 2)
+        for i, m in enumerate(ROWS):
+            sizes = [*SIZES, *more[2 * i : 2 * i + 2]]
+            rng.shuffle(sizes)
+            cells += [Cell(*size, m, *rest) for size, rest in zip(sizes, product(PATTERNS, THREADS), strict=True)]
+        if _even(cells):
+            return cells
+
+
+def _even(cells: Sequence[Cell]) -> bool:
+    sizes = Counter((c.n, c.k) for c in cells)
+    of_threads = Counter((c.n, c.k, c.threads) for c in cells)
+    with_patterns = {(c.n, c.k, c.pattern) for c in cells}
+    return (
+        len(with_patterns) == len(SIZES) * len(PATTERNS)
+        and set(sizes.values()) <= {6, 7}
+        and all(of_threads[(*size, threads)] in (3, 4) for size in SIZES for threads in THREADS)
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to time.
+
+    Parameters
+    ----------
+    label : str
+        Names the series of runs.
+    runs : int
+    seconds : float
+        Of timing, for each cell.
+    end : float
+        No cell begins later, on the clock of time.monotonic.
+    quiet : float
+        A cell is not recorded where other processes took more than this share of the machine.
+    """
+
+    label: str
+    runs: int = 3
+    seconds: float = 30
+    end: float = float("inf")
+    quiet: float = 0.1
+
+
+def run_grid(plan: Plan, cells: Sequence[Cell], rivals: Sequence[str], time_cell: Measure = measure) -> list[str]:
+    """Time what has no row yet, run after run, and append it; return what failed."""
+    done, failed = timed_already(), []
+    for run, cell in product(range(1, plan.runs + 1), cells):
+        wanted = [rival for rival in rivals if key(plan.label, run, cell, rival) not in done]
+        if not wanted:
+            continue
+        if time.monotonic() >= plan.end:
+            print(f"out of time before run {run}, {cell}; the same command goes on from there")
+            break
+        start = time.monotonic()
+        try:
+            with others() as neighbours:
+                results = time_cell(cell, wanted, plan.seconds, ROUNDS)
+            if neighbours.share > plan.quiet:
+                raise RuntimeError(f"{cell}: other processes took {neighbours.share:.0%} of the machine; not recorded")
+        except RuntimeError as error:
+            failed.append(f"run {run}: {error}")
+            print(failed[-1], file=sys.stderr, flush=True)
+            continue
+        record(plan.label, run, cell, {name: timed for name, timed in results.items() if name != OURS or wanted == list(rivals)})
+        shown = ", ".join(f"{name} {timed.percentiles()[1]:.2f}" for name, timed in results.items() if name != OURS)
+        print(f"run {run}, {cell}, {cell.regime}: {shown} ({time.monotonic() - start:.0f} s)", flush=True)
+    return failed
+
+
+def key(label: str, run: int, cell: Cell, rival: str) -> tuple[str, ...]:
+    """Return what identifies a row, as `KEY` names it."""
+    return tuple(map(str, (label, run, *asdict(cell).values(), rival)))
+
+
+def timed_already() -> set[tuple[str, ...]]:
+    """Return the keys of the rows that are there."""
+    return {tuple(row[name] for name in KEY) for row in read(GRID)}
+
+
+def record(label: str, run: int, cell: Cell, results: Mapping[str, Timed]) -> None:
+    """Append a cell's rows to both files; the rounds first, because the other file says what is done."""
+    keys = {rival: dict(zip(KEY, key(label, run, cell, rival), strict=True)) for rival in results}
+    rounds = {rival: " ".join(f"{ratio:g}" for ratio in timed.ratios) for rival, timed in results.items() if rival != OURS}
+    append(GRID_ROUNDS, (*KEY, "ratios"), [keys[rival] | {"ratios": text} for rival, text in rounds.items()])
+    rows = [stamp() | keys[rival] | row_of(cell, rival, timed) for rival, timed in results.items()]
+    append(GRID, (*COLUMNS[:3], "label", "run", *COLUMNS[3:]), rows)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV, none where it is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ratios_of(label: str) -> dict[Cell, dict[str, list[Array]]]:
+    """Return the paired ratios under a label, by cell and rival, an array for each run."""
+    found: dict[Cell, dict[str, list[Array]]] = {}
+    for row in read(GRID_ROUNDS):
+        if row["label"] == label and row["ratios"]:
+            cell = Cell(int(row["n"]), int(row["k"]), int(row["m"]), row["pattern"], int(row["threads"]))
+            found.setdefault(cell, {}).setdefault(row["rival"], []).append(np.array(row["ratios"].split(), float))
+    return found
+
+
+def summarise(ratios: Ratios) -> list[TextTable]:
+    """Return each cell, geometric means by M, by pattern and over all, and how many cells are decided."""
+    rivals = [name for name in WITH_ENGINES if any(name in of_cell for of_cell in ratios.values())]
+    estimates = {cell: {name: estimate(runs) for name, runs in of_cell.items()} for cell, of_cell in ratios.items()}
+    return [
+        _of_cells(estimates, rivals),
+        _means("M", lambda cell: cell.m, estimates, rivals),
+        _means("pattern", lambda cell: cell.pattern, estimates, rivals),
+        _means("cells", lambda _: "all", estimates, rivals),
+        (
+            "Cells whose whole interval is on one side of 1",
+            ["rival", "we are faster", "we are slower", "undecided"],
+            [_decided(name, estimates) for name in rivals],
+        ),
+    ]
+
+
+def _of_cells(estimates: Estimates, rivals: Sequence[str]) -> TextTable:
+    by_size = sorted(estimates, key=lambda cell: (cell.n * cell.k, *asdict(cell).values()))
+    rows = [
+        [f"{c.n}x{c.k}", str(c.m), c.pattern, str(c.threads), c.regime, *(str(estimates[c].get(name, "-")) for name in rivals)]
+        for c in by_size
+    ]
+    header = ["N x K", "M", "pattern", "threads", "regime", *(f"over {name}" for name in rivals)]
+    return "Every cell: median (95% interval)", header, rows
+
+
+def _means(title: str, group: Callable[[Cell], object], estimates: Estimates, rivals: Sequence[str]) -> TextTable:
+    def mean(value: object, rival: str) -> str:
+        return geometric_mean([e[rival].median for cell, e in estimates.items() if group(cell) == value and rival in e])
+
+    values = dict.fromkeys(group(cell) for cell in sorted(estimates, key=lambda c: (c.m, -int(c.pattern.split(":")[0]))))
+    rows = [[str(value), *(mean(value, rival) for rival in rivals)] for value in values]
+    return f"Geometric mean of the medians by {title}", [title, *(f"over {name}" for name in rivals)], rows
+
+
+def _decided(rival: str, estimates: Estimates) -> list[str]:
+    of_rival = [of_cell[rival] for of_cell in estimates.values() if rival in of_cell]
+    faster, slower = sum(e.low > 1 for e in of_rival), sum(e.high < 1 for e in of_rival)
+    return [rival, *map(str, (faster, slower, len(of_rival) - faster - slower))]
+
+
+def report(label: str) -> None:
+    """Print the tables of a label and write them to data/grid.md."""
+    ratios = ratios_of(label)
+    if not ratios:
+        print(f'nothing was timed under the label "{label}"')
+        return
+    runs = max(len(runs) for of_cell in ratios.values() for runs in of_cell.values())
+    lines = [f"# The grid, {label}", "", f"{len(ratios)} cells, {runs} runs, {stamp()['cpu']}, {stamp()['versions']}."]
+    lines += ["How many times faster we are than each rival; made by `python -m benchmarks.grid --summary`."]
+    for title, header, rows in summarise(ratios):
+        table = Table(*header, title=title)
+        for row in rows:
+            table.add_row(*row)
+        Console(width=60 + 18 * len(header)).print(table)
+        lines += ["", f"## {title}", "", _markdown(header), _markdown(["---"] * len(header)), *map(_markdown, rows)]
+    SUMMARY.write_text("\n".join(lines) + "\n")
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> int:
+    """Time the grid and print its tables; 1 where a cell failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--label", default=datetime.now(UTC).date().isoformat(), help="names a series of runs; today's date")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--cells", nargs="+", default=["*"], help='names as --list prints them, with * and ?: "4096x4096 m1 *"')
+    parser.add_argument("--seconds", type=float, default=30, help="of timing, for each cell; at least five rounds count")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after this long")
+    parser.add_argument(
+        "--quiet", type=float, default=0.1, help="record no cell in which others took more than this share of the CPU"
+    )
+    parser.add_argument("--engines", nargs="*", choices=list(engines.ENGINES), help="also CSR and these engines, all by default")
+    parser.add_argument("--list", action="store_true", help="print the cells and end")
+    parser.add_argument("--summary", action="store_true", help="time nothing")
+    options = parser.parse_args()
+    cells = [cell for cell in draw() if any(fnmatchcase(str(cell), pattern) for pattern in options.cells)]
+    if options.list:
+        print("\n".join(f"{cell} {cell.regime}" for cell in cells))
+        return 0
+    failed = []
+    if not options.summary:
+        end = time.monotonic() + 60 * options.minutes
+        plan = Plan(options.label, options.runs, options.seconds, end, options.quiet)
+        failed = run_grid(plan, cells, _rivals(options.engines))
+    report(options.label)
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _rivals(names: Sequence[str] | None) -> tuple[str, ...]:
+    if names is None:
+        return RIVALS
+    wanted = names or list(engines.ENGINES)
+    deepsparse_process.try_install(wanted)
+    return (*RIVALS, "csr", *engines.available(wanted))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

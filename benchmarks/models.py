@@ -1,0 +1,195 @@
+"""How fast are whole pruned models beside PyTorch? `python -m benchmarks.models [--models minilm] [--threads 1] [--profile]`.
+
+MiniLM on sentences of 128 tokens, and one step of a two-layer LSTM, against eager PyTorch, torch.compile with freezing and the
+same model with oneDNN-packed linears; the LSTM against torch.nn.LSTM too. Each cell in a process of its own; rows are appended to
+data/models.csv.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import tvm_balanced as tb
+from benchmarks.cell import append, stamp
+from benchmarks.quiet import others
+from tvm_balanced.bench import ModelBenchmark, to_json
+
+DATA = Path(__file__).parent / "data" / "models.csv"
+COLUMNS = (
+    *("date", "cpu", "versions", "model", "batch", "pattern", "dtype", "threads", "regime"),
+    *("rival", "us", "p20", "p50", "p80", "max_error", "others"),
+)
+BATCHES = {"minilm": (1, 8), "lstm": (1,)}
+PATTERNS = ("2:16", "4:16")
+HIDDEN, LAYERS = 1500, 2
+Forms = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model as it is measured."""
+
+    model: str
+    batch: int
+    pattern: str
+    threads: int
+
+
+class LSTMStep(nn.Module):
+    """One step of a stacked LSTM: x (batch, hidden), h and c (layers, batch, hidden) --> the next h and c.
+
+    nn.LSTM computed with nn.Linear, so that `tb.prune` and the packed rival take its weights.
+    """
+
+    def __init__(self, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.of_input = nn.ModuleList(nn.Linear(hidden, 4 * hidden) for _ in range(layers))
+        self.of_hidden = nn.ModuleList(nn.Linear(hidden, 4 * hidden) for _ in range(layers))
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return h and c; the output is the last of h."""
+        hs, cs = [], []
+        for layer, (of_input, of_hidden) in enumerate(zip(self.of_input, self.of_hidden, strict=True)):
+            i, f, g, o = (of_input(x) + of_hidden(h[layer])).chunk(4, dim=-1)
+            cs.append(f.sigmoid() * c[layer] + i.sigmoid() * g.tanh())
+            x = o.sigmoid() * cs[-1].tanh()
+            hs.append(x)
+        return torch.stack(hs), torch.stack(cs)
+
+    def as_lstm(self) -> nn.LSTM:
+        """Return torch's own LSTM with the same weights."""
+        hidden = self.of_input[0].in_features
+        lstm = nn.LSTM(hidden, hidden, len(self.of_input)).eval()
+        with torch.no_grad():
+            for layer, (of_input, of_hidden) in enumerate(zip(self.of_input, self.of_hidden, strict=True)):
+                for name, linear in (("ih", of_input), ("hh", of_hidden)):
+                    getattr(lstm, f"weight_{name}_l{layer}").copy_(linear.weight)
+                    getattr(lstm, f"bias_{name}_l{layer}").copy_(linear.bias)
+        return lstm
+
+
+def minilm(batch: int, pattern: str) -> tuple[nn.Module, tuple[torch.Tensor, ...], Forms]:
+    """Return the sentence encoder of the demo, pruned, with its tokens, and no more rivals."""
+    from tvm_balanced.demo import sentences
+    from tvm_balanced.frontend.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
+
+    model, _ = sentence_encoder()
+    tb.prune(model, pattern, include=[ENCODER_LINEARS])
+    return model, tokenize(sentences()[:batch]), {}
+
+
+def lstm(batch: int, pattern: str, hidden: int = HIDDEN) -> tuple[nn.Module, tuple[torch.Tensor, ...], Forms]:
+    """Return one step of an LSTM with random pruned weights, its arguments, and torch.nn.LSTM as one more rival."""
+    torch.manual_seed(0)
+    model = LSTMStep(hidden, LAYERS).eval()
+    tb.prune(model, pattern)
+    theirs = model.as_lstm()
+
+    def step(x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        # with oneDNN, torch.nn.LSTM packs its weights anew in every call: 93 ms, and 10 ms without
+        with torch.backends.mkldnn.flags(enabled=False):
+            result: tuple[torch.Tensor, torch.Tensor] = theirs(x[None], (h, c))[1]
+        return result
+
+    warnings.filterwarnings("ignore", "TF32 acceleration")  # that switching oneDNN off brings up
+    state = [torch.randn(LAYERS, batch, hidden) for _ in range(2)]
+    return model, (torch.randn(batch, hidden), *state), {"torch.nn.LSTM": step}
+
+
+MODELS = {"minilm": minilm, "lstm": lstm}
+
+
+def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
+    """Compile and time a cell in this process; what `measure` returns."""
+    model, args, rivals = MODELS[cell.model](cell.batch, cell.pattern)
+    compiled = tb.compile(model, args, threads=cell.threads)
+    results = ModelBenchmark(model, args, cell.threads, torch_compile, rounds, rivals).run(compiled)
+    found = {"max_error": compiled.facts.max_error, "results": to_json(results)}
+    return found | ({"profile": compiled.profile(*args).to_json()} if profile else {})
+
+
+def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
+    """Time a cell in a process of its own; return its results, its profile and what others took of the machine."""
+    work = json.dumps([asdict(cell), rounds, torch_compile, profile])
+    with others() as neighbours:
+        command = [sys.executable, "-m", "benchmarks.models", "--cell", work]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result | {"others": neighbours.share}
+
+
+def rows_of(cell: Cell, result: Mapping[str, Any]) -> list[dict[str, object]]:
+    """Return a cell's rows, one for each rival."""
+    both = stamp() | asdict(cell) | {"dtype": "float32", "regime": "model", "others": f"{result['others']:.2f}"}
+    both |= {"max_error": f"{result['max_error']:.1e}"}
+    return [
+        both
+        | {"rival": row["name"], "us": f"{row['microseconds']:.1f}"}
+        | {name: f"{ratio:.3f}" for name, ratio in row["speedup"].items()}
+        for row in result["results"]
+    ]
+
+
+def where(cell: Cell, profile: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return rows of text: for each kernel its calls, time, share of the call, and multiply-adds on stored weights a second."""
+    kernels = dict.fromkeys(row["kernel"] for row in profile["rows"])
+    table = []
+    for kernel in kernels:
+        rows = [row for row in profile["rows"] if row["kernel"] == kernel]
+        calls, us, share, macs = (sum(row[name] for row in rows) for name in ("calls", "microseconds", "share", "macs"))
+        known = (f"{macs / us / 1e3:.1f}", f"{macs / us / 1e3 / profile['rates']['gmacs']:.0%}") if macs else ("-", "-")
+        slowest = max(rows, key=lambda row: row["microseconds"])
+        name = f"{slowest['name']} ({slowest['microseconds']:.0f} us)"
+        table.append((*map(str, asdict(cell).values()), kernel, str(calls), f"{us:.0f}", f"{share:.1%}", *known, name))
+    return table
+
+
+def main() -> None:
+    """Measure all cells, print them, and append them to the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--batches", nargs="+", type=int, help="1 and 8 of MiniLM, 1 of the LSTM by default")
+    parser.add_argument("--patterns", nargs="+", default=list(PATTERNS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--without-torch-compile", action="store_true", help="which takes a minute to compile MiniLM")
+    parser.add_argument("--profile", action="store_true", help="also where the time of a call goes")
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.cell:
+        cell, *rest = json.loads(options.cell)
+        print(json.dumps(run(Cell(**cell), *rest)))
+        return
+    speeds = Table("model", "batch", "pattern", "threads", "us", "over", "faster by", "20% to 80%", "others")
+    places = Table("model", "batch", "pattern", "threads", "kernel", "calls", "us", "share", "GMAC/s", "of peak", "slowest")
+    for model in options.models:
+        for batch, pattern, threads in product(options.batches or BATCHES[model], options.patterns, options.threads):
+            cell = Cell(model, batch, pattern, threads)
+            result = measure(cell, options.rounds, not options.without_torch_compile, options.profile)
+            rows = rows_of(cell, result)
+            append(DATA, COLUMNS, rows)
+            for row in rows[1:]:
+                spread = f"{row['p20']} to {row['p80']}"
+                speeds.add_row(*map(str, asdict(cell).values()), rows[0]["us"], row["rival"], row["p50"], spread, row["others"])
+            for line in where(cell, result["profile"]) if options.profile else ():
+                places.add_row(*line)
+    console = Console(width=150)
+    console.print(speeds)
+    if options.profile:
+        console.print(places)
+
+
+if __name__ == "__main__":
+    main()

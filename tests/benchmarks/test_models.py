@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+import tvm_balanced as tb
+from benchmarks import models
+from benchmarks.models import Cell, LSTMStep
+
+
+def test_a_step_is_that_of_torch():
+    torch.manual_seed(0)
+    step = LSTMStep(48, 2).eval()
+    x, h, c = torch.randn(3, 48), torch.randn(2, 3, 48), torch.randn(2, 3, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(step(x, h, c), step.as_lstm()(x[None], (h, c))[1])
+
+
+def test_a_pruned_step_compiles_to_sparse_layers_and_its_rival_agrees():
+    model, args, rivals = models.lstm(1, "2:16", hidden=64)
+    module = tb.compile(model, args)
+    assert [layer.verdict for layer in module.report.layers] == ["sparse"] * 4
+    with torch.no_grad():
+        for form in (module, *rivals.values()):
+            torch.testing.assert_close(tuple(form(*args)), model(*args), rtol=1e-4, atol=1e-5)
+
+
+def test_rows_and_places():
+    speedup = {"p50": 2.0, "p20": 1.5, "p80": 2.5}
+    result = {"max_error": 1e-7, "others": 0.03, "results": [{"name": "eager", "microseconds": 12.34, "speedup": speedup}]}
+    cell = Cell("lstm", 1, "2:16", 2)
+    (row,) = models.rows_of(cell, result)
+    assert set(row) == set(models.COLUMNS)
+    assert (row["us"], row["p50"], row["threads"], row["max_error"]) == ("12.3", "2.000", 2, "1.0e-07")
+
+    layer = {"kernel": "cpu_avx512", "calls": 1, "share": 0.4, "macs": 4_000_000, "nbytes": 0}
+    rows = [layer | {"name": "a", "microseconds": 40.0}, layer | {"name": "b", "microseconds": 60.0}]
+    (line,) = models.where(cell, {"rows": rows, "rates": {"gmacs": 160.0}})
+    assert line[4:] == ("cpu_avx512", "2", "100", "80.0%", "80.0", "50%", "b (60 us)")
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_every_model_has_its_batches(model):
+    assert models.BATCHES[model]

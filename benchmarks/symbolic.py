@@ -34,7 +34,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pattern", default="2:16")
     options = parser.parse_args()
-    use_threads(options.threads)
     pattern, target = BalancedPattern.parse(options.pattern), host_target()
     kernel = next(k for k in SPARSE_KERNELS if k.refuses(target, 768, 768, "float32") is None)
     facts = environment.describe()
@@ -59,7 +58,11 @@ def main() -> None:
                 x, y = (tvm.runtime.tensor(np.ones((m, columns), np.float32)) for columns in (k, n))
 
                 def call(function: Any, x: Any = x, y: Any = y, weights: list[Any] = weights) -> Rival:
-                    return lambda _: function(x, *weights, y)
+                    def run(_: int) -> None:
+                        use_threads(options.threads)
+                        function(x, *weights, y)
+
+                    return run
 
                 timing = race({"known": call(build(m)), "symbolic": call(symbolic)}, rounds=51, warm=4)
                 ratio = timing.speedup("known", "symbolic")

@@ -1,3 +1,5 @@
+import ctypes
+import os
 import threading
 
 import numpy as np
@@ -7,7 +9,7 @@ import tvm
 from torch import nn
 
 import tvm_balanced as tb
-from tvm_balanced.compiled_module import aligned
+from tvm_balanced.compiled_module import aligned, use_threads
 from tvm_balanced.errors import InputError
 
 
@@ -147,6 +149,23 @@ def test_threads_hold_for_every_calling_thread(mlp):
     thread.start()
     thread.join()
     assert counts == [1, 1]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_the_caller_does_not_share_a_core_with_its_worker():
+    allowed = os.sched_getaffinity(0)
+    worker = sorted(allowed)[1]
+    use_threads(2)
+    os.sched_setaffinity(0, {worker})
+    os.sched_setaffinity(0, allowed)
+    use_threads(2)
+    assert ctypes.CDLL(None).sched_getcpu() != worker
+    assert os.sched_getaffinity(0) == allowed
+    os.sched_setaffinity(0, {worker})  # nowhere to go: it stays
+    use_threads(2)
+    assert os.sched_getaffinity(0) == {worker}
+    os.sched_setaffinity(0, allowed)
+    use_threads(1)
 
 
 def test_threads_can_be_chosen(mlp):

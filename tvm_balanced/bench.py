@@ -86,7 +86,6 @@ class KernelBenchmark:
         dense = weight.decode()
         x = aligned(np.random.default_rng(1).standard_normal((self.m, self.k)).astype(np.float32))
         racing = {OURS: self._ours(kernel, weight, dense, x)}
-        use_threads(self.threads)
         with torch.no_grad():  # torch.compile packs no weight that may be trained
             racing |= self._rivals(rivals, weight, dense, x)
             racing |= {name: make(dense, x) for name, make in (engines or {}).items()}
@@ -144,6 +143,7 @@ class KernelBenchmark:
         given, y = tvm.runtime.from_dlpack(x), tvm.runtime.tensor(np.zeros((self.m, self.n), np.float32))
 
         def run(call: int) -> Any:
+            use_threads(self.threads)
             main(given, *arguments[call % count], y)
             return y
 

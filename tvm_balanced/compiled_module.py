@@ -1,5 +1,8 @@
 """CompiledModule: what compile returns and load gives back. Tensors in, tensors out."""
 
+import ctypes
+import functools
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -190,13 +193,43 @@ def check_threads(count: int) -> None:
 
 
 _pool = threading.local()
+ONE_CORE_PER_THREAD = -2  # of TVM's affinity modes: worker i stays on the i-th core of a list, the caller moves freely
 
 
 def use_threads(count: int) -> None:
-    """Let the calling thread's parallel loops use `count` threads from now on; TVM keeps a pool for each calling thread."""
+    """Let the calling thread's parallel loops use `count` threads from now on; TVM keeps a pool for each calling thread.
+
+    To be called before each call of compiled code: where the caller shares a core with one of its workers, it steps aside.
+    """
     if count != getattr(_pool, "count", 0):
-        tvm.get_global_func("runtime.config_threadpool")(1, count)
-        _pool.count = count
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        _pool.count, _pool.workers = count, set(cores[1:count]) if count <= len(cores) else set()
+        configure = tvm.get_global_func("runtime.config_threadpool")
+        if _pool.workers:
+            configure(ONE_CORE_PER_THREAD, count, [str(core) for core in cores[:count]])
+        else:
+            configure(1, count)
+    if _pool.workers:
+        _step_aside(_pool.workers)
+
+
+def _step_aside(workers: set[int]) -> None:
+    """Move the calling thread to a core that is none of its workers', and leave its affinity as it was.
+
+    Both wait by yielding, so that the kernel sees no reason to part them. A layer of 768x768, 2:16, M = 64 between calls of
+    PyTorch: 131 us on two threads that share a core, 122 us on one, 86 us on two that do not.
+    """
+    if _libc().sched_getcpu() in workers:
+        allowed = os.sched_getaffinity(0)
+        free = allowed - workers
+        if free:
+            os.sched_setaffinity(0, free)
+            os.sched_setaffinity(0, allowed)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def aligned(array: Array) -> Array:

@@ -1,14 +1,15 @@
 """PyTorch's own ways to compute a dense layer, to be measured against.
 
-Each maker takes a weight (N, K) and inputs x (M, K), float32, and returns a callable of the call's number that computes
-x @ weight^T, rotating over `copies` copies of the weight. The honest dense rival on a CPU is oneDNN with packed weights:
-eager PyTorch uses MKL, which reaches 40% of the peak on AMD.
+Each maker takes a weight (N, K) and inputs x (M, K), float32 or bfloat16 (CSR float32 alone), and returns a callable of the
+call's number that computes x @ weight^T, rotating over `copies` copies of the weight. The honest dense rival on a CPU is
+oneDNN with packed weights: eager PyTorch uses MKL, which reaches 40% of the peak on AMD.
 """
 
 import copy
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,14 +21,14 @@ Maker = Callable[[Array, Array, int], Rival]
 
 def onednn(weight: Array, x: Array, copies: int) -> Rival:
     """OneDNN with its weight packed beforehand for this M."""
-    given = torch.from_numpy(x)
-    packed = [_pack(torch.from_numpy(weight.copy()), len(x)) for _ in range(copies)]
+    given = _tensor(x)
+    packed = [_pack(_tensor(weight.copy()), len(x)) for _ in range(copies)]
     return lambda call: torch.ops.mkldnn._linear_pointwise(given, packed[call % copies], None, "none", [], "")
 
 
 def eager(weight: Array, x: Array, copies: int) -> Rival:
     """torch.nn.functional.linear."""
-    given, weights = torch.from_numpy(x), [torch.from_numpy(weight.copy()) for _ in range(copies)]
+    given, weights = _tensor(x), [_tensor(weight.copy()) for _ in range(copies)]
     return lambda call: nn.functional.linear(given, weights[call % copies])
 
 
@@ -41,6 +42,13 @@ def csr(weight: Array, x: Array, copies: int) -> Rival:
 
 
 RIVALS: dict[str, Maker] = {"onednn": onednn, "eager": eager, "csr": csr}
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    """Return an array as a tensor that shares its memory; bfloat16, which NumPy does not know by itself, by its bits."""
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 class PackedLinear(nn.Module):

@@ -71,7 +71,7 @@ class CpuAvx2(SparseKernel):
         if target.kind.name != "llvm" or not (has("avx2", target) and has("fma", target)):
             return "the target has no AVX2 with FMA"
         if dtype != "float32":
-            return f"{dtype} has no AVX2 kernel yet"
+            return f"it does not compute {dtype}"
         return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:

@@ -11,11 +11,15 @@ Layout, for G groups of 16 rows and S = blocks * nnz steps (a step is one slot o
     indices  (G, S / 8, 16) int32 eight 4-bit indices a word; vpermps ignores the bits above, so decoding is one shift
     bias     (G, 16) float32
 
+Half precision is computed in float32, with values stored in float32 as well; where the CPU has it, cpu_avx512_bf16 does better.
+
 The hand-written yardstick is benchmarks/reference/cpu_kernel.cpp.
 """
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -46,16 +50,17 @@ NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
 class CpuAvx512(SparseKernel):
-    """Rows in lanes, register permute, packed 4-bit indices; fp32, blocks of 16, K >= 16."""
+    """Rows in lanes, register permute, packed 4-bit indices; sums in fp32, blocks of 16, K >= 16."""
 
     name = "cpu_avx512"
     parts = ("values", "indices")
+    dtypes = ("float32", "float16", "bfloat16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):
             return "the target has no AVX-512"
-        if dtype != "float32":
-            return f"{dtype} has no AVX-512 kernel yet"
+        if dtype not in self.dtypes:
+            return f"it does not compute {dtype}"
         return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
@@ -64,10 +69,10 @@ class CpuAvx512(SparseKernel):
         return BalancedPattern(nnz, BLOCK) if nnz < BLOCK else None
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
-        return pack_steps(weight)
+        return pack_steps(replace(weight, values=weight.values.astype(np.float32)))
 
     def pack_bias(self, bias: Array) -> Array:
-        return pad_rows(bias, len(bias)).reshape(-1, LANES)
+        return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
@@ -87,20 +92,23 @@ class CpuAvx512(SparseKernel):
             shift = T.broadcast(T.cast(step % SLOTS_PER_WORD * 4, "int32"), LANES)
             return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.permvar.sf.512", x, T.shift_right(word, shift))
 
+        def wide(values: Any) -> Any:
+            return values if workload.dtype == "float32" else T.cast(values, f"float32x{LANES}")
+
         def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
-            return total + read_lanes(residual, row, group) if workload.residual else total
+            return total + wide(read_lanes(residual, row, group)) if workload.residual else total
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_avx512(
             x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
         ) -> None:
             T.func_attr({"tirx.noalias": True})
-            x = T.match_buffer(x_, (rows.m, k_), "float32")
+            x = T.match_buffer(x_, (rows.m, k_), workload.dtype)
             values = T.match_buffer(values_, (groups_, chunks_ * steps, LANES), "float32")
             indices = T.match_buffer(indices_, (groups_, chunks_ * chunk_words, LANES), "int32")
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
-            residual = T.match_buffer(residual_, (rows.m, n_), "float32")
-            y = T.match_buffer(y_, (rows.m, n_), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), workload.dtype)
+            y = T.match_buffer(y_, (rows.m, n_), workload.dtype)
             acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
             for g, c, s, o, i in T.grid(groups_, chunks_, steps_, rows.tiles, size_):
                 with T.sblock("dense"):
@@ -116,7 +124,7 @@ class CpuAvx512(SparseKernel):
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = (
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
                         + permute(
-                            x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, BLOCK)],
+                            wide(x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, BLOCK)]),
                             indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, T.ramp(0, 1, LANES)],
                             vs,
                         )

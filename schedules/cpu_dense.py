@@ -8,6 +8,8 @@ Layout, for G groups of 16 rows:
 
     values  (G, K, 16) float32
     bias    (G, 16)    float32
+
+Half precision is computed in float32, with weights stored in float32 as well: no slower than dense float32, on every CPU.
 """
 
 from typing import Any
@@ -32,25 +34,28 @@ from tvm_balanced.schedules.row_groups import (
     store_lanes,
 )
 
+FLOATS = f"float32x{LANES}"
+
 
 class CpuDense(DenseKernel):
-    """Rows of the weight in lanes, x broadcast; fp32."""
+    """Rows of the weight in lanes, x broadcast; sums in fp32."""
 
     name = "cpu_dense"
     parts = ("values",)
+    dtypes = ("float32", "bfloat16", "float16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":
             return "the target is not a CPU"
-        return None if dtype == "float32" else f"{dtype} has no packed dense kernel yet"
+        return None if dtype in self.dtypes else f"it does not compute {dtype}"
 
     def pack(self, weight: Array) -> tuple[Array, ...]:
         n, k = weight.shape
-        values = pad_rows(weight, n).reshape(-1, LANES, k).transpose(0, 2, 1)
+        values = pad_rows(weight.astype(np.float32), n).reshape(-1, LANES, k).transpose(0, 2, 1)
         return (np.ascontiguousarray(values),)
 
     def pack_bias(self, bias: Array) -> Array:
-        return pad_rows(bias, len(bias)).reshape(-1, LANES)
+        return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
@@ -58,17 +63,20 @@ class CpuDense(DenseKernel):
         n_, k_, groups_, size_ = map(int64, (n, workload.k, groups, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
+        def wide(value: Any) -> Any:
+            return value if workload.dtype == "float32" else T.cast(value, "float32" if value.ty.dtype.lanes == 1 else FLOATS)
+
         def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
-            return total + read_lanes(residual, row, group) if workload.residual else total
+            return total + wide(read_lanes(residual, row, group)) if workload.residual else total
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_dense(x_: T.handle, values_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle) -> None:
             T.func_attr({"tirx.noalias": True})
-            x = T.match_buffer(x_, (rows.m, k_), "float32")
+            x = T.match_buffer(x_, (rows.m, k_), workload.dtype)
             values = T.match_buffer(values_, (groups_, k_, LANES), "float32")
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
-            residual = T.match_buffer(residual_, (rows.m, n_), "float32")
-            y = T.match_buffer(y_, (rows.m, n_), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), workload.dtype)
+            y = T.match_buffer(y_, (rows.m, n_), workload.dtype)
             acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
             for g, c, o, i in T.grid(groups_, k_, rows.tiles, size_):
                 with T.sblock("dense"):
@@ -79,7 +87,7 @@ class CpuDense(DenseKernel):
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = (
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
-                        + T.broadcast(x[rows.read(vo, vi), vc], LANES) * values[vg, vc, T.ramp(0, 1, LANES)]
+                        + T.broadcast(wide(x[rows.read(vo, vi), vc]), LANES) * values[vg, vc, T.ramp(0, 1, LANES)]
                     )
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):

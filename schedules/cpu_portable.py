@@ -40,7 +40,7 @@ class CpuPortable(SparseKernel):
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":
             return "the target is not a CPU"
-        return None if dtype == "float32" else f"{dtype} has no portable kernel yet"
+        return None if dtype == "float32" else f"it does not compute {dtype}"
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return found.pattern

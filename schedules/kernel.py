@@ -136,6 +136,7 @@ class Kernel(ABC):
 
     name: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]  # what `pack` returns for a weight, by name
+    dtypes: ClassVar[tuple[str, ...]] = ("float32",)  # of x, weight and y
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:

@@ -84,6 +84,7 @@ def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any, lanes: int = L
     """
     n = y.shape[1]
     columns = T.ramp(group * lanes, 1, lanes)
+    value = value if y.dtype == "float32" else T.cast(value, f"{y.dtype}x{lanes}")
     if n.value == count_groups(n.value) * LANES:
         T.buffer_store(y, value, [row, columns])
     else:

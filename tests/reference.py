@@ -2,12 +2,14 @@
 
 import math
 
+import ml_dtypes
 import numpy as np
 import tvm
 
 from tvm_balanced.encoding import encode
 from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
 from tvm_balanced.targets import host_target
+from tvm_balanced.transform.match_dense import view
 
 ACTIVATIONS = {
     "none": lambda v: v,
@@ -39,28 +41,43 @@ def dense(x, weight, bias=None, activation="none", residual=None):
     return ACTIVATIONS[activation](y)
 
 
+def numpy_dtype(dtype):
+    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
+def rounded(a, dtype):
+    """A float32 array with the precision of `dtype`; None stays None."""
+    return None if a is None else a.astype(numpy_dtype(dtype)).astype(np.float32)
+
+
 def relative_error(got, want):
     return np.abs(np.asarray(got, np.float64) - want).max() / max(np.abs(want).max(), 1e-30)
 
 
-def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", target=None, residual=False):
-    """Pack, schedule and build one kernel; return a function of x (M, K), and the residual (M, N) if any, to y (M, N)."""
+def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", target=None, residual=False, dtype="float32"):
+    """Pack, schedule and build one kernel; return a function of x (M, K), and the residual (M, N) if any, to y (M, N).
+
+    All arrays are float32; those of another `dtype` are rounded to it on their way in.
+    """
+    as_dtype = numpy_dtype(dtype)
+    weight = weight.astype(as_dtype)
     kernel, target = KERNELS[name], target or host_target()
     n, k = weight.shape
     if isinstance(kernel, DenseKernel):
-        workload, packed = Workload(name, m, n, k, 1, 1, activation=activation, residual=residual), kernel.pack(weight)
+        workload, packed = Workload(name, m, n, k, 1, 1, dtype, activation=activation, residual=residual), kernel.pack(weight)
     else:
-        workload = Workload(name, m, n, k, pattern.nnz, pattern.block, activation=activation, residual=residual)
+        workload = Workload(name, m, n, k, pattern.nnz, pattern.block, dtype, activation=activation, residual=residual)
         packed = kernel.pack(encode(weight, pattern))
-    bias = np.zeros(n, np.float32) if bias is None else bias
+    bias = np.zeros(n, as_dtype) if bias is None else bias.astype(as_dtype)
     function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
     library = tvm.compile(function, target)
     tensors = [tvm.runtime.tensor(a) for a in (*packed, kernel.pack_bias(bias))]
 
     def run(x, *residual):
         # canaries: the kernel must write all of y and nothing else
-        y = tvm.runtime.tensor(np.full((len(x), n), np.nan, np.float32))
-        library["main"](tvm.runtime.tensor(x), *tensors, *map(tvm.runtime.tensor, residual), y)
-        return y.numpy()
+        y = tvm.runtime.tensor(np.full((len(x), n), np.nan, as_dtype))
+        given = [tvm.runtime.tensor(a.astype(as_dtype)) for a in (x, *residual)]
+        library["main"](given[0], *tensors, *given[1:], y)
+        return view(y).astype(np.float32)
 
     return run

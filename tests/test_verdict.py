@@ -65,9 +65,19 @@ def test_without_avx512_the_portable_kernel(rng):
 
 
 def test_other_dtypes_are_left_to_tvm(rng):
-    verdict = judge(pruned("2:16", rng), dtype="float16")
+    verdict = judge(pruned("2:16", rng), dtype="float64")
     assert verdict.kernel is None
-    assert "float16" in verdict.reason
+    assert "float64" in verdict.reason
+
+
+def test_half_precision_has_kernels_of_its_own_or_float32_arithmetic(rng):
+    znver4 = tvm.target.Target({"kind": "llvm", "mcpu": "znver4"})
+    assert judge(pruned("2:16", rng), target=znver4, dtype="bfloat16").kernel == "cpu_avx512_bf16"
+    assert judge(pruned("2:16", rng), target=AVX512, dtype="bfloat16").kernel == "cpu_avx512"
+    assert judge(pruned("2:16", rng), target=AVX512, dtype="float16").kernel == "cpu_avx512"
+    dense = judge(pruned("2:16", rng), target=AVX2, dtype="float16")
+    assert dense.kernel == "cpu_dense"
+    assert "float16" in dense.reason
 
 
 def test_padding_is_named(rng):

@@ -8,17 +8,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import tvm
 
 import tvm_balanced
-from tvm_balanced.compiled_module import aligned, use_threads
+from tvm_balanced.compiled_module import aligned, as_tvm, use_threads
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.errors import PatternError, TargetError
 from tvm_balanced.measure import Ratio, Rival, Timing, copies, race
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, DenseKernel, SparseKernel, Workload
 from tvm_balanced.targets import host_target
+from tvm_balanced.transform.match_dense import view
 
 OURS = "balanced"
 Engine = Callable[[Array, Array], Rival]  # takes a weight (N, K) and x (M, K)
@@ -50,6 +52,7 @@ class KernelBenchmark:
     regime: str
     kernel: str | None = None
     rounds: int = 31
+    dtype: str = "float32"
 
     def run(self) -> list[Row]:
         """Check every rival and our kernel against NumPy, then time them; errors as in `time`."""
@@ -82,16 +85,16 @@ class KernelBenchmark:
 
         torch.set_num_threads(self.threads)
         kernel = self._kernel()
-        weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0))
+        weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0), self._as_numpy)
         dense = weight.decode()
-        x = aligned(np.random.default_rng(1).standard_normal((self.m, self.k)).astype(np.float32))
+        x = aligned(np.random.default_rng(1).standard_normal((self.m, self.k)).astype(self._as_numpy))
         racing = {OURS: self._ours(kernel, weight, dense, x)}
         with torch.no_grad():  # torch.compile packs no weight that may be trained
             racing |= self._rivals(rivals, weight, dense, x)
             racing |= {name: make(dense, x) for name, make in (engines or {}).items()}
             expected = _product(x, dense)
             for name, rival in racing.items():
-                _check(_result(name, rival), expected, name)
+                _check(_result(name, rival), expected, name, 1e-5 if self.dtype == "float32" else 1e-2)
             # one call is not enough to bring weights of 9 MB back into a 32 MB cache that a rival's 67 MB went through
             return race(racing, self.rounds, seconds, warm=1 if self.regime == "cold" else 4)
 
@@ -99,12 +102,17 @@ class KernelBenchmark:
         from tvm_balanced.frontend.rivals import RIVALS
 
         made: dict[str, Rival] = {}
-        for name in (name for name in RIVALS if wanted is None or name in wanted):
+        here = RIVALS if self.dtype == "float32" else {name: RIVALS[name] for name in ("onednn", "eager")}
+        for name in (name for name in here if wanted is None or name in wanted):
             # a CSR weight holds an index of 8 bytes beside each value
             nbytes = weight.values.size * 12 if name == "csr" else dense.nbytes
             made[name] = RIVALS[name](dense, x, copies(nbytes, self.regime))
         reference = self._reference(weight, x) if wanted is None or "reference" in wanted else None
         return made if reference is None else made | {"reference": reference}
+
+    @property
+    def _as_numpy(self) -> Any:
+        return np.dtype(ml_dtypes.bfloat16 if self.dtype == "bfloat16" else self.dtype)
 
     def _kernel(self) -> SparseKernel | DenseKernel:
         target = host_target()
@@ -113,8 +121,8 @@ class KernelBenchmark:
                 raise TargetError(f'kernel "{self.kernel}" is unknown; choose one of {", ".join(KERNELS)}')
             candidates = [KERNELS[self.kernel]]
         else:
-            candidates = [k for k in SPARSE_KERNELS if k.fit(self._found()) == self.pattern]
-        refusals = [kernel.refuses(target, self.n, self.k, "float32") for kernel in candidates]
+            candidates = [k for k in SPARSE_KERNELS if k.fit(self._found()) == self.pattern and self.dtype in k.dtypes]
+        refusals = [kernel.refuses(target, self.n, self.k, self.dtype) for kernel in candidates]
         for kernel, refusal in zip(candidates, refusals, strict=True):
             if refusal is None and isinstance(kernel, (SparseKernel, DenseKernel)):
                 if isinstance(kernel, SparseKernel) and kernel.fit(self._found()) is None:
@@ -132,15 +140,15 @@ class KernelBenchmark:
     def _ours(self, kernel: SparseKernel | DenseKernel, weight: EncodedWeight, dense: Array, x: Array) -> Rival:
         sparse = isinstance(kernel, SparseKernel)
         nnz, block = (weight.pattern.nnz, weight.pattern.block) if sparse else (1, 1)
-        workload = Workload(kernel.name, self.m, self.n, self.k, nnz, block)
+        workload = Workload(kernel.name, self.m, self.n, self.k, nnz, block, self.dtype)
         target = host_target()
         function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
         main = tvm.compile(function, target)["main"]
         packed = kernel.pack(weight) if isinstance(kernel, SparseKernel) else kernel.pack(dense)
-        bias = tvm.runtime.tensor(kernel.pack_bias(np.zeros(self.n, np.float32)))
+        bias = tvm.runtime.tensor(kernel.pack_bias(np.zeros(self.n, self._as_numpy)))
         count = copies(sum(a.nbytes for a in packed), self.regime)
         arguments = [[*(tvm.runtime.tensor(a) for a in packed), bias] for _ in range(count)]
-        given, y = tvm.runtime.from_dlpack(x), tvm.runtime.tensor(np.zeros((self.m, self.n), np.float32))
+        given, y = as_tvm(x), tvm.runtime.tensor(np.zeros((self.m, self.n), self._as_numpy))
 
         def run(call: int) -> Any:
             use_threads(self.threads)
@@ -164,7 +172,9 @@ class KernelBenchmark:
         if module is None or not takes:
             return None
         library = module.build()
-        values, indices = module.pack(weight.values, weight.indices.astype(np.int64), "float32", k_tile, row_groups)
+        values, indices = module.pack(
+            weight.values.astype(np.float32), weight.indices.astype(np.int64), self.dtype, k_tile, row_groups
+        )
         packed = [
             (module.aligned(values), module.aligned(indices)) for _ in range(copies(values.nbytes + indices.nbytes, self.regime))
         ]
@@ -173,7 +183,7 @@ class KernelBenchmark:
         def run(call: int) -> Array:
             w, i = packed[call % len(packed)]
             pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, w, i)]
-            sizes = (0, self.pattern.nnz, tile, row_groups, self.m, self.n, self.k, k_tile, 32)
+            sizes = (module.MODE[self.dtype], self.pattern.nnz, tile, row_groups, self.m, self.n, self.k, k_tile, 32)
             if library.bs_uni(*sizes, *pointers, None, None, ctypes.c_void_p(y.ctypes.data), self.threads):
                 raise RuntimeError("the reference kernel refused its arguments")
             return y
@@ -240,7 +250,7 @@ def to_json(results: Sequence[Row]) -> list[dict[str, Any]]:
     return [asdict(row) for row in results]
 
 
-def random_weight(n: int, k: int, pattern: BalancedPattern, rng: np.random.Generator) -> EncodedWeight:
+def random_weight(n: int, k: int, pattern: BalancedPattern, rng: np.random.Generator, dtype: Any = np.float32) -> EncodedWeight:
     """Return a random weight (N, K) that holds exactly what the pattern keeps in every block."""
     blocks, tail = pattern.blocks(k), pattern.tail(k)
     values = rng.standard_normal((n, blocks, pattern.nnz), dtype=np.float32)
@@ -252,7 +262,7 @@ def random_weight(n: int, k: int, pattern: BalancedPattern, rng: np.random.Gener
     indices[:, -1, : pattern.kept(tail)] = order
     indices[:, -1, unused] = tail - 1
     values[:, -1, unused] = 0
-    return EncodedWeight(values, indices, pattern, k)
+    return EncodedWeight(values.astype(dtype), indices, pattern, k)
 
 
 def reference_module() -> ModuleType | None:
@@ -271,7 +281,9 @@ def reference_module() -> ModuleType | None:
 def _result(name: str, rival: Rival) -> Array:
     """Return what a rival computes (M, N). One that returns Seconds has a method `result`."""
     y: Any = rival.result() if hasattr(rival, "result") else rival(0)
-    array = np.asarray(y.numpy() if hasattr(y, "numpy") else y)
+    if hasattr(y, "float"):  # torch
+        y = y.float()
+    array = view(y) if isinstance(y, tvm.runtime.Tensor) else np.asarray(y.numpy() if hasattr(y, "numpy") else y)
     return array.T if name == "csr" else array  # it computes the transpose
 
 
@@ -280,7 +292,7 @@ def _product(x: Array, weight: Array) -> Array:
     return product
 
 
-def _check(y: Array, expected: Array, name: str) -> None:
-    error = np.abs(y - expected).max() / np.abs(expected).max() if y.shape == expected.shape else np.inf
-    if not error < 1e-5:
+def _check(y: Array, expected: Array, name: str, allowed: float) -> None:
+    error = np.abs(y.astype(np.float64) - expected).max() / np.abs(expected).max() if y.shape == expected.shape else np.inf
+    if not error < allowed:
         raise RuntimeError(f"{name} is wrong: relative error {error:.1e}")

@@ -264,10 +264,14 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
     if not isinstance(value, np.ndarray):
         raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
     _check(spec, value.shape, str(value.dtype), sizes)
-    copy = aligned(value)
-    if copy.dtype.kind not in "biuf":  # bfloat16, which NumPy cannot export
-        return tvm.runtime.tensor(copy)
-    return tvm.runtime.from_dlpack(copy)
+    return as_tvm(aligned(value))
+
+
+def as_tvm(array: Array) -> Any:
+    """Return an aligned array as a TVM tensor, which shares its memory where NumPy can export its dtype."""
+    if array.dtype.kind not in "biuf":  # bfloat16
+        return tvm.runtime.tensor(array)
+    return tvm.runtime.from_dlpack(array)
 
 
 def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]) -> None:

@@ -4,7 +4,7 @@ A sparse kernel is taken only where it beats dense for every number of rows that
 kernels' roofline models; a kernel that the user names is taken as it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -13,7 +13,7 @@ import tvm
 from tvm_balanced.detection import Detection
 from tvm_balanced.errors import TargetError
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Machine, SparseKernel, Workload
+from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
 
 SYMBOLIC_ROWS = (1, 8, 64, 256)  # where M is known only at the call, sparse must win at each of these
 
@@ -100,9 +100,10 @@ class Judge:
             (k, p) for k in SPARSE_KERNELS if self._refusal(k.name, layer) is None and (p := k.fit(layer.found)) is not None
         ]
         if dense is None:
-            return Verdict(None, None, self._refusal(DENSE_KERNELS[0].name, layer) or "", "rule")
+            return Verdict(None, None, self._refusals(DENSE_KERNELS, layer), "rule")
         if not offers:
-            why = "the weight has no zeros" if layer.found.sparsity == 0 else "no pattern of any kernel would save anything"
+            why = self._refusals(SPARSE_KERNELS, layer) or "no pattern of any kernel would save anything"
+            why = "the weight has no zeros" if layer.found.sparsity == 0 else why
             return Verdict(dense.name, None, why, "rule")
         gains = [(self._gain(layer, kernel.name, pattern, dense.name), kernel, pattern) for kernel, pattern in offers]
         gain, kernel, pattern = max(gains, key=lambda g: g[0])
@@ -122,6 +123,11 @@ class Judge:
 
     def _refusal(self, name: str, layer: DenseLayer) -> str | None:
         return KERNELS[name].refuses(self.target, layer.n, layer.k, layer.dtype)
+
+    def _refusals(self, kernels: Sequence[Kernel], layer: DenseLayer) -> str:
+        """Why each of `kernels` refuses a layer; empty where one does not."""
+        refusals = [(kernel.name, self._refusal(kernel.name, layer)) for kernel in kernels]
+        return "; ".join(f"not {name}: {why}" for name, why in refusals) if all(why for _, why in refusals) else ""
 
     def _gain(self, layer: DenseLayer, name: str, pattern: BalancedPattern, dense: str) -> float:
         """Smallest ratio of dense to sparse time over the rows that the layer may meet."""

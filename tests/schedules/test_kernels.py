@@ -11,16 +11,23 @@ from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Workl
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.targets import host_target
 
-HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target(), 64, 64, "float32") is None]
-SPARSE = [kernel.name for kernel in SPARSE_KERNELS if kernel.name in HERE]
+# (kernel, dtype) that can run on this machine
+HERE = [
+    (name, dtype)
+    for name, kernel in KERNELS.items()
+    for dtype in kernel.dtypes
+    if kernel.refuses(host_target(), 64, 64, dtype) is None
+]
+SPARSE = sorted({name for name, _ in HERE} & {kernel.name for kernel in SPARSE_KERNELS})
+ERROR = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 8e-3}  # of the largest result; y is rounded to half precision
 P = BalancedPattern.parse
 
 
 @settings(max_examples=25)
 @given(
-    name=st.sampled_from(HERE),
+    here=st.sampled_from(HERE),
     n=st.integers(1, 150),
-    k=st.integers(16, 200),
+    k=st.integers(32, 200),
     m=st.integers(1, 35),
     nnz=st.sampled_from([1, 2, 3, 4, 6, 8, 12]),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
@@ -28,40 +35,42 @@ P = BalancedPattern.parse
     has_residual=st.booleans(),
     seed=st.integers(0, 9),
 )
-@example("cpu_portable", 1, 16, 1, 1, "none", False, False, 0)
-@example("cpu_dense", 1, 1, 1, 1, "none", True, True, 0)
-def test_random_layers(name, n, k, m, nnz, activation, has_bias, has_residual, seed):
-    rng = np.random.default_rng(seed)
-    weight = reference.balanced(n, k, P(f"{nnz}:16"), rng)
+@example(("cpu_portable", "float32"), 1, 16, 1, 1, "none", False, False, 0)
+@example(("cpu_dense", "float32"), 1, 1, 1, 1, "none", True, True, 0)
+def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, seed):
+    (name, dtype), rng = here, np.random.default_rng(seed)
+    weight = reference.rounded(reference.balanced(n, k, P(f"{nnz}:16"), rng), dtype)
     bias = rng.standard_normal(n).astype(np.float32) if has_bias else None
     x = rng.standard_normal((m, k)).astype(np.float32)
     residual = [rng.standard_normal((m, n)).astype(np.float32)] if has_residual else []
-    run = reference.compile_kernel(name, weight, P(f"{nnz}:16"), bias, m, activation, residual=has_residual)
-    assert reference.relative_error(run(x, *residual), reference.dense(x, weight, bias, activation, *residual)) < 1e-5
+    run = reference.compile_kernel(name, weight, P(f"{nnz}:16"), bias, m, activation, residual=has_residual, dtype=dtype)
+    exact = [reference.rounded(a, dtype) for a in (x, bias, *residual)]
+    want = reference.dense(exact[0], weight, exact[1], activation, *exact[2:])
+    assert reference.relative_error(run(x, *residual), want) < ERROR[dtype]
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_one_function_serves_any_number_of_rows(name, rng):
-    weight = reference.balanced(72, 100, P("3:16"), rng)
-    bias = rng.standard_normal(72).astype(np.float32)
-    run = reference.compile_kernel(name, weight, P("3:16"), bias, None, "gelu")
+@pytest.mark.parametrize(("name", "dtype"), HERE)
+def test_one_function_serves_any_number_of_rows(name, dtype, rng):
+    weight = reference.rounded(reference.balanced(72, 100, P("3:16"), rng), dtype)
+    bias = reference.rounded(rng.standard_normal(72).astype(np.float32), dtype)
+    run = reference.compile_kernel(name, weight, P("3:16"), bias, None, "gelu", dtype=dtype)
     for m in (1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 100):
-        x = rng.standard_normal((m, 100)).astype(np.float32)
-        assert reference.relative_error(run(x), reference.dense(x, weight, bias, "gelu")) < 1e-5, m
+        x = reference.rounded(rng.standard_normal((m, 100)).astype(np.float32), dtype)
+        assert reference.relative_error(run(x), reference.dense(x, weight, bias, "gelu")) < ERROR[dtype], m
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_packed_layout_does_not_depend_on_rows(name, rng):
+@pytest.mark.parametrize(("name", "dtype"), HERE)
+def test_packed_layout_does_not_depend_on_rows(name, dtype, rng):
     """So that a tuning log, and one copy of the weights, serves every M."""
     kernel = KERNELS[name]
     shapes = []
     for m in (1, 64, None):
-        function = kernel.prim_func(Workload(name, m, 64, 64, *((1, 1) if kernel in DENSE_KERNELS else (2, 16))))
+        function = kernel.prim_func(Workload(name, m, 64, 64, *((1, 1) if kernel in DENSE_KERNELS else (2, 16)), dtype))
         shapes.append([[int(d) for d in p.ty.shape] for p in function.params[1:-1]])
     assert shapes[0] == shapes[1] == shapes[2]
 
 
-@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("name", sorted({name for name, _ in HERE}))
 def test_parts_name_what_pack_returns(name, rng):
     kernel = KERNELS[name]
     weight = reference.balanced(32, 64, P("2:16"), rng)

@@ -21,7 +21,7 @@ def kernel(
     k: Annotated[int, typer.Option(min=1, help="Columns of the weight.")],
     m: Annotated[int, typer.Option(min=1, help="Rows of x.")],
     pattern: Annotated[str, typer.Option(help="NNZ:BLOCK.")] = "2:16",
-    dtype: Annotated[str, typer.Option(help="float32.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     threads: OneThread = 1,
     regime: Annotated[
         str,
@@ -35,14 +35,14 @@ def kernel(
     parsed = BalancedPattern.parse(pattern)
     if regime not in ("hot", "cold"):
         raise typer.BadParameter(f'"{regime}" is neither hot nor cold', param_hint="--regime")
-    if dtype != "float32":
-        raise typer.BadParameter(f'"{dtype}" has no kernel yet; use float32', param_hint="--dtype")
+    if dtype not in ("float32", "bfloat16"):
+        raise typer.BadParameter(f'"{dtype}" has no kernel; use float32 or bfloat16', param_hint="--dtype")
     if parsed.block > max(k, 16):
         raise PatternError(f"pattern {parsed} has blocks longer than K = {k}; choose a shorter block")
     with step("timing"):
         from tvm_balanced.bench import KernelBenchmark, to_json
 
-        results = KernelBenchmark(n, k, m, parsed, threads, regime, kernel, rounds).run()
+        results = KernelBenchmark(n, k, m, parsed, threads, regime, kernel, rounds, dtype).run()
     if json:
         settings = {
             "n": n,

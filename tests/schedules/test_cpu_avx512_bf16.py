@@ -1,0 +1,63 @@
+import ml_dtypes
+import numpy as np
+import pytest
+import reference
+import tvm
+
+from tvm_balanced.encoding import encode
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.targets import host_target
+
+P = BalancedPattern.parse
+KERNEL = KERNELS["cpu_avx512_bf16"]
+AVX512_BF16 = tvm.target.Target({"kind": "llvm", "mcpu": "znver4"})
+needs_bf16 = pytest.mark.skipif(
+    KERNEL.refuses(host_target(), 64, 64, "bfloat16") is not None, reason="needs a CPU with AVX-512 BF16"
+)
+
+
+@needs_bf16
+@pytest.mark.parametrize("k", [32, 40, 48, 50, 64, 80, 83, 256])
+@pytest.mark.parametrize("m", [1, 9])
+def test_whole_odd_and_cut_windows(k, m, rng):
+    weight = reference.rounded(reference.balanced(70, k, P("3:16"), rng), "bfloat16")
+    x = reference.rounded(rng.standard_normal((m, k)).astype(np.float32), "bfloat16")
+    run = reference.compile_kernel("cpu_avx512_bf16", weight, P("3:16"), m=m, dtype="bfloat16")
+    assert reference.relative_error(run(x), reference.dense(x, weight)) < 8e-3
+
+
+def test_layout_is_the_documented_one(rng):
+    weight = reference.balanced(20, 64, P("2:16"), rng).astype(ml_dtypes.bfloat16)
+    encoded = encode(weight, P("2:16"))
+    values, indices = KERNEL.pack(encoded)
+    assert values.shape == (2, 4, 32)
+    assert indices.shape == (2, 1, 32)
+    for row, window, slot, second in ((0, 0, 0, 0), (3, 1, 1, 1), (18, 0, 1, 1)):
+        group, lane, step = row // 16, row % 16, window * 2 + slot
+        assert values[group, step, 2 * lane + second] == encoded.values[row, 2 * window + second, slot]
+        nibble = indices[group, step // 4, 2 * lane + second] >> (4 * (step % 4)) & 15
+        assert nibble == encoded.indices[row, 2 * window + second, slot]
+
+
+def test_bytes_a_nonzero_are_two_and_a_half(rng):
+    weight = reference.balanced(64, 256, P("2:16"), rng).astype(ml_dtypes.bfloat16)
+    assert sum(a.nbytes for a in KERNEL.pack(encode(weight, P("2:16")))) == np.count_nonzero(weight) * 2.5
+
+
+def test_refuses_what_it_cannot_compute():
+    assert "float32" in KERNEL.refuses(AVX512_BF16, 64, 64, "float32")
+    assert "less than one window" in KERNEL.refuses(AVX512_BF16, 64, 31, "bfloat16")
+    older = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512"})
+    assert "AVX-512 BF16" in KERNEL.refuses(older, 64, 64, "bfloat16")
+    assert KERNEL.refuses(AVX512_BF16, 64, 64, "bfloat16") is None
+
+
+def test_inner_loop_is_word_permutes_and_dot_products():
+    workload = Workload("cpu_avx512_bf16", 64, 256, 256, 2, 16, "bfloat16")
+    function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX512_BF16).with_attr("global_symbol", "main")
+    assembly = tvm.compile(function, AVX512_BF16).mod.inspect_source("asm")
+    assert assembly.count("vpermw") >= 64  # 4 steps of 8 rows by 2 groups
+    assert assembly.count("vpermw") == assembly.count("vdpbf16ps")
+    assert "tvm_balanced_dpbf16ps@PLT" not in assembly
+    assert "gather" not in assembly

@@ -165,8 +165,7 @@ def test_half_precision_models_compile(dtype):
     x = torch.randn(3, 32).to(dtype)
     module = tb.compile(model, (x,))
     torch.testing.assert_close(module(x).float(), model(x).float(), rtol=5e-2, atol=5e-2)
-    assert all(layer.verdict == "dense" for layer in module.report.layers)
-    assert str(dtype).removeprefix("torch.") in module.report.layers[0].reason
+    assert all(layer.kernel != "tvm" for layer in module.report.layers)
 
 
 def test_a_layer_on_a_constant_is_not_run_while_compiling():

@@ -155,7 +155,7 @@ class CpuAvx2(SparseKernel):
 
         return workload.attach(cpu_avx2)
 
-    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         sch = Schedule(func)
         rows, halves = _rows(workload).size, 2 * count_groups(workload.n)
         covered = min(ACCUMULATORS[workload.block] // rows, halves)

@@ -34,6 +34,7 @@ from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     SLOTS_PER_WORD,
+    SMALL_TILES,
     chunk,
     count_groups,
     default_tiles,
@@ -54,6 +55,7 @@ class CpuAvx512(SparseKernel):
 
     name = "cpu_avx512"
     parts = ("values", "indices")
+    small_tiles = SMALL_TILES
     dtypes = ("float32", "float16", "bfloat16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -141,7 +143,7 @@ class CpuAvx512(SparseKernel):
 
         return workload.attach(cpu_avx512)
 
-    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         sch = Schedule(func)
         rows, groups = _rows(workload), count_groups(workload.n)
         steps = workload.pattern.blocks(workload.k) * workload.nnz
@@ -156,9 +158,8 @@ class CpuAvx512(SparseKernel):
 
 
 def _rows(workload: Workload) -> Rows:
-    # Four rows where M is symbolic: M = 1 then costs what a matrix-vector kernel would, since a tile's time is the loads of
-    # the weights (4096x4096, 2:16, one core: 300 us for a tile of 4 rows, 390 us for one row), and M = 5 less than two tiles.
-    return Rows.of(workload.m, longest=8, symbolic=4)
+    # Four rows where M is symbolic and not small: 8 would waste up to 7, and are 1.05x faster at best.
+    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 CPU_AVX512 = CpuAvx512()

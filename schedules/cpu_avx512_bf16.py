@@ -35,6 +35,7 @@ from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
+    SMALL_TILES,
     count_groups,
     default_tiles,
     pad_rows,
@@ -65,6 +66,7 @@ class CpuAvx512Bf16(SparseKernel):
 
     name = "cpu_avx512_bf16"
     parts = ("values", "indices")
+    small_tiles = SMALL_TILES
     dtypes = ("bfloat16",)
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -178,7 +180,7 @@ class CpuAvx512Bf16(SparseKernel):
 
         return workload.attach(cpu_avx512_bf16)
 
-    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         sch = Schedule(func)
         rows, groups = _rows(workload), count_groups(workload.n)
         tiles = default_tiles(rows.size, rows.known_tiles, groups, _windows(workload.k) * workload.nnz * WINDOW * 5 // 2)
@@ -205,7 +207,7 @@ def _chunk(nnz: int) -> tuple[int, int, int]:
 
 
 def _rows(workload: Workload) -> Rows:
-    return Rows.of(workload.m, longest=8, symbolic=4)
+    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 CPU_AVX512_BF16 = CpuAvx512Bf16()

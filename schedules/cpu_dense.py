@@ -26,6 +26,7 @@ from tvm_balanced.schedules.kernel import DenseKernel, Rows, Workload, int64
 from tvm_balanced.schedules.machine import Machine, lanes
 from tvm_balanced.schedules.row_groups import (
     LANES,
+    SMALL_TILES,
     count_groups,
     default_tiles,
     pad_rows,
@@ -42,6 +43,7 @@ class CpuDense(DenseKernel):
 
     name = "cpu_dense"
     parts = ("values",)
+    small_tiles = SMALL_TILES
     dtypes = ("float32", "bfloat16", "float16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -100,7 +102,7 @@ class CpuDense(DenseKernel):
 
         return workload.attach(cpu_dense)
 
-    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         sch = Schedule(func)
         rows, groups = _rows(workload), count_groups(workload.n)
         tiles = default_tiles(rows.size, rows.known_tiles, groups, workload.k * LANES * 4, _accumulators(target))
@@ -118,7 +120,7 @@ def _accumulators(target: tvm.target.Target) -> int:
 
 
 def _rows(workload: Workload) -> Rows:
-    return Rows.of(workload.m, longest=8, symbolic=4)
+    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 CPU_DENSE = CpuDense()

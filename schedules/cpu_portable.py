@@ -111,7 +111,7 @@ class CpuPortable(SparseKernel):
 
         return workload.attach(cpu_portable)
 
-    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         sch = Schedule(func)
         transpose, dense, epilogue = (sch.get_sblock(name) for name in ("transpose", "dense", "epilogue"))
         o, c, _ = sch.get_loops(transpose)

@@ -5,7 +5,7 @@ One file of this folder is one kernel, a module-level instance of `Kernel`. To a
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import tvm
@@ -15,6 +15,7 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.by_rows import Instance, choose_by_rows
 from tvm_balanced.schedules.machine import Machine
 
 WORKLOAD_ATTR = "tvm_balanced.workload"
@@ -40,6 +41,8 @@ class Workload:
         A name of `epilogue.ACTIVATIONS`.
     residual : bool
         Whether there is a residual.
+    tile : int
+        Rows of x in a tile where M is symbolic; 0 leaves it to the kernel.
     """
 
     kernel: str
@@ -51,6 +54,7 @@ class Workload:
     dtype: str = "float32"
     activation: str = "none"
     residual: bool = False
+    tile: int = 0
 
     @property
     def pattern(self) -> BalancedPattern:
@@ -137,6 +141,8 @@ class Kernel(ABC):
     name: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]  # what `pack` returns for a weight, by name
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)  # of x, weight and y
+    # Where M is symbolic: (first M, last M, rows of x in a tile) of the instances for small M
+    small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -151,8 +157,19 @@ class Kernel(ABC):
         """Return the unscheduled TensorIR function (x, *packed weight, packed bias[, residual], y)."""
 
     @abstractmethod
+    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+        """Return `func` scheduled with this kernel's default decisions for `target`, all M in tiles of the same size."""
+
     def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        """Return `func` scheduled with this kernel's default decisions for `target`."""
+        """Return `func` scheduled with this kernel's default decisions for `target`, small M in smaller tiles."""
+        scheduled = self.schedule_tiles(func, workload, target)
+        if workload.m is not None or workload.tile:
+            return scheduled
+        instances = []
+        for first, last, tile in self.small_tiles:
+            small = replace(workload, tile=tile)
+            instances.append(Instance(first, last, self.schedule_tiles(self.prim_func(small), small, target)))
+        return choose_by_rows(scheduled, instances) if instances else scheduled
 
     @abstractmethod
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:

@@ -1,0 +1,48 @@
+"""One function for every M: instances of a kernel for small M, chosen by M when it is called."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm_ffi
+from tvm import s_tir, tirx
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A function scheduled for M from `first` to `last`."""
+
+    first: int
+    last: int
+    func: tirx.PrimFunc
+
+
+def choose_by_rows(otherwise: tirx.PrimFunc, instances: list[Instance]) -> tirx.PrimFunc:
+    """Return a function that runs the first instance that M falls into, else `otherwise`.
+
+    All are the same function of (x (M, K), ...) but for their schedules, each with a symbolic M of its own.
+    """
+    m = _rows_of(otherwise)
+    body = otherwise.body
+    for instance in reversed(instances):
+        within = tirx.all(m >= _int64(instance.first), m <= _int64(instance.last))
+        body = tirx.IfThenElse(within, _adopt(instance.func, otherwise), body)
+    root = s_tir.SBlock([], [], [], "root", body)
+    return otherwise.with_body(s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root))
+
+
+def _rows_of(func: tirx.PrimFunc) -> tirx.Var:
+    return func.params[0].ty.shape[0]
+
+
+def _adopt(func: tirx.PrimFunc, into: tirx.PrimFunc) -> Any:
+    """Return the body of `func` in terms of the parameters of `into`."""
+    own, theirs = [*func.params, _rows_of(func)], [*into.params, _rows_of(into)]
+
+    def replace(var: Any) -> Any:
+        return next((b for a, b in zip(own, theirs, strict=True) if var.same_as(a)), var)
+
+    return tvm_ffi.structural_map(func.body, (type(own[-1]), replace))
+
+
+def _int64(value: int) -> tirx.IntImm:
+    return tirx.IntImm("int64", value)

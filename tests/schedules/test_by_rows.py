@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import reference
+import tvm
+
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.by_rows import Instance, choose_by_rows
+from tvm_balanced.targets import host_target
+
+PATTERN = BalancedPattern(2, 16)
+WITH_SMALL_TILES = [
+    (name, kernel.dtypes[0])
+    for name, kernel in KERNELS.items()
+    if kernel.small_tiles and kernel.refuses(host_target(), 64, 64, kernel.dtypes[0]) is None
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), WITH_SMALL_TILES)
+def test_every_m_is_right(name, dtype, rng):
+    weight = reference.rounded(reference.balanced(64, 96, PATTERN, rng), dtype)
+    run = reference.compile_kernel(name, weight, PATTERN, dtype=dtype)
+    for m in range(1, 14):
+        x = reference.rounded(rng.standard_normal((m, 96)).astype(np.float32), dtype)
+        error = reference.relative_error(run(x), reference.dense(x, weight))
+        assert error < (1e-5 if dtype == "float32" else 8e-3), m
+
+
+def test_the_instance_for_m_is_chosen():
+    """Instances that add their own number, told apart by the result."""
+    from tvm.script import tirx as T
+
+    def adds(value):
+        @T.prim_func(s_tir=True)
+        def main(x_: T.handle, y_: T.handle):
+            m = T.int64()
+            x = T.match_buffer(x_, (m, 4), "float32")
+            y = T.match_buffer(y_, (m, 4), "float32")
+            for i, j in T.grid(m, 4):
+                with T.sblock("add"):
+                    vi, vj = T.axis.remap("SS", [i, j])
+                    y[vi, vj] = x[vi, vj] + T.float32(value)
+
+        return main
+
+    chosen = choose_by_rows(adds(0), [Instance(1, 1, adds(1)), Instance(3, 5, adds(2))])
+    main = tvm.compile(chosen, "llvm")["main"]
+    got = []
+    for m in range(1, 8):
+        y = tvm.runtime.tensor(np.zeros((m, 4), np.float32))
+        main(tvm.runtime.tensor(np.zeros((m, 4), np.float32)), y)
+        got.append(y.numpy().max())
+        assert (y.numpy() == got[-1]).all()
+    assert got == [1, 0, 2, 2, 2, 0, 0]
+
+
+def test_a_static_m_has_one_instance():
+    kernel = KERNELS["cpu_dense"]
+    static, symbolic = (
+        kernel.schedule(kernel.prim_func(workload), workload, host_target()).script()
+        for workload in (Workload("cpu_dense", 4, 64, 64, 1, 1), Workload("cpu_dense", None, 64, 64, 1, 1))
+    )
+    assert static.count("dense_update") == 1
+    assert symbolic.count("dense_update") == 1 + len(kernel.small_tiles)

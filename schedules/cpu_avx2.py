@@ -155,13 +155,11 @@ class CpuAvx2(SparseKernel):
 
         return workload.attach(cpu_avx2)
 
-    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        sch = Schedule(func)
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows, halves = _rows(workload).size, 2 * count_groups(workload.n)
         covered = min(ACCUMULATORS[workload.block] // rows, halves)
         half_bytes = workload.pattern.blocks(workload.k) * workload.nnz * HALF * 9 // 2
         schedule_tiles(sch, Tiles(rows, covered, tiles_together(halves // covered, half_bytes * covered)), unroll=1)
-        return sch.mod["main"]
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz

@@ -143,13 +143,11 @@ class CpuAvx512(SparseKernel):
 
         return workload.attach(cpu_avx512)
 
-    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        sch = Schedule(func)
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows, groups = _rows(workload), count_groups(workload.n)
         steps = workload.pattern.blocks(workload.k) * workload.nnz
         tiles = default_tiles(rows.size, rows.known_tiles, groups, steps * LANES * 9 // 2)
         schedule_tiles(sch, tiles, unroll=1)
-        return sch.mod["main"]
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz

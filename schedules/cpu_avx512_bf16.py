@@ -180,13 +180,11 @@ class CpuAvx512Bf16(SparseKernel):
 
         return workload.attach(cpu_avx512_bf16)
 
-    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        sch = Schedule(func)
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows, groups = _rows(workload), count_groups(workload.n)
         tiles = default_tiles(rows.size, rows.known_tiles, groups, _windows(workload.k) * workload.nnz * WINDOW * 5 // 2)
         schedule_tiles(sch, tiles, unroll=1)
         sch.annotate(sch.get_loops(sch.get_sblock("dense_update"))[0], "pragma_import_llvm", DOT)
-        return sch.mod["main"]
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * _windows(workload.k) * 2 * workload.nnz

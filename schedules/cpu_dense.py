@@ -102,12 +102,10 @@ class CpuDense(DenseKernel):
 
         return workload.attach(cpu_dense)
 
-    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        sch = Schedule(func)
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows, groups = _rows(workload), count_groups(workload.n)
         tiles = default_tiles(rows.size, rows.known_tiles, groups, workload.k * LANES * 4, _accumulators(target))
         schedule_tiles(sch, tiles, unroll=0)
-        return sch.mod["main"]
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         weights = workload.n * workload.k

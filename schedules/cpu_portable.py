@@ -111,8 +111,7 @@ class CpuPortable(SparseKernel):
 
         return workload.attach(cpu_portable)
 
-    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        sch = Schedule(func)
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         transpose, dense, epilogue = (sch.get_sblock(name) for name in ("transpose", "dense", "epilogue"))
         o, c, _ = sch.get_loops(transpose)
         sch.parallel(sch.fuse(o, c))
@@ -130,7 +129,6 @@ class CpuPortable(SparseKernel):
         sch.vectorize(init_lanes)
         for loop in sch.get_loops(epilogue)[-2:]:
             sch.unroll(loop)
-        return sch.mod["main"]
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import tvm
 from tvm import tirx
+from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
 from tvm_balanced.detection import Detection
@@ -157,8 +158,17 @@ class Kernel(ABC):
         """Return the unscheduled TensorIR function (x, *packed weight, packed bias[, residual], y)."""
 
     @abstractmethod
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        """Schedule this kernel's function by decisions sampled from `sch`, which have their defaults until a search changes them.
+
+        All M are in tiles of the same size. Which instructions are recorded must not depend on the decisions.
+        """
+
     def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         """Return `func` scheduled with this kernel's default decisions for `target`, all M in tiles of the same size."""
+        sch = Schedule(func)
+        self.space(sch, workload, target)
+        return sch.mod["main"]
 
     def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
         """Return `func` scheduled with this kernel's default decisions for `target`, small M in smaller tiles."""

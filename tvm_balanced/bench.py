@@ -53,6 +53,7 @@ class KernelBenchmark:
     kernel: str | None = None
     rounds: int = 31
     dtype: str = "float32"
+    scheduled: Any = None  # the kernel's function in another schedule than the default
 
     def run(self) -> list[Row]:
         """Check every rival and our kernel against NumPy, then time them; errors as in `time`."""
@@ -85,9 +86,7 @@ class KernelBenchmark:
 
         torch.set_num_threads(self.threads)
         kernel = self._kernel()
-        weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0), self._as_numpy)
-        dense = weight.decode()
-        x = aligned(np.random.default_rng(1).standard_normal((self.m, self.k)).astype(self._as_numpy))
+        weight, dense, x = self.draw()
         racing = {OURS: self._ours(kernel, weight, dense, x)}
         with torch.no_grad():  # torch.compile packs no weight that may be trained
             racing |= self._rivals(rivals, weight, dense, x)
@@ -97,6 +96,12 @@ class KernelBenchmark:
                 _check(_result(name, rival), expected, name, 1e-5 if self.dtype == "float32" else 1e-2)
             # one call is not enough to bring weights of 9 MB back into a 32 MB cache that a rival's 67 MB went through
             return race(racing, self.rounds, seconds, warm=1 if self.regime == "cold" else 4)
+
+    def draw(self) -> tuple[EncodedWeight, Array, Array]:
+        """Return a random weight, the same as an array (N, K), and x (M, K); always the same ones."""
+        weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0), self._as_numpy)
+        x = np.random.default_rng(1).standard_normal((self.m, self.k)).astype(self._as_numpy)
+        return weight, weight.decode(), aligned(x)
 
     def _rivals(self, wanted: Collection[str] | None, weight: EncodedWeight, dense: Array, x: Array) -> dict[str, Rival]:
         from tvm_balanced.frontend.rivals import RIVALS
@@ -142,8 +147,8 @@ class KernelBenchmark:
         nnz, block = (weight.pattern.nnz, weight.pattern.block) if sparse else (1, 1)
         workload = Workload(kernel.name, self.m, self.n, self.k, nnz, block, self.dtype)
         target = host_target()
-        function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
-        main = tvm.compile(function, target)["main"]
+        function = self.scheduled or kernel.schedule(kernel.prim_func(workload), workload, target)
+        main = tvm.compile(function.with_attr("global_symbol", "main"), target)["main"]
         packed = kernel.pack(weight) if isinstance(kernel, SparseKernel) else kernel.pack(dense)
         bias = tvm.runtime.tensor(kernel.pack_bias(np.zeros(self.n, self._as_numpy)))
         count = copies(sum(a.nbytes for a in packed), self.regime)

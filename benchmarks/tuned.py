@@ -1,0 +1,90 @@
+"""How far are the default schedules from the best there are? `python -m benchmarks.tuned [--trials N] [--threads N]`.
+
+For each layer MetaSchedule searches the kernel's space; what it finds is kept where it beats the default beside it. Then
+default, tuned and the hand-written reference take turns in one process. Rows are appended to data/tuned.csv.
+"""
+
+import argparse
+import csv
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tvm_balanced import environment
+from tvm_balanced.bench import KernelBenchmark
+from tvm_balanced.measure import race
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.search import search
+from tvm_balanced.targets import host_target
+
+DATA = Path(__file__).parent / "data" / "tuned.csv"
+# (N, K, M, pattern, regime): MiniLM's layers at one sentence of 128 tokens, and shapes of docs/cpu.md
+CELLS = (
+    (384, 384, 128, "4:16", "hot"),
+    (1536, 384, 128, "4:16", "hot"),
+    (384, 1536, 128, "4:16", "hot"),
+    (768, 768, 1, "2:16", "hot"),
+    (768, 768, 16, "1:16", "hot"),
+    (3072, 768, 64, "2:16", "hot"),
+    (768, 3072, 256, "2:16", "hot"),
+    (4096, 4096, 1, "2:16", "cold"),
+    (4096, 4096, 8, "2:16", "cold"),
+)
+COLUMNS = (
+    "date", "cpu", "tvm", "n", "k", "m", "pattern", "regime", "threads", "trials", "decisions",
+    "default_us", "tuned_us", "p20", "p50", "p80", "over_reference",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tuned(KernelBenchmark):
+    """A kernel benchmark that races the default schedule against a tuned one."""
+
+    def race(self, trials: int) -> tuple[Any, list[list[int]]]:
+        """Search with `trials` trials; return the Timing of "default", "tuned" and "reference", and the decisions."""
+        kernel, target = KERNELS["cpu_avx512"], host_target()
+        workload = Workload(kernel.name, self.m, self.n, self.k, self.pattern.nnz, self.pattern.block)
+        found = search(workload, target, trials, self.threads, self.regime)
+        weight, dense, x = self.draw()
+        racing = {"default": self._ours(kernel, weight, dense, x)}
+        racing["tuned"] = replace(self, scheduled=found.func)._ours(kernel, weight, dense, x)
+        reference = self._reference(weight, x)
+        racing |= {} if reference is None else {"reference": reference}
+        return race(racing, 41, warm=1 if self.regime == "cold" else 4), found.decisions
+
+
+def main() -> None:
+    """Measure all cells, print them, and append them to the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=32)
+    options = parser.parse_args()
+    facts = environment.describe()
+    stamp = [datetime.now(UTC).date().isoformat(), facts["cpu"], facts["versions"]["apache-tvm"]]
+    table = Table("N x K, M", "pattern", "regime", "default us", "tuned us", "over default", "over reference", "decisions")
+    new = not DATA.exists()
+    with DATA.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(COLUMNS)
+        for n, k, m, pattern, regime in CELLS:
+            benchmark = Tuned(n, k, m, BalancedPattern.parse(pattern), options.threads, regime)
+            timing, decisions = benchmark.race(options.trials)
+            gain = timing.speedup("tuned", "default")
+            over = f"{timing.speedup('tuned', 'reference').p50:.3f}" if "reference" in timing.times else ""
+            times = [f"{timing.microseconds(name):.1f}" for name in ("default", "tuned")]
+            spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]
+            cell = [n, k, m, pattern, regime, options.threads, options.trials, decisions]
+            writer.writerow([*stamp, *cell, *times, *spread, over])
+            file.flush()
+            table.add_row(f"{n}x{k}, {m}", pattern, regime, *times, " ".join(spread), over, str(decisions))
+    Console(width=150).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -46,7 +46,7 @@ class Tuned(KernelBenchmark):
     """A kernel benchmark that races the default schedule against a tuned one."""
 
     def race(self, trials: int) -> tuple[Any, list[list[int]]]:
-        """Search with `trials` trials; return the Timing of "default", "tuned" and "reference", and the decisions."""
+        """Search; return the Timing of "default", "tuned" and "reference", and the decisions, none where the default won."""
         kernel, target = KERNELS["cpu_avx512"], host_target()
         workload = Workload(kernel.name, self.m, self.n, self.k, self.pattern.nnz, self.pattern.block)
         found = search(workload, target, trials, self.threads, self.regime)
@@ -55,7 +55,7 @@ class Tuned(KernelBenchmark):
         racing["tuned"] = replace(self, scheduled=found.func)._ours(kernel, weight, dense, x)
         reference = self._reference(weight, x)
         racing |= {} if reference is None else {"reference": reference}
-        return race(racing, 41, warm=1 if self.regime == "cold" else 4), found.decisions
+        return race(racing, 41, warm=1 if self.regime == "cold" else 4), found.decisions if found.won else []
 
 
 def main() -> None:

@@ -3,6 +3,8 @@
 from tvm_balanced.schedules.cpu_avx2 import CPU_AVX2
 from tvm_balanced.schedules.cpu_avx512 import CPU_AVX512
 from tvm_balanced.schedules.cpu_avx512_bf16 import CPU_AVX512_BF16
+from tvm_balanced.schedules.cpu_avx512_w8 import CPU_AVX512_W8
+from tvm_balanced.schedules.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.cpu_dense import CPU_DENSE
 from tvm_balanced.schedules.cpu_elementwise import CPU_ELEMENTWISE
 from tvm_balanced.schedules.cpu_matmul import CPU_MATMUL
@@ -12,7 +14,14 @@ from tvm_balanced.schedules.kernel import DenseKernel, Kernel, SparseKernel, Wor
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.rule import Rule
 
-SPARSE_KERNELS: tuple[SparseKernel, ...] = (CPU_AVX512, CPU_AVX512_BF16, CPU_AVX2, CPU_PORTABLE)
+SPARSE_KERNELS: tuple[SparseKernel, ...] = (
+    CPU_AVX512,
+    CPU_AVX512_BF16,
+    CPU_AVX512_W16,
+    CPU_AVX512_W8,
+    CPU_AVX2,
+    CPU_PORTABLE,
+)
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE,)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts

@@ -57,6 +57,9 @@ class CpuAvx512(SparseKernel):
     parts = ("values", "indices")
     small_tiles = SMALL_TILES
     dtypes = ("float32", "float16", "bfloat16")
+    # How values are stored, for the kernels that derive from this one to change: dtype of a word, steps in it, bytes of a slot
+    # with its index, and words after those of a row group's steps.
+    word, steps_per_word, slot_bytes, extra_words = "float32", 1, 4.5, 0
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):
@@ -71,7 +74,20 @@ class CpuAvx512(SparseKernel):
         return BalancedPattern(nnz, BLOCK) if nnz < BLOCK else None
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
-        return pack_steps(replace(weight, values=weight.values.astype(np.float32)))
+        values, indices = pack_steps(replace(weight, values=weight.values.astype(np.float32)))
+        return self.store(values), indices
+
+    def store(self, values: Array) -> Array:
+        """Return values (G, S, 16) float32 as they are stored, (G, words, 16)."""
+        return values
+
+    def value(self, word: Any, step: Any) -> Any:
+        """Return the float32 values of a step from the word that holds them, 16 rows at a time."""
+        return word
+
+    def total(self, sums: Any, values: tirx.Buffer, group: Any) -> Any:
+        """Return the results of a row group from the sums of its products."""
+        return sums
 
     def pack_bias(self, bias: Array) -> Array:
         return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
@@ -81,8 +97,9 @@ class CpuAvx512(SparseKernel):
         n, k, nnz = workload.n, workload.k, workload.nnz
         steps, chunk_blocks, chunk_words = chunk(nnz)
         groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
-        whole_k = not k % (BLOCK * chunk_blocks)
-        n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
+        whole_k, per_word = not k % (BLOCK * chunk_blocks), self.steps_per_word
+        words = chunks * steps // per_word + self.extra_words
+        n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
         def start(c: Any, step: Any) -> Any:
@@ -106,7 +123,7 @@ class CpuAvx512(SparseKernel):
         ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), workload.dtype)
-            values = T.match_buffer(values_, (groups_, chunks_ * steps, LANES), "float32")
+            values = T.match_buffer(values_, (groups_, words_, LANES), self.word)
             indices = T.match_buffer(indices_, (groups_, chunks_ * chunk_words, LANES), "int32")
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), workload.dtype)
@@ -117,28 +134,25 @@ class CpuAvx512(SparseKernel):
                     vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
                     T.reads(
                         x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + BLOCK],
-                        values[vg, vc * steps + vs, 0:LANES],
+                        values[vg, (vc * steps + vs) // per_word, 0:LANES],
                         indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, 0:LANES],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
-                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = (
-                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
-                        + permute(
-                            wide(x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, BLOCK)]),
-                            indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, T.ramp(0, 1, LANES)],
-                            vs,
-                        )
-                        * values[vg, vc * steps + vs, T.ramp(0, 1, LANES)]
-                    )
+                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + permute(
+                        wide(x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, BLOCK)]),
+                        indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, T.ramp(0, 1, LANES)],
+                        vs,
+                    ) * self.value(values[vg, (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
                     T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[vg, 0:LANES])
                     T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
-                        total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[vg, T.ramp(0, 1, LANES)]
+                        sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
+                        total = self.total(sums, values, vg) + bias[vg, T.ramp(0, 1, LANES)]
                         store_lanes(y, rows.at(vo, vi), vg, activation(plus(total, residual, rows.at(vo, vi), vg)))
 
         return workload.attach(cpu_avx512)
@@ -146,13 +160,13 @@ class CpuAvx512(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows, groups = _rows(workload), count_groups(workload.n)
         steps = workload.pattern.blocks(workload.k) * workload.nnz
-        tiles = default_tiles(rows.size, rows.known_tiles, groups, steps * LANES * 9 // 2)
+        tiles = default_tiles(rows.size, rows.known_tiles, groups, int(steps * LANES * self.slot_bytes))
         schedule_tiles(sch, tiles, unroll=1)
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (docs/cpu.md).
-        return machine.seconds(slots * m, 0.55 if m > 1 else 0.35, slots * 4.5)
+        return machine.seconds(slots * m, 0.55 if m > 1 else 0.35, slots * self.slot_bytes)
 
 
 def _rows(workload: Workload) -> Rows:

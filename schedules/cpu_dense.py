@@ -9,7 +9,7 @@ Layout, for G groups of 16 rows:
     values  (G, K, 16) float32
     bias    (G, 16)    float32
 
-Half precision is computed in float32, with weights stored in float32 as well: no slower than dense float32, on every CPU.
+Half precision is computed in float32, with weights stored in float32 as well.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
+from tvm.target import codegen
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
@@ -49,6 +50,12 @@ class CpuDense(DenseKernel):
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":
             return "the target is not a CPU"
+        if (
+            dtype == "float16"
+            and "86" in str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple()).split("-")[0]
+            and not codegen.llvm_cpu_has_features("f16c", target)
+        ):
+            return "the target converts float16 by a library call for each element"
         return None if dtype in self.dtypes else f"it does not compute {dtype}"
 
     def pack(self, weight: Array) -> tuple[Array, ...]:

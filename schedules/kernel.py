@@ -142,6 +142,9 @@ class Kernel(ABC):
     name: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]  # what `pack` returns for a weight, by name
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)  # of x, weight and y
+    # Largest difference to the original model that its rounding of weights may make, as compiler.TOLERANCE; None for a kernel
+    # that rounds none. One that does is taken only where it is named.
+    tolerance: ClassVar[float | None] = None
     # Where M is symbolic: (first M, last M, rows of x in a tile) of the instances for small M
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
 

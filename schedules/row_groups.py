@@ -91,8 +91,9 @@ def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any, lanes: int = L
         T.evaluate(T.masked_store(y, value, row, columns, columns < T.broadcast(int64(n.value), lanes)))
 
 
-# Where M is symbolic it is cut into tiles of 4 rows, which costs 1.05x of a static M from 7 up. These M would cost 1.9x, 1.7x
-# and 1.6x: (first M, last M, rows of their tiles).
+# Where M is symbolic it is cut into tiles of 4 rows. Over a static M that costs 1.9x at M = 1, 1.7x at 2 and 1.6x at 5, so these
+# have instances: (first M, last M, rows of their tiles). With them the 13 M from 1 to 1024 of benchmarks/data/symbolic.csv take
+# 0.99 to 1.25x, most at M = 3 (cpu_avx512, 2:16, one thread of Zen 4).
 SMALL_TILES = ((1, 1, 1), (2, 2, 2), (5, 6, 6))
 
 

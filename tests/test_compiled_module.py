@@ -151,21 +151,68 @@ def test_threads_hold_for_every_calling_thread(mlp):
     assert counts == [1, 1]
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def in_new_thread(call):
+    """Run `call` in a thread of its own, for TVM has a pool for each; return its result."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(call()))
+    thread.start()
+    thread.join()
+    return results[0]
+
+
+two_cores = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+
+
+@two_cores
 def test_the_caller_does_not_share_a_core_with_its_worker():
     allowed = os.sched_getaffinity(0)
     worker = sorted(allowed)[1]
-    use_threads(2)
-    os.sched_setaffinity(0, {worker})
-    os.sched_setaffinity(0, allowed)
-    use_threads(2)
-    assert ctypes.CDLL(None).sched_getcpu() != worker
-    assert os.sched_getaffinity(0) == allowed
-    os.sched_setaffinity(0, {worker})  # nowhere to go: it stays
-    use_threads(2)
-    assert os.sched_getaffinity(0) == {worker}
-    os.sched_setaffinity(0, allowed)
-    use_threads(1)
+
+    def call():
+        use_threads(2)
+        os.sched_setaffinity(0, {worker})
+        os.sched_setaffinity(0, allowed)
+        use_threads(2)
+        moved = ctypes.CDLL(None).sched_getcpu() != worker, os.sched_getaffinity(0) == allowed
+        os.sched_setaffinity(0, {worker})  # nowhere to go: it stays
+        use_threads(2)
+        return (*moved, os.sched_getaffinity(0) == {worker})
+
+    assert in_new_thread(call) == (True, True, True)
+
+
+@two_cores
+@pytest.mark.parametrize("counts", [(1,), (2,), (1, 2, 1, 2), (2, 3, 2)])
+def test_the_callers_affinity_stays_as_it_was(counts):
+    allowed = os.sched_getaffinity(0)
+    last = {max(allowed)}
+
+    def call():
+        seen = []
+        for count in counts:
+            use_threads(count)
+            seen.append(os.sched_getaffinity(0) == allowed)
+        os.sched_setaffinity(0, last)
+        for count in counts:
+            use_threads(3 - count if count < 3 else count)  # another count, so that the pool is configured again
+            seen.append(os.sched_getaffinity(0) == last)
+        return all(seen)
+
+    assert in_new_thread(call)
+
+
+@two_cores
+def test_the_number_of_threads_may_grow():
+    count = tvm.get_global_func("runtime.NumThreads")
+
+    def call():
+        seen = []
+        for threads in (1, 2, 1, 2):
+            use_threads(threads)
+            seen.append(count())
+        return seen
+
+    assert in_new_thread(call) == [1, 2, 1, 2]
 
 
 def test_threads_can_be_chosen(mlp):

@@ -10,6 +10,9 @@ import numpy as np
 from tvm_balanced.encoding import Array
 
 Rival = Callable[[int], object]  # takes the number of the call, to choose which copy of the weights to use; see Seconds
+# Seconds after which the threads of an OpenMP or TVM pool have gone to sleep. 4096x4096, 4:16, M = 16, two threads, cold, after a
+# PyTorch rival: 0.5x the reference without it, see benchmarks/README.md.
+PAUSE = 0.02
 CACHE_MULTIPLE = 4  # cold: copies of the weights take this many times the last-level cache
 
 
@@ -42,7 +45,7 @@ class Timing:
         return Ratio(float(p50), float(p20), float(p80))
 
 
-def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, warm: int = 1) -> Timing:
+def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, warm: int = 1, pause: float = 0.0) -> Timing:
     """Time rivals in alternation.
 
     In each round every rival is called `warm` times and then once more, timed, so that its threads are awake and those of
@@ -58,6 +61,9 @@ def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, w
         Stop after this long, once 5 rounds count.
     warm : int
         Untimed calls before each timed one.
+    pause : float
+        Seconds of rest before each rival. Where rivals have threads of their own: those of the one before wait for more work by
+        spinning, on the cores that this one needs (PAUSE).
     """
     names = list(rivals)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -65,6 +71,7 @@ def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, w
     end = time.perf_counter() + seconds
     for round_ in range(rounds + 2):
         for name in names if round_ % 2 else reversed(names):
+            time.sleep(pause)
             for before in range(warm):
                 rivals[name](call + before)
             start = time.perf_counter()

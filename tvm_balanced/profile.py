@@ -134,7 +134,8 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     macs: dict[tuple[str, str], int] = defaultdict(int)
     for i, call in enumerate(calls):
-        kernel = next((name for name in KERNELS if call.symbol.startswith(name)), "tvm")
+        # the longest: cpu_avx512_bf16 begins with cpu_avx512
+        kernel = max((name for name in KERNELS if call.symbol.startswith(name)), key=len, default="tvm")
         name = layers[call.addresses[1]] if kernel != "tvm" else call.symbol  # a kernel takes x, then its weight
         groups[name, kernel].append(i)
         if kernel != "tvm":

@@ -1,6 +1,7 @@
 """Search for a kernel's decisions with MetaSchedule: evolutionary search, an XGBoost cost model, measured in this process."""
 
 import importlib
+import logging
 import sys
 import tempfile
 import time
@@ -20,9 +21,10 @@ from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.measure import Ratio, Rival, copies, race
 from tvm_balanced.schedules import KERNELS, Workload
 
+log = logging.getLogger(__name__)
 Rotation = list[list[Any]]  # arguments of a kernel, as many times as copies of the weights are needed
 SECONDS = 0.03  # a candidate is timed for
-INDICES = "int32", "uint16", "uint8"  # dtypes of packed indices, for which any bits are valid
+PACKED = "int32", "uint16"  # dtypes of packed indices, for which any bits are valid: a permute ignores what it does not use
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Found:
         The kernel scheduled by the best decisions, or by its defaults where those win beside them.
     decisions : list of lists of int
         The best that were searched, in the order they were sampled.
+    won : bool
+        Whether those beat the defaults.
     gain : Ratio
         How many times faster they are than the defaults, timed in turn.
     seconds : list of float
@@ -43,6 +47,7 @@ class Found:
 
     func: tirx.PrimFunc
     decisions: list[list[int]]
+    won: bool
     gain: Ratio
     seconds: list[float]
 
@@ -55,7 +60,7 @@ def search(
     Parameters
     ----------
     workload : Workload
-        M must be known.
+        M must be known, or ValueError is raised.
     target : tvm.target.Target
         This machine.
     trials : int
@@ -67,33 +72,41 @@ def search(
     seed : int
         Of the search; the same seed samples the same first candidates.
     """
+    if workload.m is None:
+        raise ValueError("a search measures, so that M must be known; search each M that counts")
     ms = meta_schedule()
     kernel = KERNELS[workload.kernel]
     # MetaSchedule counts operations to report rates, and cannot count vector expressions.
-    operations = 2 * workload.n * workload.k * (workload.m or 1) * workload.nnz // workload.block
+    operations = 2 * workload.n * workload.k * workload.m * workload.nnz // workload.block
     func = kernel.prim_func(workload).with_attrs({"global_symbol": "main", "estimated_flops": operations})
     use_threads(threads)
-    rotation = _rotation(func, regime)
-    builder, runner = in_process(ms, threads, rotation)
+    arguments = rotation(func, regime)
+    builder, runner = in_process(ms, threads, arguments)
     with tempfile.TemporaryDirectory() as folder:
-        database = ms.tune_tir(
-            func,
-            target,
-            folder,
-            max_trials_global=trials,
-            num_trials_per_iter=min(trials, 8),
-            builder=builder,
-            runner=runner,
-            space=ms.space_generator.ScheduleFn(
+        context = ms.TuneContext(
+            mod=func,
+            target=target,
+            space_generator=ms.space_generator.ScheduleFn(
                 lambda sch: kernel.space(sch, workload, target),
                 sch_rules=[],
                 postprocs=[],
                 mutator_probs={ms.mutator.MutateTileSize(): 1.0},
             ),
-            strategy=ms.search_strategy.EvolutionarySearch(population_size=64, genetic_num_iters=2),
+            search_strategy=ms.search_strategy.EvolutionarySearch(population_size=64, genetic_num_iters=2),
+            task_name=workload.kernel,
+            rand_state=seed,
+            logger=log,  # tune_tir would make its own, which fails where the program has handlers of its own
+        )
+        database = ms.tune.tune_tasks(
+            tasks=[context.clone()],
+            task_weights=[1.0],
+            work_dir=folder,
+            max_trials_global=trials,
+            num_trials_per_iter=min(trials, 8),
+            builder=builder,
+            runner=runner,
             cost_model="xgb",
             measure_callbacks=[ms.measure_callback.AddToDatabase(), ms.measure_callback.UpdateCostModel()],
-            seed=seed,
         )
         records = [(float(np.mean([float(s) for s in r.run_secs])), r) for r in database.get_all_tuning_records()]
     records = [(seconds, record) for seconds, record in records if seconds < FAILED]
@@ -104,9 +117,10 @@ def search(
     sch = Schedule(func)
     best.apply_to_schedule(sch, remove_postproc=False)
     default = kernel.schedule_tiles(func, workload, target)
-    gain = _race(sch.mod["main"], default, target, rotation, threads)
+    gain = _race(sch.mod["main"], default, target, arguments, threads)
     decisions = [[int(d) for d in decision] for decision in best.decisions.values()]
-    return Found(sch.mod["main"] if gain.p50 > 1 else default, decisions, gain, [seconds for seconds, _ in records])
+    won = gain.p50 > 1
+    return Found(sch.mod["main"] if won else default, decisions, won, gain, [seconds for seconds, _ in records])
 
 
 def _race(one: tirx.PrimFunc, other: tirx.PrimFunc, target: tvm.target.Target, rotation: Rotation, threads: int) -> Ratio:
@@ -130,7 +144,10 @@ FAILED = 1e9  # seconds that MetaSchedule stores for a candidate that did not ru
 
 
 def meta_schedule() -> Any:
-    """Return MetaSchedule, which would import every target's tensor intrinsics: 20 to 70 s for what no kernel of ours uses."""
+    """Return MetaSchedule, which would import every target's tensor intrinsics: 20 to 70 s for what no kernel of ours uses.
+
+    Only those of x86 are registered then, for as long as the process runs.
+    """
     if "tvm.s_tir.tensor_intrin" not in sys.modules:
         import tvm.s_tir
 
@@ -171,7 +188,10 @@ def in_process(ms: Any, threads: int, rotation: Rotation) -> tuple[Any, Any]:
 def _future(ms: Any, main: Any, threads: int, rotation: Rotation) -> Any:
     from tvm.ir.utils import derived_object
 
-    seconds = [_time(main, threads, rotation)]
+    try:
+        result = ms.runner.RunnerResult([time_rotating(main, threads, rotation)], None)
+    except Exception as error:  # as in building
+        result = ms.runner.RunnerResult(None, str(error))
 
     @derived_object
     class Future(ms.runner.PyRunnerFuture):
@@ -179,25 +199,30 @@ def _future(ms: Any, main: Any, threads: int, rotation: Rotation) -> Any:
             return True
 
         def result(self) -> Any:
-            return ms.runner.RunnerResult(seconds, None)
+            return result
 
     return Future()
 
 
-def _rotation(func: tirx.PrimFunc, regime: str) -> Rotation:
-    """Return lists of arguments to rotate: indices of any bits, for a kernel ignores what it does not use, else numbers."""
+def rotation(func: tirx.PrimFunc, regime: str) -> Rotation:
+    """Return lists of arguments of a kernel to rotate, at random, with indices that are valid."""
+    workload = Workload.of(func)
+    assert workload is not None
     rng, given = np.random.default_rng(0), []
     for param in func.params:
         dtype, shape = str(param.ty.dtype), [int(d) for d in param.ty.shape]
-        if dtype in INDICES:
+        if dtype in PACKED:
             given.append(rng.integers(0, np.iinfo(dtype).max, shape).astype(dtype))
+        elif dtype == "uint8":  # positions in a block
+            given.append(rng.integers(0, workload.block, shape).astype(dtype))
         else:
             given.append(rng.standard_normal(shape).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype))
     count = copies(sum(a.nbytes for a in given[1:-1]), regime)
     return [[tvm.runtime.tensor(a) for a in given] for _ in range(count)]
 
 
-def _time(main: Any, threads: int, rotation: Rotation) -> float:
+def time_rotating(main: Any, threads: int, rotation: Rotation) -> float:
+    """Return the median time of a kernel in seconds, on each list of arguments in turn."""
     use_threads(threads)
     main(*rotation[-1])
     times: list[float] = []

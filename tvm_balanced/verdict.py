@@ -1,7 +1,8 @@
 """The verdict: for one layer, which kernel computes it, and why.
 
 A sparse kernel is taken only where it beats dense for every number of rows that the layer may meet. Times come from the
-kernels' roofline models; a kernel that the user names is taken as it is.
+kernels' roofline models, corrected by what was measured where the target has a calibration; a kernel that the user names is
+taken as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,14 @@ from fnmatch import fnmatchcase
 
 import tvm
 
+from tvm_balanced.calibration import Calibration
 from tvm_balanced.detection import Detection
 from tvm_balanced.errors import TargetError
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
 
 SYMBOLIC_ROWS = (1, 8, 64, 256)  # where M is known only at the call, sparse must win at each of these
+EXACT = tuple(kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None)  # those that may be taken without being named
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Verdict:
     reason : str
         One sentence.
     source : str
-        "modelled", "forced", or "rule" where there was nothing to weigh.
+        "measured" (modelled, corrected by a calibration), "modelled", "forced", or "rule" where there was nothing to weigh.
     speedup : float or None
         Over the dense kernel, smallest over the rows, where it was modelled.
     """
@@ -74,6 +77,8 @@ class Judge:
     kernels : mapping, optional
         Layer name pattern (as in a shell: "encoder.*") to the name of the kernel to use, or "none" to leave the layer to
         TVM; the first that fits counts.
+    calibration : Calibration, optional
+        What was measured of the target.
 
     Raises
     ------
@@ -81,8 +86,14 @@ class Judge:
         Where `kernels` names an unknown kernel, or one that cannot compute a layer it is named for.
     """
 
-    def __init__(self, target: tvm.target.Target, machine: Machine, kernels: Mapping[str, str] | None = None) -> None:
-        self.target, self.machine = target, machine
+    def __init__(
+        self,
+        target: tvm.target.Target,
+        machine: Machine,
+        kernels: Mapping[str, str] | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.target, self.machine, self.calibration = target, machine, calibration
         self.kernels = dict(kernels or {})
         self.unused = set(self.kernels)
         for name in self.kernels.values():
@@ -97,12 +108,14 @@ class Judge:
                 return self._forced(layer, name)
         dense = next((k for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
         offers = [
-            (k, p) for k in SPARSE_KERNELS if self._refusal(k.name, layer) is None and (p := k.fit(layer.found)) is not None
+            (kernel, pattern)
+            for kernel in EXACT
+            if self._refusal(kernel.name, layer) is None and (pattern := kernel.fit(layer.found)) is not None
         ]
         if dense is None:
             return Verdict(None, None, self._refusals(DENSE_KERNELS, layer), "rule")
         if not offers:
-            why = self._refusals(SPARSE_KERNELS, layer) or "no pattern of any kernel would save anything"
+            why = self._refusals(EXACT, layer) or "no pattern of any kernel would save anything"
             why = "the weight has no zeros" if layer.found.sparsity == 0 else why
             return Verdict(dense.name, None, why, "rule")
         gains = [(self._gain(layer, kernel.name, pattern, dense.name), kernel, pattern) for kernel, pattern in offers]
@@ -110,9 +123,9 @@ class Judge:
         rows = f"M = {layer.m}" if layer.m is not None else "some M from 1 up"
         if gain <= 1:
             reason = f"sparse would take {1 / gain:.2f}x the time of dense at {rows}{_padding(layer, pattern)}"
-            return Verdict(dense.name, None, reason, "modelled", gain)
+            return Verdict(dense.name, None, reason, self._source(layer, kernel.name, dense.name), gain)
         reason = f"{gain:.1f}x faster than dense at {rows if layer.m else 'every M'}{_padding(layer, pattern)}"
-        return Verdict(kernel.name, pattern, reason, "modelled", gain)
+        return Verdict(kernel.name, pattern, reason, self._source(layer, kernel.name, dense.name), gain)
 
     def check_all_used(self) -> None:
         """Raise TargetError where a name in `kernels` was that of no layer, as after a slip of the pen."""
@@ -134,10 +147,18 @@ class Judge:
         sparse_work = Workload(name, layer.m, layer.n, layer.k, pattern.nnz, pattern.block, layer.dtype)
         dense_work = Workload(dense, layer.m, layer.n, layer.k, 1, 1, layer.dtype)
         rows = SYMBOLIC_ROWS if layer.m is None else (layer.m,)
-        return min(
-            KERNELS[dense].seconds(dense_work, m, self.machine) / KERNELS[name].seconds(sparse_work, m, self.machine)
-            for m in rows
-        )
+        return min(self._seconds(dense_work, m) / self._seconds(sparse_work, m) for m in rows)
+
+    def _seconds(self, workload: Workload, m: int) -> float:
+        machine = self.machine
+        if self.calibration is not None:
+            machine = self.calibration.machine(machine, workload.kernel, workload.dtype, m)
+        return KERNELS[workload.kernel].seconds(workload, m, machine)
+
+    def _source(self, layer: DenseLayer, *kernels: str) -> str:
+        """How the times of `kernels` are known."""
+        measured = self.calibration is not None and all(self.calibration.knows(name, layer.dtype) for name in kernels)
+        return "measured" if measured else "modelled"
 
     def _forced(self, layer: DenseLayer, name: str) -> Verdict:
         if name == "none":

@@ -49,10 +49,12 @@ assert not {"tvm", "torch", "numpy"} & set(sys.modules)
 """
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["inspect"], ["prune"], ["compile"], ["run"], ["env"], ["bench", "kernel"]])
+@pytest.mark.parametrize(
+    "command", [[], ["demo"], ["inspect"], ["prune"], ["compile"], ["run"], ["env"], ["calibrate"], ["bench", "kernel"]]
+)
 def test_help_is_quick_and_loads_nothing_heavy(command):
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", HELP, *command], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", HELP, *command.split()], check=True, capture_output=True)
     assert time.perf_counter() - start < 1.5  # 0.2 s on an idle machine; a busy one gets some room
 
 
@@ -90,6 +92,14 @@ def test_dynamic_batch_and_forced_kernels(capfd, folder):
     manifest = json.loads((folder / "m.tb" / "manifest.json").read_text())
     assert manifest["report"][0]["kernel"] == "cpu_portable"
     assert manifest["threads"] == 1
+
+
+def test_calibrate(capfd, tmp_path, monkeypatch):
+    monkeypatch.setattr("tvm_balanced.calibrate.ARITHMETIC", ((1, 64, 64, 1),))
+    monkeypatch.setattr("tvm_balanced.calibrate.MEMORY", (512, 512))
+    shown = ok(capfd, "calibrate", "-o", str(tmp_path / "c.json"))
+    assert "cpu_dense float32" in shown
+    assert json.loads((tmp_path / "c.json").read_text())["arithmetic"]["cpu_dense float32"][0][0] == 1
 
 
 def test_env(capfd):

@@ -23,7 +23,11 @@ ERROR = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 8e-3}  # of the largest r
 P = BalancedPattern.parse
 
 
-@settings(max_examples=25)
+def allowed(name, dtype):
+    return max(ERROR[dtype], KERNELS[name].tolerance or 0)
+
+
+@settings(max_examples=40)
 @given(
     here=st.sampled_from(HERE),
     n=st.integers(1, 150),
@@ -46,7 +50,8 @@ def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, s
     run = reference.compile_kernel(name, weight, P(f"{nnz}:16"), bias, m, activation, residual=has_residual, dtype=dtype)
     exact = [reference.rounded(a, dtype) for a in (x, bias, *residual)]
     want = reference.dense(exact[0], weight, exact[1], activation, *exact[2:])
-    assert reference.relative_error(run(x, *residual), want) < ERROR[dtype]
+    # the second term is what an activation may be off by, see test_epilogue.py
+    assert np.abs(run(x, *residual) - want).max() < allowed(name, dtype) * np.abs(want).max() + 3e-6
 
 
 @pytest.mark.parametrize(("name", "dtype"), HERE)
@@ -56,7 +61,7 @@ def test_one_function_serves_any_number_of_rows(name, dtype, rng):
     run = reference.compile_kernel(name, weight, P("3:16"), bias, None, "gelu", dtype=dtype)
     for m in (1, 2, 3, 4, 5, 7, 8, 9, 16, 31, 100):
         x = reference.rounded(rng.standard_normal((m, 100)).astype(np.float32), dtype)
-        assert reference.relative_error(run(x), reference.dense(x, weight, bias, "gelu")) < ERROR[dtype], m
+        assert reference.relative_error(run(x), reference.dense(x, weight, bias, "gelu")) < allowed(name, dtype), m
 
 
 @pytest.mark.parametrize(("name", "dtype"), HERE)

@@ -94,3 +94,11 @@ def test_only_one_residual_is_taken_in():
 
 def test_an_addition_after_the_activation_is_no_residual():
     unchanged(lambda b, x: relax.op.add(b.emit(dense(x, None, "relu")), b.emit(relax.op.matmul(x, relax.const(WEIGHT.T)))))
+
+
+def test_a_result_added_to_itself_is_computed_once():
+    def build(b, x):
+        y = b.emit(dense(x))
+        return relax.op.add(y, y)
+
+    unchanged(build)

@@ -66,3 +66,11 @@ def test_symbolic_leading_dimensions():
 
     script = UnflattenMatmul()(module(build, (n, 3, 4, 5), (n, 3, 5, 7))).script()
     assert "R.reshape" not in script
+
+
+def test_a_product_that_is_read_twice_is_computed_once():
+    def build(b, x, y):
+        product = b.emit(OP.matmul(b.emit(OP.reshape(x, (6, 4, 5))), b.emit(OP.reshape(y, (6, 5, 7)))))
+        return OP.add(b.emit(OP.reshape(product, (2, 3, 4, 7))), b.emit(OP.reshape(b.emit(OP.exp(product)), (2, 3, 4, 7))))
+
+    assert unflattened(build, (2, 3, 4, 5), (2, 3, 5, 7)).script().count("R.matmul") == 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from tvm_balanced.cli import bench, compile, demo, env, inspect, prune
+from tvm_balanced.cli import bench, calibrate, compile, demo, env, inspect, prune
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.errors import TvmBalancedError
@@ -24,6 +24,7 @@ app.command("prune")(prune.prune)
 app.command("compile")(compile.compile)
 app.command("run")(run_command.run)
 app.add_typer(bench.app, name="bench")
+app.command("calibrate")(calibrate.calibrate)
 app.command("env")(env.env)
 
 

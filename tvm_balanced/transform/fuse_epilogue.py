@@ -47,7 +47,7 @@ class _Fuser(PyExprMutator):
         single = [isinstance(arg, relax.Var) and self.uses[arg] == 1 for arg in call.args]
         call = self.visit_expr_post_order(call)
         name = call.op.name if isinstance(call.op, Op) else ""
-        if name == "relax.add":
+        if name == "relax.add" and not call.args[0].same_as(call.args[1]):
             for side in (0, 1):
                 fused = self.with_bias(call.args[side], call.args[1 - side]) if single[side] else None
                 if fused is not None:

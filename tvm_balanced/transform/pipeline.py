@@ -78,10 +78,11 @@ def tvm_balanced_pipeline(
 
 
 def _default_judge(target: tvm.target.Target) -> Decide:
+    from tvm_balanced import calibration
     from tvm_balanced.targets import machine_of
     from tvm_balanced.verdict import Judge
 
-    return Judge(target, machine_of(target))
+    return Judge(target, machine_of(target), None, calibration.load(target))
 
 
 def register() -> None:

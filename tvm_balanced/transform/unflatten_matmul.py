@@ -1,10 +1,14 @@
 """UnflattenMatmul: multiply stacks of matrices as they are, where PyTorch flattens them first and back afterwards."""
 
+from collections import Counter
+
 import tvm
 import tvm_ffi
 from tvm import relax
 from tvm.ir import Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from tvm_balanced.transform.fuse_epilogue import count_uses
 
 VIEWS = ("relax.reshape", "relax.broadcast_to")
 
@@ -21,13 +25,20 @@ class UnflattenMatmul:
         rewriter = _Unflatten(mod)
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function):
+                rewriter.uses = count_uses(func)
                 rewriter.builder_.update_func(var, relax.analysis.remove_all_unused(rewriter.visit_expr(func)))
         return rewriter.builder_.finalize()
 
 
 @mutator
 class _Unflatten(PyExprMutator):
+    def __init__(self, mod: tvm.IRModule) -> None:
+        super().__init__(mod)
+        self.uses: Counter[relax.Var] = Counter()
+
     def visit_call_(self, call: relax.Call) -> relax.Expr:
+        # a product that something else reads too would be computed twice
+        alone = bool(call.args) and isinstance(call.args[0], relax.Var) and self.uses[call.args[0]] == 1
         call = self.visit_expr_post_order(call)
         if _name(call) not in VIEWS:
             return call
@@ -36,7 +47,7 @@ class _Unflatten(PyExprMutator):
         if _name(call) != "relax.reshape":
             return call
         product = self.lookup(call.args[0])
-        if _name(product) != "relax.matmul":
+        if not alone or _name(product) != "relax.matmul":
             return call
         a, b = (self.stacked(arg) for arg in product.args)
         if a is None or b is None or not _same(_shape(a)[:-2], _shape(b)[:-2]):

@@ -1,0 +1,28 @@
+import json
+
+import numpy as np
+import pytest
+import tvm
+
+from tvm_balanced import calibrate, calibration
+from tvm_balanced.errors import TargetError
+from tvm_balanced.search import rotation
+from tvm_balanced.targets import host_target
+
+
+def test_every_kernel_of_this_machine_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr(calibrate, "ARITHMETIC", ((1, 64, 64, 1), (4, 64, 64, 8)))
+    monkeypatch.setattr(calibrate, "MEMORY", (64, 64))
+    monkeypatch.setattr(calibrate, "rotation", lambda func, _regime: rotation(func, "hot"))  # thousands of copies of a small one
+    found = calibrate.measure(host_target())
+    assert [m for m, _ in found.arithmetic["cpu_dense float32"]] == [1, 4]
+    assert set(found.arithmetic) == set(found.memory)
+    assert all(np.isfinite(factor) and factor > 0 for factor in found.memory.values())
+    calibration.save(found, tmp_path / "c.json")
+    assert json.loads((tmp_path / "c.json").read_text())["source"] == found.source
+    assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
+
+
+def test_another_machine_cannot_be_measured():
+    with pytest.raises(TargetError, match="not this machine"):
+        calibrate.measure(tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "neoverse-n1"}))

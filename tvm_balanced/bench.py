@@ -170,7 +170,8 @@ class KernelBenchmark:
         tile, row_groups = (1, 4) if self.m == 1 else (8, 2)
         k_tile = next((t for t in (1024, 768, 512, 256) if self.k % t == 0), 0)
         takes = (
-            self.pattern.block == 16
+            self.threads == 1  # libgomp's threads spin without yielding: on two cores each call may wait milliseconds for one
+            and self.pattern.block == 16
             and self.pattern.nnz in (1, 2, 3, 4, 8)
             and k_tile
             and self.m % tile == 0

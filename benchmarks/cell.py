@@ -106,7 +106,7 @@ def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int) -> dict[
     results = {}
     for name in (OURS, *rivals):
         if name not in timing.times:
-            results[name] = {"microseconds": float("nan"), "ratios": [], "versions": "", "note": "does not take this shape"}
+            results[name] = {"microseconds": float("nan"), "ratios": [], "versions": "", "note": "does not take this cell"}
             continue
         ratios = (timing.times[name] / timing.times[OURS]).round(4).tolist()
         versions = ENGINES[name].versions() if name in ENGINES else ""

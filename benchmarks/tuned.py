@@ -5,7 +5,6 @@ default, tuned and the hand-written reference take turns in one process. Rows ar
 """
 
 import argparse
-import csv
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cell import append
 from tvm_balanced import environment
 from tvm_balanced.bench import KernelBenchmark
 from tvm_balanced.measure import race
@@ -67,22 +67,16 @@ def main() -> None:
     facts = environment.describe()
     stamp = [datetime.now(UTC).date().isoformat(), facts["cpu"], facts["versions"]["apache-tvm"]]
     table = Table("N x K, M", "pattern", "regime", "default us", "tuned us", "over default", "over reference", "decisions")
-    new = not DATA.exists()
-    with DATA.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        for n, k, m, pattern, regime in CELLS:
-            benchmark = Tuned(n, k, m, BalancedPattern.parse(pattern), options.threads, regime)
-            timing, decisions = benchmark.race(options.trials)
-            gain = timing.speedup("tuned", "default")
-            over = f"{timing.speedup('tuned', 'reference').p50:.3f}" if "reference" in timing.times else ""
-            times = [f"{timing.microseconds(name):.1f}" for name in ("default", "tuned")]
-            spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]
-            cell = [n, k, m, pattern, regime, options.threads, options.trials, decisions]
-            writer.writerow([*stamp, *cell, *times, *spread, over])
-            file.flush()
-            table.add_row(f"{n}x{k}, {m}", pattern, regime, *times, " ".join(spread), over, str(decisions))
+    for n, k, m, pattern, regime in CELLS:
+        benchmark = Tuned(n, k, m, BalancedPattern.parse(pattern), options.threads, regime)
+        timing, decisions = benchmark.race(options.trials)
+        gain = timing.speedup("tuned", "default")
+        over = f"{timing.speedup('tuned', 'reference').p50:.3f}" if "reference" in timing.times else ""
+        times = [f"{timing.microseconds(name):.1f}" for name in ("default", "tuned")]
+        spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]
+        cell = [n, k, m, pattern, regime, options.threads, options.trials, decisions]
+        append(DATA, COLUMNS, [dict(zip(COLUMNS, [*stamp, *cell, *times, *spread, over], strict=True))])
+        table.add_row(f"{n}x{k}, {m}", pattern, regime, *times, " ".join(spread), over, str(decisions))
     Console(width=150).print(table)
 
 

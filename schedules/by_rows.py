@@ -24,7 +24,7 @@ def choose_by_rows(otherwise: tirx.PrimFunc, instances: list[Instance]) -> tirx.
     m = _rows_of(otherwise)
     body = otherwise.body
     for instance in reversed(instances):
-        within = tirx.all(m >= _int64(instance.first), m <= _int64(instance.last))
+        within = tirx.all(m >= instance.first, m <= instance.last)
         body = tirx.IfThenElse(within, _adopt(instance.func, otherwise), body)
     root = s_tir.SBlock([], [], [], "root", body)
     return otherwise.with_body(s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root))
@@ -42,7 +42,3 @@ def _adopt(func: tirx.PrimFunc, into: tirx.PrimFunc) -> Any:
         return next((b for a, b in zip(own, theirs, strict=True) if var.same_as(a)), var)
 
     return tvm_ffi.structural_map(func.body, (type(own[-1]), replace))
-
-
-def _int64(value: int) -> tirx.IntImm:
-    return tirx.IntImm("int64", value)

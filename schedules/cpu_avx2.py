@@ -33,12 +33,13 @@ from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
+    NNZ,
     SLOTS_PER_WORD,
     Tiles,
     chunk,
     count_groups,
+    pack_bias,
     pack_steps,
-    pad_rows,
     read_lanes,
     schedule_tiles,
     store_lanes,
@@ -48,7 +49,7 @@ from tvm_balanced.schedules.row_groups import (
 HALF = 8  # lanes of a register, half a row group
 BLOCK = 16  # the longer of the two blocks
 # The slots that a block of each length may have: chunks of steps stay short (see row_groups.chunk), and 8 stands for full.
-NNZ = {BLOCK: (1, 2, 3, 4, 6, 8, 12, 16), HALF: (1, 2, 3, 4, 8)}
+SLOTS = {BLOCK: NNZ, HALF: (1, 2, 3, 4, 8)}
 # Sums of 8 rows that are computed together, in 16 registers. A block of 16 leaves few: its two halves of x, and for each step
 # index, mask and both permutes. With eight sums LLVM stores 46 to 75 registers a loop of 64 multiply-adds and M = 8 takes
 # 1.1x the time; with four, none. A block of 8 stores 6 to 11 and gains from eight: 4096x4096, 2:8, M = 2, cold, 0.75x.
@@ -76,7 +77,7 @@ class CpuAvx2(SparseKernel):
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         long, short = (
-            BalancedPattern(min(n for n in NNZ[block] if n >= found.covering(block).nnz), block) for block in (BLOCK, HALF)
+            BalancedPattern(min(n for n in SLOTS[block] if n >= found.covering(block).nnz), block) for block in (BLOCK, HALF)
         )
         # A step of a block of 8 takes half the time, but where it stores more slots memory decides.
         best = short if 2 * short.nnz <= long.nnz else long
@@ -86,7 +87,7 @@ class CpuAvx2(SparseKernel):
         return pack_steps(weight)
 
     def pack_bias(self, bias: Array) -> Array:
-        return pad_rows(bias, len(bias)).reshape(-1, LANES)
+        return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]

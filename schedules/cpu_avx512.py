@@ -29,25 +29,26 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
+from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
+    NNZ,
     SLOTS_PER_WORD,
     SMALL_TILES,
     chunk,
     count_groups,
+    cut_rows,
     default_tiles,
+    fit_block,
+    pack_bias,
     pack_steps,
-    pad_rows,
     read_lanes,
     schedule_tiles,
     store_lanes,
 )
 
 BLOCK = 16
-# Steps of one index word and of whole blocks end together after lcm(8, nnz) steps. 5, 7, 9, ... would unroll 40 to 120.
-NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
 
 
 class CpuAvx512(SparseKernel):
@@ -69,9 +70,7 @@ class CpuAvx512(SparseKernel):
         return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
-        needed = found.covering(BLOCK).nnz
-        nnz = min(n for n in NNZ if n >= needed)
-        return BalancedPattern(nnz, BLOCK) if nnz < BLOCK else None
+        return fit_block(found, BLOCK, NNZ)
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         values, indices = pack_steps(replace(weight, values=weight.values.astype(np.float32)))
@@ -90,10 +89,10 @@ class CpuAvx512(SparseKernel):
         return sums
 
     def pack_bias(self, bias: Array) -> Array:
-        return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
+        return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows(workload), ACTIVATIONS[workload.activation]
         n, k, nnz = workload.n, workload.k, workload.nnz
         steps, chunk_blocks, chunk_words = chunk(nnz)
         groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
@@ -158,7 +157,7 @@ class CpuAvx512(SparseKernel):
         return workload.attach(cpu_avx512)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows, groups = _rows(workload), count_groups(workload.n)
+        rows, groups = cut_rows(workload), count_groups(workload.n)
         steps = workload.pattern.blocks(workload.k) * workload.nnz
         tiles = default_tiles(rows.size, rows.known_tiles, groups, int(steps * LANES * self.slot_bytes))
         schedule_tiles(sch, tiles, unroll=1)
@@ -167,11 +166,6 @@ class CpuAvx512(SparseKernel):
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (docs/cpu.md).
         return machine.seconds(slots * m, 0.55 if m > 1 else 0.35, slots * self.slot_bytes)
-
-
-def _rows(workload: Workload) -> Rows:
-    # Four rows where M is symbolic and not small: 8 would waste up to 7, and are 1.05x faster at best.
-    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 CPU_AVX512 = CpuAvx512()

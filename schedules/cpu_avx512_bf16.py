@@ -17,7 +17,6 @@ Blocks are paired from the first on. An odd one out is the second block of a win
 short, whose window is the last 32 columns; the first slots of these windows hold 0.
 """
 
-import math
 from typing import Any
 
 import ml_dtypes
@@ -31,13 +30,19 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
+from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
+    NNZ,
     SMALL_TILES,
+    chunk,
     count_groups,
+    cut_rows,
     default_tiles,
+    fit_block,
+    pack_bias,
+    pack_nibbles,
     pad_rows,
     read_lanes,
     schedule_tiles,
@@ -47,7 +52,6 @@ from tvm_balanced.schedules.row_groups import (
 BLOCK = 16
 WINDOW = 2 * BLOCK
 SLOTS_PER_WORD = 4
-NNZ = (1, 2, 3, 4, 6, 8, 12, 16)  # as in cpu_avx512
 
 # TVM lowers bfloat16 vectors to integers, which the intrinsic's signature does not take: the cast is hidden from it.
 DOT = """
@@ -77,14 +81,12 @@ class CpuAvx512Bf16(SparseKernel):
         return f"K = {k} is less than one window of {WINDOW}" if k < WINDOW else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
-        needed = found.covering(BLOCK).nnz
-        nnz = min(n for n in NNZ if n >= needed)
-        return BalancedPattern(nnz, BLOCK) if nnz < BLOCK else None
+        return fit_block(found, BLOCK, NNZ)
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
         nnz, whole = weight.pattern.nnz, k // BLOCK
-        _, chunk_windows, _ = _chunk(nnz)
+        _, chunk_windows, _ = chunk(nnz, SLOTS_PER_WORD)
         windows = -(-_windows(k) // chunk_windows) * chunk_windows
         # where in the row of windows each block goes: pairs first, then what has a window of its own, as its second block
         places = [*range(whole - whole % 2), *([whole] if whole % 2 else []), *([2 * _windows(k) - 1] if k % BLOCK else [])]
@@ -98,26 +100,22 @@ class CpuAvx512Bf16(SparseKernel):
             rows = pad_rows(spread, n).reshape(count_groups(n), LANES, windows, 2, nnz)
             return np.ascontiguousarray(rows.transpose(0, 2, 4, 1, 3)).reshape(count_groups(n), windows * nnz, WINDOW)
 
-        nibbles = by_group(indices).reshape(count_groups(n), -1, SLOTS_PER_WORD, WINDOW)
-        words = np.zeros((count_groups(n), nibbles.shape[1], WINDOW), np.uint16)
-        for slot in range(SLOTS_PER_WORD):
-            words |= nibbles[:, :, slot] << np.uint16(4 * slot)
-        return by_group(weight.values.astype(ml_dtypes.bfloat16)), words
+        return by_group(weight.values.astype(ml_dtypes.bfloat16)), pack_nibbles(by_group(indices), SLOTS_PER_WORD)
 
     def pack_bias(self, bias: Array) -> Array:
-        return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
+        return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows(workload), ACTIVATIONS[workload.activation]
         n, k, nnz = workload.n, workload.k, workload.nnz
-        steps, chunk_windows, chunk_words = _chunk(nnz)
+        steps, chunk_windows, chunk_words = chunk(nnz, SLOTS_PER_WORD)
         groups, chunks = count_groups(n), -(-_windows(k) // chunk_windows)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
-        def start(chunk: Any, step: Any) -> Any:
+        def start(c: Any, step: Any) -> Any:
             """First column of the window of a step."""
-            window = chunk * chunk_windows + step // nnz
+            window = c * chunk_windows + step // nnz
             whole = k // BLOCK
             column = window * WINDOW if not k % (WINDOW * chunk_windows) else T.min(window * WINDOW, int64(k - WINDOW))
             if whole % 2 and k % BLOCK:  # then the odd whole block and the last part of a block have a window each
@@ -181,7 +179,7 @@ class CpuAvx512Bf16(SparseKernel):
         return workload.attach(cpu_avx512_bf16)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows, groups = _rows(workload), count_groups(workload.n)
+        rows, groups = cut_rows(workload), count_groups(workload.n)
         tiles = default_tiles(rows.size, rows.known_tiles, groups, _windows(workload.k) * workload.nnz * WINDOW * 5 // 2)
         schedule_tiles(sch, tiles, unroll=1)
         sch.annotate(sch.get_loops(sch.get_sblock("dense_update"))[0], "pragma_import_llvm", DOT)
@@ -196,16 +194,6 @@ def _windows(k: int) -> int:
     """Windows of a row: pairs of whole blocks, then one for an odd whole block and one for a last part of a block."""
     whole = k // BLOCK
     return whole // 2 + whole % 2 + (k % BLOCK > 0)
-
-
-def _chunk(nnz: int) -> tuple[int, int, int]:
-    """(steps, windows, index words) after which whole windows and whole index words end together."""
-    steps = math.lcm(SLOTS_PER_WORD, nnz)
-    return steps, steps // nnz, steps // SLOTS_PER_WORD
-
-
-def _rows(workload: Workload) -> Rows:
-    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 CPU_AVX512_BF16 = CpuAvx512Bf16()

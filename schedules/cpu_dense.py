@@ -23,13 +23,15 @@ from tvm.target import codegen
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.kernel import DenseKernel, Rows, Workload, int64
+from tvm_balanced.schedules.kernel import DenseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine, lanes
 from tvm_balanced.schedules.row_groups import (
     LANES,
     SMALL_TILES,
     count_groups,
+    cut_rows,
     default_tiles,
+    pack_bias,
     pad_rows,
     read_lanes,
     schedule_tiles,
@@ -64,10 +66,10 @@ class CpuDense(DenseKernel):
         return (np.ascontiguousarray(values),)
 
     def pack_bias(self, bias: Array) -> Array:
-        return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
+        return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows(workload), ACTIVATIONS[workload.activation]
         n, groups = workload.n, count_groups(workload.n)
         n_, k_, groups_, size_ = map(int64, (n, workload.k, groups, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
@@ -110,7 +112,7 @@ class CpuDense(DenseKernel):
         return workload.attach(cpu_dense)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows, groups = _rows(workload), count_groups(workload.n)
+        rows, groups = cut_rows(workload), count_groups(workload.n)
         tiles = default_tiles(rows.size, rows.known_tiles, groups, workload.k * LANES * 4, _accumulators(target))
         schedule_tiles(sch, tiles, unroll=0)
 
@@ -122,10 +124,6 @@ class CpuDense(DenseKernel):
 def _accumulators(target: tvm.target.Target) -> int:
     """Vectors of 16 lanes that half the registers hold: 16 of 32 with AVX-512, 4 of 8 pairs with AVX2, 4 of 8 fours with NEON."""
     return 16 if lanes(target) == LANES else 4
-
-
-def _rows(workload: Workload) -> Rows:
-    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 CPU_DENSE = CpuDense()

@@ -13,12 +13,16 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
+from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
-from tvm_balanced.schedules.kernel import int64
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.kernel import Rows, Workload, int64
 from tvm_balanced.schedules.rule import divisor
 
 LANES = 16
 SLOTS_PER_WORD = 8
+# The slots that a block of 16 may keep: chunks of steps stay short (see `chunk`). 5, 7, 9, ... would unroll 40 to 120.
+NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
 GROUPS_TOGETHER = 4  # groups are padded to a multiple of this, so that tiles of 2 and 4 groups always divide
 
 
@@ -35,10 +39,36 @@ def pad_rows(a: Array, n: int) -> Array:
     return padded
 
 
-def chunk(nnz: int) -> tuple[int, int, int]:
+def pack_bias(bias: Array) -> Array:
+    """Lay a bias (N,) out in row groups: (G, 16) float32."""
+    return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
+
+
+def fit_block(found: Detection, block: int, counts: tuple[int, ...]) -> BalancedPattern | None:
+    """Return the pattern of `block` that covers such zeros with the least of `counts` slots, None where that saves nothing."""
+    needed = found.covering(block).nnz
+    nnz = min(n for n in counts if n >= needed)
+    return BalancedPattern(nnz, block) if nnz < block else None
+
+
+def cut_rows(workload: Workload) -> Rows:
+    """Cut M into tiles of 8 rows; of 4 where it is symbolic and not small, since 8 would waste up to 7 and gain 1.05x at best."""
+    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
+
+
+def chunk(nnz: int, slots_per_word: int = SLOTS_PER_WORD) -> tuple[int, int, int]:
     """(steps, blocks, index words) after which whole blocks and whole index words end together."""
-    steps = math.lcm(SLOTS_PER_WORD, nnz)
-    return steps, steps // nnz, steps // SLOTS_PER_WORD
+    steps = math.lcm(slots_per_word, nnz)
+    return steps, steps // nnz, steps // slots_per_word
+
+
+def pack_nibbles(indices: Array, slots_per_word: int) -> Array:
+    """Pack 4-bit indices (G, S, lanes) of an unsigned dtype into words of it, (G, S / slots, lanes), the first lowest."""
+    nibbles = indices.reshape(len(indices), -1, slots_per_word, indices.shape[-1])
+    words = np.zeros(nibbles[:, :, 0].shape, indices.dtype)
+    for slot in range(slots_per_word):
+        words |= nibbles[:, :, slot] << indices.dtype.type(4 * slot)
+    return words
 
 
 def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
@@ -60,11 +90,7 @@ def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
         whole[:, :blocks] = a
         return pad_rows(whole, n).reshape(groups, LANES, chunks * steps).transpose(0, 2, 1)
 
-    nibbles = by_group(indices).reshape(groups, -1, SLOTS_PER_WORD, LANES)
-    words = np.zeros((groups, nibbles.shape[1], LANES), np.uint32)
-    for slot in range(SLOTS_PER_WORD):
-        words |= nibbles[:, :, slot] << np.uint32(4 * slot)
-    return np.ascontiguousarray(by_group(weight.values)), words.view(np.int32)
+    return np.ascontiguousarray(by_group(weight.values)), pack_nibbles(by_group(indices), SLOTS_PER_WORD).view(np.int32)
 
 
 def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) -> Any:
@@ -132,10 +158,9 @@ def default_tiles(size: int, tiles: int | None, groups: int, group_bytes: int, a
     candidates = [
         (r, g) for r in range(1, size + 1) for g in range(1, 5) if size % r == 0 and groups % g == 0 and r * g <= accumulators
     ]
-    if tiles is not None and tiles > 2:  # weights come from the cache from the second tile on: fewer loads of them count more
-        rows, covered = min(candidates, key=lambda tile: 3.5 / tile[0] + 1 / tile[1])
-    else:
-        rows, covered = min(candidates, key=lambda tile: 1.75 / tile[0] + 1 / tile[1])
+    # Weights come from the cache from the second tile on: fewer loads of them count more.
+    weights = 3.5 if tiles is not None and tiles > 2 else 1.75
+    rows, covered = min(candidates, key=lambda tile: weights / tile[0] + 1 / tile[1])
     return Tiles(rows, covered, tiles_together(groups // covered, group_bytes * covered))
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import tvm
 
-from tvm_balanced import calibration, environment
+from tvm_balanced import environment
 from tvm_balanced.compiled_module import CompiledModule, Facts, check_threads
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.report import LayerReport, Report
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import cores, machine_of, parse_target, required_features, runs_here
+from tvm_balanced.targets import cores, parse_target, required_features, runs_here
 from tvm_balanced.transform.lift_weights import LiftedWeight
 from tvm_balanced.transform.match_dense import address_of, view
 from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
@@ -69,7 +69,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     threads = _threads(options)
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
-    judge = Judge(target, machine_of(target, threads), options.kernels, calibration.load(target))
+    judge = Judge.of(target, threads, options.kernels)
     pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights)
     try:
         executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
@@ -115,7 +115,7 @@ def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     environment.require_working_tvm()
     target = parse_target(options.target)
     layers: list[RewrittenLayer] = []
-    judge = Judge(target, machine_of(target, _threads(options)), options.kernels, calibration.load(target))
+    judge = Judge.of(target, _threads(options), options.kernels)
     with target:
         tvm.transform.Sequential([RewriteBalancedDense(judge, dict(imported.weight_names), layers)])(imported.mod)
     judge.check_all_used()

@@ -11,11 +11,12 @@ from fnmatch import fnmatchcase
 
 import tvm
 
-from tvm_balanced.calibration import Calibration
+from tvm_balanced.calibration import Calibration, load
 from tvm_balanced.detection import Detection
 from tvm_balanced.errors import TargetError
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
+from tvm_balanced.targets import machine_of
 
 SYMBOLIC_ROWS = (1, 8, 64, 256)  # where M is known only at the call, sparse must win at each of these
 EXACT = tuple(kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None)  # those that may be taken without being named
@@ -99,6 +100,11 @@ class Judge:
         for name in self.kernels.values():
             if name not in KERNELS and name != "none":
                 raise TargetError(f'kernel "{name}" is unknown; choose one of {", ".join(KERNELS)}, or none')
+
+    @classmethod
+    def of(cls, target: tvm.target.Target, threads: int | None = None, kernels: Mapping[str, str] | None = None) -> "Judge":
+        """Return the judge for a target with all that is known of it; `threads` are all its cores by default."""
+        return cls(target, machine_of(target, threads), kernels, load(target))
 
     def __call__(self, layer: DenseLayer) -> Verdict:
         """Return the verdict on one layer."""

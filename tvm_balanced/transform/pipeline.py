@@ -15,6 +15,7 @@ from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalance
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
+from tvm_balanced.verdict import Judge
 
 NAME = "tvm_balanced"
 
@@ -47,7 +48,7 @@ def tvm_balanced_pipeline(
             [
                 # Phase 1: dense layers become operators with a kernel each
                 CheckLookups(),
-                RewriteBalancedDense(decide or _default_judge(target), names, layers),
+                RewriteBalancedDense(decide or Judge.of(target), names, layers),
                 FuseEpilogue(),
                 # Phase 2: everything else becomes TensorIR, and is folded where it is constant, before our kernels are there
                 *cpu.library_dispatch_passes(target),
@@ -75,14 +76,6 @@ def tvm_balanced_pipeline(
         )(mod)
 
     return run
-
-
-def _default_judge(target: tvm.target.Target) -> Decide:
-    from tvm_balanced import calibration
-    from tvm_balanced.targets import machine_of
-    from tvm_balanced.verdict import Judge
-
-    return Judge(target, machine_of(target), None, calibration.load(target))
 
 
 def register() -> None:

@@ -32,6 +32,10 @@ class Machine:
         Read bandwidth of all cores together.
     lanes : int
         fp32 elements in a vector register.
+    tensor_gmacs : float
+        Multiply-adds of a GPU's tensor cores on half precision, 10^9 a second.
+    launch : float
+        Seconds that starting a kernel takes.
     """
 
     cores: int
@@ -39,9 +43,11 @@ class Machine:
     gbytes: float
     gbytes_all: float
     lanes: int
+    tensor_gmacs: float = 0.0
+    launch: float = 0.0
 
     def seconds(self, macs: float, efficiency: float, nbytes: float) -> float:
         """Time of work that overlaps `macs` multiply-adds at a share of the peak with reading `nbytes`."""
         compute = macs / (self.gmacs * 1e9 * efficiency * self.cores)
         memory = nbytes / (min(self.gbytes * self.cores, self.gbytes_all) * 1e9)
-        return max(compute, memory)
+        return self.launch + max(compute, memory)

@@ -1,0 +1,327 @@
+"""Balanced-sparse dense layer on tensor cores: weights stay sparse in memory and become dense in registers.
+
+A warp computes tiles of 16 rows of the weight by 8 rows of x with mma.m16n8k16, weights as its first operand. Which column of
+K an element of the two operands stands for is free as long as both agree, so that the operand's layout can be chosen to need
+no exchange between lanes: of every 64 columns, four blocks of 16, the lane that the instruction gives two rows (r and r + 8)
+and columns 2t, 2t + 1, 2t + 8 and 2t + 9 of 16 holds all 16 columns of the t-th block of its two rows, four a step:
+
+    step s of 4, lane 4r + t:   columns 4s to 4s + 3 of block t   of row r and of row r + 8
+
+So each lane decodes its own blocks: the slots of a row become eight registers of two columns each, where a slot's value is
+shifted to its half and chosen by its index. x is staged in shared memory; a lane's 16 columns of it are 32 bytes in a row.
+Thread blocks split K among their warps and add the shares in shared memory in a fixed order.
+
+    values   (N / 16, K groups, L, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
+    indices  (N / 16, K groups, L, 32)     uint32: bits 4s to 4s + 3: position inside its block of the s-th of those eight
+
+A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64 columns, row r or r + 8, slot).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.detection import Detection
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
+from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.mma import mma
+from tvm_balanced.schedules.rule import divisor
+from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
+
+BLOCK = 16
+WARP = 32
+ROWS = 16  # of the weight in a tile
+QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
+NNZ = (1, 2, 3, 4, 6, 8)
+TOKENS = 8  # rows of x in a tile
+WARPS = 2048  # that are wanted in all: 16 on each of an H200's 132 multiprocessors
+STAGE_BYTES = 80 << 10  # of x in shared memory: with the least of all GPUs, 99 KiB on sm_86 and sm_89, one thread block fits
+
+
+class CudaDecodeMma(SparseKernel):
+    """Tensor cores on weights that are decoded in registers; fp16 and bf16 with sums in fp32."""
+
+    name = "cuda_decode_mma"
+    parts = ("values", "indices")
+    small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
+    dtypes = ("float16", "bfloat16")
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name not in ("cuda", "opencl"):
+            return "the target is not a GPU"
+        return None if dtype in self.dtypes else f"it does not compute {dtype}"
+
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        return fit_block(found, BLOCK, (*NNZ, BLOCK))
+
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        (n, k), nnz = weight.shape, weight.pattern.nnz
+        layout = Layout.of(n, k, nnz)
+        shape = (layout.tiles, 2, ROWS // 2, layout.groups, layout.steps, QUAD, nnz)  # tile, half, r, group, step, t, slot
+
+        def by_lane(a: Array) -> Array:
+            whole = np.zeros((layout.tiles * ROWS, layout.groups * layout.steps * QUAD, nnz), a.dtype)
+            whole[:n, : a.shape[1]] = a
+            lanes = whole.reshape(shape).transpose(0, 3, 2, 5, 4, 1, 6)  # tile, group, r, t, step, half, slot
+            return lanes.reshape(layout.tiles, layout.groups, WARP, layout.loads, SLOTS_PER_WORD).swapaxes(2, 3)
+
+        dtype = ml_dtypes.bfloat16 if str(weight.values.dtype) == "bfloat16" else np.float16
+        values = np.ascontiguousarray(by_lane(weight.values.astype(dtype))).view(np.uint32)
+        nibbles = by_lane(weight.indices.astype(np.uint32))
+        words = pack_nibbles(nibbles.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(nibbles.shape[:-1])
+        return values, words
+
+    def pack_bias(self, bias: Array) -> Array:
+        padded = np.zeros(pad(-(-len(bias) // ROWS)) * ROWS, np.float32)
+        padded[: len(bias)] = bias
+        return padded.reshape(-1, ROWS)
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation, dtype = _rows(workload), ACTIVATIONS[workload.activation], workload.dtype
+        n, k, nnz = workload.n, workload.k, workload.nnz
+        layout = Layout.of(n, k, nnz)
+        shares = _shares(workload)  # of K, one a warp: part of the function, for their sums are
+        columns = layout.steps * QUAD * BLOCK
+        n_, k_, tiles_, groups_, loads_, steps_, shares_ = map(
+            int64, (n, k, layout.tiles, layout.groups // shares, layout.loads, layout.steps, shares)
+        )
+        parts_, size_, warp_, columns_, block_ = map(int64, (rows.size // TOKENS, rows.size, WARP, columns, BLOCK))
+        rows_, halves_, pairs_, sums_, words_ = map(int64, (ROWS, 2, BLOCK // 2, 4, 4))
+        whole = layout.groups * columns == k
+
+        def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
+            value = x[rows.read(tile, row), column]
+            return value if whole else T.if_then_else(column < k_, value, tirx.const(0, dtype))
+
+        def decode(values: tirx.Buffer, indices: tirx.Buffer, at: tuple[Any, ...], first: Any, register: Any) -> Any:
+            """Two columns of a block: the slots from `first` on whose index is one of them."""
+            found = tirx.const(0, "uint32")
+            for j in range(nnz):
+                load, slot = (first + j) // SLOTS_PER_WORD, (first + j) % SLOTS_PER_WORD
+                tile, group, lane = at
+                index = T.shift_right(indices[tile, group, load, lane], T.cast(slot * 4, "uint32"))
+                pair = values[tile, group, load, lane, slot // 2]
+                value = T.bitwise_and(T.shift_right(pair, T.cast(slot % 2 * 16, "uint32")), tirx.const(0xFFFF, "uint32"))
+                moved = T.shift_left(value, T.shift_left(T.bitwise_and(index, tirx.const(1, "uint32")), tirx.const(4, "uint32")))
+                here = T.bitwise_and(index, tirx.const(14, "uint32")) == T.cast(register * 2, "uint32")
+                found = T.bitwise_or(found, T.Select(here, moved, tirx.const(0, "uint32")))
+            return found
+
+        def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
+            total = total + T.cast(residual[row, column], "float32") if workload.residual else total
+            return T.cast(activation(total), dtype)
+
+        @T.prim_func(private=True, s_tir=True)
+        def cuda_decode_mma(
+            x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+        ) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), dtype)
+            values = T.match_buffer(values_, (tiles_, groups_ * shares_, loads_, warp_, words_), "uint32")
+            indices = T.match_buffer(indices_, (tiles_, groups_ * shares_, loads_, warp_), "uint32")
+            bias = T.match_buffer(bias_, (tiles_, rows_), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), dtype)
+            y = T.match_buffer(y_, (rows.m, n_), dtype)
+            staged = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, size_, columns_), dtype)
+            columns_of_x = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, steps_, parts_, warp_, block_), dtype)
+            dense = T.sblock_alloc_buffer((tiles_, groups_ * shares_, steps_, halves_, warp_, pairs_), "uint32")
+            sums = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, warp_, sums_), "float32", scope="local")
+            share = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, sums_, warp_), "float32")
+            total = T.sblock_alloc_buffer((rows.tiles, size_, tiles_, rows_), "float32", scope="local")
+            for o, g, i, c in T.grid(rows.tiles, groups_ * shares_, size_, columns_):
+                with T.sblock("stage"):
+                    vo, vg, vi, vc = T.axis.remap("SSSS", [o, g, i, c])
+                    staged[vo, vg, vi, vc] = stage(x, vo, vi, vg * columns_ + vc)
+            for o, g, s, p, r, c in T.grid(rows.tiles, groups_ * shares_, steps_, parts_, warp_, block_):
+                with T.sblock("read_x"):
+                    vo, vg, vs, vp, vr, vc = T.axis.remap("SSSSSS", [o, g, s, p, r, c])
+                    columns_of_x[vo, vg, vs, vp, vr, vc] = staged[
+                        vo, vg, vp * TOKENS + vr // QUAD, (vs * QUAD + vr % QUAD) * BLOCK + vc
+                    ]
+            for t, g, s, h, r, c in T.grid(tiles_, groups_ * shares_, steps_, halves_, warp_, pairs_):
+                with T.sblock("decode"):
+                    vt, vg, vs, vh, vr, vc = T.axis.remap("SSSSSS", [t, g, s, h, r, c])
+                    T.reads(values[vt, vg, 0:loads_, vr, 0:4], indices[vt, vg, 0:loads_, vr])
+                    T.writes(dense[vt, vg, vs, vh, vr, vc])
+                    dense[vt, vg, vs, vh, vr, vc] = decode(values, indices, (vt, vg, vr), (vs * 2 + vh) * nnz, vc)
+            for o, f, t, r, g, s, p in T.grid(rows.tiles, shares_, tiles_, warp_, groups_, steps_, parts_):
+                with T.sblock("mma"):
+                    vo, vf, vt, vr, vg, vs, vp = T.axis.remap("SSSSRRS", [o, f, t, r, g, s, p])
+                    T.reads(
+                        dense[vt, vg * shares_ + vf, vs, 0:2, vr, 0:8], columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 0:BLOCK]
+                    )
+                    T.writes(sums[vo, vf, vt, vp, vr, 0:4])
+                    with T.init():
+                        for i in T.serial(4):
+                            sums[vo, vf, vt, vp, vr, i] = T.float32(0)
+                    for step in T.serial(4):  # nvcc unrolls it
+                        mma(
+                            dtype,
+                            T.address_of(sums[vo, vf, vt, vp, vr, 0]),
+                            dense[vt, vg * shares_ + vf, vs, 0, vr, 2 * step],
+                            dense[vt, vg * shares_ + vf, vs, 1, vr, 2 * step],
+                            dense[vt, vg * shares_ + vf, vs, 0, vr, 2 * step + 1],
+                            dense[vt, vg * shares_ + vf, vs, 1, vr, 2 * step + 1],
+                            T.address_of(columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 4 * step]),
+                        )
+            for o, f, t, p, i, r in T.grid(rows.tiles, shares_, tiles_, parts_, sums_, warp_):
+                with T.sblock("share"):
+                    vo, vf, vt, vp, vi, vr = T.axis.remap("SSSSSS", [o, f, t, p, i, r])
+                    share[vo, vf, vt, vp, vi, vr] = sums[vo, vf, vt, vp, vr, vi]
+            for o, i, t, r, f in T.grid(rows.tiles, size_, tiles_, rows_, shares_):
+                with T.sblock("add_shares"):
+                    vo, vi, vt, vr, vf = T.axis.remap("SSSSR", [o, i, t, r, f])
+                    with T.init():
+                        total[vo, vi, vt, vr] = T.float32(0)
+                    total[vo, vi, vt, vr] = (
+                        total[vo, vi, vt, vr]
+                        + share[vo, vf, vt, vi // TOKENS, vr // 8 * 2 + vi % 2, vr % 8 * QUAD + vi % TOKENS // 2]
+                    )
+            for o, i, t, r in T.grid(rows.tiles, size_, tiles_, rows_):
+                with T.sblock("epilogue"):
+                    vo, vi, vt, vr = T.axis.remap("SSSS", [o, i, t, r])
+                    if tirx.all(rows.at(vo, vi) < rows.m, vt * ROWS + vr < n_):
+                        y[rows.at(vo, vi), vt * ROWS + vr] = result(
+                            total[vo, vi, vt, vr] + bias[vt, vr], residual, rows.at(vo, vi), vt * ROWS + vr
+                        )
+
+        return workload.attach(cuda_decode_mma)
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        stage, read_x, decode, mma_ = (sch.get_sblock(name) for name in ("stage", "read_x", "decode", "mma"))
+        o, f, t, r, g, s, p = sch.get_loops(mma_)
+        cut = _cut(workload)
+        tiles = sch.sample_perfect_tile(t, 3, 4, decision=[cut.blocks, cut.warps, cut.tiles])
+        block, warps, tile = sch.split(t, tiles)
+        steps = sch.sample_perfect_tile(g, 2, 4, decision=[cut.stages, cut.steps])
+        stages, step = sch.split(g, steps)
+        sch.reorder(block, o, f, warps, r, stages, step, s, p, tile)
+        for loop, axis in (
+            (block, "blockIdx.x"),
+            (o, "blockIdx.y"),
+            (f, "threadIdx.z"),
+            (warps, "threadIdx.y"),
+            (r, "threadIdx.x"),
+        ):
+            sch.bind(loop, axis)
+        sch.set_scope(decode, 0, "local")
+        sch.compute_at(decode, s, preserve_unit_loops=True)
+        for operand in (0, 1):
+            copy = sch.cache_read(decode, operand, "local")
+            sch.compute_at(copy, step, preserve_unit_loops=True)
+            if operand == 0:
+                sch.vectorize(sch.get_loops(copy)[-1])
+        sch.set_scope(read_x, 0, "local")
+        sch.compute_at(read_x, p, preserve_unit_loops=True)
+        sch.vectorize(sch.split(sch.get_loops(read_x)[-1], [None, 8])[1])
+        # dynamic shared memory may exceed 48 KiB and holds x and the shares in turn; OpenCL has only the other kind
+        shared = "shared" if target.kind.name == "opencl" else "shared.dyn"
+        sch.set_scope(stage, 0, shared)
+        sch.compute_at(stage, stages, preserve_unit_loops=True)
+        *_, sg, si, sc = sch.get_loops(stage)
+        so, sv = sch.split(sc, [None, 8])
+        _, z, y, x = sch.split(sch.fuse(sg, si, so), [None, _shares(workload), tiles[1], WARP])
+        for loop, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
+            sch.bind(loop, axis)
+        sch.vectorize(sv)
+        # rows of x eight columns apart from a multiple of 64: eight lanes then read 16 bytes each from all 32 banks
+        sch.storage_align(stage, 0, 2, 64, 8)
+        share, add, epilogue = (sch.get_sblock(name) for name in ("share", "add_shares", "epilogue"))
+        sch.set_scope(share, 0, shared)
+        sch.reverse_compute_at(share, r, preserve_unit_loops=True)
+        sch.reverse_compute_at(add, o, preserve_unit_loops=True)
+        sch.reverse_compute_at(epilogue, o, preserve_unit_loops=True)
+        *_, i, t, r = sch.get_loops(epilogue)
+        _, z, y, x = sch.split(sch.fuse(i, t, r), [None, _shares(workload), tiles[1], WARP])
+        for loop, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
+            sch.bind(loop, axis)
+        sch.compute_at(add, x, preserve_unit_loops=True)
+        if target.kind.name != "opencl":  # where every mma is two barriers, and PoCL compiles what is between two apart
+            for loop in (tile, p, s, step):
+                sch.unroll(loop)
+        sch.decompose_reduction(mma_, stages)
+        # x of the next stage is copied, by cp.async, while that of this one is used
+        sch.annotate(stages, "software_pipeline_stage", [0, 1])
+        sch.annotate(stages, "software_pipeline_order", [0, 1])
+        sch.annotate(stages, "software_pipeline_async_stages", [0])
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
+        tokens, tiles = -(-m // TOKENS) * TOKENS, -(-m // _rows(workload).size)
+        tensor = workload.n * workload.k * tokens / (machine.tensor_gmacs * 1e9 * 0.5)  # mma reaches two thirds of wgmma's peak
+        # a column costs two and more instructions to decode, four a multiply-add's time a lane: gpu.md's budgets
+        decode = workload.n * workload.k * tiles * (1 + workload.nnz) / (machine.gmacs * 1e9)
+        return machine.seconds(0, 1, tiles * slots * 2.5 / 0.8) + max(0.0, tensor, decode) * 0.5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a weight is laid out: tiles of 16 rows, K groups of `steps` times 64 columns that fill `loads` whole loads."""
+
+    tiles: int
+    groups: int
+    steps: int
+    loads: int
+
+    @classmethod
+    def of(cls, n: int, k: int, nnz: int) -> "Layout":
+        """Return the layout of a weight (N, K) that keeps `nnz` of every 16."""
+        steps = next(s for s in (1, 2, 4) if 2 * nnz * s % SLOTS_PER_WORD == 0)
+        groups = -(-k // (steps * QUAD * BLOCK))
+        return cls(pad(-(-n // ROWS)), pad(groups), steps, 2 * nnz * steps // SLOTS_PER_WORD)
+
+
+def pad(count: int) -> int:
+    """Round up to a multiple of a power of two, so that it divides well, where that costs at most a sixteenth."""
+    return next(up for p in (16, 8, 4, 2, 1) if 16 * ((up := -(-count // p) * p) - count) <= count)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How tiles of the weight and K groups are cut among thread blocks, warps and loops."""
+
+    blocks: int
+    warps: int
+    tiles: int
+    stages: int
+    steps: int
+
+
+def _cut(workload: Workload) -> Cut:
+    """Choose the default cut: up to 16 warps a thread block, and two tiles a warp where that spares reading x again."""
+    layout, shares, size = Layout.of(workload.n, workload.k, workload.nnz), _shares(workload), _rows(workload).size
+    warps = divisor(layout.tiles, max(1, 16 // shares))
+    tiles = 2 if size >= 32 and layout.tiles // warps % 2 == 0 and layout.tiles * shares >= 2 * WARPS else 1
+    groups = layout.groups // shares
+    fitting = STAGE_BYTES // (shares * _stage_bytes(layout, size))
+    steps = divisor(groups, max(1, min(fitting, 4 // layout.loads if size <= 16 else 1)))
+    return Cut(layout.tiles // warps // tiles, warps, tiles, groups // steps, steps)
+
+
+def _shares(workload: Workload) -> int:
+    """Choose how many warps share K: as many as keep an H200 busy, where x fits for all of them."""
+    layout, size = Layout.of(workload.n, workload.k, workload.nnz), _rows(workload).size
+    fitting = STAGE_BYTES // _stage_bytes(layout, size)
+    return divisor(layout.groups, max(1, min(8, fitting, -(-WARPS // layout.tiles))))
+
+
+def _stage_bytes(layout: Layout, size: int) -> int:
+    """Bytes of x that one warp needs for one K group, twice: the next is copied while one is used."""
+    return 2 * 2 * size * (layout.steps * QUAD * BLOCK + 8)
+
+
+def _rows(workload: Workload) -> Rows:
+    rows = Rows.of(workload.m, longest=64, symbolic=workload.tile or 64)
+    return Rows(rows.m, -(-rows.size // TOKENS) * TOKENS)
+
+
+CUDA_DECODE_MMA = CudaDecodeMma()

@@ -1,0 +1,74 @@
+"""Balanced-sparse dense layer in float32 for many rows of x on CUDA cores: a lane is a row of the weight, a warp some rows of x.
+
+Layout and function are those of `cuda_gemv`, so that one copy of a weight serves both. Here no warp shares K with another: all
+read the same values and indices, which the first brings into the cache, and each sums for eight rows of x of its own.
+A multiply-add reads four bytes of x from shared memory, so a quarter of the CUDA cores' peak is the bound.
+"""
+
+from typing import Any
+
+import tvm
+from tvm.s_tir import Schedule
+
+from tvm_balanced.schedules.cuda_gemv import SHARED_BYTES, CudaGemv, stage_x
+from tvm_balanced.schedules.kernel import Workload
+from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, chunk
+from tvm_balanced.schedules.rule import divisor
+from tvm_balanced.schedules.warp_rows import BLOCK, BYTES, count_chunks, slots_per_load
+
+PER_WARP = 8  # rows of x of a warp: as many sums a lane
+
+
+class CudaGemmFp32(CudaGemv):
+    """Up to 64 rows of x a thread block; fp32 without TF32."""
+
+    name = "cuda_gemm_fp32"
+    dtypes = ("float32",)
+    small_tiles = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 8, 8))
+    rows = 64
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        size = self.cut_rows(workload).size
+        if size <= PER_WARP:  # so few rows are cuda_gemv's
+            super().space(sch, workload, target)
+            return
+        look_up, gemm, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
+        o, g, r, c, s, i = sch.get_loops(gemm)
+        stages, steps = sch.split(c, sch.sample_perfect_tile(c, 2, 8, decision=_stages(workload, size)))
+        warps, rows = sch.split(i, [None, PER_WARP])
+        per_load = slots_per_load(workload.dtype)
+        word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
+        sch.reorder(o, g, warps, r, stages, steps, word, load, slot, rows)
+        for loop, axis in ((g, "blockIdx.x"), (o, "blockIdx.y"), (warps, "threadIdx.y"), (r, "threadIdx.x")):
+            sch.bind(loop, axis)
+        sch.set_scope(gemm, 0, "local")
+        sch.reverse_compute_at(epilogue, r, preserve_unit_loops=True)
+        values = sch.cache_read(gemm, 1, "local")
+        sch.compute_at(values, load, preserve_unit_loops=True)
+        sch.vectorize(sch.get_loops(values)[-1])
+        sch.set_scope(look_up, 0, "local")
+        sch.compute_at(look_up, slot, preserve_unit_loops=True)
+        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, per_load])
+        sch.vectorize(vector)
+        words = sch.cache_read(look_up, 1, "local")
+        sch.compute_at(words, word, preserve_unit_loops=True)
+        stage_x(sch, stages, size // PER_WARP, vector=1)
+        for loop in (rows, slot, load, word):
+            sch.unroll(loop)
+        sch.decompose_reduction(gemm, stages)
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
+        tiles = -(-m // self.rows)
+        return machine.seconds(slots * m, 0.2, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
+
+
+def _stages(workload: Workload, size: int) -> list[Any]:
+    """Default split of the chunks of K: as many a stage as fit half of the shared memory that every GPU has."""
+    chunks, columns = count_chunks(workload.k, workload.nnz), chunk(workload.nnz)[1] * BLOCK
+    steps = divisor(chunks, max(1, SHARED_BYTES // 2 // (columns * size * BYTES[workload.dtype])))
+    return [chunks // steps, steps]
+
+
+CUDA_GEMM_FP32 = CudaGemmFp32()

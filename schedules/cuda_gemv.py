@@ -1,0 +1,234 @@
+"""Balanced-sparse dense layer for a few rows of x on CUDA cores: a lane is a row of the weight.
+
+A thread block computes 32 rows. Its warps split K among themselves; each lane reads 16 bytes of its row's values at a time
+and one index word for eight, looks x up in shared memory, and sums in float32. The warps' sums are added in shared memory in
+a fixed order, so that the same input gives the same bits. Layout: see `warp_rows`.
+
+    x_shared[column][row of x]  <-  x           one stage of K, by all threads together
+    sum[row of x]               +=  value * x_shared[block + index][row of x]
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.detection import Detection
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
+from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, chunk
+from tvm_balanced.schedules.rule import divisor
+from tvm_balanced.schedules.warp_rows import (
+    BLOCK,
+    BYTES,
+    WARP,
+    count_chunks,
+    count_groups,
+    fit,
+    nibble,
+    pack_bias,
+    pack_warps,
+    slots_per_load,
+)
+
+ROWS = 8  # of x in a tile at most
+STAGE_BYTES = 32 << 10  # of x in shared memory at most by default: more of it, and fewer thread blocks run side by side
+SHARED_BYTES = 48 << 10  # that a thread block has on every GPU
+
+
+class CudaGemv(SparseKernel):
+    """One lane a row; 4-bit indices; fp32, fp16 and bf16 with sums in fp32."""
+
+    name = "cuda_gemv"
+    parts = ("values", "indices")
+    small_tiles = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
+    rows = ROWS  # of x in a tile at most
+    dtypes = ("float32", "float16", "bfloat16")
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name not in ("cuda", "opencl"):
+            return "the target is not a GPU"
+        return None if dtype in self.dtypes else f"it does not compute {dtype}"
+
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        return fit(found)
+
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        return pack_warps(weight, str(weight.values.dtype))
+
+    def pack_bias(self, bias: Array) -> Array:
+        return pack_bias(bias)
+
+    def cut_rows(self, workload: Workload) -> Rows:
+        """Cut the rows of x into tiles of a power of two, for vector loads: a row that is read twice costs no memory."""
+        rows = Rows.of(workload.m, longest=self.rows, symbolic=workload.tile or self.rows)
+        return Rows(rows.m, 1 << (rows.size - 1).bit_length())
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation, dtype = self.cut_rows(workload), ACTIVATIONS[workload.activation], workload.dtype
+        n, k, nnz = workload.n, workload.k, workload.nnz
+        slots, blocks, words = chunk(nnz)
+        chunks, groups, per_load = count_chunks(k, nnz), count_groups(n), slots_per_load(workload.dtype)
+        n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * BLOCK))
+        size_, warp_, load_ = int64(rows.size), int64(WARP), int64(per_load)
+        whole = chunks * blocks * BLOCK == k
+
+        def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
+            """x where there is such a column, else 0."""
+            value = x[rows.read(tile, row), column]
+            return value if whole else T.if_then_else(column < k_, value, tirx.const(0, dtype))
+
+        def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
+            total = total + T.cast(residual[row, column], "float32") if workload.residual else total
+            return T.cast(activation(total), dtype)
+
+        @T.prim_func(private=True, s_tir=True)
+        def cuda_gemv(
+            x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+        ) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), dtype)
+            values = T.match_buffer(values_, (groups_, chunks_ * slots_ // load_, warp_, load_), dtype)
+            indices = T.match_buffer(indices_, (groups_, chunks_ * words, warp_), "uint32")
+            bias = T.match_buffer(bias_, (groups_, warp_), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), dtype)
+            y = T.match_buffer(y_, (rows.m, n_), dtype)
+            staged = T.sblock_alloc_buffer((rows.tiles, chunks_, width_, size_), dtype)
+            found = T.sblock_alloc_buffer((rows.tiles, groups_, chunks_, slots_, warp_, size_), dtype)
+            total = T.sblock_alloc_buffer((rows.tiles, size_, groups_, warp_), "float32")
+            for o, c, j, i in T.grid(rows.tiles, chunks_, width_, size_):
+                with T.sblock("stage"):
+                    vo, vc, vj, vi = T.axis.remap("SSSS", [o, c, j, i])
+                    staged[vo, vc, vj, vi] = stage(x, vo, vi, vc * width_ + vj)
+            for o, g, c, s, r, i in T.grid(rows.tiles, groups_, chunks_, slots_, warp_, size_):
+                with T.sblock("look_up"):
+                    vo, vg, vc, vs, vr, vi = T.axis.remap("SSSSSS", [o, g, c, s, r, i])
+                    T.reads(staged[vo, vc, 0:width_, vi], indices[vg, vc * words + vs // SLOTS_PER_WORD, vr])
+                    T.writes(found[vo, vg, vc, vs, vr, vi])
+                    # the bounds of a column cannot be derived, for it comes from memory
+                    T.sblock_attr({"explicit_read_region": [0]})
+                    found[vo, vg, vc, vs, vr, vi] = staged[
+                        vo,
+                        vc,
+                        vs // nnz * BLOCK + nibble(indices[vg, vc * words + vs // SLOTS_PER_WORD, vr], vs % SLOTS_PER_WORD),
+                        vi,
+                    ]
+            for o, g, r, c, s, i in T.grid(rows.tiles, groups_, warp_, chunks_, slots_, size_):
+                with T.sblock("gemv"):
+                    vo, vg, vr, vc, vs, vi = T.axis.remap("SSSRRS", [o, g, r, c, s, i])
+                    with T.init():
+                        total[vo, vi, vg, vr] = T.float32(0)
+                    total[vo, vi, vg, vr] = total[vo, vi, vg, vr] + T.cast(found[vo, vg, vc, vs, vr, vi], "float32") * T.cast(
+                        values[vg, (vc * slots_ + vs) // load_, vr, (vc * slots_ + vs) % load_], "float32"
+                    )
+            for o, g, r, i in T.grid(rows.tiles, groups_, warp_, size_):
+                with T.sblock("epilogue"):
+                    vo, vg, vr, vi = T.axis.remap("SSSS", [o, g, r, i])
+                    if tirx.all(rows.at(vo, vi) < rows.m, vg * warp_ + vr < n_):
+                        y[rows.at(vo, vi), vg * warp_ + vr] = result(
+                            total[vo, vi, vg, vr] + bias[vg, vr], residual, rows.at(vo, vi), vg * warp_ + vr
+                        )
+
+        return workload.attach(cuda_gemv)
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        look_up, gemv, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
+        *_, c, s, i = sch.get_loops(gemv)
+        split = _split(workload, self.cut_rows(workload).size)
+        decision = sch.sample_perfect_tile(c, 4, 8, decision=[split.stages, split.warps, split.steps, split.unrolled])
+        stages, warps, steps, unrolled = sch.split(c, decision)
+        per_load = slots_per_load(workload.dtype)
+        word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
+        # each warp sums a share of K; the shares are added in shared memory, in order
+        partial = sch.rfactor(warps, 0)
+        o, g, r, stages, warps, steps, unrolled, word, load, slot, i = sch.get_loops(partial)
+        sch.reorder(o, g, warps, r, stages, steps, unrolled, word, load, slot, i)
+        for loop, axis in ((g, "blockIdx.x"), (o, "blockIdx.y"), (warps, "threadIdx.y"), (r, "threadIdx.x")):
+            sch.bind(loop, axis)
+        sch.set_scope(partial, 0, "shared")
+        _add_shares(sch, gemv, epilogue, g, decision[1])
+        values = sch.cache_read(partial, 1, "local")
+        sch.compute_at(values, load, preserve_unit_loops=True)
+        sch.vectorize(sch.get_loops(values)[-1])
+        sch.set_scope(look_up, 0, "local")
+        sch.compute_at(look_up, slot, preserve_unit_loops=True)
+        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.cut_rows(workload).size, per_load)])
+        sch.vectorize(vector)
+        words = sch.cache_read(look_up, 1, "local")
+        sch.compute_at(words, word, preserve_unit_loops=True)
+        stage_x(sch, stages, decision[1], vector=per_load if self.cut_rows(workload).size == 1 else 1)
+        sums = sch.cache_write(partial, 0, "local")
+        sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
+        for loop in (i, slot, load, word, unrolled):
+            sch.unroll(loop)
+        sch.decompose_reduction(partial, stages)
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
+        tiles = -(-m // self.rows)
+        # 80% of the bandwidth and, since every multiply-add reads x from shared memory, a quarter of the arithmetic
+        return machine.seconds(slots * m, 0.25, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
+
+
+def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, group: Any, warps: Any) -> None:
+    """Add the warps' shares and finish the result, all threads of a block together."""
+    sch.reverse_compute_at(gemv, group, preserve_unit_loops=True)
+    sch.reverse_compute_at(epilogue, group, preserve_unit_loops=True)
+    r, i = sch.get_loops(epilogue)[-2:]
+    sch.reorder(i, r)
+    # not i to threadIdx.y itself: loops of one thread axis that differ in extent compile without a guard
+    _, y, x = sch.split(sch.fuse(i, r), [None, warps, WARP])
+    sch.bind(y, "threadIdx.y")
+    sch.bind(x, "threadIdx.x")
+    sch.set_scope(gemv, 0, "local")
+    sch.compute_at(gemv, x, preserve_unit_loops=True)
+
+
+def stage_x(sch: Schedule, stages: Any, warps: Any, vector: int) -> None:
+    """Copy x for one stage of all warps into shared memory, by all threads, `vector` columns at once."""
+    stage = sch.get_sblock("stage")
+    sch.set_scope(stage, 0, "shared")
+    sch.compute_at(stage, stages, preserve_unit_loops=True)
+    *_, c, j, i = sch.get_loops(stage)
+    outer, side_by_side = sch.split(j, [None, vector])
+    sch.reorder(c, outer, i, side_by_side)
+    _, y, x = sch.split(sch.fuse(c, outer, i), [None, warps, WARP])
+    sch.bind(y, "threadIdx.y")
+    sch.bind(x, "threadIdx.x")
+    sch.vectorize(side_by_side)
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the chunks of K are cut: into stages of x in shared memory, warps, and steps of `unrolled` chunks each."""
+
+    stages: int
+    warps: int
+    steps: int
+    unrolled: int
+
+
+def _split(workload: Workload, size: int) -> Split:
+    """Choose the default split.
+
+    Wanted are about 4096 warps in all, 16 on each of an H200's quarter multiprocessors, to have enough bytes on their way; four
+    loads of 16 bytes in a row for the same reason; and all of x in shared memory where it fits, which needs no barriers.
+    """
+    slots, blocks, _ = chunk(workload.nnz)
+    chunks = count_chunks(workload.k, workload.nnz)
+    chunk_bytes, share_bytes = blocks * BLOCK * size * BYTES[workload.dtype], WARP * size * 4
+    fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
+    warps = divisor(chunks, min(16, fitting, max(4, 4096 // count_groups(workload.n))))
+    room = min(STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
+    staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
+    unrolled = divisor(staged, max(1, 4 * slots_per_load(workload.dtype) // slots))
+    return Split(chunks // warps // staged, warps, staged // unrolled, unrolled)
+
+
+CUDA_GEMV = CudaGemv()

@@ -1,0 +1,65 @@
+"""The GPUs that targets may name, and what the cost model knows of them. To add one, add its line."""
+
+from dataclasses import dataclass
+
+import tvm
+
+from tvm_balanced.schedules.machine import Machine
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Vendor figures of one GPU.
+
+    Parameters
+    ----------
+    arch : str
+        As nvcc names it.
+    multiprocessors : int
+    gbytes : float
+        Read bandwidth of its memory, 10^9 bytes a second.
+    fp32_gmacs, half_gmacs : float
+        Multiply-adds of all CUDA cores in float32, and of all tensor cores on float16 with sums in float32, 10^9 a second.
+    l2_bytes : int
+        Second-level cache.
+    """
+
+    arch: str
+    multiprocessors: int
+    gbytes: float
+    fp32_gmacs: float
+    half_gmacs: float
+    l2_bytes: int
+
+
+GPUS = {
+    "a100": Gpu("sm_80", 108, 2039, 9750, 156_000, 40 << 20),
+    "rtx3090": Gpu("sm_86", 82, 936, 17_800, 35_500, 6 << 20),
+    "rtx4090": Gpu("sm_89", 128, 1008, 41_300, 82_600, 72 << 20),
+    "l40s": Gpu("sm_89", 142, 864, 45_800, 181_000, 96 << 20),
+    "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20),
+    "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20),
+}
+# Seconds that a kernel takes which does nothing, when launched from a CUDA graph.
+LAUNCH = 2e-6
+
+
+def gpu_of(target: tvm.target.Target) -> Gpu:
+    """Return the GPU that a CUDA target names, or the first of its architecture where it names none, or the H100."""
+    named = GPUS.get(str(target.attrs.get("model", "")))
+    alike = (gpu for gpu in GPUS.values() if gpu.arch == str(target.attrs.get("arch", "")))
+    return named or next(alike, GPUS["h100"])
+
+
+def machine(target: tvm.target.Target) -> Machine:
+    """Return the rates that the cost model uses for a GPU: one "core" that is all of it."""
+    gpu = gpu_of(target)
+    return Machine(
+        cores=1,
+        gmacs=gpu.fp32_gmacs,
+        gbytes=gpu.gbytes,
+        gbytes_all=gpu.gbytes,
+        lanes=32,
+        tensor_gmacs=gpu.half_gmacs,
+        launch=LAUNCH,
+    )

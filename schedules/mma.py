@@ -1,0 +1,65 @@
+"""The tensor-core instruction mma.m16n8k16 as a call in TensorIR.
+
+Lane 4r + t of a warp holds, of the first operand (16, 16): row r, columns 2t and 2t + 1; the same of row r + 8; then both rows'
+columns 2t + 8 and 2t + 9. Of the second (16, 8): rows 2t, 2t + 1, 2t + 8 and 2t + 9 of column r. Of the sums (16, 8): row r,
+columns 2t and 2t + 1; the same of row r + 8. (PTX ISA, section on mma.m16n8k16 with .f16 and .bf16.)
+"""
+
+from typing import Any
+
+from tvm.backend.cuda import op
+
+NAMES = {"float16": "mma_m16n8k16_f16", "bfloat16": "mma_m16n8k16_bf16"}
+SOURCE = """
+__forceinline__ __device__ void {name}(float* sums, unsigned a0, unsigned a1, unsigned a2, unsigned a3, const void* b) {{
+  const unsigned* pairs = (const unsigned*)b;
+  asm volatile(
+    "mma.sync.aligned.m16n8k16.row.col.f32.{type}.{type}.f32 {{%0, %1, %2, %3}}, {{%4, %5, %6, %7}}, {{%8, %9}}, "
+    "{{%0, %1, %2, %3}};"
+    : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+    : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(pairs[0]), "r"(pairs[1]));
+}}
+"""
+
+
+# The same by its definition, for OpenCL: lanes exchange what they hold through local memory, eight words a thread. TVM keeps
+# bfloat16 as float32 inside OpenCL functions, so that the second operand is four floats there. There is no float16.
+OPENCL_WORDS = 8
+OPENCL = """
+void mma_defined(float* sums, uint a0, uint a1, uint a2, uint a3, const float* b, __local uint* held) {
+  uint thread = get_local_id(0) + get_local_size(0) * (get_local_id(1) + get_local_size(1) * get_local_id(2));
+  __local uint* warp = held + thread / 32 * 32 * 8;
+  uint lane = thread % 32;
+  uint own[8] = {a0, a1, a2, a3, as_uint(b[0]), as_uint(b[1]), as_uint(b[2]), as_uint(b[3])};
+  for (int i = 0; i < 8; ++i) warp[lane * 8 + i] = own[i];
+  barrier(CLK_LOCAL_MEM_FENCE);
+  for (int i = 0; i < 4; ++i) {
+    uint row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    for (uint k = 0; k < 16; ++k) {
+      uint a = warp[(row % 8 * 4 + k % 8 / 2) * 8 + row / 8 + k / 8 * 2] >> k % 2 * 16;
+      uint x = warp[(column * 4 + k % 8 / 2) * 8 + 4 + k / 8 * 2 + k % 2];
+      sums[i] += as_float(a << 16) * as_float(x);
+    }
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+}
+#define mma_m16n8k16_bf16(...) mma_defined(__VA_ARGS__, held)
+"""
+
+
+def mma(dtype: str, sums: Any, a0: Any, a1: Any, a2: Any, a3: Any, b: Any) -> Any:
+    """Return a call that adds a product of tiles to a lane's four sums.
+
+    Parameters
+    ----------
+    dtype : str
+        Of both operands, float16 or bfloat16; sums are float32.
+    sums : pointer
+        To the lane's four sums.
+    a0, a1, a2, a3 : uint32
+        The lane's elements of the first operand, two a word, in the order of this file's docstring.
+    b : pointer
+        To the lane's four elements of the second operand.
+    """
+    source = SOURCE.format(name=NAMES[dtype], type={"float16": "f16", "bfloat16": "bf16"}[dtype])
+    return op.cuda_func_call(NAMES[dtype], sums, a0, a1, a2, a3, b, source_code=source)

@@ -1,0 +1,79 @@
+"""Rows of a weight as CUDA warps read them: 32 rows a group, one lane a row, all lanes in the same block of their rows.
+
+For S slots a row, padded so that whole blocks, whole index words and whole chunks end together:
+
+    values   (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes
+    indices  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
+
+A warp reads 512 consecutive bytes of values at a time. Its lanes then read x at columns of one and the same block, 16 floats
+or 8 words of halves: these lie in different banks of shared memory, or are the same word.
+"""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from tvm import tirx
+from tvm.script import tirx as T
+
+from tvm_balanced.detection import Detection
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.row_groups import NNZ, SLOTS_PER_WORD, chunk, fit_block, pack_nibbles
+
+BLOCK = 16
+WARP = 32
+LOAD_BYTES = 16  # the widest load of a lane
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def slots_per_load(dtype: str) -> int:
+    """Return how many values of `dtype` a lane loads at once."""
+    return LOAD_BYTES // BYTES[dtype]
+
+
+def count_groups(n: int) -> int:
+    """Return groups of 32 rows."""
+    return -(-n // WARP)
+
+
+def count_chunks(k: int, nnz: int) -> int:
+    """Return chunks of a row, padded where that costs at most a sixteenth, so that they divide among warps."""
+    chunks = -(-(-(-k // BLOCK)) // chunk(nnz)[1])
+    return next(padded for p in (16, 8, 4, 2, 1) if 16 * ((padded := -(-chunks // p) * p) - chunks) <= chunks)
+
+
+def fit(found: Detection) -> BalancedPattern | None:
+    """Return the pattern of blocks of 16 that such zeros are stored in, None where it would save nothing."""
+    return fit_block(found, BLOCK, NNZ)
+
+
+def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
+    """Lay a weight out as this file's docstring says; unused slots hold the value 0 and the index 0."""
+    n, k = weight.shape
+    nnz, per_load = weight.pattern.nnz, slots_per_load(dtype)
+    steps, _, _ = chunk(nnz)
+    slots = count_chunks(k, nnz) * steps
+
+    def by_lane(a: Array, together: int) -> Array:
+        whole = np.zeros((count_groups(n) * WARP, slots), a.dtype)
+        whole[:n, : a.shape[1] * nnz] = a.reshape(n, -1)
+        return np.ascontiguousarray(whole.reshape(-1, WARP, slots // together, together).transpose(0, 2, 1, 3))
+
+    nibbles = by_lane(weight.indices.astype(np.uint32), SLOTS_PER_WORD)  # (G, S / 8, 32, 8)
+    words = pack_nibbles(nibbles.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2), SLOTS_PER_WORD)[:, 0]
+    values = by_lane(weight.values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype), per_load)
+    return values, words.reshape(nibbles.shape[:3])
+
+
+def pack_bias(bias: Array) -> Array:
+    """Lay a bias (N,) out in groups: (N / 32, 32), float32."""
+    padded = np.zeros(count_groups(len(bias)) * WARP, np.float32)
+    padded[: len(bias)] = bias
+    return padded.reshape(-1, WARP)
+
+
+def nibble(word: Any, slot: Any) -> Any:
+    """Position inside the block that the `slot`-th of a word's eight slots holds, an int64."""
+    shifted = T.shift_right(word, T.cast(slot * 4, "uint32"))
+    return T.cast(T.bitwise_and(shifted, tirx.const(15, "uint32")), "int64")

@@ -1,0 +1,1 @@
+"""Checking GPU kernels, with a GPU and without one."""

@@ -10,6 +10,10 @@ from tvm_balanced.schedules.cpu_elementwise import CPU_ELEMENTWISE
 from tvm_balanced.schedules.cpu_matmul import CPU_MATMUL
 from tvm_balanced.schedules.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.cpu_rowwise import CPU_ROWWISE
+from tvm_balanced.schedules.cuda_decode_mma import CUDA_DECODE_MMA
+from tvm_balanced.schedules.cuda_dense import CUDA_DENSE
+from tvm_balanced.schedules.cuda_gemm_fp32 import CUDA_GEMM_FP32
+from tvm_balanced.schedules.cuda_gemv import CUDA_GEMV
 from tvm_balanced.schedules.kernel import DenseKernel, Kernel, SparseKernel, Workload
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.rule import Rule
@@ -21,8 +25,11 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512_W8,
     CPU_AVX2,
     CPU_PORTABLE,
+    CUDA_GEMV,
+    CUDA_DECODE_MMA,
+    CUDA_GEMM_FP32,
 )
-DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE,)
+DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts
 

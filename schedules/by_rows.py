@@ -16,18 +16,37 @@ class Instance:
     func: tirx.PrimFunc
 
 
-def choose_by_rows(otherwise: tirx.PrimFunc, instances: list[Instance]) -> tirx.PrimFunc:
+def choose_by_rows(otherwise: tirx.PrimFunc, instances: list[Instance], kernels: bool = False) -> tirx.PrimFunc:
     """Return a function that runs the first instance that M falls into, else `otherwise`.
 
-    All are the same function of (x (M, K), ...) but for their schedules, each with a symbolic M of its own.
+    All are the same function of (x (M, K), ...) but for their schedules, each with a symbolic M of its own. Their ranges of M do
+    not overlap.
+
+    Parameters
+    ----------
+    otherwise : tirx.PrimFunc
+    instances : list of Instance
+    kernels : bool
+        Whether they are GPU kernels, which TVM refuses to launch under a condition if they hold a barrier. Each then stands in
+        a loop that runs once or not at all.
     """
     m = _rows_of(otherwise)
-    body = otherwise.body
-    for instance in reversed(instances):
-        within = tirx.all(m >= instance.first, m <= instance.last)
-        body = tirx.IfThenElse(within, _adopt(instance.func, otherwise), body)
+    within = [tirx.all(m >= instance.first, m <= instance.last) for instance in instances]
+    bodies = [_adopt(instance.func, otherwise) for instance in instances]
+    if kernels:
+        once = [_run_if(inside, body) for inside, body in zip(within, bodies, strict=True)]
+        body: Any = tirx.SeqStmt([*once, _run_if(tirx.all(*(tirx.Not(inside) for inside in within)), otherwise.body)])
+    else:
+        body = otherwise.body
+        for inside, instance in reversed(list(zip(within, bodies, strict=True))):
+            body = tirx.IfThenElse(inside, instance, body)
     root = s_tir.SBlock([], [], [], "root", body)
     return otherwise.with_body(s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root))
+
+
+def _run_if(condition: Any, body: Any) -> tirx.For:
+    """Return a loop over `body` that runs once where `condition` holds, else not."""
+    return tirx.For(tirx.Var("once", "int64"), tirx.IntImm("int64", 0), tirx.Cast("int64", condition), tirx.ForKind.SERIAL, body)
 
 
 def _rows_of(func: tirx.PrimFunc) -> tirx.Var:

@@ -40,6 +40,8 @@ GPUS = {
     "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20),
     "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20),
 }
+# What TVM must be told to compile these kernels: copies marked as asynchronous become cp.async
+PASS_CONFIG = {"tirx.use_async_copy": True}
 # Seconds that a kernel takes which does nothing, when launched from a CUDA graph.
 LAUNCH = 2e-6
 

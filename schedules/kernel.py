@@ -182,7 +182,7 @@ class Kernel(ABC):
         for first, last, tile in self.small_tiles:
             small = replace(workload, tile=tile)
             instances.append(Instance(first, last, self.schedule_tiles(self.prim_func(small), small, target)))
-        return choose_by_rows(scheduled, instances) if instances else scheduled
+        return choose_by_rows(scheduled, instances, kernels=target.kind.name != "llvm") if instances else scheduled
 
     @abstractmethod
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:

@@ -14,7 +14,8 @@ from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.report import LayerReport, Report
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import cores, parse_target, required_features, runs_here
+from tvm_balanced.schedules.gpus import PASS_CONFIG
+from tvm_balanced.targets import cores, is_gpu, parse_target, required_features, runs_here
 from tvm_balanced.transform.lift_weights import LiftedWeight
 from tvm_balanced.transform.match_dense import address_of, view
 from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
@@ -72,7 +73,8 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     judge = Judge.of(target, threads, options.kernels)
     pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights)
     try:
-        executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
+        with tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
+            executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
     except TvmBalancedError:
         raise
     except Exception as error:  # TVM raises many kinds, with a page of text

@@ -3,12 +3,15 @@
 import functools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
+import tvm
 from tvm.target import Target, codegen
 
 from tvm_balanced.errors import TargetError
+from tvm_balanced.schedules import gpus
 from tvm_balanced.schedules.machine import Machine, lanes
 
 # Features that LLVM may use without being asked, once a CPU is named; an artifact needs all that its CPU has of these.
@@ -30,7 +33,8 @@ def parse_target(target: "str | dict[str, Any] | Target | None") -> Target:
     ----------
     target : str, dict, tvm.target.Target or None
         "cpu" or None is this machine; "cpu/NAME" another CPU of this architecture by LLVM's name, for instance
-        "cpu/x86-64-v3"; a dict, or JSON text of one, is TVM's own form.
+        "cpu/x86-64-v3"; "cuda" is this machine's GPU and "cuda/NAME" one of `schedules.gpus`, for instance "cuda/h200"; a
+        dict, or JSON text of one, is TVM's own form.
 
     Raises
     ------
@@ -43,19 +47,27 @@ def parse_target(target: "str | dict[str, Any] | Target | None") -> Target:
         return host_target()
     if isinstance(target, str) and target.startswith("cpu/"):
         return _llvm_target(target.removeprefix("cpu/"))
+    if target == "cuda":
+        return host_gpu()
+    if isinstance(target, str) and target.startswith("cuda/"):
+        return cuda_target(target.removeprefix("cuda/"))
     try:
         parsed = Target(json.loads(target) if isinstance(target, str) else target)
     except (ValueError, TypeError, RuntimeError):
         raise TargetError(
-            f'target "{target}" is not known; write cpu, cpu/NAME with a CPU of LLVM, or a TVM target as JSON'
+            f'target "{target}" is not known; write cpu, cpu/NAME with a CPU of LLVM, cuda, cuda/NAME, or a TVM target as JSON'
         ) from None
     return _checked(parsed)
 
 
 def _checked(target: Target) -> Target:
     """Return `target` if code can be generated for it: LLVM ends the process over an unknown architecture."""
+    if target.kind.name == "cuda":
+        if "arch" not in target.attrs:
+            raise TargetError("the CUDA target has no arch; add for instance arch sm_90, or write cuda/h200")
+        return target if target.host else target.with_host(host_target())
     if target.kind.name != "llvm":
-        raise TargetError(f'target kind "{target.kind.name}" has no kernels yet; write cpu')
+        raise TargetError(f'target kind "{target.kind.name}" has no kernels; write cpu or cuda')
     known = {str(name).replace("-", "_") for name in codegen.llvm_get_targets()} | {"arm64"}
     if architecture(target).replace("-", "_") not in known:
         raise TargetError(
@@ -71,6 +83,47 @@ def _checked(target: Target) -> Target:
 
 def _llvm_target(cpu: str) -> Target:
     return _checked(Target({"kind": "llvm", "mtriple": codegen.llvm_get_system_triple(), "mcpu": cpu, "num-cores": cores()}))
+
+
+def cuda_target(name: str) -> Target:
+    """Return the target of a GPU of `schedules.gpus`, for code that this machine's CPU launches."""
+    gpu = gpus.GPUS.get(name)
+    if gpu is None:
+        raise TargetError(f'GPU "{name}" is not known; choose one of {", ".join(gpus.GPUS)}, or give a CUDA target as JSON')
+    return Target(
+        {
+            "kind": "cuda",
+            "arch": gpu.arch,
+            "model": name,
+            "max_threads_per_block": 1024,
+            "max_shared_memory_per_block": 48 << 10,
+            "l2_cache_size_bytes": gpu.l2_bytes,
+            "host": host_target(),
+        }
+    )
+
+
+def host_gpu() -> Target:
+    """Return the target of this machine's first GPU; raises TargetError where there is none."""
+    device = tvm.cuda(0)
+    if not device.exist:
+        raise TargetError(f"this machine has no NVIDIA GPU; name one to compile for: cuda/{', cuda/'.join(gpus.GPUS)}")
+    arch, words = f"sm_{device.compute_version.replace('.', '')}", str(device.device_name).lower().replace(" ", "")
+    named = next((name for name, gpu in gpus.GPUS.items() if name in words and gpu.arch == arch), None)
+    if named is not None:
+        return cuda_target(named)
+    limits = {"max_threads_per_block": 1024, "max_shared_memory_per_block": 48 << 10}
+    return Target({"kind": "cuda", "arch": arch, **limits, "host": host_target()})
+
+
+def is_gpu(target: Target) -> bool:
+    """Whether a target's kernels run on a GPU."""
+    return str(target.kind.name) == "cuda"
+
+
+def cpu_of(target: Target) -> Target:
+    """Return the CPU that runs, or launches, what is compiled for a target."""
+    return target.host if is_gpu(target) else target
 
 
 @functools.cache
@@ -89,14 +142,15 @@ def cores() -> int:
 
 def architecture(target: Target) -> str:
     """Return the architecture that a target compiles for, as the first part of LLVM's triple: "x86_64"."""
-    triple = str(target.attrs.get("mtriple", "")) or codegen.llvm_get_system_triple()
+    triple = str(cpu_of(target).attrs.get("mtriple", "")) or codegen.llvm_get_system_triple()
     return triple.split("-")[0]
 
 
 def required_features(target: Target) -> frozenset[str]:
     """Return the instruction sets, by LLVM's names, that code for `target` may use."""
-    disabled = {str(a)[1:] for a in target.attrs.get("mattr", []) if str(a).startswith("-")}
-    return frozenset(codegen.llvm_get_cpu_features(target)) & ISA_FEATURES - disabled
+    cpu = cpu_of(target)
+    disabled = {str(a)[1:] for a in cpu.attrs.get("mattr", []) if str(a).startswith("-")}
+    return frozenset(codegen.llvm_get_cpu_features(cpu)) & ISA_FEATURES - disabled
 
 
 @functools.cache
@@ -125,11 +179,24 @@ def missing_features(features: "frozenset[str] | set[str] | list[str]") -> list[
 
 def runs_here(target: Target) -> bool:
     """Whether this machine can run code compiled for `target`."""
+    if is_gpu(target) and not gpu_runs(str(target.attrs["arch"])):
+        return False
     return architecture(target) == architecture(host_target()) and not missing_features(required_features(target))
 
 
+def gpu_runs(arch: str) -> bool:
+    """Whether this machine's first GPU runs machine code for `arch`: the same major version, and no older minor one."""
+    device = tvm.cuda(0)
+    if not device.exist:
+        return False
+    digits, here = re.sub(r"\D", "", arch), str(device.compute_version).replace(".", "")
+    return digits[:-1] == here[:-1] and digits[-1] <= here[-1]
+
+
 def target_key(target: Target) -> str:
-    """Return the name of the tuning-log folder of a target: kind, architecture and CPU."""
+    """Return the name of the tuning-log folder of a target: kind, architecture and CPU, or kind, arch and GPU."""
+    if is_gpu(target):
+        return "-".join(("cuda", str(target.attrs["arch"]), str(target.attrs.get("model", "generic"))))
     return "-".join((target.kind.name, architecture(target), str(target.attrs.get("mcpu", "generic"))))
 
 
@@ -139,6 +206,8 @@ def machine_of(target: Target, threads: int | None = None) -> Machine:
     They are those of one 3.7 GHz core with two fused multiply-add units; verdicts use only ratios of times, in which the
     clock cancels, and the ratio of arithmetic to bandwidth, which is alike on today's CPUs.
     """
+    if is_gpu(target):
+        return gpus.machine(target)
     width = lanes(target)
     count = threads or int(target.attrs.get("num-cores", 0)) or cores()
     # measured on a Zen 5 core: 118 GMAC/s with AVX-512, 34 GB/s from memory, 50 GB/s on two cores

@@ -16,9 +16,12 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.errors import TargetError
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
-from tvm_balanced.targets import machine_of
+from tvm_balanced.targets import is_gpu, machine_of
 
-SYMBOLIC_ROWS = (1, 8, 64, 256)  # where M is known only at the call, sparse must win at each of these
+# Where M is known only at the call, sparse must win at each of these. On a GPU dense wins from a few hundred rows on, whatever
+# the sparsity, and a layer that is sparse for the few rows of decoding is what one compiles there.
+SYMBOLIC_ROWS = (1, 8, 64, 256)
+SYMBOLIC_ROWS_GPU = (1, 8, 16, 32)
 EXACT = tuple(kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None)  # those that may be taken without being named
 
 
@@ -126,11 +129,12 @@ class Judge:
             return Verdict(dense.name, None, why, "rule")
         gains = [(self._gain(layer, kernel.name, pattern, dense.name), kernel, pattern) for kernel, pattern in offers]
         gain, kernel, pattern = max(gains, key=lambda g: g[0])
+        most = f"every M up to {SYMBOLIC_ROWS_GPU[-1]}" if is_gpu(self.target) else "every M"
         rows = f"M = {layer.m}" if layer.m is not None else "some M from 1 up"
         if gain <= 1:
             reason = f"sparse would take {1 / gain:.2f}x the time of dense at {rows}{_padding(layer, pattern)}"
             return Verdict(dense.name, None, reason, self._source(layer, kernel.name, dense.name), gain)
-        reason = f"{gain:.1f}x faster than dense at {rows if layer.m else 'every M'}{_padding(layer, pattern)}"
+        reason = f"{gain:.1f}x faster than dense at {rows if layer.m else most}{_padding(layer, pattern)}"
         return Verdict(kernel.name, pattern, reason, self._source(layer, kernel.name, dense.name), gain)
 
     def check_all_used(self) -> None:
@@ -152,8 +156,11 @@ class Judge:
         """Smallest ratio of dense to sparse time over the rows that the layer may meet."""
         sparse_work = Workload(name, layer.m, layer.n, layer.k, pattern.nnz, pattern.block, layer.dtype)
         dense_work = Workload(dense, layer.m, layer.n, layer.k, 1, 1, layer.dtype)
-        rows = SYMBOLIC_ROWS if layer.m is None else (layer.m,)
+        rows = (layer.m,) if layer.m is not None else self._symbolic_rows()
         return min(self._seconds(dense_work, m) / self._seconds(sparse_work, m) for m in rows)
+
+    def _symbolic_rows(self) -> tuple[int, ...]:
+        return SYMBOLIC_ROWS_GPU if is_gpu(self.target) else SYMBOLIC_ROWS
 
     def _seconds(self, workload: Workload, m: int) -> float:
         machine = self.machine
@@ -179,7 +186,8 @@ class Judge:
             return Verdict(name, None, "dense as asked", "forced")
         pattern = kernel.fit(layer.found)
         if pattern is None:
-            return Verdict(DENSE_KERNELS[0].name, None, f"no pattern of {name} would save anything", "forced")
+            dense = next((k.name for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
+            return Verdict(dense, None, f"no pattern of {name} would save anything", "forced")
         return Verdict(name, pattern, f"{name} as asked{_padding(layer, pattern)}", "forced")
 
 

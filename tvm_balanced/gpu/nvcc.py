@@ -11,6 +11,7 @@ import tvm
 from tvm import tirx
 
 from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.schedules.gpus import PASS_CONFIG
 
 QUIET = ("-O3", "-std=c++17", "-diag-suppress", "177")  # 177: TVM declares variables that it does not use
 
@@ -45,7 +46,8 @@ def available() -> bool:
 def cuda_source(func: tirx.PrimFunc, arch: str) -> str:
     """Return the CUDA source of a scheduled function for `arch`, as "sm_90"."""
     target = tvm.target.Target({"kind": "cuda", "arch": arch}, host="llvm")
-    built = tvm.tirx.build(func.with_attr("global_symbol", "main"), target=target)
+    with tvm.transform.PassContext(config=PASS_CONFIG):
+        built = tvm.tirx.build(func.with_attr("global_symbol", "main"), target=target)
     return str(built.imports[0].inspect_source())
 
 

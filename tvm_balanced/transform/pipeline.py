@@ -3,8 +3,11 @@
 import tvm
 from tvm import relax
 from tvm.relax.backend.cpu_generic import pipeline as cpu
+from tvm.relax.backend.cuda import pipeline as cuda
+from tvm.s_tir import dlight as dl
 
 from tvm_balanced import op
+from tvm_balanced.targets import is_gpu
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
@@ -44,6 +47,7 @@ def tvm_balanced_pipeline(
     @tvm.transform.module_pass(opt_level=0, name=NAME)
     def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         target = tvm.target.Target.current()
+        backend = cuda if is_gpu(target) else cpu
         return tvm.transform.Sequential(
             [
                 # Phase 1: dense layers become operators with a kernel each
@@ -51,11 +55,11 @@ def tvm_balanced_pipeline(
                 RewriteBalancedDense(decide or Judge.of(target), names, layers),
                 FuseEpilogue(),
                 # Phase 2: everything else becomes TensorIR, and is folded where it is constant, before our kernels are there
-                *cpu.library_dispatch_passes(target),
+                *backend.library_dispatch_passes(target),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
                 UnflattenMatmul(),
-                relax.transform.LegalizeOps(LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
+                relax.transform.LegalizeOps({} if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
                 LowerDenseOps(names),
                 relax.transform.LegalizeOps(),
@@ -67,15 +71,20 @@ def tvm_balanced_pipeline(
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleKernels(),
-                ApproximateMath(),
-                ScheduleRemainder(),
+                *([gpu_remainder()] if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
                 # Phase 5: memory and calls of the virtual machine
-                *cpu.dataflow_lower_passes(target),
-                *cpu.finalize_passes(target),
+                *backend.dataflow_lower_passes(target),
+                *backend.finalize_passes(target),
             ]
         )(mod)
 
     return run
+
+
+def gpu_remainder() -> tvm.transform.Pass:
+    """Return the pass that schedules what no kernel of ours computes on a GPU, by TVM's own default rules."""
+    rules = dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback()
+    return dl.ApplyDefaultSchedule(*rules)
 
 
 def register() -> None:

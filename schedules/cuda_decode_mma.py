@@ -34,11 +34,10 @@ from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.mma import mma
-from tvm_balanced.schedules.rule import divisor
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
+from tvm_balanced.schedules.rule import divisor
+from tvm_balanced.schedules.warp_rows import BLOCK, WARP, round_up
 
-BLOCK = 16
-WARP = 32
 ROWS = 16  # of the weight in a tile
 QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
 NNZ = (1, 2, 3, 4, 6, 8)
@@ -81,7 +80,7 @@ class CudaDecodeMma(SparseKernel):
         return values, words
 
     def pack_bias(self, bias: Array) -> Array:
-        padded = np.zeros(pad(-(-len(bias) // ROWS)) * ROWS, np.float32)
+        padded = np.zeros(round_up(-(-len(bias) // ROWS)) * ROWS, np.float32)
         padded[: len(bias)] = bias
         return padded.reshape(-1, ROWS)
 
@@ -277,12 +276,7 @@ class Layout:
         """Return the layout of a weight (N, K) that keeps `nnz` of every 16."""
         steps = next(s for s in (1, 2, 4) if 2 * nnz * s % SLOTS_PER_WORD == 0)
         groups = -(-k // (steps * QUAD * BLOCK))
-        return cls(pad(-(-n // ROWS)), pad(groups), steps, 2 * nnz * steps // SLOTS_PER_WORD)
-
-
-def pad(count: int) -> int:
-    """Round up to a multiple of a power of two, so that it divides well, where that costs at most a sixteenth."""
-    return next(up for p in (16, 8, 4, 2, 1) if 16 * ((up := -(-count // p) * p) - count) <= count)
+        return cls(round_up(-(-n // ROWS)), round_up(groups), steps, 2 * nnz * steps // SLOTS_PER_WORD)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ a fixed order, so that the same input gives the same bits. Layout: see `warp_row
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import tvm
 from tvm import tirx
@@ -47,9 +47,9 @@ class CudaGemv(SparseKernel):
 
     name = "cuda_gemv"
     parts = ("values", "indices")
-    small_tiles = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
+    small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
     rows = ROWS  # of x in a tile at most
-    dtypes = ("float32", "float16", "bfloat16")
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name not in ("cuda", "opencl"):

@@ -38,9 +38,15 @@ def count_groups(n: int) -> int:
 
 
 def count_chunks(k: int, nnz: int) -> int:
-    """Return chunks of a row, padded where that costs at most a sixteenth, so that they divide among warps."""
-    chunks = -(-(-(-k // BLOCK)) // chunk(nnz)[1])
-    return next(padded for p in (16, 8, 4, 2, 1) if 16 * ((padded := -(-chunks // p) * p) - chunks) <= chunks)
+    """Return chunks of a row, padded so that they divide among warps."""
+    columns = chunk(nnz)[1] * BLOCK
+    return round_up(-(-k // columns))
+
+
+def round_up(count: int) -> int:
+    """Return the next multiple of a power of two, of the highest that adds at most a sixteenth."""
+    multiples = (-(-count // power) * power for power in (16, 8, 4, 2, 1))
+    return next(multiple for multiple in multiples if 16 * (multiple - count) <= count)
 
 
 def fit(found: Detection) -> BalancedPattern | None:

@@ -3,6 +3,8 @@
     manifest.json   what it is: versions, target, instruction sets, inputs, outputs, report, max error, checksums
     lib.so          the code
     weights/*.npy   one file a parameter, 64-byte aligned, memory-mapped when loaded
+    gpu/*.cubin     machine code of a GPU's kernels, where nvcc was there to make it; else their source, in lib.so, is compiled
+                    when it is first used
 
 It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
 """
@@ -27,9 +29,10 @@ from tvm_balanced import environment
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ArtifactError
+from tvm_balanced.gpu import machine_code
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.report import Report
-from tvm_balanced.targets import architecture, cores, host_target, missing_features
+from tvm_balanced.targets import architecture, cores, gpu_runs, host_target, is_gpu, missing_features
 from tvm_balanced.transform.match_dense import view
 
 FORMAT = 1
@@ -57,6 +60,8 @@ def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> Non
             shutil.copytree(module.origin, directory, dirs_exist_ok=True)
             return
         _link(module, directory / "lib.so", cc)
+        if module.facts.on_gpu:
+            machine_code.write(module.executable, json.loads(module.facts.target)["arch"], directory / "gpu")
         weights = [_write_weight(directory, i, name, view(tensor)) for i, (name, tensor) in enumerate(module.weights)]
         files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
         manifest = {
@@ -94,6 +99,7 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
         if verify:
             _check_files(directory, manifest)
         weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
+        machine_code.read(directory / "gpu")
         library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
         facts = _facts(manifest)
     except ArtifactError:
@@ -126,6 +132,11 @@ def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
     if architecture(target) != architecture(host_target()):
         raise ArtifactError(
             f"{directory} is for {architecture(target)}; this machine is {architecture(host_target())}: compile it for this one"
+        )
+    if is_gpu(target) and not gpu_runs(str(target.attrs["arch"])):
+        raise ArtifactError(
+            f"{directory} is for a GPU of {target.attrs['arch']}, which this machine does not have; load it on one that has, or "
+            "compile the model for this machine"
         )
     missing = missing_features(manifest["features"])
     if missing:

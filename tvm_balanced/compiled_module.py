@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import json
 import os
 import sys
 import threading
@@ -17,6 +18,7 @@ from tvm import relax
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.gpu.device import current_stream, place
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.report import Report
 from tvm_balanced.transform.match_dense import view
@@ -59,6 +61,11 @@ class Facts:
     versions: Mapping[str, str]
     max_error: float | None = None
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the code runs on a GPU."""
+        return bool(json.loads(self.target)["kind"] == "cuda")
+
 
 class CompiledModule:
     """A compiled model. Call it with the model's inputs, in order or by name.
@@ -83,8 +90,10 @@ class CompiledModule:
         runnable: bool = True,
         origin: Path | None = None,
     ) -> None:
-        self.executable, self.weights, self.facts, self.origin = executable, list(weights), facts, origin
-        self._function = relax.VirtualMachine(executable, tvm.cpu())["main"] if runnable else None
+        self.executable, self.facts, self.origin = executable, facts, origin
+        self.device = tvm.cuda(0) if facts.on_gpu else tvm.cpu()
+        self.weights = place(weights, self.device) if runnable else list(weights)
+        self._function = relax.VirtualMachine(executable, self.device)["main"] if runnable else None
         self._weight_tensors = [tensor for _, tensor in self.weights]
         self._lock = threading.Lock()
 
@@ -111,8 +120,9 @@ class CompiledModule:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model.
 
-        Torch tensors in give torch tensors out, NumPy arrays give arrays. Memory is shared where it is contiguous and
-        64-byte aligned, and copied once where it is not. Several threads may call; they take turns.
+        Torch tensors in give torch tensors out, NumPy arrays give arrays. On the CPU, memory is shared where it is contiguous
+        and 64-byte aligned, and copied once where it is not. On a GPU, torch tensors must be there already, and the call runs on
+        torch's current stream; NumPy arrays are copied there and back. Several threads may call; they take turns.
 
         Non-finite activations: a result is finite only where dense arithmetic without the pruned weights is. Pruned weights
         are skipped, so that dense arithmetic's 0 * inf = NaN may be missing; unused slots hold a weight of 0, so that an
@@ -136,7 +146,7 @@ class CompiledModule:
         """
         values = self._bind(args, kwargs)
         tensors = self._tensors_of(values)
-        with self._lock:
+        with self._lock, current_stream(self.device):
             use_threads(self.facts.threads)
             assert self._function is not None
             result = self._function(*tensors, *self._weight_tensors)
@@ -167,7 +177,7 @@ class CompiledModule:
                 f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there"
             )
         sizes: dict[str, int] = {}
-        return [_to_tvm(spec, value, sizes) for spec, value in zip(self.facts.inputs, values, strict=True)]
+        return [_to_tvm(spec, value, sizes, self.device) for spec, value in zip(self.facts.inputs, values, strict=True)]
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         names = [spec.name for spec in self.facts.inputs]
@@ -265,10 +275,9 @@ def _is_torch(value: Any) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
+def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) -> Any:
     if _is_torch(value):
-        if value.device.type != "cpu":
-            raise InputError(f"input {spec.name} is on {value.device}; this module runs on the CPU: pass {spec.name}.cpu()")
+        _check_device(spec, value.device, device)
         _check(spec, tuple(value.shape), str(value.dtype).removeprefix("torch."), sizes)
         value = value.detach().to_dense() if value.layout != sys.modules["torch"].strided else value.detach()
         value = value.resolve_conj().resolve_neg().contiguous()
@@ -281,7 +290,18 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
     if not isinstance(value, np.ndarray):
         raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
     _check(spec, value.shape, str(value.dtype), sizes)
-    return as_tvm(aligned(value))
+    given = as_tvm(aligned(value))
+    return given if device == tvm.cpu() else given.copyto(device)
+
+
+def _check_device(spec: TensorSpec, given: Any, device: Any) -> None:
+    if device == tvm.cpu() and given.type != "cpu":
+        raise InputError(f"input {spec.name} is on {given}; this module runs on the CPU: pass {spec.name}.cpu()")
+    if device != tvm.cpu() and (given.type != "cuda" or (given.index or 0) != device.index):
+        raise InputError(
+            f"input {spec.name} is on {given}; this module runs on cuda:{device.index}: "
+            f'pass {spec.name}.to("cuda:{device.index}")'
+        )
 
 
 def as_tvm(array: Array) -> Any:
@@ -303,4 +323,6 @@ def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str
 
 
 def _from_tvm(tensor: Any, as_torch: bool) -> Any:
-    return sys.modules["torch"].from_dlpack(tensor) if as_torch else view(tensor)
+    if as_torch:
+        return sys.modules["torch"].from_dlpack(tensor)
+    return view(tensor) if tensor.device == tvm.cpu() else tensor.numpy()

@@ -7,17 +7,19 @@ and columns 2t, 2t + 1, 2t + 8 and 2t + 9 of 16 holds all 16 columns of the t-th
 
     step s of 4, lane 4r + t:   columns 4s to 4s + 3 of block t   of row r and of row r + 8
 
-So each lane decodes its own blocks: the slots of a row become eight registers of two columns each, where a slot's value is
-shifted to its half and chosen by its index. x is staged in shared memory; a lane's 16 columns of it are 32 bytes in a row.
-Thread blocks split K among their warps and add the shares in shared memory in a fixed order.
+So each lane decodes its own blocks: the slots of a row become eight registers of two columns each. Up to four slots are pushed:
+each is shifted to its half and chosen, by its index, by the register it belongs to. More are pulled: a register takes as many
+values from the front of the row's queue as its two bits of the mask say. x is staged in shared memory; a lane's 16 columns of
+it are 32 bytes in a row. Thread blocks split K among their warps and add the shares in shared memory in a fixed order.
 
-    values   (N / 16, K groups, L, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
-    indices  (N / 16, K groups, L, 32)     uint32: bits 4s to 4s + 3: position inside its block of the s-th of those eight
+    values     (N / 16, K groups, L, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
+    positions  (N / 16, K groups, L, 32)     uint32: bits 4s to 4s + 3: position inside its block of the s-th of those eight
+           or  (N / 16, K groups, steps, 32) uint32: from five slots a block on, a mask of 16 bits for row r, and above it r + 8
 
 A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64 columns, row r or r + 8, slot).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -30,10 +32,10 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.cuda_intrinsics import funnel_right, mma, permute_bytes
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
-from tvm_balanced.schedules.mma import mma
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
 from tvm_balanced.schedules.rule import divisor
 from tvm_balanced.schedules.warp_rows import BLOCK, WARP, round_up
@@ -50,9 +52,10 @@ class CudaDecodeMma(SparseKernel):
     """Tensor cores on weights that are decoded in registers; fp16 and bf16 with sums in fp32."""
 
     name = "cuda_decode_mma"
-    parts = ("values", "indices")
+    parts = ("values", "positions")
     small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
     dtypes = ("float16", "bfloat16")
+    rows = 64  # of x in a tile at most
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name not in ("cuda", "opencl"):
@@ -73,8 +76,14 @@ class CudaDecodeMma(SparseKernel):
             lanes = whole.reshape(shape).transpose(0, 3, 2, 5, 4, 1, 6)  # tile, group, r, t, step, half, slot
             return lanes.reshape(layout.tiles, layout.groups, WARP, layout.loads, SLOTS_PER_WORD).swapaxes(2, 3)
 
+        if pulls(nnz):  # a queue holds no zeros between its values
+            order = np.argsort(weight.values == 0, axis=2, kind="stable")
+            kept, indices = (np.take_along_axis(a, order, 2) for a in (weight.values, weight.indices))
+            weight = replace(weight, values=kept, indices=indices)
         dtype = ml_dtypes.bfloat16 if str(weight.values.dtype) == "bfloat16" else np.float16
         values = np.ascontiguousarray(by_lane(weight.values.astype(dtype))).view(np.uint32)
+        if pulls(nnz):
+            return values, _masks(weight, layout)
         nibbles = by_lane(weight.indices.astype(np.uint32))
         words = pack_nibbles(nibbles.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(nibbles.shape[:-1])
         return values, words
@@ -95,25 +104,12 @@ class CudaDecodeMma(SparseKernel):
         )
         parts_, size_, warp_, columns_, block_ = map(int64, (rows.size // TOKENS, rows.size, WARP, columns, BLOCK))
         rows_, halves_, pairs_, sums_, words_ = map(int64, (ROWS, 2, BLOCK // 2, 4, 4))
-        whole = layout.groups * columns == k
+        position_words_ = int64(layout.steps if pulls(nnz) else layout.loads)
+        whole, words, once_ = layout.groups * columns == k, nnz // 2, int64(1)
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             value = x[rows.read(tile, row), column]
             return value if whole else T.if_then_else(column < k_, value, tirx.const(0, dtype))
-
-        def decode(values: tirx.Buffer, indices: tirx.Buffer, at: tuple[Any, ...], first: Any, register: Any) -> Any:
-            """Two columns of a block: the slots from `first` on whose index is one of them."""
-            found = tirx.const(0, "uint32")
-            for j in range(nnz):
-                load, slot = (first + j) // SLOTS_PER_WORD, (first + j) % SLOTS_PER_WORD
-                tile, group, lane = at
-                index = T.shift_right(indices[tile, group, load, lane], T.cast(slot * 4, "uint32"))
-                pair = values[tile, group, load, lane, slot // 2]
-                value = T.bitwise_and(T.shift_right(pair, T.cast(slot % 2 * 16, "uint32")), tirx.const(0xFFFF, "uint32"))
-                moved = T.shift_left(value, T.shift_left(T.bitwise_and(index, tirx.const(1, "uint32")), tirx.const(4, "uint32")))
-                here = T.bitwise_and(index, tirx.const(14, "uint32")) == T.cast(register * 2, "uint32")
-                found = T.bitwise_or(found, T.Select(here, moved, tirx.const(0, "uint32")))
-            return found
 
         def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
             total = total + T.cast(residual[row, column], "float32") if workload.residual else total
@@ -121,12 +117,12 @@ class CudaDecodeMma(SparseKernel):
 
         @T.prim_func(private=True, s_tir=True)
         def cuda_decode_mma(
-            x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+            x_: T.handle, values_: T.handle, positions_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
         ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), dtype)
             values = T.match_buffer(values_, (tiles_, groups_ * shares_, loads_, warp_, words_), "uint32")
-            indices = T.match_buffer(indices_, (tiles_, groups_ * shares_, loads_, warp_), "uint32")
+            positions = T.match_buffer(positions_, (tiles_, groups_ * shares_, position_words_, warp_), "uint32")
             bias = T.match_buffer(bias_, (tiles_, rows_), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), dtype)
             y = T.match_buffer(y_, (rows.m, n_), dtype)
@@ -146,12 +142,27 @@ class CudaDecodeMma(SparseKernel):
                     columns_of_x[vo, vg, vs, vp, vr, vc] = staged[
                         vo, vg, vp * TOKENS + vr // QUAD, (vs * QUAD + vr % QUAD) * BLOCK + vc
                     ]
-            for t, g, s, h, r, c in T.grid(tiles_, groups_ * shares_, steps_, halves_, warp_, pairs_):
+            # the last loop runs once: a region that a block writes must start at one of its axes
+            for t, g, s, h, r, c in T.grid(tiles_, groups_ * shares_, steps_, halves_, warp_, once_):
                 with T.sblock("decode"):
                     vt, vg, vs, vh, vr, vc = T.axis.remap("SSSSSS", [t, g, s, h, r, c])
-                    T.reads(values[vt, vg, 0:loads_, vr, 0:4], indices[vt, vg, 0:loads_, vr])
-                    T.writes(dense[vt, vg, vs, vh, vr, vc])
-                    dense[vt, vg, vs, vh, vr, vc] = decode(values, indices, (vt, vg, vr), (vs * 2 + vh) * nnz, vc)
+                    T.reads(values[vt, vg, 0:loads_, vr, 0:4], positions[vt, vg, 0:position_words_, vr])
+                    T.writes(dense[vt, vg, vs, vh, vr, vc * 8 : vc * 8 + 8])
+                    if pulls(nnz):
+                        queue = T.sblock_alloc_buffer((words,), "uint32", scope="local")
+                        for i in T.unroll(words):
+                            queue[i] = values[vt, vg, ((vs * 2 + vh) * words + i) // 4, vr, ((vs * 2 + vh) * words + i) % 4]
+                        for j in T.unroll(8):
+                            pair = _pair(positions[vt, vg, vs, vr], vh, j)
+                            dense[vt, vg, vs, vh, vr, vc * 8 + j] = permute_bytes(queue[0], T.uint32(0), _selector(pair))
+                            for i in T.unroll(words - 1):
+                                queue[i] = funnel_right(queue[i], queue[i + 1], _taken_bits(pair))
+                            queue[words - 1] = funnel_right(queue[words - 1], T.uint32(0), _taken_bits(pair))
+                    else:
+                        for j in T.unroll(8):
+                            dense[vt, vg, vs, vh, vr, vc * 8 + j] = _push(
+                                values, positions, (vt, vg, vr), (vs * 2 + vh) * nnz, nnz, j
+                            )
             for o, f, t, r, g, s, p in T.grid(rows.tiles, shares_, tiles_, warp_, groups_, steps_, parts_):
                 with T.sblock("mma"):
                     vo, vf, vt, vr, vg, vs, vp = T.axis.remap("SSSSRRS", [o, f, t, r, g, s, p])
@@ -254,12 +265,13 @@ class CudaDecodeMma(SparseKernel):
         sch.annotate(stages, "software_pipeline_async_stages", [0])
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
-        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        tokens, tiles = -(-m // TOKENS) * TOKENS, -(-m // _rows(workload).size)
-        tensor = workload.n * workload.k * tokens / (machine.tensor_gmacs * 1e9 * 0.5)  # mma reaches two thirds of wgmma's peak
-        # a column costs two and more instructions to decode, four a multiply-add's time a lane: gpu.md's budgets
-        decode = workload.n * workload.k * tiles * (1 + workload.nnz) / (machine.gmacs * 1e9)
-        return machine.seconds(0, 1, tiles * slots * 2.5 / 0.8) + max(0.0, tensor, decode) * 0.5
+        nnz, weights = workload.nnz, workload.n * workload.pattern.blocks(workload.k) * BLOCK
+        tiles, tokens = -(-m // self.rows), -(-m // TOKENS) * TOKENS
+        slot_bytes = 2 + (2 / nnz if pulls(nnz) else 0.5)
+        # Instructions of a lane to decode a weight, counted in the PTX; a lane's instructions go at the rate of multiply-adds.
+        decode = weights * tiles * (4.5 if pulls(nnz) else 0.5 + 1.6 * nnz) / (machine.gmacs * 1e9)
+        tensor = weights * tokens / (machine.tensor_gmacs * 1e9 * 0.6)  # of the peak, which is wgmma's
+        return max(machine.seconds(0, 1, weights / BLOCK * nnz * slot_bytes / 0.8), machine.launch + max(decode, tensor))
 
 
 @dataclass(frozen=True)
@@ -314,8 +326,56 @@ def _stage_bytes(layout: Layout, size: int) -> int:
 
 
 def _rows(workload: Workload) -> Rows:
-    rows = Rows.of(workload.m, longest=64, symbolic=workload.tile or 64)
+    rows = Rows.of(workload.m, longest=CudaDecodeMma.rows, symbolic=workload.tile or CudaDecodeMma.rows)
     return Rows(rows.m, -(-rows.size // TOKENS) * TOKENS)
+
+
+def pulls(nnz: int) -> bool:
+    """Whether positions are a mask of 16 bits a block, by which registers pull their values, or an index of four bits a slot.
+
+    A mask takes the fewer bytes from five slots on, and what it takes to decode does not grow with the slots.
+    """
+    return nnz > 4
+
+
+def _masks(weight: EncodedWeight, layout: Layout) -> Array:
+    """Pack which columns of a block are kept: (tiles, groups, steps, 32), row r in the low half of a word, row r + 8 above."""
+    n, blocks, _ = weight.indices.shape
+    bits = np.where(weight.values != 0, np.uint32(1) << weight.indices.astype(np.uint32), 0).astype(np.uint32)
+    masks = np.zeros((layout.tiles * ROWS, layout.groups * layout.steps * QUAD), np.uint32)
+    masks[:n, :blocks] = np.bitwise_or.reduce(bits, axis=2)
+    lanes = masks.reshape(layout.tiles, 2, ROWS // 2, layout.groups, layout.steps, QUAD).transpose(0, 3, 4, 2, 5, 1)
+    return np.ascontiguousarray(lanes[..., 0] | lanes[..., 1] << np.uint32(16)).reshape(*lanes.shape[:3], WARP)
+
+
+def _push(values: tirx.Buffer, indices: tirx.Buffer, at: tuple[Any, ...], first: Any, nnz: int, register: Any) -> Any:
+    """Two columns of a block: those of the `nnz` slots from `first` on whose index is one of them."""
+    (tile, group, lane), found = at, tirx.const(0, "uint32")
+    for j in range(nnz):
+        load, slot = (first + j) // SLOTS_PER_WORD, (first + j) % SLOTS_PER_WORD
+        index = T.shift_right(indices[tile, group, load, lane], T.cast(slot * 4, "uint32"))
+        pair = values[tile, group, load, lane, slot // 2]
+        value = T.bitwise_and(T.shift_right(pair, T.cast(slot % 2 * 16, "uint32")), tirx.const(0xFFFF, "uint32"))
+        moved = T.shift_left(value, T.shift_left(T.bitwise_and(index, tirx.const(1, "uint32")), tirx.const(4, "uint32")))
+        here = T.bitwise_and(index, tirx.const(14, "uint32")) == T.cast(register * 2, "uint32")
+        found = T.bitwise_or(found, T.Select(here, moved, tirx.const(0, "uint32")))
+    return found
+
+
+def _pair(word: Any, half: Any, register: Any) -> Any:
+    """Two bits: which of a register's two columns are kept."""
+    return T.bitwise_and(T.shift_right(word, T.cast(half * 16 + register * 2, "uint32")), tirx.const(3, "uint32"))
+
+
+def _selector(pair: Any) -> Any:
+    """Bytes of the queue's first word, or zeros (4), that a register gets: 0x4444, 0x4410, 0x1044 or 0x3210 for a pair 0 to 3."""
+    which = pair * tirx.const(0x22, "uint32") + tirx.const(0x10, "uint32")
+    return permute_bytes(tirx.const(0x44104444, "uint32"), tirx.const(0x32101044, "uint32"), which)
+
+
+def _taken_bits(pair: Any) -> Any:
+    """Bits that a register takes from the queue: 0, 16, 16 or 32 for a pair 0 to 3."""
+    return T.bitwise_and(pair * tirx.const(8, "uint32") + tirx.const(8, "uint32"), tirx.const(0x30, "uint32"))
 
 
 CUDA_DECODE_MMA = CudaDecodeMma()

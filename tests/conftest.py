@@ -1,6 +1,7 @@
 """Fixtures and settings that all tests share."""
 
 import os
+import shutil
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -24,11 +25,29 @@ def has_avx512():
     return "avx512f" in host_features()
 
 
+def skip_reasons():
+    """Marker to the reason why its tests cannot run here; empty where they can."""
+    from tvm_balanced.gpu import nvcc, opencl
+
+    return {
+        "avx512": "" if has_avx512() else "this CPU has no AVX-512",
+        "pocl": "" if opencl.available() else "PoCL is not installed (Debian: pocl-opencl-icd)",
+        "nvcc": "" if nvcc.available() else "nvcc is not installed",
+        "oclgrind": "" if shutil.which("oclgrind") and opencl.available() else "oclgrind is not installed (Debian: oclgrind)",
+    }
+
+
+def pytest_addoption(parser):
+    parser.addoption("--update-golden", action="store_true", help="write the generated source of tests/golden anew")
+
+
 def pytest_collection_modifyitems(items):
-    marked = [item for item in items if "avx512" in item.keywords]
-    if marked and not has_avx512():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="this CPU has no AVX-512"))
+    reasons = None
+    for item in items:
+        for marker in {"avx512", "pocl", "nvcc", "oclgrind"} & set(item.keywords):
+            reasons = reasons or skip_reasons()
+            if reasons[marker]:
+                item.add_marker(pytest.mark.skip(reason=reasons[marker]))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import numpy as np
 import tvm
 
 from tvm_balanced.encoding import encode
+from tvm_balanced.gpu import opencl
 from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
 from tvm_balanced.targets import host_target
 from tvm_balanced.transform.match_dense import view
@@ -81,3 +82,21 @@ def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", 
         return view(y).astype(np.float32)
 
     return run
+
+
+def gpu_arguments(workload, weight, x, bias=None, residual=None):
+    """What a GPU kernel's function takes, by the layout of `workload`; the last is the output, full of NaN."""
+    kernel, as_dtype = KERNELS[workload.kernel], numpy_dtype(workload.dtype)
+    weight = weight.astype(as_dtype)
+    packed = kernel.pack(weight) if isinstance(kernel, DenseKernel) else kernel.pack(encode(weight, workload.pattern))
+    bias = np.zeros(workload.n, as_dtype) if bias is None else bias.astype(as_dtype)
+    residuals = [] if residual is None else [residual.astype(as_dtype)]
+    y = np.full((len(x), workload.n), np.nan, as_dtype)
+    return [x.astype(as_dtype), *packed, kernel.pack_bias(bias), *residuals, y]
+
+
+def run_on_opencl(workload, arguments, platform="Portable", schedule=None):
+    """Run a GPU kernel, scheduled by its defaults or by `schedule`, through OpenCL; return y in float32."""
+    kernel = KERNELS[workload.kernel]
+    func = (schedule or kernel.schedule_tiles)(kernel.prim_func(workload), workload, opencl.target())
+    return opencl.run(func, arguments, platform).astype(np.float32)

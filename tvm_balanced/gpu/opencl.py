@@ -17,7 +17,7 @@ from tvm import tirx
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.schedules.mma import OPENCL, OPENCL_WORDS
+from tvm_balanced.schedules.cuda_intrinsics import HELD_WORDS, OPENCL
 
 TARGET = {"kind": "opencl", "max_threads_per_block": 1024, "max_num_threads": 1024, "max_shared_memory_per_block": 49152}
 
@@ -60,7 +60,7 @@ def run(func: tirx.PrimFunc, arguments: list[Array], platform: str = "Portable")
 
     context, queue = opened
     symbols = _symbols(func, arguments)
-    source = source_of(func)
+    source = source_of(func, symbols)
     name, names = _signature(source)
     buffers = {str(param.name): array for param, array in zip(func.params, arguments, strict=True)}
     memory = {
@@ -77,8 +77,8 @@ def run(func: tirx.PrimFunc, arguments: list[Array], platform: str = "Portable")
     return out.view(arguments[-1].dtype)
 
 
-def source_of(func: tirx.PrimFunc) -> str:
-    """Return the OpenCL source of a scheduled function; tensor-core instructions are replaced by their scalar definition."""
+def source_of(func: tirx.PrimFunc, symbols: Mapping[str, int] | None = None) -> str:
+    """Return the OpenCL source of a scheduled function; NVIDIA's instructions are replaced by their definition."""
     called: list[str] = []
 
     def replace(call: tvm.ir.Call) -> Any:
@@ -86,7 +86,8 @@ def source_of(func: tirx.PrimFunc) -> str:
             return call
         name, *arguments = list(call.args)[:-1]  # the last is the CUDA source
         called.append(str(name.value))
-        return tirx.call_extern("int32", str(name.value), *arguments)
+        dtype = str(call.ty.dtype) if hasattr(call.ty, "dtype") else "int32"  # a call for its effect has no type
+        return tirx.call_extern(dtype, called[-1], *arguments)
 
     body = tvm_ffi.structural_map(func.body, (tvm.ir.Call, replace))
     func = tirx.PrimFunc(func.params, body, func.ret_type, func.attrs).with_attr("global_symbol", "main")
@@ -94,7 +95,7 @@ def source_of(func: tirx.PrimFunc) -> str:
     if not called:
         return source
     start = source.index("{", source.rindex("__kernel void")) + 1
-    held = f"\n  __local uint held[{math.prod(launch(func)[1]) * OPENCL_WORDS}];"
+    held = f"\n  __local uint held[{math.prod(launch(func, symbols)[1]) * HELD_WORDS}];"
     return OPENCL + source[:start] + held + source[start:]
 
 
@@ -127,13 +128,11 @@ def launch(func: tirx.PrimFunc, symbols: Mapping[str, int] | None = None) -> tup
 def _evaluate(extent: Any, symbols: Mapping[str, int]) -> int:
     if isinstance(extent, tirx.IntImm):
         return int(extent)
-    found: dict[Any, Any] = {}
 
-    def note(var: tirx.Var) -> None:
-        found[var] = tirx.const(symbols[str(var.name)], var.ty.dtype if hasattr(var.ty, "dtype") else "int64")
+    def replace(var: tirx.Var) -> Any:
+        return tirx.IntImm(str(var.ty.dtype), symbols[str(var.name)])
 
-    tvm_ffi.structural_walk(extent, (tirx.Var, note), order="post")
-    return int(tvm.arith.Analyzer().simplify(tirx.stmt_functor.substitute(extent, found)))
+    return int(tvm.sym.Analyzer().simplify(tvm_ffi.structural_map(extent, (type(tirx.Var("v", "int64")), replace))))
 
 
 def _symbols(func: tirx.PrimFunc, arguments: list[Array]) -> dict[str, int]:

@@ -1,0 +1,93 @@
+"""Instructions of NVIDIA GPUs as calls in TensorIR, each with its definition in OpenCL for where there is no such GPU."""
+
+from typing import Any
+
+from tvm.backend.cuda import op
+
+HELD_WORDS = 8  # of local memory a thread, in which the lanes of a warp exchange what they hold, in OpenCL
+
+MMA = {"float16": "mma_m16n8k16_f16", "bfloat16": "mma_m16n8k16_bf16"}
+MMA_CUDA = """
+__forceinline__ __device__ void {name}(float* sums, unsigned a0, unsigned a1, unsigned a2, unsigned a3, const void* b) {{
+  const unsigned* pairs = (const unsigned*)b;
+  asm volatile(
+    "mma.sync.aligned.m16n8k16.row.col.f32.{type}.{type}.f32 {{%0, %1, %2, %3}}, {{%4, %5, %6, %7}}, {{%8, %9}}, "
+    "{{%0, %1, %2, %3}};"
+    : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+    : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(pairs[0]), "r"(pairs[1]));
+}}
+"""
+# TVM keeps bfloat16 as float32 inside OpenCL functions, so that the second operand is four floats. There is no float16.
+MMA_OPENCL = """
+void mma_defined(float* sums, uint a0, uint a1, uint a2, uint a3, const float* b, __local uint* held) {
+  uint thread = get_local_id(0) + get_local_size(0) * (get_local_id(1) + get_local_size(1) * get_local_id(2));
+  __local uint* warp = held + thread / 32 * 32 * 8;
+  uint lane = thread % 32;
+  uint own[8] = {a0, a1, a2, a3, as_uint(b[0]), as_uint(b[1]), as_uint(b[2]), as_uint(b[3])};
+  for (int i = 0; i < 8; ++i) warp[lane * 8 + i] = own[i];
+  barrier(CLK_LOCAL_MEM_FENCE);
+  for (int i = 0; i < 4; ++i) {
+    uint row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    for (uint k = 0; k < 16; ++k) {
+      uint a = warp[(row % 8 * 4 + k % 8 / 2) * 8 + row / 8 + k / 8 * 2] >> k % 2 * 16;
+      uint x = warp[(column * 4 + k % 8 / 2) * 8 + 4 + k / 8 * 2 + k % 2];
+      sums[i] += as_float(a << 16) * as_float(x);
+    }
+  }
+  barrier(CLK_LOCAL_MEM_FENCE);
+}
+#define mma_m16n8k16_bf16(...) mma_defined(__VA_ARGS__, held)
+"""
+
+PERMUTE_CUDA = """
+__forceinline__ __device__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
+  return __byte_perm(low, high, selector);
+}
+"""
+FUNNEL_CUDA = """
+__forceinline__ __device__ unsigned funnel_right(unsigned low, unsigned high, unsigned shift) {
+  return __funnelshift_rc(low, high, shift);
+}
+"""
+BITS_OPENCL = """
+uint permute_bytes(uint low, uint high, uint selector) {
+  ulong bytes = (ulong)high << 32 | low;
+  uint result = 0;
+  for (uint i = 0; i < 4; ++i) result |= (uint)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  return result;
+}
+uint funnel_right(uint low, uint high, uint shift) { return (uint)(((ulong)high << 32 | low) >> min(shift, 32u)); }
+"""
+OPENCL = MMA_OPENCL + BITS_OPENCL
+
+
+def mma(dtype: str, sums: Any, a0: Any, a1: Any, a2: Any, a3: Any, b: Any) -> Any:
+    """Return a call of mma.m16n8k16, which adds the product of a tile (16, 16) and a tile (16, 8) to a warp's sums (16, 8).
+
+    Lane 4r + t holds of the first operand: row r, columns 2t and 2t + 1; the same of row r + 8; then both rows' columns 2t + 8
+    and 2t + 9. Of the second: rows 2t, 2t + 1, 2t + 8 and 2t + 9 of column r. Of the sums: row r, columns 2t and 2t + 1; the same
+    of row r + 8. (PTX ISA, mma.m16n8k16 with .f16 and .bf16.)
+
+    Parameters
+    ----------
+    dtype : str
+        Of both operands, float16 or bfloat16; sums are float32.
+    sums : pointer
+        To the lane's four sums.
+    a0, a1, a2, a3 : uint32
+        The lane's elements of the first operand, two a word, in that order.
+    b : pointer
+        To the lane's four elements of the second operand.
+    """
+    source = MMA_CUDA.format(name=MMA[dtype], type={"float16": "f16", "bfloat16": "bf16"}[dtype])
+    return op.cuda_func_call(MMA[dtype], sums, a0, a1, a2, a3, b, source_code=source)
+
+
+def permute_bytes(low: Any, high: Any, selector: Any) -> Any:
+    """Return a word whose i-th byte is that byte of `low` (0 to 3) and `high` (4 to 7) which the selector's i-th nibble names."""
+    return op.cuda_func_call("permute_bytes", low, high, selector, source_code=PERMUTE_CUDA, return_type="uint32")
+
+
+def funnel_right(low: Any, high: Any, shift: Any) -> Any:
+    """Return the low word of `high` and `low`, as one number of 64 bits, shifted right by 0 to 32 bits."""
+    return op.cuda_func_call("funnel_right", low, high, shift, source_code=FUNNEL_CUDA, return_type="uint32")

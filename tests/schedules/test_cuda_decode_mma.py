@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import reference
+
+from tvm_balanced.detection import detect
+from tvm_balanced.encoding import encode
+from tvm_balanced.gpu import nvcc, opencl
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.cuda_decode_mma import NNZ
+from tvm_balanced.targets import cuda_target
+
+KERNEL = KERNELS["cuda_decode_mma"]
+H200 = cuda_target("h200")
+
+
+def run(m, n, k, nnz, rng, symbolic=False, kept=None, **options):
+    weight, bias = reference.balanced(n, k, BalancedPattern(kept or nnz, 16), rng), rng.standard_normal(n).astype(np.float32)
+    x, residual = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((m, n)).astype(np.float32)
+    residual = residual if options.get("residual") else None
+    workload = Workload("cuda_decode_mma", None if symbolic else m, n, k, nnz, 16, "bfloat16", **options)
+    got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x, bias, residual))
+    exact = [reference.rounded(a, "bfloat16") for a in (x, weight, bias)]
+    return reference.relative_error(got, reference.dense(*exact, workload.activation, reference.rounded(residual, "bfloat16")))
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("nnz", NNZ)
+def test_patterns(nnz, rng):
+    assert run(16, 64, 512, nnz, rng) < 4e-3  # y itself is rounded to 8 bits
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(("kept", "stored"), [(5, 8), (5, 6), (1, 4)])
+def test_slots_that_are_not_used(kept, stored, rng):
+    assert run(8, 32, 256, stored, rng, kept=kept) < 4e-3
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("m", [1, 8, 9, 33, 64, 70])
+def test_rows_of_x(m, rng):
+    assert run(m, 48, 256, 2, rng) < 4e-3
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(("n", "k"), [(33, 700), (1, 16), (100, 1000), (16, 2052)])
+def test_ragged_shapes(n, k, rng):
+    assert run(5, n, k, 2, rng) < 4e-3
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_epilogue(activation, rng):
+    assert run(10, 40, 128, 4, rng, activation=activation, residual=True) < 4e-3
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("m", [1, 64, 77])
+def test_rows_known_only_at_the_call(m, rng):
+    assert run(m, 32, 128, 2, rng, symbolic=True, tile=16) < 4e-3
+
+
+def test_layout_is_the_documented_one(rng):
+    pattern = BalancedPattern(2, 16)
+    encoded = encode(reference.balanced(32, 256, pattern, rng).astype(np.float16), pattern)
+    values, indices = KERNEL.pack(encoded)
+    assert (values.shape, indices.shape) == ((2, 2, 1, 32, 4), (2, 2, 1, 32))
+    halves = values.view(np.float16)
+    for tile, group, lane, slot in ((0, 0, 0, 0), (1, 0, 13, 5), (0, 1, 31, 7), (1, 1, 6, 2)):
+        step, half, j = slot // 4, slot // 2 % 2, slot % 2
+        row, block = tile * 16 + half * 8 + lane // 4, (group * 2 + step) * 4 + lane % 4
+        assert halves[tile, group, 0, lane, slot] == encoded.values[row, block, j]
+        assert int(indices[tile, group, 0, lane]) >> 4 * slot & 15 == encoded.indices[row, block, j]
+
+
+@pytest.mark.parametrize(("nnz", "expected"), [(1, 2.5), (2, 2.5), (3, 2.5), (4, 2.5), (6, 2 + 1 / 3), (8, 2.25)])
+def test_bytes_a_nonzero(nnz, expected, rng):
+    pattern = BalancedPattern(nnz, 16)
+    packed = KERNEL.pack(encode(reference.balanced(64, 1024, pattern, rng).astype(np.float16), pattern))
+    assert sum(a.nbytes for a in packed) / (64 * 1024 * nnz / 16) == pytest.approx(expected)
+
+
+def test_masks_are_the_documented_ones(rng):
+    pattern = BalancedPattern(8, 16)
+    weight = reference.balanced(32, 128, pattern, rng).astype(np.float16)
+    _, masks = KERNEL.pack(encode(weight, pattern))
+    assert masks.shape == (2, 2, 1, 32)
+    for tile, group, lane in ((0, 0, 0), (1, 1, 31), (1, 0, 13)):
+        row, column = tile * 16 + lane // 4, (group * 4 + lane % 4) * 16
+        for half in (0, 1):
+            kept = weight[row + 8 * half, column : column + 16] != 0
+            assert int(masks[tile, group, 0, lane]) >> 16 * half & 0xFFFF == sum(1 << c for c in range(16) if kept[c])
+
+
+def test_fit_has_nothing_where_most_are_kept(rng):
+    assert KERNEL.fit(detect(reference.balanced(16, 64, BalancedPattern(10, 16), rng))) is None
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize(
+    ("m", "nnz", "dtype", "registers"),
+    [(16, 2, "float16", 64), (16, 8, "bfloat16", 96), (64, 4, "float16", 96), (64, 1, "bfloat16", 128)],
+)
+def test_machine_code(m, nnz, dtype, registers, arch):
+    workload = Workload("cuda_decode_mma", m, 4096, 4096, nnz, 16, dtype)
+    function = KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200)
+    source = nvcc.cuda_source(function, arch)
+    (used,) = nvcc.resources(source, arch).values()
+    assert (used.spilled, used.stack) == (0, 0)
+    assert used.registers <= registers
+    text = nvcc.ptx(source, arch)
+    assert "mma.sync.aligned.m16n8k16" in text
+    assert "cp.async.cg.shared.global" in text
+    assert "ld.global.nc.v4" in text
+    assert "ld.global.u16" not in text
+    assert max(opencl.launch(function)[1]) <= 32
+
+
+def test_refuses_what_it_cannot_compute():
+    assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float16")
+    assert "float32" in KERNEL.refuses(H200, 64, 64, "float32")

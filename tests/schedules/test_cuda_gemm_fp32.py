@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import reference
+
+from tvm_balanced.gpu import nvcc, opencl
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.targets import cuda_target
+
+KERNEL = KERNELS["cuda_gemm_fp32"]
+H200 = cuda_target("h200")
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(
+    ("m", "n", "k", "nnz"), [(16, 64, 256, 2), (33, 100, 1000, 2), (70, 64, 512, 1), (3, 64, 512, 3), (64, 33, 70, 4)]
+)
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_against_float64(m, n, k, nnz, symbolic, rng):
+    pattern = BalancedPattern(nnz, 16)
+    weight, bias = reference.balanced(n, k, pattern, rng), rng.standard_normal(n).astype(np.float32)
+    x, residual = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((m, n)).astype(np.float32)
+    workload = Workload("cuda_gemm_fp32", None if symbolic else m, n, k, nnz, 16, activation="silu", residual=True)
+    got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x, bias, residual))
+    assert reference.relative_error(got, reference.dense(x, weight, bias, "silu", residual)) < 2e-6
+
+
+def test_shares_a_weight_with_cuda_gemv():
+    assert KERNEL.pack.__func__ is KERNELS["cuda_gemv"].pack.__func__
+
+
+def test_a_warp_computes_eight_rows_of_x():
+    workload = Workload("cuda_gemm_fp32", 64, 4096, 4096, 2, 16)
+    assert opencl.launch(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200)) == ((128, 1, 1), (32, 8, 1))
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("nnz", [1, 2])
+def test_machine_code(nnz):
+    workload = Workload("cuda_gemm_fp32", 64, 4096, 4096, nnz, 16)
+    source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_80")
+    (used,) = nvcc.resources(source, "sm_80").values()
+    assert (used.spilled, used.stack) == (0, 0)
+    assert used.registers <= 64
+    assert "ld.shared.v4.f32" in nvcc.ptx(source, "sm_80")
+
+
+def test_takes_float32_alone():
+    assert "float16" in KERNEL.refuses(H200, 64, 64, "float16")

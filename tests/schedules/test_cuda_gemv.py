@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import reference
+
+from tvm_balanced.detection import detect
+from tvm_balanced.encoding import encode
+from tvm_balanced.gpu import nvcc, opencl
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.targets import cuda_target
+
+KERNEL = KERNELS["cuda_gemv"]
+H200 = cuda_target("h200")
+
+
+def run(m, n, k, nnz, rng, dtype="float32", symbolic=False, **options):
+    pattern = BalancedPattern(nnz, 16)
+    weight, bias = reference.balanced(n, k, pattern, rng), rng.standard_normal(n).astype(np.float32)
+    x, residual = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((m, n)).astype(np.float32)
+    residual = residual if options.get("residual") else None
+    workload = Workload("cuda_gemv", None if symbolic else m, n, k, nnz, 16, dtype, **options)
+    got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x, bias, residual))
+    exact = [reference.rounded(a, dtype) for a in (x, weight, bias)]
+    want = reference.dense(*exact, workload.activation, reference.rounded(residual, dtype))
+    return reference.relative_error(got, want)
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("nnz", [1, 2, 3, 4, 6, 8, 12])
+def test_patterns(nnz, rng):
+    assert run(2, 64, 512, nnz, rng) < 1e-6
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 5, 8, 9, 20])
+def test_rows_of_x(m, rng):
+    assert run(m, 64, 256, 2, rng) < 1e-6
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(("n", "k"), [(33, 700), (1, 16), (100, 1000), (32, 8196), (95, 130)])
+def test_ragged_shapes(n, k, rng):
+    assert run(2, n, k, 2, rng) < 1e-6
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("nnz", [1, 4])
+def test_bfloat16_with_sums_in_float32(nnz, rng):
+    assert run(4, 64, 1024, nnz, rng, "bfloat16") < 4e-3  # y itself is rounded to 8 bits
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu"])
+def test_epilogue(activation, rng):
+    assert run(2, 40, 96, 4, rng, activation=activation, residual=True) < 1e-5
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("m", [1, 7, 8, 19])
+def test_rows_known_only_at_the_call(m, rng):
+    assert run(m, 64, 128, 2, rng, symbolic=True) < 1e-6
+
+
+def test_layout_is_the_documented_one(rng):
+    pattern = BalancedPattern(2, 16)
+    encoded = encode(reference.balanced(64, 256, pattern, rng), pattern)
+    values, indices = KERNEL.pack(encoded)
+    assert (values.shape, indices.shape) == ((2, 8, 32, 4), (2, 4, 32))
+    for row, slot in ((0, 0), (5, 3), (33, 7), (63, 31)):
+        assert values[row // 32, slot // 4, row % 32, slot % 4] == encoded.values[row, slot // 2, slot % 2]
+        word = int(indices[row // 32, slot // 8, row % 32])
+        assert word >> 4 * (slot % 8) & 15 == encoded.indices[row, slot // 2, slot % 2]
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("float32", 4.5), ("float16", 2.5), ("bfloat16", 2.5)])
+def test_bytes_a_nonzero(dtype, expected, rng):
+    pattern = BalancedPattern(2, 16)
+    weight = reference.balanced(64, 1024, pattern, rng).astype(reference.numpy_dtype(dtype))
+    assert sum(a.nbytes for a in KERNEL.pack(encode(weight, pattern))) / (64 * 1024 / 8) == expected
+
+
+def test_fit_has_nothing_for_a_dense_weight(rng):
+    assert KERNEL.fit(detect(rng.standard_normal((16, 64)).astype(np.float32))) is None
+
+
+@pytest.mark.parametrize("workload", [Workload("cuda_gemv", m, 4096, 4096, 2, 16, d) for m in (1, 8) for d in KERNEL.dtypes])
+def test_loops_of_a_thread_axis_agree(workload):
+    blocks, threads = opencl.launch(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200))
+    assert blocks == (128, 1, 1)
+    assert threads[0] == 32
+    assert threads[1] >= 8
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+@pytest.mark.parametrize(
+    ("m", "nnz", "dtype", "registers"), [(1, 2, "float16", 40), (8, 2, "float16", 64), (1, 1, "float32", 48)]
+)
+def test_machine_code(m, nnz, dtype, registers, arch):
+    workload = Workload("cuda_gemv", m, 4096, 4096, nnz, 16, dtype)
+    source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), arch)
+    (used,) = nvcc.resources(source, arch).values()
+    assert (used.spilled, used.stack) == (0, 0)
+    assert used.registers <= registers
+    assert used.shared <= 48 << 10
+    assert "ld.global.nc.v4" in nvcc.ptx(source, arch)
+
+
+def test_symbolic_rows_get_a_kernel_for_each_range():
+    workload = Workload("cuda_gemv", None, 256, 256, 2, 16, "float16")
+    source = nvcc.cuda_source(KERNEL.schedule(KERNEL.prim_func(workload), workload, H200), "sm_90")
+    assert source.count('extern "C" __global__') == 2 * 4  # declared and defined
+
+
+def test_refuses_what_it_cannot_compute():
+    assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float32")
+    assert "float64" in KERNEL.refuses(H200, 64, 64, "float64")
+    assert KERNEL.refuses(H200, 1, 1, "float16") is None

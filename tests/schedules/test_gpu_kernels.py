@@ -1,0 +1,105 @@
+"""What holds for every GPU kernel: weights are read once, generated source stays what it is, races and mistakes are seen."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from tvm.s_tir import Schedule
+
+from tvm_balanced.gpu import nvcc, opencl
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.targets import cuda_target
+
+H200 = cuda_target("h200")
+TESTS = Path(__file__).parent.parent
+CASES = [  # kernel, M, nnz, dtype
+    ("cuda_gemv", 1, 2, "float16"),
+    ("cuda_gemv", 8, 1, "float32"),
+    ("cuda_gemm_fp32", 16, 2, "float32"),
+    ("cuda_decode_mma", 8, 2, "float16"),
+    ("cuda_decode_mma", 16, 8, "bfloat16"),
+]
+
+
+def scheduled(name, m, nnz, dtype, n=256, k=512, target=H200, **options):
+    workload = Workload(name, m, n, k, nnz, 16, dtype, **options)
+    return KERNELS[name].schedule_tiles(KERNELS[name].prim_func(workload), workload, target)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("part", [0, 1])
+def test_each_byte_of_a_weight_is_read_once(case, part):
+    name, *_ = case
+    func = scheduled(*case)
+    sch = Schedule(func)
+    reads = sch.get_sblock(f"{KERNELS[name].parts[part]}_local")
+    times = math.prod(int(sch.get(loop).extent) for loop in sch.get_loops(reads))
+    warps = 2 if case[0] == "cuda_gemm_fp32" else 1  # two warps read the same, the second from the cache
+    assert times == warps * math.prod(int(d) for d in func.params[1 + part].ty.shape)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_golden_source(case, request):
+    """The generated CUDA of small cases; to accept a change: pytest --update-golden, and read the difference."""
+    source = nvcc.cuda_source(scheduled(*case), "sm_90")
+    kernel = source[source.rindex('extern "C" __global__') :].rstrip() + "\n"
+    golden = TESTS / "golden" / f"{'-'.join(map(str, case))}.cu"
+    if request.config.getoption("--update-golden"):
+        golden.write_text(kernel)
+    assert kernel == golden.read_text(), "the source has changed; if it should: pytest --update-golden"
+
+
+def oclgrind(*case):
+    command = ["oclgrind", "--data-races", "--uninitialized", sys.executable, str(TESTS / "oclgrind_case.py"), *case]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.oclgrind
+@pytest.mark.parametrize(
+    "case", [("cuda_gemv", "2"), ("cuda_gemm_fp32", "2"), ("cuda_decode_mma", "2"), ("cuda_decode_mma", "8")]
+)
+def test_no_race_and_nothing_out_of_bounds(case):
+    (line,) = [line for line in oclgrind(*case).splitlines() if line.strip()]
+    assert float(line.removeprefix("error ")) < 4e-3
+
+
+@pytest.mark.oclgrind
+@pytest.mark.parametrize(
+    ("case", "seen"),
+    [
+        (("cuda_gemv", "2", "barrier"), "data race"),
+        (("cuda_gemv", "2", "index"), "Invalid read"),
+        (("cuda_decode_mma", "2", "barrier"), "Uninitialized"),
+    ],
+)
+def test_a_missing_barrier_and_a_wrong_index_are_seen(case, seen):
+    assert seen in oclgrind(*case)
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(("right", "wrong"), [("& (uint)15", "& (uint)7"), ("+ bias_ptr", "- bias_ptr")])
+def test_a_wrong_index_and_a_wrong_epilogue_change_the_result(right, wrong, rng, monkeypatch):
+    weight, bias = reference.balanced(64, 256, BalancedPattern(2, 16), rng), rng.standard_normal(64).astype(np.float32)
+    x = rng.standard_normal((2, 256)).astype(np.float32)
+    workload = Workload("cuda_gemv", 2, 64, 256, 2, 16)
+    arguments, want = reference.gpu_arguments(workload, weight, x, bias), reference.dense(x, weight, bias)
+    assert reference.relative_error(reference.run_on_opencl(workload, arguments), want) < 1e-6
+    original = opencl.source_of
+    assert right in original(scheduled("cuda_gemv", 2, 2, "float32", 64, 256, opencl.target()))
+    monkeypatch.setattr(opencl, "source_of", lambda *given: original(*given).replace(right, wrong))
+    assert reference.relative_error(reference.run_on_opencl(workload, arguments), want) > 1e-3
+
+
+@pytest.mark.nvcc
+def test_each_range_of_rows_is_compiled_for_every_kernel():
+    for name, dtype in (("cuda_gemv", "float32"), ("cuda_gemm_fp32", "float32"), ("cuda_decode_mma", "float16")):
+        workload = Workload(name, None, 64, 128, 2, 16, dtype)
+        source = nvcc.cuda_source(KERNELS[name].schedule(KERNELS[name].prim_func(workload), workload, H200), "sm_80")
+        assert len(nvcc.resources(source, "sm_80")) == len(KERNELS[name].small_tiles) + 1

@@ -1,0 +1,15 @@
+import tvm
+
+from tvm_balanced.schedules import gpus
+from tvm_balanced.targets import cuda_target
+
+
+def test_a_target_names_its_gpu():
+    for name, gpu in gpus.GPUS.items():
+        assert gpus.gpu_of(cuda_target(name)) is gpu
+        assert gpus.machine(cuda_target(name)).gbytes == gpu.gbytes
+
+
+def test_a_target_without_a_name_is_taken_for_the_first_of_its_architecture():
+    assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_89"}, host="llvm")) is gpus.GPUS["rtx4090"]
+    assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_120"}, host="llvm")) is gpus.GPUS["h100"]

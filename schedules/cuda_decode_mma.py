@@ -34,6 +34,7 @@ from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.cuda_intrinsics import funnel_right, mma, permute_bytes
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.gpus import shared_scope
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
@@ -233,8 +234,7 @@ class CudaDecodeMma(SparseKernel):
         sch.set_scope(read_x, 0, "local")
         sch.compute_at(read_x, p, preserve_unit_loops=True)
         sch.vectorize(sch.split(sch.get_loops(read_x)[-1], [None, 8])[1])
-        # dynamic shared memory may exceed 48 KiB and holds x and the shares in turn; OpenCL has only the other kind
-        shared = "shared" if target.kind.name == "opencl" else "shared.dyn"
+        shared = shared_scope(target)
         sch.set_scope(stage, 0, shared)
         sch.compute_at(stage, stages, preserve_unit_loops=True)
         *_, sg, si, sc = sch.get_loops(stage)

@@ -11,6 +11,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules.cuda_gemv import SHARED_BYTES, CudaGemv, stage_x
+from tvm_balanced.schedules.gpus import shared_scope
 from tvm_balanced.schedules.kernel import Workload
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, chunk
@@ -53,7 +54,7 @@ class CudaGemmFp32(CudaGemv):
         sch.vectorize(vector)
         words = sch.cache_read(look_up, 1, "local")
         sch.compute_at(words, word, preserve_unit_loops=True)
-        stage_x(sch, stages, size // PER_WARP, vector=1)
+        stage_x(sch, shared_scope(target), stages, size // PER_WARP, vector=1)
         for loop in (rows, slot, load, word):
             sch.unroll(loop)
         sch.decompose_reduction(gemm, stages)

@@ -20,6 +20,7 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.gpus import shared_scope
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, chunk
@@ -39,7 +40,7 @@ from tvm_balanced.schedules.warp_rows import (
 
 ROWS = 8  # of x in a tile at most
 STAGE_BYTES = 32 << 10  # of x in shared memory at most by default: more of it, and fewer thread blocks run side by side
-SHARED_BYTES = 48 << 10  # that a thread block has on every GPU
+SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block has on every GPU and in OpenCL
 
 
 class CudaGemv(SparseKernel):
@@ -151,7 +152,7 @@ class CudaGemv(SparseKernel):
         sch.reorder(o, g, warps, r, stages, steps, unrolled, word, load, slot, i)
         for loop, axis in ((g, "blockIdx.x"), (o, "blockIdx.y"), (warps, "threadIdx.y"), (r, "threadIdx.x")):
             sch.bind(loop, axis)
-        sch.set_scope(partial, 0, "shared")
+        sch.set_scope(partial, 0, shared_scope(target))
         _add_shares(sch, gemv, epilogue, g, decision[1])
         values = sch.cache_read(partial, 1, "local")
         sch.compute_at(values, load, preserve_unit_loops=True)
@@ -162,7 +163,7 @@ class CudaGemv(SparseKernel):
         sch.vectorize(vector)
         words = sch.cache_read(look_up, 1, "local")
         sch.compute_at(words, word, preserve_unit_loops=True)
-        stage_x(sch, stages, decision[1], vector=per_load if self.cut_rows(workload).size == 1 else 1)
+        stage_x(sch, shared_scope(target), stages, decision[1], vector=per_load if self.cut_rows(workload).size == 1 else 1)
         sums = sch.cache_write(partial, 0, "local")
         sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
         for loop in (i, slot, load, word, unrolled):
@@ -190,10 +191,10 @@ def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, group: Any, warps: Any)
     sch.compute_at(gemv, x, preserve_unit_loops=True)
 
 
-def stage_x(sch: Schedule, stages: Any, warps: Any, vector: int) -> None:
+def stage_x(sch: Schedule, scope: str, stages: Any, warps: Any, vector: int) -> None:
     """Copy x for one stage of all warps into shared memory, by all threads, `vector` columns at once."""
     stage = sch.get_sblock("stage")
-    sch.set_scope(stage, 0, "shared")
+    sch.set_scope(stage, 0, scope)
     sch.compute_at(stage, stages, preserve_unit_loops=True)
     *_, c, j, i = sch.get_loops(stage)
     outer, side_by_side = sch.split(j, [None, vector])

@@ -22,6 +22,8 @@ class Gpu:
         Multiply-adds of all CUDA cores in float32, and of all tensor cores on float16 with sums in float32, 10^9 a second.
     l2_bytes : int
         Second-level cache.
+    shared_bytes : int
+        Shared memory that a thread block may ask for at most.
     """
 
     arch: str
@@ -30,15 +32,16 @@ class Gpu:
     fp32_gmacs: float
     half_gmacs: float
     l2_bytes: int
+    shared_bytes: int
 
 
 GPUS = {
-    "a100": Gpu("sm_80", 108, 2039, 9750, 156_000, 40 << 20),
-    "rtx3090": Gpu("sm_86", 82, 936, 17_800, 35_500, 6 << 20),
-    "rtx4090": Gpu("sm_89", 128, 1008, 41_300, 82_600, 72 << 20),
-    "l40s": Gpu("sm_89", 142, 864, 45_800, 181_000, 96 << 20),
-    "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20),
-    "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20),
+    "a100": Gpu("sm_80", 108, 2039, 9750, 156_000, 40 << 20, 163 << 10),
+    "rtx3090": Gpu("sm_86", 82, 936, 17_800, 35_500, 6 << 20, 99 << 10),
+    "rtx4090": Gpu("sm_89", 128, 1008, 41_300, 82_600, 72 << 20, 99 << 10),
+    "l40s": Gpu("sm_89", 142, 864, 45_800, 181_000, 96 << 20, 99 << 10),
+    "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20, 227 << 10),
+    "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20, 227 << 10),
 }
 # What TVM must be told to compile these kernels: copies marked as asynchronous become cp.async
 PASS_CONFIG = {"tirx.use_async_copy": True}
@@ -51,6 +54,19 @@ def gpu_of(target: tvm.target.Target) -> Gpu:
     named = GPUS.get(str(target.attrs.get("model", "")))
     alike = (gpu for gpu in GPUS.values() if gpu.arch == str(target.attrs.get("arch", "")))
     return named or next(alike, GPUS["h100"])
+
+
+def shared_scope(target: tvm.target.Target) -> str:
+    """Return TVM's name of the shared memory that kernels use: CUDA's dynamic kind, which may exceed 48 KiB, not on OpenCL."""
+    return "shared" if target.kind.name == "opencl" else "shared.dyn"
+
+
+def limits(target: tvm.target.Target) -> tvm.target.Target:
+    """Return `target` with all the shared memory that its GPU gives a thread block, for MetaSchedule's VerifyGPUCode.
+
+    Targets themselves say 48 KiB, what every kernel may use without asking: TVM's own schedules keep to that.
+    """
+    return tvm.target.Target({**target.export(), "max_shared_memory_per_block": gpu_of(target).shared_bytes})
 
 
 def machine(target: tvm.target.Target) -> Machine:

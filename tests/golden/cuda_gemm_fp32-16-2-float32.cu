@@ -1,6 +1,6 @@
 extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ indices_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
   alignas(64) float total_local_ptr[8];
-  __shared__ alignas(64) float staged_shared_ptr[4096];
+  extern __shared__ __align__(64) float staged_shared_dyn_ptr[];
   alignas(64) uint indices_local_ptr[1];
   alignas(64) float values_local_ptr[4];
   alignas(64) float found_local_ptr[8];
@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       int cse_v1 = (((int)threadIdx.x) & 15);
       int cse_v2 = (ax1_ax2_0_ax3_fused_0 >> 4);
       int cse_v14 = ((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63);
-      staged_shared_ptr[((((ax1_ax2_0_ax3_fused_0 >> 4) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63) * 16)) + (((int)threadIdx.x) & 15))] = x_ptr[(((((((int)threadIdx.x) & 15) * 512) + (c_0 * 256)) + ((ax1_ax2_0_ax3_fused_0 >> 4) * 64)) + ((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63))];
+      staged_shared_dyn_ptr[((((ax1_ax2_0_ax3_fused_0 >> 4) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63) * 16)) + (((int)threadIdx.x) & 15))] = x_ptr[(((((((int)threadIdx.x) & 15) * 512) + (c_0 * 256)) + ((ax1_ax2_0_ax3_fused_0 >> 4) * 64)) + ((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63))];
     }
     __syncthreads();
     for (int c_1 = 0; c_1 < 4; ++c_1) {
@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       int cse_v4 = (((int)threadIdx.y) * 8);
       for (int ax5_0 = 0; ax5_0 < 2; ++ax5_0) {
         int cse_v5 = (ax5_0 * 4);
-        *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(staged_shared_ptr + ((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0 * 4)));
+        *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0 * 4)));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
       for (int ax5_0_1 = 0; ax5_0_1 < 2; ++ax5_0_1) {
         int cse_v6 = (ax5_0_1 * 4);
-        *(float4*)(found_local_ptr + (ax5_0_1 * 4)) = *(float4*)(staged_shared_ptr + ((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_1 * 4)));
+        *(float4*)(found_local_ptr + (ax5_0_1 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_1 * 4)));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
       for (int ax5_0_2 = 0; ax5_0_2 < 2; ++ax5_0_2) {
         int cse_v7 = (ax5_0_2 * 4);
-        *(float4*)(found_local_ptr + (ax5_0_2 * 4)) = *(float4*)(staged_shared_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_2 * 4)) + 256));
+        *(float4*)(found_local_ptr + (ax5_0_2 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_2 * 4)) + 256));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
@@ -65,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
       for (int ax5_0_3 = 0; ax5_0_3 < 2; ++ax5_0_3) {
         int cse_v8 = (ax5_0_3 * 4);
-        *(float4*)(found_local_ptr + (ax5_0_3 * 4)) = *(float4*)(staged_shared_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_3 * 4)) + 256));
+        *(float4*)(found_local_ptr + (ax5_0_3 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_3 * 4)) + 256));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));
@@ -78,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + (((((((int)blockIdx.x) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)) + 128));
       for (int ax5_0_4 = 0; ax5_0_4 < 2; ++ax5_0_4) {
         int cse_v9 = (ax5_0_4 * 4);
-        *(float4*)(found_local_ptr + (ax5_0_4 * 4)) = *(float4*)(staged_shared_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_4 * 4)) + 512));
+        *(float4*)(found_local_ptr + (ax5_0_4 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_4 * 4)) + 512));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
@@ -90,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
       for (int ax5_0_5 = 0; ax5_0_5 < 2; ++ax5_0_5) {
         int cse_v10 = (ax5_0_5 * 4);
-        *(float4*)(found_local_ptr + (ax5_0_5 * 4)) = *(float4*)(staged_shared_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_5 * 4)) + 512));
+        *(float4*)(found_local_ptr + (ax5_0_5 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_5 * 4)) + 512));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
@@ -102,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
       for (int ax5_0_6 = 0; ax5_0_6 < 2; ++ax5_0_6) {
         int cse_v11 = (ax5_0_6 * 4);
-        *(float4*)(found_local_ptr + (ax5_0_6 * 4)) = *(float4*)(staged_shared_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_6 * 4)) + 768));
+        *(float4*)(found_local_ptr + (ax5_0_6 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_6 * 4)) + 768));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
@@ -114,7 +114,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
       for (int ax5_0_7 = 0; ax5_0_7 < 2; ++ax5_0_7) {
         int cse_v12 = (ax5_0_7 * 4);
-        *(float4*)(found_local_ptr + (ax5_0_7 * 4)) = *(float4*)(staged_shared_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_7 * 4)) + 768));
+        *(float4*)(found_local_ptr + (ax5_0_7 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_7 * 4)) + 768));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));

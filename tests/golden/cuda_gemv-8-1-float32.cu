@@ -1,23 +1,23 @@
 extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ indices_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
-  alignas(64) float total_rf_shared_local_ptr[8];
-  __shared__ alignas(64) float staged_shared_ptr[4096];
+  alignas(64) float total_rf_shared_dyn_local_ptr[8];
+  extern __shared__ __align__(64) float staged_shared_dyn_ptr[];
   alignas(64) uint indices_local_ptr[1];
   alignas(64) float values_local_ptr[4];
   alignas(64) float found_local_ptr[8];
   alignas(64) float total_local_ptr[1];
-  total_rf_shared_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
-  total_rf_shared_local_ptr[1] = 0x0p+0f/*0.000000e+00*/;
-  total_rf_shared_local_ptr[2] = 0x0p+0f/*0.000000e+00*/;
-  total_rf_shared_local_ptr[3] = 0x0p+0f/*0.000000e+00*/;
-  total_rf_shared_local_ptr[4] = 0x0p+0f/*0.000000e+00*/;
-  total_rf_shared_local_ptr[5] = 0x0p+0f/*0.000000e+00*/;
-  total_rf_shared_local_ptr[6] = 0x0p+0f/*0.000000e+00*/;
-  total_rf_shared_local_ptr[7] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[1] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[2] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[3] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[4] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[5] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[6] = 0x0p+0f/*0.000000e+00*/;
+  total_rf_shared_dyn_local_ptr[7] = 0x0p+0f/*0.000000e+00*/;
   for (int ax1_ax2_0_ax3_fused_0 = 0; ax1_ax2_0_ax3_fused_0 < 32; ++ax1_ax2_0_ax3_fused_0) {
     int cse_v1 = (((int)threadIdx.x) & 7);
     int cse_v2 = (ax1_ax2_0_ax3_fused_0 >> 3);
     int cse_v16 = ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127);
-    staged_shared_ptr[((((ax1_ax2_0_ax3_fused_0 >> 3) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127) * 8)) + (((int)threadIdx.x) & 7))] = x_ptr[((((((int)threadIdx.x) & 7) * 512) + ((ax1_ax2_0_ax3_fused_0 >> 3) * 128)) + ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127))];
+    staged_shared_dyn_ptr[((((ax1_ax2_0_ax3_fused_0 >> 3) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127) * 8)) + (((int)threadIdx.x) & 7))] = x_ptr[((((((int)threadIdx.x) & 7) * 512) + ((ax1_ax2_0_ax3_fused_0 >> 3) * 128)) + ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127))];
   }
   int cse_v3 = (((int)threadIdx.y) * 32);
   indices_local_ptr[0] = indices_ptr[(((((int)blockIdx.x) * 128) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
@@ -28,104 +28,104 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
   __syncthreads();
   for (int ax5_0 = 0; ax5_0 < 2; ++ax5_0) {
     int cse_v6 = (ax5_0 * 4);
-    *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(staged_shared_ptr + (((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 8)) + (ax5_0 * 4)));
+    *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 8)) + (ax5_0 * 4)));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
   for (int ax5_0_1 = 0; ax5_0_1 < 2; ++ax5_0_1) {
     int cse_v7 = (ax5_0_1 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_1 * 4)) = *(float4*)(staged_shared_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 8)) + (ax5_0_1 * 4)) + 128));
+    *(float4*)(found_local_ptr + (ax5_0_1 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 8)) + (ax5_0_1 * 4)) + 128));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
   for (int ax5_0_2 = 0; ax5_0_2 < 2; ++ax5_0_2) {
     int cse_v8 = (ax5_0_2 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_2 * 4)) = *(float4*)(staged_shared_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 8)) + (ax5_0_2 * 4)) + 256));
+    *(float4*)(found_local_ptr + (ax5_0_2 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 8)) + (ax5_0_2 * 4)) + 256));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
   for (int ax5_0_3 = 0; ax5_0_3 < 2; ++ax5_0_3) {
     int cse_v9 = (ax5_0_3 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_3 * 4)) = *(float4*)(staged_shared_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 8)) + (ax5_0_3 * 4)) + 384));
+    *(float4*)(found_local_ptr + (ax5_0_3 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 8)) + (ax5_0_3 * 4)) + 384));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[3]));
   *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)) + 128));
   for (int ax5_0_4 = 0; ax5_0_4 < 2; ++ax5_0_4) {
     int cse_v10 = (ax5_0_4 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_4 * 4)) = *(float4*)(staged_shared_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 8)) + (ax5_0_4 * 4)) + 512));
+    *(float4*)(found_local_ptr + (ax5_0_4 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 8)) + (ax5_0_4 * 4)) + 512));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[0]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
   for (int ax5_0_5 = 0; ax5_0_5 < 2; ++ax5_0_5) {
     int cse_v11 = (ax5_0_5 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_5 * 4)) = *(float4*)(staged_shared_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 8)) + (ax5_0_5 * 4)) + 640));
+    *(float4*)(found_local_ptr + (ax5_0_5 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 8)) + (ax5_0_5 * 4)) + 640));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[1]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
   for (int ax5_0_6 = 0; ax5_0_6 < 2; ++ax5_0_6) {
     int cse_v12 = (ax5_0_6 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_6 * 4)) = *(float4*)(staged_shared_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 8)) + (ax5_0_6 * 4)) + 768));
+    *(float4*)(found_local_ptr + (ax5_0_6 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 8)) + (ax5_0_6 * 4)) + 768));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[2]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
   for (int ax5_0_7 = 0; ax5_0_7 < 2; ++ax5_0_7) {
     int cse_v13 = (ax5_0_7 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_7 * 4)) = *(float4*)(staged_shared_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 8)) + (ax5_0_7 * 4)) + 896));
+    *(float4*)(found_local_ptr + (ax5_0_7 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 8)) + (ax5_0_7 * 4)) + 896));
   }
-  total_rf_shared_local_ptr[0] = (total_rf_shared_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[1] = (total_rf_shared_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[2] = (total_rf_shared_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[3] = (total_rf_shared_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[4] = (total_rf_shared_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[5] = (total_rf_shared_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[6] = (total_rf_shared_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[3]));
-  total_rf_shared_local_ptr[7] = (total_rf_shared_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[3]));
   __syncthreads();
   for (int ax2 = 0; ax2 < 8; ++ax2) {
-    staged_shared_ptr[(((((int)threadIdx.y) * 256) + (ax2 * 32)) + ((int)threadIdx.x))] = total_rf_shared_local_ptr[ax2];
+    staged_shared_dyn_ptr[(((((int)threadIdx.y) * 256) + (ax2 * 32)) + ((int)threadIdx.x))] = total_rf_shared_dyn_local_ptr[ax2];
   }
   __syncthreads();
   for (int ax3_ax2_fused_0 = 0; ax3_ax2_fused_0 < 2; ++ax3_ax2_fused_0) {
@@ -133,7 +133,7 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
       if (ax0 == 0) {
         total_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
       }
-      total_local_ptr[0] = (total_local_ptr[0] + staged_shared_ptr[((((ax0 * 256) + (ax3_ax2_fused_0 * 128)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))]);
+      total_local_ptr[0] = (total_local_ptr[0] + staged_shared_dyn_ptr[((((ax0 * 256) + (ax3_ax2_fused_0 * 128)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))]);
     }
     int cse_v14 = (((int)blockIdx.x) * 32);
     y_ptr[((((ax3_ax2_fused_0 * 1024) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]);

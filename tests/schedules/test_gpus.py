@@ -10,6 +10,12 @@ def test_a_target_names_its_gpu():
         assert gpus.machine(cuda_target(name)).gbytes == gpu.gbytes
 
 
+def test_limits_are_those_of_the_gpu():
+    assert int(gpus.limits(cuda_target("h200")).attrs["max_shared_memory_per_block"]) == 227 << 10
+    assert gpus.limits(cuda_target("h200")).attrs["arch"] == "sm_90"
+    assert int(cuda_target("h200").attrs["max_shared_memory_per_block"]) == 48 << 10
+
+
 def test_a_target_without_a_name_is_taken_for_the_first_of_its_architecture():
     assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_89"}, host="llvm")) is gpus.GPUS["rtx4090"]
     assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_120"}, host="llvm")) is gpus.GPUS["h100"]

@@ -54,12 +54,13 @@ class CudaDecodeMma(SparseKernel):
 
     name = "cuda_decode_mma"
     parts = ("values", "positions")
+    kinds = ("cuda", "opencl")
     small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
     dtypes = ("float16", "bfloat16")
     rows = 64  # of x in a tile at most
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        if target.kind.name not in ("cuda", "opencl"):
+        if target.kind.name not in self.kinds:
             return "the target is not a GPU"
         return None if dtype in self.dtypes else f"it does not compute {dtype}"
 

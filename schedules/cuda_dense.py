@@ -23,10 +23,11 @@ class CudaDense(DenseKernel):
 
     name = "cuda_dense"
     parts = ("weight",)
+    kinds = ("cuda", "opencl")
     dtypes = ("float32", "float16", "bfloat16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        if target.kind.name not in ("cuda", "opencl"):
+        if target.kind.name not in self.kinds:
             return "the target is not a GPU"
         return None if dtype in self.dtypes else f"it does not compute {dtype}"
 

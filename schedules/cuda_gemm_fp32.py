@@ -62,7 +62,7 @@ class CudaGemmFp32(CudaGemv):
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tiles = -(-m // self.rows)
-        return machine.seconds(slots * m, 0.2, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
+        return machine.seconds(slots * m, 0.25, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
 
 
 def _stages(workload: Workload, size: int) -> list[Any]:

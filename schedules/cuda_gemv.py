@@ -48,12 +48,13 @@ class CudaGemv(SparseKernel):
 
     name = "cuda_gemv"
     parts = ("values", "indices")
+    kinds = ("cuda", "opencl")
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
     rows = ROWS  # of x in a tile at most
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        if target.kind.name not in ("cuda", "opencl"):
+        if target.kind.name not in self.kinds:
             return "the target is not a GPU"
         return None if dtype in self.dtypes else f"it does not compute {dtype}"
 
@@ -173,8 +174,8 @@ class CudaGemv(SparseKernel):
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tiles = -(-m // self.rows)
-        # 80% of the bandwidth and, since every multiply-add reads x from shared memory, a quarter of the arithmetic
-        return machine.seconds(slots * m, 0.25, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
+        # 80% of the bandwidth; of the arithmetic a fifth, since every multiply-add reads x from shared memory
+        return machine.seconds(slots * m, 0.2, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
 
 
 def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, group: Any, warps: Any) -> None:

@@ -141,6 +141,7 @@ class Kernel(ABC):
 
     name: ClassVar[str]
     parts: ClassVar[tuple[str, ...]]  # what `pack` returns for a weight, by name
+    kinds: ClassVar[tuple[str, ...]] = ("llvm",)  # of targets
     dtypes: ClassVar[tuple[str, ...]] = ("float32",)  # of x, weight and y
     # Largest difference to the original model that its rounding of weights may make, as compiler.TOLERANCE; None for a kernel
     # that rounds none. One that does is taken only where it is named.

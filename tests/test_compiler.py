@@ -56,7 +56,8 @@ def test_unknown_kernels_and_targets(mlp):
         {"kernels": {"*": "magic"}},
         {"target": "tpu"},
         {"target": "cpu/no-such-cpu"},
-        {"target": {"kind": "cuda", "arch": "sm_90"}},
+        {"target": {"kind": "opencl"}},
+        {"target": "cuda/no-such-gpu"},
     ):
         with pytest.raises(TargetError):
             tb.compile(*mlp, **options)

@@ -6,7 +6,7 @@ import tvm
 from tvm_balanced.detection import detect
 from tvm_balanced.errors import TargetError
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.targets import machine_of
+from tvm_balanced.targets import cuda_target, host_target, machine_of
 from tvm_balanced.verdict import DenseLayer, Judge
 
 AVX512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 2})
@@ -98,3 +98,37 @@ def test_forced(rng):
         judge(pruned("2:16", rng), target=AVX2, kernels={"fc": "cpu_avx512"})
     with pytest.raises(TargetError, match="unknown"):
         judge(pruned("2:16", rng), kernels={"fc": "magic"})
+
+
+@pytest.mark.parametrize(
+    ("m", "dtype", "kernel"),
+    [
+        (1, "float32", "cuda_gemv"),
+        (64, "float32", "cuda_gemm_fp32"),
+        (1, "float16", "cuda_gemv"),
+        (16, "bfloat16", "cuda_decode_mma"),
+    ],
+)
+def test_kernels_of_a_gpu(m, dtype, kernel, rng):
+    weight = pruned("1:16", rng, 256, 512)
+    layer = DenseLayer("layer", m, 4096, 8192, dtype, detect(weight))
+    verdict = Judge.of(cuda_target("h200"))(layer)
+    assert (verdict.kernel, verdict.source) == (kernel, "modelled")
+    assert "2:4-compatible" in verdict.reason
+
+
+def test_dense_on_a_gpu_where_rows_are_many(rng):
+    layer = DenseLayer("layer", 4096, 4096, 4096, "float16", detect(pruned("4:16", rng, 256, 512)))
+    assert Judge.of(cuda_target("h200"))(layer).kernel == "cuda_dense"
+
+
+def test_one_copy_of_a_weight_serves_every_m_on_a_gpu(rng):
+    layer = DenseLayer("layer", None, 16384, 8192, "float16", detect(pruned("4:16", rng, 256, 512)))
+    verdict = Judge.of(cuda_target("h200"))(layer)
+    assert verdict.kernel == "cuda_decode_mma"
+    assert "every M up to 32, with one copy of the weight" in verdict.reason
+
+
+def test_reasons_name_only_kernels_of_the_target(rng):
+    layer = DenseLayer("layer", 4, 64, 64, "float64", detect(pruned("2:16", rng, 64, 64)))
+    assert "cuda" not in Judge.of(host_target())(layer).reason

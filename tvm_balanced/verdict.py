@@ -115,26 +115,27 @@ class Judge:
             if fnmatchcase(layer.name, names):
                 self.unused.discard(names)
                 return self._forced(layer, name)
-        dense = next((k for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
+        denses = [kernel for kernel in DENSE_KERNELS if self.target.kind.name in kernel.kinds]
+        sparses = [kernel for kernel in EXACT if self.target.kind.name in kernel.kinds]
+        dense = next((k for k in denses if self._refusal(k.name, layer) is None), None)
         offers = [
             (kernel, pattern)
-            for kernel in EXACT
+            for kernel in sparses
             if self._refusal(kernel.name, layer) is None and (pattern := kernel.fit(layer.found)) is not None
         ]
         if dense is None:
-            return Verdict(None, None, self._refusals(DENSE_KERNELS, layer), "rule")
+            return Verdict(None, None, self._refusals(denses, layer), "rule")
         if not offers:
-            why = self._refusals(EXACT, layer) or "no pattern of any kernel would save anything"
+            why = self._refusals(sparses, layer) or "no pattern of any kernel would save anything"
             why = "the weight has no zeros" if layer.found.sparsity == 0 else why
             return Verdict(dense.name, None, why, "rule")
         gains = [(self._gain(layer, kernel.name, pattern, dense.name), kernel, pattern) for kernel, pattern in offers]
         gain, kernel, pattern = max(gains, key=lambda g: g[0])
-        most = f"every M up to {SYMBOLIC_ROWS_GPU[-1]}" if is_gpu(self.target) else "every M"
         rows = f"M = {layer.m}" if layer.m is not None else "some M from 1 up"
         if gain <= 1:
             reason = f"sparse would take {1 / gain:.2f}x the time of dense at {rows}{_padding(layer, pattern)}"
             return Verdict(dense.name, None, reason, self._source(layer, kernel.name, dense.name), gain)
-        reason = f"{gain:.1f}x faster than dense at {rows if layer.m else most}{_padding(layer, pattern)}"
+        reason = f"{gain:.1f}x faster than dense at {rows if layer.m else self._every_m()}{self._notes(layer, pattern)}"
         return Verdict(kernel.name, pattern, reason, self._source(layer, kernel.name, dense.name), gain)
 
     def check_all_used(self) -> None:
@@ -161,6 +162,14 @@ class Judge:
 
     def _symbolic_rows(self) -> tuple[int, ...]:
         return SYMBOLIC_ROWS_GPU if is_gpu(self.target) else SYMBOLIC_ROWS
+
+    def _every_m(self) -> str:
+        return f"every M up to {SYMBOLIC_ROWS_GPU[-1]}, with one copy of the weight" if is_gpu(self.target) else "every M"
+
+    def _notes(self, layer: DenseLayer, pattern: BalancedPattern) -> str:
+        # sparse tensor cores would skip half of these zeros; the kernels here skip all, and use dense ones
+        halves = is_gpu(self.target) and layer.found.needed.get(4, 4) <= 2
+        return _padding(layer, pattern) + (", 2:4-compatible" if halves else "")
 
     def _seconds(self, workload: Workload, m: int) -> float:
         machine = self.machine

@@ -19,7 +19,7 @@ it are 32 bytes in a row. Thread blocks split K among their warps and add the sh
 A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64 columns, row r or r + 8, slot).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
@@ -39,7 +39,7 @@ from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
 from tvm_balanced.schedules.rule import divisor
-from tvm_balanced.schedules.warp_rows import BLOCK, WARP, round_up
+from tvm_balanced.schedules.warp_rows import BLOCK, WARP, round_up, with_masks
 
 ROWS = 16  # of the weight in a tile
 QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
@@ -78,14 +78,11 @@ class CudaDecodeMma(SparseKernel):
             lanes = whole.reshape(shape).transpose(0, 3, 2, 5, 4, 1, 6)  # tile, group, r, t, step, half, slot
             return lanes.reshape(layout.tiles, layout.groups, WARP, layout.loads, SLOTS_PER_WORD).swapaxes(2, 3)
 
-        if pulls(nnz):  # a queue holds no zeros between its values
-            order = np.argsort(weight.values == 0, axis=2, kind="stable")
-            kept, indices = (np.take_along_axis(a, order, 2) for a in (weight.values, weight.indices))
-            weight = replace(weight, values=kept, indices=indices)
         dtype = ml_dtypes.bfloat16 if str(weight.values.dtype) == "bfloat16" else np.float16
-        values = np.ascontiguousarray(by_lane(weight.values.astype(dtype))).view(np.uint32)
-        if pulls(nnz):
-            return values, _masks(weight, layout)
+        kept, masks = with_masks(weight) if pulls(nnz) else (weight.values, None)
+        values = np.ascontiguousarray(by_lane(kept.astype(dtype))).view(np.uint32)
+        if masks is not None:
+            return values, _pair_masks(masks, layout)
         nibbles = by_lane(weight.indices.astype(np.uint32))
         words = pack_nibbles(nibbles.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(nibbles.shape[:-1])
         return values, words
@@ -339,13 +336,12 @@ def pulls(nnz: int) -> bool:
     return nnz > 4
 
 
-def _masks(weight: EncodedWeight, layout: Layout) -> Array:
-    """Pack which columns of a block are kept: (tiles, groups, steps, 32), row r in the low half of a word, row r + 8 above."""
-    n, blocks, _ = weight.indices.shape
-    bits = np.where(weight.values != 0, np.uint32(1) << weight.indices.astype(np.uint32), 0).astype(np.uint32)
-    masks = np.zeros((layout.tiles * ROWS, layout.groups * layout.steps * QUAD), np.uint32)
-    masks[:n, :blocks] = np.bitwise_or.reduce(bits, axis=2)
-    lanes = masks.reshape(layout.tiles, 2, ROWS // 2, layout.groups, layout.steps, QUAD).transpose(0, 3, 4, 2, 5, 1)
+def _pair_masks(masks: Array, layout: Layout) -> Array:
+    """Lay masks (N, blocks) out as (tiles, groups, steps, 32) words: row r in the low half of a word, row r + 8 above."""
+    n, blocks = masks.shape
+    padded = np.zeros((layout.tiles * ROWS, layout.groups * layout.steps * QUAD), np.uint32)
+    padded[:n, :blocks] = masks
+    lanes = padded.reshape(layout.tiles, 2, ROWS // 2, layout.groups, layout.steps, QUAD).transpose(0, 3, 4, 2, 5, 1)
     return np.ascontiguousarray(lanes[..., 0] | lanes[..., 1] << np.uint32(16)).reshape(*lanes.shape[:3], WARP)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import tvm
 from tvm.s_tir import Schedule
 
-from tvm_balanced.schedules.cuda_gemv import SHARED_BYTES, CudaGemv, stage_x
+from tvm_balanced.schedules.cuda_gemv import SHARED_BYTES, CudaGemv, slot_bytes, stage_x, unpack_at
 from tvm_balanced.schedules.gpus import shared_scope
 from tvm_balanced.schedules.kernel import Workload
 from tvm_balanced.schedules.machine import Machine
@@ -52,8 +52,7 @@ class CudaGemmFp32(CudaGemv):
         sch.compute_at(look_up, slot, preserve_unit_loops=True)
         _, vector = sch.split(sch.get_loops(look_up)[-1], [None, per_load])
         sch.vectorize(vector)
-        words = sch.cache_read(look_up, 1, "local")
-        sch.compute_at(words, word, preserve_unit_loops=True)
+        unpack_at(sch, word)
         stage_x(sch, shared_scope(target), stages, size // PER_WARP, vector=1)
         for loop in (rows, slot, load, word):
             sch.unroll(loop)
@@ -62,7 +61,7 @@ class CudaGemmFp32(CudaGemv):
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tiles = -(-m // self.rows)
-        return machine.seconds(slots * m, 0.25, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
+        return machine.seconds(slots * m, 0.25, tiles * slots * slot_bytes(workload) / 0.8)
 
 
 def _stages(workload: Workload, size: int) -> list[Any]:

@@ -32,9 +32,12 @@ from tvm_balanced.schedules.warp_rows import (
     count_chunks,
     count_groups,
     fit,
+    lowest_bit,
+    masked,
     nibble,
     pack_bias,
     pack_warps,
+    shifted_position,
     slots_per_load,
 )
 
@@ -44,10 +47,10 @@ SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block 
 
 
 class CudaGemv(SparseKernel):
-    """One lane a row; 4-bit indices; fp32, fp16 and bf16 with sums in fp32."""
+    """One lane a row; 4-bit indices, or masks where half is kept; fp32, fp16 and bf16 with sums in fp32."""
 
     name = "cuda_gemv"
-    parts = ("values", "indices")
+    parts = ("values", "positions")
     kinds = ("cuda", "opencl")
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
     rows = ROWS  # of x in a tile at most
@@ -92,12 +95,12 @@ class CudaGemv(SparseKernel):
 
         @T.prim_func(private=True, s_tir=True)
         def cuda_gemv(
-            x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+            x_: T.handle, values_: T.handle, positions_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
         ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), dtype)
             values = T.match_buffer(values_, (groups_, chunks_ * slots_ // load_, warp_, load_), dtype)
-            indices = T.match_buffer(indices_, (groups_, chunks_ * words, warp_), "uint32")
+            positions = T.match_buffer(positions_, (groups_, chunks_ * words, warp_), "uint16" if masked(nnz) else "uint32")
             bias = T.match_buffer(bias_, (groups_, warp_), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), dtype)
             y = T.match_buffer(y_, (rows.m, n_), dtype)
@@ -108,6 +111,21 @@ class CudaGemv(SparseKernel):
                 with T.sblock("stage"):
                     vo, vc, vj, vi = T.axis.remap("SSSS", [o, c, j, i])
                     staged[vo, vc, vj, vi] = stage(x, vo, vi, vc * width_ + vj)
+            indices = T.sblock_alloc_buffer((groups_, chunks_ * words, warp_), "uint32")
+            for g, w, r in T.grid(groups_, chunks_ * words, warp_):
+                with T.sblock("unpack"):
+                    vg, vw, vr = T.axis.remap("SSS", [g, w, r])
+                    if masked(nnz):
+                        left = T.sblock_alloc_buffer((1,), "uint32", scope="local")
+                        word = T.sblock_alloc_buffer((1,), "uint32", scope="local")
+                        left[0] = T.cast(positions[vg, vw, vr], "uint32")
+                        word[0] = T.uint32(0)
+                        for j in T.unroll(SLOTS_PER_WORD):
+                            word[0] = T.bitwise_or(word[0], shifted_position(lowest_bit(left[0]), j))
+                            left[0] = T.bitwise_xor(left[0], lowest_bit(left[0]))
+                        indices[vg, vw, vr] = word[0]
+                    else:
+                        indices[vg, vw, vr] = positions[vg, vw, vr]
             for o, g, c, s, r, i in T.grid(rows.tiles, groups_, chunks_, slots_, warp_, size_):
                 with T.sblock("look_up"):
                     vo, vg, vc, vs, vr, vi = T.axis.remap("SSSSSS", [o, g, c, s, r, i])
@@ -162,8 +180,7 @@ class CudaGemv(SparseKernel):
         sch.compute_at(look_up, slot, preserve_unit_loops=True)
         _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.cut_rows(workload).size, per_load)])
         sch.vectorize(vector)
-        words = sch.cache_read(look_up, 1, "local")
-        sch.compute_at(words, word, preserve_unit_loops=True)
+        unpack_at(sch, word)
         stage_x(sch, shared_scope(target), stages, decision[1], vector=per_load if self.cut_rows(workload).size == 1 else 1)
         sums = sch.cache_write(partial, 0, "local")
         sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
@@ -175,7 +192,12 @@ class CudaGemv(SparseKernel):
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tiles = -(-m // self.rows)
         # 80% of the bandwidth; of the arithmetic a fifth, since every multiply-add reads x from shared memory
-        return machine.seconds(slots * m, 0.2, tiles * slots * (BYTES[workload.dtype] + 0.5) / 0.8)
+        return machine.seconds(slots * m, 0.2, tiles * slots * slot_bytes(workload) / 0.8)
+
+
+def slot_bytes(workload: Workload) -> float:
+    """Bytes of a value and its position."""
+    return BYTES[workload.dtype] + (0.25 if masked(workload.nnz) else 0.5)
 
 
 def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, group: Any, warps: Any) -> None:
@@ -190,6 +212,13 @@ def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, group: Any, warps: Any)
     sch.bind(x, "threadIdx.x")
     sch.set_scope(gemv, 0, "local")
     sch.compute_at(gemv, x, preserve_unit_loops=True)
+
+
+def unpack_at(sch: Schedule, loop: Any) -> None:
+    """Bring the indices of a word into a register, once in each iteration of `loop`."""
+    unpack = sch.get_sblock("unpack")
+    sch.set_scope(unpack, 0, "local")
+    sch.compute_at(unpack, loop, preserve_unit_loops=True)
 
 
 def stage_x(sch: Schedule, scope: str, stages: Any, warps: Any, vector: int) -> None:

@@ -2,8 +2,9 @@
 
 For S slots a row, padded so that whole blocks, whole index words and whole chunks end together:
 
-    values   (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes
-    indices  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
+    values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes
+    positions  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
+           or  (N / 32, S / 8, 32)     uint16; where eight of 16 are kept, a mask of them: half the bytes
 
 A warp reads 512 consecutive bytes of values at a time. Its lanes then read x at columns of one and the same block, 16 floats
 or 8 words of halves: these lie in different banks of shared memory, or are the same word.
@@ -54,22 +55,57 @@ def fit(found: Detection) -> BalancedPattern | None:
     return fit_block(found, BLOCK, NNZ)
 
 
+def masked(nnz: int) -> bool:
+    """Whether positions are masks, and not indices."""
+    return nnz == SLOTS_PER_WORD
+
+
 def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
-    """Lay a weight out as this file's docstring says; unused slots hold the value 0 and the index 0."""
+    """Lay a weight out as this file's docstring says; unused slots hold the value 0."""
     n, k = weight.shape
     nnz, per_load = weight.pattern.nnz, slots_per_load(dtype)
-    steps, _, _ = chunk(nnz)
-    slots = count_chunks(k, nnz) * steps
+    positions: Array
+    slots = count_chunks(k, nnz) * chunk(nnz)[0]
 
     def by_lane(a: Array, together: int) -> Array:
         whole = np.zeros((count_groups(n) * WARP, slots), a.dtype)
         whole[:n, : a.shape[1] * nnz] = a.reshape(n, -1)
         return np.ascontiguousarray(whole.reshape(-1, WARP, slots // together, together).transpose(0, 2, 1, 3))
 
-    nibbles = by_lane(weight.indices.astype(np.uint32), SLOTS_PER_WORD)  # (G, S / 8, 32, 8)
-    words = pack_nibbles(nibbles.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2), SLOTS_PER_WORD)[:, 0]
-    values = by_lane(weight.values.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype), per_load)
-    return values, words.reshape(nibbles.shape[:3])
+    if masked(nnz):
+        kept, masks = with_masks(weight)
+        none = (1 << nnz) - 1  # as many bits as others, where there is no block
+        bits = np.full((count_groups(n) * WARP, slots // nnz), none, np.uint16)
+        bits[:n, : masks.shape[1]] = masks
+        positions = np.ascontiguousarray(bits.reshape(-1, WARP, slots // nnz).transpose(0, 2, 1))
+    else:
+        kept, nibbles = weight.values, by_lane(weight.indices.astype(np.uint32), SLOTS_PER_WORD)  # (G, S / 8, 32, 8)
+        words = pack_nibbles(nibbles.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2), SLOTS_PER_WORD)[:, 0]
+        positions = words.reshape(nibbles.shape[:3])
+    return by_lane(kept.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype), per_load), positions
+
+
+def with_masks(weight: EncodedWeight) -> tuple[Array, Array]:
+    """Return the values of each block by ascending column, and its mask, which has as many bits as it has slots.
+
+    Slots that are not used get columns that no other has, so that the i-th bit of a mask always stands for the i-th value.
+
+    Parameters
+    ----------
+    weight : EncodedWeight
+        In blocks of 16.
+
+    Returns
+    -------
+    values (N, blocks, nnz), masks (N, blocks) uint16
+    """
+    n, blocks, nnz = weight.values.shape
+    dense = np.zeros((n, blocks, BLOCK), weight.values.dtype)
+    row, block, slot = np.nonzero(weight.values)
+    dense[row, block, weight.indices[row, block, slot]] = weight.values[row, block, slot]
+    columns = np.sort(np.argsort(dense == 0, axis=2, kind="stable")[:, :, :nnz], axis=2)
+    masks = np.bitwise_or.reduce(np.uint16(1) << columns.astype(np.uint16), axis=2)
+    return np.take_along_axis(dense, columns, axis=2), masks
 
 
 def pack_bias(bias: Array) -> Array:
@@ -83,3 +119,14 @@ def nibble(word: Any, slot: Any) -> Any:
     """Position inside the block that the `slot`-th of a word's eight slots holds, an int64."""
     shifted = T.shift_right(word, T.cast(slot * 4, "uint32"))
     return T.cast(T.bitwise_and(shifted, tirx.const(15, "uint32")), "int64")
+
+
+def lowest_bit(mask: Any) -> Any:
+    """The lowest bit of a word that is set, as a word."""
+    return T.bitwise_and(mask, tirx.const(0, "uint32") - mask)
+
+
+def shifted_position(bit: Any, slot: Any) -> Any:
+    """The position of the one bit that is set, at the place of the `slot`-th index of a word."""
+    position = tirx.const(31, "uint32") - T.cast(T.clz(T.reinterpret("int32", bit)), "uint32")
+    return T.shift_left(position, T.cast(slot * 4, "uint32"))

@@ -1,4 +1,4 @@
-extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ indices_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
+extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
   alignas(64) float total_local_ptr[8];
   extern __shared__ __align__(64) float staged_shared_dyn_ptr[];
   alignas(64) uint indices_local_ptr[1];
@@ -22,7 +22,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
     }
     __syncthreads();
     for (int c_1 = 0; c_1 < 4; ++c_1) {
-      indices_local_ptr[0] = indices_ptr[((((((int)blockIdx.x) * 256) + (c_0 * 128)) + (c_1 * 32)) + ((int)threadIdx.x))];
+      indices_local_ptr[0] = positions_ptr[((((((int)blockIdx.x) * 256) + (c_0 * 128)) + (c_1 * 32)) + ((int)threadIdx.x))];
       int cse_v15 = ((((((int)blockIdx.x) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4));
       *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.x) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)));
       int cse_v3 = (c_1 * 1024);

@@ -1,4 +1,4 @@
-extern "C" __global__ void __launch_bounds__(256) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ indices_ptr, half* __restrict__ values_ptr, half* __restrict__ x_ptr, half* __restrict__ y_ptr) {
+extern "C" __global__ void __launch_bounds__(256) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, half* __restrict__ values_ptr, half* __restrict__ x_ptr, half* __restrict__ y_ptr) {
   alignas(64) float total_rf_shared_dyn_local_ptr[1];
   extern __shared__ __align__(64) half staged_shared_dyn_ptr[];
   alignas(64) uint indices_local_ptr[1];
@@ -13,7 +13,7 @@ extern "C" __global__ void __launch_bounds__(256) main_kernel(float* __restrict_
     *(uint4*)(staged_shared_dyn_ptr + ((((int)threadIdx.y) * 256) + (((int)threadIdx.x) * 8))) = *(uint4*)(x_ptr + ((((int)threadIdx.y) * 256) + (((int)threadIdx.x) * 8)));
   }
   int cse_v3 = (((int)threadIdx.y) * 32);
-  indices_local_ptr[0] = indices_ptr[(((((int)blockIdx.x) * 256) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
+  indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.x) * 256) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
   *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + (((((int)blockIdx.x) * 2048) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 8)));
   int cse_v4 = (((int)threadIdx.y) * 64);
   __syncthreads();

@@ -1,4 +1,4 @@
-extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ indices_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
+extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
   alignas(64) float total_rf_shared_dyn_local_ptr[8];
   extern __shared__ __align__(64) float staged_shared_dyn_ptr[];
   alignas(64) uint indices_local_ptr[1];
@@ -20,7 +20,7 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
     staged_shared_dyn_ptr[((((ax1_ax2_0_ax3_fused_0 >> 3) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127) * 8)) + (((int)threadIdx.x) & 7))] = x_ptr[((((((int)threadIdx.x) & 7) * 512) + ((ax1_ax2_0_ax3_fused_0 >> 3) * 128)) + ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127))];
   }
   int cse_v3 = (((int)threadIdx.y) * 32);
-  indices_local_ptr[0] = indices_ptr[(((((int)blockIdx.x) * 128) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
+  indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.x) * 128) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
   int cse_v4 = (((int)threadIdx.y) * 256);
   int cse_v15 = (((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4));
   *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + (((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)));

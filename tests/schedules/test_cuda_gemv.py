@@ -44,6 +44,16 @@ def test_ragged_shapes(n, k, rng):
 
 
 @pytest.mark.pocl
+@pytest.mark.parametrize("kept", [3, 7])
+def test_masks_of_blocks_that_keep_less(kept, rng):
+    pattern, weight = BalancedPattern(8, 16), reference.balanced(40, 200, BalancedPattern(kept, 16), rng)
+    x = rng.standard_normal((2, 200)).astype(np.float32)
+    workload = Workload("cuda_gemv", 2, 40, 200, pattern.nnz, 16)
+    got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x))
+    assert reference.relative_error(got, reference.dense(x, weight)) < 1e-6
+
+
+@pytest.mark.pocl
 @pytest.mark.parametrize("nnz", [1, 4])
 def test_bfloat16_with_sums_in_float32(nnz, rng):
     assert run(4, 64, 1024, nnz, rng, "bfloat16") < 4e-3  # y itself is rounded to 8 bits
@@ -72,11 +82,13 @@ def test_layout_is_the_documented_one(rng):
         assert word >> 4 * (slot % 8) & 15 == encoded.indices[row, slot // 2, slot % 2]
 
 
-@pytest.mark.parametrize(("dtype", "expected"), [("float32", 4.5), ("float16", 2.5), ("bfloat16", 2.5)])
-def test_bytes_a_nonzero(dtype, expected, rng):
-    pattern = BalancedPattern(2, 16)
+@pytest.mark.parametrize(
+    ("nnz", "dtype", "expected"), [(2, "float32", 4.5), (2, "float16", 2.5), (4, "bfloat16", 2.5), (8, "float32", 4.25)]
+)
+def test_bytes_a_nonzero(nnz, dtype, expected, rng):
+    pattern = BalancedPattern(nnz, 16)
     weight = reference.balanced(64, 1024, pattern, rng).astype(reference.numpy_dtype(dtype))
-    assert sum(a.nbytes for a in KERNEL.pack(encode(weight, pattern))) / (64 * 1024 / 8) == expected
+    assert sum(a.nbytes for a in KERNEL.pack(encode(weight, pattern))) / (64 * 1024 * nnz / 16) == expected
 
 
 def test_fit_has_nothing_for_a_dense_weight(rng):

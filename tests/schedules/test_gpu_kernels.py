@@ -21,6 +21,7 @@ TESTS = Path(__file__).parent.parent
 CASES = [  # kernel, M, nnz, dtype
     ("cuda_gemv", 1, 2, "float16"),
     ("cuda_gemv", 8, 1, "float32"),
+    ("cuda_gemv", 4, 8, "bfloat16"),
     ("cuda_gemm_fp32", 16, 2, "float32"),
     ("cuda_decode_mma", 8, 2, "float16"),
     ("cuda_decode_mma", 16, 8, "bfloat16"),
@@ -38,7 +39,8 @@ def test_each_byte_of_a_weight_is_read_once(case, part):
     name, *_ = case
     func = scheduled(*case)
     sch = Schedule(func)
-    reads = sch.get_sblock(f"{KERNELS[name].parts[part]}_local")
+    block = "unpack" if part and name != "cuda_decode_mma" else f"{KERNELS[name].parts[part]}_local"
+    reads = sch.get_sblock(block)
     times = math.prod(int(sch.get(loop).extent) for loop in sch.get_loops(reads))
     warps = 2 if case[0] == "cuda_gemm_fp32" else 1  # two warps read the same, the second from the cache
     assert times == warps * math.prod(int(d) for d in func.params[1 + part].ty.shape)
@@ -93,7 +95,7 @@ def oclgrind(*case):
 
 @pytest.mark.oclgrind
 @pytest.mark.parametrize(
-    "case", [("cuda_gemv", "2"), ("cuda_gemm_fp32", "2"), ("cuda_decode_mma", "2"), ("cuda_decode_mma", "8")]
+    "case", [("cuda_gemv", "8"), ("cuda_gemm_fp32", "2"), ("cuda_decode_mma", "2"), ("cuda_decode_mma", "8")]
 )
 def test_no_race_and_nothing_out_of_bounds(case):
     (line,) = [line for line in oclgrind(*case).splitlines() if line.strip()]

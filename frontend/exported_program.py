@@ -1,5 +1,6 @@
 """From a torch.export.ExportedProgram to an ImportedModel."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError
-from tvm_balanced.imported import ImportedModel, TensorSpec
+from tvm_balanced.imported import ImportedModel, Range, TensorSpec
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
 # TVM's importer gives these a float32 result whatever the model's dtype is; without them half-precision models do not import.
@@ -59,7 +60,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         raise ModelError(
             f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it"
         ) from error
-    # TVM would plan memory for the largest size that the export allowed, and check nothing at the call.
+    # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     return ImportedModel(
         mod=mod,
@@ -69,6 +70,8 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         reference=_reference(program),
         examples=examples,
         source=source,
+        ranges=_ranges(program),
+        structure=_structure(program),
         keep_alive=[program, lowered, *keep_alive],
     )
 
@@ -142,7 +145,40 @@ def _outputs(program: ExportedProgram) -> list[TensorSpec]:
     wrong = next((v for v in values if not isinstance(v, torch.Tensor)), values)
     if wrong is not values:
         raise ModelError(f"the model returns {type(wrong).__name__}; every output must be a tensor: drop it, or make it one")
-    return [TensorSpec(f"output_{i}", _shape(v), _dtype(v)) for i, v in enumerate(values)]
+    names = _output_names(program)
+    return [TensorSpec(name, _shape(v), _dtype(v)) for name, v in zip(names, values, strict=True)]
+
+
+def _output_names(program: ExportedProgram) -> list[str]:
+    """Name each output by where it is in what the model returns: "logits", "hidden_states_2", "output_0"."""
+    spec = program.call_spec.out_spec
+    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))
+    keys = [[getattr(key, "key", getattr(key, "name", getattr(key, "idx", "?"))) for key in path] for path, _ in paths]
+    names = [re.sub(r"\W", "_", "_".join(map(str, key))) or "0" for key in keys]
+    names = [f"output_{name}" if name[0].isdigit() else name for name in names]
+    return names if len(set(names)) == len(names) else [f"output_{i}" for i in range(len(names))]
+
+
+def _structure(program: ExportedProgram) -> str | None:
+    spec = program.call_spec.out_spec
+    leaves = tuple(range(spec.num_leaves))
+    if spec == pytree.tree_structure(leaves if len(leaves) > 1 else 0):
+        return None
+    try:
+        written: str = pytree.treespec_dumps(spec)
+    except NotImplementedError:  # a namedtuple, or a class registered without a name
+        return None
+    return written
+
+
+def _ranges(program: ExportedProgram) -> dict[str, Range]:
+    # A smallest size of 2 is torch's own: it compiles for 2 and more, and its programs take 0 and 1 all the same.
+    sizes = {str(symbol): (r.lower, r.upper) for symbol, r in program.range_constraints.items()}
+    limits = {
+        symbol: (int(low) if low.is_Integer and low > 2 else 0, int(high) if high.is_Integer else None)
+        for symbol, (low, high) in sizes.items()
+    }
+    return {symbol: limit for symbol, limit in limits.items() if limit != (0, None)}
 
 
 def _shape(value: torch.Tensor) -> tuple[int | str, ...]:

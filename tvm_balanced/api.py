@@ -49,7 +49,8 @@ def compile(
     target : optional
         "cpu" (the default: this machine), "cpu/NAME" for another CPU by LLVM's name, or a TVM target.
     dynamic_shapes : optional
-        As torch.export.export takes it, for a batch size that changes from call to call.
+        As torch.export.export takes it, for a batch size that changes from call to call. A call outside the range of a Dim
+        raises InputError.
     threads : int, optional
         Threads of a call, all cores by default.
     tolerance : float, optional

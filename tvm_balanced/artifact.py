@@ -167,6 +167,8 @@ def _facts(manifest: dict[str, Any]) -> Facts:
         source=manifest["source"],
         versions=manifest["versions"],
         max_error=manifest["max_error"],
+        ranges={symbol: (low, high) for symbol, (low, high) in manifest["ranges"].items()},
+        structure=manifest["structure"],
     )
 
 

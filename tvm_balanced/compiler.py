@@ -92,6 +92,8 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
         threads=threads,
         source=imported.source,
         versions=environment.versions(),
+        ranges=imported.ranges,
+        structure=imported.structure,
     )
     module = CompiledModule(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
     return module.with_error(check(module, imported, options.tolerance)) if runs else module

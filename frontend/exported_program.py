@@ -20,8 +20,6 @@ from tvm_balanced.errors import ModelError
 from tvm_balanced.imported import ImportedModel, Range, TensorSpec
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
-# TVM's importer gives these a float32 result whatever the model's dtype is; without them half-precision models do not import.
-HALF = (torch.float16, torch.bfloat16)
 
 
 def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
@@ -53,7 +51,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
             lowered,
             run_ep_decomposition=False,  # done above, except that a linear layer must stay one
             unwrap_unit_return_tuple=True,
-            custom_convert_map=_half_converters() if _is_half(program) else None,
+            custom_convert_map=_matmul_converters(),
         )
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
         reason = str(error).strip().splitlines()
@@ -236,11 +234,8 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
     return run
 
 
-def _is_half(program: ExportedProgram) -> bool:
-    return any(t.dtype in HALF for t in program.state_dict.values())
-
-
-def _half_converters() -> dict[str, Callable[..., relax.Expr]]:
+def _matmul_converters() -> dict[str, Callable[..., relax.Expr]]:
+    # TVM's importer gives these a float32 result whatever their operands are: no other dtype imports.
     def matmul(node: Any, importer: Any) -> relax.Expr:
         return importer.block_builder.emit(relax.op.matmul(importer.env[node.args[0]], importer.env[node.args[1]]))
 

@@ -5,11 +5,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
+from torch.utils import _pytree as pytree
 
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.imported import ImportedModel
 
@@ -51,9 +53,14 @@ def export(
 
     Raises
     ------
+    InputError
+        Where an example is a NumPy array.
     ModelError
         Where torch cannot export it.
     """
+    for leaf in pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, np.ndarray):
+            raise InputError("the example arguments hold a NumPy array; give torch tensors, for instance torch.from_numpy(x)")
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch copies a deprecated class of its own

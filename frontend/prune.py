@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils import prune as torch_prune
 
+from tvm_balanced.arguments import check_names, require
 from tvm_balanced.encoding import Array, check_finite
 from tvm_balanced.errors import ModelError, WeightError
 from tvm_balanced.frontend.exported_program import to_numpy
@@ -84,6 +85,8 @@ def prune(
 
     Raises
     ------
+    InputError
+        Where an argument is of another type.
     PatternError
         Where the pattern cannot be read.
     WeightError
@@ -91,8 +94,9 @@ def prune(
     ModelError
         Where no layer is left to prune, or a weight is computed by a parametrization.
     """
+    require("model", model, nn.Module, "a torch.nn.Module")
     pattern = BalancedPattern.parse(pattern)
-    include, exclude = ((names,) if isinstance(names, str) else names for names in (include, exclude))
+    include, exclude = check_names("include", include), check_names("exclude", exclude)
     layers = list(_linears(model, include, exclude))
     if not layers:
         raise ModelError(

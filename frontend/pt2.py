@@ -25,7 +25,7 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
     """Return the exported program of a file; errors as for `import_pt2`."""
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"{path} is not a file; give a .pt2 that torch.export.save wrote, or package.module:factory")
+        raise ModelError(f"{path} is not a file; give a .pt2 that torch.export.save wrote, or package.module:factory", usage=True)
     try:
         return torch.export.load(path)
     except Exception as error:  # zipfile, pickle and torch each raise their own

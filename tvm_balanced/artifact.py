@@ -24,6 +24,7 @@ import numpy as np
 import tvm
 
 from tvm_balanced import environment
+from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ArtifactError
@@ -32,7 +33,7 @@ from tvm_balanced.report import Report
 from tvm_balanced.targets import architecture, cores, host_target, missing_features
 from tvm_balanced.transform.match_dense import view
 
-FORMAT = 1
+FORMAT = 2
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
 
 
@@ -83,11 +84,15 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
 
     Raises
     ------
+    InputError
+        Where an argument is of another type.
     ArtifactError
         Where something is missing or altered, or the artifact is for another CPU or version of TVM; nothing of its code
         is run then.
     """
-    directory = Path(path)
+    directory = check_path(path)
+    if threads is not None:
+        check_count("threads", threads)
     manifest = read_manifest(directory)
     try:
         _check_machine(directory, manifest)
@@ -109,11 +114,12 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
 
 def read_manifest(directory: Path) -> dict[str, Any]:
     """Return the manifest of an artifact as plain data; raises ArtifactError where there is none that can be read."""
+    path = directory / "manifest.json"
     try:
-        manifest = json.loads((directory / "manifest.json").read_text())
+        manifest = json.loads(path.read_text())
     except (OSError, ValueError):
         raise ArtifactError(
-            f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote"
+            f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -217,7 +223,7 @@ def _sha256(path: Path) -> str:
 def require_free(path: Path) -> None:
     """Raise ArtifactError where `path` exists and is not an empty directory."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it")
+        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it", usage=True)
 
 
 @contextlib.contextmanager

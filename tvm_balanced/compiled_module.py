@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import tvm
 from tvm import relax
 
-from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.arguments import check_count, check_path
+from tvm_balanced.errors import TargetError
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.report import Report
 from tvm_balanced.tensors import bind, from_tvm, is_torch, to_tvm
@@ -102,7 +103,7 @@ class CompiledModule:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        check_threads(count)
+        check_count("threads", count)
         self.facts = replace(self.facts, threads=count)
 
     def with_error(self, max_error: float) -> "CompiledModule":
@@ -150,8 +151,7 @@ class CompiledModule:
         """Time every layer of a call, see `profile.profile`; inputs and errors as for a call."""
         from tvm_balanced.profile import profile
 
-        if rounds < 1:
-            raise InputError(f"rounds was {rounds}; give 1 or more")
+        check_count("rounds", rounds)
         tensors = self._tensors_of(bind(self.facts.inputs, args, kwargs))
         with self._lock:
             use_threads(self.facts.threads)
@@ -161,7 +161,7 @@ class CompiledModule:
         """Write the module as an artifact, see `artifact.save`."""
         from tvm_balanced import artifact
 
-        artifact.save(self, path, cc)
+        artifact.save(self, check_path(path), cc)
 
     def _tensors_of(self, values: Sequence[Any]) -> list[Any]:
         if self._function is None:
@@ -169,12 +169,6 @@ class CompiledModule:
                 f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there"
             )
         return to_tvm(self.facts.inputs, values, self.facts.ranges)
-
-
-def check_threads(count: int) -> None:
-    """Raise InputError unless `count` is a number of threads."""
-    if count < 1:
-        raise InputError(f"threads was set to {count}; give 1 or more")
 
 
 _pool = threading.local()

@@ -8,7 +8,8 @@ import numpy as np
 import tvm
 
 from tvm_balanced import environment
-from tvm_balanced.compiled_module import CompiledModule, Facts, check_threads
+from tvm_balanced.arguments import check_count, check_kernels, check_tolerance
+from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
 from tvm_balanced.imported import ImportedModel
@@ -40,12 +41,23 @@ class Options:
         chooses by the outputs' dtype, see TOLERANCE.
     kernels : mapping
         Layer name pattern to the kernel to force, as `verdict.Judge` takes it.
+
+    Raises
+    ------
+    InputError
+        Where one is of another type, or out of range.
     """
 
     target: Any = None
     threads: int | None = None
     tolerance: float | None = None
     kernels: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            check_count("threads", self.threads)
+        check_tolerance(self.tolerance)
+        check_kernels(self.kernels)
 
 
 def compile_imported(imported: ImportedModel, options: Options) -> CompiledModule:
@@ -66,7 +78,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     """
     environment.require_working_tvm()
     target = parse_target(options.target)
-    threads = _threads(options)
+    threads = options.threads or cores()
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
     judge = Judge.of(target, threads, options.kernels)
@@ -99,12 +111,6 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     return module.with_error(check(module, imported, options.tolerance)) if runs else module
 
 
-def _threads(options: Options) -> int:
-    if options.threads is not None:
-        check_threads(options.threads)
-    return options.threads or cores()
-
-
 def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
     """Copy a weight that is still the model's own memory: a compiled module does not change when the model is trained on."""
     if address_of(weight.tensor) not in imported.weight_names:
@@ -117,7 +123,7 @@ def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     environment.require_working_tvm()
     target = parse_target(options.target)
     layers: list[RewrittenLayer] = []
-    judge = Judge.of(target, _threads(options), options.kernels)
+    judge = Judge.of(target, options.threads or cores(), options.kernels)
     with target:
         tvm.transform.Sequential([RewriteBalancedDense(judge, dict(imported.weight_names), layers)])(imported.mod)
     judge.check_all_used()

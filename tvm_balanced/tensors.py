@@ -56,7 +56,7 @@ def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[
         size = sizes.get(symbol, low)
         if size < low or (high is not None and size > high):
             spec = next(spec for spec in inputs if symbol in spec.shape)
-            sought = f"{low} to {high}" if high is not None else f"{low} or more"
+            sought = f"{low} or more" if high is None else f"{low} to {high}" if low else f"at most {high}"
             raise InputError(f"{symbol} is {size} in input {spec}; the model was compiled for {sought}: split or pad the input")
     return tensors
 

@@ -3,9 +3,11 @@
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from tvm_balanced import __version__
 from tvm_balanced.cli import bench, calibrate, compile, demo, env, inspect, prune
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
@@ -18,6 +20,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tvm-balanced {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")]
+
+
+@app.callback()
+def options(version: Version = False) -> None:
+    """Take the options that stand before a command."""
+
+
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("prune")(prune.prune)

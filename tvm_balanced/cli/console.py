@@ -35,12 +35,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on standard output, as wide as its content where that is not a terminal."""
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 240) -> None:
+    """Print a table on standard output; where that is not a terminal, as wide as its content, up to `width` columns."""
     table = Table(*header, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    console = out if out.is_terminal else Console(width=240)
+    console = out if out.is_terminal else Console(width=width)
     console.print(table)
 
 

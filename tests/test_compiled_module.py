@@ -12,6 +12,7 @@ from torch import nn
 import tvm_balanced as tb
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.errors import InputError
+from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tensors import aligned
 
 
@@ -24,6 +25,14 @@ def test_torch_in_torch_out_numpy_in_numpy_out(mlp, compiled_mlp):
     array = compiled_mlp(x.numpy())
     assert isinstance(array, np.ndarray)
     np.testing.assert_allclose(array, want.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_module_says_what_it_is(compiled_mlp, artifact):
+    text = repr(compiled_mlp)
+    start, _, target = text.rpartition("; ")
+    assert start == "<CompiledModule: input: float32[5, 64] -> output_0: float32[5, 40]; 2 sparse, 0 dense layers"
+    assert target == f"{target_key(host_target())}, threads={compiled_mlp.threads}>"
+    assert repr(tb.load(artifact)) == text
 
 
 def unaligned(x):

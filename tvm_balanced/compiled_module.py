@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import functools
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.errors import TargetError
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.report import Report
+from tvm_balanced.targets import target_key
 from tvm_balanced.tensors import bind, from_tvm, is_torch, to_tvm
 
 if TYPE_CHECKING:
@@ -90,6 +92,13 @@ class CompiledModule:
         self._function = relax.VirtualMachine(executable, tvm.cpu())["main"] if runnable else None
         self._weight_tensors = [tensor for _, tensor in self.weights]
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.facts.inputs, self.facts.outputs))
+        total, sparse = len(self.report.layers), self.report.sparse_layers
+        layers = f"{sparse} sparse, {total - sparse} dense layers"
+        key = target_key(tvm.target.Target(json.loads(self.facts.target)))
+        return f"<CompiledModule: {inputs} -> {outputs}; {layers}; {key}, threads={self.threads}>"
 
     @property
     def report(self) -> Report:

@@ -8,11 +8,14 @@ It is written beside its destination and moved there whole, so no half-written a
 """
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,6 +37,8 @@ from tvm_balanced.targets import architecture, cores, host_target, missing_featu
 from tvm_balanced.transform.match_dense import view
 
 FORMAT = 2
+SAVING = ".saving"  # ends the name of a directory that is being written
+SECONDS_UNTIL_LOCKED = 60  # a directory that is younger may not be locked yet by the process that has made it
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
 
 
@@ -232,17 +237,44 @@ def _new_directory(path: Path) -> Iterator[Path]:
     require_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        _remove_stale(path)
+        temporary = Path(tempfile.mkdtemp(suffix=SAVING, prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
     try:
-        yield temporary
+        with _locked(temporary):
+            yield temporary
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Hold a lock on a directory, which ends with this process at the latest; yield whether it could be had."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except OSError:  # another process has it, or the file system knows no locks
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a process that was killed while it saved `path` has left; only saving does this, loading writes nothing."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{SAVING}"):
+        with contextlib.suppress(OSError):  # another process was faster, or it is not ours
+            if time.time() - left.stat().st_mtime > SECONDS_UNTIL_LOCKED:
+                with _locked(left) as abandoned:
+                    if abandoned:
+                        shutil.rmtree(left)
 
 
 def _umask() -> int:

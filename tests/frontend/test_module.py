@@ -304,7 +304,7 @@ class Fails(nn.Module):
     ],
 )
 def test_what_cannot_be_imported_gets_one_sentence(model, args, message):
-    with pytest.raises(ModelError, match=message) as error:
+    with pytest.raises(tb.TvmBalancedError, match=message) as error:
         tb.compile(model, args)
     assert "\n" not in str(error.value)
 

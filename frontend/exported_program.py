@@ -1,7 +1,6 @@
 """From a torch.export.ExportedProgram to an ImportedModel."""
 
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,10 +17,12 @@ from tvm.relax.frontend.torch import from_exported_program
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError
 from tvm_balanced.imported import ImportedModel, Range, TensorSpec
+from tvm_balanced.noise import without_noise, without_torch_noise
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
 
 
+@without_noise()
 def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
     """Import an exported program; its weights stay where they are and are shared, not copied.
 
@@ -41,8 +42,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch copies a deprecated class of its own
+    with without_torch_noise():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
     _align(lowered)

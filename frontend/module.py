@@ -1,7 +1,6 @@
 """The way in for an nn.Module."""
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch.utils import _pytree as pytree
 from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.imported import ImportedModel
+from tvm_balanced.noise import without_torch_noise
 
 
 def import_module(
@@ -62,8 +62,7 @@ def export(
         if isinstance(leaf, np.ndarray):
             raise InputError("the example arguments hold a NumPy array; give torch tensors, for instance torch.from_numpy(x)")
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch copies a deprecated class of its own
+        with torch.no_grad(), without_torch_noise():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # export runs the model: anything may come out of it
         lines = [line for line in str(error).strip().splitlines() if line.strip()]

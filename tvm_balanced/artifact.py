@@ -32,6 +32,7 @@ from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ArtifactError
 from tvm_balanced.imported import TensorSpec
+from tvm_balanced.noise import without_noise
 from tvm_balanced.report import Report
 from tvm_balanced.targets import architecture, cores, host_target, missing_features
 from tvm_balanced.transform.match_dense import view
@@ -42,6 +43,7 @@ SECONDS_UNTIL_LOCKED = 60  # a directory that is younger may not be locked yet b
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
 
 
+@without_noise()
 def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> None:
     """Write a compiled module as an artifact.
 
@@ -76,6 +78,7 @@ def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> Non
         (directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
+@without_noise()
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
     """Load an artifact; needs neither torch nor the model it came from.
 

@@ -13,6 +13,7 @@ from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
 from tvm_balanced.imported import ImportedModel
+from tvm_balanced.noise import without_noise
 from tvm_balanced.report import LayerReport, Report
 from tvm_balanced.schedules import KERNELS
 from tvm_balanced.targets import cores, parse_target, required_features, runs_here
@@ -60,6 +61,7 @@ class Options:
         check_kernels(self.kernels)
 
 
+@without_noise()
 def compile_imported(imported: ImportedModel, options: Options) -> CompiledModule:
     """Compile an imported model and check it on its example inputs.
 
@@ -118,6 +120,7 @@ def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
     return LiftedWeight(weight.name, tvm.runtime.tensor(view(weight.tensor)))
 
 
+@without_noise()
 def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     """Return what `compile_imported` would do with each layer, without compiling; raises alike."""
     environment.require_working_tvm()

@@ -1,5 +1,6 @@
 """The commands put together, and what an error looks like."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from tvm_balanced.cli import bench, calibrate, compile, demo, env, inspect, prun
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.errors import TvmBalancedError
+from tvm_balanced.noise import VERBOSE
 
 app = typer.Typer(
     name="tvm-balanced",
@@ -31,9 +33,14 @@ def _version(wanted: bool) -> None:
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")]
 
 
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show all that TVM and PyTorch print.")]
+
+
 @app.callback()
-def options(version: Version = False) -> None:
+def options(version: Version = False, verbose: Verbose = False) -> None:
     """Take the options that stand before a command."""
+    if verbose:
+        os.environ[VERBOSE] = "1"
 
 
 app.command("demo")(demo.demo)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tvm_balanced.cli.console import print_json, print_table, step, without_noise
+from tvm_balanced.cli.console import print_json, print_table, step
 from tvm_balanced.cli.model import Factory, Json, Weights, load_module, require_factory
 from tvm_balanced.errors import PatternError
 from tvm_balanced.pattern import BalancedPattern
@@ -87,7 +87,7 @@ def model(
         module, args = load_module(model, weights)
         if parsed:
             prune_module(module, parsed, tuple(include or ("*",)))
-    with step("compiling"), without_noise():
+    with step("compiling"):
         compiled = compile_imported(import_module(module, args), Options(threads=threads))
     with step("timing"):
         results = ModelBenchmark(module, args, threads, torch_compile, rounds).run(compiled)

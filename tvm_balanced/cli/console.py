@@ -2,10 +2,7 @@
 
 import contextlib
 import json
-import os
-import re
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,9 +11,6 @@ from rich.table import Table
 
 out = Console()
 err = Console(stderr=True)
-
-# What TVM logs about models that compile and load well: remarks about its own internals that no user can act on.
-NOISE = re.compile(rb"Warning: (Scope (Saving|Loaded):|Fast mode segfaults when there are out-of-bounds)")
 
 
 @contextlib.contextmanager
@@ -42,29 +36,3 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_row(*row)
     console = out if out.is_terminal else Console(width=width)
     console.print(table)
-
-
-@contextlib.contextmanager
-def without_noise() -> Iterator[None]:
-    """Drop TVM's lines that match NOISE from the process's standard error while the block runs."""
-    sys.stderr.flush()
-    original = os.dup(2)
-    reading, writing = os.pipe()
-
-    def copy() -> None:
-        with os.fdopen(reading, "rb") as lines:
-            for line in lines:
-                if not NOISE.search(line):
-                    os.write(original, line)
-
-    reader = threading.Thread(target=copy, daemon=True)
-    reader.start()
-    os.dup2(writing, 2)
-    os.close(writing)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(original, 2)
-        reader.join(timeout=5)
-        os.close(original)

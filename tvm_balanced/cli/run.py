@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvm_balanced.cli.console import out, print_json, print_table, step, without_noise
+from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json, Threads
 from tvm_balanced.errors import InputError
 
@@ -38,7 +38,7 @@ def run(
     """Run an artifact on .npy files or random inputs, and time it. Needs no PyTorch."""
     import numpy as np
 
-    with step("loading"), without_noise():
+    with step("loading"):
         from tvm_balanced import artifact as artifacts
 
         module = artifacts.load(artifact, threads)

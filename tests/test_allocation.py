@@ -10,9 +10,9 @@ import pytest
 
 from tvm_balanced.environment import c_compiler
 
-# Counts what the process takes of 1536 bytes and more: the model's intermediate result takes 1920, the pool asks for pages, and what
-# the virtual machine notes about a call is smaller. Through malloc and its kin: an allocation that was served from memory freed
-# before, and made no page fault, counts as well. With the naive allocator each call makes one.
+# Counts what the process takes of 1536 bytes and more: the model's intermediate result takes 1920, the pool asks for pages, and
+# what the virtual machine notes about a call is smaller. Through malloc and its kin: an allocation that was served from memory
+# freed before, and made no page fault, counts as well. With the naive allocator each call makes one.
 COUNTER = """
 #include <stdatomic.h>
 #include <stddef.h>

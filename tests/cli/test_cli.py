@@ -108,6 +108,7 @@ def test_env(capfd):
     assert "target_key" in shown
     table = shown[: shown.rindex("\u2518")]  # the notes below it are sentences
     assert 60 <= max(map(len, table.splitlines())) <= 100
+    assert "\u2026" not in table  # what is too long is folded, not cut
     facts = json.loads(ok(capfd, "env", "--json"))
     assert facts["faults"] == []
     assert facts["target_key"].startswith("llvm-")

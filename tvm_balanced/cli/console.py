@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 out = Console()
 err = Console(stderr=True)
@@ -31,7 +31,7 @@ def print_json(value: Any) -> None:
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 240) -> None:
     """Print a table on standard output; where that is not a terminal, as wide as its content, up to `width` columns."""
-    table = Table(*header, title=title, title_justify="left")
+    table = Table(*(Column(text, overflow="fold") for text in header), title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
     console = out if out.is_terminal else Console(width=width)

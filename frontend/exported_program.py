@@ -1,6 +1,6 @@
 """From a torch.export.ExportedProgram to an ImportedModel."""
 
-import warnings
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +16,13 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError
-from tvm_balanced.imported import ImportedModel, TensorSpec
+from tvm_balanced.imported import ImportedModel, Range, TensorSpec
+from tvm_balanced.noise import without_noise, without_torch_noise
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
-# TVM's importer gives these a float32 result whatever the model's dtype is; without them half-precision models do not import.
-HALF = (torch.float16, torch.bfloat16)
 
 
+@without_noise()
 def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
     """Import an exported program; its weights stay where they are and are shared, not copied.
 
@@ -42,8 +42,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch copies a deprecated class of its own
+    with without_torch_noise():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
     _align(lowered)
@@ -52,14 +51,14 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
             lowered,
             run_ep_decomposition=False,  # done above, except that a linear layer must stay one
             unwrap_unit_return_tuple=True,
-            custom_convert_map=_half_converters() if _is_half(program) else None,
+            custom_convert_map=_matmul_converters(),
         )
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
         reason = str(error).strip().splitlines()
         raise ModelError(
             f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it"
         ) from error
-    # TVM would plan memory for the largest size that the export allowed, and check nothing at the call.
+    # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     return ImportedModel(
         mod=mod,
@@ -69,6 +68,8 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         reference=_reference(program),
         examples=examples,
         source=source,
+        ranges=_ranges(program),
+        structure=_structure(program),
         keep_alive=[program, lowered, *keep_alive],
     )
 
@@ -142,7 +143,40 @@ def _outputs(program: ExportedProgram) -> list[TensorSpec]:
     wrong = next((v for v in values if not isinstance(v, torch.Tensor)), values)
     if wrong is not values:
         raise ModelError(f"the model returns {type(wrong).__name__}; every output must be a tensor: drop it, or make it one")
-    return [TensorSpec(f"output_{i}", _shape(v), _dtype(v)) for i, v in enumerate(values)]
+    names = _output_names(program)
+    return [TensorSpec(name, _shape(v), _dtype(v)) for name, v in zip(names, values, strict=True)]
+
+
+def _output_names(program: ExportedProgram) -> list[str]:
+    """Name each output by where it is in what the model returns: "logits", "hidden_states_2", "output_0"."""
+    spec = program.call_spec.out_spec
+    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))
+    keys = [[getattr(key, "key", getattr(key, "name", getattr(key, "idx", "?"))) for key in path] for path, _ in paths]
+    names = [re.sub(r"\W", "_", "_".join(map(str, key))) or "0" for key in keys]
+    names = [f"output_{name}" if name[0].isdigit() else name for name in names]
+    return names if len(set(names)) == len(names) else [f"output_{i}" for i in range(len(names))]
+
+
+def _structure(program: ExportedProgram) -> str | None:
+    spec = program.call_spec.out_spec
+    leaves = tuple(range(spec.num_leaves))
+    if spec == pytree.tree_structure(leaves if len(leaves) > 1 else 0):
+        return None
+    try:
+        written: str = pytree.treespec_dumps(spec)
+    except NotImplementedError:  # a namedtuple, or a class registered without a name
+        return None
+    return written
+
+
+def _ranges(program: ExportedProgram) -> dict[str, Range]:
+    # A smallest size of 2 is torch's own: it compiles for 2 and more, and its programs take 0 and 1 all the same.
+    sizes = {str(symbol): (r.lower, r.upper) for symbol, r in program.range_constraints.items()}
+    limits = {
+        symbol: (int(low) if low.is_Integer and low > 2 else 0, int(high) if high.is_Integer else None)
+        for symbol, (low, high) in sizes.items()
+    }
+    return {symbol: limit for symbol, limit in limits.items() if limit != (0, None)}
 
 
 def _shape(value: torch.Tensor) -> tuple[int | str, ...]:
@@ -200,11 +234,8 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
     return run
 
 
-def _is_half(program: ExportedProgram) -> bool:
-    return any(t.dtype in HALF for t in program.state_dict.values())
-
-
-def _half_converters() -> dict[str, Callable[..., relax.Expr]]:
+def _matmul_converters() -> dict[str, Callable[..., relax.Expr]]:
+    # TVM's importer gives these a float32 result whatever their operands are: no other dtype imports.
     def matmul(node: Any, importer: Any) -> relax.Expr:
         return importer.block_builder.emit(relax.op.matmul(importer.env[node.args[0]], importer.env[node.args[1]]))
 

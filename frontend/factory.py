@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,15 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     Raises
     ------
     ModelError
-        Where the name does not resolve, the factory fails, or it returns something else.
+        Where the name does not resolve, which is wrong usage; where the factory fails, or returns something else.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
-        raise ModelError(f'model "{name}" is neither a .pt2 file nor package.module:factory')
+        raise ModelError(f'model "{name}" is neither a .pt2 file nor package.module:factory', usage=True)
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-        made = factory()
+        made = _resolve(module_name, attribute)()
     except ModelError:
         raise
     except Exception as error:  # a user's code: anything may come out of it
@@ -45,3 +45,22 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
         raise ModelError(f"{name} returned {type(made).__name__}; it must return (torch.nn.Module, tuple of example arguments)")
     module, args = made
     return module, tuple(args) if isinstance(args, (tuple, list)) else (args,)
+
+
+def _resolve(module_name: str, attribute: str) -> Callable[[], Any]:
+    """Return the factory; raises ModelError where there is none of that name, and whatever importing its module raises."""
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):  # one that the user's module imports
+            raise
+        raise ModelError(
+            f"there is no module {error.name}; give package.module:factory, of an installed package or a file in this folder",
+            usage=True,
+        ) from None
+    factory = getattr(module, attribute, None)
+    if not callable(factory):
+        found = "missing" if factory is None else f"of type {type(factory).__name__}"
+        raise ModelError(f"{module_name}:{attribute} is {found}; give the name of a callable", usage=True)
+    made: Callable[[], Any] = factory
+    return made

@@ -1,17 +1,19 @@
 """The way in for an nn.Module."""
 
 import copy
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
+from torch.utils import _pytree as pytree
 
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.imported import ImportedModel
+from tvm_balanced.noise import without_torch_noise
 
 
 def import_module(
@@ -51,12 +53,16 @@ def export(
 
     Raises
     ------
+    InputError
+        Where an example is a NumPy array.
     ModelError
         Where torch cannot export it.
     """
+    for leaf in pytree.tree_leaves((args, kwargs)):
+        if isinstance(leaf, np.ndarray):
+            raise InputError("the example arguments hold a NumPy array; give torch tensors, for instance torch.from_numpy(x)")
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # torch copies a deprecated class of its own
+        with torch.no_grad(), without_torch_noise():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # export runs the model: anything may come out of it
         lines = [line for line in str(error).strip().splitlines() if line.strip()]

@@ -1,7 +1,7 @@
 """One-shot balanced pruning: in every block of every row, the elements of largest magnitude stay."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils import prune as torch_prune
 
+from tvm_balanced.arguments import check_names, require
 from tvm_balanced.encoding import Array, check_finite
 from tvm_balanced.errors import ModelError, WeightError
 from tvm_balanced.frontend.exported_program import to_numpy
@@ -21,13 +22,17 @@ ROWS_AT_ONCE = 512  # 64-bit keys of 512 rows of 8192 are 32 MB: beside them the
 
 @dataclass(frozen=True)
 class PrunedLayer:
-    """What pruning did to one weight (N, K): share of zeros before and after, share of the squared magnitude kept."""
+    """What pruning did to one weight (N, K): share of zeros before and after, share of the squared magnitude kept.
+
+    `also` names the parameters that are the same tensor, such as that of an embedding: pruned for their modules, too.
+    """
 
     name: str
     shape: tuple[int, int]
     sparsity_before: float
     sparsity: float
     energy_kept: float
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,12 @@ class PruningReport:
             for layer in self.layers
         ]
         head = f"pruned {len(rows)} layers to {self.pattern}: {self.sparsity:.2%} zeros"
-        return head + "\n" + table(("layer", "N x K", "zeros before", "zeros", "squared magnitude kept"), rows)
+        ties = [
+            f"\nthe weight of {layer.name} is also {', '.join(layer.also)}: it is pruned there as well"
+            for layer in self.layers
+            if layer.also
+        ]
+        return head + "\n" + table(("layer", "N x K", "zeros before", "zeros", "squared magnitude kept"), rows) + "".join(ties)
 
 
 def prune(
@@ -67,7 +77,7 @@ def prune(
     """Prune the nn.Linear layers of a module in place, exactly to the pattern.
 
     In each block the top n by magnitude stay; of equal magnitudes the first stays. A weight that several layers share is
-    pruned once.
+    pruned once, and for all of them, excluded ones and embeddings included; the report names them.
 
     Parameters
     ----------
@@ -84,6 +94,8 @@ def prune(
 
     Raises
     ------
+    InputError
+        Where an argument is of another type.
     PatternError
         Where the pattern cannot be read.
     WeightError
@@ -91,8 +103,9 @@ def prune(
     ModelError
         Where no layer is left to prune, or a weight is computed by a parametrization.
     """
+    require("model", model, nn.Module, "a torch.nn.Module")
     pattern = BalancedPattern.parse(pattern)
-    include, exclude = ((names,) if isinstance(names, str) else names for names in (include, exclude))
+    include, exclude = check_names("include", include), check_names("exclude", exclude)
     layers = list(_linears(model, include, exclude))
     if not layers:
         raise ModelError(
@@ -101,12 +114,14 @@ def prune(
         )
     for name, linear in layers:
         _check(name, linear)
+    names = _names_of_weights(model)
     done, reports = set(), []
     for name, linear in layers:
         if linear.weight.data_ptr() in done:
             continue
         done.add(linear.weight.data_ptr())
-        reports.append(_prune_layer(name, linear.weight, pattern))
+        also = tuple(n for n in names.get(linear.weight.data_ptr(), ()) if n not in (f"{name}.weight", "weight"))
+        reports.append(replace(_prune_layer(name, linear.weight, pattern), also=also))
     return PruningReport(pattern, tuple(reports))
 
 
@@ -133,6 +148,15 @@ def _keep_top(magnitude: Array, mask: Array, block: int, keep: int) -> None:
     keys |= np.arange(block - 1, -1, -1)
     threshold = np.partition(keys, block - keep, axis=2)[:, :, block - keep, None]
     mask[...] = (keys >= threshold).reshape(len(magnitude), -1)
+
+
+def _names_of_weights(model: nn.Module) -> dict[int, list[str]]:
+    """Return all names of each parameter, by the address of its first byte."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.numel():
+            names.setdefault(parameter.data_ptr(), []).append(name)
+    return names
 
 
 def _linears(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> Iterator[tuple[str, nn.Linear]]:

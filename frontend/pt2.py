@@ -8,6 +8,7 @@ import torch
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.imported import ImportedModel
+from tvm_balanced.noise import without_torch_noise
 
 
 def import_pt2(path: str | Path) -> ImportedModel:
@@ -25,9 +26,10 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
     """Return the exported program of a file; errors as for `import_pt2`."""
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"{path} is not a file; give a .pt2 that torch.export.save wrote, or package.module:factory")
+        raise ModelError(f"{path} is not a file; give a .pt2 that torch.export.save wrote, or package.module:factory", usage=True)
     try:
-        return torch.export.load(path)
+        with without_torch_noise():
+            return torch.export.load(path)
     except Exception as error:  # zipfile, pickle and torch each raise their own
         raise ModelError(
             f"{path} is not a readable .pt2 file ({type(error).__name__}); write it again with torch.export.save"

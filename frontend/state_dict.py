@@ -20,7 +20,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelError(f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote")
+        raise ModelError(f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote", usage=True)
     tensors = _read(path)
     dense = [name for name in tensors if name.endswith("parametrizations.weight.original")]
     if dense:

@@ -10,6 +10,7 @@ from tvm_balanced.schedules.cpu_elementwise import CPU_ELEMENTWISE
 from tvm_balanced.schedules.cpu_matmul import CPU_MATMUL
 from tvm_balanced.schedules.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.cpu_rowwise import CPU_ROWWISE
+from tvm_balanced.schedules.cpu_transpose import CPU_TRANSPOSE
 from tvm_balanced.schedules.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.cuda_dense import CUDA_DENSE
 from tvm_balanced.schedules.cuda_gemm_fp32 import CUDA_GEMM_FP32
@@ -31,7 +32,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
-RULES: tuple[Rule, ...] = (CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts
+RULES: tuple[Rule, ...] = (CPU_TRANSPOSE, CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts
 
 __all__ = [
     "DENSE_KERNELS",

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FACES = {"api", "bench", "cli", "demo", "demo_page", "__main__"}
-GROUND = {"pattern", "encoding", "errors", "imported", "detection", "table"}
+GROUND = {"arguments", "pattern", "encoding", "errors", "imported", "noise", "detection", "table"}
 RANK = {"ground": 0, "tuning_logs": 1, "schedules": 2, "compiler": 3, "frontend": 4, "faces": 5}
 OUTSIDE = {
     "ground": {"numpy"},

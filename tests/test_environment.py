@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from tvm_balanced import environment
@@ -47,3 +49,10 @@ def test_compiler_can_be_chosen(monkeypatch):
     assert environment.c_compiler() == "/bin/sh"
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert environment.c_compiler() is None
+
+
+def test_a_package_of_an_extra_that_is_missing(monkeypatch):
+    environment.require_extra("tune", ["numpy", "tvm"])
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(EnvironmentFaultError, match=r"^psutil is not installed; run pip install 'tvm-balanced\[tune\]'$"):
+        environment.require_extra("tune", ["numpy", "psutil"])

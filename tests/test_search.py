@@ -1,9 +1,12 @@
+import sys
+
 import numpy as np
 import pytest
 import reference
 import tvm
 
 from tvm_balanced.encoding import encode
+from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.measure import Ratio
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
@@ -63,3 +66,10 @@ def test_metaschedule_finds_a_schedule_that_computes_the_same(regime, rng, monke
     packed = [*KERNEL.pack(encode(weight, PATTERN)), KERNEL.pack_bias(np.zeros(128, np.float32))]
     tvm.compile(found.func, host_target())["main"](*map(tvm.runtime.tensor, (x, *packed)), y)
     assert reference.relative_error(y.numpy(), reference.dense(x, weight)) < 1e-5
+
+
+@pytest.mark.parametrize("package", ["cloudpickle", "psutil", "xgboost"])
+def test_a_missing_package_gets_one_sentence(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(EnvironmentFaultError, match=rf"{package} is not installed; run pip install 'tvm-balanced\[tune\]'"):
+        search(Workload(KERNEL.name, 16, 128, 64, 2, 16), host_target(), 1)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tvm_balanced.arguments import check_examples
 from tvm_balanced.compiled_module import CompiledModule
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.pattern import BalancedPattern
@@ -49,7 +50,8 @@ def compile(
     target : optional
         "cpu" (the default: this machine), "cpu/NAME" for another CPU by LLVM's name, or a TVM target.
     dynamic_shapes : optional
-        As torch.export.export takes it, for a batch size that changes from call to call.
+        As torch.export.export takes it, for a batch size that changes from call to call. A call outside the range of a Dim
+        raises InputError.
     threads : int, optional
         Threads of a call, all cores by default.
     tolerance : float, optional
@@ -70,7 +72,8 @@ def compile(
     """
     from tvm_balanced.compiler import Options, compile_imported
 
-    return compile_imported(import_model(model, args, kwargs, dynamic_shapes), Options(target, threads, tolerance, kernels))
+    options = Options(target, threads, tolerance, kernels)
+    return compile_imported(import_model(model, args, kwargs, dynamic_shapes), options)
 
 
 def inspect(
@@ -86,7 +89,8 @@ def inspect(
     """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
     from tvm_balanced.compiler import Options, inspect_imported
 
-    return inspect_imported(import_model(model, args, kwargs, dynamic_shapes), Options(target, threads, None, kernels))
+    options = Options(target, threads, None, kernels)
+    return inspect_imported(import_model(model, args, kwargs, dynamic_shapes), options)
 
 
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
@@ -106,25 +110,31 @@ def import_model(
 
     Raises
     ------
+    InputError
+        Where an argument is of another type.
     ModelError
-        Where it is none of these, or cannot be imported.
+        Where it cannot be imported.
     """
     import torch
 
-    from tvm_balanced.errors import ModelError
+    from tvm_balanced.errors import InputError, ModelError
     from tvm_balanced.frontend.exported_program import import_exported_program
     from tvm_balanced.frontend.module import import_module
     from tvm_balanced.frontend.pt2 import import_pt2
 
     args = (args,) if isinstance(args, torch.Tensor) else args
+    check_examples(args, kwargs, dynamic_shapes)
     if isinstance(model, torch.nn.Module):
         return import_module(model, args, kwargs, dynamic_shapes)
+    if not isinstance(model, (str, Path, torch.export.ExportedProgram)):
+        raise InputError(
+            f"model is {type(model).__name__}; give a torch.nn.Module, an ExportedProgram or the path of a .pt2 file"
+        )
     if len(args) or kwargs or dynamic_shapes is not None:
         raise ModelError(
-            "an exported program has its examples and shapes already; args, kwargs and dynamic_shapes go with a module"
+            "an exported program has its examples and shapes already; args, kwargs and dynamic_shapes go with a module",
+            usage=True,
         )
     if isinstance(model, (str, Path)):
         return import_pt2(model)
-    if isinstance(model, torch.export.ExportedProgram):
-        return import_exported_program(model, "an exported program")
-    raise ModelError(f"model is {type(model).__name__}; give a torch.nn.Module, an ExportedProgram or the path of a .pt2 file")
+    return import_exported_program(model, "an exported program")

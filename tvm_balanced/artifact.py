@@ -10,11 +10,14 @@ It is written beside its destination and moved there whole, so no half-written a
 """
 
 import contextlib
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -26,19 +29,24 @@ import numpy as np
 import tvm
 
 from tvm_balanced import environment
+from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ArtifactError
 from tvm_balanced.gpu import machine_code
 from tvm_balanced.imported import TensorSpec
+from tvm_balanced.noise import without_noise
 from tvm_balanced.report import Report
 from tvm_balanced.targets import architecture, cores, gpu_runs, host_target, is_gpu, missing_features
 from tvm_balanced.transform.match_dense import view
 
-FORMAT = 1
+FORMAT = 2
+SAVING = ".saving"  # ends the name of a directory that is being written
+SECONDS_UNTIL_LOCKED = 60  # a directory that is younger may not be locked yet by the process that has made it
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
 
 
+@without_noise()
 def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> None:
     """Write a compiled module as an artifact.
 
@@ -75,6 +83,7 @@ def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> Non
         (directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
 
 
+@without_noise()
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
     """Load an artifact; needs neither torch nor the model it came from.
 
@@ -88,11 +97,15 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
 
     Raises
     ------
+    InputError
+        Where an argument is of another type.
     ArtifactError
         Where something is missing or altered, or the artifact is for another CPU or version of TVM; nothing of its code
         is run then.
     """
-    directory = Path(path)
+    directory = check_path(path)
+    if threads is not None:
+        check_count("threads", threads)
     manifest = read_manifest(directory)
     try:
         _check_machine(directory, manifest)
@@ -115,11 +128,12 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
 
 def read_manifest(directory: Path) -> dict[str, Any]:
     """Return the manifest of an artifact as plain data; raises ArtifactError where there is none that can be read."""
+    path = directory / "manifest.json"
     try:
-        manifest = json.loads((directory / "manifest.json").read_text())
+        manifest = json.loads(path.read_text())
     except (OSError, ValueError):
         raise ArtifactError(
-            f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote"
+            f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
@@ -178,6 +192,8 @@ def _facts(manifest: dict[str, Any]) -> Facts:
         source=manifest["source"],
         versions=manifest["versions"],
         max_error=manifest["max_error"],
+        ranges={symbol: (low, high) for symbol, (low, high) in manifest["ranges"].items()},
+        structure=manifest["structure"],
     )
 
 
@@ -226,7 +242,7 @@ def _sha256(path: Path) -> str:
 def require_free(path: Path) -> None:
     """Raise ArtifactError where `path` exists and is not an empty directory."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it")
+        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it", usage=True)
 
 
 @contextlib.contextmanager
@@ -235,17 +251,44 @@ def _new_directory(path: Path) -> Iterator[Path]:
     require_free(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        _remove_stale(path)
+        temporary = Path(tempfile.mkdtemp(suffix=SAVING, prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
     try:
-        yield temporary
+        with _locked(temporary):
+            yield temporary
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Hold a lock on a directory, which ends with this process at the latest; yield whether it could be had."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except OSError:  # another process has it, or the file system knows no locks
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a process that was killed while it saved `path` has left; only saving does this, loading writes nothing."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{SAVING}"):
+        with contextlib.suppress(OSError):  # another process was faster, or it is not ours
+            if time.time() - left.stat().st_mtime > SECONDS_UNTIL_LOCKED:
+                with _locked(left) as abandoned:
+                    if abandoned:
+                        shutil.rmtree(left)
 
 
 def _umask() -> int:

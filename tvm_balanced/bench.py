@@ -13,13 +13,14 @@ import numpy as np
 import tvm
 
 import tvm_balanced
-from tvm_balanced.compiled_module import aligned, as_tvm, use_threads
+from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.errors import PatternError, TargetError
 from tvm_balanced.measure import PAUSE, Ratio, Rival, Timing, copies, race
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, DenseKernel, SparseKernel, Workload
 from tvm_balanced.targets import host_target
+from tvm_balanced.tensors import aligned, as_tvm
 from tvm_balanced.transform.match_dense import view
 
 OURS = "balanced"

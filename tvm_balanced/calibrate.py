@@ -8,6 +8,7 @@ import tvm
 from tvm_balanced import environment
 from tvm_balanced.calibration import Calibration
 from tvm_balanced.errors import TargetError
+from tvm_balanced.noise import without_noise
 from tvm_balanced.schedules import KERNELS, DenseKernel, Kernel, Machine, Workload
 from tvm_balanced.search import rotation, time_rotating
 from tvm_balanced.targets import machine_of, runs_here
@@ -19,6 +20,7 @@ MEMORY = (4096, 4096)
 UNLIMITED = 1e9  # a rate, in 10^9 a second, that nothing waits for
 
 
+@without_noise()
 def measure(target: tvm.target.Target) -> Calibration:
     """Time every kernel that runs on this machine, on one thread; takes about a minute.
 

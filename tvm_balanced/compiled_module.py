@@ -5,28 +5,25 @@ import ctypes
 import functools
 import json
 import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_balanced.encoding import Array
-from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.arguments import check_count, check_path
+from tvm_balanced.errors import TargetError
 from tvm_balanced.gpu.device import current_stream, place
-from tvm_balanced.imported import TensorSpec
+from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.report import Report
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.targets import target_key
+from tvm_balanced.tensors import bind, from_tvm, is_torch, to_tvm
 
 if TYPE_CHECKING:
     from tvm_balanced.profile import Profile
-
-ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes on less, without a check of its own
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,11 @@ class Facts:
         Package to version, when it was compiled.
     max_error : float or None
         Largest absolute difference to the original model on the example inputs; None where it was not run.
+    ranges : dict
+        Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None is no limit.
+    structure : str or None
+        How the model nests its outputs, as JSON of torch's pytree; None for one tensor, a flat tuple, or a structure that torch
+        cannot write down, such as a namedtuple.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -60,6 +62,8 @@ class Facts:
     source: str
     versions: Mapping[str, str]
     max_error: float | None = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    structure: str | None = None
 
     @property
     def on_gpu(self) -> bool:
@@ -97,6 +101,13 @@ class CompiledModule:
         self._weight_tensors = [tensor for _, tensor in self.weights]
         self._lock = threading.Lock()
 
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.facts.inputs, self.facts.outputs))
+        total, sparse = len(self.report.layers), self.report.sparse_layers
+        layers = f"{sparse} sparse, {total - sparse} dense layers"
+        key = target_key(tvm.target.Target(json.loads(self.facts.target)))
+        return f"<CompiledModule: {inputs} -> {outputs}; {layers}; {key}, threads={self.threads}>"
+
     @property
     def report(self) -> Report:
         """What was done with every dense layer, and why."""
@@ -109,7 +120,7 @@ class CompiledModule:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        check_threads(count)
+        check_count("threads", count)
         self.facts = replace(self.facts, threads=count)
 
     def with_error(self, max_error: float) -> "CompiledModule":
@@ -135,32 +146,31 @@ class CompiledModule:
 
         Returns
         -------
-        The output, or a tuple where the model has several.
+        What the model returns: a tensor, or a tuple, list, dict, or class that torch.export knows, nested alike. NumPy arrays
+        in give one array, or a flat tuple in the order of `facts.outputs`, whose names tell where each was.
 
         Raises
         ------
         InputError
-            Where an input is missing, unknown, or has the wrong type, shape, dtype or device.
+            Where an input is missing, unknown, or has the wrong type, shape, dtype or device, or a size out of range.
         TargetError
             Where the module was compiled for another machine.
         """
-        values = self._bind(args, kwargs)
+        values = bind(self.facts.inputs, args, kwargs)
         tensors = self._tensors_of(values)
         with self._lock, current_stream(self.device):
             use_threads(self.facts.threads)
             assert self._function is not None
             result = self._function(*tensors, *self._weight_tensors)
-        as_torch = any(_is_torch(value) for value in values)
-        outputs = tuple(_from_tvm(t, as_torch) for t in ([result] if isinstance(result, tvm.runtime.Tensor) else result))
-        return outputs[0] if len(outputs) == 1 else outputs
+        outputs = [result] if isinstance(result, tvm.runtime.Tensor) else result
+        return from_tvm(outputs, any(is_torch(value) for value in values), self.facts.structure)
 
     def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
         """Time every layer of a call, see `profile.profile`; inputs and errors as for a call."""
         from tvm_balanced.profile import profile
 
-        if rounds < 1:
-            raise InputError(f"rounds was {rounds}; give 1 or more")
-        tensors = self._tensors_of(self._bind(args, kwargs))
+        check_count("rounds", rounds)
+        tensors = self._tensors_of(bind(self.facts.inputs, args, kwargs))
         with self._lock:
             use_threads(self.facts.threads)
             return profile(self, [*tensors, *self._weight_tensors], rounds)
@@ -169,38 +179,14 @@ class CompiledModule:
         """Write the module as an artifact, see `artifact.save`."""
         from tvm_balanced import artifact
 
-        artifact.save(self, path, cc)
+        artifact.save(self, check_path(path), cc)
 
     def _tensors_of(self, values: Sequence[Any]) -> list[Any]:
         if self._function is None:
             raise TargetError(
                 f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there"
             )
-        sizes: dict[str, int] = {}
-        return [_to_tvm(spec, value, sizes, self.device) for spec, value in zip(self.facts.inputs, values, strict=True)]
-
-    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        names = [spec.name for spec in self.facts.inputs]
-        listed = ", ".join(str(spec) for spec in self.facts.inputs)
-        if len(args) > len(names):
-            raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {listed}")
-        given = dict(zip(names, args, strict=False))
-        for name, value in kwargs.items():
-            if name not in names or name in given:
-                raise InputError(
-                    f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}'
-                )
-            given[name] = value
-        missing = [name for name in names if name not in given]
-        if missing:
-            raise InputError(f"input {missing[0]} is missing; the model takes {listed}")
-        return [given[name] for name in names]
-
-
-def check_threads(count: int) -> None:
-    """Raise InputError unless `count` is a number of threads."""
-    if count < 1:
-        raise InputError(f"threads was set to {count}; give 1 or more")
+        return to_tvm(self.facts.inputs, values, self.facts.ranges, self.device)
 
 
 _pool = threading.local()
@@ -257,72 +243,3 @@ def _step_aside(workers: set[int]) -> None:
 @functools.cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None)
-
-
-def aligned(array: Array) -> Array:
-    """Return `array` itself where it is contiguous, 64-byte aligned and writable, else a copy that is."""
-    if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
-        return array
-    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
-def _is_torch(value: Any) -> bool:
-    torch = sys.modules.get("torch")  # a torch tensor can only be given where torch is loaded
-    return torch is not None and isinstance(value, torch.Tensor)
-
-
-def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) -> Any:
-    if _is_torch(value):
-        _check_device(spec, value.device, device)
-        _check(spec, tuple(value.shape), str(value.dtype).removeprefix("torch."), sizes)
-        value = value.detach().to_dense() if value.layout != sys.modules["torch"].strided else value.detach()
-        value = value.resolve_conj().resolve_neg().contiguous()
-        if value.data_ptr() % ALIGNMENT:
-            value = value.clone()
-        return tvm.runtime.from_dlpack(value)
-    if isinstance(value, tvm.runtime.Tensor):
-        _check(spec, tuple(int(d) for d in value.shape), str(value.dtype), sizes)
-        return value
-    if not isinstance(value, np.ndarray):
-        raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
-    _check(spec, value.shape, str(value.dtype), sizes)
-    given = as_tvm(aligned(value))
-    return given if device == tvm.cpu() else given.copyto(device)
-
-
-def _check_device(spec: TensorSpec, given: Any, device: Any) -> None:
-    if device == tvm.cpu() and given.type != "cpu":
-        raise InputError(f"input {spec.name} is on {given}; this module runs on the CPU: pass {spec.name}.cpu()")
-    if device != tvm.cpu() and (given.type != "cuda" or (given.index or 0) != device.index):
-        raise InputError(
-            f"input {spec.name} is on {given}; this module runs on cuda:{device.index}: "
-            f'pass {spec.name}.to("cuda:{device.index}")'
-        )
-
-
-def as_tvm(array: Array) -> Any:
-    """Return an aligned array as a TVM tensor, which shares its memory where NumPy can export its dtype."""
-    if array.dtype.kind not in "biuf":  # bfloat16
-        return tvm.runtime.tensor(array)
-    return tvm.runtime.from_dlpack(array)
-
-
-def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]) -> None:
-    if dtype != spec.dtype:
-        raise InputError(f"input {spec.name} is {dtype}; the model was compiled for {spec}: convert it first")
-    fits = len(shape) == len(spec.shape) and all(
-        sizes.setdefault(want, got) == got if isinstance(want, str) else want == got
-        for want, got in zip(spec.shape, shape, strict=True)
-    )
-    if not fits:
-        raise InputError(f"input {spec.name} has shape {shape}; the model was compiled for {spec}")
-
-
-def _from_tvm(tensor: Any, as_torch: bool) -> Any:
-    if as_torch:
-        return sys.modules["torch"].from_dlpack(tensor)
-    return view(tensor) if tensor.device == tvm.cpu() else tensor.numpy()

@@ -8,10 +8,12 @@ import numpy as np
 import tvm
 
 from tvm_balanced import environment
-from tvm_balanced.compiled_module import CompiledModule, Facts, check_threads
+from tvm_balanced.arguments import check_count, check_kernels, check_tolerance
+from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
 from tvm_balanced.imported import ImportedModel
+from tvm_balanced.noise import without_noise
 from tvm_balanced.report import LayerReport, Report
 from tvm_balanced.schedules import KERNELS
 from tvm_balanced.schedules.gpus import PASS_CONFIG
@@ -41,6 +43,11 @@ class Options:
         chooses by the outputs' dtype, see TOLERANCE.
     kernels : mapping
         Layer name pattern to the kernel to force, as `verdict.Judge` takes it.
+
+    Raises
+    ------
+    InputError
+        Where one is of another type, or out of range.
     """
 
     target: Any = None
@@ -48,7 +55,14 @@ class Options:
     tolerance: float | None = None
     kernels: Mapping[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        if self.threads is not None:
+            check_count("threads", self.threads)
+        check_tolerance(self.tolerance)
+        check_kernels(self.kernels)
 
+
+@without_noise()
 def compile_imported(imported: ImportedModel, options: Options) -> CompiledModule:
     """Compile an imported model and check it on its example inputs.
 
@@ -67,7 +81,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     """
     environment.require_working_tvm()
     target = parse_target(options.target)
-    threads = _threads(options)
+    threads = options.threads or cores()
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
     judge = Judge.of(target, threads, options.kernels)
@@ -94,15 +108,11 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
         threads=threads,
         source=imported.source,
         versions=environment.versions(),
+        ranges=imported.ranges,
+        structure=imported.structure,
     )
     module = CompiledModule(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
     return module.with_error(check(module, imported, options.tolerance)) if runs else module
-
-
-def _threads(options: Options) -> int:
-    if options.threads is not None:
-        check_threads(options.threads)
-    return options.threads or cores()
 
 
 def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
@@ -112,12 +122,13 @@ def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
     return LiftedWeight(weight.name, tvm.runtime.tensor(view(weight.tensor)))
 
 
+@without_noise()
 def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     """Return what `compile_imported` would do with each layer, without compiling; raises alike."""
     environment.require_working_tvm()
     target = parse_target(options.target)
     layers: list[RewrittenLayer] = []
-    judge = Judge.of(target, _threads(options), options.kernels)
+    judge = Judge.of(target, options.threads or cores(), options.kernels)
     with target:
         tvm.transform.Sequential([RewriteBalancedDense(judge, dict(imported.weight_names), layers)])(imported.mod)
     judge.check_all_used()

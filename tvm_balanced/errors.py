@@ -1,14 +1,20 @@
 """What can go wrong that a user can mend.
 
 Each message is one sentence: what was given, what was expected, what to do. The command line prints it without a
-traceback and ends with `exit_code`: 1 where the work failed, 2 where the call itself was wrong.
+traceback and ends with `exit_code`: 2 where the call itself was wrong (an unknown name, a missing file, a place that is taken,
+options that do not go together), 1 where the call was right and the work failed.
 """
 
 
 class TvmBalancedError(Exception):
-    """The root of every error this package raises on purpose."""
+    """The root of every error this package raises on purpose; `usage` says if the call was wrong where its kind does not."""
 
     exit_code = 1
+
+    def __init__(self, *message: object, usage: bool | None = None) -> None:
+        super().__init__(*message)
+        if usage is not None:
+            self.exit_code = 2 if usage else 1
 
 
 class PatternError(TvmBalancedError, ValueError):
@@ -32,7 +38,9 @@ class TargetError(TvmBalancedError, ValueError):
 
 
 class InputError(TvmBalancedError, TypeError):
-    """An argument of a compiled module with the wrong shape, dtype, device or name."""
+    """An argument with the wrong type, shape, dtype, device, size or name."""
+
+    exit_code = 2
 
 
 class ToleranceError(TvmBalancedError):

@@ -6,6 +6,8 @@ from typing import Any
 
 from tvm_balanced.encoding import Array
 
+Range = tuple[int, int | None]  # smallest and largest size of a dimension; None is no limit
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -39,6 +41,10 @@ class ImportedModel:
         Inputs to check and time with.
     source : str
         Where the model came from, for the manifest.
+    ranges : dict
+        Symbol of a dimension to the sizes that it may have.
+    structure : str or None
+        How the model nests its outputs, as `compiled_module.Facts` has it.
     keep_alive : list
         Objects whose memory the constants share.
     """
@@ -50,4 +56,6 @@ class ImportedModel:
     reference: Callable[[Sequence[Array]], list[Array]]
     examples: list[Array]
     source: str
+    ranges: dict[str, Range] = field(default_factory=dict)
+    structure: str | None = None
     keep_alive: list[Any] = field(default_factory=list)

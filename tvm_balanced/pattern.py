@@ -48,7 +48,7 @@ class BalancedPattern:
         """
         if isinstance(text, BalancedPattern):
             return text
-        match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", text)
+        match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", str(text))
         if match is None:
             raise PatternError(f'pattern "{text}" is not of the form NNZ:BLOCK; write for instance 2:16 to keep 2 of every 16')
         return cls(int(match[1]), int(match[2]))

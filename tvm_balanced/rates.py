@@ -10,10 +10,11 @@ import tvm
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_balanced.compiled_module import aligned, use_threads
+from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.schedules.kernel import int64
 from tvm_balanced.schedules.machine import lanes
 from tvm_balanced.targets import host_target
+from tvm_balanced.tensors import aligned
 
 REGISTERS = 16  # independent sums: two multiply-adds a cycle of latency 4 need 8
 STEPS = 100_000

@@ -18,6 +18,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvm_balanced.compiled_module import use_threads
+from tvm_balanced.environment import require_extra
 from tvm_balanced.measure import Ratio, Rival, copies, race
 from tvm_balanced.schedules import KERNELS, Workload
 
@@ -71,6 +72,11 @@ def search(
         "hot", or "cold": arguments rotate over copies of 4x the last-level cache.
     seed : int
         Of the search; the same seed samples the same first candidates.
+
+    Raises
+    ------
+    EnvironmentFaultError
+        Where a package of the extra "tune" is missing.
     """
     if workload.m is None:
         raise ValueError("a search measures, so that M must be known; search each M that counts")
@@ -146,8 +152,10 @@ FAILED = 1e9  # seconds that MetaSchedule stores for a candidate that did not ru
 def meta_schedule() -> Any:
     """Return MetaSchedule, which would import every target's tensor intrinsics: 20 to 70 s for what no kernel of ours uses.
 
-    Only those of x86 are registered then, for as long as the process runs.
+    Only those of x86 are registered then, for as long as the process runs. Raises EnvironmentFaultError where a package that a
+    search needs is missing.
     """
+    require_extra("tune", ("cloudpickle", "psutil", "xgboost"))
     if "tvm.s_tir.tensor_intrin" not in sys.modules:
         import tvm.s_tir
 

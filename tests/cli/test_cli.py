@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import tvm_balanced as tb
 from tvm_balanced.cli.app import run
 
 FACTORY = """
@@ -25,6 +26,8 @@ def nan():
     with torch.no_grad(): module[0].weight[1, 2] = float("nan")
     return module, args
 def empty(): return torch.nn.ReLU(), (torch.randn(2, 2),)
+def fails(): import not_there
+def number(): return 1
 """
 
 
@@ -101,7 +104,11 @@ def test_calibrate(capfd, tmp_path, monkeypatch):
 
 
 def test_env(capfd):
-    assert "target_key" in ok(capfd, "env")
+    shown = ok(capfd, "env")
+    assert "target_key" in shown
+    table = shown[: shown.rindex("\u2518")]  # the notes below it are sentences
+    assert 60 <= max(map(len, table.splitlines())) <= 100
+    assert "\u2026" not in table  # what is too long is folded, not cut
     facts = json.loads(ok(capfd, "env", "--json"))
     assert facts["faults"] == []
     assert facts["target_key"].startswith("llvm-")
@@ -131,31 +138,44 @@ BAD = {
     "pattern empty": (["prune", "models:dense", "0:16", "-o", "p.pt2"], 2, "0:16"),
     "no pattern": (["prune", "models:dense", "x", "-o", "p.pt2"], 2, "NNZ:BLOCK"),
     "nothing to prune": (["prune", "models:empty", "2:16", "-o", "p.pt2"], 1, "nothing to prune"),
-    "prune a file": (["prune", "some.pt2", "2:16", "-o", "p.pt2"], 1, "package.module:factory"),
+    "prune a file": (["prune", "some.pt2", "2:16", "-o", "p.pt2"], 2, "give package.module:factory"),
+    "prune a name": (["prune", "models", "2:16", "-o", "p.pt2"], 2, "not of the form package.module:factory"),
     "prune to another format": (["prune", "models:dense", "2:16", "-o", "p.onnx"], 2, ".safetensors"),
     "prune into nowhere": (["prune", "models:dense", "2:16", "-o", "no/such/p.pt2"], 1, "cannot be written"),
     "NaN": (["compile", "models:nan", "-o", "m.tb"], 1, "layer 0: weight holds nan at (1, 2)"),
     "prune NaN": (["prune", "models:nan", "2:16", "-o", "p.pt2"], 1, "layer 0"),
-    "missing file": (["compile", "none.pt2", "-o", "m.tb"], 1, "not a file"),
-    "missing module": (["compile", "none:x", "-o", "m.tb"], 1, "ModuleNotFoundError"),
-    "no colon": (["compile", "models", "-o", "m.tb"], 1, "not a file"),
+    "missing file": (["compile", "none.pt2", "-o", "m.tb"], 2, "not a file"),
+    "missing module": (["compile", "none:x", "-o", "m.tb"], 2, "there is no module none"),
+    "missing module in a package": (["compile", "json.none:x", "-o", "m.tb"], 2, "there is no module json.none"),
+    "missing factory": (["compile", "models:nothing", "-o", "m.tb"], 2, "models:nothing is missing"),
+    "no factory": (["compile", "models:torch", "-o", "m.tb"], 2, "models:torch is of type module"),
+    "failing factory": (["compile", "models:fails", "-o", "m.tb"], 1, "ModuleNotFoundError: No module named 'not_there'"),
+    "factory of something else": (["compile", "models:number", "-o", "m.tb"], 1, "models:number returned int"),
+    "missing weights": (["compile", "models:dense", "-o", "m.tb", "--weights", "w.pt"], 2, "w.pt is not a file"),
+    "damaged weights": (["compile", "models:dense", "-o", "m.tb", "--weights", "truncated.pt2"], 1, "not a readable weight file"),
+    "threads": (["compile", "models:dense", "-o", "m.tb", "--threads", "0"], 2, "--threads"),
+    "negative tolerance": (["compile", "models:dense", "-o", "m.tb", "--tolerance", "-1"], 2, "0 or more"),
+    "no colon": (["compile", "models", "-o", "m.tb"], 2, "not a file"),
     "truncated file": (["compile", "truncated.pt2", "-o", "m.tb"], 1, "not a readable .pt2"),
     "inspect truncated": (["inspect", "truncated.pt2"], 1, "not a readable .pt2"),
     "target": (["compile", "models:pruned", "-o", "m.tb", "--target", "tpu"], 2, 'target "tpu" is not known'),
     "kernel": (["compile", "models:pruned", "-o", "m.tb", "--kernel", "*=magic"], 2, "magic"),
     "kernel form": (["compile", "models:pruned", "-o", "m.tb", "--kernel", "magic"], 2, "LAYERS=KERNEL"),
     "tolerance": (["compile", "models:pruned", "-o", "m.tb", "--tolerance", "1e-12"], 1, "differs from the original"),
-    "not empty": (["compile", "models:pruned", "-o", "full"], 1, "not an empty directory"),
+    "not empty": (["compile", "models:pruned", "-o", "full"], 2, "not an empty directory"),
     "below a file": (["compile", "models:pruned", "-o", "models.py/m.tb"], 1, "cannot be written"),
-    "no artifact": (["run", "full"], 1, "no readable manifest"),
+    "no artifact": (["run", "full"], 2, "no readable manifest"),
+    "damaged artifact": (["run", "damaged"], 1, "no readable manifest"),
+    "older artifact": (["run", "older"], 1, "has format 0"),
     "wrong option": (["compile", "--nope"], 2, "nope"),
     "no command": (["nope"], 2, "nope"),
-    "weights for a file": (["compile", "truncated.pt2", "-o", "m.tb", "--weights", "w.pt"], 1, "already has its weights"),
+    "weights for a file": (["compile", "truncated.pt2", "-o", "m.tb", "--weights", "w.pt"], 2, "already has its weights"),
     "bench pattern": (["bench", "kernel", "--n", "4", "--k", "64", "--m", "1", "--pattern", "17:16"], 2, "17:16"),
     "bench dtype": (["bench", "kernel", "--n", "4", "--k", "64", "--m", "1", "--dtype", "int3"], 2, "int3"),
     "bench regime": (["bench", "kernel", "--n", "4", "--k", "64", "--m", "1", "--regime", "warm"], 2, "warm"),
-    "bench a file": (["bench", "model", "some.pt2"], 1, "needs the module"),
-    "demo into a full folder": (["demo", "--out", "full"], 1, "not an empty directory"),
+    "bench a file": (["bench", "model", "some.pt2"], 2, "need the module"),
+    "bench an unknown factory": (["bench", "model", "none:x"], 2, "there is no module none"),
+    "demo into a full folder": (["demo", "--out", "full"], 2, "not an empty directory"),
     "demo pattern": (["demo", "--pattern", "x"], 2, "NNZ:BLOCK"),
 }
 
@@ -166,6 +186,9 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(case, capfd, folder):
     (folder / "truncated.pt2").write_bytes(b"PK\x03\x04 cut off")
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("keep")
+    for name, manifest in {"damaged": "{", "older": '{"format": 0}'}.items():
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_text(manifest)
     before = tree(folder)
     assert run(arguments) == code
     captured = capfd.readouterr()
@@ -184,10 +207,10 @@ def test_wrong_inputs_to_run(capfd, folder):
     np.save("double.npy", np.zeros((4, 64)))
     (folder / "text.npy").write_text("no array")
     for option, code, message in [
-        ("input=short.npy", 1, "shape (4, 63)"),
-        ("input=double.npy", 1, "float64"),
+        ("input=short.npy", 2, "shape (4, 63)"),
+        ("input=double.npy", 2, "float64"),
         ("input=text.npy", 1, "not a readable .npy"),
-        ("input=none.npy", 1, "not a readable .npy"),
+        ("input=none.npy", 2, "not a readable .npy"),
         ("other=short.npy", 2, "NAME=FILE"),
     ]:
         assert run(["run", "m.tb", "-i", option]) == code
@@ -208,4 +231,8 @@ def test_exit_codes_of_the_process(folder):
     assert (
         subprocess.run([*command, "prune", "models:dense", "x", "-o", "p.pt2"], capture_output=True, check=False).returncode == 2
     )
-    assert subprocess.run([*command, "run", "none"], capture_output=True, check=False).returncode == 1
+    assert subprocess.run([*command, "run", "none"], capture_output=True, check=False).returncode == 2
+
+
+def test_version(capfd):
+    assert ok(capfd, "--version") == f"tvm-balanced {tb.__version__}\n"

@@ -31,8 +31,8 @@ def test_a_factory_in_the_current_directory(name):
     [
         ("my_models", "neither a .pt2 file nor"),
         ("my_models:", "neither"),
-        ("my_models:nothing", "AttributeError"),
-        ("no_such_module:x", "ModuleNotFoundError"),
+        ("my_models:nothing", "is missing"),
+        ("no_such_module:x", "there is no module"),
         ("my_models:wrong", "must return"),
         ("my_models:fails", "no such checkpoint"),
     ],

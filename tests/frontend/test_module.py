@@ -168,6 +168,17 @@ def test_half_precision_models_compile(dtype):
     assert all(layer.kernel != "tvm" for layer in module.report.layers)
 
 
+def test_double_precision_models_compile_dense():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 8, bias=False), nn.Softmax(-1)).double()
+    tb.prune(model, "2:16")
+    x = torch.randn(3, 32).double()
+    module = tb.compile(model, (x,))
+    torch.testing.assert_close(module(x), model(x), rtol=1e-12, atol=1e-14)
+    assert {(layer.kernel, layer.verdict) for layer in module.report.layers} == {("tvm", "dense")}
+    assert all("float64" in layer.reason for layer in module.report.layers)
+
+
 def test_a_layer_on_a_constant_is_not_run_while_compiling():
     """As in a recurrent network without a given state: TVM folds constants with code for a CPU without AVX-512."""
 
@@ -293,7 +304,7 @@ class Fails(nn.Module):
     ],
 )
 def test_what_cannot_be_imported_gets_one_sentence(model, args, message):
-    with pytest.raises(ModelError, match=message) as error:
+    with pytest.raises(tb.TvmBalancedError, match=message) as error:
         tb.compile(model, args)
     assert "\n" not in str(error.value)
 

@@ -61,7 +61,18 @@ def test_a_shared_weight_is_pruned_once():
     second.weight = first.weight
     report = tb.prune(nn.Sequential(first, second), "2:16")
     assert len(report.layers) == 1
+    assert report.layers[0].also == ("1.weight",)
     assert second.weight is first.weight
+
+
+def test_a_tied_embedding_is_named_in_the_report():
+    model = nn.ModuleDict({"embed": nn.Embedding(32, 16), "head": nn.Linear(16, 32), "free": nn.Linear(16, 32)})
+    model["head"].weight = model["embed"].weight
+    report = tb.prune(model, "2:16")
+    assert [layer.also for layer in report.layers] == [("embed.weight",), ()]
+    assert str(report).splitlines()[-1] == "the weight of head is also embed.weight: it is pruned there as well"
+    assert float((model["embed"].weight == 0).float().mean()) == 0.875
+    assert tb.prune(nn.Linear(16, 4), "2:16").layers[0].also == ()
 
 
 def test_pruning_again_changes_nothing():

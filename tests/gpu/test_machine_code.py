@@ -7,10 +7,10 @@ import tvm
 import tvm_ffi
 
 import tvm_balanced as tb
-from tvm_balanced.compiled_module import _check_device
 from tvm_balanced.errors import ArtifactError, InputError, TargetError
 from tvm_balanced.gpu import machine_code
 from tvm_balanced.imported import TensorSpec
+from tvm_balanced.tensors import check_device
 
 
 @pytest.fixture(scope="module")
@@ -57,4 +57,4 @@ def test_this_machines_gpu_is_asked_for_in_one_sentence():
 
 def test_inputs_of_a_gpu_module_must_be_there():
     with pytest.raises(InputError, match=r'pass x.to\("cuda:0"\)'):
-        _check_device(TensorSpec("x", (1,), "float16"), torch.device("cpu"), tvm.cuda(0))
+        check_device(TensorSpec("x", (1,), "float16"), torch.device("cpu"), tvm.cuda(0))

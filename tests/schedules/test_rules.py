@@ -25,6 +25,11 @@ CASES = {
     "cpu_elementwise chain": function(lambda a: topi.multiply(topi.exp(a), 2.0), (7, 33)),
     "cpu_elementwise transpose": function(lambda a: topi.transpose(a, (0, 2, 1, 3)), (2, 64, 12, 32)),
     "cpu_elementwise scalar": function(lambda a: topi.sqrt(topi.abs(a)), (1,)),
+    "cpu_transpose K of attention": function(
+        lambda a: topi.transpose(topi.reshape(a, (2, 128, 12, 32)), (0, 2, 3, 1)), (256, 384)
+    ),
+    "cpu_transpose matrix": function(lambda a: topi.transpose(a), (100, 36)),
+    "cpu_transpose chain": function(lambda a, b: topi.add(topi.exp(topi.transpose(a)), b), (48, 160), (160, 48)),
     "cpu_matmul attention": function(lambda a, b: topi.nn.batch_matmul(a, b, transpose_b=False), (12, 64, 32), (12, 32, 64)),
     "cpu_matmul odd": function(lambda a, b: topi.nn.batch_matmul(a, b, transpose_b=False), (3, 7, 5), (3, 5, 36)),
     "cpu_matmul scaled": function(
@@ -59,11 +64,28 @@ def run(func, arrays, shape):
     return y.numpy()
 
 
-@pytest.mark.parametrize("case", ["cpu_matmul attention", "cpu_rowwise softmax", "cpu_rowwise layer norm", "cpu_elementwise add"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "cpu_matmul attention",
+        "cpu_rowwise softmax",
+        "cpu_rowwise layer norm",
+        "cpu_elementwise add",
+        "cpu_elementwise transpose",
+    ],
+)
 def test_each_function_goes_to_the_rule_that_is_for_it(case):
     func, _ = CASES[case]
     takers = [rule.name for rule in RULES if rule.apply(func, host_target()) is not None]
     assert takers == [case.split()[0]]
+
+
+def test_a_transpose_works_in_tiles():
+    """Sixteen rows of the input for a vector of the output, before the next column: no line of the input is read twice."""
+    script = schedule(CASES["cpu_transpose K of attention"][0], host_target()).script()
+    width = lanes(host_target())
+    loops = re.findall(r"for [\w, ]+ in ([\w.]+)\((.*)\):", script.replace("T.int64", ""))
+    assert loops == [("T.parallel", f"({2 * 12 * 128 // width})"), ("T.grid", "(2), (16)"), ("T.vectorized", f"({width})")]
 
 
 @pytest.mark.parametrize("case", ["cpu_rowwise softmax by a reciprocal", "cpu_rowwise layer norm"])

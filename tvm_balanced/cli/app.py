@@ -1,15 +1,19 @@
 """The commands put together, and what an error looks like."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from tvm_balanced import __version__
 from tvm_balanced.cli import bench, calibrate, compile, demo, env, inspect, prune
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.errors import TvmBalancedError
+from tvm_balanced.noise import VERBOSE
 
 app = typer.Typer(
     name="tvm-balanced",
@@ -18,6 +22,27 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tvm-balanced {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")]
+
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show all that TVM and PyTorch print.")]
+
+
+@app.callback()
+def options(version: Version = False, verbose: Verbose = False) -> None:
+    """Take the options that stand before a command."""
+    if verbose:
+        os.environ[VERBOSE] = "1"
+
+
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("prune")(prune.prune)

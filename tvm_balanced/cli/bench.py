@@ -4,9 +4,9 @@ from typing import Annotated
 
 import typer
 
-from tvm_balanced.cli.console import print_json, print_table, step, without_noise
-from tvm_balanced.cli.model import Json, Model, Weights, is_file, load_module
-from tvm_balanced.errors import ModelError, PatternError
+from tvm_balanced.cli.console import print_json, print_table, step
+from tvm_balanced.cli.model import Factory, Json, Weights, load_module, require_factory
+from tvm_balanced.errors import PatternError
 from tvm_balanced.pattern import BalancedPattern
 
 app = typer.Typer(help="Time a kernel or a whole model against its rivals.", no_args_is_help=True)
@@ -64,7 +64,7 @@ def kernel(
 
 @app.command("model")
 def model(
-    model: Model,
+    model: Factory,
     prune: Annotated[str | None, typer.Option(help="Prune to this pattern first, NNZ:BLOCK.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Layers to prune, by name.")] = None,
     weights: Weights = None,
@@ -75,9 +75,8 @@ def model(
     rounds: Rounds = 31,
     json: Json = False,
 ) -> None:
-    """Time a whole model (package.module:factory) against PyTorch eager, torch.compile and oneDNN-packed linears."""
-    if is_file(model):
-        raise ModelError(f"{model} is an exported program; bench model needs the module: give package.module:factory")
+    """Time a whole model against PyTorch eager, torch.compile and oneDNN-packed linears."""
+    require_factory(model, "its rivals need the module itself")
     parsed = BalancedPattern.parse(prune) if prune else None
     with step("loading"):
         from tvm_balanced.bench import ModelBenchmark, to_json
@@ -88,7 +87,7 @@ def model(
         module, args = load_module(model, weights)
         if parsed:
             prune_module(module, parsed, tuple(include or ("*",)))
-    with step("compiling"), without_noise():
+    with step("compiling"):
         compiled = compile_imported(import_module(module, args), Options(threads=threads))
     with step("timing"):
         results = ModelBenchmark(module, args, threads, torch_compile, rounds).run(compiled)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tvm_balanced.cli.console import out, print_json, print_table, step, without_noise
+from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
 
 
@@ -15,7 +15,7 @@ def calibrate(
     json: Json = False,
 ) -> None:
     """Time every kernel on this machine for a minute; from then on verdicts are measured, not modelled."""
-    with step("measuring"), without_noise():
+    with step("measuring"):
         from tvm_balanced import calibration
         from tvm_balanced.calibrate import measure
         from tvm_balanced.targets import host_target

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tvm_balanced.cli.console import out, print_json, print_table, step, without_noise
+from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
 
 
@@ -35,9 +35,9 @@ def compile(
         from tvm_balanced.compiler import Options, compile_imported
 
         imported = import_model(model, weights, dynamic_batch)
-    with step("compiling and checking against PyTorch"), without_noise():
+    with step("compiling and checking against PyTorch"):
         module = compile_imported(imported, Options(target, threads, tolerance, overrides))
-    with step(f"writing {output}"), without_noise():
+    with step(f"writing {output}"):
         module.save(output, cc)
     report, error = module.report, module.facts.max_error
     if json:

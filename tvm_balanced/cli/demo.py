@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.bench import HEADER
-from tvm_balanced.cli.console import out, print_table, step, without_noise
+from tvm_balanced.cli.console import out, print_table, step
 from tvm_balanced.cli.model import Threads
 from tvm_balanced.pattern import BalancedPattern
 
@@ -22,7 +22,7 @@ def demo(
         from tvm_balanced.demo import run
         from tvm_balanced.targets import cores
 
-    result = run(folder, parsed, threads or cores(), step, without_noise)
+    result = run(folder, parsed, threads or cores(), step)
     agreement = result.agreement
     print_table(
         f"MiniLM at {parsed}, one sentence of 128 tokens, {result.threads} threads",

@@ -19,7 +19,7 @@ def env(json: Json = False) -> None:
     else:
         versions = [(name, version) for name, version in facts.pop("versions").items()]
         others = [(name, " ".join(value) if isinstance(value, list) else str(value)) for name, value in facts.items()]
-        print_table("environment", ("what", "value"), [*versions, *others])
+        print_table("environment", ("what", "value"), [*versions, *others], width=100)
         for finding in findings:
             out.print(f"{'WRONG' if finding.fault else 'note'}: {finding.text}", highlight=False, soft_wrap=True)
         if not faults:

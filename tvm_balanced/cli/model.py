@@ -1,4 +1,4 @@
-"""MODEL on the command line: a .pt2 file, or package.module:factory."""
+"""MODEL on the command line, a .pt2 file or package.module:factory, and FACTORY, the latter alone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,10 @@ Model = Annotated[
         metavar="MODEL",
         help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs).",
     ),
+]
+Factory = Annotated[
+    str,
+    typer.Argument(metavar="FACTORY", help="package.module:factory, a callable that returns (module, example inputs)."),
 ]
 Weights = Annotated[
     Path | None,
@@ -46,6 +50,14 @@ def is_file(model: str) -> bool:
     return model.endswith(".pt2") or ":" not in model
 
 
+def require_factory(model: str, why: str) -> None:
+    """Raise BadParameter, with the reason, where FACTORY is a file."""
+    if model.endswith(".pt2"):
+        raise typer.BadParameter(f"{model} is an exported program; {why}: give package.module:factory", param_hint="FACTORY")
+    if is_file(model):
+        raise typer.BadParameter(f'"{model}" is not of the form package.module:factory', param_hint="FACTORY")
+
+
 def load_module(model: str, weights: Path | None) -> tuple[Any, tuple[Any, ...]]:
     """Return a factory's (torch module, example arguments), with `weights` loaded; raises ModelError."""
     from tvm_balanced.frontend.factory import load_factory
@@ -68,7 +80,8 @@ def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = 
         return import_module(module, args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None)
     if weights is not None or dynamic_batch:
         raise ModelError(
-            f"{model} already has its weights and shapes; --weights and --dynamic-batch go with package.module:factory"
+            f"{model} already has its weights and shapes; --weights and --dynamic-batch go with package.module:factory",
+            usage=True,
         )
     return import_pt2(model)
 

@@ -6,15 +6,14 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import out, print_json, step
-from tvm_balanced.cli.model import DynamicBatch, Json, Model, Weights, batch_dimension, is_file, load_module
-from tvm_balanced.errors import ModelError
+from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, batch_dimension, load_module, require_factory
 from tvm_balanced.pattern import BalancedPattern
 
 SUFFIXES = (".pt2", ".safetensors")
 
 
 def prune(
-    model: Model,
+    model: Factory,
     pattern: Annotated[str, typer.Argument(help="NNZ:BLOCK, for instance 2:16 to keep 2 of every 16.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .pt2 file (model and weights), or .safetensors (weights alone).")
@@ -28,18 +27,13 @@ def prune(
     dynamic_batch: DynamicBatch = False,
     json: Json = False,
 ) -> None:
-    """Prune the linear layers of MODEL to PATTERN by magnitude, and write the pruned model."""
+    """Prune the linear layers of FACTORY's module to PATTERN by magnitude, and write the pruned model."""
     from dataclasses import asdict
 
     parsed = BalancedPattern.parse(pattern)
     if output.suffix not in SUFFIXES:
         raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
-    if is_file(model) and not model.endswith(".pt2"):
-        raise ModelError(f'"{model}" is not of the form package.module:factory')
-    if is_file(model):
-        raise ModelError(
-            f"{model} is an exported program, whose layers are no longer modules; give package.module:factory to prune"
-        )
+    require_factory(model, "its layers are no longer modules that can be pruned")
     with step("loading"):
         from tvm_balanced.frontend.prune import prune as prune_module
 

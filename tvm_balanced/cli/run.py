@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvm_balanced.cli.console import out, print_json, print_table, step, without_noise
+from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json, Threads
 from tvm_balanced.errors import InputError
 
@@ -38,7 +38,7 @@ def run(
     """Run an artifact on .npy files or random inputs, and time it. Needs no PyTorch."""
     import numpy as np
 
-    with step("loading"), without_noise():
+    with step("loading"):
         from tvm_balanced import artifact as artifacts
 
         module = artifacts.load(artifact, threads)
@@ -103,7 +103,9 @@ def _read(file: Path) -> Any:
     try:
         return np.load(file, allow_pickle=False)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file} is not a readable .npy file ({type(error).__name__}); write it with numpy.save") from None
+        raise InputError(
+            f"{file} is not a readable .npy file ({type(error).__name__}); write it with numpy.save", usage=not file.exists()
+        ) from None
 
 
 def _draw(spec: "TensorSpec", batch: int, rng: Any) -> Any:
@@ -124,4 +126,4 @@ def _write(folder: Path, names: list[str], outputs: tuple[Any, ...]) -> None:
         for name, array in zip(names, outputs, strict=True):
             np.save(folder / f"{name}.npy", array)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another place") from None
+        raise InputError(f"{folder} cannot be written ({error.strerror or error}); choose another place", usage=False) from None

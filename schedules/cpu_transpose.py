@@ -1,0 +1,82 @@
+"""Transposes on CPUs: tiles, in which each cache line of the input is used whole before it leaves the cache."""
+
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.sym import detect_linear_equation
+
+from tvm_balanced.schedules.machine import lanes
+from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, divisor, extent, inline, work
+
+# Rows of a tile: as many as a cache line has floats. K of MiniLM's attention, 128x384 to 12x32x128, on one thread of Zen 4:
+# 7.9 us, 28.7 us without tiles, where 128 rows that lie 1536 bytes apart fall on one another in the first-level cache.
+ROWS = 16
+
+
+class CpuTranspose(Rule):
+    """Functions without a reduction that read an input along another axis than the one they write along."""
+
+    name = "cpu_transpose"
+
+    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+        analysed = analyse(func)
+        if analysed is None or not all(block.is_injective() for block in analysed[1]):
+            return None
+        sch, blocks = analysed
+        for block in blocks[:-1]:
+            inline(sch, block.block_rv, target)
+        block = blocks[-1].block_rv
+        loops = sch.get_loops(block)
+        along = contiguous_loop(sch, block)
+        if along is None:
+            return None
+        rows, columns = extent(sch, loops[along]), extent(sch, loops[-1])
+        width = divisor(columns, lanes(target)) if columns else 1
+        height = divisor(rows, ROWS) if rows else 1
+        if min(width, height) < 4:
+            return None
+        total = work(sch, block)
+        row, row_inner = sch.split(loops[along], [None, height])
+        column, vector = sch.split(loops[-1], [None, width])
+        outer = [*loops[:along], *loops[along + 1 : -1], column]
+        sch.reorder(*outer, row, row_inner, vector)
+        sch.vectorize(vector)
+        if total is None or total >= PARALLEL_FROM:
+            sch.parallel(sch.fuse(*outer))
+        return sch.mod["main"]
+
+
+def contiguous_loop(sch: Schedule, block: Any) -> int | None:
+    """Return the loop along which an input lies in memory, where that is not the last one but the last one strides over it.
+
+    None where there is no such input, or the loops are not the block's own axes.
+    """
+    axes = [axis.var for axis in sch.get(block).iter_vars]
+    if len(axes) != len(sch.get_loops(block)):
+        return None
+    for region in sch.get(block).reads:
+        *strided, contiguous = [dim.min for dim in region.region] or [None]
+        if contiguous is None or _stride(contiguous, axes[-1]) != 0 or not any(_reads(i, axes[-1]) for i in strided):
+            continue
+        for position, axis in enumerate(axes[:-1]):
+            if _stride(contiguous, axis) == 1:
+                return position
+    return None
+
+
+def _stride(index: tirx.Expr, axis: tirx.Var) -> int | None:
+    """Return how far `index` moves for a step of `axis`, None where that is not one number."""
+    found = detect_linear_equation(index, [axis]) if _reads(index, axis) else [0]
+    return int(found[0]) if found and isinstance(found[0], (int, tirx.IntImm)) else None
+
+
+def _reads(index: tirx.Expr, axis: tirx.Var) -> bool:
+    found: list[Any] = []
+    tvm_ffi.structural_walk(index, (tirx.Var, lambda var: found.append(var) if var.same_as(axis) else None))
+    return bool(found)
+
+
+CPU_TRANSPOSE = CpuTranspose()

@@ -1,0 +1,77 @@
+"""Arguments of the public functions, checked where they come in: one sentence for what would be an error deep inside."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from tvm_balanced.errors import InputError
+
+
+def require(name: str, value: Any, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Raise InputError unless `value` is an instance of `kinds`; True and False are no numbers here."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        shown = repr(value)
+        shown = f"{shown} ({type(value).__name__})" if len(shown) <= 40 and "\n" not in shown else type(value).__name__
+        raise InputError(f"{name} is {shown}; give {expected}")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raise InputError unless `value` is a whole number from 1 up."""
+    require(name, value, Integral, "a whole number, 1 or more")
+    if value < 1:
+        raise InputError(f"{name} is {value}; give 1 or more")
+
+
+def check_tolerance(value: Any) -> None:
+    """Raise InputError unless `value` is None or a number from 0 up."""
+    if value is None:
+        return
+    require("tolerance", value, Real, "a number, for instance 1e-4, or None for the default")
+    if not value >= 0:
+        raise InputError(f"tolerance is {value}; give 0 or more")
+
+
+def check_kernels(value: Any) -> None:
+    """Raise InputError unless `value` is None or a mapping of texts to texts."""
+    expected = 'a mapping of layer names to kernels, for instance {"encoder.*": "cpu_portable"}'
+    if value is not None:
+        require("kernels", value, Mapping, expected)
+        for text in (*value, *value.values()):
+            require("a key or value of kernels", text, str, expected)
+
+
+def check_names(name: str, value: Any) -> tuple[str, ...]:
+    """Return layer names, given as one text or several; raises InputError for anything else."""
+    expected = 'a layer name, or a list of them, for instance ["encoder.*"]'
+    if isinstance(value, str):
+        return (value,)
+    require(name, value, Iterable, expected)
+    names = tuple(value)
+    for text in names:
+        require(f"an entry of {name}", text, str, expected)
+    return names
+
+
+def check_path(value: Any) -> Path:
+    """Return a path; raises InputError where `value` is none."""
+    require("path", value, (str, os.PathLike), "a path, as text or pathlib.Path")
+    return Path(value)
+
+
+def check_examples(args: Any, kwargs: Any, dynamic_shapes: Any) -> None:
+    """Raise InputError unless these have the containers that torch.export takes."""
+    expected = "a tuple of example tensors, one for each argument of the model"
+    require("args", args, Sequence, expected)
+    if isinstance(args, (str, bytes)):
+        raise InputError(f"args is {args!r:.40}; give {expected}")
+    if kwargs is not None:
+        require("kwargs", kwargs, Mapping, "a mapping of argument names to example tensors")
+    if dynamic_shapes is not None:
+        require(
+            "dynamic_shapes",
+            dynamic_shapes,
+            (Mapping, tuple, list),
+            'what torch.export.export takes, for instance ({0: torch.export.Dim("batch")},)',
+        )

@@ -1,0 +1,165 @@
+"""A caller's tensors into TVM's and back: what compiled code takes for granted is checked here, for it checks nothing itself."""
+
+import functools
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tvm
+
+from tvm_balanced.encoding import Array
+from tvm_balanced.errors import InputError
+from tvm_balanced.imported import Range, TensorSpec
+from tvm_balanced.transform.match_dense import view
+
+ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes on less, without a check of its own
+
+
+def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments of a call in the order of `inputs`; raises InputError where one is missing, unknown or too many."""
+    names = [spec.name for spec in inputs]
+    listed = ", ".join(str(spec) for spec in inputs)
+    if len(args) > len(names):
+        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {listed}")
+    given = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in names or name in given:
+            raise InputError(f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}')
+        given[name] = value
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(f"input {missing[0]} is missing; the model takes {listed}")
+    return [given[name] for name in names]
+
+
+def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[str, Range], device: Any) -> list[Any]:
+    """Return a call's arguments as TVM tensors, which share memory where that is contiguous and aligned.
+
+    Parameters
+    ----------
+    inputs : sequence of TensorSpec
+    values : sequence of torch.Tensor, array or tvm.runtime.Tensor
+        One for each of `inputs`.
+    ranges : mapping
+        Symbol of a dimension to the sizes that it may have.
+    device : tvm.runtime.Device
+        Where torch tensors must be, and arrays are copied to.
+
+    Raises
+    ------
+    InputError
+        Where one has the wrong type, shape, dtype or device.
+    """
+    sizes: dict[str, int] = {}
+    tensors = [_to_tvm(spec, value, sizes, device) for spec, value in zip(inputs, values, strict=True)]
+    for symbol, (low, high) in ranges.items():
+        size = sizes.get(symbol, low)
+        if size < low or (high is not None and size > high):
+            spec = next(spec for spec in inputs if symbol in spec.shape)
+            sought = f"{low} or more" if high is None else f"{low} to {high}" if low else f"at most {high}"
+            raise InputError(f"{symbol} is {size} in input {spec}; the model was compiled for {sought}: split or pad the input")
+    return tensors
+
+
+def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) -> Any:
+    if is_torch(value):
+        check_device(spec, value.device, device)
+        _check(spec, tuple(value.shape), str(value.dtype).removeprefix("torch."), sizes)
+        value = value.detach().to_dense() if value.layout != sys.modules["torch"].strided else value.detach()
+        value = value.resolve_conj().resolve_neg().contiguous()
+        if value.data_ptr() % ALIGNMENT:
+            value = value.clone()
+        return tvm.runtime.from_dlpack(value)
+    if isinstance(value, tvm.runtime.Tensor):
+        _check(spec, tuple(int(d) for d in value.shape), str(value.dtype), sizes)
+        return value
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
+    _check(spec, value.shape, str(value.dtype), sizes)
+    given = as_tvm(aligned(value))
+    return given if device == tvm.cpu() else given.copyto(device)
+
+
+def check_device(spec: TensorSpec, given: Any, device: Any) -> None:
+    """Raise InputError where a torch tensor on the device `given` is not where a module on `device` needs it."""
+    if device == tvm.cpu() and given.type != "cpu":
+        raise InputError(f"input {spec.name} is on {given}; this module runs on the CPU: pass {spec.name}.cpu()")
+    if device != tvm.cpu() and (given.type != "cuda" or (given.index or 0) != device.index):
+        raise InputError(
+            f"input {spec.name} is on {given}; this module runs on cuda:{device.index}: "
+            f'pass {spec.name}.to("cuda:{device.index}")'
+        )
+
+
+def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]) -> None:
+    if dtype != spec.dtype:
+        raise InputError(f"input {spec.name} is {dtype}; the model was compiled for {spec}: convert it first")
+    fits = len(shape) == len(spec.shape) and all(
+        sizes.setdefault(want, got) == got if isinstance(want, str) else want == got
+        for want, got in zip(spec.shape, shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"input {spec.name} has shape {shape}; the model was compiled for {spec}")
+
+
+def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> Any:
+    """Return a call's results, which share the tensors' memory.
+
+    Parameters
+    ----------
+    tensors : sequence of tvm.runtime.Tensor
+    as_torch : bool
+        Torch tensors, in the model's structure; else arrays: one, or a flat tuple.
+    structure : str or None
+        As `Facts` has it.
+
+    Raises
+    ------
+    InputError
+        Where the structure has a class that torch does not know in this process.
+    """
+    if not as_torch:
+        return _flat(tuple(view(t) if t.device == tvm.cpu() else t.numpy() for t in tensors))
+    leaves = tuple(sys.modules["torch"].from_dlpack(tensor) for tensor in tensors)
+    return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
+
+
+def _flat(leaves: tuple[Any, ...]) -> Any:
+    return leaves[0] if len(leaves) == 1 else leaves
+
+
+@functools.lru_cache(maxsize=16)
+def _tree(structure: str) -> Any:
+    try:
+        return importlib.import_module("torch.utils._pytree").treespec_loads(structure)
+    except NotImplementedError as error:  # "Deserializing transformers.modeling_outputs.BaseModelOutput in pytree is not ..."
+        raise InputError(
+            f"the model's outputs have a class that this process has not loaded ({error}); "
+            "import the module it is in before the call, or give NumPy arrays for a flat tuple"
+        ) from None
+
+
+def aligned(array: Array) -> Array:
+    """Return `array` itself where it is contiguous, 64-byte aligned and writable, else a copy that is."""
+    if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
+        return array
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def as_tvm(array: Array) -> Any:
+    """Return an aligned array as a TVM tensor, which shares its memory where NumPy can export its dtype."""
+    if array.dtype.kind not in "biuf":  # bfloat16
+        return tvm.runtime.tensor(array)
+    return tvm.runtime.from_dlpack(array)
+
+
+def is_torch(value: Any) -> bool:
+    """Whether a value is a torch tensor; one can only be given where torch is loaded."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)

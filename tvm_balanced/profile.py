@@ -1,5 +1,7 @@
 """Where the time of a call goes: layer by layer, beside what the machine can do."""
 
+import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,9 +15,9 @@ from tvm import relax
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.rates import Rates, measure
 from tvm_balanced.report import LayerReport
-from tvm_balanced.schedules import KERNELS
+from tvm_balanced.schedules import KERNELS, gpus
 from tvm_balanced.table import table
-from tvm_balanced.transform.match_dense import address_of, view
+from tvm_balanced.transform.match_dense import address_of
 
 if TYPE_CHECKING:
     from tvm_balanced.compiled_module import CompiledModule
@@ -149,7 +151,15 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         nbytes = sum(calls[i].nbytes for i in places) if kernel != "tvm" else 0
         rows.append(ProfileRow(name, kernel, len(places), median * 1e6, median / total, macs[name, kernel], nbytes))
     rows.sort(key=lambda row: -row.microseconds)
-    return Profile(tuple(rows), measure(module.threads), module.threads)
+    return Profile(tuple(rows), _rates(module), module.threads)
+
+
+def _rates(module: "CompiledModule") -> Rates:
+    """What the module's device can do: measured on a CPU, its vendor's figures on a GPU."""
+    if not module.facts.on_gpu:
+        return measure(module.threads)
+    machine = gpus.machine(tvm.target.Target(json.loads(module.facts.target)))
+    return Rates(machine.gmacs, machine.gbytes)
 
 
 def _slots(layer: LayerReport) -> int:
@@ -162,7 +172,8 @@ def _slots(layer: LayerReport) -> int:
 
 def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
     """Call the module `rounds` times; return its functions in order, and their seconds as (rounds, functions)."""
-    machine = relax.VirtualMachine(module.executable, tvm.cpu())  # one of its own: the module's stays free of instruments
+    device = module.device
+    machine = relax.VirtualMachine(module.executable, device)  # one of its own: the module's stays free of instruments
     calls: list[_Call] = []
     times: list[list[float]] = []
     start = 0.0
@@ -171,6 +182,7 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         nonlocal start
         if symbol.startswith("vm."):  # the machine's own: allocation and checks of shapes
             return 0
+        device.sync()  # a GPU is given functions faster than it computes them
         if before:
             start = time.perf_counter()
             return 0
@@ -178,7 +190,8 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         if len(times) == 1:
             tensors = [v for v in values if isinstance(v, tvm.runtime.Tensor)]
             rows = int(tensors[0].shape[0]) if tensors and len(tensors[0].shape) else 0
-            calls.append(_Call(symbol, tuple(address_of(t) for t in tensors), rows, sum(view(t).nbytes for t in tensors)))
+            nbytes = sum(math.prod(t.shape) * np.dtype(str(t.dtype)).itemsize for t in tensors)
+            calls.append(_Call(symbol, tuple(address_of(t) for t in tensors), rows, nbytes))
         return 0
 
     main = machine["main"]

@@ -5,12 +5,13 @@ from tvm import relax
 from tvm.relax.backend.cpu_generic import pipeline as cpu
 
 from tvm_balanced import op
+from tvm_balanced.schedules.kernel import Tuned
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
-from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
+from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
@@ -25,6 +26,8 @@ def tvm_balanced_pipeline(
     names: dict[int, str] | None = None,
     layers: list[RewrittenLayer] | None = None,
     weights: list[LiftedWeight] | None = None,
+    lowered: list[LoweredLayer] | None = None,
+    tuned: Tuned | None = None,
 ) -> tvm.transform.Pass:
     """Return the pass from an imported model to what the virtual machine runs, for the current target.
 
@@ -38,6 +41,10 @@ def tvm_balanced_pipeline(
         Receives what was decided for each dense layer.
     weights : list, optional
         Receives the weights, which become parameters of `main`; without it they stay constants.
+    lowered : list, optional
+        Receives each call of a dense layer with the workload that it is for its kernel.
+    tuned : callable, optional
+        From a workload to its tuned decisions; by default all kernels have their default decisions.
     """
     names = {} if names is None else names
 
@@ -57,7 +64,7 @@ def tvm_balanced_pipeline(
                 UnflattenMatmul(),
                 relax.transform.LegalizeOps(LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
-                LowerDenseOps(names),
+                LowerDenseOps(names, lowered),
                 relax.transform.LegalizeOps(),
                 relax.transform.AnnotateTIROpPattern(),
                 # Phase 3: weights leave the library
@@ -66,7 +73,7 @@ def tvm_balanced_pipeline(
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
-                ScheduleKernels(),
+                ScheduleKernels(tuned),
                 ApproximateMath(),
                 ScheduleRemainder(),
                 # Phase 5: memory and calls of the virtual machine

@@ -1,9 +1,11 @@
 """What a tuning log holds: runs, trials and winners, one JSON object a line."""
 
+import functools
 import json
+import types
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from tvm_balanced.measure import Ratio
 from tvm_balanced.schedules import Workload
@@ -122,16 +124,36 @@ def from_line(line: str) -> Record:
     try:
         data = json.loads(line)
         cls = KINDS[data.pop("kind")]
-        return cls(**{f.name: _value(f.name, data[f.name]) for f in fields(cls)})
+        return _made(cls, {f.name: _value(f.name, data[f.name]) for f in fields(cls)})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no record of a tuning log: {type(error).__name__} {error}") from None
 
 
 def _value(name: str, value: Any) -> Any:
     if name == "workload":
-        return Workload(**value)
+        return _made(Workload, value)
     if name == "decisions":
         return tuple(tuple(int(d) for d in decision) for decision in value)
     if name == "gain":
-        return Ratio(**value)
+        return _made(Ratio, value)
     return value
+
+
+def _made(cls: type[Any], values: Mapping[str, Any]) -> Any:
+    """Return a dataclass of plain values; raises TypeError where one is of another type than its field."""
+    made = cls(**values)
+    for name, allowed in _plain_fields(cls).items():
+        if not isinstance(value := getattr(made, name), allowed):
+            raise TypeError(f"{name} is {type(value).__name__}")
+    return made
+
+
+@functools.cache
+def _plain_fields(cls: type[Any]) -> dict[str, tuple[type, ...]]:
+    """The fields of a dataclass that hold what JSON has a word for, and which types each may have."""
+    plain: dict[str, tuple[type, ...]] = {}
+    for name, hint in get_type_hints(cls).items():
+        allowed = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if set(allowed) <= {str, int, float, bool, type(None)}:
+            plain[name] = (*allowed, int) if float in allowed else allowed
+    return plain

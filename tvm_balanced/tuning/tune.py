@@ -177,13 +177,12 @@ def tune_tasks(
     target, threads = parse_target(options.target), options.threads or cores()
     share = shard(tasks, *options.shard)
     log = Log(Path(options.work_dir) if options.work_dir is not None else user_folder(), target_key(target))
-    log.create()
+    _open(log, target)
     run = _resumed(log) if options.resume else None
     with _own_run(log, run) as name:
         runner = runner or _runner(options, target, threads, share)
         try:
             if run is None:
-                manifest.write(log, target)
                 log.append([Run(name, _plan(options, source, threads), environment.versions(), now())])
             budget = Budget(options.trials, options.per_kernel, options.minutes, started)
             tuner = Tuner(share, target, runner, log, name, budget, threads, options.seed, options.strategy, on_progress)
@@ -237,6 +236,15 @@ def _check(options: TuneOptions) -> None:
         raise TuningError(f'strategy "{options.strategy}" is unknown; choose one of {", ".join(STRATEGIES)}')
     if options.threads is not None:
         check_threads(options.threads)
+
+
+def _open(log: Log, target: tvm.target.Target) -> None:
+    """Make a log and its manifest where there is none, else check that it is one for the target."""
+    if log.exists():
+        log.create()
+    log.folder.mkdir(parents=True, exist_ok=True)
+    manifest.write(log, target)  # before the log: a killed tuner leaves no log without one
+    log.create()
 
 
 def _plan(options: TuneOptions, source: str, threads: int) -> dict[str, Any]:

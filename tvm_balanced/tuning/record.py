@@ -149,7 +149,7 @@ def _made(cls: type[Any], values: Mapping[str, Any]) -> Any:
 
 
 @functools.cache
-def _plain_fields(cls: type[Any]) -> dict[str, tuple[type, ...]]:
+def _plain_fields(cls: Any) -> dict[str, tuple[type, ...]]:
     """The fields of a dataclass that hold what JSON has a word for, and which types each may have."""
     plain: dict[str, tuple[type, ...]] = {}
     for name, hint in get_type_hints(cls).items():

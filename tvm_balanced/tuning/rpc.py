@@ -4,8 +4,10 @@ RPC runs what is uploaded to it, and asks nobody who they are: servers belong on
 ssh tunnel.
 """
 
+import gc
 import itertools
 import queue
+import socket
 import tempfile
 import threading
 import time
@@ -35,7 +37,8 @@ from tvm_balanced.tuning.runner import (
     tolerance,
 )
 
-SESSION_SECONDS = 60  # after which a server ends a session, and a measurement counts as lost
+SESSION_SECONDS = 60  # after which a server ends a session
+OVERDUE_SECONDS = 65.0  # after which a measurement counts as lost
 PATIENCE_SECONDS = 30  # to wait for a server where none is there
 ATTEMPTS = 2  # at a candidate whose server died or was too slow
 ROUNDS = 15  # of a race with the default
@@ -62,6 +65,7 @@ class RpcOptions:
     def servers(self) -> int:
         """Return how many servers of the key the tracker knows; raises TuningError where there is no tracker."""
         try:
+            socket.create_connection((self.host, self.port), timeout=5).close()  # TVM would try for a minute
             tracker = rpc.TrackerSession((self.host, self.port))
             found = tracker.summary()["server_info"]
             tracker.close()
@@ -78,6 +82,14 @@ class Job:
     library: Path
     attempts: int = 0
     began: float = 0.0
+
+
+@dataclass
+class Session:
+    """A server that is ours for a while, and the arguments that were uploaded to it."""
+
+    remote: Any
+    held: dict[Workload, list[Any]] = field(default_factory=dict)
 
 
 @dataclass
@@ -144,10 +156,12 @@ class RpcRunner:
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
         for attempt in range(ATTEMPTS):
             try:
-                return self._confirm(workload, candidates, seconds)
+                return self._confirm(self._connect(), workload, candidates, seconds)
             except Exception as error:  # the server died, in one of TVM's many ways
                 if attempt == ATTEMPTS - 1:
                     raise TuningError(f"winners could not be raced: {last_line(error)}; run tune --resume") from error
+            finally:
+                gc.collect()  # TVM leaves cycles that would keep the session, and its server, from others
         return None
 
     def dense_seconds(self, workload: Workload) -> float | None:
@@ -161,13 +175,19 @@ class RpcRunner:
         self._folder.cleanup()
 
     def build(self, workload: Workload, decisions: Decisions) -> Path:
-        """Return the library of a candidate, a file that is uploaded."""
+        """Return the library of a candidate."""
         path = Path(self._folder.name) / f"candidate{next(self._numbers)}.so"
         executable = tvm.compile(space_of(workload, self.target).replay(decisions), self.target)
         executable.export_library(str(path), cc=environment.c_compiler())
         return path
 
-    def time(self, session: Any, workload: Workload, job: Job) -> float:
+    def upload(self, session: Session, library: Path) -> Any:
+        """Return a library loaded by a server, under a name of its own: one that is in use must not be overwritten."""
+        name = f"uploaded{next(self._numbers)}.so"
+        session.remote.upload(str(library), target=name)
+        return session.remote.load_module(name)
+
+    def time(self, session: Session, workload: Workload, job: Job) -> float:
         """Return the median time of a candidate on a server in seconds; raises whatever TVM does where it dies."""
         return self._seconds(self._evaluator(session, job.library), self._remote(session, workload))
 
@@ -197,7 +217,7 @@ class RpcRunner:
     def _look_after(self, batch: Batch, heard: float) -> None:
         """Give up what runs for too long; raises TuningError where no server is left."""
         for worker, job in list(batch.running.items()):
-            if time.monotonic() - job.began > SESSION_SECONDS + 5:
+            if time.monotonic() - job.began > OVERDUE_SECONDS:
                 del batch.running[worker]
                 batch.failed(job, "its server did not answer")
                 threading.Thread(target=self._work, args=(batch, max(batch.running, default=0) + 1000), daemon=True).start()
@@ -206,7 +226,7 @@ class RpcRunner:
 
     def _work(self, batch: Batch, worker: int) -> None:
         """Take jobs of a batch until it is closed, on one server after the other."""
-        session: Any = None
+        session: Session | None = None
         while not batch.closed:
             try:
                 session = session or self._connect()
@@ -226,12 +246,13 @@ class RpcRunner:
                     batch.failed(job, last_line(error))
             batch.running.pop(worker, None)
 
-    def _connect(self) -> Any:
+    def _connect(self) -> Session:
+        """Ask the tracker for a server, and wait until one is free."""
         tracker = rpc.TrackerSession((self.options.host, self.options.port))
-        session = tracker.request(self.options.key, session_timeout=SESSION_SECONDS, max_retry=1)
+        remote = tracker.request(self.options.key, session_timeout=SESSION_SECONDS, max_retry=1)
         tracker.close()
-        session.get_function("runtime.config_threadpool")(1, self.threads)
-        return session
+        remote.get_function("runtime.config_threadpool")(1, self.threads)
+        return Session(remote)
 
     def _wait_for_servers(self) -> int:
         end = time.monotonic() + PATIENCE_SECONDS
@@ -249,33 +270,31 @@ class RpcRunner:
             self._drawn = {workload: draw(workload)}  # one at a time: workers are on the same one
         return self._drawn[workload]
 
-    def _remote(self, session: Any, workload: Workload) -> list[Any]:
+    def _remote(self, session: Session, workload: Workload) -> list[Any]:
         """Upload the arguments of a workload, once a session."""
-        held = session.__dict__.setdefault("tvm_balanced_arguments", {})
-        if workload not in held:
-            held.clear()
+        if workload not in session.held:
+            session.held.clear()
             given = (*self._arguments(workload).given, empty_result(workload))
-            held[workload] = [tvm.runtime.tensor(a, session.cpu(0)) for a in given]
-        return list(held[workload])
+            session.held[workload] = [tvm.runtime.tensor(a, session.remote.cpu(0)) for a in given]
+        return list(session.held[workload])
 
-    def _evaluator(self, session: Any, library: Path) -> Any:
-        session.upload(str(library))
-        module = session.load_module(library.name)
+    def _evaluator(self, session: Session, library: Path) -> Any:
+        module = self.upload(session, library)
         options = {"number": 1, "repeat": 9, "f_preproc": FLUSH} if self.cold else {"number": 1, "repeat": 3, "min_repeat_ms": 10}
-        return module.time_evaluator("main", session.cpu(0), **options)
+        return module.time_evaluator("main", session.remote.cpu(0), **options)
 
     @staticmethod
     def _seconds(evaluator: Any, arguments: list[Any]) -> float:
         return float(np.median(evaluator(*arguments).results))
 
-    def _confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
-        session, space = self._connect(), space_of(workload, self.target)
+    def _confirm(self, session: Session, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
+        space = space_of(workload, self.target)
         arguments, reference = self._remote(session, workload), self._arguments(workload).reference()
         errors: dict[Decisions, float] = {}
         racers = {"default": self._evaluator(session, self.build(workload, space.default))}
         for decisions in candidates:
             evaluator = self._evaluator(session, self.build(workload, decisions))
-            arguments[-1] = tvm.runtime.tensor(empty_result(workload), session.cpu(0))
+            arguments[-1] = tvm.runtime.tensor(empty_result(workload), session.remote.cpu(0))
             evaluator(*arguments)
             errors[decisions] = relative_error(arguments[-1].numpy(), reference)
             if errors[decisions] <= tolerance(workload):

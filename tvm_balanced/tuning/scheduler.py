@@ -17,7 +17,7 @@ from tvm_balanced.tuning.state import State
 from tvm_balanced.tuning.strategy import STRATEGIES
 from tvm_balanced.tuning.tasks import Task
 
-BATCH = 8  # trials between two decisions where to spend next, and between two writes of the log
+BATCH = 8  # trials of each server between two decisions where to spend next, and between two writes of the log
 PATIENCE = 32  # trials of a kernel that improve nothing, after which it is done
 RACE_SECONDS = 2.0  # for the race of one kernel
 RACE_AND_BUILD = 3.0  # with what comes before it
@@ -160,7 +160,7 @@ class Tuner:
         return fresh[0] if fresh else max(active, key=lambda state: state.model_seconds / (1 + state.stale / BATCH))
 
     def _batch(self, state: State) -> list[Decisions]:
-        count = max(BATCH, 2 * self.runner.parallel)
+        count = BATCH * self.runner.parallel
         for limit, spent in ((self.budget.trials, self.trials), (self.budget.per_kernel, state.trials)):
             count = count if limit is None else min(count, limit - spent)
         if not state.fresh:

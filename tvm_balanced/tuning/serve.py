@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from tvm_balanced.errors import TuningError
 
 TRACKER_PORT, SERVER_PORT = 9190, 9090  # TVM's own; the next that is free is taken
-START_SECONDS = 60.0
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -40,7 +39,9 @@ class Fleet:
         dead = [server for server in self.servers if server.poll() is not None]
         for server in dead:
             self.servers.remove(server)
-            self.servers.append(_start("server", self.host, SERVER_PORT, self.key, self.tracker)[0])
+            end(server)  # and its session
+            self.servers.append(_launch("server", self.host, SERVER_PORT, self.key, self.tracker))
+            _port(self.servers[-1])
         return len(dead)
 
 
@@ -68,36 +69,40 @@ def serve(host: str, key: str, count: int, tracker: str | None = None, port: int
     fleet = Fleet(tracker or "", key, host)
     try:
         if tracker is None:
-            process, bound = _start("tracker", host, port)
-            own.append(process)
-            fleet.tracker = f"{host}:{bound}"
-        for _ in range(count):
-            fleet.servers.append(_start("server", host, SERVER_PORT, key, fleet.tracker)[0])
+            own.append(_launch("tracker", host, port))
+            fleet.tracker = f"{host}:{_port(own[0])}"
+        # all at once: each imports TVM first
+        fleet.servers += [_launch("server", host, SERVER_PORT, key, fleet.tracker) for _ in range(count)]
+        for server in fleet.servers:
+            _port(server)
         yield fleet
     finally:
         for process in (*fleet.servers, *own):
             end(process)
 
 
-def _start(role: str, host: str, port: int, key: str = "", tracker: str = "") -> tuple["subprocess.Popen[str]", int]:
-    """Start a process in a group of its own; return it and its port, once it listens."""
+def _launch(role: str, host: str, port: int, key: str = "", tracker: str = "") -> "subprocess.Popen[str]":
+    """Start a process in a group of its own, without waiting for it."""
     command = [sys.executable, "-m", "tvm_balanced.tuning.rpc_process", role, "--host", host, "--port", str(port)]
     command += ["--key", key, "--tracker", tracker] if role == "server" else []
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def _port(process: "subprocess.Popen[str]") -> int:
+    """Wait until a process listens, and return its port; raises TuningError where it ends instead."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line.strip().isdecimal():
-        end(process)
-        raise TuningError(f"an RPC {role} could not start at {host}:{port}; choose another --host or --port")
-    return process, int(line)
+        raise TuningError(f"an RPC process could not start ({process.args!r}); choose another --host or --port")
+    return int(line)
 
 
-def end(process: "subprocess.Popen[str]", number: int = signal.SIGTERM) -> None:
-    """End a process with its whole group: a server has a process for its session."""
+def end(process: "subprocess.Popen[str]", patience: float = 5.0) -> None:
+    """End a process with its whole group, a server's session included; by force after `patience` seconds."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        os.killpg(process.pid, signal.SIGTERM)
     try:
-        process.wait(5)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -142,7 +142,7 @@ def _value(name: str, value: Any) -> Any:
 def _made(cls: type[Any], values: Mapping[str, Any]) -> Any:
     """Return a dataclass of plain values; raises TypeError where one is of another type than its field."""
     made = cls(**values)
-    for name, allowed in _plain_fields(cls).items():
+    for name, allowed in _plain_fields(cls).items():  # type: ignore[arg-type]
         if not isinstance(value := getattr(made, name), allowed):
             raise TypeError(f"{name} is {type(value).__name__}")
     return made

@@ -1,7 +1,7 @@
 """Make the tuned logs that are shipped: `python -m benchmarks.tune_shipped [--work-dir D] [--minutes N] [--threads 1 2]`.
 
-The kernels of MiniLM at one sentence of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500, and the shapes of
-docs/cpu.md. Everything is kept in the folder; called again it goes on where it stopped. `--ship` copies the winners to tuning_logs/.
+The kernels of MiniLM at one sentence of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500, and the shapes
+of docs/cpu.md. All is kept in the folder; called again it goes on where it stopped. `--ship` copies the winners to tuning_logs/.
 """
 
 import argparse

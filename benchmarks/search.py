@@ -1,8 +1,8 @@
 """Which strategy finds the best kernel in the fewest trials? `python -m benchmarks.search [--threads N] [--seeds N]`.
 
 First every point of each space is measured, once, into a log (--work-dir; called again it goes on where it stopped). Then each
-strategy searches that table, with several seeds and without measuring again. Prints the trials until 95% of the best known kernel,
-and writes the curves to docs/figures/search.svg and data/search.csv.
+strategy searches that table, with several seeds and without measuring again. Prints the trials until 95% of the best known
+kernel, and writes the curves to docs/figures/search.svg and data/search.csv.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 """How far are the default schedules from the best there are? `python -m benchmarks.tuned [--trials N] [--threads N]`.
 
-For each layer MetaSchedule searches the kernel's space; what it finds is kept where it beats the default beside it. Then
+For each layer the tuner searches the kernel's space; what it finds is kept where it beats the default beside it. Then
 default, tuned and the hand-written reference take turns in one process. Rows are appended to data/tuned.csv.
 """
 
 import argparse
+import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,11 +17,13 @@ from rich.table import Table
 from benchmarks.cell import append
 from tvm_balanced import environment
 from tvm_balanced.bench import KernelBenchmark
-from tvm_balanced.measure import race
+from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache, race
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.search import search
 from tvm_balanced.targets import host_target
+from tvm_balanced.tuning.runner import LocalRunner
+from tvm_balanced.tuning.tasks import Task
+from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
 DATA = Path(__file__).parent / "data" / "tuned.csv"
 # (N, K, M, pattern, regime): MiniLM's layers at one sentence of 128 tokens, and shapes of docs/cpu.md
@@ -49,13 +52,18 @@ class Tuned(KernelBenchmark):
         """Search; return the Timing of "default", "tuned" and "reference", and the decisions, none where the default won."""
         kernel, target = KERNELS["cpu_avx512"], host_target()
         workload = Workload(kernel.name, self.m, self.n, self.k, self.pattern.nnz, self.pattern.block)
-        found = search(workload, target, trials, self.threads, self.regime)
+        runner = LocalRunner(target, self.threads, CACHE_MULTIPLE * last_level_cache() if self.regime == "cold" else 0)
+        with tempfile.TemporaryDirectory() as folder:
+            options = TuneOptions(target, folder, trials=trials, threads=self.threads)
+            (state,) = tune_tasks([Task(workload)], options, "benchmarks.tuned", runner=runner).states
+        assert state.winner is not None
+        decisions = state.winner.decisions if state.winner.won else state.space.default
         weight, dense, x = self.draw()
         racing = {"default": self._ours(kernel, weight, dense, x)}
-        racing["tuned"] = replace(self, scheduled=found.func)._ours(kernel, weight, dense, x)
+        racing["tuned"] = replace(self, scheduled=state.space.replay(decisions))._ours(kernel, weight, dense, x)
         reference = self._reference(weight, x)
         racing |= {} if reference is None else {"reference": reference}
-        return race(racing, 41, warm=1 if self.regime == "cold" else 4), found.decisions if found.won else []
+        return race(racing, 41, warm=1 if self.regime == "cold" else 4), [list(d) for d in decisions] if state.winner.won else []
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from tvm.s_tir import dlight as dl
 from tvm.script import tirx as T
 
 from tvm_balanced.encoding import Array
+from tvm_balanced.schedules.decisions import Decisions
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import DenseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
@@ -71,7 +72,9 @@ class CudaDense(DenseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         """Nothing is sampled: dlight makes a schedule of its own, see `schedule_tiles`."""
 
-    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    def schedule_tiles(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, decisions: Decisions | None = None
+    ) -> tirx.PrimFunc:
         for rule in (dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.Fallback()):
             done = rule.apply(func, target, False)
             if done is not None:

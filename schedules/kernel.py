@@ -5,6 +5,7 @@ One file of this folder is one kernel, a module-level instance of `Kernel`. To a
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.by_rows import Instance, choose_by_rows
+from tvm_balanced.schedules.decisions import Decisions, Space
 from tvm_balanced.schedules.machine import Machine
 
 WORKLOAD_ATTR = "tvm_balanced.workload"
@@ -136,6 +138,9 @@ class Rows:
         return self.at(tile, row) if self.exact else T.min(self.at(tile, row), self.m - 1)
 
 
+Tuned = Callable[[Workload], Decisions | None]
+
+
 class Kernel(ABC):
     """A way to compute one dense layer on one kind of target."""
 
@@ -168,21 +173,49 @@ class Kernel(ABC):
         All M are in tiles of the same size. Which instructions are recorded must not depend on the decisions.
         """
 
-    def schedule_tiles(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        """Return `func` scheduled with this kernel's default decisions for `target`, all M in tiles of the same size."""
+    def sampled(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> Space:
+        """Return all the schedules that `func`, this kernel's for `workload`, can have on `target`."""
         sch = Schedule(func)
         self.space(sch, workload, target)
-        return sch.mod["main"]
+        return Space.of(sch, func)
 
-    def schedule(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-        """Return `func` scheduled with this kernel's default decisions for `target`, small M in smaller tiles."""
+    def schedule_tiles(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, decisions: Decisions | None = None
+    ) -> tirx.PrimFunc:
+        """Return `func` scheduled for `target`, all M in tiles of the same size, by `decisions` where they are of its space."""
+        sch = Schedule(func)
+        self.space(sch, workload, target)
+        if decisions is None:
+            return sch.mod["main"]
+        space = Space.of(sch, func)
+        return space.replay(decisions) if decisions in space else sch.mod["main"]
+
+    def schedule(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, tuned: Tuned | None = None
+    ) -> tirx.PrimFunc:
+        """Return `func` scheduled for `target`, small M in smaller tiles.
+
+        Parameters
+        ----------
+        func : tirx.PrimFunc
+            This kernel's for `workload`.
+        workload : Workload
+        target : tvm.target.Target
+        tuned : callable, optional
+            From a workload whose M is known to its decisions, or to None for the defaults. Where M is symbolic it is asked for
+            the M of the instances; all other M are in default tiles.
+        """
+        tuned = tuned or (lambda _: None)
+        if workload.m is not None:
+            return self.schedule_tiles(func, workload, target, tuned(workload))
         scheduled = self.schedule_tiles(func, workload, target)
-        if workload.m is not None or workload.tile:
+        if workload.tile:
             return scheduled
         instances = []
         for first, last, tile in self.small_tiles:
             small = replace(workload, tile=tile)
-            instances.append(Instance(first, last, self.schedule_tiles(self.prim_func(small), small, target)))
+            decisions = tuned(replace(workload, m=tile))
+            instances.append(Instance(first, last, self.schedule_tiles(self.prim_func(small), small, target, decisions)))
         return choose_by_rows(scheduled, instances, kernels=target.kind.name != "llvm") if instances else scheduled
 
     @abstractmethod

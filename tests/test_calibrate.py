@@ -6,14 +6,16 @@ import tvm
 
 from tvm_balanced import calibrate, calibration
 from tvm_balanced.errors import TargetError
-from tvm_balanced.search import rotation
 from tvm_balanced.targets import host_target
+from tvm_balanced.tuning.runner import rotation
 
 
 def test_every_kernel_of_this_machine_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(calibrate, "ARITHMETIC", ((1, 64, 64, 1), (4, 64, 64, 8)))
     monkeypatch.setattr(calibrate, "MEMORY", (64, 64))
-    monkeypatch.setattr(calibrate, "rotation", lambda func, _regime: rotation(func, "hot"))  # thousands of copies of a small one
+    monkeypatch.setattr(
+        calibrate, "rotation", lambda workload, _rotate: rotation(workload, 0)
+    )  # thousands of copies of a small one
     found = calibrate.measure(host_target())
     assert [m for m, _ in found.arithmetic["cpu_dense float32"]] == [1, 4]
     assert set(found.arithmetic) == set(found.memory)

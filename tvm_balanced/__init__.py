@@ -8,6 +8,7 @@
     print(module.report)
     module.save("model.tb")
     module = tb.load("model.tb")
+    tb.tune(model, (x,), minutes=10)
 
 Naming one of these loads what it needs; importing the package loads nothing heavy.
 """
@@ -21,7 +22,7 @@ _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
 
 if TYPE_CHECKING:
-    from tvm_balanced.api import compile, inspect, load, prune
+    from tvm_balanced.api import compile, inspect, load, prune, tune
     from tvm_balanced.compiled_module import CompiledModule
     from tvm_balanced.errors import TvmBalancedError
     from tvm_balanced.pattern import BalancedPattern
@@ -36,6 +37,7 @@ __all__ = [
     "inspect",
     "load",
     "prune",
+    "tune",
 ]
 
 _HOMES = {
@@ -43,6 +45,7 @@ _HOMES = {
     "inspect": "api",
     "load": "api",
     "prune": "api",
+    "tune": "api",
     "CompiledModule": "compiled_module",
     "BalancedPattern": "pattern",
     "TvmBalancedError": "errors",

@@ -1,8 +1,9 @@
 """The Python face: what `import tvm_balanced as tb` offers."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_balanced.arguments import check_examples
 from tvm_balanced.compiled_module import CompiledModule
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from tvm_balanced.frontend.prune import PruningReport
+    from tvm_balanced.tuning.rpc import RpcOptions
+    from tvm_balanced.tuning.tune import TuningResult
 
 
 def prune(
@@ -38,6 +41,7 @@ def compile(
     threads: int | None = None,
     tolerance: float | None = None,
     kernels: Mapping[str, str] | None = None,
+    logs: str | Path | Literal[False] | None = None,
 ) -> CompiledModule:
     """Compile a PyTorch model; the model itself is not touched.
 
@@ -59,6 +63,9 @@ def compile(
         float32 outputs.
     kernels : mapping, optional
         Layer name pattern to the kernel it must use, for instance {"encoder.*": "cpu_portable"}.
+    logs : optional
+        Folder of tuning logs, as `tune` wrote it: its winners are used before the shipped ones. By default the folder that
+        `tune` writes by default; False leaves all kernels at their defaults.
 
     Returns
     -------
@@ -72,7 +79,7 @@ def compile(
     """
     from tvm_balanced.compiler import Options, compile_imported
 
-    options = Options(target, threads, tolerance, kernels)
+    options = Options(target, threads, tolerance, kernels, logs)
     return compile_imported(import_model(model, args, kwargs, dynamic_shapes), options)
 
 
@@ -85,12 +92,73 @@ def inspect(
     dynamic_shapes: Any = None,
     threads: int | None = None,
     kernels: Mapping[str, str] | None = None,
+    logs: str | Path | Literal[False] | None = None,
 ) -> Report:
     """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
     from tvm_balanced.compiler import Options, inspect_imported
 
-    options = Options(target, threads, None, kernels)
+    options = Options(target, threads, None, kernels, logs)
     return inspect_imported(import_model(model, args, kwargs, dynamic_shapes), options)
+
+
+def tune(
+    model: Any,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    target: Any = None,
+    dynamic_shapes: Any = None,
+    threads: int | None = None,
+    kernels: Mapping[str, str] | None = None,
+    work_dir: str | Path | None = None,
+    minutes: float | None = None,
+    trials: int | None = None,
+    per_kernel: int | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    strategy: str = "model",
+    shard: tuple[int, int] = (1, 1),
+    rpc: "RpcOptions | None" = None,
+) -> "TuningResult":
+    """Search the kernels of a model for better schedules; `compile` uses what is found.
+
+    Ends when the budget is spent, when nothing improves any more, or after Ctrl-C; what was found is in the log.
+
+    Parameters
+    ----------
+    model, args, kwargs, target, dynamic_shapes, threads, kernels
+        As for `compile`.
+    work_dir : optional
+        Folder of the logs, one folder for each target key; give it to `compile` as `logs`. By default this user's, where
+        `compile` looks.
+    minutes, trials, per_kernel : optional
+        The budget: minutes of this call, candidates in all, candidates of each kernel. Whichever comes first counts.
+    resume : bool
+        Go on with the last run in the log; what it measured counts.
+    seed : int
+        The same seed and log give the same candidates.
+    strategy : str
+        "model", "replay", "exhaustive" or "evolutionary"; docs/tuning.md compares them.
+    shard : (int, int)
+        (i, n): tune the i-th of n shares of the kernels, for batch systems; `tvm-balanced logs merge` joins their logs.
+    rpc : RpcOptions, optional
+        Measure on the servers of an RPC tracker: `tvm_balanced.tuning.rpc.RpcOptions.parse("HOST:PORT", key)`.
+
+    Returns
+    -------
+    TuningResult
+        What was found for each kernel, and why the run ended.
+
+    Raises
+    ------
+    TvmBalancedError
+        As `compile`; TuningError where the log or the servers cannot be used.
+    """
+    started = time.monotonic()
+    from tvm_balanced.tuning.tune import TuneOptions, tune_imported
+
+    options = TuneOptions(target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, kernels, shard, rpc)
+    return tune_imported(import_model(model, args, kwargs, dynamic_shapes), options, started=started)
 
 
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:

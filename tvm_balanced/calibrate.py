@@ -8,10 +8,11 @@ import tvm
 from tvm_balanced import environment
 from tvm_balanced.calibration import Calibration
 from tvm_balanced.errors import TargetError
+from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.noise import without_noise
 from tvm_balanced.schedules import KERNELS, DenseKernel, Kernel, Machine, Workload
-from tvm_balanced.search import rotation, time_rotating
 from tvm_balanced.targets import machine_of, runs_here
+from tvm_balanced.tuning.runner import rotation, time_rotating
 
 PATTERN = (2, 16)  # that sparse kernels are measured at
 # (from which M on, N, K, M) of layers that fit the caches, for arithmetic; (N, K) of one that comes from memory, at M = 1
@@ -60,4 +61,5 @@ def _factor(
     workload = Workload(kernel.name, m, n, k, *((1, 1) if isinstance(kernel, DenseKernel) else PATTERN), dtype)
     func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
     main = tvm.compile(func, target)["main"]
-    return time_rotating(main, 1, rotation(func, regime)) / kernel.seconds(workload, m, machine)
+    _, arguments = rotation(workload, CACHE_MULTIPLE * last_level_cache() if regime == "cold" else 0)
+    return time_rotating(main, 1, arguments) / kernel.seconds(workload, m, machine)

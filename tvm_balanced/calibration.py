@@ -1,7 +1,6 @@
 """Calibration: how far kernels' modelled times are from measured ones on a machine, for verdicts that rest on measurement."""
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ import tvm
 
 from tvm_balanced.errors import TargetError
 from tvm_balanced.schedules import Machine
-from tvm_balanced.targets import target_key
+from tvm_balanced.targets import target_key, user_folder
 
 FILE = "calibration.json"
 FORMAT = 1
@@ -80,8 +79,7 @@ def load(target: tvm.target.Target) -> Calibration | None:
 
 def user_file(target: tvm.target.Target) -> Path:
     """Return where this user's calibration of a target is kept: under $XDG_CACHE_HOME, by default ~/.cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "tvm_balanced" / target_key(target) / FILE
+    return user_folder() / target_key(target) / FILE
 
 
 def _read(path: Path) -> Calibration:

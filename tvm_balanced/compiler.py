@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tvm
@@ -19,9 +20,12 @@ from tvm_balanced.schedules import KERNELS
 from tvm_balanced.schedules.gpus import PASS_CONFIG
 from tvm_balanced.targets import cores, is_gpu, parse_target, required_features, runs_here
 from tvm_balanced.transform.lift_weights import LiftedWeight
+from tvm_balanced.transform.lower_dense_ops import LoweredLayer
 from tvm_balanced.transform.match_dense import address_of, view
 from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
-from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense, RewrittenLayer
+from tvm_balanced.transform.rewrite_balanced_dense import RewrittenLayer
+from tvm_balanced.tuning.lookup import TunedSchedules
+from tvm_balanced.tuning.tasks import layers_of
 from tvm_balanced.verdict import Judge
 
 # Largest difference to the original model, relative to the largest output (or 1 if that is less), by output dtype.
@@ -43,6 +47,9 @@ class Options:
         chooses by the outputs' dtype, see TOLERANCE.
     kernels : mapping
         Layer name pattern to the kernel to force, as `verdict.Judge` takes it.
+    logs : str, Path, False or None
+        Folder of tuning logs whose winners are used before the shipped ones; None is this user's, False leaves all kernels
+        at their defaults.
 
     Raises
     ------
@@ -54,6 +61,7 @@ class Options:
     threads: int | None = None
     tolerance: float | None = None
     kernels: Mapping[str, str] | None = None
+    logs: str | Path | Literal[False] | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None:
@@ -74,6 +82,8 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
         Where a weight holds NaN or infinity.
     ModelError
         Where TVM cannot compile a part of the model.
+    TuningError
+        Where the tuning log of the target cannot be read or is for another.
     ToleranceError
         Where outputs differ from the original model's by more than the tolerance; no module is returned then.
     EnvironmentFaultError
@@ -84,8 +94,9 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     threads = options.threads or cores()
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
-    judge = Judge.of(target, threads, options.kernels)
-    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights)
+    lowered: list[LoweredLayer] = []
+    judge, tuned = Judge.of(target, threads, options.kernels), TunedSchedules.of(target, threads, options.logs)
+    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, lowered, tuned)
     try:
         with tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
             executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
@@ -102,7 +113,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     facts = Facts(
         inputs=tuple(imported.inputs),
         outputs=tuple(imported.outputs),
-        report=report_of(layers),
+        report=report_of(layers, lowered, tuned),
         target=str(target),
         features=tuple(sorted(required_features(target))),
         threads=threads,
@@ -128,15 +139,19 @@ def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     environment.require_working_tvm()
     target = parse_target(options.target)
     layers: list[RewrittenLayer] = []
-    judge = Judge.of(target, options.threads or cores(), options.kernels)
-    with target:
-        tvm.transform.Sequential([RewriteBalancedDense(judge, dict(imported.weight_names), layers)])(imported.mod)
+    threads = options.threads or cores()
+    judge = Judge.of(target, threads, options.kernels)
+    tuned = TunedSchedules.of(target, threads, options.logs)
+    lowered = layers_of(imported, judge, layers)
     judge.check_all_used()
-    return report_of(layers)
+    return report_of(layers, lowered, tuned)
 
 
-def report_of(layers: Sequence[RewrittenLayer]) -> Report:
-    """Return the report on what the rewriting pass decided."""
+def report_of(layers: Sequence[RewrittenLayer], lowered: Sequence[LoweredLayer], tuned: TunedSchedules) -> Report:
+    """Return the report on what the rewriting pass decided, and where the schedule of each layer comes from."""
+    sources: dict[tuple[str, int | None], dict[str, None]] = {}
+    for call in lowered:
+        sources.setdefault((call.layer, call.workload.m), {})[tuned.source(call.workload)] = None
 
     def row(entry: RewrittenLayer) -> LayerReport:
         layer, verdict = entry.layer, entry.verdict
@@ -156,6 +171,7 @@ def report_of(layers: Sequence[RewrittenLayer]) -> Report:
             reason=verdict.reason,
             source=verdict.source,
             speedup=verdict.speedup,
+            schedule="; ".join(sources.get((layer.name, layer.m), ())) or "-",
         )
 
     return Report(tuple(row(entry) for entry in layers))

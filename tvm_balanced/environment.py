@@ -90,7 +90,7 @@ def describe() -> dict[str, Any]:
     facts: dict[str, Any] = {
         "versions": installed,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "c_compiler": c_compiler(),
         "gpu": _gpu(),
     }
@@ -119,7 +119,8 @@ def _target_facts() -> dict[str, Any]:
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return what the CPU calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

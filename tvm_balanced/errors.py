@@ -51,5 +51,9 @@ class ArtifactError(TvmBalancedError):
     """An artifact that cannot be written, read or trusted."""
 
 
+class TuningError(TvmBalancedError):
+    """A tuning log that cannot be read, written or trusted, or a search that cannot go on."""
+
+
 class EnvironmentFaultError(TvmBalancedError):
     """An installation that is known not to work."""

@@ -38,6 +38,9 @@ class LayerReport:
         Where the verdict comes from: "modelled", "forced" or "rule".
     speedup : float or None
         Modelled, over the dense kernel.
+    schedule : str
+        Where the kernel's schedule comes from: "tuned: user log", "tuned: shipped", or "default" and why; "-" where the layer
+        was left to TVM.
     """
 
     layer: str
@@ -54,6 +57,7 @@ class LayerReport:
     reason: str
     source: str
     speedup: float | None
+    schedule: str = "default"
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Report:
     @property
     def header(self) -> tuple[str, ...]:
         """Column titles of `cells`."""
-        return ("layer", "N x K", "M", "calls", "zeros", "pattern", "kernel", "verdict", "why")
+        return ("layer", "N x K", "M", "calls", "zeros", "pattern", "kernel", "schedule", "verdict", "why")
 
     def cells(self) -> list[tuple[str, ...]]:
         """Return the rows as text."""
@@ -92,6 +96,7 @@ class Report:
                 f"{layer.sparsity:.1%}",
                 layer.pattern if layer.stored in ("-", layer.pattern) else f"{layer.pattern} as {layer.stored}",
                 layer.kernel,
+                layer.schedule,
                 layer.verdict,
                 f"{layer.reason} ({layer.source})",
             )

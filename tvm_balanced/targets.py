@@ -200,6 +200,11 @@ def target_key(target: Target) -> str:
     return "-".join((target.kind.name, architecture(target), str(target.attrs.get("mcpu", "generic"))))
 
 
+def user_folder() -> Path:
+    """Return where this user's folders of target keys are: under $XDG_CACHE_HOME, by default ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tvm_balanced"
+
+
 def machine_of(target: Target, threads: int | None = None) -> Machine:
     """Return the rates that the cost model uses for `target` with `threads` threads, all its cores by default.
 

@@ -52,7 +52,10 @@ assert not {"tvm", "torch", "numpy"} & set(sys.modules)
 """
 
 
-@pytest.mark.parametrize("command", ["", "demo", "inspect", "prune", "compile", "run", "env", "calibrate", "bench kernel"])
+@pytest.mark.parametrize(
+    "command",
+    ["", "demo", "inspect", "prune", "compile", "run", "env", "calibrate", "bench kernel", "tune", "logs verify", "serve-rpc"],
+)
 def test_help_is_quick_and_loads_nothing_heavy(command):
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", HELP, *command.split()], check=True, capture_output=True)

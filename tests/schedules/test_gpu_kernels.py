@@ -13,8 +13,8 @@ from tvm.s_tir import Schedule
 from tvm_balanced.gpu import nvcc, opencl
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload, gpus
-from tvm_balanced.search import meta_schedule
 from tvm_balanced.targets import cuda_target
+from tvm_balanced.tuning.evolutionary import meta_schedule
 
 H200 = cuda_target("h200")
 TESTS = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced import __version__
-from tvm_balanced.cli import bench, calibrate, compile, demo, env, inspect, prune
+from tvm_balanced.cli import bench, calibrate, compile, demo, env, inspect, logs, prune, serve_rpc, tune
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.errors import TvmBalancedError
@@ -50,6 +50,9 @@ app.command("compile")(compile.compile)
 app.command("run")(run_command.run)
 app.add_typer(bench.app, name="bench")
 app.command("calibrate")(calibrate.calibrate)
+app.command("tune")(tune.tune)
+app.add_typer(logs.app, name="logs")
+app.command("serve-rpc")(serve_rpc.serve_rpc)
 app.command("env")(env.env)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import out, print_json, print_table, step
-from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
+from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Logs, Model, NoLogs, Target, Threads, Weights, forced, import_model
 
 
 def compile(
@@ -24,6 +24,8 @@ def compile(
     dynamic_batch: DynamicBatch = False,
     kernel: Kernel = None,
     cc: Annotated[str | None, typer.Option(help="Linker for another target, for instance aarch64-linux-gnu-gcc.")] = None,
+    logs: Logs = None,
+    no_logs: NoLogs = False,
     json: Json = False,
 ) -> None:
     """Compile MODEL, check it against PyTorch, and write the artifact."""
@@ -36,7 +38,7 @@ def compile(
 
         imported = import_model(model, weights, dynamic_batch)
     with step("compiling and checking against PyTorch"):
-        module = compile_imported(imported, Options(target, threads, tolerance, overrides))
+        module = compile_imported(imported, Options(target, threads, tolerance, overrides, False if no_logs else logs))
     with step(f"writing {output}"):
         module.save(output, cc)
     report, error = module.report, module.facts.max_error

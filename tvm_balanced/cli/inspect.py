@@ -1,7 +1,7 @@
 """`tvm-balanced inspect`: every dense layer, its zeros, and what compile would do with it."""
 
 from tvm_balanced.cli.console import print_json, print_table, step
-from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
+from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Logs, Model, NoLogs, Target, Threads, Weights, forced, import_model
 
 
 def inspect(
@@ -11,6 +11,8 @@ def inspect(
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     kernel: Kernel = None,
+    logs: Logs = None,
+    no_logs: NoLogs = False,
     json: Json = False,
 ) -> None:
     """Show each dense layer of MODEL: its zeros, their pattern, the kernel it would run on, and why."""
@@ -20,7 +22,7 @@ def inspect(
 
         imported = import_model(model, weights, dynamic_batch)
     with step("counting zeros"):
-        report = inspect_imported(imported, Options(target, threads, None, overrides))
+        report = inspect_imported(imported, Options(target, threads, None, overrides, False if no_logs else logs))
     if json:
         print_json(report.to_json())
     else:

@@ -42,6 +42,11 @@ Kernel = Annotated[
         help='Force a kernel on layers, for instance "encoder.*=cpu_portable"; may be given again.',
     ),
 ]
+Logs = Annotated[
+    Path | None,
+    typer.Option("--logs", help="Folder of tuning logs to use before the shipped ones; by default where tune writes."),
+]
+NoLogs = Annotated[bool, typer.Option("--no-logs", help="Leave all kernels at their default schedules.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

@@ -1,6 +1,7 @@
 """LowerDenseOps: balanced_dense and packed_dense --> call_tir of the kernel they name, with its packed weights."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,15 @@ from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.op import BALANCED_DENSE, WEIGHT_ARGS, bias_of, is_dense_op, residual_of
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
 from tvm_balanced.transform.match_dense import address_of, view
+
+
+@dataclass(frozen=True)
+class LoweredLayer:
+    """One call of a dense layer in a model, and the workload that it is for its kernel."""
+
+    layer: str
+    workload: Workload
+
 
 Packed = dict[tuple[Any, ...], list[relax.Expr]]
 
@@ -28,13 +38,16 @@ class LowerDenseOps:
     ----------
     names : dict
         Receives the address of each packed constant and a name made of its layer's.
+    lowered : list
+        Receives a LoweredLayer for each call, in the order they are computed.
     """
 
-    def __init__(self, names: dict[int, str] | None = None) -> None:
+    def __init__(self, names: dict[int, str] | None = None, lowered: list[LoweredLayer] | None = None) -> None:
         self.names: dict[int, str] = {} if names is None else names
+        self.lowered = [] if lowered is None else lowered
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        lowering = _Lowering(mod, self.names)
+        lowering = _Lowering(mod, self.names, self.lowered)
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function):
                 lowering.builder_.update_func(var, relax.analysis.remove_all_unused(lowering.visit_expr(func)))
@@ -43,15 +56,16 @@ class LowerDenseOps:
 
 @mutator
 class _Lowering(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, names: dict[int, str]) -> None:
+    def __init__(self, mod: tvm.IRModule, names: dict[int, str], lowered: list[LoweredLayer]) -> None:
         super().__init__(mod)
         self.packed: Packed = {}
-        self.names = names
+        self.names, self.lowered = names, lowered
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         if not is_dense_op(call):
             return call
+        self.lowered.append(LoweredLayer(str(call.attrs["layer"]), workload_of(call)))
         return lower_dense_op(self.builder_, call, self.packed, self.names)
 
 
@@ -77,21 +91,8 @@ def lower_dense_op(
         raise ValueError(
             f"{call.op.name} of layer {call.attrs['layer']!s} has a weight that is not a constant; bind its parameters first"
         )
-    shape, n = list(call.args[0].ty.shape), int(call.ty.shape[-1])
-    m = math.prod(int(d) for d in shape[:-1]) if all(isinstance(d, tirx.IntImm) for d in shape[:-1]) else None
-    sparse = call.op.name == BALANCED_DENSE
-    k = int(shape[-1])
-    workload = Workload(
-        kernel=str(call.attrs["kernel"]),
-        m=m,
-        n=n,
-        k=k,
-        nnz=int(call.attrs["nnz"]) if sparse else 1,
-        block=int(call.attrs["block"]) if sparse else 1,
-        dtype=str(call.ty.dtype.dtype),
-        activation=str(call.attrs["activation"]),
-        residual=residual is not None,
-    )
+    workload, shape = workload_of(call), list(call.args[0].ty.shape)
+    m, n = workload.m, workload.n
     arguments = _packed_arguments(call, workload, packed, {} if names is None else names)
     function = builder.add_func(KERNELS[workload.kernel].prim_func(workload), workload.kernel)
     rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
@@ -101,6 +102,23 @@ def lower_dense_op(
         arguments.append(residual if flat else builder.emit(relax.op.reshape(residual, relax.ShapeExpr([rows, n]))))
     y = relax.call_tir(function, [x, *arguments], relax.TensorType([rows, n], call.ty.dtype))
     return y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)
+
+
+def workload_of(call: relax.Call) -> Workload:
+    """Return the workload that a call of one of the two dense operators is for its kernel."""
+    *rows, k = call.args[0].ty.shape
+    sparse = call.op.name == BALANCED_DENSE
+    return Workload(
+        kernel=str(call.attrs["kernel"]),
+        m=math.prod(int(d) for d in rows) if all(isinstance(d, tirx.IntImm) for d in rows) else None,
+        n=int(call.ty.shape[-1]),
+        k=int(k),
+        nnz=int(call.attrs["nnz"]) if sparse else 1,
+        block=int(call.attrs["block"]) if sparse else 1,
+        dtype=str(call.ty.dtype.dtype),
+        activation=str(call.attrs["activation"]),
+        residual=residual_of(call) is not None,
+    )
 
 
 def _packed_arguments(call: relax.Call, workload: Workload, packed: Packed, names: dict[int, str]) -> list[relax.Expr]:

@@ -7,13 +7,14 @@ from tvm.relax.backend.cuda import pipeline as cuda
 from tvm.s_tir import dlight as dl
 
 from tvm_balanced import op
+from tvm_balanced.schedules.kernel import Tuned
 from tvm_balanced.targets import is_gpu
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
-from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
+from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
@@ -28,6 +29,8 @@ def tvm_balanced_pipeline(
     names: dict[int, str] | None = None,
     layers: list[RewrittenLayer] | None = None,
     weights: list[LiftedWeight] | None = None,
+    lowered: list[LoweredLayer] | None = None,
+    tuned: Tuned | None = None,
 ) -> tvm.transform.Pass:
     """Return the pass from an imported model to what the virtual machine runs, for the current target.
 
@@ -41,6 +44,10 @@ def tvm_balanced_pipeline(
         Receives what was decided for each dense layer.
     weights : list, optional
         Receives the weights, which become parameters of `main`; without it they stay constants.
+    lowered : list, optional
+        Receives each call of a dense layer with the workload that it is for its kernel.
+    tuned : callable, optional
+        From a workload to its tuned decisions; by default all kernels have their default decisions.
     """
     names = {} if names is None else names
 
@@ -61,7 +68,7 @@ def tvm_balanced_pipeline(
                 UnflattenMatmul(),
                 relax.transform.LegalizeOps({} if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
-                LowerDenseOps(names),
+                LowerDenseOps(names, lowered),
                 relax.transform.LegalizeOps(),
                 relax.transform.AnnotateTIROpPattern(),
                 # Phase 3: weights leave the library
@@ -70,7 +77,7 @@ def tvm_balanced_pipeline(
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
-                ScheduleKernels(),
+                ScheduleKernels(tuned),
                 *([gpu_remainder()] if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
                 # Phase 5: memory and calls of the virtual machine
                 *backend.dataflow_lower_passes(target),

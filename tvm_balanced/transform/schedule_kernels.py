@@ -1,9 +1,10 @@
-"""ScheduleKernels: give each of our kernels' functions its default schedule."""
+"""ScheduleKernels: give each of our kernels' functions its schedule, tuned or default."""
 
 import tvm
 from tvm import tirx
 
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.kernel import Tuned
 from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 
 
@@ -11,17 +12,24 @@ from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 class ScheduleKernels:
     """Schedule every function that carries a workload and is not scheduled yet, for the current target.
 
-    rewrite: an unscheduled kernel function --> the same, scheduled with the kernel's default decisions and marked
-    `tirx.is_scheduled`.
+    rewrite: an unscheduled kernel function --> the same, scheduled and marked `tirx.is_scheduled`.
+
+    Parameters
+    ----------
+    tuned : callable, optional
+        From a workload to its decisions, None for the kernel's defaults; see `Kernel.schedule`.
     """
 
+    def __init__(self, tuned: Tuned | None = None) -> None:
+        self.tuned = tuned
+
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        target = tvm.target.Target.current()
+        target, tuned = tvm.target.Target.current(), self.tuned
 
         def schedule(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
             workload = Workload.of(func)
             if workload is None or "tirx.is_scheduled" in func.attrs:
                 return None
-            return KERNELS[workload.kernel].schedule(func, workload, target).with_attr("tirx.is_scheduled", True)
+            return KERNELS[workload.kernel].schedule(func, workload, target, tuned).with_attr("tirx.is_scheduled", True)
 
         return rewrite_prim_funcs(mod, schedule)

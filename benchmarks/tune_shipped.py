@@ -1,0 +1,108 @@
+"""Make the tuned logs that are shipped: `python -m benchmarks.tune_shipped [--work-dir D] [--minutes N] [--threads 1 2]`.
+
+The kernels of MiniLM at one sentence of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500, and the shapes
+of docs/cpu.md. All is kept in the folder; called again it goes on where it stopped. `--ship` copies the winners to tuning_logs/.
+"""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+from benchmarks.models import lstm, minilm
+from tvm_balanced.api import import_model
+from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.schedules import Workload
+from tvm_balanced.targets import host_target, target_key
+from tvm_balanced.tuning import manifest, store
+from tvm_balanced.tuning.log import FILE
+from tvm_balanced.tuning.runner import LocalRunner
+from tvm_balanced.tuning.tasks import Task, layers_of, tasks_of
+from tvm_balanced.tuning.tune import TuneOptions, TuningResult, tune_tasks
+from tvm_balanced.verdict import Judge
+
+SHIPPED = Path(__file__).parent.parent / "tuning_logs"
+PATTERNS = ("2:16", "4:16")
+# (N, K) of docs/cpu.md, and the M of each
+SHAPES = ((768, 768), (3072, 768), (768, 3072), (4096, 4096))
+ROWS = (1, 8, 16, 64, 256)
+
+
+def minilm_tasks(threads: int) -> list[Task]:
+    """Return the kernels of MiniLM at both patterns."""
+    return [task for pattern in PATTERNS for task in _tasks(*minilm(1, pattern)[:2], threads)]
+
+
+def lstm_tasks(threads: int) -> list[Task]:
+    """Return the kernels of the LSTM step at both patterns."""
+    return [task for pattern in PATTERNS for task in _tasks(*lstm(1, pattern)[:2], threads)]
+
+
+def shape_tasks(_threads: int) -> list[Task]:
+    """Return cpu_avx512 at the shapes of docs/cpu.md."""
+    cells = product(SHAPES, ROWS, PATTERNS)
+    return [Task(Workload("cpu_avx512", m, n, k, int(pattern.split(":")[0]), 16)) for (n, k), m, pattern in cells]
+
+
+def _tasks(model: object, args: object, threads: int) -> list[Task]:
+    imported = import_model(model, args)  # type: ignore[arg-type]
+    return tasks_of(layers_of(imported, Judge.of(host_target(), threads)))
+
+
+SETS: dict[str, Callable[[int], list[Task]]] = {"minilm": minilm_tasks, "lstm": lstm_tasks, "shapes": shape_tasks}
+
+
+def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
+    """Tune one set, in a folder of its own: going on resumes the last run of a folder."""
+    folder = options.work_dir / f"{name}-{threads}"
+    settings = TuneOptions(
+        host_target(), folder, minutes=options.minutes, per_kernel=options.per_kernel, resume=True, threads=threads
+    )
+    # the shapes stand alone: their weights come from memory
+    runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache()) if name == "shapes" else None
+    return tune_tasks(SETS[name](threads), settings, f"benchmarks.tune_shipped {name}", runner=runner)
+
+
+def ship(work_dir: Path) -> None:
+    """Write the winners of all sets to tuning_logs/."""
+    with tempfile.TemporaryDirectory() as folder:
+        together = Path(folder)
+        store.merge(sorted(path for path in work_dir.iterdir() if path.is_dir()), together)
+        store.prune(together)
+        faults = store.verify(together)
+        if faults:
+            raise SystemExit("\n".join(faults))
+        key = target_key(host_target())
+        for file in (FILE, manifest.FILE):
+            shutil.copy(together / key / file, SHIPPED / key / file)
+
+
+def main() -> None:
+    """Tune the sets that are named, and print what each gained."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work-dir", type=Path, default=Path("build/tune_shipped"))
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--minutes", type=float, help="of each set")
+    parser.add_argument("--per-kernel", type=int, default=64)
+    parser.add_argument("--ship", action="store_true", help="only copy the winners to tuning_logs/")
+    options = parser.parse_args()
+    if options.ship:
+        ship(options.work_dir)
+        return
+    for name, threads in product(options.sets, options.threads):
+        result = tune(name, threads, options)
+        print(f"{name}, {threads} threads: {result.ended}")
+        for row in result.kernels:
+            print(
+                f"  {row.kernel}: {row.trials} trials, {row.gain or 1:.3f}x over the default{'' if row.won else ', which stays'}"
+            )
+        before = sum(row.calls * row.default_us for row in result.kernels if row.default_us)
+        after = sum(row.calls * row.default_us / (row.gain or 1) for row in result.kernels if row.default_us)
+        print(f"  together {before:.0f} us, tuned {after:.0f} us: {before / max(after, 1e-9):.3f}x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+import json
+from dataclasses import replace
+
+import pytest
+from fixed_latency import forkserver
+from tuning.test_record import RUN, TRIAL, WINNER
+
+from tvm_balanced.errors import TuningError
+from tvm_balanced.tuning.log import Log, logs_in
+from tvm_balanced.tuning.record import to_line
+
+
+@pytest.fixture
+def log(tmp_path):
+    log = Log(tmp_path, "key")
+    log.create()
+    return log
+
+
+def trials(count, run="a1", start=1):
+    return [replace(TRIAL, run=run, number=number) for number in range(start, start + count)]
+
+
+def test_what_is_appended_is_read_in_order(log):
+    log.append([RUN])
+    log.append(trials(3))
+    log.append([WINNER])
+    log.create()  # again changes nothing
+    read = Log(log.folder.parent, "key").read()
+    assert read.records == [RUN, *trials(3), WINNER]
+    assert read.damaged == []
+
+
+def test_a_last_line_cut_at_any_byte_is_repaired(log):
+    log.append([RUN, *trials(2)])
+    whole = log.path.read_bytes()
+    last = to_line(trials(2)[-1]).encode()
+    for kept in range(len(last)):
+        log.path.write_bytes(whole[: len(whole) - len(last) + kept])
+        lost = kept < len(last) - 1  # without its end alone, nothing is lost
+        assert Log(log.folder.parent, "key").read().records == [RUN, *trials(1 if lost else 2)]
+        Log(log.folder.parent, "key").append([WINNER])
+        read = log.read()
+        assert read.records == [RUN, *trials(1 if lost else 2), WINNER]
+        assert read.damaged == []
+        assert log.path.read_bytes().endswith(b"\n")
+
+
+def test_a_damaged_line_does_not_lose_the_rest(log):
+    log.append([RUN, *trials(3)])
+    lines = log.path.read_bytes().split(b"\n")
+    lines[2] = b"\0" * 40
+    log.path.write_bytes(b"\n".join(lines))
+    read = log.read()
+    assert read.records == [RUN, *trials(2, start=2)]
+    assert read.damaged == [3]
+    log.rewrite(lambda records: records)
+    assert log.read().damaged == []
+    assert log.read().records == [RUN, *trials(2, start=2)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a tuning log"),
+        (b"something else\n", "not a tuning log"),
+        (b"[1]\n", "not a tuning log"),
+        (b'{"log": "tvm_balanced", "format": 1, "key": "key"}', "not a tuning log"),
+        (b'{"log": "tvm_balanced", "format": 2, "key": "key"}\n', "format 2, this version reads format 1; update"),
+        (b'{"log": "tvm_balanced", "format": 1, "key": "other"}\n', "made for other, not for key"),
+    ],
+)
+def test_a_foreign_or_newer_log_is_refused_and_not_touched(log, content, message):
+    log.path.write_bytes(content)
+    for act in (log.read, log.create, lambda: log.append([RUN]), lambda: log.rewrite(lambda records: records)):
+        with pytest.raises(TuningError, match=message):
+            act()
+    assert log.path.read_bytes() == content
+
+
+def test_a_renamed_folder_is_another_key(log):
+    renamed = log.folder.rename(log.folder.parent / "other")
+    with pytest.raises(TuningError, match="made for key, not for other"):
+        Log(renamed.parent, "other").read()
+
+
+def test_append_says_what_others_added(log):
+    log.append([RUN])
+    other = Log(log.folder.parent, "key")
+    other.read()
+    log.append(trials(2))
+    assert other.append([WINNER]) == trials(2)
+    assert other.append(trials(1, "b")) == []
+    assert log.append(trials(1, "c")) == [WINNER, *trials(1, "b")]
+    log.rewrite(lambda records: records[:1])  # the file is shorter now
+    assert other.append(trials(1, "d")) == []
+    assert log.read().records == [RUN, *trials(1, "d")]
+
+
+def _append_many(folder, run):
+    log = Log(folder, "key")
+    log.create()
+    for number in range(1, 101):
+        log.append([replace(TRIAL, run=run, number=number)])
+
+
+def test_two_writers_lose_nothing(tmp_path):
+    context = forkserver()
+    writers = [context.Process(target=_append_many, args=(tmp_path, run)) for run in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    read = Log(tmp_path, "key").read()
+    assert read.damaged == []
+    for run in "ab":
+        assert [record.number for record in read.records if record.run == run] == list(range(1, 101))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TuningError, match="cannot be written"):
+        Log(tmp_path / "file", "key").create()
+    with pytest.raises(TuningError, match="cannot be read"):
+        Log(tmp_path, "none").read()
+
+
+def test_nothing_half_written_is_left(log, monkeypatch):
+    log.append([RUN])
+    before = log.path.read_bytes()
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(TuningError, match="No space left"):
+        log.rewrite(lambda records: [])
+    assert log.path.read_bytes() == before
+    assert sorted(p.name for p in log.folder.iterdir() if p.name != ".lock") == ["log.jsonl"]
+
+
+def test_logs_in_a_folder(tmp_path, log):
+    Log(tmp_path, "another").create()
+    (tmp_path / "no log").mkdir()
+    assert [found.key for found in logs_in(tmp_path)] == ["another", "key"]
+    assert json.loads(log.path.read_text().splitlines()[0])["key"] == "key"
+    with pytest.raises(TuningError, match="not a folder"):
+        logs_in(tmp_path / "none")

@@ -1,0 +1,75 @@
+import shutil
+from dataclasses import replace
+
+import pytest
+from fixed_latency import tune
+from tuning.test_lookup import KEY, WORKLOAD, log_of, winner
+from tuning.test_record import RUN
+
+from tvm_balanced.errors import TuningError
+from tvm_balanced.tuning import store
+from tvm_balanced.tuning.log import Log
+from tvm_balanced.tuning.record import Run, Trial, Winner
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    for shard in (1, 2):
+        tune(folder / str(shard), trials=16, shard=(shard, 2))
+    return folder
+
+
+def test_shards_are_merged_and_nothing_comes_in_twice(tuned, tmp_path):
+    sources = [tuned / "1", tuned / "2"]
+    assert sum(store.merge(sources, tmp_path).values()) == sum(len(Log(s, KEY).read().records) for s in sources)
+    assert store.merge(sources, tmp_path) == {KEY: 0}
+    assert store.verify(tmp_path) == []
+    (row,) = store.listed(tmp_path)
+    assert (row.key, row.runs, row.trials, row.winners) == (KEY, 2, 32, 3)
+    records = Log(tmp_path, KEY).read().records
+    assert [r.at for r in records] == sorted(r.at for r in records)
+
+
+def test_prune_keeps_the_last_winners_and_their_runs(tuned, tmp_path):
+    store.merge([tuned / "1"], tmp_path)
+    log = Log(tmp_path, KEY)
+    before = store.winners_of(log.read().records)
+    log.append(replace(w, won=False) for w in before.values())
+    store.prune(tmp_path, trials=True)
+    assert sum(isinstance(r, Trial) for r in log.read().records) == 16
+    assert store.prune(tmp_path) == 16
+    records = log.read().records
+    assert {type(r) for r in records} == {Run, Winner}
+    assert [w.won for w in records if isinstance(w, Winner)] == [False] * len(before)
+    assert store.verify(tmp_path) == []
+
+
+def test_verify_names_what_is_wrong(tmp_path):
+    with pytest.raises(TuningError, match="not a folder"):
+        store.verify(tmp_path / "none")
+    assert "holds no tuning log" in store.verify(tmp_path)[0]
+    log = log_of(tmp_path, winner())
+    assert "cannot be read as a manifest" in store.verify(tmp_path)[0]
+    log.path.unlink()
+    tune(tmp_path, trials=3)
+    trial = next(r for r in log.read().records if isinstance(r, Trial))
+    log.append([trial, winner(run="lost"), winner(WORKLOAD, space="0000")])
+    with log.path.open("ab") as file:
+        file.write(b"\0\0\n")
+    faults = "\n".join(store.verify(tmp_path))
+    for fault in ("is damaged; logs prune drops it", "run lost is not described", "is there twice", "of another version"):
+        assert fault in faults
+    log.path.write_bytes(b"x")
+    assert "not a tuning log" in store.verify(tmp_path)[0]
+
+
+def test_diff_shows_winners_that_differ(tmp_path):
+    for name, made in (("a", winner()), ("b", winner(won=False)), ("c", winner())):
+        log_of(tmp_path / name, RUN, made)
+    assert store.diff(tmp_path / "a", tmp_path / "c") == []
+    (row,) = store.diff(tmp_path / "a", tmp_path / "b")
+    assert row["kernel"] == "cpu_dense 128x64 M=16, 1 thread"
+    assert (row["left"].endswith("1.20x"), row["right"]) == (True, "default")
+    shutil.rmtree(tmp_path / "c" / KEY)
+    assert store.diff(tmp_path / "c", tmp_path / "a")[0]["left"] == "-"

@@ -1,0 +1,214 @@
+"""Runs as a user has them: stopped, killed, resumed, two at once. Nearly all with the fixed-latency runner."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from fixed_latency import TASKS, FixedLatencyRunner, fake_seconds, start, start_real, tune, wait_for_lines
+
+from tvm_balanced.errors import InputError, TargetError, TuningError
+from tvm_balanced.targets import host_target, target_key
+from tvm_balanced.tuning.log import Log
+from tvm_balanced.tuning.record import Run, Trial, Winner
+from tvm_balanced.tuning.runner import space_of
+from tvm_balanced.tuning.store import verify
+from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
+
+KEY = target_key(host_target())
+PLANNED = 64
+
+
+def records(folder, kind=Trial):
+    return [record for record in Log(folder, KEY).read().records if isinstance(record, kind)]
+
+
+def numbers(folder):
+    return sorted(trial.number for trial in records(folder))
+
+
+def check_resumed(folder, runner=None):
+    assert verify(folder) == []
+    result = tune(folder, trials=PLANNED, resume=True, runner=runner)
+    assert result.trials == PLANNED
+    assert numbers(folder) == list(range(1, PLANNED + 1))
+    points = [(trial.workload, trial.decisions) for trial in records(folder)]
+    assert len(points) == len(set(points))  # nothing was measured twice
+    assert verify(folder) == []
+    assert len(records(folder, Run)) == 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_killed_tuner_is_resumed(seed, tmp_path):
+    rng = random.Random(seed)
+    process = start(tmp_path, trials=PLANNED)
+    wait_for_lines(tmp_path, rng.choice((1, 2, 10, 18, 26, 34, 42, 50, 58)))
+    time.sleep(rng.uniform(0, 0.02))  # a batch takes 16 ms
+    process.kill()
+    process.join()
+    check_resumed(tmp_path)
+
+
+@pytest.mark.parametrize("lines", [2, 18, 34])
+def test_a_killed_tuner_of_real_kernels_is_resumed(lines, tmp_path):
+    process = start_real(tmp_path, trials=PLANNED)
+    wait_for_lines(tmp_path, lines)
+    process.kill()
+    process.join()
+    check_resumed(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 60, 200, -1])
+def test_a_cut_log_is_resumed(kept, tmp_path):
+    tune(tmp_path, trials=40)
+    path = Log(tmp_path, KEY).path
+    lines = path.read_bytes().splitlines(keepends=True)
+    last = max(place for place, line in enumerate(lines) if b'"trial"' in line)
+    path.write_bytes(b"".join(lines[:last]) + lines[last][:kept])
+    check_resumed(tmp_path)
+
+
+def test_resuming_goes_on_where_it_stopped(tmp_path):
+    """In the same order too: a run that was stopped and one that was not have the same trials."""
+    tune(tmp_path / "whole", trials=PLANNED)
+    tune(tmp_path / "cut", trials=24)  # three batches
+    tune(tmp_path / "cut", trials=PLANNED, resume=True, runner=(runner := FixedLatencyRunner()))
+    assert len(runner.measured) == PLANNED - 24
+    whole, cut = ({(t.workload, t.decisions) for t in records(tmp_path / name)[:24]} for name in ("whole", "cut"))
+    assert whole == cut
+
+
+def test_the_same_seed_and_log_give_the_same_candidates(tmp_path):
+    orders = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        tune(tmp_path / name, trials=48, seed=seed)
+        orders.append([(t.workload, t.decisions, t.seconds) for t in records(tmp_path / name)])
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_without_resume_a_new_run_measures_as_many_more(tmp_path):
+    first, second = tune(tmp_path, trials=20), tune(tmp_path, trials=20)
+    assert first.run != second.run
+    assert len(records(tmp_path)) == 40
+    assert len({(t.workload, t.decisions) for t in records(tmp_path)}) == 40
+
+
+def test_a_run_is_resumed_by_one_process_at_a_time(tmp_path):
+    process = start(tmp_path, latency=0.05, trials=500)
+    wait_for_lines(tmp_path, 3)
+    try:
+        with pytest.raises(TuningError, match="is being tuned by another process"):
+            tune(tmp_path, trials=500, resume=True)
+    finally:
+        process.kill()
+        process.join()
+    tune(tmp_path, trials=32, resume=True)  # a dead process holds no lock
+
+
+def test_two_processes_in_one_folder(tmp_path):
+    processes = [start(tmp_path, trials=40, seed=seed) for seed in (1, 1)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    runs = {run.run for run in records(tmp_path, Run)}
+    assert len(runs) == 2
+    for run in runs:
+        assert sorted(t.number for t in records(tmp_path) if t.run == run) == list(range(1, 41))
+    assert verify(tmp_path) == []
+
+
+def test_minutes_end_in_time_with_winners(tmp_path):
+    start_ = time.monotonic()
+    result = tune(tmp_path, minutes=0.05, strategy="replay", runner=FixedLatencyRunner(0.05))
+    assert time.monotonic() - start_ < 3 + 1.5
+    assert result.ended == "time is up"
+    assert {winner.workload for winner in records(tmp_path, Winner)} == {task.workload for task in TASKS}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_keeps_what_was_found(number, tmp_path):
+    process = start(tmp_path, latency=0.05, trials=500)
+    wait_for_lines(tmp_path, 30)
+    before = time.monotonic()
+    os.kill(process.pid, number)
+    process.join(10)
+    assert process.exitcode == 0
+    assert time.monotonic() - before < 10
+    assert records(tmp_path, Winner)
+    assert verify(tmp_path) == []
+    tune(tmp_path, trials=80, resume=True)
+    assert numbers(tmp_path) == list(range(1, 81))
+
+
+def test_it_ends_when_nothing_improves_or_is_left(tmp_path):
+    result = tune(tmp_path, per_kernel=None)
+    spaces = {task.workload: space_of(task.workload, host_target()) for task in TASKS}
+    assert "nothing improves any more" in result.ended or "exhausted" in result.ended
+    assert result.trials < sum(map(len, spaces.values()))
+    exhausted = tune(tmp_path / "all", trials=10_000, strategy="exhaustive")
+    assert exhausted.ended == "its space is exhausted"
+    assert exhausted.trials == sum(map(len, spaces.values()))
+    for winner in records(tmp_path / "all", Winner):
+        assert winner.decisions == min(spaces[winner.workload], key=fake_seconds)
+
+
+def test_failed_candidates_are_stored_as_failed_and_never_win(tmp_path):
+    fastest = {min(space_of(task.workload, host_target()), key=fake_seconds) for task in TASKS}
+    result = tune(tmp_path, trials=10_000, runner=FixedLatencyRunner(0, fails=lambda d: d in fastest))
+    failed = [trial for trial in records(tmp_path) if trial.seconds is None]
+    assert {trial.decisions for trial in failed} >= fastest
+    assert all(trial.error == "it failed" for trial in failed)
+    assert not fastest & {winner.decisions for winner in records(tmp_path, Winner)}
+    assert result.trials == len(records(tmp_path))
+
+
+def test_shards_have_all_kernels_together(tmp_path):
+    done = [tune(tmp_path / str(i), trials=8, shard=(i, 2)).kernels for i in (1, 2)]
+    assert sorted(row.kernel for rows in done for row in rows) == sorted(task.title for task in TASKS)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"minutes": 0}, TuningError, "minutes was 0"),
+        ({"trials": -1}, TuningError, "trials was -1"),
+        ({"shard": (3, 2)}, TuningError, "shard was 3/2"),
+        ({"strategy": "magic"}, TuningError, '"magic" is unknown; choose one of model'),
+        ({"threads": 0}, InputError, "threads was set to 0"),
+        ({"target": {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}}, TargetError, "is not this machine"),
+    ],
+)
+def test_wrong_options_get_a_sentence(options, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        tune_tasks(TASKS, TuneOptions(work_dir=tmp_path, **options), "a test")
+    assert not list(tmp_path.rglob("log.jsonl")) or "target" in options
+
+
+def test_a_log_that_cannot_be_used_is_not_touched(tmp_path):
+    path = Log(tmp_path, KEY).path
+    path.parent.mkdir()
+    path.write_text("mine\n")
+    with pytest.raises(TuningError, match="not a tuning log"):
+        tune(tmp_path, trials=1)
+    assert path.read_text() == "mine\n"
+
+
+def test_packed_bytes():
+    assert packed_bytes(TASKS[0]) == 768 * 64 * 4
+
+
+def test_a_model_is_tuned_and_compiled_with_what_was_found(mlp, tmp_path):
+    pytest.importorskip("xgboost")
+    import tvm_balanced as tb
+
+    imported = tb.api.import_model(*mlp)
+    result = tune_imported(imported, TuneOptions(work_dir=tmp_path, trials=10, threads=1))
+    assert result.trials == 10
+    assert {row.layers for row in result.kernels} == {("0",), ("2",)}
+    assert all(row.default_us > 0 and row.best_us <= row.default_us and row.over_dense > 0 for row in result.kernels)
+    module = tb.compile(*mlp, logs=tmp_path, threads=1)
+    won = {row.layers[0] for row in result.kernels if row.won}
+    for layer in module.report.layers:
+        assert layer.schedule == ("tuned: user log" if layer.layer in won else "default: nothing beat it, user log")

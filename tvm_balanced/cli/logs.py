@@ -1,0 +1,126 @@
+"""`tvm-balanced logs`: look at tuning logs, check, compare, merge and thin them out."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tvm_balanced.cli.console import out, print_json, print_table, step
+from tvm_balanced.cli.model import Json
+
+app = typer.Typer(help="Look at tuning logs, check, compare, merge and thin them out.", no_args_is_help=True)
+Folder = Annotated[Path | None, typer.Argument(help="Folder of the logs; by default this user's.")]
+
+
+def _folder(folder: Path | None) -> Path:
+    from tvm_balanced.targets import user_folder
+
+    return folder or user_folder()
+
+
+@app.command("list")
+def list_(folder: Folder = None, json: Json = False) -> None:
+    """Show which target keys have a log, where it was made, and how much it holds."""
+    with step("reading"):
+        from tvm_balanced.tuning.store import listed
+
+        rows = [asdict(row) for row in listed(_folder(folder))]
+    if json:
+        print_json(rows)
+        return
+    header = ("key", "device", "date", "runs", "trials", "failed", "winners", "won")
+    print_table(f"logs in {_folder(folder)}", header, [tuple(str(row[name]) for name in header) for row in rows])
+
+
+@app.command("show")
+def show(folder: Folder = None, json: Json = False) -> None:
+    """Show the winner of every kernel: its decisions and how much faster they are than the default's."""
+    with step("reading"):
+        from tvm_balanced.tuning.log import logs_in
+        from tvm_balanced.tuning.store import title, winners_of
+
+        winners = [
+            (log.key, title(outcome), winner)
+            for log in logs_in(_folder(folder))
+            for outcome, winner in winners_of(log.read().records).items()
+        ]
+    if json:
+        print_json([{"key": key, "title": name, **asdict(winner)} for key, name, winner in winners])
+        return
+    rows = [
+        (
+            key,
+            name,
+            str([list(d) for d in winner.decisions]) if winner.won else "default",
+            f"{winner.gain.p50:.2f}x ({winner.gain.p20:.2f} to {winner.gain.p80:.2f})",
+            winner.at[:10],
+        )
+        for key, name, winner in winners
+    ]
+    print_table("winners", ("key", "kernel", "decisions", "best over default", "date"), rows)
+
+
+@app.command("merge")
+def merge(
+    destination: Annotated[Path, typer.Argument(help="Folder that receives the records.")],
+    sources: Annotated[list[Path], typer.Argument(help="Folders to read.")],
+    json: Json = False,
+) -> None:
+    """Add the records of other folders, of shards for instance; none comes in twice."""
+    with step("merging"):
+        from tvm_balanced.tuning.store import merge as run
+
+        added = run(sources, destination)
+    if json:
+        print_json(added)
+        return
+    for key, count in added.items():
+        out.print(f"{key}: {count} records came in", highlight=False, soft_wrap=True)
+
+
+@app.command("prune")
+def prune(
+    folder: Folder = None,
+    trials: Annotated[bool, typer.Option("--keep-trials", help="Drop only what later winners replaced.")] = False,
+    json: Json = False,
+) -> None:
+    """Keep only the winners, as a log is shipped; damaged lines go as well."""
+    with step("pruning"):
+        from tvm_balanced.tuning.store import prune as run
+
+        gone = run(_folder(folder), trials)
+    if json:
+        print_json({"dropped": gone})
+    else:
+        out.print(f"{gone} records dropped", highlight=False)
+
+
+@app.command("verify")
+def verify(folder: Folder = None, json: Json = False) -> None:
+    """Check every line of every log and that winners still fit their kernels. Ends with 1 where something is wrong."""
+    with step("checking"):
+        from tvm_balanced.tuning.store import verify as run
+
+        faults = run(_folder(folder))
+    if json:
+        print_json({"faults": faults})
+    else:
+        for fault in faults or ["nothing is wrong"]:
+            out.print(fault, highlight=False, soft_wrap=True)
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command("diff")
+def diff(left: Annotated[Path, typer.Argument()], right: Annotated[Path, typer.Argument()], json: Json = False) -> None:
+    """Show the kernels whose winners differ between two folders of logs."""
+    with step("comparing"):
+        from tvm_balanced.tuning.store import diff as run
+
+        rows = run(left, right)
+    if json:
+        print_json(rows)
+        return
+    header = ("key", "kernel", "left", "right")
+    print_table(f"left is {left}, right is {right}", header, [tuple(row[name] for name in header) for row in rows])

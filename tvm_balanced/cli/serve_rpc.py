@@ -1,0 +1,42 @@
+"""`tvm-balanced serve-rpc`: let tuners elsewhere measure on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from tvm_balanced.cli.console import err, out, step
+from tvm_balanced.cli.model import Json
+
+
+def serve_rpc(
+    key: Annotated[str, typer.Option(help="What tuners ask for with --key: a name for this kind of machine.")] = "cpu",
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Of the tracker; the next free one is taken.")] = 9190,
+    workers: Annotated[int, typer.Option(min=1, help="Servers, each for one tuner at a time.")] = 1,
+    tracker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Join this tracker, rather than start one.")] = None,
+    json: Json = False,
+) -> None:
+    """Serve this machine to tune --rpc until Ctrl-C. RPC runs uploaded code: whoever reaches it can do anything here."""
+    with step("starting"):
+        from tvm_balanced.tuning.serve import LOOPBACK, serve, watch
+
+    if host not in LOOPBACK:
+        err.print(
+            f"{host} is not loopback: everyone who reaches it can run any code here; an ssh tunnel is safer", style="yellow"
+        )
+    with serve(host, key, workers, tracker, port) as fleet:
+        if json:
+            import json as json_
+
+            typer.echo(json_.dumps({"tracker": fleet.tracker, "key": key, "servers": len(fleet.servers)}))
+        else:
+            out.print(
+                f"tune with --rpc {fleet.tracker} --key {key}; RPC runs uploaded code and asks nobody who they are",
+                highlight=False,
+                soft_wrap=True,
+            )
+        try:
+            for revived in watch(fleet):
+                err.print(f"{revived} servers had ended and were started anew", highlight=False)
+        except KeyboardInterrupt:
+            return

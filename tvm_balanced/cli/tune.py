@@ -1,0 +1,129 @@
+"""`tvm-balanced tune`: search a model's kernels for better schedules, within a budget, and keep what is found."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from tvm_balanced.cli.console import err, out, print_json, print_table, step
+from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
+
+if TYPE_CHECKING:
+    from tvm_balanced.tuning.scheduler import Tuner
+    from tvm_balanced.tuning.tune import Tuned
+
+HEADER = ("kernel", "calls", "trials", "best us", "over default", "over dense", "share")
+LINES_EVERY = 10.0  # seconds between two lines where there is no terminal
+
+
+def tune(
+    model: Model,
+    work_dir: Annotated[
+        Path | None, typer.Option("--work-dir", help="Folder of the logs; by default this user's, where compile looks.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after this long, with what was found.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to measure in all.")] = None,
+    per_kernel: Annotated[int | None, typer.Option("--per-kernel", min=1, help="Candidates of each kernel.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the log's last run; what it measured counts.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
+    strategy: Annotated[str, typer.Option(help="model, replay, exhaustive or evolutionary; see docs/tuning.md.")] = "model",
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Tune the I-th of N shares of the kernels.")] = "1/1",
+    rpc: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Measure on the servers of this RPC tracker.")] = None,
+    key: Annotated[str, typer.Option("--key", help="Of the servers, with --rpc.")] = "cpu",
+    workers: Annotated[int | None, typer.Option(min=1, help="Servers to use at once, with --rpc; all by default.")] = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write an HTML page about the run.")] = None,
+    target: Target = "cpu",
+    threads: Threads = None,
+    weights: Weights = None,
+    dynamic_batch: DynamicBatch = False,
+    kernel: Kernel = None,
+    json: Json = False,
+) -> None:
+    """Tune the kernels of MODEL for compile to use; ends when the budget is spent or nothing improves. Ctrl-C is safe."""
+    started = time.monotonic()
+    overrides, share = forced(kernel), _shard(shard)
+    with step("importing"):
+        from tvm_balanced.tuning.rpc import RpcOptions
+        from tvm_balanced.tuning.tune import TuneOptions, tune_imported
+
+        remote = None if rpc is None else RpcOptions.parse(rpc, key, workers)
+        imported = import_model(model, weights, dynamic_batch)
+    options = TuneOptions(
+        target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, overrides, share, remote
+    )
+    with _showing(json) as show:
+        result = tune_imported(imported, options, show, started)
+    if report is not None:
+        with step(f"writing {report}"):
+            from tvm_balanced.tuning_page import write_page
+
+            write_page(result, report)
+    if json:
+        print_json(result.to_json())
+        return
+    print_table(f"{result.ended} after {result.trials} trials", HEADER, [cells(row) for row in result.kernels])
+    out.print(f"log in {result.folder}; compile with --logs {result.folder.parent}", highlight=False, soft_wrap=True)
+
+
+def cells(row: "Tuned") -> tuple[str, ...]:
+    """Return one kernel of a result as text."""
+
+    def times(ratio: float | None, sure: bool = True) -> str:
+        return "-" if ratio is None else f"{ratio:.2f}x" if sure else f"{ratio:.2f}x?"
+
+    best = "-" if row.best_us is None else f"{row.best_us:.1f}"
+    return (
+        row.kernel,
+        str(row.calls),
+        f"{row.trials} of {row.space}",
+        best,
+        times(row.gain, row.won or row.gain == 1.0),
+        times(row.over_dense),
+        f"{row.share:.0%}",
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal()):
+        raise typer.BadParameter(f'"{text}" is not of the form I/N', param_hint="--shard")
+    return int(index), int(count)
+
+
+@contextlib.contextmanager
+def _showing(quiet: bool) -> Iterator[Callable[["Tuner"], None]]:
+    """Yield what shows a tuner's progress: a live table on a terminal, a line now and then elsewhere."""
+    if err.is_terminal and not quiet:
+        with Live(console=err, refresh_per_second=4, transient=True) as live:
+            yield lambda tuner: live.update(_table(tuner))
+        return
+    last = 0.0
+
+    def line(tuner: "Tuner") -> None:
+        nonlocal last
+        if time.monotonic() - last >= LINES_EVERY:
+            last = time.monotonic()
+            err.print(_title(tuner), highlight=False)
+
+    yield line
+
+
+def _title(tuner: "Tuner") -> str:
+    left, planned = tuner.budget.left(), tuner.budget.trials
+    words = [tuner.phase, f"{tuner.trials} trials" if planned is None else f"{tuner.trials} of {planned} trials"]
+    words += [] if left == float("inf") else [f"{max(left, 0) / 60:.1f} min left"]
+    return ", ".join(words + (["stopping"] if tuner.stopped else ["Ctrl-C stops and keeps what was found"]))
+
+
+def _table(tuner: "Tuner") -> Any:
+    from tvm_balanced.tuning.tune import rows
+
+    table = Table(*HEADER, title=_title(tuner), title_justify="left")
+    for row in rows(tuner.states):
+        table.add_row(*cells(row))
+    return table

@@ -1,0 +1,85 @@
+"""Arguments of a kernel: a random weight, packed as a model's would be so that every index is valid, and the result to expect."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a kernel's function takes before its result y (M, N).
+
+    Parameters
+    ----------
+    given : list of arrays
+        x (M, K), the packed weight, the packed bias, and the residual (M, N) if any.
+    reference : callable
+        Computes y in float64, without the kernel.
+    packed : int
+        Bytes of the packed weight and bias.
+    """
+
+    given: list[Array]
+    reference: Callable[[], Array]
+    packed: int
+
+
+def numpy_dtype(dtype: str) -> np.dtype[np.generic]:
+    """Return NumPy's form of a dtype's name, bfloat16 included."""
+    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+
+
+def draw(workload: Workload, seed: int = 0) -> Arguments:
+    """Draw arguments of a workload whose M is known, at random."""
+    assert workload.m is not None
+    rng, dtype, kernel = np.random.default_rng(seed), numpy_dtype(workload.dtype), KERNELS[workload.kernel]
+    weight = draw_weight(workload, rng)
+    bias, x = rng.standard_normal(workload.n).astype(dtype), rng.standard_normal((workload.m, workload.k)).astype(dtype)
+    residual = [rng.standard_normal((workload.m, workload.n)).astype(dtype)] if workload.residual else []
+    if isinstance(kernel, SparseKernel):
+        packed = [*kernel.pack(weight), kernel.pack_bias(bias)]
+    else:
+        assert isinstance(kernel, DenseKernel)
+        packed = [*kernel.pack(weight.decode()), kernel.pack_bias(bias)]
+
+    def reference() -> Array:
+        y = x.astype(np.float64) @ weight.decode().astype(np.float64).T + bias.astype(np.float64)
+        activated: Array = ACTIVATIONS[workload.activation](y + sum(r.astype(np.float64) for r in residual))
+        return activated
+
+    return Arguments([x, *packed, *residual], reference, sum(a.nbytes for a in packed))
+
+
+def draw_weight(workload: Workload, rng: np.random.Generator) -> EncodedWeight:
+    """Draw an encoded weight (N, K) of a workload's pattern, every slot used, scaled to give sums of about 1."""
+    pattern, n, k = workload.pattern, workload.n, workload.k
+    blocks, nnz = pattern.blocks(k), pattern.nnz
+    order = rng.random((n, blocks, pattern.block), dtype=np.float32)
+    tail = pattern.tail(k)
+    order[:, -1, tail:] = 2  # past K: never among the first
+    indices = np.sort(np.argsort(order, axis=2)[..., :nnz].astype(np.uint8), axis=2)
+    values = rng.standard_normal((n, blocks, nnz)) / math.sqrt(blocks * nnz)
+    values[:, -1, pattern.kept(tail) :] = 0
+    indices[:, -1] = np.minimum(indices[:, -1], tail - 1)
+    indices[:, -1, pattern.kept(tail) :] = tail - 1
+    return EncodedWeight(values.astype(numpy_dtype(workload.dtype)), indices, pattern, k)
+
+
+def _gelu(y: Array) -> Array:
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    return np.asarray(0.5 * y * (1 + erf(y / math.sqrt(2))))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "none": lambda y: y,
+    "relu": lambda y: np.maximum(y, 0),
+    "gelu": _gelu,
+    "gelu_tanh": lambda y: 0.5 * y * (1 + np.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3))),
+    "silu": lambda y: y / (1 + np.exp(-y)),
+}

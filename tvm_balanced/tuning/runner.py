@@ -1,0 +1,233 @@
+"""Runners: what measures candidates. This one does it in this process; `rpc` on other machines."""
+
+import itertools
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import tvm
+from tvm import tirx
+
+from tvm_balanced.compiled_module import use_threads
+from tvm_balanced.encoding import Array
+from tvm_balanced.measure import CACHE_MULTIPLE, Ratio, Rival, Seconds, last_level_cache, race
+from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, Workload
+from tvm_balanced.schedules.decisions import Decisions, Space
+from tvm_balanced.transform.match_dense import view
+from tvm_balanced.tuning.arguments import Arguments, draw, numpy_dtype
+
+SECONDS = 0.03  # a candidate is timed for
+HELD_BYTES = 256 << 20  # of arguments of the workloads that were measured last
+LONG_ENOUGH = 1e-4  # seconds that are timed at once
+ROUNDS = 31  # of a race with the default
+Rotation = list[list[Any]]  # arguments of a kernel, as many times as copies of the weights are needed
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate's median time in seconds; None where it failed, and why."""
+
+    decisions: Decisions
+    seconds: float | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """The best of some candidates beside the default: how many times faster, and the error of its outputs."""
+
+    decisions: Decisions
+    gain: Ratio
+    max_error: float | None
+
+
+class Runner(Protocol):
+    """What measures candidates."""
+
+    parallel: int  # how many it measures at once
+
+    def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
+        """Measure candidates, each yielded as soon as it is known; raises TuningError where none can be measured any more."""
+
+    def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
+        """Check the outputs of candidates and time the right ones in turn with the default, for about `seconds`.
+
+        Returns the fastest, None where no candidate is right.
+        """
+
+    def dense_seconds(self, workload: Workload) -> float | None:
+        """Return the time of the dense kernel on a layer of this shape, in seconds; None where there is none."""
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+
+
+def space_of(workload: Workload, target: tvm.target.Target) -> Space:
+    """Return all schedules of a workload's kernel on a target."""
+    kernel = KERNELS[workload.kernel]
+    return kernel.sampled(kernel.prim_func(workload).with_attr("global_symbol", "main"), workload, target)
+
+
+def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | None:
+    """Return the same layer on the dense kernel, None where there is none or `workload` is one."""
+    for kernel in DENSE_KERNELS:
+        if kernel.name != workload.kernel and kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
+            return Workload(
+                kernel.name, workload.m, workload.n, workload.k, 1, 1, workload.dtype, workload.activation, workload.residual
+            )
+    return None
+
+
+class LocalRunner:
+    """Builds and times candidates in this process: a worker would import TVM for as long as a search takes.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+        This machine.
+    threads : int
+        Of a call.
+    rotate : int
+        Bytes of weights to rotate, so that each call finds them where it would in the model: as many as the model has, for
+        instance. At most CACHE_MULTIPLE times the last-level cache are taken; 0 leaves them hot.
+    """
+
+    parallel = 1
+
+    def __init__(self, target: tvm.target.Target, threads: int, rotate: int = 0) -> None:
+        self.target, self.threads = target, threads
+        self.rotate = min(rotate, CACHE_MULTIPLE * last_level_cache())
+        self._held: OrderedDict[Workload, tuple[Arguments, Rotation]] = OrderedDict()
+
+    def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
+        space, (_, copies) = space_of(workload, self.target), self._arguments(workload)
+        for decisions in batch:
+            try:
+                main = self._build(space.replay(decisions))
+                yield Measured(decisions, time_rotating(main, self.threads, copies))
+            except Exception as error:  # TVM raises many kinds; the search goes on without the candidate
+                yield Measured(decisions, None, last_line(error))
+
+    def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
+        space, (arguments, copies) = space_of(workload, self.target), self._arguments(workload)
+        reference, right, errors = arguments.reference(), {}, {}
+        for decisions in candidates:
+            main = self._build(space.replay(decisions))
+            errors[decisions] = self._error(workload, main, copies[0], reference)
+            if errors[decisions] <= tolerance(workload):
+                right[decisions] = main
+        if not right:
+            return None
+        gains = self._race(self._build(space.replay(space.default)), right, copies, seconds)
+        best = max(gains, key=lambda decisions: gains[decisions].p50)
+        return Confirmed(best, gains[best], errors[best])
+
+    def dense_seconds(self, workload: Workload) -> float | None:
+        dense = dense_workload(workload, self.target)
+        if dense is None:
+            return None
+        space, (_, copies) = space_of(dense, self.target), rotation(dense, self.rotate)
+        return time_rotating(self._build(space.replay(space.default)), self.threads, copies)
+
+    def close(self) -> None:
+        self._held.clear()
+
+    def _build(self, func: tirx.PrimFunc) -> Any:
+        return tvm.compile(func, self.target)["main"]
+
+    def _arguments(self, workload: Workload) -> tuple[Arguments, Rotation]:
+        if workload not in self._held:
+            self._held[workload] = rotation(workload, self.rotate)
+        self._held.move_to_end(workload)
+        while len(self._held) > 1 and sum(a.packed * len(r) for a, r in self._held.values()) > HELD_BYTES:
+            self._held.popitem(last=False)
+        return self._held[workload]
+
+    def _error(self, workload: Workload, main: Any, given: list[Any], reference: Array) -> float:
+        use_threads(self.threads)
+        y = tvm.runtime.tensor(empty_result(workload))
+        main(*given[:-1], y)
+        return relative_error(view(y), reference)
+
+    def _race(self, default: Any, others: Mapping[Decisions, Any], copies: Rotation, seconds: float) -> dict[Decisions, Ratio]:
+        calls = calls_together(time_rotating(default, self.threads, copies))
+        racers = {"default": default} | {str(decisions): main for decisions, main in others.items()}
+        rivals = {
+            # apart in the rotation, or each would find in the cache what the one before has just read
+            name: self._rival(main, copies, place * len(copies) // len(racers), calls)
+            for place, (name, main) in enumerate(racers.items())
+        }
+        timing = race(rivals, ROUNDS, seconds, warm=4 if len(copies) == 1 else 1)
+        return {decisions: timing.speedup(str(decisions), "default") for decisions in others}
+
+    def _rival(self, main: Any, copies: Rotation, offset: int, calls: int) -> Rival:
+        def run(call: int) -> Seconds:
+            use_threads(self.threads)
+            start = time.perf_counter()
+            for place in range(calls):
+                main(*copies[(call * calls + place + offset) % len(copies)])
+            return Seconds((time.perf_counter() - start) / calls)
+
+        return run
+
+
+def rotation(workload: Workload, rotate: int) -> tuple[Arguments, Rotation]:
+    """Draw arguments of a workload; return them, and as many copies in TVM's memory as `rotate` bytes of weights take."""
+    arguments = draw(workload)
+    y = empty_result(workload)
+    copies = 1 + rotate // arguments.packed
+    return arguments, [[tvm.runtime.tensor(a) for a in (*arguments.given, y)] for _ in range(copies)]
+
+
+def empty_result(workload: Workload) -> Array:
+    """Return y (M, N) full of NaN, all of which a kernel must write."""
+    assert workload.m is not None
+    return np.full((workload.m, workload.n), np.nan, numpy_dtype(workload.dtype))
+
+
+def time_rotating(main: Callable[..., Any], threads: int, copies: Rotation) -> float:
+    """Return the median time of a kernel in seconds, on each list of arguments in turn."""
+    use_threads(threads)
+    main(*copies[-1])
+    call = itertools.count()
+
+    def seconds(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            main(*copies[next(call) % len(copies)])
+        return (time.perf_counter() - start) / calls
+
+    calls = calls_together(seconds(1))
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(times) < 5 or time.perf_counter() < end:
+        times.append(seconds(calls))
+    return float(np.median(times))
+
+
+def calls_together(seconds: float) -> int:
+    """How many calls to time together: the clock counts in tens of nanoseconds, and small kernels take a few hundred."""
+    return math.ceil(min(100.0, max(1.0, LONG_ENOUGH / seconds)))
+
+
+def relative_error(got: Array, want: Array) -> float:
+    """Return the largest difference, relative to the largest expected value; infinite where something is not a number."""
+    error = float(np.abs(got.astype(np.float64) - want).max() / max(float(np.abs(want).max()), 1e-30))
+    return error if math.isfinite(error) else math.inf
+
+
+def tolerance(workload: Workload) -> float:
+    """Return the largest relative error that a kernel may make on a workload, as in compiling a model."""
+    from tvm_balanced.compiler import TOLERANCE
+
+    return max(TOLERANCE[workload.dtype], KERNELS[workload.kernel].tolerance or 0.0)
+
+
+def last_line(error: BaseException) -> str:
+    """Return what went wrong in one line: TVM's messages have a page of text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

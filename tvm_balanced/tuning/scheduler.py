@@ -1,0 +1,229 @@
+"""The scheduler: spends a budget of trials or minutes where the model's time is, and keeps what was found."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import tvm
+
+from tvm_balanced.measure import Ratio
+from tvm_balanced.schedules.decisions import Decisions
+from tvm_balanced.tuning.log import Log
+from tvm_balanced.tuning.record import Record, Trial, Winner
+from tvm_balanced.tuning.runner import Confirmed, Measured, Runner, space_of
+from tvm_balanced.tuning.state import State
+from tvm_balanced.tuning.strategy import STRATEGIES
+from tvm_balanced.tuning.tasks import Task
+
+BATCH = 8  # trials of each server between two decisions where to spend next, and between two writes of the log
+PATIENCE = 32  # trials of a kernel that improve nothing, after which it is done
+RACE_SECONDS = 2.0  # for the race of one kernel
+RACE_AND_BUILD = 3.0  # with what comes before it
+RACES_SHARE = 0.3  # of the minutes, at most, that is kept for races
+STOP_SECONDS = 5.0  # for all races after Ctrl-C
+OVERTIME = 5.0  # seconds after the deadline when no race starts any more
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to end: whichever comes first; without any, when nothing improves any more.
+
+    Parameters
+    ----------
+    trials : int or None
+        Of the whole run, those before a resume included.
+    per_kernel : int or None
+        Of each kernel.
+    minutes : float or None
+        Until the races of the winners have ended.
+    started : float
+        When the minutes began, on time.monotonic.
+    """
+
+    trials: int | None = None
+    per_kernel: int | None = None
+    minutes: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def left(self) -> float:
+        """Seconds until the minutes are over."""
+        return math.inf if self.minutes is None else self.started + 60 * self.minutes - time.monotonic()
+
+
+@dataclass
+class Tuner:
+    """Tunes tasks with a runner, and writes all to a log.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    target : tvm.target.Target
+    runner : Runner
+    log : Log
+    run : str
+        Name of the run; what the log holds of it counts towards its budget.
+    budget : Budget
+    threads : int
+        Of a call that is timed.
+    seed : int
+    strategy : str
+        A name of STRATEGIES.
+    on_progress : callable
+        Called with this tuner after each candidate and each race.
+    """
+
+    tasks: Sequence[Task]
+    target: tvm.target.Target
+    runner: Runner
+    log: Log
+    run: str
+    budget: Budget
+    threads: int
+    seed: int
+    strategy: str
+    on_progress: Callable[["Tuner"], None] = lambda _: None
+    states: list[State] = field(init=False)
+    stopped: str = field(default="", init=False)  # by what, before the budget was spent
+    trials: int = field(default=0, init=False)  # of the run, those before a resume included
+    phase: str = field(default="measuring", init=False)
+
+    def __post_init__(self) -> None:
+        self.states = [self._state(task) for task in self.tasks]
+        self._take(self.log.read().records)
+
+    def stop(self, why: str = "interrupted") -> None:
+        """Let the run end soon, with what was found; may be called from a signal handler."""
+        self.stopped = self.stopped or why
+
+    def tune(self) -> str:
+        """Measure until the budget is spent, then race the winners; return why it ended."""
+        while (reason := self._finished()) is None:
+            state = self._next()
+            batch = self._batch(state)
+            if batch:
+                self._measure(state, batch)
+            else:
+                state.done = "its space is exhausted"
+        self._race_all()
+        return reason
+
+    def _state(self, task: Task) -> State:
+        space = space_of(task.workload, self.target)
+        return State(task, space, STRATEGIES[self.strategy](space, self.seed, task.workload, self.target))
+
+    def _take(self, records: Iterable[Record]) -> None:
+        """Take in what the log holds of these tasks, of this run and of others."""
+        states = {state.task.workload: state for state in self.states}
+        for record in records:
+            if not isinstance(record, (Trial, Winner)):
+                continue
+            own = record.run == self.run
+            if own and isinstance(record, Trial):
+                self.trials = max(self.trials, record.number)
+            if record.workload in states and record.threads == self.threads:
+                states[record.workload].take(record, own)
+
+    def _finished(self) -> str | None:
+        """Why measuring ends now, None while it goes on."""
+        if self.stopped:
+            return self.stopped
+        if self.budget.trials is not None and self.trials >= self.budget.trials:
+            return "all trials measured"
+        if self._time_is_up():
+            return "time is up"
+        for state in self.states:
+            state.done = state.done or self._done(state)
+        if all(state.done for state in self.states):
+            return "; ".join(dict.fromkeys(state.done for state in self.states)) or "there is nothing to tune"
+        return None
+
+    def _done(self, state: State) -> str:
+        if self.budget.per_kernel is not None and state.trials >= self.budget.per_kernel:
+            return "all trials measured"
+        if len(state.space) == 1:
+            return "its space is exhausted"
+        planned = self.budget.trials is not None or self.budget.per_kernel is not None
+        return "nothing improves any more" if state.stale >= PATIENCE and not planned else ""
+
+    def _time_is_up(self) -> bool:
+        """Whether the rest of the minutes is needed for races."""
+        if self.budget.minutes is None:
+            return False
+        return self.budget.left() < min(RACE_AND_BUILD * len(self.states), RACES_SHARE * 60 * self.budget.minutes)
+
+    def _next(self) -> State:
+        """The kernel to spend on: first those that were never measured, then by time of the model that may still be won."""
+        active = [state for state in self.states if not state.done]
+        fresh = [state for state in active if state.fresh]
+        return fresh[0] if fresh else max(active, key=lambda state: state.model_seconds / (1 + state.stale / BATCH))
+
+    def _batch(self, state: State) -> list[Decisions]:
+        count = BATCH * self.runner.parallel
+        for limit, spent in ((self.budget.trials, self.trials), (self.budget.per_kernel, state.trials)):
+            count = count if limit is None else min(count, limit - spent)
+        if not state.fresh:
+            return state.strategy.propose(count)
+        default = state.space.default
+        return [default, *(point for point in state.strategy.propose(count) if point != default)][:count]
+
+    def _measure(self, state: State, batch: list[Decisions]) -> None:
+        """Measure a batch, and log what is known of it however it ends."""
+        if state.dense is None:
+            state.dense = self.runner.dense_seconds(state.task.workload)
+        results: list[Measured] = []
+        try:
+            for result in self.runner.measure(state.task.workload, batch):
+                results.append(result)
+                self.on_progress(self)
+                if self.stopped or self._time_is_up():
+                    break
+        finally:
+            # in the order of the batch: what follows does not depend on which server was faster
+            self._keep(state, sorted(results, key=lambda result: batch.index(result.decisions)))
+        if results and state.best is None:
+            state.done = f"no candidate runs: {results[0].error}"
+
+    def _keep(self, state: State, results: Sequence[Measured]) -> None:
+        if not results:
+            return
+        workload, space = state.task.workload, state.space.fingerprint
+        records = [
+            Trial(self.run, self.trials + i, workload, self.threads, space, r.decisions, r.seconds, r.error, now())
+            for i, r in enumerate(results, 1)
+        ]
+        others = self.log.append(records)
+        self.trials += len(results)
+        state.learn(results)
+        self._take(others)
+
+    def _race_all(self) -> None:
+        """Race the best candidates of each kernel with its default, where that was not done; those of most time first."""
+        self.phase = "racing the winners"
+        waiting = [state for state in self.states if state.best is not None and state.finalists() != state.raced]
+        stopped_at = time.monotonic()
+        for place, state in enumerate(sorted(waiting, key=lambda state: -state.model_seconds)):
+            left = self.budget.left() / (len(waiting) - place)
+            if self.stopped:
+                left = min(left, STOP_SECONDS + stopped_at - time.monotonic())
+            if left <= -OVERTIME or (self.stopped and left <= 0):
+                return
+            self._race(state, min(RACE_SECONDS, max(left, 0.2)))
+            self.on_progress(self)
+
+    def _race(self, state: State, seconds: float) -> None:
+        finalists = state.finalists()
+        found = self.runner.confirm(state.task.workload, finalists, seconds) if finalists else None
+        found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)
+        # at least four rounds of five were faster: a median alone would let noise in
+        won = found.decisions != state.space.default and found.gain.p20 > 1
+        workload, space = state.task.workload, state.space.fingerprint
+        winner = Winner(self.run, workload, self.threads, space, found.decisions, won, found.gain, found.max_error, now())
+        self._take(self.log.append([winner]))
+        state.winner, state.raced = winner, finalists
+
+
+def now() -> str:
+    """Return the time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

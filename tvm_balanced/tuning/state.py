@@ -1,0 +1,95 @@
+"""What a run of the tuner knows of one kernel."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm_balanced.schedules.decisions import Decisions, Space
+from tvm_balanced.tuning.record import Trial, Winner
+from tvm_balanced.tuning.runner import Measured
+from tvm_balanced.tuning.strategy import Strategy
+from tvm_balanced.tuning.tasks import Task
+
+IMPROVES = 0.99  # a new best counts as one where it takes at most this share of the old
+FINALISTS = 3  # candidates that are timed beside the default at the end: the best of noisy times is seldom the best
+NEAR = 1.1  # and that take at most this much more than the default did
+
+
+@dataclass
+class State:
+    """A task with what was measured of it.
+
+    Parameters
+    ----------
+    task : Task
+    space : Space
+    strategy : Strategy
+        Its `seen` is what was measured, in this run and before it.
+    trials : int
+        Of this run.
+    dense : float or None
+        Seconds of the dense kernel on such a layer.
+    stale : int
+        Trials since the best improved.
+    done : str
+        Why it is measured no more, empty while it is.
+    winner : Winner or None
+    raced : tuple
+        The finalists that the winner was chosen from.
+    """
+
+    task: Task
+    space: Space
+    strategy: Strategy
+    trials: int = 0
+    dense: float | None = None
+    stale: int = 0
+    done: str = ""
+    winner: Winner | None = None
+    raced: tuple[Decisions, ...] | None = None
+
+    @property
+    def default(self) -> float | None:
+        """Seconds of the default decisions, None until they were measured."""
+        return self.strategy.seen.get(self.space.default)
+
+    @property
+    def best(self) -> float | None:
+        """Seconds of the fastest candidate."""
+        return min((s for s in self.strategy.seen.values() if s is not None), default=None)
+
+    @property
+    def model_seconds(self) -> float:
+        """Seconds of a call of the model that this kernel takes with its best candidate, 0 until it was measured."""
+        return self.task.calls * (self.best or 0.0)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether not even the default was measured."""
+        return self.space.default not in self.strategy.seen
+
+    def finalists(self) -> tuple[Decisions, ...]:
+        """Return the fastest candidates besides the default, those that may beat it."""
+        limit = NEAR * (self.default or math.inf)
+        seen = self.strategy.seen.items()
+        fast = sorted((s, d) for d, s in seen if s is not None and s <= limit and d != self.space.default)
+        return tuple(decisions for _, decisions in fast[:FINALISTS])
+
+    def learn(self, results: Sequence[Measured], own: bool = True) -> None:
+        """Take in what was measured; `own` where it counts towards this run."""
+        before = self.best
+        self.strategy.tell([result for result in results if result.decisions in self.space])
+        after = self.best
+        improved = after is not None and (before is None or after < IMPROVES * before)
+        if own:
+            self.trials += len(results)
+            self.stale = 0 if improved else self.stale + len(results)
+
+    def take(self, record: Trial | Winner, own: bool) -> None:
+        """Take in a record of the log that is of this task."""
+        if record.space != self.space.fingerprint:
+            return
+        if isinstance(record, Trial):
+            self.learn([Measured(record.decisions, record.seconds, record.error)], own)
+        else:
+            self.winner, self.raced = record, self.finalists()

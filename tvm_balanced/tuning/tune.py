@@ -1,0 +1,320 @@
+"""Tuning a model: its kernels, a runner, a log, and a run that can be stopped and resumed."""
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tvm
+from filelock import FileLock, Timeout
+
+from tvm_balanced import environment
+from tvm_balanced.arguments import check_count
+from tvm_balanced.errors import TargetError, TuningError
+from tvm_balanced.imported import ImportedModel
+from tvm_balanced.noise import without_noise
+from tvm_balanced.schedules import KERNELS
+from tvm_balanced.targets import cores, parse_target, runs_here, target_key, user_folder
+from tvm_balanced.tuning import manifest
+from tvm_balanced.tuning.log import Log
+from tvm_balanced.tuning.record import Run
+from tvm_balanced.tuning.rpc import RpcOptions, RpcRunner
+from tvm_balanced.tuning.runner import LocalRunner, Runner
+from tvm_balanced.tuning.scheduler import Budget, Tuner, now
+from tvm_balanced.tuning.state import State
+from tvm_balanced.tuning.strategy import DEFAULT, STRATEGIES
+from tvm_balanced.tuning.tasks import Task, layers_of, shard, tasks_of
+from tvm_balanced.verdict import Judge
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How to tune.
+
+    Parameters
+    ----------
+    target : str, dict, tvm.target.Target or None
+        As `targets.parse_target` takes it; None is this machine.
+    work_dir : str, Path or None
+        Folder of the logs, one folder for each target key; None is this user's, where `compile` looks.
+    minutes : float or None
+        After which the run has ended, races of the winners included.
+    trials, per_kernel : int or None
+        Candidates to measure in all, and of each kernel.
+    resume : bool
+        Go on with the last run in the log, whose trials count; without it a new run measures as many more.
+    seed : int
+        The same seed and log give the same candidates.
+    strategy : str
+        A name of `strategy.STRATEGIES`.
+    threads : int or None
+        Of a call that is timed, all cores by default: those that the model will be compiled for.
+    kernels : mapping or None
+        As for compiling.
+    shard : (int, int)
+        (i, n): tune the i-th of n shares of the model's kernels, from 1 up.
+    rpc : RpcOptions or None
+        Measure on other machines.
+    """
+
+    target: Any = None
+    work_dir: str | Path | None = None
+    minutes: float | None = None
+    trials: int | None = None
+    per_kernel: int | None = None
+    resume: bool = False
+    seed: int = 0
+    strategy: str = DEFAULT
+    threads: int | None = None
+    kernels: Mapping[str, str] | None = None
+    shard: tuple[int, int] = (1, 1)
+    rpc: RpcOptions | None = None
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The outcome for one kernel, `gain` and `over_dense` being how many times faster it is; None where it was not measured."""
+
+    kernel: str
+    layers: tuple[str, ...]
+    calls: int
+    trials: int
+    space: int
+    default_us: float | None
+    best_us: float | None
+    gain: float | None
+    won: bool
+    over_dense: float | None
+    share: float
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """What a run of the tuner found.
+
+    Parameters
+    ----------
+    folder : Path
+        The log's; give its parent to `compile` as `logs`.
+    run : str
+        Name of the run in the log.
+    ended : str
+        Why it ended.
+    trials : int
+        Of the run, those before a resume included.
+    kernels : tuple of Tuned
+    states : list of State
+        All that was measured, for the report.
+    """
+
+    folder: Path
+    run: str
+    ended: str
+    trials: int
+    kernels: tuple[Tuned, ...]
+    states: list[State]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain data."""
+        return {
+            "folder": str(self.folder),
+            "run": self.run,
+            "ended": self.ended,
+            "trials": self.trials,
+            "kernels": [asdict(kernel) for kernel in self.kernels],
+        }
+
+
+@without_noise()
+def tune_imported(
+    imported: ImportedModel, options: TuneOptions, on_progress: Callable[[Tuner], None] = lambda _: None, started: float = 0.0
+) -> TuningResult:
+    """Tune the kernels of an imported model; parameters as for `tune_tasks`, errors as there and of `compile_imported`."""
+    started = started or time.monotonic()
+    environment.require_working_tvm()
+    target = parse_target(options.target)
+    judge = Judge.of(target, options.threads or cores(), options.kernels)
+    tasks = tasks_of(layers_of(imported, judge))
+    judge.check_all_used()
+    return tune_tasks(tasks, options, imported.source, on_progress, started)
+
+
+def tune_tasks(
+    tasks: Sequence[Task],
+    options: TuneOptions,
+    source: str,
+    on_progress: Callable[[Tuner], None] = lambda _: None,
+    started: float = 0.0,
+    runner: Runner | None = None,
+) -> TuningResult:
+    """Tune kernels, until the budget is spent, nothing improves any more or Ctrl-C; what was found is in the log.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+    options : TuneOptions
+    source : str
+        What the kernels are of, for the log.
+    on_progress : callable
+        Called after each candidate.
+    started : float
+        When the minutes began, on time.monotonic; now by default.
+    runner : Runner, optional
+        What measures; by default as `options` says.
+
+    Raises
+    ------
+    TuningError
+        Where the log cannot be used, the budget or shard makes no sense, or no server is left that measures.
+    TargetError
+        Where the target is unknown, or another machine than measures.
+    """
+    started = started or time.monotonic()
+    _check(options)
+    target, threads = parse_target(options.target), options.threads or cores()
+    share = shard(tasks, *options.shard)
+    log = Log(Path(options.work_dir) if options.work_dir is not None else user_folder(), target_key(target))
+    _open(log, target)
+    run = _resumed(log) if options.resume else None
+    with _own_run(log, run) as name:
+        runner = runner or _runner(options, target, threads, share)
+        try:
+            if run is None:
+                log.append([Run(name, _plan(options, source, threads), environment.versions(), now())])
+            budget = Budget(options.trials, options.per_kernel, options.minutes, started)
+            tuner = Tuner(share, target, runner, log, name, budget, threads, options.seed, options.strategy, on_progress)
+            with _stopping(tuner):
+                ended = tuner.tune()
+        finally:
+            runner.close()
+    return TuningResult(log.folder, name, ended, tuner.trials, tuple(rows(tuner.states)), tuner.states)
+
+
+def rows(states: Sequence[State]) -> list[Tuned]:
+    """Return what is known of each kernel, for people; those of most time first."""
+    total = sum(state.model_seconds for state in states)
+    found = []
+    for state in sorted(states, key=lambda s: -s.model_seconds):
+        winner = state.winner
+        gain = None if winner is None else winner.gain.p50 if winner.won else 1.0
+        if gain is None and state.default and state.best:
+            gain = state.default / state.best
+        found.append(
+            Tuned(
+                kernel=state.task.title,
+                layers=state.task.layers,
+                calls=state.task.calls,
+                trials=state.trials,
+                space=len(state.space),
+                default_us=_us(state.default),
+                best_us=_us(state.best),
+                gain=gain,
+                won=winner is not None and winner.won,
+                over_dense=state.dense / state.best if state.dense and state.best else None,
+                share=state.model_seconds / total if total else 0.0,
+            )
+        )
+    return found
+
+
+def _us(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e6
+
+
+def _check(options: TuneOptions) -> None:
+    for name in ("minutes", "trials", "per_kernel"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise TuningError(f"{name} was {value}; give more than 0")
+    index, count = options.shard
+    if not 1 <= index <= count:
+        raise TuningError(f"shard was {index}/{count}; give i/n with i from 1 to n")
+    if options.strategy not in STRATEGIES:
+        raise TuningError(f'strategy "{options.strategy}" is unknown; choose one of {", ".join(STRATEGIES)}')
+    if options.threads is not None:
+        check_count("threads", options.threads)
+
+
+def _open(log: Log, target: tvm.target.Target) -> None:
+    """Make a log and its manifest where there is none, else check that it is one for the target."""
+    if log.exists():
+        log.create()
+    log.folder.mkdir(parents=True, exist_ok=True)
+    manifest.write(log, target)  # before the log: a killed tuner leaves no log without one
+    log.create()
+
+
+def _plan(options: TuneOptions, source: str, threads: int) -> dict[str, Any]:
+    names = ("minutes", "trials", "per_kernel", "seed", "strategy")
+    plan = {name: getattr(options, name) for name in names}
+    return {"source": source, "threads": threads, "shard": list(options.shard), **plan}
+
+
+def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks: Sequence[Task]) -> Runner:
+    if options.rpc is not None:
+        return RpcRunner(options.rpc, target, threads)
+    if not runs_here(target):
+        raise TargetError(f"{target} is not this machine; tune on that machine, or through its server with rpc")
+    return LocalRunner(target, threads, sum(len(task.layers) * packed_bytes(task) for task in tasks))
+
+
+def packed_bytes(task: Task) -> int:
+    """Bytes of the packed weight of one layer."""
+    kernel = KERNELS[task.workload.kernel]
+    params = kernel.prim_func(task.workload).params[1 : 1 + len(kernel.parts)]
+    size = 0
+    for param in params:
+        elements = 1
+        for dim in param.ty.shape:
+            elements *= int(dim)
+        size += elements * tvm.DataType(str(param.ty.dtype)).bits // 8
+    return size
+
+
+def _resumed(log: Log) -> str | None:
+    """Name of the last run in a log, None where there is none."""
+    return next((record.run for record in reversed(log.read().records) if isinstance(record, Run)), None)
+
+
+@contextmanager
+def _own_run(log: Log, run: str | None) -> Iterator[str]:
+    """Yield the name of a run, a new one where `run` is None, that no other process may resume meanwhile."""
+    name = run or secrets.token_hex(4)
+    lock = FileLock(log.folder / f".run-{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise TuningError(
+            f"run {name} in {log.folder} is being tuned by another process; wait for it, or start a run without resume"
+        ) from None
+    try:
+        yield name
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+@contextmanager
+def _stopping(tuner: Tuner) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the run with what was found; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, _frame: Any) -> None:
+        tuner.stop("interrupted")
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -183,8 +183,8 @@ def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int) -> None:
     """
     dense, epilogue = sch.get_sblock("dense"), sch.get_sblock("epilogue")
     g, *reduction, o, i = sch.get_loops(dense)
-    io, ii = sch.split(i, _divide(sch, i, tiles.rows))
-    go, gm, gi = sch.split(g, _divide(sch, g, tiles.together, tiles.groups))
+    io, ii = sch.split(i, divide(sch, i, tiles.rows))
+    go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
     sch.reorder(go, o, io, gm, *reduction, gi, ii)
     # A fixed number of loops whatever the tile is: a recorded trace replays only then.
     sch.reverse_compute_at(epilogue, gm, preserve_unit_loops=True)
@@ -196,7 +196,7 @@ def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int) -> None:
         sch.unroll(loop)
 
 
-def _divide(sch: Schedule, loop: Any, *default: int) -> Any:
+def divide(sch: Schedule, loop: Any, *default: int) -> Any:
     """Sample factors that divide a loop, the last of at most 16, for a search to change; until then `default`, after the rest."""
     outer = int(sch.get(loop).extent) // math.prod(default)
     return sch.sample_perfect_tile(loop, len(default) + 1, 16, decision=[outer, *default])

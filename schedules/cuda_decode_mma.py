@@ -39,7 +39,7 @@ from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
 from tvm_balanced.schedules.rule import divisor
-from tvm_balanced.schedules.warp_rows import BLOCK, WARP, round_up, with_masks
+from tvm_balanced.schedules.warp_rows import BLOCK, WARP, columns_inside, round_up, with_masks
 
 ROWS = 16  # of the weight in a tile
 QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
@@ -108,7 +108,7 @@ class CudaDecodeMma(SparseKernel):
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             value = x[rows.read(tile, row), column]
-            return value if whole else T.if_then_else(column < k_, value, tirx.const(0, dtype))
+            return value if whole else T.if_then_else(columns_inside(column, k, 8), value, tirx.const(0, dtype))
 
         def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
             total = total + T.cast(residual[row, column], "float32") if workload.residual else total

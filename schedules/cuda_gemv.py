@@ -29,6 +29,7 @@ from tvm_balanced.schedules.warp_rows import (
     BLOCK,
     BYTES,
     WARP,
+    columns_inside,
     count_chunks,
     count_groups,
     fit,
@@ -87,7 +88,7 @@ class CudaGemv(SparseKernel):
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             """x where there is such a column, else 0."""
             value = x[rows.read(tile, row), column]
-            return value if whole else T.if_then_else(column < k_, value, tirx.const(0, dtype))
+            return value if whole else T.if_then_else(columns_inside(column, k, per_load), value, tirx.const(0, dtype))
 
         def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
             total = total + T.cast(residual[row, column], "float32") if workload.residual else total

@@ -115,6 +115,11 @@ def pack_bias(bias: Array) -> Array:
     return padded.reshape(-1, WARP)
 
 
+def columns_inside(column: Any, k: int, together: int) -> Any:
+    """Whether a row of x has such a column; the same for all of `together` columns that are copied at once, where K allows."""
+    return column // together < k // together if k % together == 0 else column < k
+
+
 def nibble(word: Any, slot: Any) -> Any:
     """Position inside the block that the `slot`-th of a word's eight slots holds, an int64."""
     shifted = T.shift_right(word, T.cast(slot * 4, "uint32"))

@@ -176,7 +176,7 @@ def test_shards_have_all_kernels_together(tmp_path):
         ({"trials": -1}, TuningError, "trials was -1"),
         ({"shard": (3, 2)}, TuningError, "shard was 3/2"),
         ({"strategy": "magic"}, TuningError, '"magic" is unknown; choose one of model'),
-        ({"threads": 0}, InputError, "threads was set to 0"),
+        ({"threads": 0}, InputError, "threads is 0"),
         ({"target": {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}}, TargetError, "is not this machine"),
     ],
 )

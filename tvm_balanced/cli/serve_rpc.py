@@ -1,5 +1,6 @@
 """`tvm-balanced serve-rpc`: let tuners elsewhere measure on this machine."""
 
+from json import dumps
 from typing import Annotated
 
 import typer
@@ -24,19 +25,21 @@ def serve_rpc(
         err.print(
             f"{host} is not loopback: everyone who reaches it can run any code here; an ssh tunnel is safer", style="yellow"
         )
-    with serve(host, key, workers, tracker, port) as fleet:
-        if json:
-            import json as json_
-
-            typer.echo(json_.dumps({"tracker": fleet.tracker, "key": key, "servers": len(fleet.servers)}))
-        else:
-            out.print(
-                f"tune with --rpc {fleet.tracker} --key {key}; RPC runs uploaded code and asks nobody who they are",
-                highlight=False,
-                soft_wrap=True,
-            )
-        try:
+    try:
+        with serve(host, key, workers, tracker, port) as fleet:
+            _say(fleet.tracker, key, len(fleet.servers), json)
             for revived in watch(fleet):
                 err.print(f"{revived} servers had ended and were started anew", highlight=False)
-        except KeyboardInterrupt:
-            return
+    except KeyboardInterrupt:  # from the first line on: whoever reads it may end this at once
+        return
+
+
+def _say(tracker: str, key: str, servers: int, json: bool) -> None:
+    if json:
+        typer.echo(dumps({"tracker": tracker, "key": key, "servers": servers}))  # one line, at once: it goes on serving
+        return
+    out.print(
+        f"tune with --rpc {tracker} --key {key}; RPC runs uploaded code and asks nobody who they are",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -84,8 +84,9 @@ def main() -> None:
     options = parser.parse_args()
     shown = Table("kernel", "space", "default of best", "strategy", f"trials to {ENOUGH:.0%}, median", "80%", "worst")
     figure, grid = plt.subplots(1, options.kernels, figsize=(4 * options.kernels, 3), constrained_layout=True, squeeze=False)
-    for axes, workload in zip(grid[0], WORKLOADS, strict=False):
-        table = table_of(options.work_dir / str(options.threads), workload, options.threads)
+    for place, (axes, workload) in enumerate(zip(grid[0], WORKLOADS, strict=False)):
+        # a folder each: the trials of a run that is resumed count, whatever kernel they are of
+        table = table_of(options.work_dir / f"{options.threads}-{place}", workload, options.threads)
         title = Task(workload).title
         for strategy in options.strategies:
             curves = [curve(strategy, workload, table, seed) for seed in range(options.seeds)]

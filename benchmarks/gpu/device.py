@@ -98,7 +98,7 @@ class Device(ABC):
         here = (kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None and dtype in kernel.dtypes)
         return [kernel for kernel in here if kernel.refuses(self.target, 256, 256, dtype) is None]
 
-    def synchronize(self) -> None:  # noqa: B027: nothing to wait for, unless a device says so
+    def synchronize(self) -> None:  # noqa: B027
         """Wait until all work is done; raises what went wrong in it."""
 
 

@@ -39,9 +39,14 @@ class Cell:
         return f"{self.n}x{self.k} m{self.m} {self.pattern} {self.dtype} {self.kernel} {self.schedule}"
 
     @property
+    def parsed(self) -> BalancedPattern:
+        """The pattern."""
+        return BalancedPattern.parse(self.pattern)
+
+    @property
     def workload(self) -> Workload:
         """What the kernel is asked for."""
-        pattern = BalancedPattern.parse(self.pattern)
+        pattern = self.parsed
         nnz, block = (pattern.nnz, pattern.block) if isinstance(KERNELS[self.kernel], SparseKernel) else (1, 1)
         return Workload(self.kernel, self.m, self.n, self.k, nnz, block, self.dtype)
 
@@ -57,7 +62,7 @@ class Cell:
 
 def rotate(nbytes: int, device: Device) -> int:
     """Return how many copies of weights of `nbytes` are called in turn, so that no cache keeps them: two at least."""
-    return max(2, 1 + CACHE_MULTIPLE * device.cache_bytes // nbytes)
+    return max(2, 1 + CACHE_MULTIPLE * device.cache_bytes // max(1, nbytes))
 
 
 class Layer:
@@ -75,7 +80,7 @@ class Layer:
         self.cell, self.device, self.kernel = cell, device, KERNELS[cell.kernel]
         dtype = np.dtype(ml_dtypes.bfloat16 if cell.dtype == "bfloat16" else cell.dtype)
         rng = np.random.default_rng(0)
-        drawn = random_weight(min(cell.n, DRAWN_ROWS), cell.k, BalancedPattern.parse(cell.pattern), rng, dtype)
+        drawn = random_weight(min(cell.n, DRAWN_ROWS), cell.k, cell.parsed, rng, dtype)
         self._func = self.kernel.prim_func(cell.workload)
         rows = drawn.decode()
         self.dense = self._repeat(rows, (cell.n, cell.k))
@@ -125,11 +130,11 @@ class Layer:
 
 
 def upload(array: Array, device: Device) -> torch.Tensor:
-    """Return an array as a torch tensor on a device, with memory of its own."""
+    """Return an array as a torch tensor on a device, with memory of its own, which torch aligns as TVM wants it."""
     array = np.ascontiguousarray(array)
-    name = array.dtype.name
-    bits = torch.from_numpy(array.view(np.int16) if name == "bfloat16" else array.copy())
-    return bits.view(getattr(torch, name)).clone().to(device.torch) if name == "bfloat16" else bits.to(device.torch)
+    if array.dtype.name != "bfloat16":
+        return torch.from_numpy(array).clone().to(device.torch)
+    return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).clone().to(device.torch)
 
 
 def error_of(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> float:

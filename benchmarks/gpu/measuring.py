@@ -15,7 +15,6 @@ from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
 from benchmarks.gpu.rivals import RIVALS, rivals_of
 from tvm_balanced import environment
 from tvm_balanced.measure import Rival, Seconds, race
-from tvm_balanced.pattern import BalancedPattern
 
 OURS, DEFAULT, OWN_DENSE = "balanced", "default", "cuda_dense"
 KEY = ("n", "k", "m", "pattern", "dtype", "kernel", "schedule")
@@ -45,7 +44,7 @@ class Ceilings:
 
         Arithmetic is the dense product on tensor cores, of 8 rows of x at least, or that of the nonzeros alone on CUDA cores.
         """
-        pattern = BalancedPattern.parse(cell.pattern)
+        pattern = cell.parsed
         operations = 2 * cell.n * cell.k
         skipping = operations * cell.m * pattern.nnz / pattern.block / self.gflops["float32"]
         dense = operations * -(-cell.m // 8) * 8 / self.gflops[cell.dtype] if cell.dtype != "float32" else skipping
@@ -122,7 +121,7 @@ def measure(
     device.synchronize()
     calls = rotate(layer.packed_bytes, device)  # the smallest weight has the most copies
     timers = {name: device.timer(rival, calls) for name, rival in racing.items()}
-    timing = race({name: _told(timer) for name, timer in timers.items()}, device.rounds, seconds, warm=0)
+    timing = race({name: told(timer) for name, timer in timers.items()}, device.rounds, seconds, warm=0)
     rows = []
     for name in (*racing, *notes):
         row: dict[str, object] = stamp(device) | cell.row() | {"rival": name, "note": notes.get(name, "")}
@@ -150,7 +149,8 @@ def _rival(name: str, layer: Layer) -> tuple[Rival, float]:
     return made.run, check(name, made.run(0), layer.x, made.weight, max(limit, made.rounding))
 
 
-def _told(timer: Timer) -> Callable[[int], Seconds]:
+def told(timer: Timer) -> Callable[[int], Seconds]:
+    """Return a rival for `race` that says itself what its calls took."""
     return lambda _: Seconds(timer.once())
 
 

@@ -78,10 +78,10 @@ def semi_structured(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Ma
     return Made(lambda call: linear(x, sparse[call % len(sparse)]), own)
 
 
-def block_sparse(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
-    """A torch BSR weight of the same density in blocks of 16x16, of its own; N and K are padded to whole blocks."""
+def block_sparse(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate, sparsity: float | None = None) -> Made:
+    """A torch BSR weight of its own in blocks of 16x16, as sparse as `weight` by default; N and K are padded to whole blocks."""
     n, k = weight.shape
-    density = float((weight != 0).float().mean())
+    density = float((weight != 0).float().mean()) if sparsity is None else 1 - sparsity
     padded = pad(torch.randn(n, k, device=weight.device, dtype=weight.dtype), (0, -k % BLOCK, 0, -n % BLOCK))
     rows, columns = padded.shape[0] // BLOCK, padded.shape[1] // BLOCK
     kept = torch.rand(rows, columns, device=weight.device).argsort(dim=1) < round(density * columns)
@@ -118,6 +118,7 @@ def _quiet() -> Iterator[None]:
 
 RIVALS: Mapping[str, Maker] = {
     "cublas": cublas,
+    "eager": cublas,  # what the same call is on a CPU
     "cublas_tf32": cublas_tf32,
     "onednn": onednn,
     "csr": csr,

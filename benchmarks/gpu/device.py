@@ -15,7 +15,7 @@ from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.gpu.device import current_stream
 from tvm_balanced.measure import Rival, last_level_cache
-from tvm_balanced.schedules import SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload, gpus
+from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload, gpus
 from tvm_balanced.targets import cuda_target, host_gpu, host_target, machine_of, target_key
 
 Call = Callable[[], None]
@@ -57,6 +57,8 @@ class Device(ABC):
         Its last cache before memory.
     rounds : int
         In which rivals take turns.
+    stand_in : bool
+        Whether it only takes a GPU's place, on tiny shapes.
     """
 
     name: str
@@ -65,14 +67,15 @@ class Device(ABC):
     dtypes: tuple[str, ...]
     cache_bytes: int
     rounds: int = 31
+    stand_in: bool = False
 
     @abstractmethod
     def compile(self, func: tirx.PrimFunc) -> Function:
         """Compile a scheduled function."""
 
     @abstractmethod
-    def timer(self, rival: Rival, calls: int) -> Timer:
-        """Prepare to time `calls` calls of a rival in a row, numbered from 0."""
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+        """Prepare to time `calls` calls of a rival in a row, numbered from 0; in a CUDA graph, if it may be captured."""
 
     @property
     def machine(self) -> Machine:
@@ -129,22 +132,25 @@ class Cuda(Device):
         self.target, self.device = host_gpu(), tvm.cuda(0)
         properties = torch.cuda.get_device_properties(0)
         self.name, self.cache_bytes = properties.name, int(properties.L2_cache_size)
-        torch.cuda.init()
+        self._choose_compiler()
+
+    def _choose_compiler(self) -> None:
+        """Let TVM compile with nvcc where NVRTC, its default, does not work: NVRTC may lack the CUDA headers that nvcc has."""
+        workload = Workload("cuda_gemv", 1, 32, 64, 2, 16, "float16")
+        kernel = KERNELS[workload.kernel]
+        func = kernel.schedule_tiles(kernel.prim_func(workload), workload, self.target)
+        try:
+            self._compile(func)
+        except Exception:
+            os.environ["TVM_CUDA_COMPILE_MODE"] = "nvcc"
+            self._compile(func)
 
     @property
     def limits(self) -> tvm.target.Target | None:
         return gpus.limits(self.target)
 
     def compile(self, func: tirx.PrimFunc) -> Function:
-        try:
-            main = self._compile(func)
-        except Exception:
-            # the CUDA headers that NVRTC needs may be missing where nvcc has them; once is enough to know
-            if os.environ.get("TVM_CUDA_COMPILE_MODE"):
-                raise
-            os.environ["TVM_CUDA_COMPILE_MODE"] = "nvcc"
-            main = self._compile(func)
-            print(f"NVRTC compiled nothing, so nvcc does: {os.environ['TVM_CUDA_COMPILE_MODE']}", flush=True)
+        main = self._compile(func)
 
         def bind(tensors: Sequence[torch.Tensor]) -> Call:
             given = [tvm.runtime.from_dlpack(tensor) for tensor in tensors]
@@ -161,8 +167,11 @@ class Cuda(Device):
         with self.target, tvm.transform.PassContext(config=gpus.PASS_CONFIG):
             return tvm.compile(func.with_attr("global_symbol", "main"), self.target)["main"]
 
-    def timer(self, rival: Rival, calls: int) -> Timer:
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
         calls = self._enough(rival, calls)
+        by_events = Timer("events", lambda: self._between_events(lambda: [rival(call) for call in range(calls)]) / calls)
+        if not capture:
+            return by_events
         stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=stream):
@@ -170,7 +179,7 @@ class Cuda(Device):
                     rival(call)
         except Exception:  # a rival that allocates outside torch, or waits for the GPU, cannot be captured
             torch.cuda.synchronize()
-            return Timer("events", lambda: self._between_events(lambda: [rival(call) for call in range(calls)]) / calls)
+            return by_events
         graph.replay()
         return Timer("graph", lambda: self._between_events(graph.replay) / calls)
 
@@ -178,7 +187,7 @@ class Cuda(Device):
         """Return a multiple of `calls` that takes GRAPH_SECONDS or so."""
         rival(0)
         seconds = self._between_events(lambda: [rival(call) for call in range(calls)])
-        return calls * max(1, min(GRAPH_CALLS // calls, round(GRAPH_SECONDS / seconds)))
+        return calls * max(1, min(GRAPH_CALLS // calls, round(GRAPH_SECONDS / max(seconds, 1e-6))))
 
     def _between_events(self, work: Callable[[], object]) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -203,7 +212,7 @@ class Absent(Device):
     def compile(self, func: tirx.PrimFunc) -> Function:
         raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
 
-    def timer(self, rival: Rival, calls: int) -> Timer:
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
         raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
 
 
@@ -237,7 +246,7 @@ class Cpu(Device):
 
         return bind
 
-    def timer(self, rival: Rival, calls: int) -> Timer:
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
         rival(0)
         return Timer("wall", lambda: wall_clock(rival, calls))
 

@@ -20,6 +20,7 @@ from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
 # Rows of a weight that are drawn; more are these again. Drawing and packing 16384x8192 on the host takes longer than timing it,
 # and a kernel cannot know. Layouts group rows by powers of two.
 DRAWN_ROWS = 1024
+MOST_COPIES = 256  # so that weights of less than a 64th of the cache are measured in it
 LIMITS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}  # of an error, relative to the largest result in float64
 
 
@@ -62,7 +63,7 @@ class Cell:
 
 def rotate(nbytes: int, device: Device) -> int:
     """Return how many copies of weights of `nbytes` are called in turn, so that no cache keeps them: two at least."""
-    return max(2, 1 + CACHE_MULTIPLE * device.cache_bytes // max(1, nbytes))
+    return max(2, min(MOST_COPIES, 1 + CACHE_MULTIPLE * device.cache_bytes // max(1, nbytes)))
 
 
 class Layer:

@@ -72,7 +72,7 @@ class Session:
     @classmethod
     def of(cls, device: Device, folder: Folder, until: float) -> "Session":
         """Return the session for a device: the stand-in does the same on tiny shapes."""
-        if device.key == "opencl-stand-in":
+        if device.stand_in:
             return cls(device, folder, until, STAND_IN_SHAPES, STAND_IN_EFFORT, workers=1)
         return cls(device, folder, until, GPU_SHAPES, Effort())
 
@@ -98,7 +98,7 @@ class Session:
         facts = environment.describe()
         facts["findings"] = [finding.text for finding in facts["findings"]]
         device = {"gpu": self.device.name, "cache_bytes": self.device.cache_bytes, "target": str(self.device.target)}
-        self.folder.learn({**device, "nvidia-smi": _nvidia_smi(), **facts})
+        self.folder.learn({**facts, **device, "nvidia-smi": _nvidia_smi()})
         return self.device.name
 
     def _ceilings(self) -> str:

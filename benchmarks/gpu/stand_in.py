@@ -25,7 +25,7 @@ class StandIn(Device):
     torch = "cpu"
     dtypes = ("float32", "bfloat16")
     cache_bytes, rounds = 1, 1  # a call takes 80 ms, for TVM generates its source each time
-    key = "opencl-stand-in"
+    key, stand_in = "opencl-stand-in", True
 
     def __init__(self) -> None:
         if not opencl.available():
@@ -53,7 +53,7 @@ class StandIn(Device):
 
         return bind
 
-    def timer(self, rival: Rival, calls: int) -> Timer:
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
         return Timer("wall", lambda: wall_clock(rival, calls))
 
 

@@ -11,7 +11,7 @@ from typing import IO
 
 from benchmarks.gpu.folder import DIED, Folder
 
-SILENT = 150.0  # seconds after which a unit is taken to hang
+SILENT = 240.0  # seconds after which a unit is taken to hang
 CLOSING = 20.0  # seconds that a unit may run past the end
 IDLE_DEATHS = 2  # workers in a row that may die before they begin anything
 

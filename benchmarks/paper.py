@@ -9,7 +9,7 @@ DIR/paper.md; the same command goes on where it was stopped. --stand-in rehearse
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,11 @@ COLUMNS = (
     *("date", "gpu", "versions", "case", "batch", "asked", "pattern", "sparsity", "kernel"),
     *("rival", "clock", "rounds", "us", "p20", "p50", "p80", "paper_us", "others", "note"),
 )
-RIVALS_OF = {"cuda": ("cublas", "cublas_tf32", "csr", "block"), "cpu": ("onednn", "eager", "csr", "block")}
-RIVALS_OF["stand-in"] = ("eager", "csr", "block")
+RIVALS_OF: Mapping[str, tuple[str, ...]] = {
+    "cuda": ("cublas", "cublas_tf32", "csr", "block"),
+    "cpu": ("onednn", "eager", "csr", "block"),
+    "stand-in": ("eager", "csr", "block"),
+}
 IN_PAPER = {"cublas": "dense", "onednn": "dense", "csr": "random", "block": "block", OURS: "balanced"}
 SECONDS = 8.0  # of timing a case
 SHRINK = 128  # the stand-in's layers are smaller by this

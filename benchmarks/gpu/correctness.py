@@ -15,7 +15,7 @@ from tvm_balanced.bench import random_weight
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import Array, encode
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, DenseKernel, Kernel, SparseKernel, Workload
 
 COLUMNS = ("gpu", "kernel", "dtype", "pattern", "m", "n", "k", "activation", "residual", "symbolic", "error", "limit")
 ROWS = (1, 3, 8, 16, 33, 64)
@@ -50,7 +50,9 @@ def cases(device: Device) -> tuple[list[Case], list[Case]]:
     """
     first, rest = [], []
     dense = [kernel for kernel in DENSE_KERNELS if kernel.refuses(device.target, 64, 64, "float32") is None]
-    kinds = [(kernel, dtype, PATTERNS) for dtype in device.dtypes for kernel in device.kernels(dtype)]
+    kinds: list[tuple[Kernel, str, tuple[str, ...]]] = [
+        (kernel, dtype, PATTERNS) for dtype in device.dtypes for kernel in device.kernels(dtype)
+    ]
     kinds += [(kernel, dtype, PATTERNS[:1]) for dtype in device.dtypes for kernel in dense]
     for i, (kernel, dtype, patterns) in enumerate(kinds):
         mixed = list(_deal(kernel.name, dtype, patterns, i))
@@ -81,7 +83,8 @@ class _Problem:
         kernel = KERNELS[case.kernel]
         self.dense = random_weight(case.n, case.k, BalancedPattern.parse(case.pattern), self.rng, self.dtype).decode()
         self.bias = self._draw(case.n)
-        stored, parts = BalancedPattern(1, 1), ()
+        parts: tuple[Array, ...] = ()
+        stored = BalancedPattern(1, 1)
         if isinstance(kernel, SparseKernel):
             fitting = kernel.fit(detect(self.dense))
             assert fitting is not None, f"{kernel.name} has no layout for {case.pattern}"

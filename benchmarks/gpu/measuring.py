@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -67,9 +67,13 @@ def measure_ceilings(device: Device, nbytes: int = 2 << 30, edge: int = 8192) ->
     ):
         torch.set_float32_matmul_precision(precision)
         square = torch.randn(edge, edge, device=device.torch).to(getattr(torch, dtype))
-        found["gflops"][name] = 2 * edge**3 / _seconds(device, lambda _, s=square: s @ s) / 1e9
+        found["gflops"][name] = 2 * edge**3 / _seconds(device, partial(_square, square)) / 1e9
     torch.set_float32_matmul_precision("highest")
     return found
+
+
+def _square(matrix: torch.Tensor, _: int) -> torch.Tensor:
+    return matrix @ matrix
 
 
 def ceilings_of(found: Mapping[str, Any]) -> Ceilings:

@@ -17,7 +17,7 @@ from tvm_balanced.measure import Rival
 Rotate = Callable[[int], int]
 BLOCK = 16  # edge of the blocks of block sparsity: as tensor cores and vendors' libraries want them
 TF32 = 1e-2  # allowed to TF32, relative to the largest result
-# Rivals that are not captured in a CUDA graph: torch's products of CSR and BSR allocate outside its pool, and a capture that fails
+# Not captured in a CUDA graph: torch's products of CSR and BSR allocate outside its pool, and a capture that fails
 # leaves torch in a state that is not known
 UNCAPTURED = ("csr", "block")
 

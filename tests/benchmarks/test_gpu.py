@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 
 from benchmarks.gpu import correctness, plan, supervise
 from benchmarks.gpu.cells import GPU_SHAPES, cells, kernels_for
-from benchmarks.gpu.device import Absent, Cpu
+from benchmarks.gpu.device import Absent, Cpu, Cuda
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import Cell, Layer, check, error_of, rotate, upload
 from benchmarks.gpu.measuring import COLUMNS, Ceilings
@@ -205,3 +206,54 @@ def test_facts_are_added_to(tmp_path):
     folder.learn({"b": 2})
     assert json.loads((tmp_path / "environment.json").read_text()) == {"a": 1, "b": 2}
     assert os.listdir(tmp_path) == ["environment.json"]  # noqa: PTH208
+
+
+class FakeEvent:
+    """A CUDA event whose clock is the number of calls that were made."""
+
+    calls = 0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.at = FakeEvent.calls
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, end):
+        return (end.at - self.at) * 0.5  # ms
+
+
+@pytest.mark.parametrize(("captured", "clock"), [(True, "graph"), (False, "events")])
+def test_a_gpu_is_timed_by_graphs_where_a_rival_can_be_captured(captured, clock, monkeypatch):
+    class Graph:
+        def __init__(self):
+            self.calls = 0
+
+        def replay(self):
+            FakeEvent.calls += self.calls
+
+    @contextmanager
+    def capture(graph, stream):
+        before = FakeEvent.calls
+        yield
+        if not captured:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        graph.calls, FakeEvent.calls = FakeEvent.calls - before, before
+
+    for name, fake in (("Event", FakeEvent), ("CUDAGraph", Graph), ("Stream", object), ("graph", capture)):
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    numbers = []
+
+    def rival(call):
+        FakeEvent.calls += 1
+        numbers.append(call)
+
+    timer = object.__new__(Cuda).timer(rival, 3)
+    assert timer.clock == clock
+    assert timer.once() == pytest.approx(0.5e-3)
+    assert set(numbers) == {0, 1, 2}
+    assert object.__new__(Cuda).timer(rival, 3, capture=False).clock == "events"

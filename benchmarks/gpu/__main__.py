@@ -28,14 +28,15 @@ def main() -> int:
     folder = Folder(options.out)
     arguments = ["--out", str(options.out), "--until", str(until), "--slice", "/".join(map(str, options.slice))]
     status = supervise([*arguments, *(["--stand-in"] if options.stand_in else [])], folder, until)
-    print(write_report(folder))
+    if folder.facts():  # a device was opened, now or before
+        print(write_report(folder))
     return status
 
 
 def _work(options: argparse.Namespace, until: float) -> int:
     # heavy: the process that supervises needs neither torch nor TVM
     from benchmarks.gpu.device import Absent, open_device
-    from benchmarks.gpu.plan import Session, slice_of, work
+    from benchmarks.gpu.plan import RunBook, slice_of, work
     from tvm_balanced.errors import TvmBalancedError
 
     try:
@@ -45,14 +46,14 @@ def _work(options: argparse.Namespace, until: float) -> int:
             print(error, file=sys.stderr)
             return 2
         device = Absent()
-    session = Session.of(device, Folder(options.out), until)
-    units = slice_of(session.plan(), *options.slice)
+    book = RunBook.of(device, Folder(options.out), until)
+    units = slice_of(book.plan(), *options.slice)
     if options.dry_run:
         print(f"{len(units)} units on {device.name}, in this order:")
         print("\n".join(f"{unit.seconds:4.0f} s  {unit.name}" for unit in units))
         return 0
-    session.folder.learn({"units": len(units)})
-    return work(session, units)
+    book.folder.learn({"units": len(units)})
+    return work(book, units)
 
 
 def _end_with_parent() -> None:

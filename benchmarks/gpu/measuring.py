@@ -1,6 +1,6 @@
 """Times a cell: our kernel beside its rivals, in turn, each on weights that no cache keeps, after each was checked in float64."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -86,13 +86,16 @@ def _seconds(device: Device, rival: Rival) -> float:
     return float(np.median([timer.once() for _ in range(7)]))
 
 
+@dataclass(frozen=True)
+class Entrant:
+    """A rival that was checked: its timer, and the error of its result."""
+
+    timer: Timer
+    error: float
+
+
 def measure(
-    cell: Cell,
-    device: Device,
-    ceilings: Ceilings,
-    seconds: float,
-    scheduled: tirx.PrimFunc | None = None,
-    rivals: Sequence[str] | None = None,
+    cell: Cell, device: Device, ceilings: Ceilings, seconds: float, scheduled: tirx.PrimFunc | None = None
 ) -> list[dict[str, object]]:
     """Time a cell and return its rows, ours first.
 
@@ -105,8 +108,6 @@ def measure(
         Of timing; five rounds at least.
     scheduled : PrimFunc, optional
         The kernel in a tuned schedule; its default is then a rival.
-    rivals : sequence of str, optional
-        Names of `RIVALS`, or "cuda_dense", TVM's own dense kernel; those of the dtype and pattern by default.
 
     Raises
     ------
@@ -114,44 +115,49 @@ def measure(
         Where our kernel is wrong. A rival that is wrong or cannot be had gets a row with a note.
     """
     layer = Layer(cell, device)
-    run = layer.ours(layer.default() if scheduled is None else scheduled)
-    errors = {OURS: check(cell.kernel, run(0), layer.x, layer.dense, LIMITS[cell.dtype])}
-    racing, notes = {OURS: run}, {}
-    wanted = rivals if rivals is not None else (*rivals_of(cell.dtype, cell.pattern), OWN_DENSE)
-    for name in ((DEFAULT,) if scheduled is not None else ()) + tuple(wanted):
+    racing = {OURS: _ours(OURS, layer, layer.default() if scheduled is None else scheduled)}
+    notes = {}
+    for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern), OWN_DENSE):
         try:
-            racing[name], errors[name] = _rival(name, layer)
+            racing[name] = _rival(name, layer)
         except Exception as error:  # libraries raise many kinds; what is not there is said in the row
             notes[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     device.synchronize()
-    calls = rotate(layer.packed_bytes, device)  # the smallest weight has the most copies
-    timers = {name: device.timer(rival, calls, name not in UNCAPTURED) for name, rival in racing.items()}
-    timing = race({name: told(timer) for name, timer in timers.items()}, device.rounds, seconds, warm=0)
+    timing = race({name: told(entrant.timer) for name, entrant in racing.items()}, device.rounds, seconds, warm=0)
     rows = []
     for name in (*racing, *notes):
         row: dict[str, object] = stamp(device) | cell.row() | {"rival": name, "note": notes.get(name, "")}
         if name in racing:
-            times, ratio = timing.times[name], timing.speedup(OURS, name)
-            row |= {"clock": timers[name].clock, "rounds": len(times), "us": f"{timing.microseconds(name):.2f}"}
-            row |= {p: f"{getattr(ratio, p):.3f}" for p in ("p20", "p50", "p80")} | {"error": f"{errors[name]:.1e}"}
+            times, ratio, entrant = timing.times[name], timing.speedup(OURS, name), racing[name]
+            row |= {"clock": entrant.timer.clock, "rounds": len(times), "us": f"{timing.microseconds(name):.2f}"}
+            row |= {p: f"{getattr(ratio, p):.3f}" for p in ("p20", "p50", "p80")} | {"error": f"{entrant.error:.1e}"}
         if name == OURS:
             row |= _shares(layer, ceilings, timing.microseconds(OURS) / 1e6)
         rows.append(row)
     return rows
 
 
-def _rival(name: str, layer: Layer) -> tuple[Rival, float]:
-    """Return a rival and its error."""
-    limit = LIMITS[layer.cell.dtype]
+def _ours(name: str, layer: Layer, scheduled: tirx.PrimFunc) -> Entrant:
+    """Return a kernel of ours on a layer."""
+    run = layer.ours(scheduled)
+    error = check(name, run(0), layer.x, layer.dense, LIMITS[layer.cell.dtype])
+    return Entrant(layer.device.timer(run, _calls(layer)), error)
+
+
+def _rival(name: str, layer: Layer) -> Entrant:
     if name == DEFAULT:
-        run = layer.ours(layer.default())
-        return run, check(name, run(0), layer.x, layer.dense, limit)
+        return _ours(name, layer, layer.default())
     if name == OWN_DENSE:
         dense = Layer(replace(layer.cell, kernel=OWN_DENSE), layer.device)
-        run = dense.ours(dense.default())
-        return run, check(name, run(0), dense.x, dense.dense, limit)
+        return _ours(name, dense, dense.default())
     made = RIVALS[name](layer.dense, layer.x, lambda nbytes: rotate(nbytes, layer.device))
-    return made.run, check(name, made.run(0), layer.x, made.weight, max(RIVALS_MAY * limit, made.rounding))
+    error = check(name, made.run(0), layer.x, made.weight, max(RIVALS_MAY * LIMITS[layer.cell.dtype], made.rounding))
+    return Entrant(layer.device.timer(made.run, _calls(layer), name not in UNCAPTURED), error)
+
+
+def _calls(layer: Layer) -> int:
+    """Return the calls of a rival in a row, in which each copy of its weight comes up."""
+    return rotate(layer.packed_bytes, layer.device)
 
 
 def told(timer: Timer) -> Callable[[int], Seconds]:

@@ -59,7 +59,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Session:
+class RunBook:
     """A device, the folder of its results, and until when there is time, on the clock of time.time."""
 
     device: Device
@@ -70,8 +70,8 @@ class Session:
     workers: int | None = None
 
     @classmethod
-    def of(cls, device: Device, folder: Folder, until: float) -> "Session":
-        """Return the session for a device: the stand-in does the same on tiny shapes."""
+    def of(cls, device: Device, folder: Folder, until: float) -> "RunBook":
+        """Return the book for a device: the stand-in does the same on tiny shapes."""
         if device.stand_in:
             return cls(device, folder, until, STAND_IN_SHAPES, STAND_IN_EFFORT, workers=1)
         return cls(device, folder, until, GPU_SHAPES, Effort())
@@ -146,13 +146,13 @@ def slice_of(units: Sequence[Unit], part: int, parts: int) -> list[Unit]:
     return [*every, *dealt[part - 1 :: parts]]
 
 
-def work(session: Session, units: Sequence[Unit]) -> int:
+def work(book: RunBook, units: Sequence[Unit]) -> int:
     """Do what is left to do until time is out; return the exit status, 1 where the device must be opened anew."""
-    ended = session.folder.outcomes()
+    ended = book.folder.outcomes()
     for unit in units:
         if unit.name in ended:
             continue
-        if time.time() + unit.seconds > session.until:
+        if time.time() + unit.seconds > book.until:
             continue  # a later one may be shorter
         print(f"begin {unit.name}", flush=True)
         begun = time.monotonic()
@@ -160,9 +160,9 @@ def work(session: Session, units: Sequence[Unit]) -> int:
             outcome, note = DONE, unit.run()
         except Exception as error:  # whatever it is, the rest goes on
             outcome, note = FAILED, f"{type(error).__name__}: {error}"
-        session.folder.finish(unit.name, outcome, time.monotonic() - begun, note)
+        book.folder.finish(unit.name, outcome, time.monotonic() - begun, note)
         print(f"{outcome} {unit.name}: {' '.join(note.split())[:200]}", flush=True)
-        if outcome == FAILED and _broken(session.device):
+        if outcome == FAILED and _broken(book.device):
             return 1
     return 0
 

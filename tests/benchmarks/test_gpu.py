@@ -89,8 +89,8 @@ def test_work_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys):
 
     done = []
     units = [plan.Unit("a", 0, fails), plan.Unit("b", 0, lambda: done.append("b") or "fine"), plan.Unit("c", 99, fails)]
-    session = plan.Session.of(Absent(), Folder(tmp_path), time.time() + 50)
-    assert plan.work(session, units) == plan.work(session, units) == 0
+    book = plan.RunBook.of(Absent(), Folder(tmp_path), time.time() + 50)
+    assert plan.work(book, units) == plan.work(book, units) == 0
     assert done == ["b"]
     assert Folder(tmp_path).outcomes() == {"a": "failed", "b": "done"}
     assert Folder(tmp_path).read("units.csv")[0]["note"] == "ValueError: wrong in two lines"
@@ -98,7 +98,7 @@ def test_work_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys):
 
 
 def test_slices_share_the_plan(tmp_path):
-    units = plan.Session.of(Absent(), Folder(tmp_path), 0).plan()
+    units = plan.RunBook.of(Absent(), Folder(tmp_path), 0).plan()
     slices = [plan.slice_of(units, part, 3) for part in (1, 2, 3)]
     assert all([unit.name for unit in part[:2]] == ["environment", "ceilings"] for part in slices)
     assert sorted(u.name for part in slices for u in part[2:]) == sorted(u.name for u in units[2:])

@@ -34,12 +34,20 @@ def has_avx512():
     return "avx512f" in host_features()
 
 
+def has_gpu():
+    import torch
+    import tvm
+
+    return torch.cuda.is_available() and tvm.cuda(0).exist
+
+
 def skip_reasons():
     """Marker to the reason why its tests cannot run here; empty where they can."""
     from tvm_balanced.gpu import nvcc, opencl
 
     return {
         "avx512": "" if has_avx512() else "this CPU has no AVX-512",
+        "cuda": "" if has_gpu() else "this machine has no NVIDIA GPU that torch and TVM see",
         "pocl": "" if opencl.available() else "PoCL is not installed (Debian: pocl-opencl-icd)",
         "nvcc": "" if nvcc.available() else "nvcc is not installed",
         "oclgrind": "" if shutil.which("oclgrind") and opencl.available() else "oclgrind is not installed (Debian: oclgrind)",
@@ -53,7 +61,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     reasons = None
     for item in items:
-        for marker in {"avx512", "pocl", "nvcc", "oclgrind"} & set(item.keywords):
+        for marker in {"avx512", "cuda", "pocl", "nvcc", "oclgrind"} & set(item.keywords):
             reasons = reasons or skip_reasons()
             if reasons[marker]:
                 item.add_marker(pytest.mark.skip(reason=reasons[marker]))

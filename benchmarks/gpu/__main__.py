@@ -1,0 +1,88 @@
+"""Check, tune and measure the GPU kernels within a budget: `python -m benchmarks.gpu --minutes 8 --out DIR`.
+
+Needs a GPU, torch, and TVM from the archive of gpu_host/pack.sh. The same command goes on where it was stopped. Without a GPU,
+--stand-in rehearses all of it on tiny shapes, and --dry-run prints what would be done.
+"""
+
+import argparse
+import ctypes
+import signal
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.gpu.folder import Folder
+from benchmarks.gpu.report import write_report
+from benchmarks.gpu.supervise import supervise
+
+
+def main() -> int:
+    """Run the plan, or a slice of it, and write the report."""
+    options = _parse()
+    until = options.until or time.time() + 60 * options.minutes
+    if options.worker:
+        _end_with_parent()
+    if options.worker or options.dry_run:
+        return _work(options, until)
+    options.out.mkdir(parents=True, exist_ok=True)
+    folder = Folder(options.out)
+    arguments = ["--out", str(options.out), "--until", str(until), "--slice", "/".join(map(str, options.slice))]
+    status = supervise([*arguments, *(["--stand-in"] if options.stand_in else [])], folder, until)
+    if folder.facts():  # a device was opened, now or before
+        print(write_report(folder))
+    return status
+
+
+def _work(options: argparse.Namespace, until: float) -> int:
+    # heavy: the process that supervises needs neither torch nor TVM
+    from benchmarks.gpu.device import Absent, open_device
+    from benchmarks.gpu.plan import RunBook, slice_of, work
+    from tvm_balanced.errors import TvmBalancedError
+
+    try:
+        device = open_device("stand-in" if options.stand_in else "cuda")
+    except TvmBalancedError as error:
+        if not options.dry_run:
+            print(error, file=sys.stderr)
+            return 2
+        device = Absent()
+    book = RunBook.of(device, Folder(options.out), until)
+    units = slice_of(book.plan(), *options.slice)
+    if options.dry_run:
+        print(f"{len(units)} units on {device.name}, in this order:")
+        print("\n".join(f"{unit.seconds:4.0f} s  {unit.name}" for unit in units))
+        return 0
+    book.folder.learn({"units": len(units)})
+    return work(book, units)
+
+
+def _end_with_parent() -> None:
+    """Let Linux kill this process when the one that started it dies: it would go on, beside the worker of the next run."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=8, help="begin nothing that would end later; %(default)s by default")
+    parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of the results; %(default)s by default")
+    parser.add_argument("--slice", type=_slice, default=(1, 1), metavar="I/N", help="the I-th of N parts of the plan, from 1 up")
+    parser.add_argument("--stand-in", action="store_true", help="rehearse on the CPU through PoCL; times mean nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and end")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _slice(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f'"{text}" is no slice; write for instance 1/3, the first of three')
+    return int(part), int(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Which cells are measured on a GPU, the most valuable first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from benchmarks.gpu.device import Device
+from benchmarks.gpu.layer import Cell
+from tvm_balanced.detection import Detection
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import Workload
+
+PATTERNS = ("8:16", "4:16", "2:16", "1:16")
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Sizes (N, K) of the cells of one device.
+
+    Parameters
+    ----------
+    single : size
+        The paper's, near enough; measured in float32.
+    large : size
+        400 MB dense in half precision at least.
+    layers : sizes
+        Of common language models.
+    rows : tuple of int
+        M of half precision.
+    """
+
+    single: tuple[int, int]
+    large: tuple[int, int]
+    layers: tuple[tuple[int, int], ...]
+    rows: tuple[int, ...]
+
+
+GPU_SHAPES = Shapes(
+    single=(16384, 8192),
+    large=(28672, 8192),  # of a 70B model: 470 MB in half precision
+    layers=((4096, 4096), (14336, 4096), (4096, 14336), (8192, 28672), (5120, 5120), (152064, 5120)),
+    rows=(1, 4, 16, 64, 2),
+)
+STAND_IN_SHAPES = Shapes(single=(64, 200), large=(48, 256), layers=((32, 64),), rows=(1, 9))
+
+
+def kernels_for(device: Device, n: int, k: int, m: int, pattern: str, dtype: str) -> list[str]:
+    """Return the kernels that store a pattern as it is, by the time that their model gives them, the fastest first."""
+    wanted = BalancedPattern.parse(pattern)
+    found = Detection((n, k), n * wanted.blocks(k) * wanted.nnz, {wanted.block: wanted.nnz})
+    seconds = {
+        kernel.name: kernel.seconds(Workload(kernel.name, m, n, k, wanted.nnz, wanted.block, dtype), m, device.machine)
+        for kernel in device.kernels(dtype)
+        if kernel.fit(found) == wanted
+    }
+    return sorted(seconds, key=lambda name: seconds[name])
+
+
+def cells(device: Device, shapes: Shapes, half: str) -> tuple[list[Cell], list[Cell]]:
+    """Return the headline cells and the rest.
+
+    Parameters
+    ----------
+    device : Device
+    shapes : Shapes
+    half : str
+        The half precision that is measured; the other is in the correctness tests.
+    """
+
+    def best(size: tuple[int, int], m: int, pattern: str, dtype: str) -> Cell:
+        return Cell(*size, m, pattern, dtype, kernels_for(device, *size, m, pattern, dtype)[0])
+
+    headline = [best(shapes.single, 1, pattern, "float32") for pattern in reversed(PATTERNS)]
+    headline += [best(shapes.large, m, pattern, half) for m, pattern in product(shapes.rows, PATTERNS[:3])]
+    rest = [best(size, m, pattern, half) for size in shapes.layers for m, pattern in product((1, 16), ("2:16", "8:16"))]
+    rest += _alternatives(device, shapes, half)
+    rest += [best(shapes.single, m, "2:16", "float32") for m in (8, 64)]
+    return list(dict.fromkeys(headline)), [cell for cell in dict.fromkeys(rest) if cell not in headline]
+
+
+def _alternatives(device: Device, shapes: Shapes, half: str) -> Iterator[Cell]:
+    """The kernels that the model places second, where it may be wrong."""
+    for m, pattern in product((4, 8, 16), ("2:16", "8:16")):
+        for name in kernels_for(device, *shapes.large, m, pattern, half)[:2]:
+            yield Cell(*shapes.large, m, pattern, half, name)

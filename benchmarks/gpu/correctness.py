@@ -1,0 +1,121 @@
+"""Is every kernel right? Each on ragged shapes, in every dtype and pattern, against float64."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from benchmarks.gpu.cells import PATTERNS
+from benchmarks.gpu.device import Device
+from benchmarks.gpu.layer import LIMITS, upload
+from tvm_balanced.bench import random_weight
+from tvm_balanced.detection import detect
+from tvm_balanced.encoding import Array, encode
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, DenseKernel, Kernel, SparseKernel, Workload
+
+COLUMNS = ("gpu", "kernel", "dtype", "pattern", "m", "n", "k", "activation", "residual", "symbolic", "error", "limit")
+ROWS = (1, 3, 8, 16, 33, 64)
+SIZES = ((70, 200), (256, 512), (33, 1000), (1000, 77), (4096, 1100))  # N, K
+ACTIVATIONS = ("none", "relu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel at one shape; where `symbolic`, M is known only at the call."""
+
+    kernel: str
+    dtype: str
+    pattern: str
+    m: int
+    n: int
+    k: int
+    activation: str = "none"
+    residual: bool = False
+    symbolic: bool = False
+
+    def __str__(self) -> str:
+        options = (self.activation, "residual" if self.residual else "", "symbolic" if self.symbolic else "")
+        shape = f"{self.n}x{self.k} m{self.m} {self.pattern} {self.dtype} {self.kernel}"
+        return " ".join((shape, *(option for option in options if option not in ("", "none"))))
+
+
+def cases(device: Device) -> tuple[list[Case], list[Case]]:
+    """Return the cases to begin with, each kernel in each dtype and pattern once and with a symbolic M, and the rest.
+
+    Rows and sizes are dealt in turn, so that every kernel meets all of them.
+    """
+    first, rest = [], []
+    dense = [kernel for kernel in DENSE_KERNELS if kernel.refuses(device.target, 64, 64, "float32") is None]
+    kinds: list[tuple[Kernel, str, tuple[str, ...]]] = [
+        (kernel, dtype, PATTERNS) for dtype in device.dtypes for kernel in device.kernels(dtype)
+    ]
+    kinds += [(kernel, dtype, PATTERNS[:1]) for dtype in device.dtypes for kernel in dense]
+    for i, (kernel, dtype, patterns) in enumerate(kinds):
+        mixed = list(_deal(kernel.name, dtype, patterns, i))
+        first += mixed[: len(patterns)]
+        first.append(replace(mixed[0], symbolic=True))
+        rest += mixed[len(patterns) :]
+    return list(dict.fromkeys(first)), list(dict.fromkeys(rest))
+
+
+def _deal(kernel: str, dtype: str, patterns: tuple[str, ...], start: int) -> Iterator[Case]:
+    """Every M with every pattern, along the diagonals."""
+    for turn, (i, j) in enumerate(product(range(len(ROWS)), range(len(patterns))), start):
+        m, size = ROWS[(start + i + j) % len(ROWS)], SIZES[turn % len(SIZES)]
+        yield Case(kernel, dtype, patterns[j], m, *size, ACTIVATIONS[turn % 2], residual=turn % 3 == 0)
+
+
+def check(case: Case, device: Device) -> float:
+    """Compute a case and return its error, relative to the largest result; a symbolic M at several, the worst counts."""
+    return max(_Problem(case, device).errors((*ROWS, 100) if case.symbolic else (case.m,)))
+
+
+class _Problem:
+    """A case's function, compiled, and its inputs."""
+
+    def __init__(self, case: Case, device: Device) -> None:
+        self.case, self.device, self.rng = case, device, np.random.default_rng(0)
+        self.dtype = np.dtype(ml_dtypes.bfloat16 if case.dtype == "bfloat16" else case.dtype)
+        kernel = KERNELS[case.kernel]
+        self.dense = random_weight(case.n, case.k, BalancedPattern.parse(case.pattern), self.rng, self.dtype).decode()
+        self.bias = self._draw(case.n)
+        parts: tuple[Array, ...] = ()
+        stored = BalancedPattern(1, 1)
+        if isinstance(kernel, SparseKernel):
+            fitting = kernel.fit(detect(self.dense))
+            assert fitting is not None, f"{kernel.name} has no layout for {case.pattern}"
+            stored, parts = fitting, kernel.pack(encode(self.dense, fitting))
+        elif isinstance(kernel, DenseKernel):
+            parts = kernel.pack(self.dense)
+        self.weights = [upload(part, device) for part in (*parts, kernel.pack_bias(self.bias))]
+        m = None if case.symbolic else case.m
+        options = {"activation": case.activation, "residual": case.residual}
+        workload = Workload(case.kernel, m, case.n, case.k, stored.nnz, stored.block, case.dtype, **options)  # type: ignore[arg-type]
+        self.main = device.compile(device.schedule(kernel, kernel.prim_func(workload), workload))
+
+    def errors(self, rows: tuple[int, ...]) -> Iterator[float]:
+        """Yield the error at each M."""
+        case, device = self.case, self.device
+        for m in rows:
+            x, residual = self._draw(m, case.k), self._draw(m, case.n)
+            y = upload(np.full((m, case.n), np.nan, self.dtype), device)
+            given = [upload(x, device), *self.weights, *([upload(residual, device)] if case.residual else []), y]
+            self.main(given)()
+            device.synchronize()
+            expected = x.astype(np.float64) @ self.dense.T.astype(np.float64) + self.bias.astype(np.float64)
+            expected += residual.astype(np.float64) if case.residual else 0
+            expected = np.maximum(expected, 0) if case.activation == "relu" else expected
+            error = np.abs(y.to("cpu", torch.float64).numpy() - expected).max() / np.abs(expected).max()
+            yield float(error) if np.isfinite(error) else float("inf")
+
+    def _draw(self, *shape: int) -> Array:
+        return self.rng.standard_normal(shape).astype(self.dtype)
+
+
+def row(case: Case, device: Device, error: float) -> dict[str, object]:
+    """Return a case's row in the CSV."""
+    return {"gpu": device.name, **asdict(case), "error": f"{error:.1e}", "limit": LIMITS[case.dtype]}

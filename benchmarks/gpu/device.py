@@ -1,0 +1,259 @@
+"""What the run-book asks of a machine: to compile a kernel, to run it and to time it. All else is the same on every machine."""
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import tvm
+from tvm import tirx
+
+from tvm_balanced.compiled_module import use_threads
+from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.gpu.device import current_stream
+from tvm_balanced.measure import Rival, last_level_cache
+from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload, gpus
+from tvm_balanced.targets import cuda_target, host_gpu, host_target, machine_of, target_key
+
+Call = Callable[[], None]
+Function = Callable[[Sequence[torch.Tensor]], Call]  # binds a kernel to its arguments, of which the last is the output
+GRAPH_SECONDS = 2e-3  # of work in a CUDA graph, so that starting it does not count
+GRAPH_CALLS = 256
+
+
+@dataclass(frozen=True)
+class Timer:
+    """How one rival is timed.
+
+    Parameters
+    ----------
+    clock : str
+        "graph" (a CUDA graph between two events), "events" (calls between two events) or "wall".
+    once : callable
+        Runs some calls and returns the seconds of one.
+    """
+
+    clock: str
+    once: Callable[[], float]
+
+
+class Device(ABC):
+    """A machine with its target.
+
+    Attributes
+    ----------
+    name : str
+        As rows are stamped with it.
+    torch : str
+        Torch's name of it; tensors of rivals and of kernels lie there.
+    target : tvm.target.Target
+        Kernels are scheduled for it.
+    dtypes : tuple of str
+        That its kernels are measured in.
+    cache_bytes : int
+        Its last cache before memory.
+    rounds : int
+        In which rivals take turns.
+    stand_in : bool
+        Whether it only takes a GPU's place, on tiny shapes.
+    """
+
+    name: str
+    torch: str
+    target: tvm.target.Target
+    dtypes: tuple[str, ...]
+    cache_bytes: int
+    rounds: int = 31
+    stand_in: bool = False
+
+    @abstractmethod
+    def compile(self, func: tirx.PrimFunc) -> Function:
+        """Compile a scheduled function."""
+
+    @abstractmethod
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+        """Prepare to time `calls` calls of a rival in a row, numbered from 0; in a CUDA graph, if it may be captured."""
+
+    @property
+    def machine(self) -> Machine:
+        """Rates for the kernels' cost models."""
+        return machine_of(self.target)
+
+    @property
+    def key(self) -> str:
+        """The name of its folder of tuning logs."""
+        return target_key(self.target)
+
+    @property
+    def limits(self) -> tvm.target.Target | None:
+        """The target whose limits MetaSchedule checks before a candidate is built; None where it cannot."""
+        return None
+
+    def schedule(self, kernel: Kernel, func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
+        """Schedule a kernel by its defaults."""
+        return kernel.schedule(func, workload, self.target)
+
+    def kernels(self, dtype: str) -> list[SparseKernel]:
+        """Return the sparse kernels that run here and round no weights."""
+        here = (kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None and dtype in kernel.dtypes)
+        return [kernel for kernel in here if kernel.refuses(self.target, 256, 256, dtype) is None]
+
+    def synchronize(self) -> None:  # noqa: B027
+        """Wait until all work is done; raises what went wrong in it."""
+
+
+def open_device(name: str) -> Device:
+    """Return the machine called "cuda", "cpu" or "stand-in".
+
+    Raises
+    ------
+    EnvironmentFaultError
+        Where this machine has none of that kind.
+    """
+    if name == "stand-in":
+        from benchmarks.gpu.stand_in import StandIn
+
+        return StandIn()
+    return Cpu() if name == "cpu" else Cuda()
+
+
+class Cuda(Device):
+    """The first NVIDIA GPU of this machine, on torch's current stream."""
+
+    torch = "cuda"
+    dtypes = ("float32", "float16", "bfloat16")
+
+    def __init__(self) -> None:
+        if not torch.cuda.is_available():
+            raise EnvironmentFaultError("no NVIDIA GPU was found; give --stand-in to rehearse on the CPU")
+        self.target, self.device = host_gpu(), tvm.cuda(0)
+        properties = torch.cuda.get_device_properties(0)
+        self.name, self.cache_bytes = properties.name, int(properties.L2_cache_size)
+        self._choose_compiler()
+
+    def _choose_compiler(self) -> None:
+        """Let TVM compile with nvcc where NVRTC, its default, does not work: NVRTC may lack the CUDA headers that nvcc has."""
+        workload = Workload("cuda_gemv", 1, 32, 64, 2, 16, "float16")
+        kernel = KERNELS[workload.kernel]
+        func = kernel.schedule_tiles(kernel.prim_func(workload), workload, self.target)
+        try:
+            self._compile(func)
+        except Exception:
+            os.environ["TVM_CUDA_COMPILE_MODE"] = "nvcc"
+            self._compile(func)
+
+    @property
+    def limits(self) -> tvm.target.Target | None:
+        return gpus.limits(self.target)
+
+    def compile(self, func: tirx.PrimFunc) -> Function:
+        main = self._compile(func)
+
+        def bind(tensors: Sequence[torch.Tensor]) -> Call:
+            given = [tvm.runtime.from_dlpack(tensor) for tensor in tensors]
+
+            def call() -> None:
+                with current_stream(self.device):
+                    main(*given)
+
+            return call
+
+        return bind
+
+    def _compile(self, func: tirx.PrimFunc) -> Any:
+        with self.target, tvm.transform.PassContext(config=gpus.PASS_CONFIG):
+            return tvm.compile(func.with_attr("global_symbol", "main"), self.target)["main"]
+
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+        calls = self._enough(rival, calls)
+        by_events = Timer("events", lambda: self._between_events(lambda: [rival(call) for call in range(calls)]) / calls)
+        if not capture:
+            return by_events
+        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                for call in range(calls):
+                    rival(call)
+        except Exception:  # a rival that allocates outside torch, or waits for the GPU, cannot be captured
+            torch.cuda.synchronize()
+            return by_events
+        graph.replay()
+        return Timer("graph", lambda: self._between_events(graph.replay) / calls)
+
+    def _enough(self, rival: Rival, calls: int) -> int:
+        """Return a multiple of `calls` that takes GRAPH_SECONDS or so."""
+        rival(0)
+        seconds = self._between_events(lambda: [rival(call) for call in range(calls)])
+        return calls * max(1, min(GRAPH_CALLS // calls, round(GRAPH_SECONDS / max(seconds, 1e-6))))
+
+    def _between_events(self, work: Callable[[], object]) -> float:
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        work()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3
+
+    def synchronize(self) -> None:
+        torch.cuda.synchronize()
+
+
+class Absent(Device):
+    """An H200 that is not there, to plan for."""
+
+    name, torch, dtypes, cache_bytes = "NVIDIA H200", "cpu", ("float32", "float16", "bfloat16"), 60 << 20
+
+    def __init__(self) -> None:
+        self.target = cuda_target("h200")
+
+    def compile(self, func: tirx.PrimFunc) -> Function:
+        raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
+
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+        raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
+
+
+class Cpu(Device):
+    """The CPU with the kernels for it, on one thread."""
+
+    torch = "cpu"
+    dtypes = ("float32",)
+
+    def __init__(self) -> None:
+        from tvm_balanced.environment import describe
+
+        torch.set_num_threads(1)
+        self.target, self.name, self.cache_bytes = host_target(), describe()["cpu"], last_level_cache()
+
+    @property
+    def machine(self) -> Machine:
+        return machine_of(self.target, 1)
+
+    def compile(self, func: tirx.PrimFunc) -> Function:
+        main = tvm.compile(func.with_attr("global_symbol", "main"), self.target)["main"]
+
+        def bind(tensors: Sequence[torch.Tensor]) -> Call:
+            given = [tvm.runtime.from_dlpack(tensor) for tensor in tensors]
+
+            def call() -> None:
+                use_threads(1)
+                main(*given)
+
+            return call
+
+        return bind
+
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+        rival(0)
+        return Timer("wall", lambda: wall_clock(rival, calls))
+
+
+def wall_clock(rival: Rival, calls: int) -> float:
+    """Return the seconds of one of `calls` calls."""
+    start = time.perf_counter()
+    for call in range(calls):
+        rival(call)
+    return (time.perf_counter() - start) / calls

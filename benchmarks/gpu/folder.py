@@ -1,0 +1,74 @@
+"""The folder that results go to: files that are appended to as soon as something is known, and a report of them."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+UNIT_COLUMNS = ("unit", "outcome", "seconds", "note")
+DONE, FAILED, DIED = "done", "failed", "died"  # outcomes of a unit
+
+
+class Folder:
+    """Results so far.
+
+    environment.json (facts and ceilings), units.csv (what was done), correctness.csv, gpu.csv, decisions.jsonl and report.md.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
+        """Append rows to a CSV in one write, so that a process that is killed leaves whole cells; a new file gets its header."""
+        path, lines = self.path / name, _Lines()
+        writer = csv.DictWriter(lines, columns, restval="", lineterminator="\n")
+        if not path.exists():
+            writer.writeheader()
+        writer.writerows(rows)
+        with path.open("a") as file:
+            file.write("".join(lines))
+
+    def read(self, name: str) -> list[dict[str, str]]:
+        """Return the rows of a CSV, none where it is not there."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def finish(self, unit: str, outcome: str, seconds: float, note: str = "") -> None:
+        """Record how a unit ended."""
+        row = {"unit": unit, "outcome": outcome, "seconds": f"{seconds:.1f}", "note": " ".join(note.split())[:400]}
+        self.append("units.csv", UNIT_COLUMNS, [row])
+
+    def outcomes(self) -> dict[str, str]:
+        """Return the last outcome of every unit that ended."""
+        return {row["unit"]: row["outcome"] for row in self.read("units.csv")}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the machine."""
+        path = self.path / "environment.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def learn(self, facts: Mapping[str, Any]) -> None:
+        """Add to what is known of the machine."""
+        (self.path / "environment.json").write_text(json.dumps(self.facts() | dict(facts), indent=2) + "\n")
+
+    def add_decisions(self, line: Mapping[str, Any]) -> None:
+        """Append what a search found, one JSON object a line."""
+        with (self.path / "decisions.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def decisions(self) -> list[dict[str, Any]]:
+        """Return all that searches found."""
+        path = self.path / "decisions.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class _Lines(list[str]):
+    """What csv writes to: text that is kept."""
+
+    def write(self, text: str) -> int:
+        self.append(text)
+        return len(text)

@@ -1,0 +1,190 @@
+"""What the run-book does, in units that each end with a result, the most valuable first."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu import correctness
+from benchmarks.gpu.cells import GPU_SHAPES, STAND_IN_SHAPES, Shapes, cells
+from benchmarks.gpu.device import Device
+from benchmarks.gpu.folder import DONE, FAILED, Folder
+from benchmarks.gpu.layer import LIMITS, Cell
+from benchmarks.gpu.measuring import COLUMNS, KEY, OURS, ceilings_of, measure, measure_ceilings
+from benchmarks.gpu.tuning import tune
+from tvm_balanced import environment
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is spent.
+
+    Parameters
+    ----------
+    measuring, tuning : float
+        Seconds of timing a cell, and of searching one.
+    candidates : int
+        That a search measures at most.
+    copied : int
+        Bytes of each array of the bandwidth test.
+    edge : int
+        Of the matrices whose product gives the arithmetic rates.
+    """
+
+    measuring: float = 3
+    tuning: float = 30
+    candidates: int = 96
+    copied: int = 2 << 30
+    edge: int = 8192
+
+
+STAND_IN_EFFORT = Effort(measuring=0.1, tuning=2, candidates=4, copied=1 << 16, edge=16)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One thing to do: it is not begun with less than `seconds` left, and returns a note on what came of it."""
+
+    name: str
+    seconds: float
+    run: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class RunBook:
+    """A device, the folder of its results, and until when there is time, on the clock of time.time."""
+
+    device: Device
+    folder: Folder
+    until: float
+    shapes: Shapes
+    effort: Effort
+    workers: int | None = None
+
+    @classmethod
+    def of(cls, device: Device, folder: Folder, until: float) -> "RunBook":
+        """Return the book for a device: the stand-in does the same on tiny shapes."""
+        if device.stand_in:
+            return cls(device, folder, until, STAND_IN_SHAPES, STAND_IN_EFFORT, workers=1)
+        return cls(device, folder, until, GPU_SHAPES, Effort())
+
+    def plan(self) -> list[Unit]:
+        """Return all units."""
+        first, later = correctness.cases(self.device)
+        half = "float16" if "float16" in self.device.dtypes else "bfloat16"
+        headline, rest = cells(self.device, self.shapes, half)
+        tuned = self.effort.tuning + 15
+        return [
+            Unit("environment", 0, self._environment),
+            Unit("ceilings", 5, self._ceilings),
+            *(Unit(f"correct: {case}", 5, partial(self._correct, case)) for case in first),
+            *(Unit(f"measure: {cell}", 15, partial(self._measure, cell)) for cell in headline),
+            Unit("tests marked cuda", 40, self._tests),
+            *(Unit(f"tune: {cell}", tuned, partial(self._tune, cell)) for cell in headline),
+            *(Unit(f"measure: {cell}", 15, partial(self._measure, cell)) for cell in rest),
+            *(Unit(f"correct: {case}", 5, partial(self._correct, case)) for case in later),
+            *(Unit(f"tune: {cell}", tuned, partial(self._tune, cell)) for cell in rest),
+        ]
+
+    def _environment(self) -> str:
+        facts = environment.describe()
+        facts["findings"] = [finding.text for finding in facts["findings"]]
+        device = {"gpu": self.device.name, "cache_bytes": self.device.cache_bytes, "target": str(self.device.target)}
+        self.folder.learn({**facts, **device, "nvidia-smi": _nvidia_smi()})
+        return self.device.name
+
+    def _ceilings(self) -> str:
+        found = measure_ceilings(self.device, self.effort.copied, self.effort.edge)
+        self.folder.learn({"ceilings": found})
+        return f"{found['copy_gbytes']:.0f} GB/s copied, {found['read_gbytes']:.0f} GB/s read"
+
+    def _correct(self, case: correctness.Case) -> str:
+        error = correctness.check(case, self.device)
+        self.folder.append("correctness.csv", correctness.COLUMNS, [correctness.row(case, self.device, error)])
+        if not error <= LIMITS[case.dtype]:
+            raise RuntimeError(f"relative error {error:.1e}, {LIMITS[case.dtype]:.0e} is allowed")
+        return f"{error:.1e}"
+
+    def _measure(self, cell: Cell, scheduled: Any = None) -> str:
+        there = {tuple(row[name] for name in KEY) for row in self.folder.read("gpu.csv")}
+        if tuple(str(value) for value in cell.row().values()) in there:
+            return "its rows are there"
+        ceilings = ceilings_of(self.folder.facts()["ceilings"])
+        rows = measure(cell, self.device, ceilings, self.effort.measuring, scheduled)
+        self.folder.append("gpu.csv", COLUMNS, rows)
+        return ", ".join(f"{row['rival']} {row['us' if row['rival'] == OURS else 'p50']}" for row in rows if "us" in row)
+
+    def _tune(self, cell: Cell) -> str:
+        begun = time.monotonic()
+        budget = min(self.effort.tuning, self.until - time.time() - 15)
+        found = tune(cell, self.device, budget, self.effort.candidates, self.workers)
+        self.folder.add_decisions(found.line(cell, self.device, time.monotonic() - begun))
+        gain = f"{found.default_seconds / found.seconds:.2f}x of {found.measured} candidates"
+        return f"{gain}; {self._measure(cell.tuned, found.func)}"
+
+    def _tests(self) -> str:
+        command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "--tb=line", "-p", "no:cacheprovider", "tests/gpu"]
+        limit = max(10.0, min(180.0, self.until - time.time()))
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
+        said = done.stdout.strip().splitlines() or [done.stderr.strip()]
+        if done.returncode:
+            raise RuntimeError("; ".join(line for line in said if line.startswith(("FAILED", "ERROR"))) or said[-1])
+        return said[-1]
+
+
+def slice_of(units: Sequence[Unit], part: int, parts: int) -> list[Unit]:
+    """Return one of `parts` slices of a plan, from 1 up; all begin by looking at the machine."""
+    every, dealt = units[:2], units[2:]
+    return [*every, *dealt[part - 1 :: parts]]
+
+
+def work(book: RunBook, units: Sequence[Unit]) -> int:
+    """Do what is left to do until time is out; return the exit status, 1 where the device must be opened anew."""
+    ended = book.folder.outcomes()
+    for unit in units:
+        if unit.name in ended:
+            continue
+        if time.time() + unit.seconds > book.until:
+            continue  # a later one may be shorter
+        print(f"begin {unit.name}", flush=True)
+        begun = time.monotonic()
+        try:
+            outcome, note = DONE, unit.run()
+        except Exception as error:  # whatever it is, the rest goes on
+            outcome, note = FAILED, f"{type(error).__name__}: {error}"
+        book.folder.finish(unit.name, outcome, time.monotonic() - begun, note)
+        print(f"{outcome} {unit.name}: {' '.join(note.split())[:200]}", flush=True)
+        if outcome == FAILED and _broken(book.device):
+            return 1
+    return 0
+
+
+def _broken(device: Device) -> bool:
+    """Whether a device answers no more, as after an access out of bounds: CUDA refuses all further work of the process."""
+    try:
+        device.synchronize()
+    except RuntimeError:
+        return True
+    finally:
+        if device.torch == "cuda":
+            torch.cuda.empty_cache()
+    return False
+
+
+def _nvidia_smi() -> str:
+    query = "name,driver_version,memory.total,clocks.sm,clocks.max.sm,clocks.mem,power.limit,temperature.gpu"
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={query}", "--format=csv"], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "not there"
+    return done.stdout.strip()

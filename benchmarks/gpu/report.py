@@ -1,0 +1,120 @@
+"""The report of a folder: what was run where, what is wrong, and how far each cell is from what its bytes allow."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.gpu.folder import DONE, Folder
+
+Row = Mapping[str, str]
+# Over cuBLAS in the same dtype, on layers of 400 MB dense at least, by (dtype, M) and pattern: what is wanted
+WANTED = {
+    ("float32", "1"): {"4:16": 2.8, "2:16": 5.5, "1:16": 8.0},
+    ("float16", "1"): {"8:16": 1.5, "4:16": 2.6, "2:16": 4.8},
+    ("float16", "2"): {"8:16": 1.5, "4:16": 2.6, "2:16": 4.8},
+    ("float16", "4"): {"8:16": 1.5, "4:16": 2.6, "2:16": 4.8},
+    ("float16", "16"): {"8:16": 1.3, "4:16": 2.2, "2:16": 3.3},
+    ("float16", "64"): {"8:16": 1.2, "4:16": 1.6, "2:16": 1.7},
+}
+LARGE = 400e6  # bytes
+CELL = ("n", "k", "m", "pattern", "dtype", "kernel", "schedule")
+RIVALS = ("cublas", "cublas_tf32", "csr", "cusparselt_2:4", "cuda_dense", "default")
+
+
+def write_report(folder: Folder) -> Path:
+    """Write report.md and return its path."""
+    facts = folder.facts()
+    lines = [f"# The GPU run-book on {facts.get('gpu', 'no device')}", ""]
+    if "stand-in" in facts.get("gpu", ""):
+        lines += ["**A rehearsal: nothing here was measured on a GPU, and the times mean nothing.**", ""]
+    lines += _what_was_run(folder, facts.get("units", 0))
+    if "ceilings" in facts:
+        lines += ["", "## Ceilings, measured", "", *_ceilings(facts["ceilings"])]
+    lines += ["", "## Correctness", "", *_correctness(folder.read("correctness.csv"))]
+    lines += ["", "## Cells", "", *_cells(folder.read("gpu.csv"))]
+    lines += ["", "## Tuning", "", *_tuning(folder)]
+    path = folder.path / "report.md"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Return a Markdown table, a sentence where it would be empty."""
+    if not rows:
+        return ["Nothing yet."]
+    return [f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def _what_was_run(folder: Folder, planned: int) -> list[str]:
+    outcomes = folder.outcomes()
+    counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(outcomes.values()).items())
+    lines = [f"{planned} units planned: {counts or 'none ended'}, {max(0, planned - len(outcomes))} left.", ""]
+    failed = [(row["unit"], row["outcome"], row["note"]) for row in folder.read("units.csv") if row["outcome"] != DONE]
+    return lines + (table(("what did not work", "outcome", "why"), failed) if failed else ["All that ended did work."])
+
+
+def _ceilings(found: Mapping[str, object]) -> list[str]:
+    rates: Mapping[str, float] = found["gflops"]  # type: ignore[assignment]
+    rows = [("memory, copied", f"{found['copy_gbytes']:.0f} GB/s"), ("memory, read", f"{found['read_gbytes']:.0f} GB/s")]
+    return table(
+        ("what", "rate"), [*rows, *((f"matrix product, {name}", f"{rate / 1e3:.1f} TFLOP/s") for name, rate in rates.items())]
+    )
+
+
+def _correctness(rows: Sequence[Row]) -> list[str]:
+    by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        by_kind[row["kernel"], row["dtype"]].append(row)
+    return table(
+        ("kernel", "dtype", "cases", "largest error", "limit", "wrong"),
+        [
+            (*kind, len(cases), max((c["error"] for c in cases), key=float), cases[0]["limit"],
+             sum(not float(c["error"]) <= float(c["limit"]) for c in cases))
+            for kind, cases in by_kind.items()
+        ],
+    )  # fmt: skip
+
+
+def _cells(rows: Sequence[Row]) -> list[str]:
+    by_cell: dict[tuple[str, ...], dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        by_cell[tuple(row[name] for name in CELL)][row["rival"]] = row
+    header = ("N x K", "M", "pattern", "dtype", "kernel", "schedule", "us", "B/weight", "GB/s", "of bandwidth", "of roofline")
+    shown = []
+    for cell, rivals in by_cell.items():
+        ours = rivals.get("balanced")
+        if ours is None:
+            continue
+        speedups = [_speedup(rivals.get(name)) for name in RIVALS]
+        shares = [ours[name] for name in ("us", "weight_bytes", "gbytes", "of_bandwidth", "of_roofline")]
+        shown.append((f"{cell[0]}x{cell[1]}", *cell[2:], *shares, *speedups, _wanted(cell)))
+    return [
+        "How many times faster than each rival: median of paired ratios (20th to 80th percentile). Weights rotate over four",
+        "times the last cache. `default` is our kernel before tuning; `cuda_dense` TVM's own dense kernel.",
+        "",
+        *table((*header, *(f"over {name}" for name in RIVALS), "wanted over cublas"), shown),
+    ]
+
+
+def _speedup(row: Row | None) -> str:
+    if row is None:
+        return ""
+    return f"{row['p50']} ({row['p20']} to {row['p80']})" if row["p50"] else f"- {row['note']}".strip()
+
+
+def _wanted(cell: tuple[str, ...]) -> str:
+    n, k, m, pattern, dtype, *_ = cell
+    large = int(n) * int(k) * (4 if dtype == "float32" else 2) >= LARGE
+    wanted = WANTED.get((dtype, m), {}).get(pattern)
+    return f"{wanted}" if large and wanted else ""
+
+
+def _tuning(folder: Folder) -> list[str]:
+    rows = [
+        (f"{w['n']}x{w['k']}", w["m"], f"{w['nnz']}:{w['block']}", w["dtype"], w["kernel"], line["default_us"], line["us"],
+         f"{line['default_us'] / line['us']:.2f}", line["measured"], line["failed"], line["decisions"])
+        for line in folder.decisions()
+        for w in (line["workload"],)
+    ]  # fmt: skip
+    header = ("N x K", "M", "pattern", "dtype", "kernel", "default us", "best us", "gain", "measured", "failed", "decisions")
+    return table(header, rows)

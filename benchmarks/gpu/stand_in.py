@@ -1,0 +1,68 @@
+"""A stand-in for a GPU: kernels run through OpenCL on the CPU (PoCL) and are timed by the wall clock.
+
+Its times mean nothing. It is there so that all of the run-book can be rehearsed, and is tested, where there is no GPU.
+"""
+
+from collections.abc import Sequence
+
+import ml_dtypes
+import torch
+from tvm import tirx
+
+from benchmarks.gpu.device import Call, Device, Function, Timer, wall_clock
+from tvm_balanced.encoding import Array
+from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.gpu import opencl
+from tvm_balanced.measure import Rival
+from tvm_balanced.schedules import Kernel, Machine, Workload, gpus
+from tvm_balanced.targets import cuda_target
+
+
+class StandIn(Device):
+    """PoCL in place of a GPU; it has no float16."""
+
+    name = "stand-in (PoCL)"
+    torch = "cpu"
+    dtypes = ("float32", "bfloat16")
+    cache_bytes, rounds = 1, 1  # a call takes 80 ms, for TVM generates its source each time
+    key, stand_in = "opencl-stand-in", True
+
+    def __init__(self) -> None:
+        if not opencl.available():
+            raise EnvironmentFaultError("PoCL was not found; install pyopencl and PoCL (Debian: pocl-opencl-icd)")
+        self.target = opencl.target()
+
+    @property
+    def machine(self) -> Machine:
+        return gpus.machine(cuda_target("h200"))
+
+    def schedule(self, kernel: Kernel, func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
+        """Schedule all M in tiles of one size: `opencl.run` takes functions of one kernel."""
+        return kernel.schedule_tiles(func, workload, self.target)
+
+    def compile(self, func: tirx.PrimFunc) -> Function:
+        opencl.source_of(func) if not _symbolic(func) else None  # fails here, as a compiler would
+
+        def bind(tensors: Sequence[torch.Tensor]) -> Call:
+            arrays = [_array(tensor) for tensor in tensors]
+
+            def call() -> None:
+                arrays[-1][...] = opencl.run(func, arrays)
+
+            return call
+
+        return bind
+
+    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+        return Timer("wall", lambda: wall_clock(rival, calls))
+
+
+def _symbolic(func: tirx.PrimFunc) -> bool:
+    return any(not isinstance(extent, tirx.IntImm) for param in func.params for extent in param.ty.shape)
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    """Return a tensor's memory as an array."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()

@@ -1,0 +1,78 @@
+"""Runs the plan in a process that may die: a kernel that accesses what it must not ends CUDA for its process, not the run."""
+
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import IO
+
+from benchmarks.gpu.folder import DIED, Folder
+
+SILENT = 240.0  # seconds after which a unit is taken to hang
+CLOSING = 20.0  # seconds that a unit may run past the end
+IDLE_DEATHS = 2  # workers in a row that may die before they begin anything
+
+
+def supervise(arguments: Sequence[str], folder: Folder, until: float) -> int:
+    """Start workers, one after another, until the plan is done or time is out; return the last one's exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of the worker: `python -m benchmarks.gpu --worker ...`.
+    folder : Folder
+        Where units that died are recorded.
+    until : float
+        On the clock of time.time.
+    """
+    idle = 0
+    while True:
+        status, begun, said = _one_worker([sys.executable, "-m", "benchmarks.gpu", "--worker", *arguments], folder, until)
+        idle = 0 if begun else idle + 1
+        if status == 0 or time.time() >= until or idle >= IDLE_DEATHS:
+            if status and not begun:
+                print("\n".join(said), file=sys.stderr)
+            return status
+
+
+def _one_worker(command: Sequence[str], folder: Folder, until: float) -> tuple[int, bool, list[str]]:
+    """Return a worker's exit status, whether it began a unit, and what it said last."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    unit, since, begun, why = "", time.time(), False, ""
+    said: deque[str] = deque(maxlen=12)
+    while True:
+        try:
+            line = lines.get(timeout=1)
+        except queue.Empty:
+            late = time.time() > until + CLOSING
+            if late or time.time() - since > SILENT:
+                why = "time was out" if late else f"it said nothing for {SILENT:.0f} s"
+                process.kill()
+                since = float("inf")
+            continue
+        if line is None:
+            break
+        since = time.time()
+        said.append(line)
+        if line.startswith("begin "):
+            unit, begun = line.removeprefix("begin "), True
+        elif line.startswith(("done ", "failed ")):
+            unit = ""
+            print(line, flush=True)
+    status = process.wait()
+    if unit and why != "time was out":  # what time has cut off is tried again
+        folder.finish(unit, DIED, 0, why or f"its process ended with {status}: {' | '.join(list(said)[-4:])}")
+        print(f"died {unit}", flush=True)
+    return status, begun, list(said)
+
+
+def _read(stream: IO[str], lines: "queue.Queue[str | None]") -> None:
+    for line in stream:
+        lines.put(line.rstrip("\n"))
+    lines.put(None)

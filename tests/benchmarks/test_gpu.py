@@ -1,0 +1,259 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.gpu import correctness, plan, supervise
+from benchmarks.gpu.cells import GPU_SHAPES, cells, kernels_for
+from benchmarks.gpu.device import Absent, Cpu, Cuda
+from benchmarks.gpu.folder import Folder
+from benchmarks.gpu.layer import Cell, Layer, check, error_of, rotate, upload
+from benchmarks.gpu.measuring import COLUMNS, Ceilings
+from benchmarks.gpu.report import write_report
+from benchmarks.gpu.rivals import RIVALS, rivals_of
+
+ROOT = Path(__file__).parents[2]
+CELL = Cell(16384, 8192, 1, "2:16", "float32", "cuda_gemv")
+
+
+def command(out, *more):
+    return [sys.executable, "-m", "benchmarks.gpu", "--stand-in", "--out", str(out), *more]
+
+
+@pytest.mark.pocl
+def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
+    """One slice of the plan: the machine, its ceilings, cases, and a search with its cell."""
+    folder, options = Folder(tmp_path), ("--slice", "1/35", "--minutes", "5")
+    with subprocess.Popen(command(tmp_path, *options), cwd=ROOT, stdout=subprocess.PIPE, text=True) as first:
+        until_correct = next(line for line in first.stdout if line.startswith("done correct"))
+        assert "cuda_gemv" in until_correct
+        first.send_signal(signal.SIGKILL)
+    done = folder.read("units.csv")
+    again = subprocess.run(command(tmp_path, *options), cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    after = folder.read("units.csv")
+    assert [row["unit"] for row in after[: len(done)]] == [row["unit"] for row in done]
+    assert len({row["unit"] for row in after}) == len(after) > len(done)
+    assert {row["outcome"] for row in after} == {"done"}, after
+    rows = folder.read("gpu.csv")
+    assert {row["rival"] for row in rows} == {"balanced", "default", "cublas", "cublas_tf32", "csr", "cuda_dense"}
+    assert {row["schedule"] for row in rows} == {"tuned"}
+    assert all(float(row["us"]) > 0 and float(row["error"]) < 1e-5 for row in rows)
+    (decision,) = folder.decisions()
+    assert decision["workload"]["kernel"] == "cuda_gemv"
+    assert decision["measured"] > 0
+    assert all(float(row["error"]) <= float(row["limit"]) for row in folder.read("correctness.csv"))
+    assert "the times mean nothing" in (tmp_path / "report.md").read_text()
+    assert str(tmp_path / "report.md") in again.stdout
+    assert len(list(tmp_path.iterdir())) <= 8
+
+
+def test_a_worker_that_dies_or_hangs_is_recorded(tmp_path, monkeypatch):
+    folder = Folder(tmp_path)
+
+    def worker(script):
+        return supervise._one_worker([sys.executable, "-uc", script], folder, time.time() + 60)
+
+    said = worker("print('begin a'); print('done a: fine'); print('begin b'); print('an illegal access'); import os; os._exit(7)")
+    assert said[:2] == (7, True)
+    monkeypatch.setattr(supervise, "SILENT", 0.5)
+    worker("print('begin c'); import time; time.sleep(60)")
+    rows = {row["unit"]: row for row in folder.read("units.csv")}
+    assert rows["b"]["outcome"] == rows["c"]["outcome"] == "died"
+    assert "an illegal access" in rows["b"]["note"]
+    assert "said nothing" in rows["c"]["note"]
+
+
+def test_what_time_cut_off_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervise, "CLOSING", 0.2)
+    script = "print('begin a'); import time; time.sleep(60)"
+    supervise._one_worker([sys.executable, "-uc", script], Folder(tmp_path), time.time())
+    assert Folder(tmp_path).outcomes() == {}
+
+
+def test_a_worker_that_never_begins_is_given_up(tmp_path, capfd):
+    assert supervise.supervise(["--no-such-option"], Folder(tmp_path), time.time() + 60) == 2
+    assert "--no-such-option" in capfd.readouterr().err
+
+
+def test_work_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys):
+    def fails():
+        raise ValueError("wrong\nin two lines")
+
+    done = []
+    units = [plan.Unit("a", 0, fails), plan.Unit("b", 0, lambda: done.append("b") or "fine"), plan.Unit("c", 99, fails)]
+    book = plan.RunBook.of(Absent(), Folder(tmp_path), time.time() + 50)
+    assert plan.work(book, units) == plan.work(book, units) == 0
+    assert done == ["b"]
+    assert Folder(tmp_path).outcomes() == {"a": "failed", "b": "done"}
+    assert Folder(tmp_path).read("units.csv")[0]["note"] == "ValueError: wrong in two lines"
+    assert "begin c" not in capsys.readouterr().out
+
+
+def test_slices_share_the_plan(tmp_path):
+    units = plan.RunBook.of(Absent(), Folder(tmp_path), 0).plan()
+    slices = [plan.slice_of(units, part, 3) for part in (1, 2, 3)]
+    assert all([unit.name for unit in part[:2]] == ["environment", "ceilings"] for part in slices)
+    assert sorted(u.name for part in slices for u in part[2:]) == sorted(u.name for u in units[2:])
+    assert len({unit.name for unit in units}) == len(units)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "x", "1"])
+def test_a_wrong_slice_gets_one_sentence(text, tmp_path):
+    done = subprocess.run(command(tmp_path, "--slice", text), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "write for instance 1/3" in done.stderr
+
+
+def test_the_plan_has_every_cell_that_is_asked_for():
+    headline, rest = cells(Absent(), GPU_SHAPES, "float16")
+    found = {(c.dtype, c.m, c.pattern) for c in headline}
+    assert {("float32", 1, p) for p in ("8:16", "4:16", "2:16", "1:16")} <= found
+    assert {("float16", m, p) for m in (1, 2, 4, 16, 64) for p in ("8:16", "4:16", "2:16")} <= found
+    assert all(c.n * c.k * 2 >= 400e6 for c in headline if c.dtype == "float16")
+    assert not set(headline) & set(rest)
+    first, later = correctness.cases(Absent())
+    kinds = {(c.kernel, c.dtype) for c in first}
+    assert kinds == {(c.kernel, c.dtype) for c in first if c.symbolic}
+    sparse = [c for c in (*first, *later) if c.kernel == "cuda_decode_mma" and c.dtype == "float16"]
+    assert {(c.m, c.pattern) for c in sparse if not c.symbolic} == {
+        (m, p) for m in correctness.ROWS for p in ("8:16", "4:16", "2:16", "1:16")
+    }
+
+
+def test_kernels_come_in_the_order_of_the_model():
+    assert kernels_for(Absent(), 28672, 8192, 64, "2:16", "float16")[0] == "cuda_decode_mma"
+    assert kernels_for(Absent(), 16384, 8192, 1, "2:16", "float32")[0] == "cuda_gemv"
+    assert kernels_for(Absent(), 16384, 8192, 1, "15:16", "float32") == []
+
+
+def test_a_roofline_is_bytes_or_arithmetic():
+    ceilings = Ceilings(4000, {"float32": 50e3, "float16": 700e3, "tf32": 400e3})
+    assert ceilings.seconds(CELL, 4_000_000) == pytest.approx(1e-6)
+    dense = Cell(8192, 8192, 64, "8:16", "float16", "cuda_decode_mma")
+    assert ceilings.seconds(dense, 4) == pytest.approx(2 * 8192 * 8192 * 64 / 700e12)
+
+
+def test_repeated_rows_are_packed_as_they_would_be_whole():
+    """Weights of more rows than are drawn: packed and dense must be the same weight."""
+    device = Cpu()
+    for kernel, n, k in (("cpu_avx512", 2500, 40), ("cpu_portable", 1100, 33)):
+        if device.kernels("float32") and kernel in {k.name for k in device.kernels("float32")}:
+            layer = Layer(Cell(n, k, 2, "2:16", "float32", kernel), device)
+            assert layer.dense.shape == (n, k)
+            assert check(kernel, layer.ours(layer.default())(0), layer.x, layer.dense, 1e-5) < 1e-5
+
+
+def test_rivals_compute_what_they_say():
+    weight, x = torch.randn(37, 52) * (torch.rand(37, 52) < 0.25), torch.randn(3, 52)
+    for name in ("cublas", "csr", "block"):
+        for m in (1, 3):
+            made = RIVALS[name](weight, x[:m], lambda nbytes: 2)
+            assert error_of(made.run(1), x[:m], made.weight) < 1e-5
+    assert rivals_of("float16", "8:16") == ("cublas", "csr", "cusparselt_2:4")
+    assert rivals_of("float32", "8:16") == ("cublas", "cublas_tf32", "csr")
+    with pytest.raises(ValueError, match="TF32 is for float32"):
+        RIVALS["cublas_tf32"](weight.half(), x.half(), lambda nbytes: 2)
+
+
+def test_a_wrong_result_is_seen():
+    x, weight = torch.randn(2, 8), torch.randn(4, 8)
+    y = x @ weight.T
+    assert check("ours", y, x, weight, 1e-5) < 1e-5
+    y[0, 0] = float("nan")
+    with pytest.raises(RuntimeError, match="ours is wrong: relative error inf"):
+        check("ours", y, x, weight, 1e-2)
+    assert error_of(y[:, :2], x, weight) == float("inf")
+
+
+def test_weights_rotate_over_four_times_the_cache():
+    assert rotate(512 << 20, Absent()) == 2
+    assert rotate(60 << 20, Absent()) == 5
+    bits = upload(np.array([1.5, -2], "float32"), Absent())
+    assert bits.data_ptr() % 64 == 0
+
+
+def test_the_report_says_what_was_reached_and_what_was_wanted(tmp_path):
+    folder = Folder(tmp_path)
+    ours = {"gpu": "NVIDIA H200", **CELL.row(), "rival": "balanced", "us": "20.00", "p50": "1", "gbytes": "4000.0",
+            "weight_bytes": "0.5625", "of_bandwidth": "0.930", "of_roofline": "0.930"}  # fmt: skip
+    rival = {"gpu": "NVIDIA H200", **CELL.row(), "rival": "cublas", "us": "120.00", "p20": "5.9", "p50": "6.0", "p80": "6.1"}
+    missing = {"gpu": "NVIDIA H200", **CELL.row(), "rival": "csr", "note": "not here"}
+    folder.append("gpu.csv", COLUMNS, [ours, rival, missing])
+    folder.finish("tune: x", "died", 3, "its process ended with -6")
+    folder.learn({"gpu": "NVIDIA H200", "units": 3})
+    text = write_report(folder).read_text()
+    assert "3 units planned: 1 died, 2 left" in text
+    assert "| 16384x8192 | 1 | 2:16 | float32 | cuda_gemv | default | 20.00 |" in text
+    assert "6.0 (5.9 to 6.1)" in text
+    assert "- not here" in text
+    assert "| 5.5 |" in text
+    assert "its process ended with -6" in text
+    assert "mean nothing" not in text
+
+
+def test_facts_are_added_to(tmp_path):
+    folder = Folder(tmp_path)
+    folder.learn({"a": 1})
+    folder.learn({"b": 2})
+    assert json.loads((tmp_path / "environment.json").read_text()) == {"a": 1, "b": 2}
+    assert os.listdir(tmp_path) == ["environment.json"]  # noqa: PTH208
+
+
+class FakeEvent:
+    """A CUDA event whose clock is the number of calls that were made."""
+
+    calls = 0
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.at = FakeEvent.calls
+
+    def synchronize(self):
+        pass
+
+    def elapsed_time(self, end):
+        return (end.at - self.at) * 0.5  # ms
+
+
+@pytest.mark.parametrize(("captured", "clock"), [(True, "graph"), (False, "events")])
+def test_a_gpu_is_timed_by_graphs_where_a_rival_can_be_captured(captured, clock, monkeypatch):
+    class Graph:
+        def __init__(self):
+            self.calls = 0
+
+        def replay(self):
+            FakeEvent.calls += self.calls
+
+    @contextmanager
+    def capture(graph, stream):
+        before = FakeEvent.calls
+        yield
+        if not captured:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        graph.calls, FakeEvent.calls = FakeEvent.calls - before, before
+
+    for name, fake in (("Event", FakeEvent), ("CUDAGraph", Graph), ("Stream", object), ("graph", capture)):
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    numbers = []
+
+    def rival(call):
+        FakeEvent.calls += 1
+        numbers.append(call)
+
+    timer = object.__new__(Cuda).timer(rival, 3)
+    assert timer.clock == clock
+    assert timer.once() == pytest.approx(0.5e-3)
+    assert set(numbers) == {0, 1, 2}
+    assert object.__new__(Cuda).timer(rival, 3, capture=False).clock == "events"

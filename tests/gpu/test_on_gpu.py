@@ -1,0 +1,97 @@
+"""What only a GPU can show: whole models, calls on torch's stream, calls captured in a CUDA graph."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tvm_balanced as tb
+from tvm_balanced.errors import InputError
+
+pytestmark = pytest.mark.cuda
+LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+def pruned(dtype, pattern="2:16"):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(512, 1000), nn.GELU(), nn.Linear(1000, 300)).to(dtype).eval()
+    tb.prune(module, pattern)
+    return module
+
+
+def compiled(module, m=None, kernels=None):
+    dynamic = None if m else ({0: torch.export.Dim("m", min=1, max=4096)},)
+    x = torch.randn(m or 5, 512, dtype=module[0].weight.dtype)
+    return tb.compile(module, (x,), target="cuda", dynamic_shapes=dynamic, kernels=kernels)
+
+
+def error(module, x, y):
+    expected = nn.Sequential(*module).double()(x.cpu().double()).detach()
+    return float((y.cpu().double() - expected).abs().max() / expected.abs().max())
+
+
+@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
+@pytest.mark.parametrize("pattern", ["8:16", "2:16"])
+def test_a_model_for_every_number_of_rows(dtype, pattern):
+    module = pruned(dtype, pattern)
+    run = compiled(module)
+    assert any(layer.verdict == "sparse" for layer in run.report.layers)
+    for m in (1, 2, 5, 16, 33, 200):
+        x = torch.randn(m, 512, dtype=dtype, device="cuda")
+        assert error(pruned(dtype, pattern), x, run(x)) < LIMITS[dtype]
+
+
+@pytest.mark.parametrize("kernel", ["cuda_gemv", "cuda_decode_mma", "cuda_dense"])
+def test_a_kernel_that_was_asked_for(kernel):
+    run = compiled(pruned(torch.float16), 16, {"*": kernel})
+    assert {layer.kernel for layer in run.report.layers} == {kernel}
+    x = torch.randn(16, 512, dtype=torch.float16, device="cuda")
+    assert error(pruned(torch.float16), x, run(x)) < LIMITS[torch.float16]
+
+
+def test_the_same_input_gives_the_same_bits():
+    run, x = compiled(pruned(torch.float16), 4), torch.randn(4, 512, dtype=torch.float16, device="cuda")
+    first = run(x).clone()
+    assert all(torch.equal(first, run(x)) for _ in range(20))
+
+
+def test_calls_run_on_the_current_stream():
+    run = compiled(pruned(torch.float32), 8)
+    x, stream = torch.zeros(8, 512, device="cuda"), torch.cuda.Stream()
+    run(x)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # tens of milliseconds: a call on another stream would read zeros
+        x.fill_(1)
+        y = run(x)
+    stream.synchronize()
+    assert error(pruned(torch.float32), torch.ones(8, 512), y) < 1e-4
+
+
+def test_a_call_is_captured_in_a_graph():
+    run, x = compiled(pruned(torch.float16), 1), torch.randn(1, 512, dtype=torch.float16, device="cuda")
+    for _ in range(3):  # modules are loaded, and memory is in the pool, before
+        run(x)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = run(x)
+    x.copy_(torch.randn(1, 512, dtype=torch.float16))
+    graph.replay()
+    torch.cuda.synchronize()
+    assert error(pruned(torch.float16), x, y) < LIMITS[torch.float16]
+
+
+def test_an_artifact_runs_after_it_was_saved(tmp_path):
+    compiled(pruned(torch.float32)).save(tmp_path / "model.tb")
+    loaded = tb.load(tmp_path / "model.tb")
+    x = torch.randn(3, 512, device="cuda")
+    assert error(pruned(torch.float32), x, loaded(x)) < 1e-4
+
+
+def test_arrays_are_copied_there_and_back_and_cpu_tensors_are_refused():
+    run = compiled(pruned(torch.float32), 2)
+    x = np.random.default_rng(0).standard_normal((2, 512), np.float32)
+    assert error(pruned(torch.float32), torch.from_numpy(x), torch.from_numpy(run(x))) < 1e-4
+    with pytest.raises(InputError, match="cuda:0"):
+        run(torch.from_numpy(x))

@@ -11,12 +11,12 @@ from typing import Any
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
-from tvm_balanced.search import meta_schedule
 
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
 from tvm_balanced.measure import Rival
 from tvm_balanced.targets import cores
+from tvm_balanced.tuning.evolutionary import meta_schedule
 
 log = logging.getLogger(__name__)
 ROUND = 16  # candidates that are built and measured together

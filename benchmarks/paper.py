@@ -7,6 +7,7 @@ DIR/paper.md; the same command goes on where it was stopped. --stand-in rehearse
 """
 
 import argparse
+import gc
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,7 @@ def run(device: Device, folder: Folder, cases: Sequence[Case], rivals: Sequence[
         if time.time() >= until:
             print("out of time; the same command goes on from here")
             break
+        gc.collect()  # compiled kernels, and so gigabytes of weights, are held in cycles
         try:
             with others() as neighbours:
                 rows = measure(case, device, rivals)

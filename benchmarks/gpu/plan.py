@@ -1,5 +1,6 @@
 """What the run-book does, in units that each end with a result, the most valuable first."""
 
+import gc
 import subprocess
 import sys
 import time
@@ -160,6 +161,7 @@ def work(book: RunBook, units: Sequence[Unit]) -> int:
             outcome, note = DONE, unit.run()
         except Exception as error:  # whatever it is, the rest goes on
             outcome, note = FAILED, f"{type(error).__name__}: {error}"
+        gc.collect()  # compiled kernels, and so their weights, are held in cycles
         book.folder.finish(unit.name, outcome, time.monotonic() - begun, note)
         print(f"{outcome} {unit.name}: {' '.join(note.split())[:200]}", flush=True)
         if outcome == FAILED and _broken(book.device):

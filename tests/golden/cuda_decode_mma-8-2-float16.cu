@@ -1,11 +1,6 @@
 extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, uint* __restrict__ values_ptr, half* __restrict__ x_ptr, half* __restrict__ y_ptr) {
+  extern __shared__ __align__(64) uchar buf_dyn_shmem_ptr[];
   alignas(64) float sums_ptr[4];
-  extern __shared__ __align__(64) half staged_shared_dyn_ptr[];
-  alignas(64) uint values_local_ptr[4];
-  alignas(64) uint positions_local_ptr[1];
-  alignas(64) uint dense_local_ptr[16];
-  alignas(64) half columns_of_x_local_ptr[16];
-  alignas(64) float total_ptr[1];
   for (int i = 0; i < 4; ++i) {
     sums_ptr[i] = 0x0p+0f/*0.000000e+00*/;
   }
@@ -13,13 +8,16 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
   int cse_v3 = (((int)threadIdx.z) * 1088);
   int cse_v1 = (((int)threadIdx.x) >> 4);
   int cse_v16 = ((((int)threadIdx.x) & 15) * 8);
-  ptx_cp_async_legacy_cg_16_2_2(staged_shared_dyn_ptr, ((((((int)threadIdx.z) * 1088) + (((int)threadIdx.y) * 272)) + ((((int)threadIdx.x) >> 4) * 136)) + ((((int)threadIdx.x) & 15) * 8)), x_ptr, ((((((int)threadIdx.y) * 1024) + ((((int)threadIdx.x) >> 4) * 512)) + (((int)threadIdx.z) * 128)) + ((((int)threadIdx.x) & 15) * 8)));
+  ptx_cp_async_legacy_cg_16_2_2(buf_dyn_shmem_ptr, ((((((int)threadIdx.z) * 1088) + (((int)threadIdx.y) * 272)) + ((((int)threadIdx.x) >> 4) * 136)) + ((((int)threadIdx.x) & 15) * 8)), x_ptr, ((((((int)threadIdx.y) * 1024) + ((((int)threadIdx.x) >> 4) * 512)) + (((int)threadIdx.z) * 128)) + ((((int)threadIdx.x) & 15) * 8)));
   tvm_builtin_ptx_cp_async_commit_group_async_commit_group();
   int cse_v4 = (((int)threadIdx.y) * 128);
   tvm_builtin_ptx_cp_async_wait_group_async_wait_group_0();
   __syncthreads();
+  alignas(64) uint values_local_ptr[4];
+  alignas(64) uint positions_local_ptr[1];
   *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + ((((((int)blockIdx.x) * 2048) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.z) * 128)) + (((int)threadIdx.x) * 4)));
   positions_local_ptr[0] = positions_ptr[((((((int)blockIdx.x) * 512) + (((int)threadIdx.y) * 128)) + (((int)threadIdx.z) * 32)) + ((int)threadIdx.x))];
+  alignas(64) uint dense_local_ptr[16];
   for (int ax3 = 0; ax3 < 2; ++ax3) {
     int cse_v5 = (ax3 * 8);
     uint cse_v17 = ((uint)(ax3 * 8));
@@ -130,15 +128,17 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     }
     dense_local_ptr[((ax3 * 8) + 7)] = (((uint)0 | condval_14) | condval_15);
   }
+  alignas(64) half columns_of_x_local_ptr[16];
   int cse_v23 = (((((int)threadIdx.z) * 1088) + ((((int)threadIdx.x) >> 2) * 136)) + ((((int)threadIdx.x) & 3) * 16));
   for (int ax5_0 = 0; ax5_0 < 2; ++ax5_0) {
     int cse_v6 = (ax5_0 * 8);
-    *(uint4*)(columns_of_x_local_ptr + (ax5_0 * 8)) = *(uint4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.z) * 1088) + ((((int)threadIdx.x) >> 2) * 136)) + ((((int)threadIdx.x) & 3) * 16)) + (ax5_0 * 8)));
+    *(uint4*)(columns_of_x_local_ptr + (ax5_0 * 8)) = *(uint4*)(((half*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.z) * 1088) + ((((int)threadIdx.x) >> 2) * 136)) + ((((int)threadIdx.x) & 3) * 16)) + (ax5_0 * 8)));
   }
   for (int step = 0; step < 4; ++step) {
     int cse_v7 = (step * 2);
     mma_m16n8k16_f16((&(sums_ptr[0])), dense_local_ptr[(step * 2)], dense_local_ptr[((step * 2) + 8)], dense_local_ptr[((step * 2) + 1)], dense_local_ptr[((step * 2) + 9)], (&(columns_of_x_local_ptr[(step * 4)])));
   }
+  alignas(64) uint dense_local_ptr_1[16];
   for (int ax3_1 = 0; ax3_1 < 2; ++ax3_1) {
     int cse_v8 = (ax3_1 * 8);
     int cse_v9 = (ax3_1 + 2);
@@ -156,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_17 = (uint)0;
     }
-    dense_local_ptr[(ax3_1 * 8)] = (((uint)0 | condval_16) | condval_17);
+    dense_local_ptr_1[(ax3_1 * 8)] = (((uint)0 | condval_16) | condval_17);
     uint condval_18;
     if (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)14) == (uint)2) {
       condval_18 = (((values_local_ptr[(ax3_1 + 2)] >> (uint)0) & (uint)65535) << (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)1) << (uint)4));
@@ -169,7 +169,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_19 = (uint)0;
     }
-    dense_local_ptr[((ax3_1 * 8) + 1)] = (((uint)0 | condval_18) | condval_19);
+    dense_local_ptr_1[((ax3_1 * 8) + 1)] = (((uint)0 | condval_18) | condval_19);
     uint condval_20;
     if (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)14) == (uint)4) {
       condval_20 = (((values_local_ptr[(ax3_1 + 2)] >> (uint)0) & (uint)65535) << (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)1) << (uint)4));
@@ -182,7 +182,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_21 = (uint)0;
     }
-    dense_local_ptr[((ax3_1 * 8) + 2)] = (((uint)0 | condval_20) | condval_21);
+    dense_local_ptr_1[((ax3_1 * 8) + 2)] = (((uint)0 | condval_20) | condval_21);
     uint condval_22;
     if (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)14) == (uint)6) {
       condval_22 = (((values_local_ptr[(ax3_1 + 2)] >> (uint)0) & (uint)65535) << (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)1) << (uint)4));
@@ -195,7 +195,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_23 = (uint)0;
     }
-    dense_local_ptr[((ax3_1 * 8) + 3)] = (((uint)0 | condval_22) | condval_23);
+    dense_local_ptr_1[((ax3_1 * 8) + 3)] = (((uint)0 | condval_22) | condval_23);
     uint condval_24;
     if (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)14) == (uint)8) {
       condval_24 = (((values_local_ptr[(ax3_1 + 2)] >> (uint)0) & (uint)65535) << (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)1) << (uint)4));
@@ -208,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_25 = (uint)0;
     }
-    dense_local_ptr[((ax3_1 * 8) + 4)] = (((uint)0 | condval_24) | condval_25);
+    dense_local_ptr_1[((ax3_1 * 8) + 4)] = (((uint)0 | condval_24) | condval_25);
     uint condval_26;
     if (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)14) == (uint)10) {
       condval_26 = (((values_local_ptr[(ax3_1 + 2)] >> (uint)0) & (uint)65535) << (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)1) << (uint)4));
@@ -221,7 +221,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_27 = (uint)0;
     }
-    dense_local_ptr[((ax3_1 * 8) + 5)] = (((uint)0 | condval_26) | condval_27);
+    dense_local_ptr_1[((ax3_1 * 8) + 5)] = (((uint)0 | condval_26) | condval_27);
     uint condval_28;
     if (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)14) == (uint)12) {
       condval_28 = (((values_local_ptr[(ax3_1 + 2)] >> (uint)0) & (uint)65535) << (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)1) << (uint)4));
@@ -234,7 +234,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_29 = (uint)0;
     }
-    dense_local_ptr[((ax3_1 * 8) + 6)] = (((uint)0 | condval_28) | condval_29);
+    dense_local_ptr_1[((ax3_1 * 8) + 6)] = (((uint)0 | condval_28) | condval_29);
     uint condval_30;
     if (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)14) == (uint)14) {
       condval_30 = (((values_local_ptr[(ax3_1 + 2)] >> (uint)0) & (uint)65535) << (((positions_local_ptr[0] >> ((uint)((ax3_1 * 8) + 16))) & (uint)1) << (uint)4));
@@ -247,21 +247,23 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     } else {
       condval_31 = (uint)0;
     }
-    dense_local_ptr[((ax3_1 * 8) + 7)] = (((uint)0 | condval_30) | condval_31);
+    dense_local_ptr_1[((ax3_1 * 8) + 7)] = (((uint)0 | condval_30) | condval_31);
   }
+  alignas(64) half columns_of_x_local_ptr_1[16];
   for (int ax5_0_1 = 0; ax5_0_1 < 2; ++ax5_0_1) {
     int cse_v10 = (ax5_0_1 * 8);
-    *(uint4*)(columns_of_x_local_ptr + (ax5_0_1 * 8)) = *(uint4*)(staged_shared_dyn_ptr + (((((((int)threadIdx.z) * 1088) + ((((int)threadIdx.x) >> 2) * 136)) + ((((int)threadIdx.x) & 3) * 16)) + (ax5_0_1 * 8)) + 64));
+    *(uint4*)(columns_of_x_local_ptr_1 + (ax5_0_1 * 8)) = *(uint4*)(((half*)buf_dyn_shmem_ptr) + (((((((int)threadIdx.z) * 1088) + ((((int)threadIdx.x) >> 2) * 136)) + ((((int)threadIdx.x) & 3) * 16)) + (ax5_0_1 * 8)) + 64));
   }
   for (int step_1 = 0; step_1 < 4; ++step_1) {
     int cse_v11 = (step_1 * 2);
-    mma_m16n8k16_f16((&(sums_ptr[0])), dense_local_ptr[(step_1 * 2)], dense_local_ptr[((step_1 * 2) + 8)], dense_local_ptr[((step_1 * 2) + 1)], dense_local_ptr[((step_1 * 2) + 9)], (&(columns_of_x_local_ptr[(step_1 * 4)])));
+    mma_m16n8k16_f16((&(sums_ptr[0])), dense_local_ptr_1[(step_1 * 2)], dense_local_ptr_1[((step_1 * 2) + 8)], dense_local_ptr_1[((step_1 * 2) + 1)], dense_local_ptr_1[((step_1 * 2) + 9)], (&(columns_of_x_local_ptr_1[(step_1 * 4)])));
   }
   int cse_v12 = (((int)threadIdx.z) * 512);
   __syncthreads();
   for (int ax4 = 0; ax4 < 4; ++ax4) {
-    ((float*)staged_shared_dyn_ptr)[((((((int)threadIdx.z) * 512) + (((int)threadIdx.y) * 128)) + (ax4 * 32)) + ((int)threadIdx.x))] = sums_ptr[ax4];
+    ((float*)buf_dyn_shmem_ptr)[((((((int)threadIdx.z) * 512) + (((int)threadIdx.y) * 128)) + (ax4 * 32)) + ((int)threadIdx.x))] = sums_ptr[ax4];
   }
+  alignas(64) float total_ptr[1];
   int cse_v13 = (((int)threadIdx.y) & 1);
   int cse_v14 = (((int)threadIdx.y) >> 1);
   __syncthreads();
@@ -269,7 +271,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     if (ax4_1 == 0) {
       total_ptr[0] = 0x0p+0f/*0.000000e+00*/;
     }
-    total_ptr[0] = (total_ptr[0] + ((float*)staged_shared_dyn_ptr)[((((((ax4_1 * 512) + ((((int)threadIdx.y) & 1) * 256)) + ((((int)threadIdx.x) >> 3) * 64)) + ((((int)threadIdx.y) >> 1) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + ((int)threadIdx.z))]);
+    total_ptr[0] = (total_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((((ax4_1 * 512) + ((((int)threadIdx.y) & 1) * 256)) + ((((int)threadIdx.x) >> 3) * 64)) + ((((int)threadIdx.y) >> 1) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + ((int)threadIdx.z))]);
   }
   int cse_v15 = (((int)blockIdx.x) * 64);
   int cse_v19 = ((((int)threadIdx.y) & 1) * 32);

@@ -1,47 +1,54 @@
 extern "C" __global__ void __launch_bounds__(256) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, half* __restrict__ values_ptr, half* __restrict__ x_ptr, half* __restrict__ y_ptr) {
+  extern __shared__ __align__(64) uchar buf_dyn_shmem_ptr[];
   alignas(64) float total_rf_shared_dyn_local_ptr[1];
-  extern __shared__ __align__(64) half staged_shared_dyn_ptr[];
-  alignas(64) uint indices_local_ptr[1];
-  alignas(64) half values_local_ptr[8];
-  alignas(64) half found_local_ptr[1];
-  alignas(64) float total_local_ptr[1];
   total_rf_shared_dyn_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
   int cse_v1 = (((int)threadIdx.y) * 256);
   int cse_v2 = (((int)threadIdx.x) * 8);
   if (((int)threadIdx.y) < 2) {
     int cse_v5 = ((((int)threadIdx.y) * 256) + (((int)threadIdx.x) * 8));
-    *(uint4*)(staged_shared_dyn_ptr + ((((int)threadIdx.y) * 256) + (((int)threadIdx.x) * 8))) = *(uint4*)(x_ptr + ((((int)threadIdx.y) * 256) + (((int)threadIdx.x) * 8)));
+    *(uint4*)(((half*)buf_dyn_shmem_ptr) + ((((int)threadIdx.y) * 256) + (((int)threadIdx.x) * 8))) = *(uint4*)(x_ptr + ((((int)threadIdx.y) * 256) + (((int)threadIdx.x) * 8)));
   }
+  alignas(64) uint indices_local_ptr[1];
   int cse_v3 = (((int)threadIdx.y) * 32);
   indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.x) * 256) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
+  alignas(64) half values_local_ptr[8];
   *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + (((((int)blockIdx.x) * 2048) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 8)));
+  alignas(64) half found_local_ptr[1];
   int cse_v4 = (((int)threadIdx.y) * 64);
   __syncthreads();
-  found_local_ptr[0] = staged_shared_dyn_ptr[((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)))];
+  found_local_ptr[0] = ((half*)buf_dyn_shmem_ptr)[((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)))];
   total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[0])));
-  found_local_ptr[0] = staged_shared_dyn_ptr[((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)))];
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[1])));
-  found_local_ptr[0] = staged_shared_dyn_ptr[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)8) & (uint)15))) + 16)];
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[2])));
-  found_local_ptr[0] = staged_shared_dyn_ptr[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)12) & (uint)15))) + 16)];
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[3])));
-  found_local_ptr[0] = staged_shared_dyn_ptr[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)16) & (uint)15))) + 32)];
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[4])));
-  found_local_ptr[0] = staged_shared_dyn_ptr[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)20) & (uint)15))) + 32)];
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[5])));
-  found_local_ptr[0] = staged_shared_dyn_ptr[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)24) & (uint)15))) + 48)];
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[6])));
-  found_local_ptr[0] = staged_shared_dyn_ptr[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)28) & (uint)15))) + 48)];
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr[0]) * ((float)values_local_ptr[7])));
+  alignas(64) half found_local_ptr_1[1];
+  found_local_ptr_1[0] = ((half*)buf_dyn_shmem_ptr)[((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)))];
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_1[0]) * ((float)values_local_ptr[1])));
+  alignas(64) half found_local_ptr_2[1];
+  found_local_ptr_2[0] = ((half*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)8) & (uint)15))) + 16)];
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_2[0]) * ((float)values_local_ptr[2])));
+  alignas(64) half found_local_ptr_3[1];
+  found_local_ptr_3[0] = ((half*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)12) & (uint)15))) + 16)];
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_3[0]) * ((float)values_local_ptr[3])));
+  alignas(64) half found_local_ptr_4[1];
+  found_local_ptr_4[0] = ((half*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)16) & (uint)15))) + 32)];
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_4[0]) * ((float)values_local_ptr[4])));
+  alignas(64) half found_local_ptr_5[1];
+  found_local_ptr_5[0] = ((half*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)20) & (uint)15))) + 32)];
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_5[0]) * ((float)values_local_ptr[5])));
+  alignas(64) half found_local_ptr_6[1];
+  found_local_ptr_6[0] = ((half*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)24) & (uint)15))) + 48)];
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_6[0]) * ((float)values_local_ptr[6])));
+  alignas(64) half found_local_ptr_7[1];
+  found_local_ptr_7[0] = ((half*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 64) + ((int)((indices_local_ptr[0] >> (uint)28) & (uint)15))) + 48)];
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_7[0]) * ((float)values_local_ptr[7])));
   __syncthreads();
-  ((float*)staged_shared_dyn_ptr)[((((int)threadIdx.y) * 32) + ((int)threadIdx.x))] = total_rf_shared_dyn_local_ptr[0];
+  ((float*)buf_dyn_shmem_ptr)[((((int)threadIdx.y) * 32) + ((int)threadIdx.x))] = total_rf_shared_dyn_local_ptr[0];
+  alignas(64) float total_local_ptr[1];
   __syncthreads();
   for (int ax0 = 0; ax0 < 8; ++ax0) {
     if (((int)threadIdx.y) < 1) {
       if (ax0 == 0) {
         total_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
       }
-      total_local_ptr[0] = (total_local_ptr[0] + ((float*)staged_shared_dyn_ptr)[((ax0 * 32) + ((int)threadIdx.x))]);
+      total_local_ptr[0] = (total_local_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((ax0 * 32) + ((int)threadIdx.x))]);
     }
   }
   if (((int)threadIdx.y) < 1) {

@@ -1,10 +1,6 @@
 extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
+  extern __shared__ __align__(64) uchar buf_dyn_shmem_ptr[];
   alignas(64) float total_rf_shared_dyn_local_ptr[8];
-  extern __shared__ __align__(64) float staged_shared_dyn_ptr[];
-  alignas(64) uint indices_local_ptr[1];
-  alignas(64) float values_local_ptr[4];
-  alignas(64) float found_local_ptr[8];
-  alignas(64) float total_local_ptr[1];
   total_rf_shared_dyn_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
   total_rf_shared_dyn_local_ptr[1] = 0x0p+0f/*0.000000e+00*/;
   total_rf_shared_dyn_local_ptr[2] = 0x0p+0f/*0.000000e+00*/;
@@ -17,18 +13,21 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
     int cse_v1 = (((int)threadIdx.x) & 7);
     int cse_v2 = (ax1_ax2_0_ax3_fused_0 >> 3);
     int cse_v16 = ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127);
-    staged_shared_dyn_ptr[((((ax1_ax2_0_ax3_fused_0 >> 3) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127) * 8)) + (((int)threadIdx.x) & 7))] = x_ptr[((((((int)threadIdx.x) & 7) * 512) + ((ax1_ax2_0_ax3_fused_0 >> 3) * 128)) + ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127))];
+    ((float*)buf_dyn_shmem_ptr)[((((ax1_ax2_0_ax3_fused_0 >> 3) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127) * 8)) + (((int)threadIdx.x) & 7))] = x_ptr[((((((int)threadIdx.x) & 7) * 512) + ((ax1_ax2_0_ax3_fused_0 >> 3) * 128)) + ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127))];
   }
+  alignas(64) uint indices_local_ptr[1];
   int cse_v3 = (((int)threadIdx.y) * 32);
   indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.x) * 128) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
+  alignas(64) float values_local_ptr[4];
   int cse_v4 = (((int)threadIdx.y) * 256);
   int cse_v15 = (((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4));
   *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + (((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)));
+  alignas(64) float found_local_ptr[8];
   int cse_v5 = (((int)threadIdx.y) * 1024);
   __syncthreads();
   for (int ax5_0 = 0; ax5_0 < 2; ++ax5_0) {
     int cse_v6 = (ax5_0 * 4);
-    *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 8)) + (ax5_0 * 4)));
+    *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + (((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 8)) + (ax5_0 * 4)));
   }
   total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
   total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
@@ -38,102 +37,111 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
   total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[0]));
   total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[0]));
   total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
+  alignas(64) float found_local_ptr_1[8];
   for (int ax5_0_1 = 0; ax5_0_1 < 2; ++ax5_0_1) {
     int cse_v7 = (ax5_0_1 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_1 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 8)) + (ax5_0_1 * 4)) + 128));
+    *(float4*)(found_local_ptr_1 + (ax5_0_1 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 8)) + (ax5_0_1 * 4)) + 128));
   }
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr_1[0] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr_1[1] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr_1[2] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr_1[3] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr_1[4] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr_1[5] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_1[6] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_1[7] * values_local_ptr[1]));
+  alignas(64) float found_local_ptr_2[8];
   for (int ax5_0_2 = 0; ax5_0_2 < 2; ++ax5_0_2) {
     int cse_v8 = (ax5_0_2 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_2 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 8)) + (ax5_0_2 * 4)) + 256));
+    *(float4*)(found_local_ptr_2 + (ax5_0_2 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 8)) + (ax5_0_2 * 4)) + 256));
   }
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr_2[0] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr_2[1] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr_2[2] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr_2[3] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr_2[4] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr_2[5] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_2[6] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_2[7] * values_local_ptr[2]));
+  alignas(64) float found_local_ptr_3[8];
   for (int ax5_0_3 = 0; ax5_0_3 < 2; ++ax5_0_3) {
     int cse_v9 = (ax5_0_3 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_3 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 8)) + (ax5_0_3 * 4)) + 384));
+    *(float4*)(found_local_ptr_3 + (ax5_0_3 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 8)) + (ax5_0_3 * 4)) + 384));
   }
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[3]));
-  *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)) + 128));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr_3[0] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr_3[1] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr_3[2] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr_3[3] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr_3[4] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr_3[5] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_3[6] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_3[7] * values_local_ptr[3]));
+  alignas(64) float values_local_ptr_1[4];
+  *(float4*)(values_local_ptr_1 + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)) + 128));
+  alignas(64) float found_local_ptr_4[8];
   for (int ax5_0_4 = 0; ax5_0_4 < 2; ++ax5_0_4) {
     int cse_v10 = (ax5_0_4 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_4 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 8)) + (ax5_0_4 * 4)) + 512));
+    *(float4*)(found_local_ptr_4 + (ax5_0_4 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 8)) + (ax5_0_4 * 4)) + 512));
   }
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
-  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
-  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[0]));
-  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[0]));
-  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[0]));
-  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[0]));
-  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[0]));
-  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[0]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr_4[0] * values_local_ptr_1[0]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr_4[1] * values_local_ptr_1[0]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr_4[2] * values_local_ptr_1[0]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr_4[3] * values_local_ptr_1[0]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr_4[4] * values_local_ptr_1[0]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr_4[5] * values_local_ptr_1[0]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_4[6] * values_local_ptr_1[0]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_4[7] * values_local_ptr_1[0]));
+  alignas(64) float found_local_ptr_5[8];
   for (int ax5_0_5 = 0; ax5_0_5 < 2; ++ax5_0_5) {
     int cse_v11 = (ax5_0_5 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_5 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 8)) + (ax5_0_5 * 4)) + 640));
+    *(float4*)(found_local_ptr_5 + (ax5_0_5 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 8)) + (ax5_0_5 * 4)) + 640));
   }
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[1]));
-  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[1]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr_5[0] * values_local_ptr_1[1]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr_5[1] * values_local_ptr_1[1]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr_5[2] * values_local_ptr_1[1]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr_5[3] * values_local_ptr_1[1]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr_5[4] * values_local_ptr_1[1]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr_5[5] * values_local_ptr_1[1]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_5[6] * values_local_ptr_1[1]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_5[7] * values_local_ptr_1[1]));
+  alignas(64) float found_local_ptr_6[8];
   for (int ax5_0_6 = 0; ax5_0_6 < 2; ++ax5_0_6) {
     int cse_v12 = (ax5_0_6 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_6 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 8)) + (ax5_0_6 * 4)) + 768));
+    *(float4*)(found_local_ptr_6 + (ax5_0_6 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 8)) + (ax5_0_6 * 4)) + 768));
   }
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[2]));
-  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[2]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr_6[0] * values_local_ptr_1[2]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr_6[1] * values_local_ptr_1[2]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr_6[2] * values_local_ptr_1[2]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr_6[3] * values_local_ptr_1[2]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr_6[4] * values_local_ptr_1[2]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr_6[5] * values_local_ptr_1[2]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_6[6] * values_local_ptr_1[2]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_6[7] * values_local_ptr_1[2]));
+  alignas(64) float found_local_ptr_7[8];
   for (int ax5_0_7 = 0; ax5_0_7 < 2; ++ax5_0_7) {
     int cse_v13 = (ax5_0_7 * 4);
-    *(float4*)(found_local_ptr + (ax5_0_7 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 8)) + (ax5_0_7 * 4)) + 896));
+    *(float4*)(found_local_ptr_7 + (ax5_0_7 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + ((((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 8)) + (ax5_0_7 * 4)) + 896));
   }
-  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr[2] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr[3] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr[4] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr[5] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr[6] * values_local_ptr[3]));
-  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr[7] * values_local_ptr[3]));
+  total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (found_local_ptr_7[0] * values_local_ptr_1[3]));
+  total_rf_shared_dyn_local_ptr[1] = (total_rf_shared_dyn_local_ptr[1] + (found_local_ptr_7[1] * values_local_ptr_1[3]));
+  total_rf_shared_dyn_local_ptr[2] = (total_rf_shared_dyn_local_ptr[2] + (found_local_ptr_7[2] * values_local_ptr_1[3]));
+  total_rf_shared_dyn_local_ptr[3] = (total_rf_shared_dyn_local_ptr[3] + (found_local_ptr_7[3] * values_local_ptr_1[3]));
+  total_rf_shared_dyn_local_ptr[4] = (total_rf_shared_dyn_local_ptr[4] + (found_local_ptr_7[4] * values_local_ptr_1[3]));
+  total_rf_shared_dyn_local_ptr[5] = (total_rf_shared_dyn_local_ptr[5] + (found_local_ptr_7[5] * values_local_ptr_1[3]));
+  total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_7[6] * values_local_ptr_1[3]));
+  total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_7[7] * values_local_ptr_1[3]));
   __syncthreads();
   for (int ax2 = 0; ax2 < 8; ++ax2) {
-    staged_shared_dyn_ptr[(((((int)threadIdx.y) * 256) + (ax2 * 32)) + ((int)threadIdx.x))] = total_rf_shared_dyn_local_ptr[ax2];
+    ((float*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 256) + (ax2 * 32)) + ((int)threadIdx.x))] = total_rf_shared_dyn_local_ptr[ax2];
   }
   __syncthreads();
   for (int ax3_ax2_fused_0 = 0; ax3_ax2_fused_0 < 2; ++ax3_ax2_fused_0) {
+    alignas(64) float total_local_ptr[1];
     for (int ax0 = 0; ax0 < 4; ++ax0) {
       if (ax0 == 0) {
         total_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
       }
-      total_local_ptr[0] = (total_local_ptr[0] + staged_shared_dyn_ptr[((((ax0 * 256) + (ax3_ax2_fused_0 * 128)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))]);
+      total_local_ptr[0] = (total_local_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((ax0 * 256) + (ax3_ax2_fused_0 * 128)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))]);
     }
     int cse_v14 = (((int)blockIdx.x) * 32);
     y_ptr[((((ax3_ax2_fused_0 * 1024) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]);

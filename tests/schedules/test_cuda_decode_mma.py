@@ -117,6 +117,15 @@ def test_machine_code(m, nnz, dtype, registers, arch):
     assert max(opencl.launch(function)[1]) <= 32
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "k", "nnz"), [(64, 11008, 8192, 8), (64, 28672, 8192, 4), (16, 152064, 5120, 8), (9, 4096, 11008, 2)]
+)
+def test_large_layers_become_source(m, n, k, nnz):
+    workload = Workload("cuda_decode_mma", m, n, k, nnz, 16, "float16")
+    source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_90")
+    assert "cp_async" in source
+
+
 def test_refuses_what_it_cannot_compute():
     assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float16")
     assert "float32" in KERNEL.refuses(H200, 64, 64, "float32")

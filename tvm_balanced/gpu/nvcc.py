@@ -13,7 +13,8 @@ from tvm import tirx
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.schedules.gpus import PASS_CONFIG
 
-QUIET = ("-O3", "-std=c++17", "-diag-suppress", "177")  # 177: TVM declares variables that it does not use
+# As TVM compiles on a machine with a GPU; 177 is about variables that it declares and does not use.
+OPTIONS = ("-O3", "-std=c++17", "--use_fast_math", "-Xptxas", "--register-usage-level=10", "-diag-suppress", "177")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _nvcc(source: str, arch: str, *options: str) -> tuple[bytes, str]:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "kernel.cu", Path(folder) / "made"
         given.write_text(source)
-        command = ["nvcc", f"-arch={arch}", *QUIET, *options, str(given), "-o", str(made)]
+        command = ["nvcc", f"-arch={arch}", *OPTIONS, *options, str(given), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(done.stderr.strip())

@@ -70,7 +70,7 @@ def tune(cell: Cell, device: Device, seconds: float, candidates: int, workers: i
     cell : Cell
     device : Device
     seconds : float
-        After which no round of candidates begins.
+        After which no further round of candidates begins; there is always a first, for getting ready may take as long.
     candidates : int
         To measure at most.
     workers : int, optional
@@ -86,12 +86,14 @@ def tune(cell: Cell, device: Device, seconds: float, candidates: int, workers: i
     default = _time(layer.ours(layer.default()), layer)
     search = _Search(layer, device)
     with ThreadPoolExecutor(workers or cores()) as pool:
-        while len(search.times) + search.failed < candidates and time.monotonic() < end:
+        while len(search.times) + search.failed < candidates:
             proposed = search.propose()
             if not proposed:
                 break
             rivals = list(pool.map(lambda schedule: _built(layer, schedule.mod["main"]), proposed))
             search.tell([_measured(rival, layer) for rival in rivals])
+            if time.monotonic() > end:
+                break
     if not search.times:
         raise RuntimeError(f"no candidate for {cell} ran; {search.failed} failed")
     best, trace = min(search.times, key=lambda pair: pair[0])

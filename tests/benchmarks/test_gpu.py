@@ -13,12 +13,13 @@ import torch
 
 from benchmarks.gpu import correctness, plan, supervise
 from benchmarks.gpu.cells import GPU_SHAPES, cells, kernels_for
-from benchmarks.gpu.device import Absent, Cpu, Cuda
+from benchmarks.gpu.device import Absent, Cpu, Cuda, open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import Cell, Layer, check, error_of, rotate, upload
 from benchmarks.gpu.measuring import COLUMNS, Ceilings
 from benchmarks.gpu.report import write_report
 from benchmarks.gpu.rivals import RIVALS, rivals_of
+from benchmarks.gpu.tuning import tune
 
 ROOT = Path(__file__).parents[2]
 CELL = Cell(16384, 8192, 1, "2:16", "float32", "cuda_gemv")
@@ -53,6 +54,12 @@ def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
     assert "the times mean nothing" in (tmp_path / "report.md").read_text()
     assert str(tmp_path / "report.md") in again.stdout
     assert len(list(tmp_path.iterdir())) <= 8
+
+
+@pytest.mark.pocl
+def test_a_search_measures_something_however_long_getting_ready_took():
+    cell = Cell(64, 200, 1, "1:16", "float32", "cuda_gemv")
+    assert tune(cell, open_device("stand-in"), seconds=0, candidates=2, workers=1).measured >= 1
 
 
 def test_a_worker_that_dies_or_hangs_is_recorded(tmp_path, monkeypatch):

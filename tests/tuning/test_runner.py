@@ -7,7 +7,7 @@ from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
 from tvm_balanced.targets import host_target
 from tvm_balanced.transform.match_dense import address_of
 from tvm_balanced.tuning import runner as module
-from tvm_balanced.tuning.arguments import draw, draw_weight
+from tvm_balanced.tuning.arguments import draw
 from tvm_balanced.tuning.runner import LocalRunner, dense_workload, last_line, relative_error, rotation, space_of
 
 HERE = [name for name, k in KERNELS.items() if k.refuses(host_target(), 64, 64, "float32") is None]
@@ -25,21 +25,6 @@ def test_the_default_computes_what_the_reference_says(name, activation):
     runner, given = LocalRunner(host_target(), 1), workload(name, activation=activation, residual=True)
     found = runner.confirm(given, [space_of(given, host_target()).default], 0.05)
     assert found.max_error < max(1e-5, KERNELS[name].tolerance or 0)
-
-
-def test_drawn_weights_are_valid():
-    for nnz, k in ((1, 16), (2, 72), (4, 65), (8, 47), (16, 100)):
-        weight = draw_weight(Workload("cpu_avx512", 1, 8, k, nnz, 16), np.random.default_rng(0))
-        weight.validate()
-
-
-def test_the_reference_is_the_tests_own():
-    given = Workload("cpu_dense", 3, 16, 32, 1, 1, activation="silu")
-    arguments = draw(given)
-    x = arguments.given[0]
-    weight = draw_weight(given, rng := np.random.default_rng(0)).decode()
-    bias = rng.standard_normal(16).astype(np.float32)
-    np.testing.assert_allclose(arguments.reference(), reference.dense(x, weight, bias, "silu"), rtol=1e-6)
 
 
 def test_measuring_goes_on_where_a_candidate_fails(monkeypatch):

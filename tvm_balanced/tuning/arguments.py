@@ -1,14 +1,18 @@
 """Arguments of a kernel: a random weight, packed as a model's would be so that every index is valid, and the result to expect."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import ml_dtypes
 import numpy as np
 
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
+
+# Rows of a weight that are drawn; more are these again: drawing and packing 28672x8192 takes a minute, and a kernel cannot know.
+# Layouts group rows by powers of two.
+DRAWN_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,38 @@ def draw(workload: Workload, seed: int = 0) -> Arguments:
     """Draw arguments of a workload whose M is known, at random."""
     assert workload.m is not None
     rng, dtype, kernel = np.random.default_rng(seed), numpy_dtype(workload.dtype), KERNELS[workload.kernel]
-    weight = draw_weight(workload, rng)
+    drawn = min(workload.n, DRAWN_ROWS)
+    weight = draw_weight(replace(workload, n=drawn), rng)
     bias, x = rng.standard_normal(workload.n).astype(dtype), rng.standard_normal((workload.m, workload.k)).astype(dtype)
     residual = [rng.standard_normal((workload.m, workload.n)).astype(dtype)] if workload.residual else []
     if isinstance(kernel, SparseKernel):
-        packed = [*kernel.pack(weight), kernel.pack_bias(bias)]
+        parts = kernel.pack(weight)
     else:
         assert isinstance(kernel, DenseKernel)
-        packed = [*kernel.pack(weight.decode()), kernel.pack_bias(bias)]
+        parts = kernel.pack(weight.decode())
+    packed = [*map(repeat_rows, parts, packed_shapes(workload)), kernel.pack_bias(bias)]
 
     def reference() -> Array:
-        y = x.astype(np.float64) @ weight.decode().astype(np.float64).T + bias.astype(np.float64)
+        sums = x.astype(np.float64) @ weight.decode().astype(np.float64).T
+        y = sums[:, np.arange(workload.n) % drawn] + bias.astype(np.float64)
         activated: Array = ACTIVATIONS[workload.activation](y + sum(r.astype(np.float64) for r in residual))
         return activated
 
     return Arguments([x, *packed, *residual], reference, sum(a.nbytes for a in packed))
+
+
+def packed_shapes(workload: Workload) -> list[tuple[int, ...]]:
+    """Return the shape of each part of a workload's packed weight, its bias not included."""
+    kernel = KERNELS[workload.kernel]
+    params = kernel.prim_func(workload).params[1 : 1 + len(kernel.parts)]
+    return [tuple(int(dim) for dim in param.ty.shape) for param in params]
+
+
+def repeat_rows(part: Array, shape: Sequence[int]) -> Array:
+    """Return part of a packed weight of `shape`, its groups of rows repeated until there are as many."""
+    if part.shape[1:] != tuple(shape[1:]):
+        raise ValueError(f"packed {part.shape} cannot be repeated to {tuple(shape)}: the layout mixes rows")
+    return part if part.shape[0] == shape[0] else part[np.arange(shape[0]) % part.shape[0]]
 
 
 def draw_weight(workload: Workload, rng: np.random.Generator) -> EncodedWeight:

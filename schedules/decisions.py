@@ -26,12 +26,14 @@ class Space:
         For each decision, all that it can be, in a fixed order.
     fingerprint : str
         Equal for spaces that record the same instructions: decisions of one mean the same in the other.
+    func : PrimFunc
+        What is scheduled.
     """
 
     default: Decisions
     choices: tuple[tuple[Decision, ...], ...]
     fingerprint: str
-    _func: tirx.PrimFunc
+    func: tirx.PrimFunc
     _trace: Any
     _samples: tuple[Any, ...]
 
@@ -71,7 +73,7 @@ class Space:
         """
         if decisions not in self:
             raise ValueError(f"decisions {decisions} are none of the kernel's; its defaults are {self.default}")
-        sch = Schedule(self._func)
+        sch = Schedule(self.func)
         self.trace_of(decisions).apply_to_schedule(sch, remove_postproc=False)
         return sch.mod["main"]
 

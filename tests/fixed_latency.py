@@ -26,8 +26,11 @@ def fake_seconds(decisions):
 class FixedLatencyRunner:
     parallel = 1
 
-    def __init__(self, latency=0.002, fails=lambda _: False):
-        self.latency, self.fails, self.measured = latency, fails, []
+    def __init__(self, latency=0.002, fails=lambda _: False, fits=lambda _: True):
+        self.latency, self.fails, self.fits_, self.measured = latency, fails, fits, []
+
+    def fits(self, workload, decisions):
+        return self.fits_(decisions)
 
     def measure(self, workload, batch):
         for decisions in batch:

@@ -193,6 +193,11 @@ def gpu_runs(arch: str) -> bool:
     return digits[:-1] == here[:-1] and digits[-1] <= here[-1]
 
 
+def threads_of(target: Target, threads: int | None) -> int:
+    """Return how many threads a call's kernels run on, all cores by default: 1 on a GPU, whose kernels know of none."""
+    return 1 if is_gpu(target) else threads or cores()
+
+
 def target_key(target: Target) -> str:
     """Return the name of the tuning-log folder of a target: kind, architecture and CPU, or kind, arch and GPU."""
     if is_gpu(target):

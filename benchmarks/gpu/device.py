@@ -4,7 +4,6 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,30 +13,18 @@ from tvm import tirx
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.gpu.device import current_stream
+from tvm_balanced.gpu.timing import Timer, gpu_timer
 from tvm_balanced.measure import Rival, last_level_cache
 from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload, gpus
 from tvm_balanced.targets import cuda_target, host_gpu, host_target, machine_of, target_key
+from tvm_balanced.tuning.gpu_runner import GpuRunner
+from tvm_balanced.tuning.runner import LocalRunner, Runner
 
 Call = Callable[[], None]
 Function = Callable[[Sequence[torch.Tensor]], Call]  # binds a kernel to its arguments, of which the last is the output
-GRAPH_SECONDS = 2e-3  # of work in a CUDA graph, so that starting it does not count
-GRAPH_CALLS = 256
 
 
-@dataclass(frozen=True)
-class Timer:
-    """How one rival is timed.
-
-    Parameters
-    ----------
-    clock : str
-        "graph" (a CUDA graph between two events), "events" (calls between two events) or "wall".
-    once : callable
-        Runs some calls and returns the seconds of one.
-    """
-
-    clock: str
-    once: Callable[[], float]
+EVERYTHING = 1 << 40  # bytes of weights to rotate: more than any cache
 
 
 class Device(ABC):
@@ -87,10 +74,9 @@ class Device(ABC):
         """The name of its folder of tuning logs."""
         return target_key(self.target)
 
-    @property
-    def limits(self) -> tvm.target.Target | None:
-        """The target whose limits MetaSchedule checks before a candidate is built; None where it cannot."""
-        return None
+    @abstractmethod
+    def runner(self) -> Runner:
+        """Return what measures candidates of a search, with weights that no cache keeps."""
 
     def schedule(self, kernel: Kernel, func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
         """Schedule a kernel by its defaults."""
@@ -145,9 +131,8 @@ class Cuda(Device):
             os.environ["TVM_CUDA_COMPILE_MODE"] = "nvcc"
             self._compile(func)
 
-    @property
-    def limits(self) -> tvm.target.Target | None:
-        return gpus.limits(self.target)
+    def runner(self) -> Runner:
+        return CellRunner(self.target, EVERYTHING)
 
     def compile(self, func: tirx.PrimFunc) -> Function:
         main = self._compile(func)
@@ -168,37 +153,17 @@ class Cuda(Device):
             return tvm.compile(func.with_attr("global_symbol", "main"), self.target)["main"]
 
     def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
-        calls = self._enough(rival, calls)
-        by_events = Timer("events", lambda: self._between_events(lambda: [rival(call) for call in range(calls)]) / calls)
-        if not capture:
-            return by_events
-        stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
-        try:
-            with torch.cuda.graph(graph, stream=stream):
-                for call in range(calls):
-                    rival(call)
-        except Exception:  # a rival that allocates outside torch, or waits for the GPU, cannot be captured
-            torch.cuda.synchronize()
-            return by_events
-        graph.replay()
-        return Timer("graph", lambda: self._between_events(graph.replay) / calls)
-
-    def _enough(self, rival: Rival, calls: int) -> int:
-        """Return a multiple of `calls` that takes GRAPH_SECONDS or so."""
-        rival(0)
-        seconds = self._between_events(lambda: [rival(call) for call in range(calls)])
-        return calls * max(1, min(GRAPH_CALLS // calls, round(GRAPH_SECONDS / max(seconds, 1e-6))))
-
-    def _between_events(self, work: Callable[[], object]) -> float:
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        work()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1e3
+        return gpu_timer(rival, calls, capture)
 
     def synchronize(self) -> None:
         torch.cuda.synchronize()
+
+
+class CellRunner(GpuRunner):
+    """Leaves out the dense kernel: a cell is measured beside it anyway."""
+
+    def dense_seconds(self, workload: Workload) -> None:
+        return None
 
 
 class Absent(Device):
@@ -213,6 +178,9 @@ class Absent(Device):
         raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
 
     def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+        raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
+
+    def runner(self) -> Runner:
         raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
 
 
@@ -249,6 +217,9 @@ class Cpu(Device):
     def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
         rival(0)
         return Timer("wall", lambda: wall_clock(rival, calls))
+
+    def runner(self) -> Runner:
+        return LocalRunner(self.target, 1, EVERYTHING)
 
 
 def wall_clock(rival: Rival, calls: int) -> float:

@@ -13,7 +13,8 @@ DONE, FAILED, DIED = "done", "failed", "died"  # outcomes of a unit
 class Folder:
     """Results so far.
 
-    environment.json (facts and ceilings), units.csv (what was done), correctness.csv, gpu.csv, decisions.jsonl and report.md.
+    environment.json (facts and ceilings), units.csv (what was done), correctness.csv, gpu.csv,
+    report.md, and tuning_logs/ of what searches measured.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,15 +56,10 @@ class Folder:
         """Add to what is known of the machine."""
         (self.path / "environment.json").write_text(json.dumps(self.facts() | dict(facts), indent=2) + "\n")
 
-    def add_decisions(self, line: Mapping[str, Any]) -> None:
-        """Append what a search found, one JSON object a line."""
-        with (self.path / "decisions.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-    def decisions(self) -> list[dict[str, Any]]:
-        """Return all that searches found."""
-        path = self.path / "decisions.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    @property
+    def logs(self) -> Path:
+        """The folder of the tuning logs that searches write."""
+        return self.path / "tuning_logs"
 
 
 class _Lines(list[str]):

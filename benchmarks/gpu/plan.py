@@ -47,7 +47,7 @@ class Effort:
     edge: int = 8192
 
 
-STAND_IN_EFFORT = Effort(measuring=0.1, tuning=2, candidates=4, copied=1 << 16, edge=16)
+STAND_IN_EFFORT = Effort(measuring=0.1, tuning=60, candidates=4, copied=1 << 16, edge=16)
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,12 @@ class RunBook:
     until: float
     shapes: Shapes
     effort: Effort
-    workers: int | None = None
 
     @classmethod
     def of(cls, device: Device, folder: Folder, until: float) -> "RunBook":
         """Return the book for a device: the stand-in does the same on tiny shapes."""
         if device.stand_in:
-            return cls(device, folder, until, STAND_IN_SHAPES, STAND_IN_EFFORT, workers=1)
+            return cls(device, folder, until, STAND_IN_SHAPES, STAND_IN_EFFORT)
         return cls(device, folder, until, GPU_SHAPES, Effort())
 
     def plan(self) -> list[Unit]:
@@ -124,11 +123,9 @@ class RunBook:
         return ", ".join(f"{row['rival']} {row['us' if row['rival'] == OURS else 'p50']}" for row in rows if "us" in row)
 
     def _tune(self, cell: Cell) -> str:
-        begun = time.monotonic()
         budget = min(self.effort.tuning, self.until - time.time() - 15)
-        found = tune(cell, self.device, budget, self.effort.candidates, self.workers)
-        self.folder.add_decisions(found.line(cell, self.device, time.monotonic() - begun))
-        gain = f"{found.default_seconds / found.seconds:.2f}x of {found.measured} candidates"
+        found = tune(cell, self.device, self.folder.logs, budget, self.effort.candidates)
+        gain = f"{found.winner.gain.p50:.2f}x of {found.trials} candidates"
         return f"{gain}; {self._measure(cell.tuned, found.func)}"
 
     def _tests(self) -> str:

@@ -3,19 +3,20 @@
 Its times mean nothing. It is there so that all of the run-book can be rehearsed, and is tested, where there is no GPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ml_dtypes
 import torch
 from tvm import tirx
 
-from benchmarks.gpu.device import Call, Device, Function, Timer, wall_clock
+from benchmarks.gpu.device import EVERYTHING, Call, Device, Function, Timer, wall_clock
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.gpu import opencl
 from tvm_balanced.measure import Rival
 from tvm_balanced.schedules import Kernel, Machine, Workload, gpus
 from tvm_balanced.targets import cuda_target
+from tvm_balanced.tuning.runner import LocalRunner, Runner
 
 
 class StandIn(Device):
@@ -25,7 +26,7 @@ class StandIn(Device):
     torch = "cpu"
     dtypes = ("float32", "bfloat16")
     cache_bytes, rounds = 1, 1  # a call takes 80 ms, for TVM generates its source each time
-    key, stand_in = "opencl-stand-in", True
+    stand_in = True
 
     def __init__(self) -> None:
         if not opencl.available():
@@ -55,6 +56,33 @@ class StandIn(Device):
 
     def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
         return Timer("wall", lambda: wall_clock(rival, calls))
+
+    def runner(self) -> Runner:
+        return PoclRunner(self.target, 1, rotate=EVERYTHING)
+
+
+class PoclRunner(LocalRunner):
+    """Measures candidates through OpenCL."""
+
+    def _cache_bytes(self) -> int:
+        return 4096  # as many bytes as rotate a tiny weight
+
+    def dense_seconds(self, workload: Workload) -> None:
+        return None  # as on a GPU, where a cell is measured beside it anyway
+
+    def _put(self, array: Array) -> Array:
+        return array.copy()
+
+    def _read(self, array: Array) -> Array:
+        return array
+
+    def _build(self, func: tirx.PrimFunc) -> Callable[..., None]:
+        opencl.source_of(func)  # fails here, as a compiler would
+
+        def main(*arrays: Array) -> None:
+            arrays[-1][...] = opencl.run(func, list(arrays))
+
+        return main
 
 
 def _symbolic(func: tirx.PrimFunc) -> bool:

@@ -37,7 +37,7 @@ def test_points_are_distinct_numbered_and_inside(name):
 def test_every_point_is_replayed_as_it_was_written():
     found, *_ = space(HERE[0], m=8, n=64)
     for point in found:
-        sch = Schedule(found._func)
+        sch = Schedule(found.func)
         found.trace_of(point).apply_to_schedule(sch, remove_postproc=False)
         assert tuple(tuple(int(v) for v in d) for d in sch.trace.decisions.values()) == point
 

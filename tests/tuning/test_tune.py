@@ -12,6 +12,7 @@ from tvm_balanced.errors import InputError, TargetError, TuningError
 from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Run, Trial, Winner
+from tvm_balanced.tuning.rpc import RpcOptions
 from tvm_balanced.tuning.runner import space_of
 from tvm_balanced.tuning.store import verify
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
@@ -162,6 +163,23 @@ def test_failed_candidates_are_stored_as_failed_and_never_win(tmp_path):
     assert all(trial.error == "it failed" for trial in failed)
     assert not fastest & {winner.decisions for winner in records(tmp_path, Winner)}
     assert result.trials == len(records(tmp_path))
+
+
+def test_candidates_that_do_not_fit_are_no_trials(tmp_path):
+    def fits(decisions):
+        return decisions[0][-1] == 1
+
+    result = tune(tmp_path, trials=10_000, strategy="model", runner=(runner := FixedLatencyRunner(0, fits=fits)))
+    assert result.trials == len(runner.measured)
+    for state in result.states:
+        measured = {decisions for workload, decisions in runner.measured if workload == state.task.workload}
+        assert measured == {point for point in state.space if fits(point)} | {state.space.default}
+
+
+def test_servers_measure_no_gpu(tmp_path):
+    with pytest.raises(TuningError, match="is a GPU, and servers measure on their CPU"):
+        tune_tasks(TASKS, TuneOptions("cuda/h200", tmp_path, trials=1, rpc=RpcOptions("127.0.0.1", 9190, "k")), "a test")
+    assert not list(tmp_path.iterdir())
 
 
 def test_shards_have_all_kernels_together(tmp_path):

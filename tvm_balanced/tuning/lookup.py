@@ -10,7 +10,7 @@ import tvm
 
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.decisions import Decisions
-from tvm_balanced.targets import target_key, user_folder
+from tvm_balanced.targets import target_key, threads_of, user_folder
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Winner
 
@@ -55,7 +55,7 @@ class TunedSchedules:
         """
         if logs is False:
             return cls(target, threads, [])
-        key = target_key(target)
+        key, threads = target_key(target), threads_of(target, threads)
         shipped = Path(str(resources.files("tvm_balanced.tuning_logs")))
         user = user_folder() if logs is None else Path(logs)
         return cls(target, threads, [("user log", Log(user, key)), ("shipped", Log(shipped, key))])

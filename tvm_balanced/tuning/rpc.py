@@ -139,6 +139,9 @@ class RpcRunner:
         self._numbers = itertools.count()
         self._drawn: dict[Workload, Arguments] = {}
 
+    def fits(self, workload: Workload, decisions: Decisions) -> bool:
+        return True  # as for LocalRunner: servers are CPUs
+
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
         open_ = Batch(workload)
         workers = [threading.Thread(target=self._work, args=(open_, i), daemon=True) for i in range(self.parallel)]

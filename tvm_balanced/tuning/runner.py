@@ -50,6 +50,9 @@ class Runner(Protocol):
 
     parallel: int  # how many it measures at once
 
+    def fits(self, workload: Workload, decisions: Decisions) -> bool:
+        """Whether the target has what a candidate needs; one that does not fit is no trial."""
+
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
         """Measure candidates, each yielded as soon as it is known; raises TuningError where none can be measured any more."""
 
@@ -100,15 +103,17 @@ class LocalRunner:
 
     def __init__(self, target: tvm.target.Target, threads: int, rotate: int = 0) -> None:
         self.target, self.threads = target, threads
-        self.rotate = min(rotate, CACHE_MULTIPLE * last_level_cache())
+        self.rotate = min(rotate, CACHE_MULTIPLE * self._cache_bytes())
         self._held: OrderedDict[Workload, tuple[Arguments, Rotation]] = OrderedDict()
+
+    def fits(self, workload: Workload, decisions: Decisions) -> bool:
+        return True  # of a CPU's registers and caches any kernel may want too much; it is slow then, not wrong
 
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
         space, (_, copies) = space_of(workload, self.target), self._arguments(workload)
         for decisions in batch:
             try:
-                main = self._build(space.replay(decisions))
-                yield Measured(decisions, time_rotating(main, self.threads, copies))
+                yield Measured(decisions, self._time(self._build(space.replay(decisions)), copies))
             except Exception as error:  # TVM raises many kinds; the search goes on without the candidate
                 yield Measured(decisions, None, last_line(error))
 
@@ -130,18 +135,33 @@ class LocalRunner:
         dense = dense_workload(workload, self.target)
         if dense is None:
             return None
-        space, (_, copies) = space_of(dense, self.target), rotation(dense, self.rotate)
-        return time_rotating(self._build(space.replay(space.default)), self.threads, copies)
+        space, (_, copies) = space_of(dense, self.target), rotation(dense, self.rotate, self._put)
+        return self._time(self._build(space.replay(space.default)), copies)
 
     def close(self) -> None:
         self._held.clear()
 
+    def _cache_bytes(self) -> int:
+        return last_level_cache()
+
+    def _put(self, array: Array) -> Any:
+        """Return an array where kernels take it."""
+        return tvm.runtime.tensor(array)
+
+    def _read(self, tensor: Any) -> Array:
+        """Return what is in a result of `_put`."""
+        return view(tensor)
+
     def _build(self, func: tirx.PrimFunc) -> Any:
+        """Return a scheduled function ready to be called."""
         return tvm.compile(func, self.target)["main"]
+
+    def _time(self, main: Any, copies: Rotation) -> float:
+        return time_rotating(main, self.threads, copies)
 
     def _arguments(self, workload: Workload) -> tuple[Arguments, Rotation]:
         if workload not in self._held:
-            self._held[workload] = rotation(workload, self.rotate)
+            self._held[workload] = rotation(workload, self.rotate, self._put)
         self._held.move_to_end(workload)
         while len(self._held) > 1 and sum(a.packed * len(r) for a, r in self._held.values()) > HELD_BYTES:
             self._held.popitem(last=False)
@@ -149,12 +169,12 @@ class LocalRunner:
 
     def _error(self, workload: Workload, main: Any, given: list[Any], reference: Array) -> float:
         use_threads(self.threads)
-        y = tvm.runtime.tensor(empty_result(workload))
+        y = self._put(empty_result(workload))
         main(*given[:-1], y)
-        return relative_error(view(y), reference)
+        return relative_error(self._read(y), reference)
 
     def _race(self, default: Any, others: Mapping[Decisions, Any], copies: Rotation, seconds: float) -> dict[Decisions, Ratio]:
-        calls = calls_together(time_rotating(default, self.threads, copies))
+        calls = calls_together(self._time(default, copies))
         racers = {"default": default} | {str(decisions): main for decisions, main in others.items()}
         rivals = {
             # apart in the rotation, or each would find in the cache what the one before has just read
@@ -175,12 +195,12 @@ class LocalRunner:
         return run
 
 
-def rotation(workload: Workload, rotate: int) -> tuple[Arguments, Rotation]:
-    """Draw arguments of a workload; return them, and as many copies in TVM's memory as `rotate` bytes of weights take."""
+def rotation(workload: Workload, rotate: int, put: Callable[[Array], Any] = tvm.runtime.tensor) -> tuple[Arguments, Rotation]:
+    """Draw arguments of a workload; return them, and as many copies, made by `put`, as `rotate` bytes of weights take."""
     arguments = draw(workload)
     y = empty_result(workload)
     copies = 1 + rotate // arguments.packed
-    return arguments, [[tvm.runtime.tensor(a) for a in (*arguments.given, y)] for _ in range(copies)]
+    return arguments, [[put(a) for a in (*arguments.given, y)] for _ in range(copies)]
 
 
 def empty_result(workload: Workload) -> Array:

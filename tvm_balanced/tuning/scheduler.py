@@ -164,9 +164,20 @@ class Tuner:
         for limit, spent in ((self.budget.trials, self.trials), (self.budget.per_kernel, state.trials)):
             count = count if limit is None else min(count, limit - spent)
         if not state.fresh:
-            return state.strategy.propose(count)
+            return self._proposed(state, count)
         default = state.space.default
-        return [default, *(point for point in state.strategy.propose(count) if point != default)][:count]
+        return [default, *(point for point in self._proposed(state, count) if point != default)][:count]
+
+    def _proposed(self, state: State, count: int) -> list[Decisions]:
+        """What the strategy proposes, without what the target has no room for: that is no trial, and not proposed again."""
+        fitting: list[Decisions] = []
+        while len(fitting) < count and (proposed := state.strategy.propose(count)):
+            fits = {point: self.runner.fits(state.task.workload, point) for point in proposed}
+            state.strategy.tell([Measured(point, None, "it does not fit") for point in proposed if not fits[point]])
+            fitting += [point for point in proposed if fits[point] and point not in fitting]
+            if all(fits.values()):
+                break
+        return fitting[:count]
 
     def _measure(self, state: State, batch: list[Decisions]) -> None:
         """Measure a batch, and log what is known of it however it ends."""

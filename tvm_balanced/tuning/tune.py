@@ -1,5 +1,6 @@
 """Tuning a model: its kernels, a runner, a log, and a run that can be stopped and resumed."""
 
+import math
 import secrets
 import signal
 import threading
@@ -19,8 +20,10 @@ from tvm_balanced.errors import TargetError, TuningError
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.noise import without_noise
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import cores, parse_target, runs_here, target_key, user_folder
+from tvm_balanced.targets import cores, is_gpu, parse_target, runs_here, target_key, threads_of, user_folder
 from tvm_balanced.tuning import manifest
+from tvm_balanced.tuning.arguments import packed_shapes
+from tvm_balanced.tuning.gpu_runner import GpuRunner
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Run
 from tvm_balanced.tuning.rpc import RpcOptions, RpcRunner
@@ -175,8 +178,9 @@ def tune_tasks(
         Where the target is unknown, or another machine than measures.
     """
     started = started or time.monotonic()
-    _check(options)
-    target, threads = parse_target(options.target), options.threads or cores()
+    target = parse_target(options.target)
+    _check(options, target)
+    threads = threads_of(target, options.threads)
     share = shard(tasks, *options.shard)
     log = Log(Path(options.work_dir) if options.work_dir is not None else user_folder(), target_key(target))
     _open(log, target)
@@ -226,7 +230,7 @@ def _us(seconds: float | None) -> float | None:
     return None if seconds is None else seconds * 1e6
 
 
-def _check(options: TuneOptions) -> None:
+def _check(options: TuneOptions, target: tvm.target.Target) -> None:
     for name in ("minutes", "trials", "per_kernel"):
         value = getattr(options, name)
         if value is not None and value <= 0:
@@ -238,6 +242,8 @@ def _check(options: TuneOptions) -> None:
         raise TuningError(f'strategy "{options.strategy}" is unknown; choose one of {", ".join(STRATEGIES)}')
     if options.threads is not None:
         check_count("threads", options.threads)
+    if options.rpc is not None and is_gpu(target):
+        raise TuningError(f"{target_key(target)} is a GPU, and servers measure on their CPU; tune on its machine, without rpc")
 
 
 def _open(log: Log, target: tvm.target.Target) -> None:
@@ -260,20 +266,16 @@ def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks
         return RpcRunner(options.rpc, target, threads)
     if not runs_here(target):
         raise TargetError(f"{target} is not this machine; tune on that machine, or through its server with rpc")
-    return LocalRunner(target, threads, sum(len(task.layers) * packed_bytes(task) for task in tasks))
+    rotate = sum(len(task.layers) * packed_bytes(task) for task in tasks)
+    return GpuRunner(target, rotate) if is_gpu(target) else LocalRunner(target, threads, rotate)
 
 
 def packed_bytes(task: Task) -> int:
     """Bytes of the packed weight of one layer."""
     kernel = KERNELS[task.workload.kernel]
     params = kernel.prim_func(task.workload).params[1 : 1 + len(kernel.parts)]
-    size = 0
-    for param in params:
-        elements = 1
-        for dim in param.ty.shape:
-            elements *= int(dim)
-        size += elements * tvm.DataType(str(param.ty.dtype)).bits // 8
-    return size
+    shapes = packed_shapes(task.workload)
+    return sum(math.prod(s) * tvm.DataType(str(p.ty.dtype)).bits // 8 for s, p in zip(shapes, params, strict=True))
 
 
 def _resumed(log: Log) -> str | None:

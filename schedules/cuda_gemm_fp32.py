@@ -53,7 +53,7 @@ class CudaGemmFp32(CudaGemv):
         _, vector = sch.split(sch.get_loops(look_up)[-1], [None, per_load])
         sch.vectorize(vector)
         unpack_at(sch, word)
-        stage_x(sch, shared_scope(target), stages, size // PER_WARP, vector=1)
+        stage_x(sch, shared_scope(target), stages, (1, size // PER_WARP), vector=1)
         for loop in (rows, slot, load, word):
             sch.unroll(loop)
         sch.decompose_reduction(gemm, stages)

@@ -1,8 +1,8 @@
 """Balanced-sparse dense layer for a few rows of x on CUDA cores: a lane is a row of the weight.
 
-A thread block computes 32 rows. Its warps split K among themselves; each lane reads 16 bytes of its row's values at a time
-and one index word for eight, looks x up in shared memory, and sums in float32. The warps' sums are added in shared memory in
-a fixed order, so that the same input gives the same bits. Layout: see `warp_rows`.
+A thread block computes 32 rows, or a few times as many where x is large. The warps of 32 rows split K among themselves; each lane
+reads 16 bytes of its row's values at a time and one index word for eight, looks x up in shared memory, and sums in float32. The
+warps' sums are added in shared memory in a fixed order, so that the same input gives the same bits. Layout: see `warp_rows`.
 
     x_shared[column][row of x]  <-  x           one stage of K, by all threads together
     sum[row of x]               +=  value * x_shared[block + index][row of x]
@@ -44,6 +44,8 @@ from tvm_balanced.schedules.warp_rows import (
 
 ROWS = 8  # of x in a tile at most
 STAGE_BYTES = 32 << 10  # of x in shared memory at most by default: more of it, and fewer thread blocks run side by side
+WARPS = 16  # of a thread block at most by default
+BLOCKS = 264  # thread blocks that keep an H200 busy: two on each multiprocessor
 SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block has on every GPU and in OpenCL
 
 
@@ -160,20 +162,29 @@ class CudaGemv(SparseKernel):
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         look_up, gemv, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
-        *_, c, s, i = sch.get_loops(gemv)
+        _, g, _, c, s, i = sch.get_loops(gemv)
         split = _split(workload, self.cut_rows(workload).size)
+        block = sch.sample_perfect_tile(g, 2, 4, decision=[count_groups(workload.n) // split.groups, split.groups])
+        sch.split(g, block)
         decision = sch.sample_perfect_tile(c, 4, 8, decision=[split.stages, split.warps, split.steps, split.unrolled])
         stages, warps, steps, unrolled = sch.split(c, decision)
         per_load = slots_per_load(workload.dtype)
         word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
         # each warp sums a share of K; the shares are added in shared memory, in order
         partial = sch.rfactor(warps, 0)
-        o, g, r, stages, warps, steps, unrolled, word, load, slot, i = sch.get_loops(partial)
-        sch.reorder(o, g, warps, r, stages, steps, unrolled, word, load, slot, i)
-        for loop, axis in ((g, "blockIdx.x"), (o, "blockIdx.y"), (warps, "threadIdx.y"), (r, "threadIdx.x")):
+        o, g, groups, r, stages, warps, steps, unrolled, word, load, slot, i = sch.get_loops(partial)
+        sch.reorder(o, g, groups, warps, r, stages, steps, unrolled, word, load, slot, i)
+        for loop, axis in (
+            (g, "blockIdx.x"),
+            (o, "blockIdx.y"),
+            (groups, "threadIdx.z"),
+            (warps, "threadIdx.y"),
+            (r, "threadIdx.x"),
+        ):
             sch.bind(loop, axis)
         sch.set_scope(partial, 0, shared_scope(target))
-        _add_shares(sch, gemv, epilogue, g, decision[1])
+        threads = (block[1], decision[1])
+        _add_shares(sch, gemv, epilogue, g, threads)
         values = sch.cache_read(partial, 1, "local")
         sch.compute_at(values, load, preserve_unit_loops=True)
         sch.vectorize(sch.get_loops(values)[-1])
@@ -182,7 +193,7 @@ class CudaGemv(SparseKernel):
         _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.cut_rows(workload).size, per_load)])
         sch.vectorize(vector)
         unpack_at(sch, word)
-        stage_x(sch, shared_scope(target), stages, decision[1], vector=per_load if self.cut_rows(workload).size == 1 else 1)
+        stage_x(sch, shared_scope(target), stages, threads, vector=per_load if self.cut_rows(workload).size == 1 else 1)
         sums = sch.cache_write(partial, 0, "local")
         sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
         for loop in (i, slot, load, word, unrolled):
@@ -201,18 +212,24 @@ def slot_bytes(workload: Workload) -> float:
     return BYTES[workload.dtype] + (0.25 if masked(workload.nnz) else 0.5)
 
 
-def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, group: Any, warps: Any) -> None:
+def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, block: Any, threads: tuple[Any, Any]) -> None:
     """Add the warps' shares and finish the result, all threads of a block together."""
-    sch.reverse_compute_at(gemv, group, preserve_unit_loops=True)
-    sch.reverse_compute_at(epilogue, group, preserve_unit_loops=True)
-    r, i = sch.get_loops(epilogue)[-2:]
-    sch.reorder(i, r)
-    # not i to threadIdx.y itself: loops of one thread axis that differ in extent compile without a guard
-    _, y, x = sch.split(sch.fuse(i, r), [None, warps, WARP])
-    sch.bind(y, "threadIdx.y")
-    sch.bind(x, "threadIdx.x")
+    sch.reverse_compute_at(gemv, block, preserve_unit_loops=True)
+    sch.reverse_compute_at(epilogue, block, preserve_unit_loops=True)
+    g, r, i = sch.get_loops(epilogue)[-3:]
+    sch.reorder(g, i, r)
+    # not g and i to thread axes themselves: loops of one thread axis that differ in extent compile without a guard
+    x = bind_threads(sch, sch.fuse(g, i, r), threads)
     sch.set_scope(gemv, 0, "local")
     sch.compute_at(gemv, x, preserve_unit_loops=True)
+
+
+def bind_threads(sch: Schedule, loop: Any, threads: tuple[Any, Any]) -> Any:
+    """Share a loop among all threads of a block, (groups, warps) of them; return the loop over the lanes of a warp."""
+    _, z, y, x = sch.split(loop, [None, *threads, WARP])
+    for part, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
+        sch.bind(part, axis)
+    return x
 
 
 def unpack_at(sch: Schedule, loop: Any) -> None:
@@ -222,24 +239,25 @@ def unpack_at(sch: Schedule, loop: Any) -> None:
     sch.compute_at(unpack, loop, preserve_unit_loops=True)
 
 
-def stage_x(sch: Schedule, scope: str, stages: Any, warps: Any, vector: int) -> None:
-    """Copy x for one stage of all warps into shared memory, by all threads, `vector` columns at once."""
+def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int) -> None:
+    """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once."""
     stage = sch.get_sblock("stage")
     sch.set_scope(stage, 0, scope)
     sch.compute_at(stage, stages, preserve_unit_loops=True)
     *_, c, j, i = sch.get_loops(stage)
     outer, side_by_side = sch.split(j, [None, vector])
     sch.reorder(c, outer, i, side_by_side)
-    _, y, x = sch.split(sch.fuse(c, outer, i), [None, warps, WARP])
-    sch.bind(y, "threadIdx.y")
-    sch.bind(x, "threadIdx.x")
+    bind_threads(sch, sch.fuse(c, outer, i), threads)
     sch.vectorize(side_by_side)
 
 
 @dataclass(frozen=True)
 class Split:
-    """How the chunks of K are cut: into stages of x in shared memory, warps, and steps of `unrolled` chunks each."""
+    """How a thread block is cut: groups of 32 rows, and the chunks of K of each in stages of x in shared memory, warps, and steps
+    of `unrolled` chunks.
+    """
 
+    groups: int
     stages: int
     warps: int
     steps: int
@@ -253,14 +271,25 @@ def _split(workload: Workload, size: int) -> Split:
     loads of 16 bytes in a row for the same reason; and all of x in shared memory where it fits, which needs no barriers.
     """
     slots, blocks, _ = chunk(workload.nnz)
-    chunks = count_chunks(workload.k, workload.nnz)
-    chunk_bytes, share_bytes = blocks * BLOCK * size * BYTES[workload.dtype], WARP * size * 4
+    chunks, groups = count_chunks(workload.k, workload.nnz), _groups(workload, size)
+    chunk_bytes, share_bytes = blocks * BLOCK * size * BYTES[workload.dtype], WARP * size * 4 * groups
     fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
-    warps = divisor(chunks, min(16, fitting, max(4, 4096 // count_groups(workload.n))))
+    warps = divisor(chunks, min(WARPS // groups, fitting, max(4, 4096 // count_groups(workload.n))))
     room = min(STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
     staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
     unrolled = divisor(staged, max(1, 4 * slots_per_load(workload.dtype) // slots))
-    return Split(chunks // warps // staged, warps, staged // unrolled, unrolled)
+    return Split(groups, chunks // warps // staged, warps, staged // unrolled, unrolled)
+
+
+def _groups(workload: Workload, size: int) -> int:
+    """Choose how many groups of 32 rows share x in a thread block.
+
+    As many as keep the bytes of x that a block reads, from the second-level cache, below half of those of its weights: that cache
+    is two to three times as fast as an H200's memory. But two blocks for each multiprocessor.
+    """
+    of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / BLOCK * slot_bytes(workload)
+    wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= 2 * of_x), 4)
+    return divisor(count_groups(workload.n), max(1, min(wanted, count_groups(workload.n) // BLOCKS)))
 
 
 CUDA_GEMV = CudaGemv()

@@ -135,15 +135,15 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
     ((float*)buf_dyn_shmem_ptr)[(((((int)threadIdx.y) * 256) + (ax2 * 32)) + ((int)threadIdx.x))] = total_rf_shared_dyn_local_ptr[ax2];
   }
   __syncthreads();
-  for (int ax3_ax2_fused_0 = 0; ax3_ax2_fused_0 < 2; ++ax3_ax2_fused_0) {
+  for (int ax1_ax3_ax2_fused_0 = 0; ax1_ax3_ax2_fused_0 < 2; ++ax1_ax3_ax2_fused_0) {
     alignas(64) float total_local_ptr[1];
     for (int ax0 = 0; ax0 < 4; ++ax0) {
       if (ax0 == 0) {
         total_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
       }
-      total_local_ptr[0] = (total_local_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((ax0 * 256) + (ax3_ax2_fused_0 * 128)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))]);
+      total_local_ptr[0] = (total_local_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((ax0 * 256) + (ax1_ax3_ax2_fused_0 * 128)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))]);
     }
     int cse_v14 = (((int)blockIdx.x) * 32);
-    y_ptr[((((ax3_ax2_fused_0 * 1024) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]);
+    y_ptr[((((ax1_ax3_ax2_fused_0 * 1024) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]);
   }
 }

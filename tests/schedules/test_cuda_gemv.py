@@ -8,6 +8,7 @@ from tvm_balanced.gpu import nvcc, opencl
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.targets import cuda_target
+from tvm_balanced.tuning.runner import space_of
 
 KERNEL = KERNELS["cuda_gemv"]
 H200 = cuda_target("h200")
@@ -41,6 +42,27 @@ def test_rows_of_x(m, rng):
 @pytest.mark.parametrize(("n", "k"), [(33, 700), (1, 16), (100, 1000), (32, 8196), (95, 130)])
 def test_ragged_shapes(n, k, rng):
     assert run(2, n, k, 2, rng) < 1e-6
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("m", [1, 8])
+@pytest.mark.parametrize(("groups", "split"), [((1, 4), (1, 4, 1, 1)), ((2, 2), (4, 1, 1, 1)), ((2, 2), (2, 2, 1, 1))])
+def test_groups_of_rows_that_share_x(m, groups, split, rng):
+    """In one stage and in several, with and without a split of K."""
+    weight = reference.balanced(128, 256, BalancedPattern(2, 16), rng)
+    bias, x = rng.standard_normal(128).astype(np.float32), rng.standard_normal((m, 256)).astype(np.float32)
+    workload = Workload("cuda_gemv", m, 128, 256, 2, 16)
+    arguments = reference.gpu_arguments(workload, weight, x, bias)
+    got = opencl.run(space_of(workload, opencl.target()).replay((groups, split)), arguments)
+    assert reference.relative_error(got, reference.dense(x, weight, bias)) < 1e-6
+
+
+def test_large_x_is_shared_by_more_rows():
+    """As many bytes of x as of weights would come from the second-level cache otherwise; but blocks for every multiprocessor."""
+    for m, dtype, nnz, groups in ((1, "float16", 2, 1), (4, "float16", 2, 2), (8, "float16", 2, 4), (8, "float32", 8, 1)):
+        workload = Workload("cuda_gemv", m, 65536, 4096, nnz, 16, dtype)
+        assert space_of(workload, H200).default[0][1] == groups
+    assert space_of(Workload("cuda_gemv", 8, 4096, 4096, 1, 16, "float16"), H200).default[0] == (128, 1)
 
 
 @pytest.mark.pocl

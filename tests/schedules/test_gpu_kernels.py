@@ -12,9 +12,8 @@ from tvm.s_tir import Schedule
 
 from tvm_balanced.gpu import nvcc, opencl
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, Workload, gpus
+from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.targets import cuda_target
-from tvm_balanced.tuning.evolutionary import meta_schedule
 
 H200 = cuda_target("h200")
 TESTS = Path(__file__).parent.parent
@@ -55,35 +54,6 @@ def test_golden_source(case, request):
     if request.config.getoption("--update-golden"):
         golden.write_text(kernel)
     assert kernel == golden.read_text(), "the source has changed; if it should: pytest --update-golden"
-
-
-@pytest.mark.parametrize(
-    ("name", "m", "decision", "fits"),
-    [
-        ("cuda_gemv", 1, None, True),
-        ("cuda_gemv", 1, [1, 64, 1, 1], False),  # 2048 threads
-        ("cuda_gemv", 8, [1, 16, 8, 4], False),  # 512 KiB of x at once
-        ("cuda_decode_mma", 64, None, True),
-        ("cuda_decode_mma", 64, [4, 32, 2], False),  # 4096 threads
-    ],
-)
-def test_candidates_that_no_gpu_runs_are_rejected_before_they_are_built(name, m, decision, fits):
-    ms, workload, target = meta_schedule(), Workload(name, m, 4096, 32768, 2, 16, "float16"), gpus.limits(H200)
-    func = KERNELS[name].prim_func(workload).with_attr("global_symbol", "main")
-    space = ms.space_generator.ScheduleFn(
-        lambda sch: KERNELS[name].space(sch, workload, target),
-        sch_rules=[],
-        postprocs=[ms.postproc.VerifyGPUCode()],
-        mutator_probs={},
-    )
-    context = ms.TuneContext(mod=func, target=target, space_generator=space, task_name=name, rand_state=1)
-    trace = context.generate_design_space()[0].trace
-    if decision:
-        first = next(i for i in trace.insts if str(i.kind.name).startswith("Sample"))
-        trace = trace.with_decision(first, decision, remove_postproc=True)
-    candidate = Schedule(func)
-    trace.apply_to_schedule(candidate, remove_postproc=True)
-    assert context.space_generator.postprocs[0].apply(candidate) == fits
 
 
 def oclgrind(*case):

@@ -80,13 +80,20 @@ def test_defaults_are_within_the_limits(workload):
         assert within_limits(space_of(workload, target), space_of(workload, target).default, target)
 
 
-def test_too_many_threads_or_too_much_shared_memory_are_not():
-    target = cuda_target("h200")
-    space = space_of(CASES[0], target)
-    warps = next(point for point in space if point[0][1] == 64)  # 2048 threads
-    assert not within_limits(space, warps, target)
-    space = space_of(CASES[2], target)
-    assert {within_limits(space, point, target) for point in list(space)[::5]} == {True, False}
+@pytest.mark.parametrize(
+    ("name", "m", "decisions"),
+    [
+        ("cuda_gemv", 1, ((128, 1), (8, 64, 1, 1))),  # 2048 threads
+        ("cuda_gemv", 1, ((32, 4), (32, 16, 1, 1))),  # as many, of four groups
+        ("cuda_gemv", 8, ((128, 1), (1, 16, 8, 4))),  # 512 KiB of x at once
+        ("cuda_decode_mma", 64, ((4, 32, 2), (128, 1))),  # 4096 threads
+    ],
+)
+def test_too_many_threads_or_too_much_shared_memory_are_not(name, m, decisions):
+    space = space_of(Workload(name, m, 4096, 32768, 2, 16, "float16"), target := cuda_target("h200"))
+    assert decisions in space
+    assert not within_limits(space, decisions, target)
+    assert within_limits(space, space.default, target)
 
 
 def test_weights_rotate_over_the_cache_of_the_gpu(monkeypatch):

@@ -14,6 +14,7 @@ from tvm_balanced.schedules.cpu_rowwise import CPU_ROWWISE
 from tvm_balanced.schedules.cpu_transpose import CPU_TRANSPOSE
 from tvm_balanced.schedules.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.cuda_dense import CUDA_DENSE
+from tvm_balanced.schedules.cuda_dense_mma import CUDA_DENSE_MMA
 from tvm_balanced.schedules.cuda_gemm_fp32 import CUDA_GEMM_FP32
 from tvm_balanced.schedules.cuda_gemv import CUDA_GEMV
 from tvm_balanced.schedules.kernel import DenseKernel, Kernel, SparseKernel, Workload
@@ -32,7 +33,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_DECODE_MMA,
     CUDA_GEMM_FP32,
 )
-DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE)
+DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that takes a layer counts
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (CPU_TRANSPOSE, CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts
 

@@ -46,6 +46,7 @@ QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
 NNZ = (1, 2, 3, 4, 6, 8)
 TOKENS = 8  # rows of x in a tile
 WARPS = 2048  # that are wanted in all: 16 on each of an H200's 132 multiprocessors
+EFFICIENCY = 0.6  # of the tensor cores' peak, which is wgmma's
 STAGE_BYTES = 80 << 10  # of x in shared memory: with the least of all GPUs, 99 KiB on sm_86 and sm_89, one thread block fits
 
 
@@ -145,9 +146,17 @@ class CudaDecodeMma(SparseKernel):
             for t, g, s, h, r, c in T.grid(tiles_, groups_ * shares_, steps_, halves_, warp_, once_):
                 with T.sblock("decode"):
                     vt, vg, vs, vh, vr, vc = T.axis.remap("SSSSSS", [t, g, s, h, r, c])
-                    T.reads(values[vt, vg, 0:loads_, vr, 0:4], positions[vt, vg, 0:position_words_, vr])
+                    if nnz == BLOCK:
+                        T.reads(values[vt, vg, 0:loads_, vr, 0:4])
+                    else:
+                        T.reads(values[vt, vg, 0:loads_, vr, 0:4], positions[vt, vg, 0:position_words_, vr])
                     T.writes(dense[vt, vg, vs, vh, vr, vc * 8 : vc * 8 + 8])
-                    if pulls(nnz):
+                    if nnz == BLOCK:
+                        for j in T.unroll(8):
+                            dense[vt, vg, vs, vh, vr, vc * 8 + j] = values[
+                                vt, vg, ((vs * 2 + vh) * words + j) // 4, vr, ((vs * 2 + vh) * words + j) % 4
+                            ]
+                    elif pulls(nnz):
                         queue = T.sblock_alloc_buffer((words,), "uint32", scope="local")
                         for i in T.unroll(words):
                             queue[i] = values[vt, vg, ((vs * 2 + vh) * words + i) // 4, vr, ((vs * 2 + vh) * words + i) % 4]
@@ -215,8 +224,8 @@ class CudaDecodeMma(SparseKernel):
         stages, step = sch.split(g, steps)
         sch.reorder(block, o, f, warps, r, stages, step, s, p, tile)
         for loop, axis in (
-            (block, "blockIdx.x"),
-            (o, "blockIdx.y"),
+            (o, "blockIdx.x"),  # next to each other in time, so that all rows of x share what is read of the weight
+            (block, "blockIdx.y"),
             (f, "threadIdx.z"),
             (warps, "threadIdx.y"),
             (r, "threadIdx.x"),
@@ -224,7 +233,7 @@ class CudaDecodeMma(SparseKernel):
             sch.bind(loop, axis)
         sch.set_scope(decode, 0, "local")
         sch.compute_at(decode, s, preserve_unit_loops=True)
-        for operand in (0, 1):
+        for operand in (0,) if workload.nnz == BLOCK else (0, 1):
             copy = sch.cache_read(decode, operand, "local")
             sch.compute_at(copy, step, preserve_unit_loops=True)
             if operand == 0:
@@ -268,7 +277,7 @@ class CudaDecodeMma(SparseKernel):
         slot_bytes = 2 + (2 / nnz if pulls(nnz) else 0.5)
         # Instructions of a lane to decode a weight, counted in the PTX; a lane's instructions go at the rate of multiply-adds.
         decode = weights * tiles * (4.5 if pulls(nnz) else 0.5 + 1.6 * nnz) / (machine.gmacs * 1e9)
-        tensor = weights * tokens / (machine.tensor_gmacs * 1e9 * 0.6)  # of the peak, which is wgmma's
+        tensor = weights * tokens / (machine.tensor_gmacs * 1e9 * EFFICIENCY)
         return max(machine.seconds(0, 1, weights / BLOCK * nnz * slot_bytes / 0.8), machine.launch + max(decode, tensor))
 
 

@@ -1,6 +1,7 @@
 """Dense layer on a GPU by TVM's own default schedules (dlight): the best dense kernel that the released wheel reaches.
 
-There is no cuBLAS in it. The weight stays (N, K) as PyTorch has it; tensor cores are used for half precision where M is large.
+There is no cuBLAS in it. The weight stays (N, K) as PyTorch has it. Tensor cores are used for float16 where M is large, or known
+only at the call; all else goes to the CUDA cores, so half precision is `cuda_dense_mma`'s where nobody names this one.
 """
 
 from typing import Any
@@ -82,10 +83,11 @@ class CudaDense(DenseKernel):
         raise ValueError(f"no rule of dlight schedules {workload}")
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
-        rate = machine.gmacs if workload.dtype == "float32" else machine.tensor_gmacs
-        macs = workload.n * workload.k * (m if m > 16 or workload.dtype == "float32" else 16)
+        tensor_cores = workload.dtype == "float16" and (workload.m is None or m >= 256)
+        rate = machine.tensor_gmacs if tensor_cores else machine.gmacs
         # what cuBLAS reaches: dlight's kernels are slower, but a verdict must hold against the best dense there is
-        return machine.seconds(macs * machine.gmacs / rate, 0.7, workload.n * workload.k * BYTES[workload.dtype] / 0.85)
+        macs, nbytes = workload.n * workload.k * m, workload.n * workload.k * BYTES[workload.dtype]
+        return machine.seconds(macs * machine.gmacs / rate, 0.7, nbytes / 0.85)
 
 
 CUDA_DENSE = CudaDense()

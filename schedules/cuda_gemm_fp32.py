@@ -41,7 +41,7 @@ class CudaGemmFp32(CudaGemv):
         per_load = slots_per_load(workload.dtype)
         word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
         sch.reorder(o, g, warps, r, stages, steps, word, load, slot, rows)
-        for loop, axis in ((g, "blockIdx.x"), (o, "blockIdx.y"), (warps, "threadIdx.y"), (r, "threadIdx.x")):
+        for loop, axis in ((o, "blockIdx.x"), (g, "blockIdx.y"), (warps, "threadIdx.y"), (r, "threadIdx.x")):
             sch.bind(loop, axis)
         sch.set_scope(gemm, 0, "local")
         sch.reverse_compute_at(epilogue, r, preserve_unit_loops=True)

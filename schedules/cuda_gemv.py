@@ -175,8 +175,8 @@ class CudaGemv(SparseKernel):
         o, g, groups, r, stages, warps, steps, unrolled, word, load, slot, i = sch.get_loops(partial)
         sch.reorder(o, g, groups, warps, r, stages, steps, unrolled, word, load, slot, i)
         for loop, axis in (
-            (g, "blockIdx.x"),
-            (o, "blockIdx.y"),
+            (o, "blockIdx.x"),  # next to each other in time, so that all rows of x share what is read of the weight
+            (g, "blockIdx.y"),
             (groups, "threadIdx.z"),
             (warps, "threadIdx.y"),
             (r, "threadIdx.x"),

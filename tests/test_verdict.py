@@ -118,8 +118,9 @@ def test_kernels_of_a_gpu(m, dtype, kernel, rng):
 
 
 def test_dense_on_a_gpu_where_rows_are_many(rng):
-    layer = DenseLayer("layer", 4096, 4096, 4096, "float16", detect(pruned("4:16", rng, 256, 512)))
-    assert Judge.of(cuda_target("h200"))(layer).kernel == "cuda_dense"
+    for dtype, kernel in (("float16", "cuda_dense_mma"), ("bfloat16", "cuda_dense_mma"), ("float32", "cuda_dense")):
+        layer = DenseLayer("layer", 4096, 4096, 4096, dtype, detect(pruned("8:16", rng, 256, 512)))
+        assert Judge.of(cuda_target("h200"))(layer).kernel == kernel
 
 
 def test_one_copy_of_a_weight_serves_every_m_on_a_gpu(rng):

@@ -15,8 +15,10 @@ from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
 from benchmarks.gpu.rivals import RIVALS, UNCAPTURED, rivals_of
 from tvm_balanced import environment
 from tvm_balanced.measure import Rival, Seconds, race
+from tvm_balanced.schedules import KERNELS
 
-OURS, DEFAULT, OWN_DENSE = "balanced", "default", "cuda_dense"
+OURS, DEFAULT = "balanced", "default"
+OWN_DENSE = ("cuda_dense_mma", "cuda_dense")  # of those, which compute a dtype
 RIVALS_MAY = 5  # times the error that is allowed to us: cuBLAS adds the parts of a sum in half precision
 KEY = ("n", "k", "m", "pattern", "dtype", "kernel", "schedule")
 COLUMNS = (
@@ -117,7 +119,8 @@ def measure(
     layer = Layer(cell, device)
     racing = {OURS: _ours(OURS, layer, layer.default() if scheduled is None else scheduled)}
     notes = {}
-    for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern), OWN_DENSE):
+    own = [name for name in OWN_DENSE if cell.dtype in KERNELS[name].dtypes]
+    for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern), *own):
         try:
             racing[name] = _rival(name, layer)
         except Exception as error:  # libraries raise many kinds; what is not there is said in the row
@@ -147,8 +150,8 @@ def _ours(name: str, layer: Layer, scheduled: tirx.PrimFunc) -> Entrant:
 def _rival(name: str, layer: Layer) -> Entrant:
     if name == DEFAULT:
         return _ours(name, layer, layer.default())
-    if name == OWN_DENSE:
-        dense = Layer(replace(layer.cell, kernel=OWN_DENSE), layer.device)
+    if name in OWN_DENSE:
+        dense = Layer(replace(layer.cell, kernel=name), layer.device)
         return _ours(name, dense, dense.default())
     made = RIVALS[name](layer.dense, layer.x, lambda nbytes: rotate(nbytes, layer.device))
     error = check(name, made.run(0), layer.x, made.weight, max(RIVALS_MAY * LIMITS[layer.cell.dtype], made.rounding))

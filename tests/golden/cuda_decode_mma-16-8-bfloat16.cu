@@ -21,9 +21,9 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
   alignas(64) uint values_local_ptr[8];
   alignas(64) uint positions_local_ptr[1];
   for (int ax2 = 0; ax2 < 2; ++ax2) {
-    *(uint4*)(values_local_ptr + (ax2 * 4)) = *(uint4*)(values_ptr + (((((((int)blockIdx.x) * 4096) + (((int)threadIdx.y) * 2048)) + (((int)threadIdx.z) * 256)) + (ax2 * 128)) + (((int)threadIdx.x) * 4)));
+    *(uint4*)(values_local_ptr + (ax2 * 4)) = *(uint4*)(values_ptr + (((((((int)blockIdx.y) * 4096) + (((int)threadIdx.y) * 2048)) + (((int)threadIdx.z) * 256)) + (ax2 * 128)) + (((int)threadIdx.x) * 4)));
   }
-  positions_local_ptr[0] = positions_ptr[((((((int)blockIdx.x) * 512) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.z) * 32)) + ((int)threadIdx.x))];
+  positions_local_ptr[0] = positions_ptr[((((((int)blockIdx.y) * 512) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.z) * 32)) + ((int)threadIdx.x))];
   alignas(64) uint dense_local_ptr[16];
   for (int ax3 = 0; ax3 < 2; ++ax3) {
     alignas(64) uint queue_ptr[4];
@@ -125,6 +125,6 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     }
     total_ptr[0] = (total_ptr[0] + ((float*)buf_dyn_shmem_ptr)[(((((((ax4_1 * 512) + ((((int)threadIdx.x) >> 4) * 256)) + ((((int)threadIdx.z) >> 2) * 128)) + (((((int)threadIdx.x) & 15) >> 3) * 64)) + (((int)threadIdx.y) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + (((int)threadIdx.z) & 3))]);
   }
-  int cse_v11 = (((int)blockIdx.x) * 32);
-  y_ptr[((((((int)threadIdx.z) * 512) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = ((nv_bfloat16)(total_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]));
+  int cse_v11 = (((int)blockIdx.y) * 32);
+  y_ptr[((((((int)threadIdx.z) * 512) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.y) * 32)) + ((int)threadIdx.x))] = ((nv_bfloat16)(total_ptr[0] + bias_ptr[((((int)blockIdx.y) * 32) + ((int)threadIdx.x))]));
 }

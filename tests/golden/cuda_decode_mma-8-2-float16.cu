@@ -15,8 +15,8 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
   __syncthreads();
   alignas(64) uint values_local_ptr[4];
   alignas(64) uint positions_local_ptr[1];
-  *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + ((((((int)blockIdx.x) * 2048) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.z) * 128)) + (((int)threadIdx.x) * 4)));
-  positions_local_ptr[0] = positions_ptr[((((((int)blockIdx.x) * 512) + (((int)threadIdx.y) * 128)) + (((int)threadIdx.z) * 32)) + ((int)threadIdx.x))];
+  *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + ((((((int)blockIdx.y) * 2048) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.z) * 128)) + (((int)threadIdx.x) * 4)));
+  positions_local_ptr[0] = positions_ptr[((((((int)blockIdx.y) * 512) + (((int)threadIdx.y) * 128)) + (((int)threadIdx.z) * 32)) + ((int)threadIdx.x))];
   alignas(64) uint dense_local_ptr[16];
   for (int ax3 = 0; ax3 < 2; ++ax3) {
     int cse_v5 = (ax3 * 8);
@@ -273,7 +273,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     }
     total_ptr[0] = (total_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((((ax4_1 * 512) + ((((int)threadIdx.y) & 1) * 256)) + ((((int)threadIdx.x) >> 3) * 64)) + ((((int)threadIdx.y) >> 1) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + ((int)threadIdx.z))]);
   }
-  int cse_v15 = (((int)blockIdx.x) * 64);
+  int cse_v15 = (((int)blockIdx.y) * 64);
   int cse_v19 = ((((int)threadIdx.y) & 1) * 32);
-  y_ptr[(((((((int)threadIdx.z) * 512) + ((((int)threadIdx.y) >> 1) * 256)) + (((int)blockIdx.x) * 64)) + ((((int)threadIdx.y) & 1) * 32)) + ((int)threadIdx.x))] = ((half)(total_ptr[0] + bias_ptr[(((((int)blockIdx.x) * 64) + ((((int)threadIdx.y) & 1) * 32)) + ((int)threadIdx.x))]));
+  y_ptr[(((((((int)threadIdx.z) * 512) + ((((int)threadIdx.y) >> 1) * 256)) + (((int)blockIdx.y) * 64)) + ((((int)threadIdx.y) & 1) * 32)) + ((int)threadIdx.x))] = ((half)(total_ptr[0] + bias_ptr[(((((int)blockIdx.y) * 64) + ((((int)threadIdx.y) & 1) * 32)) + ((int)threadIdx.x))]));
 }

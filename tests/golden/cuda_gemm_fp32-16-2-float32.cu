@@ -20,10 +20,10 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
     __syncthreads();
     for (int c_1 = 0; c_1 < 4; ++c_1) {
       alignas(64) uint indices_local_ptr[1];
-      indices_local_ptr[0] = positions_ptr[((((((int)blockIdx.x) * 256) + (c_0 * 128)) + (c_1 * 32)) + ((int)threadIdx.x))];
+      indices_local_ptr[0] = positions_ptr[((((((int)blockIdx.y) * 256) + (c_0 * 128)) + (c_1 * 32)) + ((int)threadIdx.x))];
       alignas(64) float values_local_ptr[4];
-      int cse_v15 = ((((((int)blockIdx.x) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4));
-      *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.x) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)));
+      int cse_v15 = ((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4));
+      *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)));
       alignas(64) float found_local_ptr[8];
       int cse_v3 = (c_1 * 1024);
       int cse_v4 = (((int)threadIdx.y) * 8);
@@ -79,7 +79,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       total_local_ptr[6] = (total_local_ptr[6] + (found_local_ptr_3[6] * values_local_ptr[3]));
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr_3[7] * values_local_ptr[3]));
       alignas(64) float values_local_ptr_1[4];
-      *(float4*)(values_local_ptr_1 + 0) = *(float4*)(values_ptr + (((((((int)blockIdx.x) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)) + 128));
+      *(float4*)(values_local_ptr_1 + 0) = *(float4*)(values_ptr + (((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)) + 128));
       alignas(64) float found_local_ptr_4[8];
       for (int ax5_0_4 = 0; ax5_0_4 < 2; ++ax5_0_4) {
         int cse_v9 = (ax5_0_4 * 4);
@@ -135,7 +135,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
     }
   }
   for (int ax3 = 0; ax3 < 8; ++ax3) {
-    int cse_v13 = (((int)blockIdx.x) * 32);
-    y_ptr[((((((int)threadIdx.y) * 2048) + (ax3 * 256)) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[ax3] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]);
+    int cse_v13 = (((int)blockIdx.y) * 32);
+    y_ptr[((((((int)threadIdx.y) * 2048) + (ax3 * 256)) + (((int)blockIdx.y) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[ax3] + bias_ptr[((((int)blockIdx.y) * 32) + ((int)threadIdx.x))]);
   }
 }

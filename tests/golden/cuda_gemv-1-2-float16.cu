@@ -10,9 +10,9 @@ extern "C" __global__ void __launch_bounds__(256) main_kernel(float* __restrict_
   }
   alignas(64) uint indices_local_ptr[1];
   int cse_v3 = (((int)threadIdx.y) * 32);
-  indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.x) * 256) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
+  indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.y) * 256) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
   alignas(64) half values_local_ptr[8];
-  *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + (((((int)blockIdx.x) * 2048) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 8)));
+  *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + (((((int)blockIdx.y) * 2048) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 8)));
   alignas(64) half found_local_ptr[1];
   int cse_v4 = (((int)threadIdx.y) * 64);
   __syncthreads();
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(256) main_kernel(float* __restrict_
     }
   }
   if (((int)threadIdx.y) < 1) {
-    int cse_v6 = ((((int)blockIdx.x) * 32) + ((int)threadIdx.x));
-    y_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))] = ((half)(total_local_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]));
+    int cse_v6 = ((((int)blockIdx.y) * 32) + ((int)threadIdx.x));
+    y_ptr[((((int)blockIdx.y) * 32) + ((int)threadIdx.x))] = ((half)(total_local_ptr[0] + bias_ptr[((((int)blockIdx.y) * 32) + ((int)threadIdx.x))]));
   }
 }

@@ -12,8 +12,8 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
   alignas(64) uint indices_local_ptr[1];
   alignas(64) uint left_ptr[1];
   alignas(64) uint word_ptr[1];
-  int cse_v4 = (((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 64)) + ((int)threadIdx.x));
-  left_ptr[0] = ((uint)positions_ptr[(((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 64)) + ((int)threadIdx.x))]);
+  int cse_v4 = (((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 64)) + ((int)threadIdx.x));
+  left_ptr[0] = ((uint)positions_ptr[(((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 64)) + ((int)threadIdx.x))]);
   word_ptr[0] = (uint)0;
     uint v_ = left_ptr[0] & ((uint)0 - left_ptr[0]);
   word_ptr[0] = (word_ptr[0] | (((uint)31 - ((uint)__clz((*(int *)(&(v_)))))) << (uint)0));
@@ -41,8 +41,8 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
   left_ptr[0] = (left_ptr[0] ^ (left_ptr[0] & ((uint)0 - left_ptr[0])));
   indices_local_ptr[0] = word_ptr[0];
   alignas(64) nv_bfloat16 values_local_ptr[8];
-  int cse_v5 = (((((int)blockIdx.x) * 8192) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.x) * 8));
-  *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + (((((int)blockIdx.x) * 8192) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.x) * 8)));
+  int cse_v5 = (((((int)blockIdx.y) * 8192) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.x) * 8));
+  *(uint4*)(values_local_ptr + 0) = *(uint4*)(values_ptr + (((((int)blockIdx.y) * 8192) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.x) * 8)));
   alignas(64) nv_bfloat16 found_local_ptr[4];
   int cse_v2 = (((int)threadIdx.y) * 128);
   __syncthreads();
@@ -96,7 +96,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
   alignas(64) uint indices_local_ptr_1[1];
   alignas(64) uint left_ptr_1[1];
   alignas(64) uint word_ptr_1[1];
-  left_ptr_1[0] = ((uint)positions_ptr[((((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 64)) + ((int)threadIdx.x)) + 32)]);
+  left_ptr_1[0] = ((uint)positions_ptr[((((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 64)) + ((int)threadIdx.x)) + 32)]);
   word_ptr_1[0] = (uint)0;
     uint v__8 = left_ptr_1[0] & ((uint)0 - left_ptr_1[0]);
   word_ptr_1[0] = (word_ptr_1[0] | (((uint)31 - ((uint)__clz((*(int *)(&(v__8)))))) << (uint)0));
@@ -124,7 +124,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
   left_ptr_1[0] = (left_ptr_1[0] ^ (left_ptr_1[0] & ((uint)0 - left_ptr_1[0])));
   indices_local_ptr_1[0] = word_ptr_1[0];
   alignas(64) nv_bfloat16 values_local_ptr_1[8];
-  *(uint4*)(values_local_ptr_1 + 0) = *(uint4*)(values_ptr + ((((((int)blockIdx.x) * 8192) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.x) * 8)) + 256));
+  *(uint4*)(values_local_ptr_1 + 0) = *(uint4*)(values_ptr + ((((((int)blockIdx.y) * 8192) + (((int)threadIdx.y) * 512)) + (((int)threadIdx.x) * 8)) + 256));
   alignas(64) nv_bfloat16 found_local_ptr_8[4];
   *(nv_bfloat164*)(found_local_ptr_8 + 0) = *(nv_bfloat164*)(((nv_bfloat16*)buf_dyn_shmem_ptr) + (((((int)threadIdx.y) * 128) + (((int)((indices_local_ptr_1[0] >> (uint)0) & (uint)15)) * 4)) + 64));
   total_rf_shared_dyn_local_ptr[0] = (total_rf_shared_dyn_local_ptr[0] + (((float)found_local_ptr_8[0]) * ((float)values_local_ptr_1[0])));
@@ -188,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict_
     }
   }
   if (((int)threadIdx.y) < 4) {
-    int cse_v3 = (((int)blockIdx.x) * 32);
-    y_ptr[(((((int)threadIdx.y) * 256) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = ((nv_bfloat16)(total_local_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]));
+    int cse_v3 = (((int)blockIdx.y) * 32);
+    y_ptr[(((((int)threadIdx.y) * 256) + (((int)blockIdx.y) * 32)) + ((int)threadIdx.x))] = ((nv_bfloat16)(total_local_ptr[0] + bias_ptr[((((int)blockIdx.y) * 32) + ((int)threadIdx.x))]));
   }
 }

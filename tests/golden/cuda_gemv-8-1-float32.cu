@@ -17,11 +17,11 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
   }
   alignas(64) uint indices_local_ptr[1];
   int cse_v3 = (((int)threadIdx.y) * 32);
-  indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.x) * 128) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
+  indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.y) * 128) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
   alignas(64) float values_local_ptr[4];
   int cse_v4 = (((int)threadIdx.y) * 256);
-  int cse_v15 = (((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4));
-  *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + (((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)));
+  int cse_v15 = (((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4));
+  *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + (((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)));
   alignas(64) float found_local_ptr[8];
   int cse_v5 = (((int)threadIdx.y) * 1024);
   __syncthreads();
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
   total_rf_shared_dyn_local_ptr[6] = (total_rf_shared_dyn_local_ptr[6] + (found_local_ptr_3[6] * values_local_ptr[3]));
   total_rf_shared_dyn_local_ptr[7] = (total_rf_shared_dyn_local_ptr[7] + (found_local_ptr_3[7] * values_local_ptr[3]));
   alignas(64) float values_local_ptr_1[4];
-  *(float4*)(values_local_ptr_1 + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.x) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)) + 128));
+  *(float4*)(values_local_ptr_1 + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)) + 128));
   alignas(64) float found_local_ptr_4[8];
   for (int ax5_0_4 = 0; ax5_0_4 < 2; ++ax5_0_4) {
     int cse_v10 = (ax5_0_4 * 4);
@@ -143,7 +143,7 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
       }
       total_local_ptr[0] = (total_local_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((ax0 * 256) + (ax1_ax3_ax2_fused_0 * 128)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))]);
     }
-    int cse_v14 = (((int)blockIdx.x) * 32);
-    y_ptr[((((ax1_ax3_ax2_fused_0 * 1024) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.x) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[0] + bias_ptr[((((int)blockIdx.x) * 32) + ((int)threadIdx.x))]);
+    int cse_v14 = (((int)blockIdx.y) * 32);
+    y_ptr[((((ax1_ax3_ax2_fused_0 * 1024) + (((int)threadIdx.y) * 256)) + (((int)blockIdx.y) * 32)) + ((int)threadIdx.x))] = (total_local_ptr[0] + bias_ptr[((((int)blockIdx.y) * 32) + ((int)threadIdx.x))]);
   }
 }

@@ -41,7 +41,7 @@ def test_a_model_for_every_number_of_rows(dtype, pattern):
         assert error(pruned(dtype, pattern), x, run(x)) < LIMITS[dtype]
 
 
-@pytest.mark.parametrize("kernel", ["cuda_gemv", "cuda_decode_mma", "cuda_dense"])
+@pytest.mark.parametrize("kernel", ["cuda_gemv", "cuda_decode_mma", "cuda_dense_mma", "cuda_dense"])
 def test_a_kernel_that_was_asked_for(kernel):
     run = compiled(pruned(torch.float16), 16, {"*": kernel})
     assert {layer.kernel for layer in run.report.layers} == {kernel}

@@ -31,7 +31,7 @@ def test_shares_a_weight_with_cuda_gemv():
 
 def test_a_warp_computes_eight_rows_of_x():
     workload = Workload("cuda_gemm_fp32", 64, 4096, 4096, 2, 16)
-    assert opencl.launch(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200)) == ((128, 1, 1), (32, 8, 1))
+    assert opencl.launch(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200)) == ((1, 128, 1), (32, 8, 1))
 
 
 @pytest.mark.nvcc

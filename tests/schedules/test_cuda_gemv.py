@@ -120,7 +120,7 @@ def test_fit_has_nothing_for_a_dense_weight(rng):
 @pytest.mark.parametrize("workload", [Workload("cuda_gemv", m, 4096, 4096, 2, 16, d) for m in (1, 8) for d in KERNEL.dtypes])
 def test_loops_of_a_thread_axis_agree(workload):
     blocks, threads = opencl.launch(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200))
-    assert blocks == (128, 1, 1)
+    assert blocks == (1, 128, 1)
     assert threads[0] == 32
     assert threads[1] >= 8
 

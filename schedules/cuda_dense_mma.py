@@ -1,0 +1,68 @@
+"""Dense layer in half precision on tensor cores: `cuda_decode_mma` with nothing to decode.
+
+TVM's default schedules give bfloat16, and float16 of few rows, to the CUDA cores, whose rate is a fifteenth. Here the weight lies
+as mma's first operand: a lane reads 16 bytes of it straight into registers. All else, x and the K split included, is that kernel's.
+
+    values  (N / 16, K / 64, 4, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
+"""
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from tvm_balanced.encoding import Array, EncodedWeight
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.cuda_decode_mma import CUDA_DECODE_MMA, EFFICIENCY, TOKENS
+from tvm_balanced.schedules.kernel import WORKLOAD_ATTR, DenseKernel, Workload
+from tvm_balanced.schedules.machine import Machine
+from tvm_balanced.schedules.warp_rows import BLOCK
+
+
+class CudaDenseMma(DenseKernel):
+    """Tensor cores on a dense weight; fp16 and bf16 with sums in fp32."""
+
+    name = "cuda_dense_mma"
+    parts = ("values",)
+    kinds = CUDA_DECODE_MMA.kinds
+    dtypes = CUDA_DECODE_MMA.dtypes
+    small_tiles = CUDA_DECODE_MMA.small_tiles
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        return CUDA_DECODE_MMA.refuses(target, n, k, dtype)
+
+    def pack(self, weight: Array) -> tuple[Array, ...]:
+        n, k = weight.shape
+        blocks = -(-k // BLOCK)
+        values = np.zeros((n, blocks * BLOCK), weight.dtype)
+        values[:, :k] = weight
+        every = np.broadcast_to(np.arange(BLOCK, dtype=np.uint8), (n, blocks, BLOCK))
+        whole = EncodedWeight(values.reshape(n, blocks, BLOCK), every, BalancedPattern(BLOCK, BLOCK), k)
+        return CUDA_DECODE_MMA.pack(whole)[:1]
+
+    def pack_bias(self, bias: Array) -> Array:
+        return CUDA_DECODE_MMA.pack_bias(bias)
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        func = CUDA_DECODE_MMA.prim_func(_whole(workload))
+        x, values, _, *others = func.params  # of positions there are none
+        func = tirx.PrimFunc([x, values, *others], func.body, func.ret_type, func.attrs)
+        return func.with_attr(WORKLOAD_ATTR, json.dumps(asdict(workload)))
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        CUDA_DECODE_MMA.space(sch, _whole(workload), target)
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        macs = workload.n * workload.k * -(-m // TOKENS) * TOKENS
+        return machine.seconds(macs * machine.gmacs / machine.tensor_gmacs, EFFICIENCY, workload.n * workload.k * 2 / 0.8)
+
+
+def _whole(workload: Workload) -> Workload:
+    """The workload as that of a weight which keeps all of every block."""
+    return replace(workload, nnz=BLOCK, block=BLOCK)
+
+
+CUDA_DENSE_MMA = CudaDenseMma()

@@ -1,7 +1,7 @@
 """Dense layer in half precision on tensor cores: `cuda_decode_mma` with nothing to decode.
 
 TVM's default schedules give bfloat16, and float16 of few rows, to the CUDA cores, whose rate is a fifteenth. Here the weight lies
-as mma's first operand: a lane reads 16 bytes of it straight into registers. All else, x and the K split included, is that kernel's.
+as mma's first operand: a lane reads 16 bytes of it straight into registers. All else is that kernel's.
 
     values  (N / 16, K / 64, 4, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
 """

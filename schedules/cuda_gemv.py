@@ -199,6 +199,10 @@ class CudaGemv(SparseKernel):
         for loop in (i, slot, load, word, unrolled):
             sch.unroll(loop)
         sch.decompose_reduction(partial, stages)
+        if _pipelined(workload, self.cut_rows(workload).size):
+            sch.annotate(stages, "software_pipeline_stage", [0, 1])
+            sch.annotate(stages, "software_pipeline_order", [0, 1])
+            sch.annotate(stages, "software_pipeline_async_stages", [0])
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
@@ -273,12 +277,21 @@ def _split(workload: Workload, size: int) -> Split:
     slots, blocks, _ = chunk(workload.nnz)
     chunks, groups = count_chunks(workload.k, workload.nnz), _groups(workload, size)
     chunk_bytes, share_bytes = blocks * BLOCK * size * BYTES[workload.dtype], WARP * size * 4 * groups
+    chunk_bytes *= 2 if _pipelined(workload, size) else 1
     fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
     warps = divisor(chunks, min(WARPS // groups, fitting, max(4, 4096 // count_groups(workload.n))))
     room = min(STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
     staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
     unrolled = divisor(staged, max(1, 4 * slots_per_load(workload.dtype) // slots))
     return Split(groups, chunks // warps // staged, warps, staged // unrolled, unrolled)
+
+
+def _pipelined(workload: Workload, size: int) -> bool:
+    """Whether x of the next stage is copied while this one is used: by cp.async, which moves four bytes or more.
+
+    One row of x fits as a whole. Rows side by side in half precision are two bytes at a time: other warps fill that wait.
+    """
+    return size > 1 and workload.dtype == "float32"
 
 
 def _groups(workload: Workload, size: int) -> int:

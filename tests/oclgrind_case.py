@@ -16,7 +16,7 @@ def without_first_barrier(source):
     return head + "__kernel void" + kernel.replace("barrier(CLK_LOCAL_MEM_FENCE);", "", 1)
 
 
-MUTATIONS = {"barrier": without_first_barrier, "index": lambda source: source.replace("& (uint)15", "& (uint)255")}
+MUTATIONS = {"barrier": without_first_barrier, "index": lambda source: source.replace("& (uint)15", "& (uint)65535")}
 
 
 def main(name, nnz, mutation=None):

@@ -13,18 +13,20 @@ extern "C" __global__ void __launch_bounds__(128) main_kernel(float* __restrict_
     int cse_v1 = (((int)threadIdx.x) & 7);
     int cse_v2 = (ax1_ax2_0_ax3_fused_0 >> 3);
     int cse_v16 = ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127);
-    ((float*)buf_dyn_shmem_ptr)[((((ax1_ax2_0_ax3_fused_0 >> 3) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127) * 8)) + (((int)threadIdx.x) & 7))] = x_ptr[((((((int)threadIdx.x) & 7) * 512) + ((ax1_ax2_0_ax3_fused_0 >> 3) * 128)) + ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127))];
+    ptx_cp_async_legacy_ca_4_4_4(buf_dyn_shmem_ptr, ((((ax1_ax2_0_ax3_fused_0 >> 3) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127) * 8)) + (((int)threadIdx.x) & 7)), x_ptr, ((((((int)threadIdx.x) & 7) * 512) + ((ax1_ax2_0_ax3_fused_0 >> 3) * 128)) + ((((ax1_ax2_0_ax3_fused_0 * 16) + (((int)threadIdx.y) * 4)) + (((int)threadIdx.x) >> 3)) & 127)));
   }
-  alignas(64) uint indices_local_ptr[1];
+  tvm_builtin_ptx_cp_async_commit_group_async_commit_group();
   int cse_v3 = (((int)threadIdx.y) * 32);
+  int cse_v4 = (((int)threadIdx.y) * 256);
+  tvm_builtin_ptx_cp_async_wait_group_async_wait_group_0();
+  __syncthreads();
+  alignas(64) uint indices_local_ptr[1];
   indices_local_ptr[0] = positions_ptr[(((((int)blockIdx.y) * 128) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
   alignas(64) float values_local_ptr[4];
-  int cse_v4 = (((int)threadIdx.y) * 256);
   int cse_v15 = (((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4));
   *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + (((((int)blockIdx.y) * 1024) + (((int)threadIdx.y) * 256)) + (((int)threadIdx.x) * 4)));
   alignas(64) float found_local_ptr[8];
   int cse_v5 = (((int)threadIdx.y) * 1024);
-  __syncthreads();
   for (int ax5_0 = 0; ax5_0 < 2; ++ax5_0) {
     int cse_v6 = (ax5_0 * 4);
     *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(((float*)buf_dyn_shmem_ptr) + (((((int)threadIdx.y) * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 8)) + (ax5_0 * 4)));

@@ -150,3 +150,13 @@ def test_refuses_what_it_cannot_compute():
     assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float32")
     assert "float64" in KERNEL.refuses(H200, 64, 64, "float64")
     assert KERNEL.refuses(H200, 1, 1, "float16") is None
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize(("dtype", "copies"), [("float32", True), ("float16", False)])
+def test_x_is_copied_while_it_is_used_where_cp_async_can(dtype, copies):
+    workload = Workload("cuda_gemv", 8, 16384, 8192, 2, 16, dtype)
+    source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_90")
+    kernel = source[source.rindex('extern "C" __global__') :]
+    assert ("cp_async" in kernel) == copies
+    assert ("async_wait_group_1" in kernel) == ("async_wait_group_0" in kernel) == copies

@@ -1,0 +1,106 @@
+"""Would other tiles make attention's matmuls faster? `python -m benchmarks.attention_tiles [--batch N] [--threads N]`.
+
+Attention is scheduled by a rule, cpu_matmul, that chooses its tile from the shapes and samples nothing. Here every tile that
+divides the shapes is measured, in turn with the rule's own, on random arguments. Rows are appended to data/attention_tiles.csv.
+"""
+
+import argparse
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import product
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import tvm
+import tvm_ffi
+from rich.console import Console
+from rich.table import Table
+from tvm import tirx
+
+import tvm_balanced as tb
+from benchmarks.cell import append
+from benchmarks.models import minilm
+from tvm_balanced import environment
+from tvm_balanced.compiled_module import use_threads
+from tvm_balanced.measure import Rival, race
+from tvm_balanced.schedules import cpu_matmul
+from tvm_balanced.targets import host_target
+
+DATA = Path(__file__).parent / "data" / "attention_tiles.csv"
+COLUMNS = ("date", "cpu", "tvm", "function", "shapes", "threads", "rows", "vectors", "us", "p20", "p50", "p80")
+ROWS, VECTORS = (1, 2, 4, 6, 8, 12, 16), (1, 2, 4, 6)  # of tiles that are tried
+
+
+def matmuls(batch: int) -> list[tirx.PrimFunc]:
+    """Return the distinct functions that the rule schedules in MiniLM on `batch` sentences of 128 tokens."""
+    found: list[tirx.PrimFunc] = []
+    apply = cpu_matmul.CPU_MATMUL.apply
+
+    def record(func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+        done = apply(func, target)
+        if done is not None and not any(tvm_ffi.structural_equal(func, other) for other in found):
+            found.append(func)
+        return done
+
+    model, args = minilm(batch, "2:16")[:2]
+    with patch.object(type(cpu_matmul.CPU_MATMUL), "apply", staticmethod(record)):
+        tb.compile(model, args, threads=1)
+    return found
+
+
+def variants(func: tirx.PrimFunc) -> Iterator[tuple[tuple[int, int], tirx.PrimFunc]]:
+    """Yield the distinct schedules of a function with the tile that was asked for, the rule's own first."""
+    seen: list[tirx.PrimFunc] = []
+    own = (cpu_matmul.ROWS, cpu_matmul.VECTORS)
+    for tile in (own, *product(ROWS, VECTORS)):
+        with patch.object(cpu_matmul, "ROWS", tile[0]), patch.object(cpu_matmul, "VECTORS", tile[1]):
+            scheduled = cpu_matmul.CPU_MATMUL.apply(func, host_target())
+        if scheduled is not None and not any(tvm_ffi.structural_equal(scheduled, other) for other in seen):
+            seen.append(scheduled)
+            yield tile, scheduled
+
+
+def rival(func: tirx.PrimFunc, threads: int) -> Rival:
+    """Return a call of a scheduled function on arguments of its own."""
+    rng = np.random.default_rng(0)
+    main = tvm.compile(func.with_attr("global_symbol", "main"), host_target())["main"]
+    shapes = [([int(dim) for dim in param.ty.shape], str(param.ty.dtype)) for param in func.params]
+    arguments = [tvm.runtime.tensor(rng.standard_normal(shape).astype(dtype)) for shape, dtype in shapes]
+
+    def run(_: int) -> None:
+        use_threads(threads)
+        main(*arguments)
+
+    return run
+
+
+def main() -> None:
+    """Measure all tiles of all functions, print the best of each, and append them to the CSV."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1)
+    options = parser.parse_args()
+    facts = environment.describe()
+    stamp = [datetime.now(UTC).date().isoformat(), facts["cpu"], facts["versions"]["apache-tvm"]]
+    table = Table("function", "shapes", "tiles", "us", "best tile", "over the rule's")
+    for func in matmuls(options.batch):
+        tiles = dict(variants(func))
+        timing = race({str(tile): rival(scheduled, options.threads) for tile, scheduled in tiles.items()}, 31, warm=4)
+        own = str(next(iter(tiles)))
+        shapes = " ".join("x".join(str(int(dim)) for dim in param.ty.shape) for param in func.params)
+        name = str(func.attrs.get("global_symbol", "matmul"))
+        for tile in tiles:
+            gain = timing.speedup(str(tile), own)
+            spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]
+            row = [*stamp, name, shapes, options.threads, *tile, f"{timing.microseconds(str(tile)):.1f}", *spread]
+            append(DATA, COLUMNS, [dict(zip(COLUMNS, row, strict=True))])
+        best = max(tiles, key=lambda tile: timing.speedup(str(tile), own).p50)
+        gain = timing.speedup(str(best), own)
+        shown = f"{gain.p50:.2f} ({gain.p20:.2f} to {gain.p80:.2f})"
+        table.add_row(name, shapes, str(len(tiles)), f"{timing.microseconds(own):.0f}", str(best), shown)
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test lint bench bench-engines bench-grid bench-models clean
+.PHONY: demo test soak lint bench bench-engines bench-grid bench-models clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
@@ -13,6 +13,9 @@ demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 
 test: .venv/ready  ## all tests
 	$(RUN)/python -m pytest --durations=10
+
+soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, resumed and interrupted, they must never flicker
+	for run in $$(seq 20); do $(RUN)/python -m pytest -q tests/tuning/test_tune.py || exit 1; done
 
 lint: .venv/ready  ## ruff and mypy
 	$(RUN)/ruff check .

@@ -1,8 +1,9 @@
 """Which strategy finds the best kernel in the fewest trials? `python -m benchmarks.search [--threads N] [--seeds N]`.
 
 First every point of each space is measured, once, into a log (--work-dir; called again it goes on where it stopped). Then each
-strategy searches that table, with several seeds and without measuring again. Prints the trials until 95% of the best known
-kernel, and writes the curves to docs/figures/search.svg and data/search.csv.
+strategy searches that table, with several seeds and without measuring again. "transfer" is the default strategy that begins with
+what was best for the other shapes. Prints the trials until 95% of the best known kernel, and writes the curves to
+docs/figures/search.svg and data/search.csv.
 """
 
 import argparse
@@ -17,13 +18,14 @@ from rich.table import Table
 
 from benchmarks.cell import append, stamp
 from tvm_balanced.encoding import Array
+from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.schedules import Workload
-from tvm_balanced.schedules.decisions import Decisions
+from tvm_balanced.schedules.decisions import Decisions, Space
 from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Trial
-from tvm_balanced.tuning.runner import Measured, space_of
-from tvm_balanced.tuning.strategy import STRATEGIES
+from tvm_balanced.tuning.runner import LocalRunner, Measured, space_of
+from tvm_balanced.tuning.strategy import DEFAULT, STRATEGIES
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
@@ -35,30 +37,48 @@ DATA, FIGURE = ROOT / "data" / "search.csv", ROOT.parent / "docs" / "figures" / 
 ENOUGH = 0.95  # of the best known kernel's speed
 BATCH = 8
 COLUMNS = ("date", "cpu", "versions", "threads", "kernel", "space", "strategy", "seeds", "default_of_best", "p50", "p80", "worst")
-WORKLOADS = (  # MiniLM's layers at 4:16 and shapes of docs/cpu.md
+WORKLOADS = (  # MiniLM's layers at 4:16, shapes of docs/cpu.md, and a layer of the LSTM of hidden size 1500
     Workload("cpu_avx512", 128, 384, 384, 4, 16, residual=True),
     Workload("cpu_avx512", 128, 1536, 384, 4, 16, activation="gelu"),
     Workload("cpu_avx512", 128, 384, 1536, 4, 16, residual=True),
-    Workload("cpu_avx512", 1, 4096, 4096, 2, 16),
     Workload("cpu_avx512", 16, 768, 768, 2, 16),
+    Workload("cpu_avx512", 1, 4096, 4096, 2, 16),
+    Workload("cpu_avx512", 1, 3072, 768, 2, 16),
+    Workload("cpu_avx512", 1, 6000, 1500, 2, 16),
 )
+TRANSFER = "transfer"
+Times = Mapping[Decisions, float | None]
 
 
-def table_of(folder: Path, workload: Workload, threads: int) -> dict[Decisions, float | None]:
+def table_of(folder: Path, workload: Workload, threads: int) -> Times:
     """Measure all points of a space that are not in the log yet, and return the seconds of each, None where it failed."""
     options = TuneOptions(work_dir=folder, trials=len(space_of(workload, host_target())), resume=True, strategy="exhaustive")
     options = TuneOptions(**{**vars(options), "threads": threads})
-    tune_tasks([Task(workload)], options, "benchmarks.search")
+    # one row of x waits for the weights, which come from memory where a model is larger than the caches
+    runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 0)
+    tune_tasks([Task(workload)], options, "benchmarks.search", runner=runner)
     records = Log(folder, target_key(host_target())).read().records
     return {r.decisions: r.seconds for r in records if isinstance(r, Trial) and r.workload == workload and r.threads == threads}
 
 
-def curve(strategy: str, workload: Workload, table: Mapping[Decisions, float | None], seed: int) -> Array:
+def transferred(space: Space, others: Iterable[Times]) -> list[Decisions]:
+    """Return the points of a space whose tiles are those that were best for other shapes; the outermost factors follow."""
+    points = []
+    for table in others:
+        best = min((d for d, s in table.items() if s), key=lambda d: table[d] or math.inf)
+        inner = tuple(decision[1:] for decision in best)
+        points += [point for point in space if tuple(decision[1:] for decision in point) == inner]
+    return list(dict.fromkeys(points))
+
+
+def curve(strategy: str, workload: Workload, table: Times, seed: int, others: Iterable[Times] = ()) -> Array:
     """Return the best seconds after each trial of a search of the table; the default is the first."""
     space = space_of(workload, host_target())
-    searching = STRATEGIES[strategy](space, seed, workload, host_target())
+    searching = STRATEGIES[DEFAULT if strategy == TRANSFER else strategy](space, seed, workload, host_target())
     times: list[float] = []
     batch = [space.default]
+    if strategy == TRANSFER:
+        batch += [point for point in transferred(space, others) if point != space.default]
     while batch:
         seconds = [table[decisions] for decisions in batch]
         searching.tell([Measured(d, s, None if s else "failed") for d, s in zip(batch, seconds, strict=True)])
@@ -79,17 +99,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--kernels", type=int, default=len(WORKLOADS), help="only the first so many")
-    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
+    known = [*STRATEGIES, TRANSFER]
+    parser.add_argument("--strategies", nargs="+", default=known, choices=known)
     parser.add_argument("--no-files", action="store_true", help="do not write CSV and figure")
     options = parser.parse_args()
     shown = Table("kernel", "space", "default of best", "strategy", f"trials to {ENOUGH:.0%}, median", "80%", "worst")
     figure, grid = plt.subplots(1, options.kernels, figsize=(4 * options.kernels, 3), constrained_layout=True, squeeze=False)
-    for place, (axes, workload) in enumerate(zip(grid[0], WORKLOADS, strict=False)):
-        # a folder each: the trials of a run that is resumed count, whatever kernel they are of
-        table = table_of(options.work_dir / f"{options.threads}-{place}", workload, options.threads)
-        title = Task(workload).title
+    # a folder each: the trials of a run that is resumed count, whatever kernel they are of
+    folders = [options.work_dir / f"{options.threads}-{place}" for place in range(options.kernels)]
+    tables = [table_of(folder, w, options.threads) for folder, w in zip(folders, WORKLOADS, strict=False)]
+    for axes, workload, table in zip(grid[0], WORKLOADS, tables, strict=False):
+        title, others = Task(workload).title, [other for other in tables if other is not table]
         for strategy in options.strategies:
-            curves = [curve(strategy, workload, table, seed) for seed in range(options.seeds)]
+            curves = [curve(strategy, workload, table, seed, others) for seed in range(options.seeds)]
             best, first = curves[0][-1], curves[0][0]
             needed = trials_needed(curves)
             p50, p80 = (f"{p:.0f}" for p in np.percentile(needed, (50, 80)))

@@ -6,10 +6,12 @@ import os
 import signal
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 from tvm_balanced.measure import Ratio
 from tvm_balanced.schedules import Workload
 from tvm_balanced.targets import host_target
+from tvm_balanced.tuning.lookup import TunedSchedules
 from tvm_balanced.tuning.runner import Confirmed, Measured, space_of
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
@@ -51,11 +53,12 @@ class FixedLatencyRunner:
         pass
 
 
-def tune(folder, tasks=TASKS, runner=None, on_progress=lambda _: None, **options):
-    """Tune with the runner in this process."""
-    return tune_tasks(
-        tasks, TuneOptions(work_dir=folder, threads=1, **options), "a test", on_progress, runner=runner or FixedLatencyRunner()
-    )
+def tune(folder, tasks=TASKS, runner=None, on_progress=lambda _: None, source="a test", known=None, **options):
+    """Tune with the runner in this process; `known` says what has won elsewhere."""
+    runner = runner or FixedLatencyRunner()
+    winners = (lambda _self, workload: known(workload)) if known else TunedSchedules.__call__
+    with patch.object(TunedSchedules, "__call__", winners):
+        return tune_tasks(tasks, TuneOptions(work_dir=folder, threads=1, **options), source, on_progress, runner=runner)
 
 
 def _child(folder, latency, options):

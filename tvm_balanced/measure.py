@@ -39,13 +39,19 @@ class Timing:
         """Median time of one rival."""
         return float(np.median(self.times[name]) * 1e6)
 
+    def half(self, which: int) -> "Timing":
+        """Return every other pair of rounds: a pair has both orders of the rivals."""
+        return Timing({name: times[np.arange(len(times)) // 2 % 2 == which] for name, times in self.times.items()})
+
     def speedup(self, name: str, over: str) -> Ratio:
         """How many times faster `name` is than `over`, from the rounds' paired ratios."""
         p20, p50, p80 = np.percentile(self.times[over] / self.times[name], (20, 50, 80))
         return Ratio(float(p50), float(p20), float(p80))
 
 
-def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, warm: int = 1, pause: float = 0.0) -> Timing:
+def race(
+    rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, warm: int = 1, pause: float = 0.0, least: int = 6
+) -> Timing:
     """Time rivals in alternation.
 
     In each round every rival is called `warm` times and then once more, timed, so that its threads are awake and those of
@@ -58,7 +64,7 @@ def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, w
     rounds : int
         Rounds that count.
     seconds : float
-        Stop after this long, once 5 rounds count.
+        Stop after this long, once `least` rounds count.
     warm : int
         Untimed calls before each timed one.
     pause : float
@@ -79,7 +85,7 @@ def race(rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, w
             taken = time.perf_counter() - start
             times[name].append(taken if reported is None else reported)
         call += warm + 1
-        if round_ >= 7 and time.perf_counter() > end:
+        if round_ > least and time.perf_counter() > end:
             break
     return Timing({name: np.array(values[2:]) for name, values in times.items()})
 

@@ -125,7 +125,7 @@ class RunBook:
     def _tune(self, cell: Cell) -> str:
         budget = min(self.effort.tuning, self.until - time.time() - 15)
         found = tune(cell, self.device, self.folder.logs, budget, self.effort.candidates)
-        gain = f"{found.winner.gain.p50:.2f}x of {found.trials} candidates"
+        gain = f"{found.gain:.2f}x of {found.trials} candidates"
         return f"{gain}; {self._measure(cell.tuned, found.func)}"
 
     def _tests(self) -> str:

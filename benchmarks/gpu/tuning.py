@@ -11,7 +11,7 @@ from benchmarks.gpu.layer import Cell
 from tvm_balanced import environment
 from tvm_balanced.tuning import manifest
 from tvm_balanced.tuning.log import Log
-from tvm_balanced.tuning.record import Run, Winner
+from tvm_balanced.tuning.record import Run
 from tvm_balanced.tuning.scheduler import Budget, Tuner, now
 from tvm_balanced.tuning.strategy import DEFAULT
 from tvm_balanced.tuning.tasks import Task
@@ -19,10 +19,10 @@ from tvm_balanced.tuning.tasks import Task
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found: the best schedule beside the default, and how many candidates were measured."""
+    """What a search found: the best schedule, and how many times faster than the default it is; and what was measured."""
 
     func: tirx.PrimFunc
-    winner: Winner
+    gain: float
     trials: int
 
 
@@ -60,6 +60,8 @@ def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int
     finally:
         runner.close()
     (state,) = tuner.states
-    if state.winner is None or (state.winner.max_error is None and state.finalists()):
+    winner = state.winner
+    if state.best is None or (winner is not None and winner.max_error is None):
         raise RuntimeError(f"no candidate for {cell} is usable: {ended}")
-    return Found(state.space.replay(state.winner.decisions), state.winner, state.trials)
+    decisions, gain = (state.space.default, 1.0) if winner is None else (winner.decisions, winner.gain.p50)
+    return Found(state.space.replay(decisions), gain, state.trials)

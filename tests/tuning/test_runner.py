@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import reference
+import tvm_ffi
 
 from tvm_balanced.measure import Ratio, Timing
 from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
@@ -41,21 +42,51 @@ def test_a_wrong_candidate_never_wins(monkeypatch):
     space = space_of(given, host_target())
     wrong, right = space.at(0), space.at(len(space) - 1)
     runner = LocalRunner(host_target(), 1)
-    errors = iter([1.0, 1e-7])
+    errors = iter([1e-7, 1.0, 1e-7])  # of the default, then of the candidates
     monkeypatch.setattr(runner, "_error", lambda *_: next(errors))
     assert runner.confirm(given, [wrong, right], 0.05).decisions == right
     monkeypatch.setattr(runner, "_error", lambda *_: float("inf"))
     assert runner.confirm(given, [wrong, right], 0.05) is None
 
 
+def test_a_candidate_that_does_not_build_loses_its_own_race_alone(monkeypatch):
+    given = workload(HERE[-1])
+    space = space_of(given, host_target())
+    one, other = space.at(0), space.at(len(space) - 1)
+    runner = LocalRunner(host_target(), 1)
+    build, broken = runner._build, {one}
+
+    def breaks(func):
+        if any(tvm_ffi.structural_equal(func, space.replay(decisions)) for decisions in broken):
+            raise RuntimeError("LLVM said no")
+        return build(func)
+
+    monkeypatch.setattr(runner, "_build", breaks)
+    assert runner.confirm(given, [one, other], 0.05).decisions == other
+    broken.add(space.default)
+    assert runner.confirm(given, [one, other], 0.05) is None
+    monkeypatch.setattr(runner, "_build", lambda _: 1 / 0)
+    assert runner.dense_seconds(workload(HERE[0])) is None
+
+
 def test_the_fastest_in_the_race_wins(monkeypatch):
     given = workload(HERE[-1])
     space = space_of(given, host_target())
     slow, fast = space.at(0), space.at(1)
-    times = {"default": np.array([2.0, 2, 2]), str(slow): np.array([3.0, 3, 3]), str(fast): np.array([1.0, 1, 1])}
+    times = {"default": np.full(8, 2.0), str(slow): np.full(8, 3.0), str(fast): np.full(8, 1.0)}
     monkeypatch.setattr(module, "race", lambda *_, **__: Timing(times))
     found = LocalRunner(host_target(), 1).confirm(given, [slow, fast], 0.05)
     assert (found.decisions, found.gain) == (fast, Ratio(2.0, 2.0, 2.0))
+
+
+def test_the_rounds_that_choose_a_winner_do_not_say_what_it_gains(monkeypatch):
+    """One candidate was lucky in the rounds that choose, so it is chosen; the others say that it is no faster."""
+    given = workload(HERE[-1])
+    lucky, even = space_of(given, host_target()).at(0), space_of(given, host_target()).at(1)
+    times = {"default": np.full(8, 2.0), str(lucky): np.array([1.0, 1, 2, 2, 1, 1, 2, 2]), str(even): np.full(8, 1.9)}
+    monkeypatch.setattr(module, "race", lambda *_, **__: Timing(times))
+    found = LocalRunner(host_target(), 1).confirm(given, [lucky, even], 0.05)
+    assert (found.decisions, found.gain) == (lucky, Ratio(1.0, 1.0, 1.0))
 
 
 def test_weights_are_rotated_over_as_many_bytes_as_asked_for():

@@ -4,7 +4,7 @@ import functools
 import json
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from tvm_balanced.measure import Ratio
@@ -88,6 +88,8 @@ class Winner:
         Largest difference of its outputs from a float64 reference, relative to the largest output.
     at : str
         When, ISO 8601.
+    raced : tuple of tuples of tuples of int
+        The decisions of all candidates of the race.
     """
 
     run: str
@@ -99,6 +101,7 @@ class Winner:
     gain: Ratio
     max_error: float | None
     at: str
+    raced: tuple[Decisions, ...] = ()
 
 
 Record = Run | Trial | Winner
@@ -124,7 +127,8 @@ def from_line(line: str) -> Record:
     try:
         data = json.loads(line)
         cls = KINDS[data.pop("kind")]
-        return _made(cls, {f.name: _value(f.name, data[f.name]) for f in fields(cls)})
+        present = [f.name for f in fields(cls) if f.name in data or f.default is MISSING]
+        return _made(cls, {name: _value(name, data[name]) for name in present})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no record of a tuning log: {type(error).__name__} {error}") from None
 
@@ -134,6 +138,8 @@ def _value(name: str, value: Any) -> Any:
         return _made(Workload, value)
     if name == "decisions":
         return tuple(tuple(int(d) for d in decision) for decision in value)
+    if name == "raced":
+        return tuple(_value("decisions", decisions) for decisions in value)
     if name == "gain":
         return _made(Ratio, value)
     return value

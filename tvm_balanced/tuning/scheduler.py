@@ -10,6 +10,7 @@ import tvm
 
 from tvm_balanced.measure import Ratio
 from tvm_balanced.schedules.decisions import Decisions
+from tvm_balanced.schedules.kernel import Tuned
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Record, Trial, Winner
 from tvm_balanced.tuning.runner import Confirmed, Measured, Runner, space_of
@@ -72,6 +73,8 @@ class Tuner:
         A name of STRATEGIES.
     on_progress : callable
         Called with this tuner after each candidate and each race.
+    known : callable, optional
+        From a workload to the decisions that a model would be compiled with now, None for the default.
     """
 
     tasks: Sequence[Task]
@@ -84,6 +87,7 @@ class Tuner:
     seed: int
     strategy: str
     on_progress: Callable[["Tuner"], None] = lambda _: None
+    known: Tuned | None = None
     states: list[State] = field(init=False)
     stopped: str = field(default="", init=False)  # by what, before the budget was spent
     trials: int = field(default=0, init=False)  # of the run, those before a resume included
@@ -111,7 +115,8 @@ class Tuner:
 
     def _state(self, task: Task) -> State:
         space = space_of(task.workload, self.target)
-        return State(task, space, STRATEGIES[self.strategy](space, self.seed, task.workload, self.target))
+        known = self.known(task.workload) if self.known is not None else None
+        return State(task, space, STRATEGIES[self.strategy](space, self.seed, task.workload, self.target), known=known)
 
     def _take(self, records: Iterable[Record]) -> None:
         """Take in what the log holds of these tasks, of this run and of others."""
@@ -165,8 +170,8 @@ class Tuner:
             count = count if limit is None else min(count, limit - spent)
         if not state.fresh:
             return self._proposed(state, count)
-        default = state.space.default
-        return [default, *(point for point in self._proposed(state, count) if point != default)][:count]
+        first = [point for point in (state.space.default, state.known) if point is not None]
+        return list(dict.fromkeys([*first, *self._proposed(state, count)]))[:count]
 
     def _proposed(self, state: State, count: int) -> list[Decisions]:
         """What the strategy proposes, without what the target has no room for: that is no trial, and not proposed again."""
@@ -212,7 +217,7 @@ class Tuner:
     def _race_all(self) -> None:
         """Race the best candidates of each kernel with its default, where that was not done; those of most time first."""
         self.phase = "racing the winners"
-        waiting = [state for state in self.states if state.best is not None and state.finalists() != state.raced]
+        waiting = [state for state in self.states if state.best is not None and state.to_race]
         stopped_at = time.monotonic()
         for place, state in enumerate(sorted(waiting, key=lambda state: -state.model_seconds)):
             left = self.budget.left() / (len(waiting) - place)
@@ -225,14 +230,15 @@ class Tuner:
 
     def _race(self, state: State, seconds: float) -> None:
         finalists = state.finalists()
-        found = self.runner.confirm(state.task.workload, finalists, seconds) if finalists else None
-        found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)
+        found = self.runner.confirm(state.task.workload, finalists, seconds)
+        found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)  # none of them is right
         # at least four rounds of five were faster: a median alone would let noise in
         won = found.decisions != state.space.default and found.gain.p20 > 1
         workload, space = state.task.workload, state.space.fingerprint
-        winner = Winner(self.run, workload, self.threads, space, found.decisions, won, found.gain, found.max_error, now())
+        outcome = (found.decisions, won, found.gain, found.max_error, now(), finalists)
+        winner = Winner(self.run, workload, self.threads, space, *outcome)
         self._take(self.log.append([winner]))
-        state.winner, state.raced = winner, finalists
+        state.winner = winner
 
 
 def now() -> str:

@@ -34,8 +34,8 @@ class State:
     done : str
         Why it is measured no more, empty while it is.
     winner : Winner or None
-    raced : tuple
-        The finalists that the winner was chosen from.
+    known : tuple of tuples of int or None
+        What won elsewhere, by the log that a model compiled now would use: measured second, and always raced.
     """
 
     task: Task
@@ -46,7 +46,7 @@ class State:
     stale: int = 0
     done: str = ""
     winner: Winner | None = None
-    raced: tuple[Decisions, ...] | None = None
+    known: Decisions | None = None
 
     @property
     def default(self) -> float | None:
@@ -69,21 +69,27 @@ class State:
         return self.space.default not in self.strategy.seen
 
     def finalists(self) -> tuple[Decisions, ...]:
-        """Return the fastest candidates besides the default, those that may beat it."""
+        """Return the fastest candidates besides the default, those that may beat it, and what has beaten it before."""
         limit = NEAR * (self.default or math.inf)
         seen = self.strategy.seen.items()
         fast = sorted((s, d) for d, s in seen if s is not None and s <= limit and d != self.space.default)
-        return tuple(decisions for _, decisions in fast[:FINALISTS])
+        held = [d for d in (self.known, self.winner.decisions if self.winner and self.winner.won else None) if d is not None]
+        return tuple(dict.fromkeys([*(decisions for _, decisions in fast[:FINALISTS]), *held]))
+
+    @property
+    def to_race(self) -> bool:
+        """Whether there are finalists that no race has had."""
+        return bool(set(self.finalists()) - set(self.winner.raced if self.winner else ()))
 
     def learn(self, results: Sequence[Measured], own: bool = True) -> None:
         """Take in what was measured; `own` where it counts towards this run."""
-        before = self.best
-        self.strategy.tell([result for result in results if result.decisions in self.space])
-        after = self.best
-        improved = after is not None and (before is None or after < IMPROVES * before)
-        if own:
-            self.trials += len(results)
-            self.stale = 0 if improved else self.stale + len(results)
+        for result in results:
+            before = self.best
+            self.strategy.tell([result] if result.decisions in self.space else [])
+            after = self.best
+            if own:
+                self.trials += 1
+                self.stale = 0 if after is not None and (before is None or after < IMPROVES * before) else self.stale + 1
 
     def take(self, record: Trial | Winner, own: bool) -> None:
         """Take in a record of the log that is of this task."""
@@ -92,4 +98,4 @@ class State:
         if isinstance(record, Trial):
             self.learn([Measured(record.decisions, record.seconds, record.error)], own)
         else:
-            self.winner, self.raced = record, self.finalists()
+            self.winner = record

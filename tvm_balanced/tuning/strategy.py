@@ -31,16 +31,23 @@ class Strategy(ABC):
     """
 
     def __init__(self, space: Space, seed: int) -> None:
-        self.space, self.rng = space, np.random.default_rng(seed)
+        self.space, self.seed = space, seed
         self.seen: dict[Decisions, float | None] = {}  # what was measured, None where it failed
 
     @abstractmethod
     def propose(self, count: int) -> list[Decisions]:
         """Return at most `count` candidates that were not measured yet; none where the space is exhausted."""
 
+    @property
+    def rng(self) -> np.random.Generator:
+        """Random numbers that follow from the seed and how much was measured: a resumed run draws what it would have drawn."""
+        return np.random.default_rng((self.seed, len(self.seen)))
+
     def tell(self, results: Sequence[Measured]) -> None:
-        """Learn what was measured, by this strategy or another."""
-        self.seen |= {result.decisions: result.seconds for result in results}
+        """Learn what was measured, by this strategy or another; of a point measured twice the better time counts."""
+        for result in results:
+            times = [s for s in (self.seen.get(result.decisions), result.seconds) if s is not None]
+            self.seen[result.decisions] = min(times, default=None)
 
     def left(self) -> list[Decisions]:
         """Return the points that were not measured yet."""

@@ -25,6 +25,7 @@ from tvm_balanced.tuning import manifest
 from tvm_balanced.tuning.arguments import packed_shapes
 from tvm_balanced.tuning.gpu_runner import GpuRunner
 from tvm_balanced.tuning.log import Log
+from tvm_balanced.tuning.lookup import TunedSchedules
 from tvm_balanced.tuning.record import Run
 from tvm_balanced.tuning.rpc import RpcOptions, RpcRunner
 from tvm_balanced.tuning.runner import LocalRunner, Runner
@@ -33,6 +34,9 @@ from tvm_balanced.tuning.state import State
 from tvm_balanced.tuning.strategy import DEFAULT, STRATEGIES
 from tvm_balanced.tuning.tasks import Task, layers_of, shard, tasks_of
 from tvm_balanced.verdict import Judge
+
+BUDGETS = ("trials", "per_kernel", "minutes")  # of a plan; a resumed run takes new ones, and else its own
+SAME = ("source", "threads", "shard")  # in which a run must agree to be resumed
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class TuneOptions:
     trials, per_kernel : int or None
         Candidates to measure in all, and of each kernel.
     resume : bool
-        Go on with the last run in the log, whose trials count; without it a new run measures as many more.
+        Go on with the last run of this model in the log, whose trials count, with its seed and strategy, and with its budgets
+        where none are given; a new run where there is none. Without it a new run measures as many more.
     seed : int
         The same seed and log give the same candidates.
     strategy : str
@@ -184,14 +189,18 @@ def tune_tasks(
     share = shard(tasks, *options.shard)
     log = Log(Path(options.work_dir) if options.work_dir is not None else user_folder(), target_key(target))
     _open(log, target)
-    run = _resumed(log) if options.resume else None
-    with _own_run(log, run) as name:
-        runner = runner or _runner(options, target, threads, share)
+    plan = _plan(options, source, threads)
+    run = _resumed(log, plan) if options.resume else None
+    with _own_run(log, None if run is None else run.run) as name:
+        runner = runner or _runner(options, target, threads, tasks)
+        known = TunedSchedules.of(target, threads, log.folder.parent)
         try:
             if run is None:
-                log.append([Run(name, _plan(options, source, threads), environment.versions(), now())])
-            budget = Budget(options.trials, options.per_kernel, options.minutes, started)
-            tuner = Tuner(share, target, runner, log, name, budget, threads, options.seed, options.strategy, on_progress)
+                log.append([Run(name, plan, environment.versions(), now())])
+            else:
+                plan = dict(run.plan) | {name: plan[name] for name in BUDGETS if plan[name] is not None}
+            budget = Budget(plan["trials"], plan["per_kernel"], plan["minutes"], started)
+            tuner = Tuner(share, target, runner, log, name, budget, threads, plan["seed"], plan["strategy"], on_progress, known)
             with _stopping(tuner):
                 ended = tuner.tune()
         finally:
@@ -208,6 +217,7 @@ def rows(states: Sequence[State]) -> list[Tuned]:
         gain = None if winner is None else winner.gain.p50 if winner.won else 1.0
         if gain is None and state.default and state.best:
             gain = state.default / state.best
+        used = state.default if winner is not None and not winner.won else state.best
         found.append(
             Tuned(
                 kernel=state.task.title,
@@ -219,7 +229,7 @@ def rows(states: Sequence[State]) -> list[Tuned]:
                 best_us=_us(state.best),
                 gain=gain,
                 won=winner is not None and winner.won,
-                over_dense=state.dense / state.best if state.dense and state.best else None,
+                over_dense=state.dense / used if state.dense and used else None,
                 share=state.model_seconds / total if total else 0.0,
             )
         )
@@ -256,8 +266,7 @@ def _open(log: Log, target: tvm.target.Target) -> None:
 
 
 def _plan(options: TuneOptions, source: str, threads: int) -> dict[str, Any]:
-    names = ("minutes", "trials", "per_kernel", "seed", "strategy")
-    plan = {name: getattr(options, name) for name in names}
+    plan = {name: getattr(options, name) for name in (*BUDGETS, "seed", "strategy")}
     return {"source": source, "threads": threads, "shard": list(options.shard), **plan}
 
 
@@ -266,7 +275,8 @@ def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks
         return RpcRunner(options.rpc, target, threads)
     if not runs_here(target):
         raise TargetError(f"{target} is not this machine; tune on that machine, or through its server with rpc")
-    rotate = sum(len(task.layers) * packed_bytes(task) for task in tasks)
+    weights = {layer: packed_bytes(task) for task in tasks for layer in task.layers}  # once, for however many M it is tuned
+    rotate = sum(weights.values())
     return GpuRunner(target, rotate) if is_gpu(target) else LocalRunner(target, threads, rotate)
 
 
@@ -278,9 +288,10 @@ def packed_bytes(task: Task) -> int:
     return sum(math.prod(s) * tvm.DataType(str(p.ty.dtype)).bits // 8 for s, p in zip(shapes, params, strict=True))
 
 
-def _resumed(log: Log) -> str | None:
-    """Name of the last run in a log, None where there is none."""
-    return next((record.run for record in reversed(log.read().records) if isinstance(record, Run)), None)
+def _resumed(log: Log, plan: Mapping[str, Any]) -> Run | None:
+    """The last run in a log of the same model, number of threads and shard, None where there is none."""
+    runs = [record for record in log.read().records if isinstance(record, Run)]
+    return next((run for run in reversed(runs) if all(run.plan.get(name) == plan[name] for name in SAME)), None)
 
 
 @contextmanager

@@ -278,6 +278,5 @@ def test_a_model_is_tuned_and_compiled_with_what_was_found(mlp, tmp_path):
     module = tb.compile(*mlp, logs=tmp_path, threads=1)
     won = {row.layers[0] for row in result.kernels if row.won}
     for layer in module.report.layers:
-        assert layer.schedule in (
-            ("tuned: user log",) if layer.layer in won else ("default", "default: nothing beat it, user log")
-        )
+        expected = ("tuned: user log",) if layer.layer in won else ("default", "default: nothing beat it, user log")
+        assert layer.schedule in expected

@@ -2,15 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import tvm
 
 from tvm_balanced.measure import Ratio
+from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.decisions import Decisions
 from tvm_balanced.schedules.kernel import Tuned
+from tvm_balanced.tuning.in_flight import InFlight
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Record, Trial, Winner
 from tvm_balanced.tuning.runner import Confirmed, Measured, Runner, space_of
@@ -190,7 +192,7 @@ class Tuner:
             state.dense = self.runner.dense_seconds(state.task.workload)
         results: list[Measured] = []
         try:
-            for result in self.runner.measure(state.task.workload, batch):
+            for result in self._measured(state.task.workload, batch):
                 results.append(result)
                 self.on_progress(self)
                 if self.stopped or self._time_is_up():
@@ -200,6 +202,21 @@ class Tuner:
             self._keep(state, sorted(results, key=lambda result: batch.index(result.decisions)))
         if results and state.best is None:
             state.done = f"no candidate runs: {results[0].error}"
+
+    def _measured(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
+        """Measure a batch; where that is done in this process, one candidate at a time, so that it is known which it died of."""
+        if self.runner.parallel > 1:
+            yield from self.runner.measure(workload, batch)
+            return
+        flight = InFlight(self.log.folder, self.run)
+        try:
+            for decisions in batch:
+                if flight.begin(workload, decisions):
+                    yield from self.runner.measure(workload, [decisions])
+                else:
+                    yield Measured(decisions, None, "its process died while it was measured, twice")
+        finally:
+            flight.end()
 
     def _keep(self, state: State, results: Sequence[Measured]) -> None:
         if not results:

@@ -38,7 +38,7 @@ from tvm_balanced.imported import TensorSpec
 from tvm_balanced.noise import without_noise
 from tvm_balanced.report import Report
 from tvm_balanced.targets import architecture, cores, gpu_runs, host_target, is_gpu, missing_features
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.tensors import on_host
 
 FORMAT = 2
 SAVING = ".saving"  # ends the name of a directory that is being written
@@ -70,7 +70,7 @@ def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> Non
         _link(module, directory / "lib.so", cc)
         if module.facts.on_gpu:
             machine_code.write(module.executable, json.loads(module.facts.target)["arch"], directory / "gpu")
-        weights = [_write_weight(directory, i, name, view(tensor)) for i, (name, tensor) in enumerate(module.weights)]
+        weights = [_write_weight(directory, i, name, on_host(tensor)) for i, (name, tensor) in enumerate(module.weights)]
         files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
         manifest = {
             "format": FORMAT,

@@ -121,7 +121,7 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> A
         Where the structure has a class that torch does not know in this process.
     """
     if not as_torch:
-        return _flat(tuple(view(t) if t.device == tvm.cpu() else t.numpy() for t in tensors))
+        return _flat(tuple(on_host(tensor) for tensor in tensors))
     leaves = tuple(sys.modules["torch"].from_dlpack(tensor) for tensor in tensors)
     return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
 
@@ -157,6 +157,11 @@ def as_tvm(array: Array) -> Any:
     if array.dtype.kind not in "biuf":  # bfloat16
         return tvm.runtime.tensor(array)
     return tvm.runtime.from_dlpack(array)
+
+
+def on_host(tensor: tvm.runtime.Tensor) -> Array:
+    """Return a tensor as an array, which shares its memory where that is the CPU's; else once work on TVM's stream has ended."""
+    return view(tensor if tensor.device == tvm.cpu() else tensor.copyto(tvm.cpu()))
 
 
 def is_torch(value: Any) -> bool:

@@ -82,11 +82,19 @@ def test_a_call_is_captured_in_a_graph():
     assert error(pruned(torch.float16), x, y) < LIMITS[torch.float16]
 
 
-def test_an_artifact_runs_after_it_was_saved(tmp_path):
-    compiled(pruned(torch.float32)).save(tmp_path / "model.tb")
+@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
+def test_an_artifact_runs_after_it_was_saved(tmp_path, dtype):
+    compiled(pruned(dtype)).save(tmp_path / "model.tb")
     loaded = tb.load(tmp_path / "model.tb")
-    x = torch.randn(3, 512, device="cuda")
-    assert error(pruned(torch.float32), x, loaded(x)) < 1e-4
+    x = torch.randn(3, 512, dtype=dtype, device="cuda")
+    assert error(pruned(dtype), x, loaded(x)) < LIMITS[dtype]
+
+
+def test_a_profile_has_every_layer(tmp_path):
+    run, x = compiled(pruned(torch.float16), 4), torch.randn(4, 512, dtype=torch.float16, device="cuda")
+    rows = {row.name: row for row in run.profile(x, rounds=3).rows}
+    assert {"0", "2"} <= set(rows)
+    assert all(0 < row.microseconds < 1e5 for row in rows.values())
 
 
 def test_arrays_are_copied_there_and_back_and_cpu_tensors_are_refused():

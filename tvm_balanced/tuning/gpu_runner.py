@@ -17,7 +17,7 @@ from tvm_balanced.measure import Rival, Seconds
 from tvm_balanced.schedules import Workload, gpus
 from tvm_balanced.schedules.decisions import Decisions, Space
 from tvm_balanced.targets import cores
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.tensors import on_host
 from tvm_balanced.tuning.evolutionary import meta_schedule
 from tvm_balanced.tuning.runner import LocalRunner, Measured, Rotation, last_line, space_of
 
@@ -78,7 +78,7 @@ class GpuRunner(LocalRunner):
         return tvm.runtime.tensor(array, self.device)
 
     def _read(self, tensor: Any) -> Array:
-        return view(tensor.copyto(tvm.cpu()))
+        return on_host(tensor)
 
     def _build(self, func: tirx.PrimFunc) -> Callable[..., None]:
         with self.target, tvm.transform.PassContext(config=gpus.PASS_CONFIG):

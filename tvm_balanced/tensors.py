@@ -11,6 +11,7 @@ import tvm
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import InputError
+from tvm_balanced.gpu.device import place
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.transform.match_dense import view
 
@@ -78,8 +79,8 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) ->
     if not isinstance(value, np.ndarray):
         raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
     _check(spec, value.shape, str(value.dtype), sizes)
-    given = as_tvm(aligned(value))
-    return given if device == tvm.cpu() else given.copyto(device)
+    ((_, given),) = place([(spec.name, as_tvm(aligned(value)))], device)
+    return given
 
 
 def check_device(spec: TensorSpec, given: Any, device: Any) -> None:

@@ -98,7 +98,8 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     judge, tuned = Judge.of(target, threads, options.kernels), TunedSchedules.of(target, threads, options.logs)
     pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, lowered, tuned)
     try:
-        with tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
+        # where there is a GPU, TVM makes machine code at once, for the current target or else for that GPU
+        with target, tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
             executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
     except TvmBalancedError:
         raise

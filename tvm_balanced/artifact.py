@@ -32,7 +32,7 @@ from tvm_balanced import environment
 from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
-from tvm_balanced.errors import ArtifactError
+from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
 from tvm_balanced.gpu import machine_code
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.noise import without_noise
@@ -102,6 +102,8 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
     ArtifactError
         Where something is missing or altered, or the artifact is for another CPU or version of TVM; nothing of its code
         is run then.
+    EnvironmentFaultError
+        Where it is for a GPU, holds no machine code, and nothing here can compile it.
     """
     directory = check_path(path)
     if threads is not None:
@@ -112,10 +114,11 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
         if verify:
             _check_files(directory, manifest)
         weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
-        machine_code.read(directory / "gpu")
-        library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
         facts = _facts(manifest)
-    except ArtifactError:
+        if facts.on_gpu:
+            machine_code.read(directory / "gpu")
+        library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
+    except (ArtifactError, EnvironmentFaultError):
         raise
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(

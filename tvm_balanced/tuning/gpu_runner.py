@@ -11,6 +11,7 @@ from tvm.s_tir import Schedule
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import TuningError
+from tvm_balanced.gpu import compiler
 from tvm_balanced.gpu.device import current_stream
 from tvm_balanced.gpu.timing import Timer, gpu_timer, synced_timer
 from tvm_balanced.measure import Rival, Seconds
@@ -40,6 +41,7 @@ class GpuRunner(LocalRunner):
     def __init__(self, target: tvm.target.Target, rotate: int = 0) -> None:
         super().__init__(target, 1, rotate)
         self.device = tvm.cuda(0)
+        compiler.choose(target)
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         return within_limits(space_of(workload, self.target), decisions, self.target)

@@ -33,7 +33,7 @@ from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
-from tvm_balanced.gpu import machine_code
+from tvm_balanced.gpu import driver, machine_code
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.noise import without_noise
 from tvm_balanced.report import Report
@@ -151,10 +151,8 @@ def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
             f"{directory} is for {architecture(target)}; this machine is {architecture(host_target())}: compile it for this one"
         )
     if is_gpu(target) and not gpu_runs(str(target.attrs["arch"])):
-        raise ArtifactError(
-            f"{directory} is for a GPU of {target.attrs['arch']}, which this machine does not have; load it on one that has, or "
-            "compile the model for this machine"
-        )
+        why = driver.fault() or "load it on one that has, or compile the model for this machine"
+        raise ArtifactError(f"{directory} is for a GPU of {target.attrs['arch']}, which this machine does not have; {why}")
     missing = missing_features(manifest["features"])
     if missing:
         raise ArtifactError(

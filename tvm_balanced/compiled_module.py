@@ -22,7 +22,7 @@ from tvm_balanced.gpu.turns import in_turn
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.report import Report
 from tvm_balanced.targets import target_key
-from tvm_balanced.tensors import bind, from_tvm, is_torch, to_tvm
+from tvm_balanced.tensors import bind, empty_results, from_tvm, is_torch, to_tvm
 
 if TYPE_CHECKING:
     from tvm_balanced.profile import Profile
@@ -169,6 +169,9 @@ class CompiledModule:
         if captured and not all(is_torch(value) for value in values):
             raise InputError("arrays cannot be copied while a CUDA graph is captured; give torch tensors on the GPU")
         tensors = self._tensors_of(values)
+        empty = empty_results(self.facts.inputs, self.facts.outputs, values)
+        if empty is not None:
+            return from_tvm(empty, as_torch, self.facts.structure)
         with self._lock, in_turn(self.device), keeping(self._machine, self._captured) if captured else contextlib.nullcontext():
             use_threads(self.facts.threads)
             assert self._function is not None

@@ -74,7 +74,14 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) ->
             value = value.clone()
         return tvm.runtime.from_dlpack(value)
     if isinstance(value, tvm.runtime.Tensor):
+        if value.device != device:
+            raise InputError(f"input {spec.name} is on {value.device}; this module runs on {device}: copy it there with copyto")
         _check(spec, tuple(int(d) for d in value.shape), str(value.dtype), sizes)
+        if not value.is_contiguous() or value.data_ptr() % ALIGNMENT:
+            raise InputError(
+                f"input {spec.name} is not contiguous or not at a multiple of {ALIGNMENT} bytes, which compiled code takes for "
+                "granted; give a torch tensor or a NumPy array, or a copy"
+            )
         return value
     if not isinstance(value, np.ndarray):
         raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
@@ -105,12 +112,42 @@ def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str
         raise InputError(f"input {spec.name} has shape {shape}; the model was compiled for {spec}")
 
 
+def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], values: Sequence[Any]) -> list[Any] | None:
+    """Return the results of a call whose outputs are all empty, for a GPU launches no kernel over nothing; else None.
+
+    Parameters
+    ----------
+    inputs, outputs : sequences of TensorSpec
+    values : sequence of torch.Tensor, array or tvm.runtime.Tensor
+        That fit `inputs`.
+
+    Returns
+    -------
+    Torch tensors on the device of `values` where one of these is a torch tensor, else TVM tensors on the CPU.
+    """
+    if not any(0 in value.shape for value in values):
+        return None
+    sizes = {d: int(n) for spec, value in zip(inputs, values, strict=True) for d, n in zip(spec.shape, value.shape, strict=True)}
+    shapes = [tuple(sizes.get(d) if isinstance(d, str) else d for d in spec.shape) for spec in outputs]
+    if any(None in shape or 0 not in shape for shape in shapes):
+        return None
+    given = next((value for value in values if is_torch(value)), None)
+    if given is None:
+        return [tvm.runtime.empty(shape, spec.dtype) for shape, spec in zip(shapes, outputs, strict=True)]
+    torch = sys.modules["torch"]
+    return [
+        torch.empty(shape, dtype=getattr(torch, spec.dtype), device=given.device)
+        for shape, spec in zip(shapes, outputs, strict=True)
+    ]
+
+
 def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> Any:
     """Return a call's results, which share the tensors' memory.
 
     Parameters
     ----------
     tensors : sequence of tvm.runtime.Tensor
+        Or of torch tensors, as `empty_results` has them.
     as_torch : bool
         Torch tensors, in the model's structure; else arrays: one, or a flat tuple.
     structure : str or None

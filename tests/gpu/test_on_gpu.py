@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import tvm
 from torch import nn
 
 import tvm_balanced as tb
@@ -158,3 +159,19 @@ def test_arrays_are_read_when_a_side_stream_has_ended():
         torch.cuda._sleep(50_000_000)
         y = run(x)
     assert error(pruned(torch.float32), torch.from_numpy(x), torch.from_numpy(y)) < 1e-4
+
+
+def test_no_rows_give_no_rows():
+    run = tb.compile(
+        pruned(torch.float16), (torch.randn(5, 512).half(),), target="cuda", dynamic_shapes=({0: torch.export.Dim("m")},)
+    )
+    y = run(torch.zeros(0, 512, dtype=torch.float16, device="cuda"))
+    assert (y.shape, y.dtype, y.device.type) == ((0, 300), torch.float16, "cuda")
+    assert run(np.zeros((0, 512), np.float16)).shape == (0, 300)
+
+
+def test_tensors_of_tvm_must_be_on_the_gpu():
+    run, x = compiled(pruned(torch.float32), 2), tvm.runtime.tensor(np.ones((2, 512), np.float32))
+    with pytest.raises(InputError, match="copyto"):
+        run(x)
+    assert error(pruned(torch.float32), torch.ones(2, 512), torch.from_numpy(run(x.copyto(tvm.cuda(0))))) < 1e-4

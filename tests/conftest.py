@@ -74,6 +74,28 @@ def rng():
     return np.random.default_rng(0)
 
 
+@pytest.fixture
+def arches():
+    """Arch of the current target whenever CUDA source has been generated, which TVM compiles it for where there is a GPU."""
+    import tvm
+    import tvm_ffi
+
+    name = "tvm_callback_cuda_postproc"  # TVM calls it with the source, right before what compiles it
+    seen, before = [], tvm_ffi.get_global_func(name, allow_missing=True)
+
+    def note(code, _target):
+        current = tvm.target.Target.current(allow_none=True)
+        seen.append(current and str(current.attrs["arch"]))
+        return code
+
+    tvm_ffi.register_global_func(name, note, override=True)
+    yield seen
+    if before is None:
+        tvm_ffi.registry.remove_global_func(name)
+    else:
+        tvm_ffi.register_global_func(name, before, override=True)
+
+
 @pytest.fixture(scope="session")
 def mlp():
     """A pruned two-layer module and example inputs; not to be changed by a test."""

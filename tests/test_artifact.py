@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fake_gpu import with_weights_there
 
 import tvm_balanced as tb
 from tvm_balanced.artifact import read_manifest
@@ -30,6 +31,12 @@ def test_load_gives_back_what_was_saved(mlp, compiled_mlp, artifact):
     assert torch.equal(loaded(x), compiled_mlp(x))
     assert str(loaded.report) == str(compiled_mlp.report)
     assert loaded.facts == compiled_mlp.facts
+
+
+def test_weights_on_a_gpu_are_copied_from_there(mlp, compiled_mlp, tmp_path):
+    model, (x,) = mlp
+    with_weights_there(tb.compile(model, (x,))).save(tmp_path / "there.tb")
+    assert torch.equal(tb.load(tmp_path / "there.tb")(x), compiled_mlp(x))
 
 
 def test_manifest_says_what_it_is(compiled_mlp, artifact):

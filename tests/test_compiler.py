@@ -96,6 +96,16 @@ def test_odd_patterns_are_covered_where_that_is_cheaper():
         assert module.facts.max_error < 1e-5
 
 
+def test_gpu_code_is_compiled_for_its_target_whatever_gpu_is_here(arches):
+    torch.manual_seed(0)
+    model = nn.Linear(64, 96).half().eval()
+    tb.prune(model, "2:16")
+    for name, arch in (("a100", "sm_80"), ("h200", "sm_90")):
+        arches.clear()
+        tb.compile(model, (torch.randn(5, 64).half(),), target=f"cuda/{name}")
+        assert set(arches) == {arch}
+
+
 @pytest.mark.parametrize(
     ("want", "got", "error", "scale"),
     [

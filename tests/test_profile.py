@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from fake_gpu import with_weights_there
 from torch import nn
 
 import tvm_balanced as tb
@@ -42,6 +43,12 @@ def test_profiling_leaves_the_module_as_it_was(mlp, compiled_mlp):
 def test_a_loaded_artifact_can_be_profiled(mlp, artifact):
     _, (x,) = mlp
     assert {row.name for row in tb.load(artifact).profile(x, rounds=2).rows} >= {"0", "2"}
+
+
+def test_weights_on_a_gpu_are_known_by_their_address(mlp, artifact):
+    _, (x,) = mlp
+    module = with_weights_there(tb.load(artifact))
+    assert {row.name for row in module.profile(x, rounds=2).rows} >= {"0", "2"}
 
 
 def test_rates_are_those_of_a_computer():

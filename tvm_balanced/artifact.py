@@ -32,13 +32,13 @@ from tvm_balanced import environment
 from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
-from tvm_balanced.errors import ArtifactError
-from tvm_balanced.gpu import machine_code
+from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
+from tvm_balanced.gpu import driver, machine_code
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.noise import without_noise
 from tvm_balanced.report import Report
 from tvm_balanced.targets import architecture, cores, gpu_runs, host_target, is_gpu, missing_features
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.tensors import on_host
 
 FORMAT = 2
 SAVING = ".saving"  # ends the name of a directory that is being written
@@ -70,7 +70,7 @@ def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> Non
         _link(module, directory / "lib.so", cc)
         if module.facts.on_gpu:
             machine_code.write(module.executable, json.loads(module.facts.target)["arch"], directory / "gpu")
-        weights = [_write_weight(directory, i, name, view(tensor)) for i, (name, tensor) in enumerate(module.weights)]
+        weights = [_write_weight(directory, i, name, on_host(tensor)) for i, (name, tensor) in enumerate(module.weights)]
         files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
         manifest = {
             "format": FORMAT,
@@ -102,6 +102,8 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
     ArtifactError
         Where something is missing or altered, or the artifact is for another CPU or version of TVM; nothing of its code
         is run then.
+    EnvironmentFaultError
+        Where it is for a GPU, holds no machine code, and nothing here can compile it.
     """
     directory = check_path(path)
     if threads is not None:
@@ -112,10 +114,11 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
         if verify:
             _check_files(directory, manifest)
         weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
-        machine_code.read(directory / "gpu")
-        library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
         facts = _facts(manifest)
-    except ArtifactError:
+        if facts.on_gpu:
+            machine_code.read(directory / "gpu")
+        library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
+    except (ArtifactError, EnvironmentFaultError):
         raise
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ArtifactError(
@@ -148,10 +151,8 @@ def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
             f"{directory} is for {architecture(target)}; this machine is {architecture(host_target())}: compile it for this one"
         )
     if is_gpu(target) and not gpu_runs(str(target.attrs["arch"])):
-        raise ArtifactError(
-            f"{directory} is for a GPU of {target.attrs['arch']}, which this machine does not have; load it on one that has, or "
-            "compile the model for this machine"
-        )
+        why = driver.fault() or "load it on one that has, or compile the model for this machine"
+        raise ArtifactError(f"{directory} is for a GPU of {target.attrs['arch']}, which this machine does not have; {why}")
     missing = missing_features(manifest["features"])
     if missing:
         raise ArtifactError(

@@ -15,12 +15,14 @@ import tvm
 from tvm import relax
 
 from tvm_balanced.arguments import check_count, check_path
-from tvm_balanced.errors import TargetError
-from tvm_balanced.gpu.device import current_stream, place
+from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.gpu.capture import capturing, keeping
+from tvm_balanced.gpu.device import place, wait
+from tvm_balanced.gpu.turns import in_turn
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.report import Report
 from tvm_balanced.targets import target_key
-from tvm_balanced.tensors import bind, from_tvm, is_torch, to_tvm
+from tvm_balanced.tensors import bind, empty_results, from_tvm, is_torch, to_tvm
 
 if TYPE_CHECKING:
     from tvm_balanced.profile import Profile
@@ -97,8 +99,10 @@ class CompiledModule:
         self.executable, self.facts, self.origin = executable, facts, origin
         self.device = tvm.cuda(0) if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
-        self._function = relax.VirtualMachine(executable, self.device)["main"] if runnable else None
+        self._machine = relax.VirtualMachine(executable, self.device) if runnable else None
+        self._function = self._machine["main"] if self._machine else None
         self._weight_tensors = [tensor for _, tensor in self.weights]
+        self._captured: list[Any] = []  # memory of calls in CUDA graphs, which may be replayed as long as the module lives
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -133,7 +137,11 @@ class CompiledModule:
 
         Torch tensors in give torch tensors out, NumPy arrays give arrays. On the CPU, memory is shared where it is contiguous
         and 64-byte aligned, and copied once where it is not. On a GPU, torch tensors must be there already, and the call runs on
-        torch's current stream; NumPy arrays are copied there and back. Several threads may call; they take turns.
+        torch's current stream, after all earlier calls; NumPy arrays are copied there and back, and are there when it returns.
+        Several threads may call; they take turns.
+
+        A call may be captured in a CUDA graph, as torch.cuda.graph does: what it writes to is then its own as long as this
+        module lives, and the module must live, and its inputs stay where they are, as long as the graph is replayed.
 
         Non-finite activations: a result is finite only where dense arithmetic without the pruned weights is. Pruned weights
         are skipped, so that dense arithmetic's 0 * inf = NaN may be missing; unused slots hold a weight of 0, so that an
@@ -142,7 +150,7 @@ class CompiledModule:
         Parameters
         ----------
         *args, **kwargs
-            The inputs of `facts.inputs`, shapes and dtypes as listed there, on the CPU.
+            The inputs of `facts.inputs`, shapes and dtypes as listed there, on the module's device.
 
         Returns
         -------
@@ -157,21 +165,31 @@ class CompiledModule:
             Where the module was compiled for another machine.
         """
         values = bind(self.facts.inputs, args, kwargs)
+        as_torch, captured = any(is_torch(value) for value in values), capturing(self.device)
+        if captured and not all(is_torch(value) for value in values):
+            raise InputError("arrays cannot be copied while a CUDA graph is captured; give torch tensors on the GPU")
         tensors = self._tensors_of(values)
-        with self._lock, current_stream(self.device):
+        empty = empty_results(self.facts.inputs, self.facts.outputs, values)
+        if empty is not None:
+            return from_tvm(empty, as_torch, self.facts.structure)
+        with self._lock, in_turn(self.device), keeping(self._machine, self._captured) if captured else contextlib.nullcontext():
             use_threads(self.facts.threads)
             assert self._function is not None
             result = self._function(*tensors, *self._weight_tensors)
         outputs = [result] if isinstance(result, tvm.runtime.Tensor) else result
-        return from_tvm(outputs, any(is_torch(value) for value in values), self.facts.structure)
+        if not as_torch:
+            wait(self.device)  # arrays are read at once
+        return from_tvm(outputs, as_torch, self.facts.structure)
 
     def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
         """Time every layer of a call, see `profile.profile`; inputs and errors as for a call."""
         from tvm_balanced.profile import profile
 
         check_count("rounds", rounds)
+        if capturing(self.device):
+            raise InputError("a call cannot be profiled while a CUDA graph is captured; profile it before or after")
         tensors = self._tensors_of(bind(self.facts.inputs, args, kwargs))
-        with self._lock:
+        with self._lock, in_turn(self.device):
             use_threads(self.facts.threads)
             return profile(self, [*tensors, *self._weight_tensors], rounds)
 

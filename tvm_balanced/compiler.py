@@ -13,6 +13,7 @@ from tvm_balanced.arguments import check_count, check_kernels, check_tolerance
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
+from tvm_balanced.gpu import compiler as cuda_compiler
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.noise import without_noise
 from tvm_balanced.report import LayerReport, Report
@@ -87,10 +88,12 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     ToleranceError
         Where outputs differ from the original model's by more than the tolerance; no module is returned then.
     EnvironmentFaultError
-        Where the installation is known not to work.
+        Where the installation is known not to work, or has a GPU and nothing to compile for it with.
     """
     environment.require_working_tvm()
     target = parse_target(options.target)
+    if is_gpu(target):
+        cuda_compiler.choose(target)
     threads = options.threads or cores()
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
@@ -98,7 +101,8 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     judge, tuned = Judge.of(target, threads, options.kernels), TunedSchedules.of(target, threads, options.logs)
     pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, lowered, tuned)
     try:
-        with tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
+        # where there is a GPU, TVM makes machine code at once, for the current target or else for that GPU
+        with target, tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
             executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
     except TvmBalancedError:
         raise

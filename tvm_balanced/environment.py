@@ -100,6 +100,10 @@ def describe() -> dict[str, Any]:
         facts |= _target_facts()
         if "avx512f" not in facts["features"] and platform.machine() == "x86_64":
             findings.append(Finding(False, "this CPU has no AVX-512, so layers run on the portable kernel, which is slower"))
+        from tvm_balanced.gpu import driver
+
+        if (why := driver.fault()) is not None:
+            findings.append(Finding(False, f"{why}; CPU targets are not affected"))
     if facts["gpu"] is None:
         findings.append(Finding(False, "no NVIDIA GPU was found; CPU targets are not affected"))
     if "torch" not in installed:

@@ -12,6 +12,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_balanced.gpu.device import wait
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.rates import Rates, measure
 from tvm_balanced.report import LayerReport
@@ -182,7 +183,7 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         nonlocal start
         if symbol.startswith("vm."):  # the machine's own: allocation and checks of shapes
             return 0
-        device.sync()  # a GPU is given functions faster than it computes them
+        wait(device)  # a GPU is given functions faster than it computes them
         if before:
             start = time.perf_counter()
             return 0

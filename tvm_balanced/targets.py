@@ -11,6 +11,7 @@ import tvm
 from tvm.target import Target, codegen
 
 from tvm_balanced.errors import TargetError
+from tvm_balanced.gpu import driver
 from tvm_balanced.schedules import gpus
 from tvm_balanced.schedules.machine import Machine, lanes
 
@@ -104,10 +105,11 @@ def cuda_target(name: str) -> Target:
 
 
 def host_gpu() -> Target:
-    """Return the target of this machine's first GPU; raises TargetError where there is none."""
+    """Return the target of this machine's first GPU; raises TargetError where there is none, or TVM sees none."""
     device = tvm.cuda(0)
     if not device.exist:
-        raise TargetError(f"this machine has no NVIDIA GPU; name one to compile for: cuda/{', cuda/'.join(gpus.GPUS)}")
+        why = driver.fault() or "this machine has no NVIDIA GPU"
+        raise TargetError(f"{why}; name a GPU to compile for another machine: cuda/{', cuda/'.join(gpus.GPUS)}")
     arch, words = f"sm_{device.compute_version.replace('.', '')}", str(device.device_name).lower().replace(" ", "")
     named = next((name for name, gpu in gpus.GPUS.items() if name in words and gpu.arch == arch), None)
     if named is not None:

@@ -11,6 +11,7 @@ import tvm
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import InputError
+from tvm_balanced.gpu.device import place
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.transform.match_dense import view
 
@@ -73,13 +74,20 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) ->
             value = value.clone()
         return tvm.runtime.from_dlpack(value)
     if isinstance(value, tvm.runtime.Tensor):
+        if value.device != device:
+            raise InputError(f"input {spec.name} is on {value.device}; this module runs on {device}: copy it there with copyto")
         _check(spec, tuple(int(d) for d in value.shape), str(value.dtype), sizes)
+        if not value.is_contiguous() or value.data_ptr() % ALIGNMENT:
+            raise InputError(
+                f"input {spec.name} is not contiguous or not at a multiple of {ALIGNMENT} bytes, which compiled code takes for "
+                "granted; give a torch tensor or a NumPy array, or a copy"
+            )
         return value
     if not isinstance(value, np.ndarray):
         raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
     _check(spec, value.shape, str(value.dtype), sizes)
-    given = as_tvm(aligned(value))
-    return given if device == tvm.cpu() else given.copyto(device)
+    ((_, given),) = place([(spec.name, as_tvm(aligned(value)))], device)
+    return given
 
 
 def check_device(spec: TensorSpec, given: Any, device: Any) -> None:
@@ -104,12 +112,42 @@ def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str
         raise InputError(f"input {spec.name} has shape {shape}; the model was compiled for {spec}")
 
 
+def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], values: Sequence[Any]) -> list[Any] | None:
+    """Return the results of a call whose outputs are all empty, for a GPU launches no kernel over nothing; else None.
+
+    Parameters
+    ----------
+    inputs, outputs : sequences of TensorSpec
+    values : sequence of torch.Tensor, array or tvm.runtime.Tensor
+        That fit `inputs`.
+
+    Returns
+    -------
+    Torch tensors on the device of `values` where one of these is a torch tensor, else TVM tensors on the CPU.
+    """
+    if not any(0 in value.shape for value in values):
+        return None
+    sizes = {d: int(n) for spec, value in zip(inputs, values, strict=True) for d, n in zip(spec.shape, value.shape, strict=True)}
+    shapes = [tuple(sizes.get(d) if isinstance(d, str) else d for d in spec.shape) for spec in outputs]
+    if any(None in shape or 0 not in shape for shape in shapes):
+        return None
+    given = next((value for value in values if is_torch(value)), None)
+    if given is None:
+        return [tvm.runtime.empty(shape, spec.dtype) for shape, spec in zip(shapes, outputs, strict=True)]
+    torch = sys.modules["torch"]
+    return [
+        torch.empty(shape, dtype=getattr(torch, spec.dtype), device=given.device)
+        for shape, spec in zip(shapes, outputs, strict=True)
+    ]
+
+
 def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> Any:
     """Return a call's results, which share the tensors' memory.
 
     Parameters
     ----------
     tensors : sequence of tvm.runtime.Tensor
+        Or of torch tensors, as `empty_results` has them.
     as_torch : bool
         Torch tensors, in the model's structure; else arrays: one, or a flat tuple.
     structure : str or None
@@ -121,7 +159,7 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> A
         Where the structure has a class that torch does not know in this process.
     """
     if not as_torch:
-        return _flat(tuple(view(t) if t.device == tvm.cpu() else t.numpy() for t in tensors))
+        return _flat(tuple(on_host(tensor) for tensor in tensors))
     leaves = tuple(sys.modules["torch"].from_dlpack(tensor) for tensor in tensors)
     return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
 
@@ -157,6 +195,11 @@ def as_tvm(array: Array) -> Any:
     if array.dtype.kind not in "biuf":  # bfloat16
         return tvm.runtime.tensor(array)
     return tvm.runtime.from_dlpack(array)
+
+
+def on_host(tensor: tvm.runtime.Tensor) -> Array:
+    """Return a tensor as an array, which shares its memory where that is the CPU's; else once work on TVM's stream has ended."""
+    return view(tensor if tensor.device == tvm.cpu() else tensor.copyto(tvm.cpu()))
 
 
 def is_torch(value: Any) -> bool:

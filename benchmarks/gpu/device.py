@@ -1,6 +1,5 @@
 """What the run-book asks of a machine: to compile a kernel, to run it and to time it. All else is the same on every machine."""
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -12,10 +11,11 @@ from tvm import tirx
 
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.gpu import compiler
 from tvm_balanced.gpu.device import current_stream
 from tvm_balanced.gpu.timing import Timer, gpu_timer
 from tvm_balanced.measure import Rival, last_level_cache
-from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload, gpus
+from tvm_balanced.schedules import SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload, gpus
 from tvm_balanced.targets import cuda_target, host_gpu, host_target, machine_of, target_key
 from tvm_balanced.tuning.gpu_runner import GpuRunner
 from tvm_balanced.tuning.runner import LocalRunner, Runner
@@ -118,18 +118,7 @@ class Cuda(Device):
         self.target, self.device = host_gpu(), tvm.cuda(0)
         properties = torch.cuda.get_device_properties(0)
         self.name, self.cache_bytes = properties.name, int(properties.L2_cache_size)
-        self._choose_compiler()
-
-    def _choose_compiler(self) -> None:
-        """Let TVM compile with nvcc where NVRTC, its default, does not work: NVRTC may lack the CUDA headers that nvcc has."""
-        workload = Workload("cuda_gemv", 1, 32, 64, 2, 16, "float16")
-        kernel = KERNELS[workload.kernel]
-        func = kernel.schedule_tiles(kernel.prim_func(workload), workload, self.target)
-        try:
-            self._compile(func)
-        except Exception:
-            os.environ["TVM_CUDA_COMPILE_MODE"] = "nvcc"
-            self._compile(func)
+        compiler.choose(self.target)
 
     def runner(self) -> Runner:
         return CellRunner(self.target, EVERYTHING)

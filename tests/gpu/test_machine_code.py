@@ -51,7 +51,7 @@ def test_tvm_is_given_the_machine_code_of_a_known_source(tmp_path):
 def test_this_machines_gpu_is_asked_for_in_one_sentence():
     if torch.cuda.is_available():
         pytest.skip("there is one")
-    with pytest.raises(TargetError, match="name one to compile for: cuda/a100"):
+    with pytest.raises(TargetError, match="no NVIDIA GPU; name a GPU to compile for another machine: cuda/a100"):
         tb.compile(torch.nn.Linear(4, 4), (torch.zeros(1, 4),), target="cuda")
 
 

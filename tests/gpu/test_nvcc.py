@@ -2,6 +2,8 @@ import pytest
 
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.gpu import nvcc
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.targets import cuda_target
 
 SPILLING = """
 extern "C" __global__ void __launch_bounds__(1024, 2) heavy(float* x) {
@@ -39,3 +41,12 @@ def test_without_nvcc_one_sentence(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EnvironmentFaultError, match="install the CUDA toolkit"):
         nvcc.ptx("", "sm_80")
+
+
+def test_source_is_generated_for_the_arch_that_was_asked_for(arches):
+    workload = Workload("cuda_gemv", 1, 32, 64, 2, 16, "float16")
+    kernel = KERNELS[workload.kernel]
+    for name, arch in (("a100", "sm_80"), ("h200", "sm_90")):
+        arches.clear()
+        nvcc.cuda_source(kernel.schedule(kernel.prim_func(workload), workload, cuda_target(name)), arch)
+        assert set(arches) == {arch}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import tvm
 from torch import nn
 
 import tvm_balanced as tb
@@ -68,9 +69,27 @@ def test_calls_run_on_the_current_stream():
     assert error(pruned(torch.float32), torch.ones(8, 512), y) < 1e-4
 
 
-def test_a_call_is_captured_in_a_graph():
+def test_a_call_on_another_stream_leaves_the_last_calls_memory_alone():
+    run, one, two = compiled(pruned(torch.float32), 8), torch.cuda.Stream(), torch.cuda.Stream()
+    first, second = torch.zeros(8, 512, device="cuda"), torch.ones(8, 512, device="cuda")
+    run(first)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(one):
+        y = run(first)
+        torch.cuda._sleep(50_000_000)
+        read = y.clone()
+        del y  # its memory is in the pool, and the stream has not read it yet
+    with torch.cuda.stream(two):
+        other = run(second)
+    torch.cuda.synchronize()
+    assert error(pruned(torch.float32), first, read) < 1e-4
+    assert error(pruned(torch.float32), second, other) < 1e-4
+
+
+@pytest.mark.parametrize("calls_before", [0, 3])
+def test_a_call_is_captured_in_a_graph(calls_before):
     run, x = compiled(pruned(torch.float16), 1), torch.randn(1, 512, dtype=torch.float16, device="cuda")
-    for _ in range(3):  # modules are loaded, and memory is in the pool, before
+    for _ in range(calls_before):
         run(x)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -82,11 +101,47 @@ def test_a_call_is_captured_in_a_graph():
     assert error(pruned(torch.float16), x, y) < LIMITS[torch.float16]
 
 
-def test_an_artifact_runs_after_it_was_saved(tmp_path):
-    compiled(pruned(torch.float32)).save(tmp_path / "model.tb")
+def test_a_graph_and_later_calls_leave_each_others_memory_alone():
+    run, x = compiled(pruned(torch.float16), 1), torch.randn(1, 512, dtype=torch.float16, device="cuda")
+    run(x)
+    torch.cuda.synchronize()
+    graphs = [torch.cuda.CUDAGraph() for _ in range(3)]  # more buffers than the pool holds
+    results = []
+    for graph in graphs:
+        with torch.cuda.graph(graph):
+            results.append(run(x))
+    others = [torch.randn(1, 512, dtype=torch.float16, device="cuda") for _ in range(20)]
+    later = [run(other) for other in others]
+    for graph in graphs:
+        graph.replay()
+    torch.cuda.synchronize()
+    assert all(error(pruned(torch.float16), x, y) < LIMITS[torch.float16] for y in results)
+    assert all(error(pruned(torch.float16), a, b) < LIMITS[torch.float16] for a, b in zip(others, later, strict=True))
+
+
+def test_arrays_are_refused_while_a_graph_is_captured():
+    run, x = compiled(pruned(torch.float16), 1), np.zeros((1, 512), np.float16)
+    run(x)
+    graph, y = torch.cuda.CUDAGraph(), torch.zeros(1, device="cuda")
+    with torch.cuda.graph(graph):
+        y.add_(1)
+        with pytest.raises(InputError, match="while a CUDA graph is captured"):
+            run(x)
+
+
+@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
+def test_an_artifact_runs_after_it_was_saved(tmp_path, dtype):
+    compiled(pruned(dtype)).save(tmp_path / "model.tb")
     loaded = tb.load(tmp_path / "model.tb")
-    x = torch.randn(3, 512, device="cuda")
-    assert error(pruned(torch.float32), x, loaded(x)) < 1e-4
+    x = torch.randn(3, 512, dtype=dtype, device="cuda")
+    assert error(pruned(dtype), x, loaded(x)) < LIMITS[dtype]
+
+
+def test_a_profile_has_every_layer(tmp_path):
+    run, x = compiled(pruned(torch.float16), 4), torch.randn(4, 512, dtype=torch.float16, device="cuda")
+    rows = {row.name: row for row in run.profile(x, rounds=3).rows}
+    assert {"0", "2"} <= set(rows)
+    assert all(0 < row.microseconds < 1e5 for row in rows.values())
 
 
 def test_arrays_are_copied_there_and_back_and_cpu_tensors_are_refused():
@@ -95,3 +150,28 @@ def test_arrays_are_copied_there_and_back_and_cpu_tensors_are_refused():
     assert error(pruned(torch.float32), torch.from_numpy(x), torch.from_numpy(run(x))) < 1e-4
     with pytest.raises(InputError, match="cuda:0"):
         run(torch.from_numpy(x))
+
+
+def test_arrays_are_read_when_a_side_stream_has_ended():
+    run, x = compiled(pruned(torch.float32), 2), np.random.default_rng(0).standard_normal((2, 512), np.float32)
+    run(np.zeros_like(x))
+    with torch.cuda.stream(torch.cuda.Stream()):
+        torch.cuda._sleep(50_000_000)
+        y = run(x)
+    assert error(pruned(torch.float32), torch.from_numpy(x), torch.from_numpy(y)) < 1e-4
+
+
+def test_no_rows_give_no_rows():
+    run = tb.compile(
+        pruned(torch.float16), (torch.randn(5, 512).half(),), target="cuda", dynamic_shapes=({0: torch.export.Dim("m")},)
+    )
+    y = run(torch.zeros(0, 512, dtype=torch.float16, device="cuda"))
+    assert (y.shape, y.dtype, y.device.type) == ((0, 300), torch.float16, "cuda")
+    assert run(np.zeros((0, 512), np.float16)).shape == (0, 300)
+
+
+def test_tensors_of_tvm_must_be_on_the_gpu():
+    run, x = compiled(pruned(torch.float32), 2), tvm.runtime.tensor(np.ones((2, 512), np.float32))
+    with pytest.raises(InputError, match="copyto"):
+        run(x)
+    assert error(pruned(torch.float32), torch.ones(2, 512), torch.from_numpy(run(x.copyto(tvm.cuda(0))))) < 1e-4

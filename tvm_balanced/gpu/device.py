@@ -8,19 +8,43 @@ from typing import Any
 import tvm
 import tvm_ffi
 
+CUDA = tvm.cuda().dlpack_device_type()
+
+
+def is_cuda(device: Any) -> bool:
+    """Whether a TVM device is an NVIDIA GPU."""
+    return bool(device.dlpack_device_type() == CUDA)
+
 
 def place(tensors: Sequence[tuple[str, Any]], device: Any) -> list[tuple[str, Any]]:
-    """Return named tensors copied to `device`; those that are there already, as they are."""
-    return [(name, t if t.device == device else t.copyto(device)) for name, t in tensors]
+    """Return named tensors copied to `device`, where they are when this returns; those that are there already, as they are."""
+    placed = [(name, t if t.device == device else t.copyto(device)) for name, t in tensors]
+    device.sync()  # TVM copies on its own stream, for which torch's do not wait
+    return placed
+
+
+def torch_stream(device: Any) -> Any:
+    """Return torch's current stream of `device`, None where that is no GPU or torch is not loaded or uses no CUDA."""
+    torch = sys.modules.get("torch")
+    if not is_cuda(device) or torch is None or not torch.cuda.is_initialized():
+        return None
+    return torch.cuda.current_stream(device.index)
 
 
 @contextlib.contextmanager
 def current_stream(device: Any) -> Iterator[None]:
     """Let calls run on torch's current stream of `device` where torch is loaded and uses CUDA, else on TVM's own."""
-    torch = sys.modules.get("torch")
-    if torch is None or device.dlpack_device_type() != tvm.cuda().dlpack_device_type() or not torch.cuda.is_initialized():
+    stream = torch_stream(device)
+    if stream is None:
         yield
         return
-    stream = torch.cuda.current_stream(device.index).cuda_stream
-    with tvm_ffi.use_raw_stream(tvm_ffi.device("cuda", device.index), stream):
+    with tvm_ffi.use_raw_stream(tvm_ffi.device("cuda", device.index), stream.cuda_stream):
         yield
+
+
+def wait(device: Any) -> None:
+    """Wait until the calls of this thread have ended: `device.sync` alone waits only for TVM's own stream."""
+    stream = torch_stream(device)
+    if stream is not None:
+        stream.synchronize()
+    device.sync()

@@ -8,9 +8,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import tvm
 import tvm_ffi
 
 from tvm_balanced.gpu import nvcc
+from tvm_balanced.gpu.compiler import choose
+from tvm_balanced.targets import host_gpu
 
 CALLBACK = "tvm_callback_cuda_compile"
 _known: dict[str, bytes] = {}  # machine code by the source's digest
@@ -26,11 +29,13 @@ def write(executable: Any, arch: str, folder: Path) -> None:
 
 
 def read(folder: Path) -> None:
-    """Let TVM find the machine code in `folder` when it next asks for the same source to be compiled."""
+    """Let TVM find the machine code in `folder` when it next asks for the same source to be compiled.
+
+    Source that is not known is compiled with what works here; TVM passes on the EnvironmentFaultError where nothing does.
+    """
     for file in folder.glob("*.cubin"):
         _known[file.stem] = file.read_bytes()
-    if _known:
-        _answer_from_known()
+    _answer_from_known()
 
 
 def sources(executable: Any) -> list[str]:
@@ -54,7 +59,10 @@ def _answer_from_known() -> None:
         return
 
     def compile_or_find(source: str) -> Any:
-        return _known.get(_digest(str(source))) or compiler(source)
+        found = _known.get(_digest(str(source)))
+        if found is None:
+            choose(tvm.target.Target.current(allow_none=True) or host_gpu())
+        return found or compiler(source)
 
     tvm_ffi.register_global_func(CALLBACK, compile_or_find, override=True)
     _answer_from_known.installed = True  # type: ignore[attr-defined]

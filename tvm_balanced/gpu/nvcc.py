@@ -47,7 +47,7 @@ def available() -> bool:
 def cuda_source(func: tirx.PrimFunc, arch: str) -> str:
     """Return the CUDA source of a scheduled function for `arch`, as "sm_90"."""
     target = tvm.target.Target({"kind": "cuda", "arch": arch}, host="llvm")
-    with tvm.transform.PassContext(config=PASS_CONFIG):
+    with target, tvm.transform.PassContext(config=PASS_CONFIG):
         built = tvm.tirx.build(func.with_attr("global_symbol", "main"), target=target)
     return str(built.imports[0].inspect_source())
 

@@ -117,8 +117,8 @@ class Constant:
 
 
 def address_of(tensor: tvm.runtime.Tensor) -> int:
-    """Return the address of a tensor's first byte: equal for constants that share their memory."""
-    return int(view(tensor).__array_interface__["data"][0])
+    """Return the address of a tensor's first byte, on whatever device: equal for constants that share their memory."""
+    return int(tensor.data_ptr())
 
 
 def view(tensor: tvm.runtime.Tensor) -> Array:

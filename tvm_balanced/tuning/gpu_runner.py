@@ -11,13 +11,14 @@ from tvm.s_tir import Schedule
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import TuningError
+from tvm_balanced.gpu import compiler
 from tvm_balanced.gpu.device import current_stream
 from tvm_balanced.gpu.timing import Timer, gpu_timer, synced_timer
 from tvm_balanced.measure import Rival, Seconds
 from tvm_balanced.schedules import Workload, gpus
 from tvm_balanced.schedules.decisions import Decisions, Space
 from tvm_balanced.targets import cores
-from tvm_balanced.transform.match_dense import view
+from tvm_balanced.tensors import on_host
 from tvm_balanced.tuning.evolutionary import meta_schedule
 from tvm_balanced.tuning.runner import LocalRunner, Measured, Rotation, last_line, space_of
 
@@ -40,6 +41,7 @@ class GpuRunner(LocalRunner):
     def __init__(self, target: tvm.target.Target, rotate: int = 0) -> None:
         super().__init__(target, 1, rotate)
         self.device = tvm.cuda(0)
+        compiler.choose(target)
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         return within_limits(space_of(workload, self.target), decisions, self.target)
@@ -78,7 +80,7 @@ class GpuRunner(LocalRunner):
         return tvm.runtime.tensor(array, self.device)
 
     def _read(self, tensor: Any) -> Array:
-        return view(tensor.copyto(tvm.cpu()))
+        return on_host(tensor)
 
     def _build(self, func: tirx.PrimFunc) -> Callable[..., None]:
         with self.target, tvm.transform.PassContext(config=gpus.PASS_CONFIG):

@@ -1,0 +1,60 @@
+"""A GPU that is not there: tensors that NumPy cannot read, streams and graphs that write down what is asked of them."""
+
+import tvm
+
+
+class FakeTensor:
+    """A CPU tensor that says it lies on a GPU; only a copy of it can be read."""
+
+    def __init__(self, tensor):
+        self.tensor, self.device = tensor, tvm.cuda(0)
+        self.shape, self.dtype = tensor.shape, tensor.dtype
+
+    def data_ptr(self):
+        return self.tensor.data_ptr()
+
+    def copyto(self, device):
+        assert device == tvm.cpu()
+        return self.tensor
+
+    def __dlpack__(self, **_):
+        raise BufferError("Unsupported device in DLTensor")
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+def with_weights_there(module):
+    """Let the weights of a compiled module seem to lie on a GPU."""
+    module.weights = [(name, FakeTensor(tensor)) for name, tensor in module.weights]
+    return module
+
+
+class FakeStream:
+    """One of torch's streams on a GPU."""
+
+    def __init__(self, handle, log):
+        self.cuda_stream, self.log = handle, log
+
+    def wait_stream(self, other):
+        self.log.append((self.cuda_stream, "waits for", other.cuda_stream))
+
+    def synchronize(self):
+        self.log.append(("the CPU", "waits for", self.cuda_stream))
+
+
+class FakeCuda:
+    """Let torch seem to use a GPU; `log` is who waited for whom, `current` the stream to be on."""
+
+    def __init__(self, monkeypatch):
+        import torch
+
+        self.log, self.capturing = [], False
+        self.default = self.current = FakeStream(0, self.log)
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: self.current)
+        monkeypatch.setattr(torch.cuda, "default_stream", lambda _: self.default)
+        monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: self.capturing)
+
+    def stream(self, handle):
+        return FakeStream(handle, self.log)

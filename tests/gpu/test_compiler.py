@@ -1,0 +1,91 @@
+import os
+
+import pytest
+import tvm
+
+from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.gpu import compiler, machine_code
+from tvm_balanced.targets import cuda_target
+
+H200 = cuda_target("h200")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Ways of compiling in the order that they are tried in; `fails` is what each fails with. TVM compiles, as with a GPU."""
+    asked = []
+    asked_fails = {}
+
+    def compile_cuda(source, target_format, compiler):
+        assert "cuda_bf16.h" in source
+        asked.append((compiler, target_format, str(tvm.target.Target.current().attrs["arch"])))
+        if compiler in asked_fails:
+            raise asked_fails[compiler]
+
+    monkeypatch.setenv(compiler.MODE, "")  # what is set meanwhile is taken back
+    del os.environ[compiler.MODE]
+    monkeypatch.setattr(compiler, "compiles", lambda: True)
+    monkeypatch.setattr(compiler, "compile_cuda", compile_cuda)
+    return asked, asked_fails
+
+
+def test_nvrtc_is_taken_where_it_works(asked):
+    compiler.choose(H200)
+    compiler.choose(H200)
+    assert asked[0] == [("nvrtc", "cubin", "sm_90")]
+    assert os.environ[compiler.MODE] == "nvrtc"
+
+
+def test_nvcc_is_taken_where_nvrtc_does_not_work(asked):
+    asked[1]["nvrtc"] = RuntimeError("cuda-bindings is not available.\nSee the manual")
+    compiler.choose(H200)
+    assert asked[0] == [("nvrtc", "cubin", "sm_90"), ("nvcc", "fatbin", "sm_90")]
+    assert os.environ[compiler.MODE] == "nvcc"
+
+
+def test_where_nothing_works_one_sentence_says_why_and_what_to_do(asked):
+    asked[1].update(nvrtc=RuntimeError("no cuda-bindings.\nSee the manual"), nvcc=FileNotFoundError("a page\nno nvcc"))
+    with pytest.raises(EnvironmentFaultError, match=r"NVRTC \(no cuda-bindings\) nor with nvcc \(no nvcc\); install") as error:
+        compiler.choose(H200)
+    assert "tvm-balanced[cuda]" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert compiler.MODE not in os.environ
+
+
+def test_what_the_user_chose_stays(asked, monkeypatch):
+    monkeypatch.setenv(compiler.MODE, "nvcc")
+    compiler.choose(H200)
+    assert asked[0] == []
+
+
+def test_nothing_is_tried_where_tvm_keeps_the_source(asked, monkeypatch):
+    monkeypatch.setattr(compiler, "compiles", lambda: False)
+    compiler.choose(H200)
+    assert asked[0] == []
+
+
+@pytest.mark.nvcc
+def test_the_source_compiles(monkeypatch):
+    monkeypatch.setattr(compiler, "compiles", lambda: True)
+    monkeypatch.setattr(compiler, "FORMATS", {"nvcc": "fatbin"})
+    monkeypatch.setenv(compiler.MODE, "")
+    del os.environ[compiler.MODE]
+    compiler.choose(H200)
+    assert os.environ[compiler.MODE] == "nvcc"
+
+
+def test_compiling_tuning_and_loading_choose(asked, monkeypatch, tmp_path, mlp):
+    import tvm_ffi
+
+    import tvm_balanced as tb
+    from tvm_balanced.tuning.gpu_runner import GpuRunner
+
+    asked[1].update(nvrtc=RuntimeError("not here"), nvcc=RuntimeError("not here"))
+    model, inputs = mlp
+    with pytest.raises(EnvironmentFaultError):
+        tb.compile(model, inputs, target=H200)
+    with pytest.raises(EnvironmentFaultError):
+        GpuRunner(H200)
+    machine_code.read(tmp_path)
+    with H200, pytest.raises(EnvironmentFaultError):  # not RuntimeError, though TVM has passed it on
+        tvm_ffi.get_global_func(machine_code.CALLBACK)("unknown")

@@ -1,0 +1,57 @@
+"""What TVM turns CUDA source into machine code with: NVRTC, its default, or nvcc."""
+
+import os
+
+import tvm
+import tvm_ffi
+from tvm.support.nvcc import compile_cuda
+
+from tvm_balanced.errors import EnvironmentFaultError
+
+MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that tells TVM, and that a user may set
+FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # the faster first; what TVM asks each for
+# With the headers that TVM's own source includes: NVRTC may be there without them, or with those of another version.
+SOURCE = """
+#ifdef __CUDACC_RTC__
+#include <cuda/std/cstdint>
+#include <cuda/std/type_traits>
+#else
+#include <cuda.h>
+#endif
+#include <cuda_fp16.h>
+#include <cuda_bf16.h>
+extern "C" __global__ void twice(half* x, __nv_bfloat16* y) { x[0] = __hadd(x[0], x[0]); y[0] = __hadd(y[0], y[0]); }
+"""
+tvm_ffi.register_error("EnvironmentFaultError", EnvironmentFaultError)  # so that it comes through TVM as what it is
+
+
+def compiles() -> bool:
+    """Whether TVM compiles CUDA source at all; it keeps the source where CUDA's driver is missing."""
+    return tvm_ffi.get_global_func("ffi.Module.create.cuda", allow_missing=True) is not None
+
+
+def choose(target: tvm.target.Target) -> None:
+    """Let TVM compile for a GPU with what works on this machine; what a user chose stays.
+
+    Raises
+    ------
+    EnvironmentFaultError
+        Where TVM is about to compile and nothing works.
+    """
+    if MODE in os.environ or not compiles():
+        return
+    why = {}
+    for mode, form in FORMATS.items():
+        try:
+            with target:  # for its arch
+                compile_cuda(SOURCE, target_format=form, compiler=mode)
+        except Exception as error:  # a missing package or program, or a page of what the compiler says
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            why[mode] = (lines[0] if mode == "nvrtc" else lines[-1]).strip().rstrip(".")
+        else:
+            os.environ[MODE] = mode
+            return
+    raise EnvironmentFaultError(
+        f"TVM cannot compile for {target.attrs['arch']}, neither with NVRTC ({why['nvrtc']}) nor with nvcc ({why['nvcc']}); "
+        "install the CUDA toolkit with nvcc on the PATH, or pip install 'tvm-balanced[cuda]' and set CUDA_PATH to CUDA's headers"
+    )

@@ -181,7 +181,8 @@ def _tree(structure: str) -> Any:
 
 def aligned(array: Array) -> Array:
     """Return `array` itself where it is contiguous, 64-byte aligned and writable, else a copy that is."""
-    if array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
+    # NumPy does not tell where an array of no elements lies, which must be aligned as well
+    if array.size and array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
         return array
     raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT

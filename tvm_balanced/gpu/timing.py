@@ -1,5 +1,6 @@
 """Timing work on a GPU without the time that it takes to launch it."""
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,18 +29,17 @@ class Timer:
 
 
 def gpu_timer(rival: Rival, calls: int, capture: bool = True) -> Timer:
-    """Prepare to time `calls` calls of a rival in a row, numbered from 0, on torch's current CUDA device.
+    """Prepare to time `calls` calls of a rival in a row, numbered from 0, on torch's current CUDA device, torch being loaded.
 
     They are captured in a CUDA graph, unless they may not or cannot be: then they are launched one by one, and a kernel that
     takes less time than its launch is timed too slow.
     """
-    import torch
-
+    torch = sys.modules["torch"]
     calls = _enough(rival, calls)
     by_events = Timer("events", lambda: _between_events(lambda: [rival(call) for call in range(calls)]) / calls)
     if not capture:
         return by_events
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
     try:
         with torch.cuda.graph(graph, stream=stream):
             for call in range(calls):
@@ -73,9 +73,8 @@ def _enough(rival: Rival, calls: int) -> int:
 
 
 def _between_events(work: Callable[[], object]) -> float:
-    import torch
-
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    torch = sys.modules["torch"]
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     work()
     end.record()

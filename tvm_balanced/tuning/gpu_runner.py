@@ -1,5 +1,6 @@
 """The runner that measures candidates on this machine's first GPU."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -101,9 +102,10 @@ class GpuRunner(LocalRunner):
         return lambda _: Seconds(timer.once())
 
     def _timer(self, rival: Rival, calls: int) -> Timer:
-        import torch
-
-        return gpu_timer(rival, calls) if torch.cuda.is_available() else synced_timer(rival, calls, self._synchronize)
+        torch = sys.modules.get("torch")  # has CUDA graphs; there where the model is of PyTorch
+        if torch is not None and torch.cuda.is_available():
+            return gpu_timer(rival, calls)
+        return synced_timer(rival, calls, self._synchronize)
 
     def _synchronize(self) -> None:
         self.device.sync()

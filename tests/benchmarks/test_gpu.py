@@ -19,6 +19,8 @@ from benchmarks.gpu.measuring import COLUMNS, Ceilings
 from benchmarks.gpu.report import write_report
 from benchmarks.gpu.rivals import RIVALS, rivals_of
 from benchmarks.gpu.tuning import tune
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import Workload, cuda_gemv
 from tvm_balanced.tuning import store
 
 ROOT = Path(__file__).parents[2]
@@ -146,6 +148,15 @@ def test_the_plan_has_every_cell_that_is_asked_for():
     assert {(c.m, c.pattern) for c in sparse if not c.symbolic} == {
         (m, p) for m in correctness.ROWS for p in ("8:16", "4:16", "2:16", "1:16")
     }
+
+
+@pytest.mark.parametrize("dtype", Absent.dtypes)
+def test_cases_have_x_in_several_stages(dtype):
+    """At M = 8, as the large cells have it."""
+    first, later = correctness.cases(Absent())
+    cases = [c for c in (*first, *later) if (c.kernel, c.dtype, c.m) == ("cuda_gemv", dtype, 8)]
+    workloads = [Workload(c.kernel, c.m, c.n, c.k, BalancedPattern.parse(c.pattern).nnz, 16, dtype) for c in cases]
+    assert max(cuda_gemv._split(workload, 8).stages for workload in workloads) > 1
 
 
 def test_kernels_come_in_the_order_of_the_model():

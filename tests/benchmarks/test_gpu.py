@@ -217,13 +217,14 @@ def test_the_report_says_what_was_reached_and_what_was_wanted(tmp_path):
             "weight_bytes": "0.5625", "of_bandwidth": "0.930", "of_roofline": "0.930"}  # fmt: skip
     rival = {"gpu": "NVIDIA H200", **CELL.row(), "rival": "cublas", "us": "120.00", "p20": "5.9", "p50": "6.0", "p80": "6.1"}
     missing = {"gpu": "NVIDIA H200", **CELL.row(), "rival": "csr", "note": "not here"}
-    folder.append("gpu.csv", COLUMNS, [ours, rival, missing])
+    tf32 = rival | {"rival": "cublas_tf32", "clock": "queue"}
+    folder.append("gpu.csv", COLUMNS, [ours, rival | {"clock": "graph"}, tf32, missing])
     folder.finish("tune: x", "died", 3, "its process ended with -6")
     folder.learn({"gpu": "NVIDIA H200", "units": 3})
     text = write_report(folder).read_text()
     assert "3 units planned: 1 died, 2 left" in text
     assert "| 16384x8192 | 1 | 2:16 | float32 | cuda_gemv | default | 20.00 |" in text
-    assert "6.0 (5.9 to 6.1)" in text
+    assert "| 6.000 (5.900 to 6.100) | 6.000 (5.900 to 6.100, queue) |" in text
     assert "- not here" in text
     assert "| 5.5 |" in text
     assert "its process ended with -6" in text

@@ -26,6 +26,7 @@ def main() -> int:
         return _work(options, until)
     options.out.mkdir(parents=True, exist_ok=True)
     folder = Folder(options.out)
+    folder.retry(options.retry)
     arguments = ["--out", str(options.out), "--until", str(until), "--slice", "/".join(map(str, options.slice))]
     status = supervise([*arguments, *(["--stand-in"] if options.stand_in else [])], folder, until)
     if folder.facts():  # a device was opened, now or before
@@ -70,6 +71,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8, help="begin nothing that would end later; %(default)s by default")
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of the results; %(default)s by default")
     parser.add_argument("--slice", type=_slice, default=(1, 1), metavar="I/N", help="the I-th of N parts of the plan, from 1 up")
+    parser.add_argument("--retry", action="store_true", help="do again what failed or died, as after a kernel was mended")
     parser.add_argument("--stand-in", action="store_true", help="rehearse on the CPU through PoCL; times mean nothing")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and end")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

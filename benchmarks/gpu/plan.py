@@ -15,9 +15,9 @@ import torch
 from benchmarks.gpu import correctness
 from benchmarks.gpu.cells import GPU_SHAPES, STAND_IN_SHAPES, Shapes, cells
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.folder import DONE, FAILED, Folder
+from benchmarks.gpu.folder import DONE, FAILED, MACHINE_UNITS, Folder
 from benchmarks.gpu.layer import LIMITS, Cell
-from benchmarks.gpu.measuring import COLUMNS, KEY, OURS, ceilings_of, measure, measure_ceilings
+from benchmarks.gpu.measuring import COLUMNS, KEY, OURS, ceilings_of, measure, measure_ceilings, vendor_ceilings
 from benchmarks.gpu.tuning import tune
 from tvm_balanced import environment
 
@@ -83,8 +83,8 @@ class RunBook:
         headline, rest = cells(self.device, self.shapes, half)
         tuned = self.effort.tuning + 15
         return [
-            Unit("environment", 0, self._environment),
-            Unit("ceilings", 5, self._ceilings),
+            Unit(MACHINE_UNITS[0], 0, self._environment),
+            Unit(MACHINE_UNITS[1], 5, self._ceilings),
             *(Unit(f"correct: {case}", 5, partial(self._correct, case)) for case in first),
             *(Unit(f"measure: {cell}", 15, partial(self._measure, cell)) for cell in headline),
             Unit("tests marked cuda", 40, self._tests),
@@ -117,7 +117,8 @@ class RunBook:
         there = {tuple(row[name] for name in KEY) for row in self.folder.read("gpu.csv")}
         if tuple(str(value) for value in cell.row().values()) in there:
             return "its rows are there"
-        ceilings = ceilings_of(self.folder.facts()["ceilings"])
+        found = self.folder.facts().get("ceilings")
+        ceilings = ceilings_of(found) if found else vendor_ceilings(self.device)
         rows = measure(cell, self.device, ceilings, self.effort.measuring, scheduled)
         self.folder.append("gpu.csv", COLUMNS, rows)
         return ", ".join(f"{row['rival']} {row['us' if row['rival'] == OURS else 'p50']}" for row in rows if "us" in row)
@@ -139,8 +140,8 @@ class RunBook:
 
 
 def slice_of(units: Sequence[Unit], part: int, parts: int) -> list[Unit]:
-    """Return one of `parts` slices of a plan, from 1 up; all begin by looking at the machine."""
-    every, dealt = units[:2], units[2:]
+    """Return one of `parts` slices of a plan, from 1 up; all begin by MACHINE_UNITS at the machine."""
+    every, dealt = units[: len(MACHINE_UNITS)], units[len(MACHINE_UNITS) :]
     return [*every, *dealt[part - 1 :: parts]]
 
 

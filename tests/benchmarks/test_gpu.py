@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.gpu import __main__ as run_book
 from benchmarks.gpu import correctness, plan, supervise
 from benchmarks.gpu.cells import GPU_SHAPES, cells, kernels_for
 from benchmarks.gpu.device import Absent, Cpu, open_device
@@ -20,7 +21,7 @@ from benchmarks.gpu.report import write_report
 from benchmarks.gpu.rivals import RIVALS, rivals_of
 from benchmarks.gpu.tuning import tune
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import Workload, cuda_gemv
+from tvm_balanced.schedules import Workload, cuda_gemv, gpus
 from tvm_balanced.tuning import store
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +117,50 @@ def test_work_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys):
     assert Folder(tmp_path).outcomes() == {"a": "failed", "b": "done"}
     assert Folder(tmp_path).read("units.csv")[0]["note"] == "ValueError: wrong in two lines"
     assert "begin c" not in capsys.readouterr().out
+
+
+def test_what_failed_is_done_again_where_it_is_asked_for(tmp_path):
+    folder = Folder(tmp_path)
+    outcomes = {"environment": "done", "ceilings": "failed", "correct: a": "failed", "correct: b": "died", "correct: c": "done"}
+    for unit, outcome in outcomes.items():
+        folder.finish(unit, outcome, 1, "wrong")
+    folder.retry()
+    assert folder.outcomes().keys() == outcomes.keys() - {"ceilings"}
+    folder.retry(everything=True)
+    assert folder.outcomes().keys() == {"environment", "correct: c"}
+    book, done = plan.RunBook.of(Absent(), folder, time.time() + 50), []
+    plan.work(book, [plan.Unit(unit, 0, lambda unit=unit: done.append(unit) or "fine") for unit in outcomes])
+    assert done == ["ceilings", "correct: a", "correct: b"]
+    assert "All that ended did work" in write_report(folder).read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--retry"]])
+def test_a_run_begins_with_what_is_done_again(options, tmp_path, monkeypatch):
+    units = ("ceilings", "correct: a")
+    for unit in units:
+        Folder(tmp_path).finish(unit, "failed", 1)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--out", str(tmp_path), *options])
+    monkeypatch.setattr(run_book, "supervise", lambda arguments, folder, until: len(folder.outcomes()))
+    assert run_book.main() == (0 if options else 1)
+
+
+def test_cells_are_measured_where_the_ceilings_are_not_known(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(plan, "measure", lambda cell, device, ceilings, *_: given.append(ceilings) or [])
+    book = plan.RunBook.of(Absent(), Folder(tmp_path), time.time())
+    book._measure(CELL)
+    book.folder.learn({"ceilings": {"copy_gbytes": 4000.0, "read_gbytes": 4100.0, "gflops": {"float32": 60e3}}})
+    book._measure(CELL)
+    assert [ceilings.gbytes for ceilings in given] == [gpus.GPUS["h200"].gbytes, 4100]
+    assert given[0].gflops["bfloat16"] == 2 * gpus.GPUS["h200"].half_gmacs
+    assert given[0].seconds(CELL, 4_800_000) == pytest.approx(1e-6)
+
+
+def test_a_case_that_was_done_again_counts_once(tmp_path):
+    folder, case = Folder(tmp_path), correctness.Case("cuda_gemv", "float32", "2:16", 1, 64, 64)
+    for error in (1.0, 1e-7):
+        folder.append("correctness.csv", correctness.COLUMNS, [correctness.row(case, Absent(), error)])
+    assert "| cuda_gemv | float32 | 1 | 1.0e-07 | 1e-05 | 0 |" in write_report(folder).read_text()
 
 
 def test_slices_share_the_plan(tmp_path):

@@ -5,15 +5,13 @@ Needs a GPU, torch, and TVM from the archive of gpu_host/pack.sh. The same comma
 """
 
 import argparse
-import ctypes
-import signal
 import sys
 import time
 from pathlib import Path
 
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.report import write_report
-from benchmarks.gpu.supervise import supervise
+from benchmarks.gpu.supervise import end_with_parent, supervise
 
 
 def main() -> int:
@@ -21,7 +19,7 @@ def main() -> int:
     options = _parse()
     until = options.until or time.time() + 60 * options.minutes
     if options.worker:
-        _end_with_parent()
+        end_with_parent()
     if options.worker or options.dry_run:
         return _work(options, until)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -55,13 +53,6 @@ def _work(options: argparse.Namespace, until: float) -> int:
         return 0
     book.folder.learn({"units": len(units)})
     return work(book, units)
-
-
-def _end_with_parent() -> None:
-    """Let Linux kill this process when the one that started it dies: it would go on, beside the worker of the next run."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _parse() -> argparse.Namespace:

@@ -22,6 +22,14 @@ from benchmarks.gpu.tuning import tune
 from tvm_balanced import environment
 
 ROOT = Path(__file__).parents[2]
+# pytest in a process that ends with this one, for a worker that is killed must not leave it on the GPU
+PYTEST = """
+import sys
+import pytest
+from benchmarks.gpu.supervise import end_with_parent
+end_with_parent()
+sys.exit(pytest.main(sys.argv[1:]))
+"""
 
 
 @dataclass(frozen=True)
@@ -130,7 +138,7 @@ class RunBook:
         return f"{gain}; {self._measure(cell.tuned, found.func)}"
 
     def _tests(self) -> str:
-        command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "--tb=line", "-p", "no:cacheprovider", "tests/gpu"]
+        command = [sys.executable, "-c", PYTEST, "-m", "cuda", "-q", "--tb=line", "-p", "no:cacheprovider", "tests/gpu"]
         limit = max(10.0, min(180.0, self.until - time.time()))
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
         said = done.stdout.strip().splitlines() or [done.stderr.strip()]

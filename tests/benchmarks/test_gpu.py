@@ -100,6 +100,64 @@ def test_what_time_cut_off_is_tried_again(tmp_path, monkeypatch):
     assert Folder(tmp_path).outcomes() == {}
 
 
+WORKER = """
+import pathlib, sys, time
+from benchmarks.gpu import plan
+from benchmarks.gpu.device import Absent
+plan.ROOT = pathlib.Path(sys.argv[1])
+print(plan.RunBook(Absent(), None, time.time() + 60, None, None)._tests())
+"""
+TEST = """
+import os, pathlib, time, pytest
+@pytest.mark.cuda
+def test_for_long():
+    pathlib.Path("pid").write_text(str(os.getpid()))
+    time.sleep(float(os.environ["FOR"]))
+"""
+
+
+@pytest.fixture
+def tests_of_a_worker(tmp_path):
+    """Return a function that starts a worker whose tests last some seconds."""
+    (tmp_path / "tests" / "gpu").mkdir(parents=True)
+    (tmp_path / "tests" / "gpu" / "test_a.py").write_text(TEST)
+
+    def start(seconds):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "FOR": str(seconds)}
+        return subprocess.Popen([sys.executable, "-c", WORKER, tmp_path], env=environment, stdout=subprocess.PIPE, text=True)
+
+    return start
+
+
+def test_the_tests_of_a_worker_that_is_killed_end_with_it(tests_of_a_worker, tmp_path):
+    with tests_of_a_worker(50) as worker:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        pid = int((tmp_path / "pid").read_text())
+        assert Path(f"/proc/{pid}").exists()
+        worker.kill()
+    wait_until(lambda: not running(pid))
+
+
+def test_the_tests_of_a_worker_say_what_came_of_them(tests_of_a_worker):
+    with tests_of_a_worker(0) as worker:
+        assert "1 passed" in worker.communicate()[0]
+
+
+def wait_until(true):
+    end = time.time() + 40
+    while not true():
+        assert time.time() < end
+        time.sleep(0.1)
+
+
+def running(pid):
+    """Whether a process goes on; one that has ended may still wait for its parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_worker_that_never_begins_is_given_up(tmp_path, capfd):
     assert supervise.supervise(["--no-such-option"], Folder(tmp_path), time.time() + 60) == 2
     assert "--no-such-option" in capfd.readouterr().err

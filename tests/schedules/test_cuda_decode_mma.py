@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pytest
 import reference
+import tvm
 
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
@@ -187,3 +188,4 @@ def test_a_missing_wait_or_barrier_is_seen():
 def test_refuses_what_it_cannot_compute():
     assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float16")
     assert "float32" in KERNEL.refuses(H200, 64, 64, "float32")
+    assert KERNEL.refuses(tvm.target.Target({"kind": "cuda", "arch": "sm_75"}), 64, 64, "float16") == "it needs sm_80 or newer"

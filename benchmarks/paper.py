@@ -22,7 +22,7 @@ from benchmarks.gpu.device import Device, open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
 from benchmarks.gpu.measuring import OURS, RIVALS_MAY, stamp, told
-from benchmarks.gpu.report import table
+from benchmarks.gpu.report import CLOCKS, speedup, table
 from benchmarks.gpu.rivals import RIVALS, UNCAPTURED, Maker, block_sparse
 from benchmarks.paper_cases import CASES, Case
 from benchmarks.quiet import others
@@ -151,12 +151,13 @@ def write_tables(folder: Folder) -> Path:
         ours = by_rival[OURS]
         stored = f"{ours['pattern']} = {float(ours['sparsity']):.2%}"
         cells = [name, batch, f"{float(asked):.2%}", stored, ours["kernel"], ours["us"]]
-        shown.append([*cells, *(_speedup(by_rival.get(rival)) for rival in names), *_of_paper(by_rival)])
+        shown.append([*cells, *(speedup(by_rival.get(rival), digits=2) for rival in names), *_of_paper(by_rival)])
     devices = ", ".join(dict.fromkeys(row["gpu"] for row in rows)) or "nothing yet"
     lines = [
         f"# The paper's tables on {devices}",
         "",
         "How many times faster we are: median of paired ratios (20th to 80th percentile).",
+        *(CLOCKS if any(row["clock"] in ("graph", "queue", "events") for row in rows) else ()),
     ]
     lines += [
         "Weights rotate over four times the last cache. The paper's GPU is another and has no name: compare its ratios.",
@@ -165,12 +166,6 @@ def write_tables(folder: Folder) -> Path:
     path = folder.path / "paper.md"
     path.write_text("\n".join([*lines, *table(header, shown)]) + "\n")
     return path
-
-
-def _speedup(row: dict[str, str] | None) -> str:
-    if row is None or not row["p50"]:
-        return f"- {row['note']}" if row else ""
-    return f"{float(row['p50']):.2f} ({float(row['p20']):.2f} to {float(row['p80']):.2f}) {row['note']}".strip()
 
 
 def _of_paper(by_rival: dict[str, dict[str, str]]) -> list[str]:

@@ -34,7 +34,7 @@ from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.cuda_intrinsics import funnel_right, mma, permute_bytes
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.gpus import shared_scope
+from tvm_balanced.schedules.gpus import shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
@@ -63,7 +63,7 @@ class CudaDecodeMma(SparseKernel):
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name not in self.kinds:
             return "the target is not a GPU"
-        return None if dtype in self.dtypes else f"it does not compute {dtype}"
+        return too_old(target, 80) if dtype in self.dtypes else f"it does not compute {dtype}"  # cp.async, mma.m16n8k16
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return fit_block(found, BLOCK, (*NNZ, BLOCK))

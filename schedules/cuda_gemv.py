@@ -20,7 +20,7 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.gpus import shared_scope
+from tvm_balanced.schedules.gpus import shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, chunk
@@ -62,7 +62,10 @@ class CudaGemv(SparseKernel):
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name not in self.kinds:
             return "the target is not a GPU"
-        return None if dtype in self.dtypes else f"it does not compute {dtype}"
+        if dtype not in self.dtypes:
+            return f"it does not compute {dtype}"
+        # TVM's source for vectors of bfloat16 does not compile for older ones
+        return too_old(target, 80) if dtype == "bfloat16" else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return fit(found)
@@ -199,7 +202,7 @@ class CudaGemv(SparseKernel):
         for loop in (i, slot, load, word, unrolled):
             sch.unroll(loop)
         sch.decompose_reduction(partial, stages)
-        if _pipelined(workload, self.cut_rows(workload).size):
+        if _pipelined(workload, self.cut_rows(workload).size) and not too_old(target, 80):
             sch.annotate(stages, "software_pipeline_stage", [0, 1])
             sch.annotate(stages, "software_pipeline_order", [0, 1])
             sch.annotate(stages, "software_pipeline_async_stages", [0])

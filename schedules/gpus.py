@@ -1,5 +1,6 @@
 """The GPUs that targets may name, and what the cost model knows of them. To add one, add its line."""
 
+import re
 from dataclasses import dataclass
 
 import tvm
@@ -55,6 +56,18 @@ def gpu_of(target: tvm.target.Target) -> Gpu:
     named = GPUS.get(str(target.attrs.get("model", "")))
     alike = (gpu for gpu in GPUS.values() if gpu.arch == str(target.attrs.get("arch", "")))
     return named or next(alike, GPUS["h100"])
+
+
+def capability(target: tvm.target.Target) -> int:
+    """Return the compute capability that a CUDA target compiles for: 90 for sm_90a, 120 for sm_120."""
+    return int(re.sub(r"\D", "", str(target.attrs["arch"])))
+
+
+def too_old(target: tvm.target.Target, needed: int) -> str | None:
+    """Return that a kernel needs a newer GPU than the target, None where it does not; OpenCL stands for any GPU."""
+    if target.kind.name != "cuda" or capability(target) >= needed:
+        return None
+    return f"it needs sm_{needed} or newer"
 
 
 def shared_scope(target: tvm.target.Target) -> str:

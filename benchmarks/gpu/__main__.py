@@ -5,15 +5,13 @@ Needs a GPU, torch, and TVM from the archive of gpu_host/pack.sh. The same comma
 """
 
 import argparse
-import ctypes
-import signal
 import sys
 import time
 from pathlib import Path
 
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.report import write_report
-from benchmarks.gpu.supervise import supervise
+from benchmarks.gpu.supervise import end_with_parent, supervise
 
 
 def main() -> int:
@@ -21,11 +19,12 @@ def main() -> int:
     options = _parse()
     until = options.until or time.time() + 60 * options.minutes
     if options.worker:
-        _end_with_parent()
+        end_with_parent()
     if options.worker or options.dry_run:
         return _work(options, until)
     options.out.mkdir(parents=True, exist_ok=True)
     folder = Folder(options.out)
+    folder.retry(options.retry)
     arguments = ["--out", str(options.out), "--until", str(until), "--slice", "/".join(map(str, options.slice))]
     status = supervise([*arguments, *(["--stand-in"] if options.stand_in else [])], folder, until)
     if folder.facts():  # a device was opened, now or before
@@ -56,13 +55,6 @@ def _work(options: argparse.Namespace, until: float) -> int:
     return work(book, units)
 
 
-def _end_with_parent() -> None:
-    """Let Linux kill this process when the one that started it dies: it would go on, beside the worker of the next run."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -70,6 +62,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8, help="begin nothing that would end later; %(default)s by default")
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of the results; %(default)s by default")
     parser.add_argument("--slice", type=_slice, default=(1, 1), metavar="I/N", help="the I-th of N parts of the plan, from 1 up")
+    parser.add_argument("--retry", action="store_true", help="do again what failed or died, as after a kernel was mended")
     parser.add_argument("--stand-in", action="store_true", help="rehearse on the CPU through PoCL; times mean nothing")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and end")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)

@@ -19,7 +19,8 @@ from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, DenseKernel, Kernel, 
 
 COLUMNS = ("gpu", "kernel", "dtype", "pattern", "m", "n", "k", "activation", "residual", "symbolic", "error", "limit")
 ROWS = (1, 3, 8, 16, 33, 64)
-SIZES = ((70, 200), (256, 512), (33, 1000), (1000, 77), (4096, 1100))  # N, K
+# N, K; the last two are there for x in several stages. Their number shares no divisor with that of ROWS: both are dealt in turn.
+SIZES = ((70, 200), (256, 512), (33, 1000), (1000, 77), (4096, 1100), (256, 8196), (512, 8192))
 ACTIVATIONS = ("none", "relu")
 
 

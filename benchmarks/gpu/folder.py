@@ -8,6 +8,8 @@ from typing import Any
 
 UNIT_COLUMNS = ("unit", "outcome", "seconds", "note")
 DONE, FAILED, DIED = "done", "failed", "died"  # outcomes of a unit
+AGAIN = "again"  # in place of an outcome: the unit is to be done again
+MACHINE_UNITS = ("environment", "ceilings")  # that look at the machine: others rest on what they find
 
 
 class Folder:
@@ -43,9 +45,23 @@ class Folder:
         row = {"unit": unit, "outcome": outcome, "seconds": f"{seconds:.1f}", "note": " ".join(note.split())[:400]}
         self.append("units.csv", UNIT_COLUMNS, [row])
 
+    def units(self) -> list[dict[str, str]]:
+        """Return how every unit ended that did: its last row, without those that are to be done again."""
+        last = {row["unit"]: row for row in self.read("units.csv")}
+        return [row for row in last.values() if row["outcome"] != AGAIN]
+
     def outcomes(self) -> dict[str, str]:
         """Return the last outcome of every unit that ended."""
-        return {row["unit"]: row["outcome"] for row in self.read("units.csv")}
+        return {row["unit"]: row["outcome"] for row in self.units()}
+
+    def retry(self, everything: bool = False) -> None:
+        """Let units that failed or died be done again: those that look at the machine, or all.
+
+        A run begins with it, not a worker: a unit whose failure ends its worker would be begun for ever.
+        """
+        for unit, outcome in self.outcomes().items():
+            if outcome != DONE and (everything or unit in MACHINE_UNITS):
+                self.finish(unit, AGAIN, 0)
 
     def facts(self) -> dict[str, Any]:
         """Return what is known of the machine."""

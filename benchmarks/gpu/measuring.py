@@ -83,6 +83,13 @@ def ceilings_of(found: Mapping[str, Any]) -> Ceilings:
     return Ceilings(max(found["copy_gbytes"], found["read_gbytes"]), found["gflops"])
 
 
+def vendor_ceilings(device: Device) -> Ceilings:
+    """Return what the maker of a device says, in place of ceilings that could not be measured."""
+    machine = device.machine
+    gflops = dict.fromkeys(("float16", "bfloat16"), 2 * (machine.tensor_gmacs or machine.gmacs))
+    return Ceilings(machine.gbytes_all, gflops | {"float32": 2 * machine.gmacs})
+
+
 def _seconds(device: Device, rival: Rival) -> float:
     timer = device.timer(rival, 1)
     return float(np.median([timer.once() for _ in range(7)]))

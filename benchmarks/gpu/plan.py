@@ -15,13 +15,21 @@ import torch
 from benchmarks.gpu import correctness
 from benchmarks.gpu.cells import GPU_SHAPES, STAND_IN_SHAPES, Shapes, cells
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.folder import DONE, FAILED, Folder
+from benchmarks.gpu.folder import DONE, FAILED, MACHINE_UNITS, Folder
 from benchmarks.gpu.layer import LIMITS, Cell
-from benchmarks.gpu.measuring import COLUMNS, KEY, OURS, ceilings_of, measure, measure_ceilings
+from benchmarks.gpu.measuring import COLUMNS, KEY, OURS, ceilings_of, measure, measure_ceilings, vendor_ceilings
 from benchmarks.gpu.tuning import tune
 from tvm_balanced import environment
 
 ROOT = Path(__file__).parents[2]
+# pytest in a process that ends with this one, for a worker that is killed must not leave it on the GPU
+PYTEST = """
+import sys
+import pytest
+from benchmarks.gpu.supervise import end_with_parent
+end_with_parent()
+sys.exit(pytest.main(sys.argv[1:]))
+"""
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,8 @@ class RunBook:
         headline, rest = cells(self.device, self.shapes, half)
         tuned = self.effort.tuning + 15
         return [
-            Unit("environment", 0, self._environment),
-            Unit("ceilings", 5, self._ceilings),
+            Unit(MACHINE_UNITS[0], 0, self._environment),
+            Unit(MACHINE_UNITS[1], 5, self._ceilings),
             *(Unit(f"correct: {case}", 5, partial(self._correct, case)) for case in first),
             *(Unit(f"measure: {cell}", 15, partial(self._measure, cell)) for cell in headline),
             Unit("tests marked cuda", 40, self._tests),
@@ -117,7 +125,8 @@ class RunBook:
         there = {tuple(row[name] for name in KEY) for row in self.folder.read("gpu.csv")}
         if tuple(str(value) for value in cell.row().values()) in there:
             return "its rows are there"
-        ceilings = ceilings_of(self.folder.facts()["ceilings"])
+        found = self.folder.facts().get("ceilings")
+        ceilings = ceilings_of(found) if found else vendor_ceilings(self.device)
         rows = measure(cell, self.device, ceilings, self.effort.measuring, scheduled)
         self.folder.append("gpu.csv", COLUMNS, rows)
         return ", ".join(f"{row['rival']} {row['us' if row['rival'] == OURS else 'p50']}" for row in rows if "us" in row)
@@ -129,7 +138,7 @@ class RunBook:
         return f"{gain}; {self._measure(cell.tuned, found.func)}"
 
     def _tests(self) -> str:
-        command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q", "--tb=line", "-p", "no:cacheprovider", "tests/gpu"]
+        command = [sys.executable, "-c", PYTEST, "-m", "cuda", "-q", "--tb=line", "-p", "no:cacheprovider", "tests/gpu"]
         limit = max(10.0, min(180.0, self.until - time.time()))
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
         said = done.stdout.strip().splitlines() or [done.stderr.strip()]
@@ -139,8 +148,8 @@ class RunBook:
 
 
 def slice_of(units: Sequence[Unit], part: int, parts: int) -> list[Unit]:
-    """Return one of `parts` slices of a plan, from 1 up; all begin by looking at the machine."""
-    every, dealt = units[:2], units[2:]
+    """Return one of `parts` slices of a plan, from 1 up; all begin by MACHINE_UNITS at the machine."""
+    every, dealt = units[: len(MACHINE_UNITS)], units[len(MACHINE_UNITS) :]
     return [*every, *dealt[part - 1 :: parts]]
 
 

@@ -19,6 +19,10 @@ WANTED = {
 }
 LARGE = 400e6  # bytes
 CELL = ("n", "k", "m", "pattern", "dtype", "kernel", "schedule")
+CLOCKS = (
+    "A rival's clock is named where it is not a CUDA graph: `queue` is of calls that were all launched before the first one ran,",
+    "`events` of calls as they are launched, so that a short one seems slower than it is.",
+)
 RIVALS = ("cublas", "cublas_tf32", "csr", "cusparselt_2:4", "cuda_dense_mma", "cuda_dense", "default")
 
 
@@ -31,6 +35,8 @@ def write_report(folder: Folder) -> Path:
     lines += _what_was_run(folder, facts.get("units", 0))
     if "ceilings" in facts:
         lines += ["", "## Ceilings, measured", "", *_ceilings(facts["ceilings"])]
+    else:
+        lines += ["", "The ceilings were not measured: shares are of what the maker of the GPU says."]
     lines += ["", "## Correctness", "", *_correctness(folder.read("correctness.csv"))]
     lines += ["", "## Cells", "", *_cells(folder.read("gpu.csv"))]
     lines += ["", "## Tuning", "", *_tuning(folder)]
@@ -50,7 +56,7 @@ def _what_was_run(folder: Folder, planned: int) -> list[str]:
     outcomes = folder.outcomes()
     counts = ", ".join(f"{count} {outcome}" for outcome, count in Counter(outcomes.values()).items())
     lines = [f"{planned} units planned: {counts or 'none ended'}, {max(0, planned - len(outcomes))} left.", ""]
-    failed = [(row["unit"], row["outcome"], row["note"]) for row in folder.read("units.csv") if row["outcome"] != DONE]
+    failed = [(row["unit"], row["outcome"], row["note"]) for row in folder.units() if row["outcome"] != DONE]
     return lines + (table(("what did not work", "outcome", "why"), failed) if failed else ["All that ended did work."])
 
 
@@ -64,7 +70,9 @@ def _ceilings(found: Mapping[str, object]) -> list[str]:
 
 def _correctness(rows: Sequence[Row]) -> list[str]:
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in rows:
+    results = ("gpu", "error", "limit")
+    last = {tuple(text for name, text in row.items() if name not in results): row for row in rows}  # of cases done again
+    for row in last.values():
         by_kind[row["kernel"], row["dtype"]].append(row)
     return table(
         ("kernel", "dtype", "cases", "largest error", "limit", "wrong"),
@@ -86,22 +94,28 @@ def _cells(rows: Sequence[Row]) -> list[str]:
         ours = rivals.get("balanced")
         if ours is None:
             continue
-        speedups = [_speedup(rivals.get(name)) for name in RIVALS]
+        speedups = [speedup(rivals.get(name)) for name in RIVALS]
         shares = [ours[name] for name in ("us", "weight_bytes", "gbytes", "of_bandwidth", "of_roofline")]
         shown.append((f"{cell[0]}x{cell[1]}", *cell[2:], *shares, *speedups, _wanted(cell)))
     return [
         "How many times faster than each rival: median of paired ratios (20th to 80th percentile). Weights rotate over four",
-        "times the last cache. `default` is our kernel before tuning; `cuda_dense_mma` our dense",
-        "kernel, `cuda_dense` TVM's.",
+        "times the last cache. `default` is our kernel before tuning; `cuda_dense_mma` is our dense kernel and",
+        "`cuda_dense` TVM's.",
+        *CLOCKS,
         "",
         *table((*header, *(f"over {name}" for name in RIVALS), "wanted over cublas"), shown),
     ]
 
 
-def _speedup(row: Row | None) -> str:
+def speedup(row: Row | None, digits: int = 3) -> str:
+    """Return how many times faster we are than the rival of a row, with its clock if that is one of CLOCKS, and its note."""
     if row is None:
         return ""
-    return f"{row['p50']} ({row['p20']} to {row['p80']})" if row["p50"] else f"- {row['note']}".strip()
+    if not row["p50"]:
+        return f"- {row['note']}".strip()
+    p50, p20, p80 = (f"{float(row[p]):.{digits}f}" for p in ("p50", "p20", "p80"))
+    clock = f", {row['clock']}" if row["clock"] in ("queue", "events") else ""
+    return f"{p50} ({p20} to {p80}{clock}) {row['note']}".strip()
 
 
 def _wanted(cell: tuple[str, ...]) -> str:

@@ -1,6 +1,8 @@
 """Runs the plan in a process that may die: a kernel that accesses what it must not ends CUDA for its process, not the run."""
 
+import ctypes
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +16,13 @@ from benchmarks.gpu.folder import DIED, Folder
 SILENT = 240.0  # seconds after which a unit is taken to hang
 CLOSING = 20.0  # seconds that a unit may run past the end
 IDLE_DEATHS = 2  # workers in a row that may die before they begin anything
+
+
+def end_with_parent() -> None:
+    """Let Linux kill this process when the one that started it dies: it would go on, beside the worker of the next run."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def supervise(arguments: Sequence[str], folder: Folder, until: float) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.gpu import __main__ as run_book
 from benchmarks.gpu import correctness, plan, supervise
 from benchmarks.gpu.cells import GPU_SHAPES, cells, kernels_for
 from benchmarks.gpu.device import Absent, Cpu, open_device
@@ -19,6 +20,8 @@ from benchmarks.gpu.measuring import COLUMNS, Ceilings
 from benchmarks.gpu.report import write_report
 from benchmarks.gpu.rivals import RIVALS, rivals_of
 from benchmarks.gpu.tuning import tune
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import Workload, cuda_gemv, gpus
 from tvm_balanced.tuning import store
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +102,64 @@ def test_what_time_cut_off_is_tried_again(tmp_path, monkeypatch):
     assert Folder(tmp_path).outcomes() == {}
 
 
+WORKER = """
+import pathlib, sys, time
+from benchmarks.gpu import plan
+from benchmarks.gpu.device import Absent
+plan.ROOT = pathlib.Path(sys.argv[1])
+print(plan.RunBook(Absent(), None, time.time() + 60, None, None)._tests())
+"""
+TEST = """
+import os, pathlib, time, pytest
+@pytest.mark.cuda
+def test_for_long():
+    pathlib.Path("pid").write_text(str(os.getpid()))
+    time.sleep(float(os.environ["FOR"]))
+"""
+
+
+@pytest.fixture
+def tests_of_a_worker(tmp_path):
+    """Return a function that starts a worker whose tests last some seconds."""
+    (tmp_path / "tests" / "gpu").mkdir(parents=True)
+    (tmp_path / "tests" / "gpu" / "test_a.py").write_text(TEST)
+
+    def start(seconds):
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "FOR": str(seconds)}
+        return subprocess.Popen([sys.executable, "-c", WORKER, tmp_path], env=environment, stdout=subprocess.PIPE, text=True)
+
+    return start
+
+
+def test_the_tests_of_a_worker_that_is_killed_end_with_it(tests_of_a_worker, tmp_path):
+    with tests_of_a_worker(50) as worker:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        pid = int((tmp_path / "pid").read_text())
+        assert Path(f"/proc/{pid}").exists()
+        worker.kill()
+    wait_until(lambda: not running(pid))
+
+
+def test_the_tests_of_a_worker_say_what_came_of_them(tests_of_a_worker):
+    with tests_of_a_worker(0) as worker:
+        assert "1 passed" in worker.communicate()[0]
+
+
+def wait_until(true):
+    end = time.time() + 40
+    while not true():
+        assert time.time() < end
+        time.sleep(0.1)
+
+
+def running(pid):
+    """Whether a process goes on; one that has ended may still wait for its parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def test_a_worker_that_never_begins_is_given_up(tmp_path, capfd):
     assert supervise.supervise(["--no-such-option"], Folder(tmp_path), time.time() + 60) == 2
     assert "--no-such-option" in capfd.readouterr().err
@@ -116,6 +177,50 @@ def test_work_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys):
     assert Folder(tmp_path).outcomes() == {"a": "failed", "b": "done"}
     assert Folder(tmp_path).read("units.csv")[0]["note"] == "ValueError: wrong in two lines"
     assert "begin c" not in capsys.readouterr().out
+
+
+def test_what_failed_is_done_again_where_it_is_asked_for(tmp_path):
+    folder = Folder(tmp_path)
+    outcomes = {"environment": "done", "ceilings": "failed", "correct: a": "failed", "correct: b": "died", "correct: c": "done"}
+    for unit, outcome in outcomes.items():
+        folder.finish(unit, outcome, 1, "wrong")
+    folder.retry()
+    assert folder.outcomes().keys() == outcomes.keys() - {"ceilings"}
+    folder.retry(everything=True)
+    assert folder.outcomes().keys() == {"environment", "correct: c"}
+    book, done = plan.RunBook.of(Absent(), folder, time.time() + 50), []
+    plan.work(book, [plan.Unit(unit, 0, lambda unit=unit: done.append(unit) or "fine") for unit in outcomes])
+    assert done == ["ceilings", "correct: a", "correct: b"]
+    assert "All that ended did work" in write_report(folder).read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--retry"]])
+def test_a_run_begins_with_what_is_done_again(options, tmp_path, monkeypatch):
+    units = ("ceilings", "correct: a")
+    for unit in units:
+        Folder(tmp_path).finish(unit, "failed", 1)
+    monkeypatch.setattr(sys, "argv", ["benchmarks.gpu", "--out", str(tmp_path), *options])
+    monkeypatch.setattr(run_book, "supervise", lambda arguments, folder, until: len(folder.outcomes()))
+    assert run_book.main() == (0 if options else 1)
+
+
+def test_cells_are_measured_where_the_ceilings_are_not_known(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(plan, "measure", lambda cell, device, ceilings, *_: given.append(ceilings) or [])
+    book = plan.RunBook.of(Absent(), Folder(tmp_path), time.time())
+    book._measure(CELL)
+    book.folder.learn({"ceilings": {"copy_gbytes": 4000.0, "read_gbytes": 4100.0, "gflops": {"float32": 60e3}}})
+    book._measure(CELL)
+    assert [ceilings.gbytes for ceilings in given] == [gpus.GPUS["h200"].gbytes, 4100]
+    assert given[0].gflops["bfloat16"] == 2 * gpus.GPUS["h200"].half_gmacs
+    assert given[0].seconds(CELL, 4_800_000) == pytest.approx(1e-6)
+
+
+def test_a_case_that_was_done_again_counts_once(tmp_path):
+    folder, case = Folder(tmp_path), correctness.Case("cuda_gemv", "float32", "2:16", 1, 64, 64)
+    for error in (1.0, 1e-7):
+        folder.append("correctness.csv", correctness.COLUMNS, [correctness.row(case, Absent(), error)])
+    assert "| cuda_gemv | float32 | 1 | 1.0e-07 | 1e-05 | 0 |" in write_report(folder).read_text()
 
 
 def test_slices_share_the_plan(tmp_path):
@@ -148,6 +253,15 @@ def test_the_plan_has_every_cell_that_is_asked_for():
     assert {(c.m, c.pattern) for c in sparse if not c.symbolic} == {
         (m, p) for m in correctness.ROWS for p in ("8:16", "4:16", "2:16", "1:16")
     }
+
+
+@pytest.mark.parametrize("dtype", Absent.dtypes)
+def test_cases_have_x_in_several_stages(dtype):
+    """At M = 8, as the large cells have it."""
+    first, later = correctness.cases(Absent())
+    cases = [c for c in (*first, *later) if (c.kernel, c.dtype, c.m) == ("cuda_gemv", dtype, 8)]
+    workloads = [Workload(c.kernel, c.m, c.n, c.k, BalancedPattern.parse(c.pattern).nnz, 16, dtype) for c in cases]
+    assert max(cuda_gemv._split(workload, 8).stages for workload in workloads) > 1
 
 
 def test_kernels_come_in_the_order_of_the_model():
@@ -208,13 +322,14 @@ def test_the_report_says_what_was_reached_and_what_was_wanted(tmp_path):
             "weight_bytes": "0.5625", "of_bandwidth": "0.930", "of_roofline": "0.930"}  # fmt: skip
     rival = {"gpu": "NVIDIA H200", **CELL.row(), "rival": "cublas", "us": "120.00", "p20": "5.9", "p50": "6.0", "p80": "6.1"}
     missing = {"gpu": "NVIDIA H200", **CELL.row(), "rival": "csr", "note": "not here"}
-    folder.append("gpu.csv", COLUMNS, [ours, rival, missing])
+    tf32 = rival | {"rival": "cublas_tf32", "clock": "queue"}
+    folder.append("gpu.csv", COLUMNS, [ours, rival | {"clock": "graph"}, tf32, missing])
     folder.finish("tune: x", "died", 3, "its process ended with -6")
     folder.learn({"gpu": "NVIDIA H200", "units": 3})
     text = write_report(folder).read_text()
     assert "3 units planned: 1 died, 2 left" in text
     assert "| 16384x8192 | 1 | 2:16 | float32 | cuda_gemv | default | 20.00 |" in text
-    assert "6.0 (5.9 to 6.1)" in text
+    assert "| 6.000 (5.900 to 6.100) | 6.000 (5.900 to 6.100, queue) |" in text
     assert "- not here" in text
     assert "| 5.5 |" in text
     assert "its process ended with -6" in text

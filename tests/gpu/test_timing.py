@@ -3,13 +3,14 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from tvm_balanced.gpu import timing
 from tvm_balanced.gpu.timing import gpu_timer, synced_timer
 
 
 class FakeEvent:
-    """A CUDA event whose clock is the number of calls that were made."""
+    """A CUDA event whose clock is the number of calls that were made; a GPU that sleeps has done nothing that was recorded."""
 
-    calls = 0
+    calls, asleep = 0, False
 
     def __init__(self, enable_timing):
         assert enable_timing
@@ -17,44 +18,85 @@ class FakeEvent:
     def record(self):
         self.at = FakeEvent.calls
 
+    def query(self):
+        return not FakeEvent.asleep
+
     def synchronize(self):
-        pass
+        FakeEvent.asleep = False
 
     def elapsed_time(self, end):
         return (end.at - self.at) * 0.5  # ms
 
 
-@pytest.mark.parametrize(("captured", "clock"), [(True, "graph"), (False, "events")])
-def test_a_gpu_is_timed_by_graphs_where_a_rival_can_be_captured(captured, clock, monkeypatch):
-    class Graph:
-        def __init__(self):
-            self.calls = 0
+class FakeGraph:
+    def __init__(self):
+        self.calls = 0
 
-        def replay(self):
-            FakeEvent.calls += self.calls
+    def replay(self):
+        FakeEvent.calls += self.calls
 
-    @contextmanager
-    def capture(graph, stream):
-        before = FakeEvent.calls
-        yield
-        if not captured:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        graph.calls, FakeEvent.calls = FakeEvent.calls - before, before
 
-    for name, fake in (("Event", FakeEvent), ("CUDAGraph", Graph), ("Stream", object), ("graph", capture)):
-        monkeypatch.setattr(torch.cuda, name, fake)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    numbers = []
+@pytest.fixture
+def fake(monkeypatch):
+    """Return a function that puts a GPU in place that captures calls or does not, and the rival that is to be timed."""
 
-    def rival(call):
-        FakeEvent.calls += 1
-        numbers.append(call)
+    def put(captures, most_queued=1000):
+        @contextmanager
+        def capture(graph, stream):
+            before = FakeEvent.calls
+            yield
+            if not captures:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            graph.calls, FakeEvent.calls = FakeEvent.calls - before, before
 
-    timer = gpu_timer(rival, 3)
+        queue, numbers = [], []
+
+        def sleep(cycles):
+            assert cycles >= 3e6  # a millisecond
+            FakeEvent.asleep = True
+            queue.clear()
+
+        def rival(call):
+            FakeEvent.calls += 1
+            numbers.append(call)
+            queue.append(call)
+            if len(queue) > most_queued:  # a full queue is waited for, as a rival waits that reads a result
+                FakeEvent.asleep = False
+
+        names = {"Event": FakeEvent, "CUDAGraph": FakeGraph, "Stream": object, "graph": capture, "_sleep": sleep}
+        for name, value in (names | {"synchronize": lambda: None}).items():
+            monkeypatch.setattr(torch.cuda, name, value)
+        return rival, numbers
+
+    return put
+
+
+@pytest.mark.parametrize(("captures", "asked", "clock"), [(True, True, "graph"), (False, True, "queue"), (True, False, "queue")])
+def test_the_time_to_launch_does_not_count(captures, asked, clock, fake):
+    rival, numbers = fake(captures)
+    timer = gpu_timer(rival, 3, capture=asked)
     assert timer.clock == clock
     assert timer.once() == pytest.approx(0.5e-3)
     assert set(numbers) == {0, 1, 2}
-    assert gpu_timer(rival, 3, capture=False).clock == "events"
+
+
+@pytest.mark.parametrize(("most", "clock", "times"), [(2, "queue", {2}), (0, "events", {4})])
+def test_no_more_calls_than_fit_the_queue_and_none_of_a_rival_that_waits(most, clock, times, fake, monkeypatch):
+    monkeypatch.setattr(timing, "GRAPH_SECONDS", 2e-3)  # four calls of the fake GPU
+    rival, numbers = fake(captures=True, most_queued=most)
+    timer = gpu_timer(rival, 2, capture=False)
+    assert timer.clock == clock
+    numbers.clear()
+    assert timer.once() == pytest.approx(0.5e-3)
+    assert {len(numbers)} == times
+
+
+def test_a_launch_that_is_held_up_is_tried_again(fake, monkeypatch):
+    rival, _ = fake(captures=True)
+    timer, held_up = gpu_timer(rival, 2, capture=False), [True, False]
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: setattr(FakeEvent, "asleep", not held_up.pop(0)))
+    timer.once()
+    assert held_up == []
 
 
 def test_the_wall_clock_waits_for_the_work_before_and_after():

@@ -1,17 +1,32 @@
+import itertools
+import re
+
 import numpy as np
 import pytest
 import reference
+import tvm
 
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.gpu import nvcc, opencl
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.cuda_decode_mma import NNZ
+from tvm_balanced.schedules.cuda_decode_mma import NNZ, _cut
 from tvm_balanced.targets import cuda_target
 
 KERNEL = KERNELS["cuda_decode_mma"]
 H200 = cuda_target("h200")
+SYNCHRONIZATION = {  # what a line of CUDA does, by what it has
+    r"__syncthreads\(": "barrier",
+    r"ptx_cp_async_legacy\w*\(": "copy",
+    r"cp_async_commit_group\w*\(": "commit",
+    r"async_wait_group_1\(": "wait for all but the last",
+    r"async_wait_group_0\(": "wait for all",
+    r"mma_m16n8k16\w*\(": "mma",
+}
+COPIES = ("copy", "commit")
+LOOP = ("barrier", "copy", "commit", "wait for all but the last", "barrier", "mma")
+LAST_STAGE = ("wait for all", "barrier", "mma")
 
 
 def run(m, n, k, nnz, rng, symbolic=False, kept=None, **options):
@@ -28,6 +43,15 @@ def run(m, n, k, nnz, rng, symbolic=False, kept=None, **options):
 @pytest.mark.parametrize("nnz", NNZ)
 def test_patterns(nnz, rng):
     assert run(16, 64, 512, nnz, rng) < 4e-3  # y itself is rounded to 8 bits
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(
+    ("m", "n", "k", "nnz", "stages"), [(33, 33, 1000, 8, 4), (4, 16, 704, 8, 11), (16, 64, 1664, 2, 13), (64, 48, 1500, 4, 6)]
+)
+def test_stages_of_x(m, n, k, nnz, stages, rng):
+    assert _cut(Workload("cuda_decode_mma", m, n, k, nnz, 16, "bfloat16")).stages == stages
+    assert run(m, n, k, nnz, rng) < 4e-3
 
 
 @pytest.mark.pocl
@@ -126,6 +150,42 @@ def test_large_layers_become_source(m, n, k, nnz):
     assert "cp_async" in source
 
 
+def cuda_of(m, n, k, nnz):
+    workload = Workload("cuda_decode_mma", m, n, k, nnz, 16, "float16")
+    source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_90")
+    return source[source.rindex('extern "C" __global__') :]
+
+
+def synchronization(kernel):
+    """Return what the copies before the loop over stages do, its body, and the last stage behind it, repetitions left out."""
+    before, rest = kernel.split("\n  for (int g_0", 1)  # the loop: TVM names it after the axis of K groups
+    body, after = rest.split("\n  }\n", 1)
+    parts = []
+    for part in (before, body, after):
+        lines = [word for line in part.splitlines() for text, word in SYNCHRONIZATION.items() if re.search(text, line)]
+        parts.append(tuple(word for word, _ in itertools.groupby(lines)))
+    return parts[0], parts[1], parts[2][: len(LAST_STAGE)]
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "k", "nnz"), [(4, 16, 704, 8), (16, 64, 1664, 2), (33, 33, 1000, 8), (16, 28672, 8192, 2), (64, 28672, 8192, 8)]
+)
+def test_copies_are_waited_for_and_not_overwritten(m, n, k, nnz):
+    assert synchronization(cuda_of(m, n, k, nnz)) == (COPIES, LOOP, LAST_STAGE)
+
+
+def test_a_missing_wait_or_barrier_is_seen():
+    """As it must be here: in OpenCL the definition of mma has barriers, which hide that one of the loop is missing."""
+    lines = cuda_of(4, 16, 704, 8).splitlines(keepends=True)
+    first = next(i for i, line in enumerate(lines) if "ptx_cp_async_legacy" in line)
+    last = next(i for i, line in enumerate(lines) if "async_wait_group_0(" in line) + 1  # the barrier of the last stage
+    needed = [i for i in range(first, last + 1) if any(re.search(text, lines[i]) for text in SYNCHRONIZATION)]
+    assert len(needed) == len(COPIES + LOOP + LAST_STAGE) - 1  # its mma is further on
+    for i in needed:
+        assert synchronization("".join((*lines[:i], *lines[i + 1 :]))) != (COPIES, LOOP, LAST_STAGE), lines[i]
+
+
 def test_refuses_what_it_cannot_compute():
     assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float16")
     assert "float32" in KERNEL.refuses(H200, 64, 64, "float32")
+    assert KERNEL.refuses(tvm.target.Target({"kind": "cuda", "arch": "sm_75"}), 64, 64, "float16") == "it needs sm_80 or newer"

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import reference
+import tvm
 
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
@@ -150,6 +151,9 @@ def test_refuses_what_it_cannot_compute():
     assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float32")
     assert "float64" in KERNEL.refuses(H200, 64, 64, "float64")
     assert KERNEL.refuses(H200, 1, 1, "float16") is None
+    turing = tvm.target.Target({"kind": "cuda", "arch": "sm_75"})
+    assert KERNEL.refuses(turing, 64, 64, "bfloat16") == "it needs sm_80 or newer"
+    assert KERNEL.refuses(turing, 64, 64, "float16") is None
 
 
 @pytest.mark.nvcc

@@ -12,19 +12,21 @@ from tvm.s_tir import Schedule
 
 from tvm_balanced.gpu import nvcc, opencl
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import KERNELS, Workload, cuda_gemv
 from tvm_balanced.targets import cuda_target
 
 H200 = cuda_target("h200")
 TESTS = Path(__file__).parent.parent
-CASES = [  # kernel, M, nnz, dtype
+CASES = [  # kernel, M, nnz, dtype; N and K where they are not 256 and 512
     ("cuda_gemv", 1, 2, "float16"),
     ("cuda_gemv", 8, 1, "float32"),
     ("cuda_gemv", 4, 8, "bfloat16"),
     ("cuda_gemm_fp32", 16, 2, "float32"),
     ("cuda_decode_mma", 8, 2, "float16"),
     ("cuda_decode_mma", 16, 8, "bfloat16"),
+    ("cuda_decode_mma", 4, 8, "float16", 16, 704),  # x in eleven stages; all of it is in one above
 ]
+STAGED = ("cuda_gemv", "2", "8", "1300")  # for Oclgrind: kernel, nnz, M, K; x in eleven stages
 
 
 def scheduled(name, m, nnz, dtype, n=256, k=512, target=H200, **options):
@@ -57,7 +59,16 @@ def test_golden_source(case, request):
 
 
 def oclgrind(*case):
-    command = ["oclgrind", "--data-races", "--uninitialized", sys.executable, str(TESTS / "oclgrind_case.py"), *case]
+    command = [
+        "oclgrind",
+        "--local-mem-size",
+        "49152",
+        "--data-races",
+        "--uninitialized",
+        sys.executable,
+        str(TESTS / "oclgrind_case.py"),
+        *case,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -65,7 +76,14 @@ def oclgrind(*case):
 
 @pytest.mark.oclgrind
 @pytest.mark.parametrize(
-    "case", [("cuda_gemv", "8"), ("cuda_gemm_fp32", "2"), ("cuda_decode_mma", "2"), ("cuda_decode_mma", "8")]
+    "case",
+    [
+        ("cuda_gemv", "8", "4", "256"),
+        STAGED,
+        ("cuda_gemm_fp32", "2", "16", "256"),
+        ("cuda_decode_mma", "2", "4", "256"),
+        ("cuda_decode_mma", "8", "4", "256"),
+    ],
 )
 def test_no_race_and_nothing_out_of_bounds(case):
     (line,) = [line for line in oclgrind(*case).splitlines() if line.strip()]
@@ -76,13 +94,20 @@ def test_no_race_and_nothing_out_of_bounds(case):
 @pytest.mark.parametrize(
     ("case", "seen"),
     [
-        (("cuda_gemv", "2", "barrier"), "data race"),
-        (("cuda_gemv", "2", "index"), "Invalid read"),
-        (("cuda_decode_mma", "2", "barrier"), "Uninitialized"),
+        ((*STAGED, "0"), "data race"),  # before x of a stage is read and that of another overwritten
+        ((*STAGED, "3"), "data race"),  # before the warps' shares are added
+        (("cuda_gemv", "2", "4", "256", "index"), "Invalid read"),
+        (("cuda_decode_mma", "2", "4", "256", "0"), "Uninitialized"),
     ],
 )
 def test_a_missing_barrier_and_a_wrong_index_are_seen(case, seen):
     assert seen in oclgrind(*case)
+
+
+def test_the_staged_case_has_stages():
+    name, nnz, m, k = STAGED
+    workload = Workload(name, int(m), 32, int(k), int(nnz), 16)
+    assert cuda_gemv._split(workload, KERNELS[name].cut_rows(workload).size).stages == 11
 
 
 @pytest.mark.pocl

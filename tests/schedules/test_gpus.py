@@ -19,3 +19,14 @@ def test_limits_are_those_of_the_gpu():
 def test_a_target_without_a_name_is_taken_for_the_first_of_its_architecture():
     assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_89"}, host="llvm")) is gpus.GPUS["rtx4090"]
     assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_120"}, host="llvm")) is gpus.GPUS["h100"]
+
+
+def test_a_kernel_may_need_a_newer_gpu():
+    def target(arch):
+        return tvm.target.Target({"kind": "cuda", "arch": arch})
+
+    assert [gpus.capability(target(arch)) for arch in ("sm_75", "sm_90a", "sm_120")] == [75, 90, 120]
+    assert gpus.too_old(target("sm_75"), 80) == "it needs sm_80 or newer"
+    assert gpus.too_old(target("sm_80"), 80) is None
+    assert gpus.too_old(target("sm_120"), 80) is None
+    assert gpus.too_old(tvm.target.Target("opencl"), 80) is None

@@ -1,7 +1,7 @@
 """The GPUs that targets may name, and what the cost model knows of them. To add one, add its line."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import tvm
 
@@ -23,8 +23,6 @@ class Gpu:
         Multiply-adds of all CUDA cores in float32, and of all tensor cores on float16 with sums in float32, 10^9 a second.
     l2_bytes : int
         Second-level cache.
-    shared_bytes : int
-        Shared memory that a thread block may ask for at most.
     """
 
     arch: str
@@ -33,17 +31,21 @@ class Gpu:
     fp32_gmacs: float
     half_gmacs: float
     l2_bytes: int
-    shared_bytes: int
 
 
 GPUS = {
-    "a100": Gpu("sm_80", 108, 2039, 9750, 156_000, 40 << 20, 163 << 10),
-    "rtx3090": Gpu("sm_86", 82, 936, 17_800, 35_500, 6 << 20, 99 << 10),
-    "rtx4090": Gpu("sm_89", 128, 1008, 41_300, 82_600, 72 << 20, 99 << 10),
-    "l40s": Gpu("sm_89", 142, 864, 45_800, 181_000, 96 << 20, 99 << 10),
-    "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20, 227 << 10),
-    "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20, 227 << 10),
+    "a100": Gpu("sm_80", 108, 2039, 9750, 156_000, 40 << 20),
+    "rtx3090": Gpu("sm_86", 82, 936, 17_800, 35_500, 6 << 20),
+    "rtx4090": Gpu("sm_89", 128, 1008, 41_300, 82_600, 72 << 20),
+    "l40s": Gpu("sm_89", 142, 864, 45_800, 181_000, 96 << 20),
+    "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20),
+    "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20),
 }
+# Shared memory that a thread block may ask for at most, in KiB, by compute capability (CUDA C++ Programming Guide, compute
+# capabilities). A newer GPU than these has at least what all have from sm_80 on.
+SHARED_KIB = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 110: 227, 120: 99, 121: 99}
+LEAST_SHARED_KIB = 99
+LARGEST_L2 = 128 << 20  # of an unknown GPU: weights that are to come from memory then rotate over enough
 # What TVM must be told to compile these kernels: copies marked as asynchronous become cp.async. Its StorageRewrite would make
 # a buffer that is only stored to in vectors one of vectors, which the pass that makes cp.async refuses; nvcc needs none of it.
 PASS_CONFIG = {"tirx.use_async_copy": True, "tirx.disable_storage_rewrite": True}
@@ -52,10 +54,14 @@ LAUNCH = 2e-6
 
 
 def gpu_of(target: tvm.target.Target) -> Gpu:
-    """Return the GPU that a CUDA target names, or the first of its architecture where it names none, or the H100."""
+    """Return the GPU that a CUDA target names, or the first of its architecture where it names none.
+
+    An unknown one has the rates of an H100, of which verdicts use the ratios, and the largest second-level cache there is.
+    """
+    arch = str(target.attrs.get("arch", ""))
     named = GPUS.get(str(target.attrs.get("model", "")))
-    alike = (gpu for gpu in GPUS.values() if gpu.arch == str(target.attrs.get("arch", "")))
-    return named or next(alike, GPUS["h100"])
+    alike = (gpu for gpu in GPUS.values() if gpu.arch == arch)
+    return named or next(alike, replace(GPUS["h100"], arch=arch, l2_bytes=LARGEST_L2))
 
 
 def capability(target: tvm.target.Target) -> int:
@@ -75,12 +81,18 @@ def shared_scope(target: tvm.target.Target) -> str:
     return "shared" if target.kind.name == "opencl" else "shared.dyn"
 
 
+def shared_bytes(target: tvm.target.Target) -> int:
+    """Return the shared memory that a thread block may ask for on a target's GPU; OpenCL stands for any GPU."""
+    known = SHARED_KIB.get(capability(target), LEAST_SHARED_KIB) if target.kind.name == "cuda" else LEAST_SHARED_KIB
+    return known << 10
+
+
 def limits(target: tvm.target.Target) -> tvm.target.Target:
     """Return `target` with all the shared memory that its GPU gives a thread block, for MetaSchedule's VerifyGPUCode.
 
     Targets themselves say 48 KiB, what every kernel may use without asking: TVM's own schedules keep to that.
     """
-    return tvm.target.Target({**target.export(), "max_shared_memory_per_block": gpu_of(target).shared_bytes})
+    return tvm.target.Target({**target.export(), "max_shared_memory_per_block": shared_bytes(target)})
 
 
 def machine(target: tvm.target.Target) -> Machine:

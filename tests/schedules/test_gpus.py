@@ -18,7 +18,26 @@ def test_limits_are_those_of_the_gpu():
 
 def test_a_target_without_a_name_is_taken_for_the_first_of_its_architecture():
     assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_89"}, host="llvm")) is gpus.GPUS["rtx4090"]
-    assert gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_120"}, host="llvm")) is gpus.GPUS["h100"]
+    unknown = gpus.gpu_of(tvm.target.Target({"kind": "cuda", "arch": "sm_120"}, host="llvm"))
+    assert (unknown.gbytes, unknown.l2_bytes) == (gpus.GPUS["h100"].gbytes, 128 << 20)
+
+
+def test_shared_memory_goes_by_the_architecture():
+    kib = {
+        "sm_75": 64,
+        "sm_80": 163,
+        "sm_86": 99,
+        "sm_87": 163,
+        "sm_89": 99,
+        "sm_90a": 227,
+        "sm_100": 227,
+        "sm_120": 99,
+        "sm_999": 99,
+    }
+    for arch, most in kib.items():
+        target = gpus.limits(tvm.target.Target({"kind": "cuda", "arch": arch}, host="llvm"))
+        assert int(target.attrs["max_shared_memory_per_block"]) == most << 10
+    assert gpus.shared_bytes(tvm.target.Target("opencl")) == 99 << 10
 
 
 def test_a_kernel_may_need_a_newer_gpu():

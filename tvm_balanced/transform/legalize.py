@@ -25,4 +25,21 @@ def softmax_last(x: te.Tensor) -> te.Tensor:
     return te.compute(x.shape, lambda *i: power(*i) * scale(*i[:-1]), name="softmax")
 
 
-LEGALIZE: dict[str, Callable[[relax.BlockBuilder, relax.Call], relax.Expr]] = {"relax.nn.softmax": _softmax}
+def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """An operator on bfloat16 that TVM has only for wider types: in float32, and back."""
+    legalize = call.op.get_attr("FLegalize")
+    if str(call.args[0].ty.dtype.dtype) != "bfloat16":
+        return legalize(builder, call)
+    wide = [builder.emit(builder.call_te(topi.cast, arg, "float32")) if _is_tensor(arg) else arg for arg in call.args]
+    result = legalize(builder, builder.normalize(relax.Call(call.op, wide, call.attrs)))
+    return builder.call_te(topi.cast, builder.emit(result), "bfloat16")
+
+
+def _is_tensor(arg: relax.Expr) -> bool:
+    return isinstance(arg.ty, relax.TensorType)
+
+
+Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
+# On a GPU TVM's own softmax is scheduled by TVM's own rules.
+LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.power": _in_float32}
+LEGALIZE: dict[str, Legalize] = {**LEGALIZE_GPU, "relax.nn.softmax": _softmax}

@@ -12,7 +12,7 @@ from tvm_balanced.targets import is_gpu
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
-from tvm_balanced.transform.legalize import LEGALIZE
+from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
@@ -66,7 +66,7 @@ def tvm_balanced_pipeline(
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
                 UnflattenMatmul(),
-                relax.transform.LegalizeOps({} if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
+                relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
                 LowerDenseOps(names, lowered),
                 relax.transform.LegalizeOps(),

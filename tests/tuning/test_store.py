@@ -31,6 +31,20 @@ def test_shards_are_merged_and_nothing_comes_in_twice(tuned, tmp_path):
     assert [r.at for r in records] == sorted(r.at for r in records)
 
 
+def test_a_source_without_a_log_gets_a_sentence(tuned, tmp_path):
+    with pytest.raises(TuningError, match=r"is the folder of one target key; name the folder that it is in"):
+        store.merge([tuned / "1" / KEY], tmp_path / "into")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TuningError, match="empty holds no tuning log"):
+        store.merge([tuned / "1", tmp_path / "empty"], tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_others_may_read_a_log(tuned):
+    for name in ("log.jsonl", "manifest.json"):
+        assert (tuned / "1" / KEY / name).stat().st_mode & 0o044 == 0o044
+
+
 def test_prune_keeps_the_last_winners_and_their_runs(tuned, tmp_path):
     store.merge([tuned / "1"], tmp_path)
     log = Log(tmp_path, KEY)

@@ -14,7 +14,7 @@ from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Run, Trial, Winner
 from tvm_balanced.tuning.rpc import RpcOptions
 from tvm_balanced.tuning.runner import space_of
-from tvm_balanced.tuning.store import verify
+from tvm_balanced.tuning.store import prune, verify
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
 
 KEY = target_key(host_target())
@@ -242,6 +242,7 @@ def test_shards_have_all_kernels_together(tmp_path):
         ({"minutes": 0}, TuningError, "minutes was 0"),
         ({"trials": -1}, TuningError, "trials was -1"),
         ({"shard": (3, 2)}, TuningError, "shard was 3/2"),
+        ({"seed": -1}, TuningError, "seed was -1; give 0 or more"),
         ({"strategy": "magic"}, TuningError, '"magic" is unknown; choose one of model'),
         ({"threads": 0}, InputError, "threads is 0"),
         ({"target": {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}}, TargetError, "is not this machine"),
@@ -251,6 +252,25 @@ def test_wrong_options_get_a_sentence(options, error, message, tmp_path):
     with pytest.raises(error, match=message):
         tune_tasks(TASKS, TuneOptions(work_dir=tmp_path, **options), "a test")
     assert not list(tmp_path.rglob("log.jsonl")) or "target" in options
+
+
+def test_a_folder_that_is_a_file_gets_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TuningError, match=r"file/.* cannot be written \(Not a directory\); choose another"):
+        tune(tmp_path / "file", trials=1)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_log_of_a_running_tuner_is_not_pruned(tmp_path):
+    process = start(tmp_path, latency=0.05, trials=500)
+    wait_for_lines(tmp_path, 3)
+    try:
+        with pytest.raises(TuningError, match=r"is being written by run .*; prune it when that has ended"):
+            prune(tmp_path)
+    finally:
+        process.kill()
+        process.join()
+    assert prune(tmp_path) > 0  # a dead process holds no lock
 
 
 def test_a_log_that_cannot_be_used_is_not_touched(tmp_path):

@@ -153,12 +153,15 @@ def _whole(line: bytes) -> bool:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, on disk when this returns."""
+    """Write a file whole or not at all, on disk when this returns, and as readable for others as any that is written here."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            umask = os.umask(0o022)
+            os.umask(umask)
+            Path(file.name).chmod(0o666 & ~umask)
             Path(file.name).replace(path)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
@@ -169,4 +172,6 @@ def logs_in(folder: Path) -> list[Log]:
     """Return the logs of all target keys in a folder, by key; raises TuningError where it is no folder."""
     if not folder.is_dir():
         raise TuningError(f"{folder} is not a folder of tuning logs; name the --work-dir of tune")
+    if (folder / FILE).is_file():
+        raise TuningError(f"{folder} is the folder of one target key; name the folder that it is in, {folder.parent}")
     return [Log(folder, path.parent.name) for path in sorted(folder.glob(f"*/{FILE}"))]

@@ -4,6 +4,7 @@ RPC runs what is uploaded to it, and asks nobody who they are: servers belong on
 ssh tunnel.
 """
 
+import contextlib
 import gc
 import itertools
 import queue
@@ -11,7 +12,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from tvm_balanced.tuning.runner import (
 SESSION_SECONDS = 60  # after which a server ends a session
 OVERDUE_SECONDS = 65.0  # after which a measurement counts as lost
 PATIENCE_SECONDS = 30  # to wait for a server where none is there
+STOP_PATIENCE_SECONDS = 4  # the same once the run is to end
 ATTEMPTS = 2  # at a candidate whose server died or was too slow
 ROUNDS = 15  # of a race with the default
 FLUSH = "cache_flush_cpu_non_first_arg"  # so that weights come from memory
@@ -101,6 +103,7 @@ class Batch:
     results: "queue.SimpleQueue[Measured]" = field(default_factory=queue.SimpleQueue)
     running: dict[int, Job] = field(default_factory=dict)  # by worker
     closed: bool = False
+    trouble: str = ""  # why the last server could not be had
 
     def failed(self, job: Job, error: str) -> None:
         """Let another worker try a job, unless it was tried often enough."""
@@ -136,6 +139,7 @@ class RpcRunner:
         servers = self._wait_for_servers()
         self.parallel = min(servers, options.workers or servers)
         self._folder = tempfile.TemporaryDirectory(prefix="tvm_balanced-")
+        self.stop: Callable[[], bool] = lambda: False
         self._numbers = itertools.count()
         self._drawn: dict[Workload, Arguments] = {}
 
@@ -159,7 +163,9 @@ class RpcRunner:
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
         for attempt in range(ATTEMPTS):
             try:
-                return self._confirm(self._connect(), workload, candidates, seconds)
+                return self._confirm(self._connect_soon(), workload, candidates, seconds)
+            except TuningError:
+                raise
             except Exception as error:  # the server died, in one of TVM's many ways
                 if attempt == ATTEMPTS - 1:
                     raise TuningError(f"winners could not be raced: {last_line(error)}; run tune --resume") from error
@@ -210,6 +216,8 @@ class RpcRunner:
             try:
                 result = batch.results.get(timeout=0.5)
             except queue.Empty:
+                if self.stop():
+                    return
                 self._look_after(batch, heard)
                 continue
             heard = time.monotonic()
@@ -221,11 +229,19 @@ class RpcRunner:
         """Give up what runs for too long; raises TuningError where no server is left."""
         for worker, job in list(batch.running.items()):
             if time.monotonic() - job.began > OVERDUE_SECONDS:
-                del batch.running[worker]
+                if batch.running.pop(worker, None) is None:
+                    continue  # it has just answered
                 batch.failed(job, "its server did not answer")
                 threading.Thread(target=self._work, args=(batch, max(batch.running, default=0) + 1000), daemon=True).start()
-        if not batch.running and time.monotonic() - heard > PATIENCE_SECONDS and not self.options.servers():
+        if batch.running or time.monotonic() - heard < PATIENCE_SECONDS:
+            return
+        if not self.options.servers():
             raise TuningError(f"no server of key {self.options.key} is left; start one and run tune --resume")
+        if batch.trouble:
+            raise TuningError(
+                f"no server of key {self.options.key} can be reached ({batch.trouble}); the tracker gives out the address that "
+                "the server has told it, which must be one that this machine reaches"
+            )
 
     def _work(self, batch: Batch, worker: int) -> None:
         """Take jobs of a batch until it is closed, on one server after the other."""
@@ -233,9 +249,11 @@ class RpcRunner:
         while not batch.closed:
             try:
                 session = session or self._connect()
-            except Exception:  # no server, or it died while we connected
+            except Exception as error:  # no server, or it died while we connected
+                batch.trouble = last_line(error)
                 time.sleep(0.5)
                 continue
+            batch.trouble = ""
             job = batch.jobs.get()
             if job is None:
                 return
@@ -256,6 +274,32 @@ class RpcRunner:
         tracker.close()
         remote.get_function("runtime.config_threadpool")(1, self.threads)
         return Session(remote)
+
+    def _connect_soon(self) -> Session:
+        """Connect, but wait for a free server no longer than PATIENCE_SECONDS, nor when the run is to end.
+
+        Raises
+        ------
+        TuningError
+            Where none was free in time.
+        """
+        sessions: queue.SimpleQueue[Session | Exception] = queue.SimpleQueue()
+
+        def connect() -> None:
+            try:
+                sessions.put(self._connect())
+            except Exception as error:  # whatever TVM raises, for the thread that waits
+                sessions.put(error)
+
+        threading.Thread(target=connect, daemon=True).start()  # TVM's request has no time limit
+        began = time.monotonic()
+        while time.monotonic() - began < (STOP_PATIENCE_SECONDS if self.stop() else PATIENCE_SECONDS):
+            with contextlib.suppress(queue.Empty):
+                session = sessions.get(timeout=0.5)
+                if isinstance(session, Exception):
+                    raise session
+                return session
+        raise TuningError(f"no server of key {self.options.key} is free to race the winners; start one and run tune --resume")
 
     def _wait_for_servers(self) -> int:
         end = time.monotonic() + PATIENCE_SECONDS

@@ -53,6 +53,7 @@ class Runner(Protocol):
     """What measures candidates."""
 
     parallel: int  # how many it measures at once
+    stop: Callable[[], bool]  # whether to end soon; set by who tunes, and asked by a runner that waits for others
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         """Whether the target has what a candidate needs; one that does not fit is no trial."""
@@ -108,6 +109,7 @@ class LocalRunner:
     def __init__(self, target: tvm.target.Target, threads: int, rotate: int = 0) -> None:
         self.target, self.threads = target, threads
         self.rotate = min(rotate, CACHE_MULTIPLE * self._cache_bytes())
+        self.stop: Callable[[], bool] = lambda: False
         self._held: OrderedDict[Workload, tuple[Arguments, Rotation]] = OrderedDict()
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:

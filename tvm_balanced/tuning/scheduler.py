@@ -96,6 +96,7 @@ class Tuner:
     phase: str = field(default="measuring", init=False)
 
     def __post_init__(self) -> None:
+        self.runner.stop = lambda: bool(self.stopped) or self._time_is_up()
         self.states = [self._state(task) for task in self.tasks]
         self._take(self.log.read().records)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tvm
+from filelock import FileLock, Timeout
 
 from tvm_balanced.errors import TuningError
 from tvm_balanced.schedules import KERNELS, Workload
@@ -73,6 +74,9 @@ def merge(sources: Sequence[Path], destination: Path) -> dict[str, int]:
     """
     added: dict[str, int] = {}
     logs = [(log, log.read().records) for folder in sources for log in logs_in(folder)]
+    empty = next((folder for folder in sources if not logs_in(folder)), None)
+    if empty is not None:
+        raise TuningError(f"{empty} holds no tuning log; name the --work-dir of tune")
     for log, records in logs:
         into = Log(destination, log.key)
         into.create()
@@ -94,8 +98,18 @@ def _by_time(records: Sequence[Record]) -> list[Record]:
 
 
 def prune(folder: Path, trials: bool = False) -> int:
-    """Keep the last winner of each workload, and with `trials` all trials, in every log; return how many records went."""
+    """Keep the last winner of each workload, and with `trials` all trials, in every log; return how many records went.
+
+    Raises
+    ------
+    TuningError
+        Where a tuner is writing one of them: its run would be gone.
+    """
     gone = 0
+    for log in logs_in(folder):
+        running = runs_under_way(log)
+        if running:
+            raise TuningError(f"{log.folder} is being written by run {running[0]}; prune it when that has ended")
 
     def select(records: list[Record]) -> list[Record]:
         nonlocal gone
@@ -109,6 +123,20 @@ def prune(folder: Path, trials: bool = False) -> int:
     for log in logs_in(folder):
         log.rewrite(select)
     return gone
+
+
+def runs_under_way(log: Log) -> list[str]:
+    """Return the names of the runs of a log that a process holds."""
+    held = []
+    for path in sorted(log.folder.glob(".run-*.lock")):
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            held.append(path.name.removeprefix(".run-").removesuffix(".lock"))
+        else:
+            lock.release()
+    return held
 
 
 def verify(folder: Path) -> list[str]:

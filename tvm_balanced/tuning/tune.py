@@ -20,7 +20,7 @@ from tvm_balanced.errors import TargetError, TuningError
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.noise import without_noise
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import cores, is_gpu, parse_target, runs_here, target_key, threads_of, user_folder
+from tvm_balanced.targets import cores, host_gpu, is_gpu, parse_target, runs_here, target_key, threads_of, user_folder
 from tvm_balanced.tuning import manifest
 from tvm_balanced.tuning.arguments import packed_shapes
 from tvm_balanced.tuning.gpu_runner import GpuRunner
@@ -252,6 +252,8 @@ def _check(options: TuneOptions, target: tvm.target.Target) -> None:
         raise TuningError(f'strategy "{options.strategy}" is unknown; choose one of {", ".join(STRATEGIES)}')
     if options.threads is not None:
         check_count("threads", options.threads)
+    if options.seed < 0:
+        raise TuningError(f"seed was {options.seed}; give 0 or more")
     if options.rpc is not None and is_gpu(target):
         raise TuningError(f"{target_key(target)} is a GPU, and servers measure on their CPU; tune on its machine, without rpc")
 
@@ -260,8 +262,12 @@ def _open(log: Log, target: tvm.target.Target) -> None:
     """Make a log and its manifest where there is none, else check that it is one for the target."""
     if log.exists():
         log.create()
-    log.folder.mkdir(parents=True, exist_ok=True)
-    manifest.write(log, target)  # before the log: a killed tuner leaves no log without one
+    device = str(tvm.cuda(0).device_name) if is_gpu(target) and tvm.cuda(0).exist else None
+    try:
+        log.folder.mkdir(parents=True, exist_ok=True)
+        manifest.write(log, target, device)  # before the log: a killed tuner leaves no log without one
+    except OSError as error:
+        raise TuningError(f"{log.folder} cannot be written ({error.strerror or error}); choose another work-dir") from error
     log.create()
 
 
@@ -275,6 +281,11 @@ def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks
         return RpcRunner(options.rpc, target, threads)
     if not runs_here(target):
         raise TargetError(f"{target} is not this machine; tune on that machine, or through its server with rpc")
+    if is_gpu(target) and target_key(target) != target_key(host_gpu()):
+        raise TargetError(
+            f"{target_key(target)} is not this machine's GPU, {target_key(host_gpu())}, and its times would not hold there; "
+            "tune on that machine, or give target cuda"
+        )
     weights = {layer: packed_bytes(task) for task in tasks for layer in task.layers}  # once, for however many M it is tuned
     rotate = sum(weights.values())
     return GpuRunner(target, rotate) if is_gpu(target) else LocalRunner(target, threads, rotate)
@@ -308,8 +319,8 @@ def _own_run(log: Log, run: str | None) -> Iterator[str]:
     try:
         yield name
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # first: after the release it may be another process's
         lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -50,16 +50,19 @@ def test_a_fleet_serves_is_revived_and_ends_with_all_its_processes():
 
 
 PARENT = """
-import sys, time
+import time
+from tvm import rpc
+from tvm_balanced.tuning.rpc import RpcOptions
 from tvm_balanced.tuning.serve import serve
 with serve("127.0.0.1", "box", 1) as fleet:
+    options = RpcOptions.parse(fleet.tracker, "box")
+    remote = rpc.TrackerSession((options.host, options.port)).request("box", session_timeout=60)
     print(fleet.servers[0].pid, flush=True)
     time.sleep(60)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a process that its parent has ended")
-def test_servers_end_even_where_their_parent_is_killed():
+def test_servers_and_their_sessions_end_even_where_their_parent_is_killed():
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     server = int(parent.stdout.readline())
     parent.kill()
@@ -67,11 +70,11 @@ def test_servers_end_even_where_their_parent_is_killed():
     parent.stdout.close()
     for _ in range(200):
         try:
-            os.kill(server, 0)
+            os.killpg(server, 0)
         except ProcessLookupError:
             return
         time.sleep(0.05)
-    raise AssertionError("the server is still there")
+    raise AssertionError("the server, or a session of it, is still there")
 
 
 def test_a_place_that_cannot_be_listened_at_is_named():

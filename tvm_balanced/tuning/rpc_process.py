@@ -5,13 +5,10 @@ more. Here the process is the server, and it ends when that does, so that its pa
 """
 
 import argparse
-import ctypes
 import os
 import signal
-import sys
 import threading
-
-PR_SET_PDEATHSIG = 1
+import time
 
 
 def main() -> None:
@@ -22,18 +19,29 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--key", default="")
     parser.add_argument("--tracker", default="")
+    parser.add_argument("--parent", type=int, required=True, help="process id of who starts it")
     options = parser.parse_args()
-    _die_with_parent()
+    _die_with_parent(options.parent)
     thread, port = _serve(options)
     print(port, flush=True)
     thread.join()
     os._exit(1)  # not through threads that a dead session left
 
 
-def _die_with_parent() -> None:
-    """Let the kernel end this process when its parent ends, however that does."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _die_with_parent(parent: int) -> None:
+    """End this process and its sessions when its parent ends, however that does.
+
+    Not by PR_SET_PDEATHSIG: a session is a fork, which the kernel would leave, with a candidate that may hang.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        if os.getpgrp() == os.getpid():  # as `serve` starts it
+            os.killpg(0, signal.SIGKILL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _serve(options: argparse.Namespace) -> tuple[threading.Thread, int]:

@@ -84,6 +84,7 @@ def serve(host: str, key: str, count: int, tracker: str | None = None, port: int
 def _launch(role: str, host: str, port: int, key: str = "", tracker: str = "") -> "subprocess.Popen[str]":
     """Start a process in a group of its own, without waiting for it."""
     command = [sys.executable, "-m", "tvm_balanced.tuning.rpc_process", role, "--host", host, "--port", str(port)]
+    command += ["--parent", str(os.getpid())]
     command += ["--key", key, "--tracker", tracker] if role == "server" else []
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 

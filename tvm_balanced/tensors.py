@@ -186,7 +186,8 @@ def aligned(array: Array) -> Array:
         return array
     raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    copy: Array = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    # no slice: one of no elements begins where `raw` does, aligned or not
+    copy: Array = np.ndarray(array.shape, array.dtype, raw, start)
     copy[...] = array
     return copy
 

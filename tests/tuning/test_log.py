@@ -97,6 +97,24 @@ def test_append_says_what_others_added(log):
     assert log.read().records == [RUN, *trials(1, "d")]
 
 
+@pytest.mark.parametrize("kept", [0, 2], ids=["dropped", "kept"])
+def test_append_says_what_others_added_to_a_log_that_was_rewritten_meanwhile(log, kept):
+    """Whatever is where in the file now, as after a merge, which sorts: none of its own comes back as another's."""
+    log.append([RUN, *trials(2)])
+    others = trials(9, "b")
+    Log(log.folder.parent, "key").rewrite(lambda records: [*others, *records[: 1 + kept]])
+    assert log.append([WINNER]) == others
+    assert log.append(trials(1, start=3)) == []
+    assert log.read().records == [*others, RUN, *trials(kept), WINNER, *trials(1, start=3)]
+
+
+def test_a_last_line_without_its_end_is_another_s_record_too(log):
+    other = Log(log.folder.parent, "key")
+    other.append([RUN, WINNER])
+    log.path.write_bytes(log.path.read_bytes()[:-1])
+    assert log.append(trials(1)) == [RUN, WINNER]
+
+
 def _append_many(folder, run):
     log = Log(folder, "key")
     log.create()

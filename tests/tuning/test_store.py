@@ -2,6 +2,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 from fixed_latency import tune
 from tuning.test_lookup import KEY, WORKLOAD, log_of, winner
 from tuning.test_record import RUN
@@ -56,6 +57,34 @@ def test_prune_keeps_the_last_winners_and_their_runs(tuned, tmp_path):
     records = log.read().records
     assert {type(r) for r in records} == {Run, Winner}
     assert [w.won for w in records if isinstance(w, Winner)] == [False] * len(before)
+    assert store.verify(tmp_path) == []
+
+
+def test_a_run_that_begins_while_its_log_is_pruned_is_kept(tuned, tmp_path, monkeypatch):
+    """However late it begins: whether a run is under way is asked under the lock that its first record waits for."""
+    store.merge([tuned / "1"], tmp_path)
+    log, rewrite = Log(tmp_path, KEY), Log.rewrite
+    before = log.path.read_bytes()
+    run = FileLock(log.folder / ".run-late.lock")
+    monkeypatch.setattr(Log, "rewrite", lambda log, select: (run.acquire(), rewrite(log, select)))
+    with pytest.raises(TuningError, match="is being written by run late; prune it when that has ended"):
+        store.prune(tmp_path)
+    assert log.path.read_bytes() == before
+    run.release()
+    monkeypatch.undo()
+    assert store.prune(tmp_path) > 0
+
+
+def test_a_tuner_goes_on_where_its_log_is_merged_into(tuned, tmp_path):
+    """Its trials count once, wherever in the file they are afterwards."""
+
+    def on_progress(tuner):
+        if tuner.trials == 8:
+            store.merge([tuned / "2"], tmp_path)
+
+    result = tune(tmp_path, trials=32, shard=(1, 2), on_progress=on_progress)
+    assert result.trials == 32
+    assert sum(row.trials for row in result.kernels) == 32
     assert store.verify(tmp_path) == []
 
 

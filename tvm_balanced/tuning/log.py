@@ -38,7 +38,7 @@ class Log:
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder / key, key
         self.path = self.folder / FILE
-        self._known = 0  # bytes of the file that were read or written through this object
+        self._known: set[bytes] = set()  # lines that were read or written through this object
 
     def exists(self) -> bool:
         """Whether there is a log to read."""
@@ -63,11 +63,10 @@ class Log:
             content = self.path.read_bytes()
         except OSError as error:
             raise TuningError(f"{self.path} cannot be read ({error.strerror}); name a folder that tune wrote") from None
-        start, self._known = self._check(content), content.rfind(b"\n") + 1
-        read = _parse(content[start : self._known])
-        if _whole(content[self._known :]):
-            read.records.append(from_line(content[self._known :].decode()))
-        return read
+        self._check(content)
+        lines = _lines(content)
+        self._known.update(lines)
+        return _parse(lines)
 
     def append(self, records: Iterable[Record]) -> list[Record]:
         """Add records, on disk when this returns; raises TuningError where they cannot be written.
@@ -75,7 +74,7 @@ class Log:
         Returns
         -------
         list of Record
-            What others have added since this object last read or wrote.
+            What others have added since this object last read or wrote, wherever in the file: `rewrite` may have sorted it.
         """
         text = "".join(to_line(record) for record in records).encode()
         with self._writing(), self.path.open("r+b") as file:
@@ -88,8 +87,10 @@ class Log:
             file.write((last + b"\n" if _whole(last) else b"") + text)
             file.flush()
             os.fsync(file.fileno())
-            others, self._known = _parse(content[self._known : keep]).records, file.tell()
-        return others
+        present = _lines(content)
+        others = [line for line in present if line not in self._known]
+        self._known.update(present, text.splitlines())
+        return _parse(others).records
 
     def rewrite(self, select: Callable[[list[Record]], list[Record]]) -> None:
         """Replace the records by those that `select` returns for them, whole or not at all; drops damaged lines."""
@@ -100,8 +101,8 @@ class Log:
     def _header(self) -> str:
         return json.dumps({"log": "tvm_balanced", "format": FORMAT, "key": self.key}) + "\n"
 
-    def _check(self, content: bytes) -> int:
-        """Return where records begin; raises TuningError where these are not of our log."""
+    def _check(self, content: bytes) -> None:
+        """Raise TuningError where this is not the content of our log."""
         line, end, _ = content.partition(b"\n")
         try:
             header = json.loads(line)
@@ -120,7 +121,6 @@ class Log:
                 f"{self.path} was made for {header.get('key')}, not for {self.key}, and its schedules would not fit; "
                 "give the folder its own name back, or tune on this target"
             )
-        return len(line) + 1
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -132,10 +132,16 @@ class Log:
             raise TuningError(f"{self.path} cannot be written ({error.strerror or error}); choose another folder") from error
 
 
-def _parse(content: bytes) -> Read:
-    """Read whole lines, the first of which is number 2 of its file."""
+def _lines(content: bytes) -> list[bytes]:
+    """The lines after the header, without an unfinished last one."""
+    *lines, last = content.split(b"\n")
+    return [*lines[1:], *([last] if _whole(last) else [])]
+
+
+def _parse(lines: Iterable[bytes]) -> Read:
+    """Read lines, the first of which is number 2 of its file."""
     read = Read()
-    for number, line in enumerate(content.split(b"\n")[:-1], start=2):
+    for number, line in enumerate(lines, start=2):
         try:
             read.records.append(from_line(line.decode()))
         except ValueError:

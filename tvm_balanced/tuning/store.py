@@ -103,25 +103,27 @@ def prune(folder: Path, trials: bool = False) -> int:
     Raises
     ------
     TuningError
-        Where a tuner is writing one of them: its run would be gone.
+        Where a tuner is writing one of them, which is left as it is: its run would be gone.
     """
+    return sum(_prune(log, trials) for log in logs_in(folder))
+
+
+def _prune(log: Log, trials: bool) -> int:
     gone = 0
-    for log in logs_in(folder):
-        running = runs_under_way(log)
-        if running:
-            raise TuningError(f"{log.folder} is being written by run {running[0]}; prune it when that has ended")
 
     def select(records: list[Record]) -> list[Record]:
         nonlocal gone
+        running = runs_under_way(log)  # here, under the log's lock: a run that begins later writes later
+        if running:
+            raise TuningError(f"{log.folder} is being written by run {running[0]}; prune it when that has ended")
         winners = set(map(id, winners_of(records).values()))
         wanted = {id(r) for r in records if id(r) in winners or (trials and isinstance(r, Trial))}
         runs = {r.run for r in records if id(r) in wanted}
         kept = [r for r in records if id(r) in wanted or (isinstance(r, Run) and r.run in runs)]
-        gone += len(records) - len(kept)
+        gone = len(records) - len(kept)
         return kept
 
-    for log in logs_in(folder):
-        log.rewrite(select)
+    log.rewrite(select)
     return gone
 
 

@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import stat
 from dataclasses import replace
 
 import pytest
@@ -6,7 +9,7 @@ from fixed_latency import forkserver
 from tuning.test_record import RUN, TRIAL, WINNER
 
 from tvm_balanced.errors import TuningError
-from tvm_balanced.tuning.log import Log, logs_in
+from tvm_balanced.tuning.log import Log, logs_in, replace_file
 from tvm_balanced.tuning.record import to_line
 
 
@@ -19,6 +22,10 @@ def log(tmp_path):
 
 def trials(count, run="a1", start=1):
     return [replace(TRIAL, run=run, number=number) for number in range(start, start + count)]
+
+
+def files(log):
+    return {path.name for path in log.folder.iterdir()} - {".lock"}
 
 
 def test_what_is_appended_is_read_in_order(log):
@@ -128,7 +135,8 @@ def test_two_writers_lose_nothing(tmp_path):
     for writer in writers:
         writer.start()
     for writer in writers:
-        writer.join()
+        writer.join(60)
+        assert writer.exitcode == 0
     read = Log(tmp_path, "key").read()
     assert read.damaged == []
     for run in "ab":
@@ -150,7 +158,44 @@ def test_nothing_half_written_is_left(log, monkeypatch):
     with pytest.raises(TuningError, match="No space left"):
         log.rewrite(lambda records: [])
     assert log.path.read_bytes() == before
-    assert sorted(p.name for p in log.folder.iterdir() if p.name != ".lock") == ["log.jsonl"]
+    assert files(log) == {"log.jsonl"}
+
+
+def test_a_file_that_is_replaced_is_readable_by_whom_the_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        replace_file(tmp_path / "a", b"1")
+        os.umask(0o022)
+        replace_file(tmp_path / "b", b"2")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in "ab"] == [0o640, 0o644]
+
+
+def _killed_while_it_writes(folder):
+    os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+    Log(folder, "key").rewrite(lambda records: [])
+
+
+def test_what_killed_writers_left_is_gone_after_the_next(log):
+    log.append([RUN])
+    for _ in range(2):
+        process = forkserver().Process(target=_killed_while_it_writes, args=(log.folder.parent,))
+        process.start()
+        process.join(60)
+        assert process.exitcode == -signal.SIGKILL
+    assert log.read().records == [RUN]
+    assert len(files(log) - {"log.jsonl"}) == 1
+    log.rewrite(lambda records: records)
+    assert files(log) == {"log.jsonl"}
+
+
+def test_the_folder_is_on_disk_after_the_file(log, monkeypatch):
+    """Else a crash of the machine may bring the old file back, to which nobody appends any more."""
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda handle: synced.append(stat.S_ISDIR(os.fstat(handle).st_mode)))
+    log.rewrite(lambda records: records)
+    assert synced == [False, True]
 
 
 def test_logs_in_a_folder(tmp_path, log):

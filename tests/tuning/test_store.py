@@ -41,11 +41,6 @@ def test_a_source_without_a_log_gets_a_sentence(tuned, tmp_path):
     assert not (tmp_path / "into").exists()
 
 
-def test_others_may_read_a_log(tuned):
-    for name in ("log.jsonl", "manifest.json"):
-        assert (tuned / "1" / KEY / name).stat().st_mode & 0o044 == 0o044
-
-
 def test_prune_keeps_the_last_winners_and_their_runs(tuned, tmp_path):
     store.merge([tuned / "1"], tmp_path)
     log = Log(tmp_path, KEY)

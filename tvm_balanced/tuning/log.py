@@ -11,7 +11,6 @@ writer left unfinished. Readers need no lock: they pass over an unfinished line.
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -46,7 +45,7 @@ class Log:
 
     def create(self) -> None:
         """Make the log where there is none yet, else check that it is one for this key; raises TuningError."""
-        with self._writing():
+        with self.writing():
             if not self.exists():
                 replace_file(self.path, self._header().encode())
             self._check(self.path.read_bytes())
@@ -77,7 +76,7 @@ class Log:
             What others have added since this object last read or wrote, wherever in the file: `rewrite` may have sorted it.
         """
         text = "".join(to_line(record) for record in records).encode()
-        with self._writing(), self.path.open("r+b") as file:
+        with self.writing(), self.path.open("r+b") as file:
             content = file.read()
             self._check(content)
             keep = content.rfind(b"\n") + 1
@@ -94,7 +93,7 @@ class Log:
 
     def rewrite(self, select: Callable[[list[Record]], list[Record]]) -> None:
         """Replace the records by those that `select` returns for them, whole or not at all; drops damaged lines."""
-        with self._writing():
+        with self.writing():
             lines = [to_line(record) for record in select(self.read().records)]
             replace_file(self.path, "".join([self._header(), *lines]).encode())
 
@@ -123,7 +122,8 @@ class Log:
             )
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """Hold the lock of the log's folder, made where there is none; raises TuningError where it cannot be written."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
@@ -159,19 +159,31 @@ def _whole(line: bytes) -> bool:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, on disk when this returns, and as readable for others as any that is written here."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        try:
+    """Write a file whole or not at all, on disk when this returns; the caller holds the lock of its folder.
+
+    The new file has one name, so that the next writer replaces what a killed one left, and the mode of any file made here.
+    """
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.unlink(missing_ok=True)  # it may be another user's
+        with new.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            umask = os.umask(0o022)
-            os.umask(umask)
-            Path(file.name).chmod(0o666 & ~umask)
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names of a folder's files to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def logs_in(folder: Path) -> list[Log]:

@@ -19,7 +19,7 @@ FORMAT = 1
 
 
 def write(log: Log, target: tvm.target.Target, device: str | None = None) -> None:
-    """Write the manifest of a log that exists, whole or not at all.
+    """Write the manifest of a log, whole or not at all; raises TuningError where it cannot be written.
 
     Parameters
     ----------
@@ -39,7 +39,23 @@ def write(log: Log, target: tvm.target.Target, device: str | None = None) -> Non
         "date": datetime.now(UTC).date().isoformat(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
-    replace_file(log.folder / FILE, (json.dumps(facts, indent=1) + "\n").encode())
+    _write(log, facts)
+
+
+def copy(log: Log, into: Log) -> None:
+    """Give `into` the manifest of `log`, where that has one and `into` none; raises TuningError where it cannot be written."""
+    if (into.folder / FILE).exists():
+        return
+    try:
+        facts = read(log)
+    except TuningError:
+        return  # as without one: `logs verify` says so
+    _write(into, facts)
+
+
+def _write(log: Log, facts: dict[str, Any]) -> None:
+    with log.writing():
+        replace_file(log.folder / FILE, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 def read(log: Log) -> dict[str, Any]:

@@ -84,9 +84,7 @@ def merge(sources: Sequence[Path], destination: Path) -> dict[str, int]:
         fresh = [record for record in records if to_line(record) not in held]
         if fresh:
             into.rewrite(lambda present, fresh=fresh: _by_time([*present, *fresh]))  # type: ignore[misc]
-        source, copy = log.folder / manifest.FILE, into.folder / manifest.FILE
-        if source.is_file() and not copy.is_file():
-            copy.write_bytes(source.read_bytes())
+        manifest.copy(log, into)
         added[log.key] = added.get(log.key, 0) + len(fresh)
     return added
 

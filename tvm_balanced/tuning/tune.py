@@ -263,11 +263,7 @@ def _open(log: Log, target: tvm.target.Target) -> None:
     if log.exists():
         log.create()
     device = str(tvm.cuda(0).device_name) if is_gpu(target) and tvm.cuda(0).exist else None
-    try:
-        log.folder.mkdir(parents=True, exist_ok=True)
-        manifest.write(log, target, device)  # before the log: a killed tuner leaves no log without one
-    except OSError as error:
-        raise TuningError(f"{log.folder} cannot be written ({error.strerror or error}); choose another work-dir") from error
+    manifest.write(log, target, device)  # before the log: a killed tuner leaves no log without one
     log.create()
 
 

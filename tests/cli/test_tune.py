@@ -66,6 +66,8 @@ BAD = {
     "shard": (["tune", "models:pruned", "--shard", "x"], 2, "I/N"),
     "shard too large": (["tune", "models:pruned", "--work-dir", "w", "--shard", "3/2"], 1, "shard was 3/2"),
     "strategy": (["tune", "models:pruned", "--work-dir", "w", "--strategy", "magic"], 1, "choose one of"),
+    "seed": (["tune", "models:pruned", "--work-dir", "w", "--seed", "-1"], 1, "seed was -1"),
+    "a file": (["tune", "models:pruned", "--work-dir", "models.py", "--trials", "1"], 1, "(Not a directory); choose another"),
     "tracker": (["tune", "models:pruned", "--work-dir", "w", "--rpc", "nowhere"], 1, "HOST:PORT"),
     "minutes": (["tune", "models:pruned", "--work-dir", "w", "--minutes", "0"], 1, "minutes was 0"),
     "no logs": (["logs", "list", "none"], 1, "not a folder of tuning logs"),

@@ -41,6 +41,27 @@ def test_it_is_copied_where_there_is_none(log, tmp_path):
     assert manifest.read(into)["device"] == "one"
 
 
+@pytest.mark.parametrize("name", ["format", "key", "device", "target", "date"])
+@pytest.mark.parametrize("value", [None, 7])
+def test_one_that_lacks_a_field_or_has_another_s_is_refused(name, value, log):
+    manifest.write(log, host_target())
+    path = log.folder / manifest.FILE
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in facts.items() if k != name} | ({} if value is None else {name: value})))
+    with pytest.raises(TuningError, match=r"manifest\.json cannot be read as a manifest .*; tune writes it anew"):
+        manifest.read(log)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"7", b"null", b"\xff", b"{}"])
+def test_what_is_no_manifest_is_refused(content, log):
+    with pytest.raises(TuningError, match="No such file"):
+        manifest.read(log)
+    log.create()
+    (log.folder / manifest.FILE).write_bytes(content)
+    with pytest.raises(TuningError, match="cannot be read as a manifest"):
+        manifest.read(log)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TuningError, match=r"file/.* cannot be written \(Not a directory\); choose another folder"):

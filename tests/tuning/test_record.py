@@ -45,6 +45,10 @@ def test_numbers_read_back_exactly(seconds, decisions):
     + [
         json.dumps(json.loads(to_line(TRIAL)) | change)
         for change in ({"workload": 3}, {"decisions": [1]}, {"workload": {"x": 1}})
+    ]
+    + [
+        to_line(replace(TRIAL, workload=replace(TRIAL.workload, **size)))
+        for size in ({"m": 0}, {"n": 0}, {"k": -5}, {"nnz": 0}, {"block": 0})
     ],
 )
 def test_anything_else_is_refused(line):

@@ -1,14 +1,15 @@
+import json
 import shutil
 from dataclasses import replace
 
 import pytest
 from filelock import FileLock
 from fixed_latency import tune
-from tuning.test_lookup import KEY, WORKLOAD, log_of, winner
+from tuning.test_lookup import KEY, TARGET, WORKLOAD, log_of, winner
 from tuning.test_record import RUN
 
 from tvm_balanced.errors import TuningError
-from tvm_balanced.tuning import store
+from tvm_balanced.tuning import manifest, store
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Run, Trial, Winner
 
@@ -100,6 +101,33 @@ def test_verify_names_what_is_wrong(tmp_path):
         assert fault in faults
     log.path.write_bytes(b"x")
     assert "not a tuning log" in store.verify(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dtype": "nope"}, "is of no workload that its kernel has"),
+        ({"activation": "nope"}, "is of no workload that its kernel has"),
+        ({"kernel": "none"}, "is of another version"),
+    ],
+)
+def test_verify_names_a_winner_of_what_cannot_be(change, message, tmp_path):
+    """And goes on with the others."""
+    log = log_of(tmp_path, RUN, replace(winner(), workload=replace(WORKLOAD, **change)), winner(space="0000"))
+    manifest.write(log, TARGET)
+    first, second = store.verify(tmp_path)
+    assert message in first
+    assert "is of another version" in second
+
+
+def test_a_manifest_that_lacks_a_field_is_named(tmp_path):
+    log = log_of(tmp_path, RUN, winner())
+    manifest.write(log, TARGET)
+    path = log.folder / manifest.FILE
+    for name in ("target", "device"):
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != name}))
+        assert any(f"(it has no {missing})" in store.verify(tmp_path)[0] for missing in ("target", "device"))
+        assert store.listed(tmp_path)[0].device == "no manifest"
 
 
 def test_diff_shows_winners_that_differ(tmp_path):

@@ -261,6 +261,13 @@ def test_a_folder_that_is_a_file_gets_a_sentence(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_run_whose_lock_cannot_be_made_gets_a_sentence(tmp_path):
+    run = tune(tmp_path, trials=1).run
+    (tmp_path / KEY / f".run-{run}.lock").mkdir()
+    with pytest.raises(TuningError, match=r"cannot be written .*; choose another folder"):
+        tune(tmp_path, trials=2, resume=True)
+
+
 def test_a_log_of_a_running_tuner_is_not_pruned(tmp_path):
     process = start(tmp_path, latency=0.05, trials=500)
     wait_for_lines(tmp_path, 3)

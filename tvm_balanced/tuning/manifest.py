@@ -67,6 +67,9 @@ def read(log: Log) -> dict[str, Any]:
             raise ValueError(f"format {facts['format']}")
         if facts["key"] != log.key:
             raise ValueError(f"it is for {facts['key']}")
+        for name in ("device", "target", "date"):
+            if not isinstance(facts.get(name), str):
+                raise ValueError(f"it has no {name}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TuningError(f"{path} cannot be read as a manifest ({error}); tune writes it anew") from None
     return dict(facts)

@@ -135,7 +135,7 @@ def from_line(line: str) -> Record:
 
 def _value(name: str, value: Any) -> Any:
     if name == "workload":
-        return _made(Workload, value)
+        return _workload(value)
     if name == "decisions":
         return tuple(tuple(int(d) for d in decision) for decision in value)
     if name == "raced":
@@ -143,6 +143,14 @@ def _value(name: str, value: Any) -> Any:
     if name == "gain":
         return _made(Ratio, value)
     return value
+
+
+def _workload(value: Mapping[str, Any]) -> Workload:
+    made: Workload = _made(Workload, value)
+    sizes = (made.n, made.k, made.nnz, made.block, 1 if made.m is None else made.m)
+    if min(sizes) < 1:
+        raise ValueError(f"a size of the workload is {min(sizes)}")
+    return made
 
 
 def _made(cls: type[Any], values: Mapping[str, Any]) -> Any:

@@ -167,7 +167,14 @@ def _faults(records: Sequence[Record], target: tvm.target.Target) -> list[str]:
                 found.append(f"trial {record.number} of run {record.run} is there twice")
             numbers.add((record.run, record.number))
     for outcome, winner in winners_of(records).items():
-        if winner.won and not fits(winner, target):
+        try:
+            fitting = not winner.won or fits(winner, target)
+        except Exception as error:  # whatever the kernel or TVM meet in a shape or dtype that cannot be
+            found.append(
+                f"the winner of {title(outcome)} is of no workload that its kernel has ({type(error).__name__}); drop its line"
+            )
+            continue
+        if not fitting:
             found.append(f"the winner of {title(outcome)} is of another version of its kernel and not used; tune again")
     return found
 

@@ -306,12 +306,13 @@ def _own_run(log: Log, run: str | None) -> Iterator[str]:
     """Yield the name of a run, a new one where `run` is None, that no other process may resume meanwhile."""
     name = run or secrets.token_hex(4)
     lock = FileLock(log.folder / f".run-{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TuningError(
-            f"run {name} in {log.folder} is being tuned by another process; wait for it, or start a run without resume"
-        ) from None
+    with log.writing():  # `logs prune` tries the locks of runs under it
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise TuningError(
+                f"run {name} in {log.folder} is being tuned by another process; wait for it, or start a run without resume"
+            ) from None
     try:
         yield name
     finally:

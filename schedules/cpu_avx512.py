@@ -11,6 +11,8 @@ Layout, for G groups of 16 rows and S = blocks * nnz steps (a step is one slot o
     indices  (G, S / 8, 16) int32 eight 4-bit indices a word; vpermps ignores the bits above, so decoding is one shift
     bias     (G, 16) float32
 
+A block of 32 is two registers, from which one permute of two sources (vpermi2ps) picks; its indices have 5 bits, six a word.
+
 Half precision is computed in float32, with values stored in float32 as well; where the CPU has it, cpu_avx512_bf16 does better.
 
 The hand-written yardstick is benchmarks/reference/cpu_kernel.cpp.
@@ -34,7 +36,6 @@ from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     NNZ,
-    SLOTS_PER_WORD,
     SMALL_TILES,
     chunk,
     count_groups,
@@ -45,22 +46,26 @@ from tvm_balanced.schedules.row_groups import (
     pack_steps,
     read_lanes,
     schedule_tiles,
+    slots_per_word,
     store_lanes,
 )
 
-BLOCK = 16
+BLOCK, LONG = 16, 32
+NNZ_LONG = (1, 2, 3, 4, 6, 8, 12)  # as NNZ for words of six slots; 16 would unroll 48 steps
+# What a slot of a block of 32 takes, one of 16 being 1: on Zen 4 vpermi2ps takes four passes over its pipes and vpermps two.
+LONG_COST = 1.5
 
 
 class CpuAvx512(SparseKernel):
-    """Rows in lanes, register permute, packed 4-bit indices; sums in fp32, blocks of 16, K >= 16."""
+    """Rows in lanes, register permute, packed indices of 4 or 5 bits; sums in fp32, blocks of 16 and of 32, K >= 16."""
 
     name = "cpu_avx512"
     parts = ("values", "indices")
     small_tiles = SMALL_TILES
     dtypes = ("float32", "float16", "bfloat16")
     # How values are stored, for the kernels that derive from this one to change: dtype of a word, steps in it, bytes of a slot
-    # with its index, and words after those of a row group's steps.
-    word, steps_per_word, slot_bytes, extra_words = "float32", 1, 4.5, 0
+    # with its 4-bit index, words after those of a row group's steps, and whether blocks of 32 are stored as well.
+    word, steps_per_word, slot_bytes, extra_words, long_blocks = "float32", 1, 4.5, 0, True
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):
@@ -70,7 +75,11 @@ class CpuAvx512(SparseKernel):
         return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
-        return fit_block(found, BLOCK, NNZ)
+        short = fit_block(found, BLOCK, NNZ)
+        if not self.long_blocks or found.shape[1] < LONG or found.covering(LONG).nnz > NNZ_LONG[-1]:
+            return short
+        long = fit_block(found, LONG, NNZ_LONG)
+        return long if long and LONG_COST * long.nnz <= 2 * (short.nnz if short else BLOCK) else short
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         values, indices = pack_steps(replace(weight, values=weight.values.astype(np.float32)))
@@ -93,22 +102,26 @@ class CpuAvx512(SparseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = cut_rows(workload), ACTIVATIONS[workload.activation]
-        n, k, nnz = workload.n, workload.k, workload.nnz
-        steps, chunk_blocks, chunk_words = chunk(nnz)
+        n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
+        slots = slots_per_word(block)
+        steps, chunk_blocks, chunk_words = chunk(nnz, slots)
         groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
-        whole_k, per_word = not k % (BLOCK * chunk_blocks), self.steps_per_word
+        whole_k, per_word = not k % (block * chunk_blocks), self.steps_per_word
         words = chunks * steps // per_word + self.extra_words
         n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
         def start(c: Any, step: Any) -> Any:
-            """First column of the block of a step; the last 16 columns where the block would end past K."""
-            column = (c * chunk_blocks + step // nnz) * BLOCK
-            return column if whole_k else T.min(column, int64(k - BLOCK))
+            """First column of the block of a step; the last columns where the block would end past K."""
+            column = (c * chunk_blocks + step // nnz) * block
+            return column if whole_k else T.min(column, int64(k - block))
 
-        def permute(x: Any, word: Any, step: Any) -> Any:
-            shift = T.broadcast(T.cast(step % SLOTS_PER_WORD * 4, "int32"), LANES)
-            return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.permvar.sf.512", x, T.shift_right(word, shift))
+        def permute(x: list[Any], word: Any, step: Any) -> Any:
+            """Pick from the block's registers for each row; the instructions ignore the bits above an index."""
+            index = T.shift_right(word, T.broadcast(T.cast(step % slots * (32 // slots), "int32"), LANES))
+            if len(x) == 1:
+                return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.permvar.sf.512", *x, index)
+            return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.vpermi2var.ps.512", x[0], index, x[1])
 
         def wide(values: Any) -> Any:
             return values if workload.dtype == "float32" else T.cast(values, f"float32x{LANES}")
@@ -132,16 +145,16 @@ class CpuAvx512(SparseKernel):
                 with T.sblock("dense"):
                     vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
                     T.reads(
-                        x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + BLOCK],
+                        x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + block],
                         values[vg, (vc * steps + vs) // per_word, 0:LANES],
-                        indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, 0:LANES],
+                        indices[vg, vc * chunk_words + vs // slots, 0:LANES],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + permute(
-                        wide(x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, BLOCK)]),
-                        indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, T.ramp(0, 1, LANES)],
+                        [wide(x[rows.read(vo, vi), T.ramp(start(vc, vs) + part, 1, LANES)]) for part in range(0, block, LANES)],
+                        indices[vg, vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
                         vs,
                     ) * self.value(values[vg, (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
@@ -159,13 +172,19 @@ class CpuAvx512(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows, groups = cut_rows(workload), count_groups(workload.n)
         steps = workload.pattern.blocks(workload.k) * workload.nnz
-        tiles = default_tiles(rows.size, rows.known_tiles, groups, int(steps * LANES * self.slot_bytes))
+        group_bytes = int(steps * LANES * self._slot_bytes(workload))
+        tiles = default_tiles(rows.size, rows.known_tiles, groups, group_bytes, registers=workload.block // LANES)
         schedule_tiles(sch, tiles, unroll=1)
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (docs/cpu.md).
-        return machine.seconds(slots * m, 0.55 if m > 1 else 0.35, slots * self.slot_bytes)
+        cost = LONG_COST if workload.block == LONG else 1
+        return machine.seconds(slots * m * cost, 0.55 if m > 1 else 0.35, slots * self._slot_bytes(workload))
+
+    def _slot_bytes(self, workload: Workload) -> float:
+        """Bytes of a value with its index."""
+        return self.slot_bytes + 4 / slots_per_word(workload.block) - 4 / slots_per_word(BLOCK)
 
 
 CPU_AVX512 = CpuAvx512()

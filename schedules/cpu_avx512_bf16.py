@@ -15,6 +15,9 @@ Layout, for G groups of 16 rows and S = windows * nnz steps (a step is one slot 
 
 Blocks are paired from the first on. An odd one out is the second block of a window of its own, and so is one that K cuts
 short, whose window is the last 32 columns; the first slots of these windows hold 0.
+
+A block of 32 is a window by itself: a step covers two of its slots, S = blocks * nnz / 2, and an index has 5 bits, three a
+word. vpermw ignores the bits above, so decoding is one shift, where an index into half a window is masked and offset.
 """
 
 from typing import Any
@@ -42,7 +45,7 @@ from tvm_balanced.schedules.row_groups import (
     default_tiles,
     fit_block,
     pack_bias,
-    pack_nibbles,
+    pack_indices,
     pad_rows,
     read_lanes,
     schedule_tiles,
@@ -51,7 +54,8 @@ from tvm_balanced.schedules.row_groups import (
 
 BLOCK = 16
 WINDOW = 2 * BLOCK
-SLOTS_PER_WORD = 4
+SLOTS_PER_WORD = {BLOCK: 4, WINDOW: 3}
+NNZ_LONG = (2, 4, 6, 8, 12)  # pairs of slots; 16 would unroll 24 steps
 
 # TVM lowers bfloat16 vectors to integers, which the intrinsic's signature does not take: the cast is hidden from it.
 DOT = """
@@ -66,7 +70,7 @@ define linkonce_odr <16 x float> @tvm_balanced_dpbf16ps(<16 x float> %acc, <32 x
 
 
 class CpuAvx512Bf16(SparseKernel):
-    """Rows in lanes, register permute, packed 4-bit indices; bf16 with sums in fp32, blocks of 16, K >= 32."""
+    """Rows in lanes, register permute, packed indices of 4 or 5 bits; bf16 with sums in fp32, blocks of 16 and 32, K >= 32."""
 
     name = "cpu_avx512_bf16"
     parts = ("values", "indices")
@@ -81,56 +85,64 @@ class CpuAvx512Bf16(SparseKernel):
         return f"K = {k} is less than one window of {WINDOW}" if k < WINDOW else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
-        return fit_block(found, BLOCK, NNZ)
+        short = fit_block(found, BLOCK, NNZ)
+        if found.shape[1] < WINDOW or found.covering(WINDOW).nnz > NNZ_LONG[-1]:
+            return short
+        long = fit_block(found, WINDOW, NNZ_LONG)
+        return long if long and long.nnz < 2 * (short.nnz if short else BLOCK) else short
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
-        nnz, whole = weight.pattern.nnz, k // BLOCK
-        _, chunk_windows, _ = chunk(nnz, SLOTS_PER_WORD)
-        windows = -(-_windows(k) // chunk_windows) * chunk_windows
-        # where in the row of windows each block goes: pairs first, then what has a window of its own, as its second block
-        places = [*range(whole - whole % 2), *([whole] if whole % 2 else []), *([2 * _windows(k) - 1] if k % BLOCK else [])]
+        nnz, block = weight.pattern.nnz, weight.pattern.block
+        steps, slots = _steps(nnz, block), SLOTS_PER_WORD[block]
+        _, chunk_windows, _ = chunk(steps, slots)
+        windows = -(-_windows(k, block) // chunk_windows) * chunk_windows
         indices = weight.indices.astype(np.uint16)
-        if k % BLOCK:
-            indices[:, -1] += np.uint16(BLOCK - k % BLOCK)
+        if k % block:
+            indices[:, -1] += np.uint16(block - k % block)
 
         def by_group(a: Array) -> Array:
-            spread = np.zeros((n, 2 * windows, nnz), a.dtype)
-            spread[:, places] = a
-            rows = pad_rows(spread, n).reshape(count_groups(n), LANES, windows, 2, nnz)
-            return np.ascontiguousarray(rows.transpose(0, 2, 4, 1, 3)).reshape(count_groups(n), windows * nnz, WINDOW)
+            spread = np.zeros((n, windows * WINDOW // block, nnz), a.dtype)
+            spread[:, _places(k, block)] = a
+            rows = pad_rows(spread, n).reshape(count_groups(n), LANES, windows, *((2, steps) if block == BLOCK else (steps, 2)))
+            ordered = rows.transpose(0, 2, 4, 1, 3) if block == BLOCK else rows.transpose(0, 2, 3, 1, 4)
+            return np.ascontiguousarray(ordered).reshape(count_groups(n), windows * steps, WINDOW)
 
-        return by_group(weight.values.astype(ml_dtypes.bfloat16)), pack_nibbles(by_group(indices), SLOTS_PER_WORD)
+        return by_group(weight.values.astype(ml_dtypes.bfloat16)), pack_indices(by_group(indices), slots, 16 // slots)
 
     def pack_bias(self, bias: Array) -> Array:
         return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = cut_rows(workload), ACTIVATIONS[workload.activation]
-        n, k, nnz = workload.n, workload.k, workload.nnz
-        steps, chunk_windows, chunk_words = chunk(nnz, SLOTS_PER_WORD)
-        groups, chunks = count_groups(n), -(-_windows(k) // chunk_windows)
+        n, k, block, slots = workload.n, workload.k, workload.block, SLOTS_PER_WORD[workload.block]
+        per_window = _steps(workload.nnz, block)
+        steps, chunk_windows, chunk_words = chunk(per_window, slots)
+        groups, chunks = count_groups(n), -(-_windows(k, block) // chunk_windows)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
         def start(c: Any, step: Any) -> Any:
             """First column of the window of a step."""
-            window = c * chunk_windows + step // nnz
+            window = c * chunk_windows + step // per_window
             whole = k // BLOCK
             column = window * WINDOW if not k % (WINDOW * chunk_windows) else T.min(window * WINDOW, int64(k - WINDOW))
-            if whole % 2 and k % BLOCK:  # then the odd whole block and the last part of a block have a window each
+            if (
+                block == BLOCK and whole % 2 and k % BLOCK
+            ):  # then the odd whole block and the last part of a block have a window each
                 return T.Select(window == whole // 2, int64((whole - 2) * BLOCK), column)
             return column
 
         def step_of(x: Any, word: Any, values: Any, step: Any, acc: Any) -> Any:
-            shift = T.broadcast(T.cast(step % SLOTS_PER_WORD * 4, "uint16"), WINDOW)
-            nibble = T.bitwise_and(T.shift_right(word, shift), T.broadcast(T.uint16(15), WINDOW))
-            second = T.reinterpret(f"uint16x{WINDOW}", T.broadcast(T.uint32(BLOCK << 16), LANES))
+            index = T.shift_right(word, T.broadcast(T.cast(step % slots * (16 // slots), "uint16"), WINDOW))
+            if block == BLOCK:
+                second = T.reinterpret(f"uint16x{WINDOW}", T.broadcast(T.uint32(BLOCK << 16), LANES))
+                index = T.bitwise_or(T.bitwise_and(index, T.broadcast(T.uint16(15), WINDOW)), second)
             picked = T.call_llvm_pure_intrin(
                 f"int16x{WINDOW}",
                 "llvm.x86.avx512.permvar.hi.512",
                 T.reinterpret(f"int16x{WINDOW}", x),
-                T.reinterpret(f"int16x{WINDOW}", T.bitwise_or(nibble, second)),
+                T.reinterpret(f"int16x{WINDOW}", index),
             )
             return T.call_extern(f"float32x{LANES}", "tvm_balanced_dpbf16ps", acc, picked, values)
 
@@ -155,14 +167,14 @@ class CpuAvx512Bf16(SparseKernel):
                     T.reads(
                         x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + WINDOW],
                         values[vg, vc * steps + vs, 0:WINDOW],
-                        indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, 0:WINDOW],
+                        indices[vg, vc * chunk_words + vs // slots, 0:WINDOW],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = step_of(
                         x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, WINDOW)],
-                        indices[vg, vc * chunk_words + vs // SLOTS_PER_WORD, T.ramp(0, 1, WINDOW)],
+                        indices[vg, vc * chunk_words + vs // slots, T.ramp(0, 1, WINDOW)],
                         T.reinterpret(f"int16x{WINDOW}", values[vg, vc * steps + vs, T.ramp(0, 1, WINDOW)]),
                         vs,
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
@@ -180,20 +192,43 @@ class CpuAvx512Bf16(SparseKernel):
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows, groups = cut_rows(workload), count_groups(workload.n)
-        tiles = default_tiles(rows.size, rows.known_tiles, groups, _windows(workload.k) * workload.nnz * WINDOW * 5 // 2)
+        tiles = default_tiles(rows.size, rows.known_tiles, groups, int(_slots(workload) * LANES * _slot_bytes(workload)))
         schedule_tiles(sch, tiles, unroll=1)
         sch.annotate(sch.get_loops(sch.get_sblock("dense_update"))[0], "pragma_import_llvm", DOT)
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
-        slots = workload.n * _windows(workload.k) * 2 * workload.nnz
+        slots = workload.n * _slots(workload)
         # Of the fp32 multiply-adds' peak, twice what cpu_avx512 reaches, for a step does two.
-        return machine.seconds(slots * m, 1.1 if m > 1 else 0.7, slots * 2.5)
+        return machine.seconds(slots * m, 1.1 if m > 1 else 0.7, slots * _slot_bytes(workload))
 
 
-def _windows(k: int) -> int:
-    """Windows of a row: pairs of whole blocks, then one for an odd whole block and one for a last part of a block."""
+def _steps(nnz: int, block: int) -> int:
+    """Steps of a window: each takes a slot of either block, or two slots of a block that is as long as the window."""
+    return nnz if block == BLOCK else nnz // 2
+
+
+def _windows(k: int, block: int) -> int:
+    """Windows of a row: blocks of 32; or pairs of whole blocks, then one for an odd whole block and one for a part of a block."""
     whole = k // BLOCK
-    return whole // 2 + whole % 2 + (k % BLOCK > 0)
+    return -(-k // WINDOW) if block == WINDOW else whole // 2 + whole % 2 + (k % BLOCK > 0)
+
+
+def _places(k: int, block: int) -> list[int]:
+    """Where in the row of windows each block goes: pairs first, then what has a window of its own, as its second block."""
+    whole, windows = k // BLOCK, _windows(k, block)
+    if block == WINDOW:
+        return list(range(windows))
+    return [*range(whole - whole % 2), *([whole] if whole % 2 else []), *([2 * windows - 1] if k % BLOCK else [])]
+
+
+def _slots(workload: Workload) -> int:
+    """Slots of a row, those that hold 0 for want of a partner included."""
+    return _windows(workload.k, workload.block) * 2 * _steps(workload.nnz, workload.block)
+
+
+def _slot_bytes(workload: Workload) -> float:
+    """Bytes of a value with its index."""
+    return 2 + 2 / SLOTS_PER_WORD[workload.block]
 
 
 CPU_AVX512_BF16 = CpuAvx512Bf16()

@@ -21,7 +21,7 @@ class CpuAvx512W16(CpuAvx512):
 
     name = "cpu_avx512_w16"
     tolerance = 1e-2
-    word, steps_per_word, slot_bytes = "int32", 2, 2.5
+    word, steps_per_word, slot_bytes, long_blocks = "int32", 2, 2.5, False
 
     def store(self, values: Array) -> Array:
         halves = values.astype(ml_dtypes.bfloat16).view(np.uint16).astype(np.uint32)

@@ -37,7 +37,7 @@ from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.gpus import shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
-from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_nibbles
+from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_indices
 from tvm_balanced.schedules.rule import divisor
 from tvm_balanced.schedules.warp_rows import BLOCK, WARP, columns_inside, round_up, with_masks
 
@@ -85,7 +85,7 @@ class CudaDecodeMma(SparseKernel):
         if masks is not None:
             return values, _pair_masks(masks, layout)
         nibbles = by_lane(weight.indices.astype(np.uint32))
-        words = pack_nibbles(nibbles.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(nibbles.shape[:-1])
+        words = pack_indices(nibbles.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(nibbles.shape[:-1])
         return values, words
 
     def pack_bias(self, bias: Array) -> Array:

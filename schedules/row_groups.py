@@ -20,7 +20,8 @@ from tvm_balanced.schedules.kernel import Rows, Workload, int64
 from tvm_balanced.schedules.rule import divisor
 
 LANES = 16
-SLOTS_PER_WORD = 8
+SLOTS_PER_WORD = 8  # of 32 bits, for blocks of 16 at most, whose indices have 4 bits
+SLOTS_PER_WORD_LONG = 6  # for blocks of 32, whose indices have 5
 # The slots that a block of 16 may keep: chunks of steps stay short (see `chunk`). 5, 7, 9, ... would unroll 40 to 120.
 NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
 GROUPS_TOGETHER = 4  # groups are padded to a multiple of this, so that tiles of 2 and 4 groups always divide
@@ -62,24 +63,31 @@ def chunk(nnz: int, slots_per_word: int = SLOTS_PER_WORD) -> tuple[int, int, int
     return steps, steps // nnz, steps // slots_per_word
 
 
-def pack_nibbles(indices: Array, slots_per_word: int) -> Array:
-    """Pack 4-bit indices (G, S, lanes) of an unsigned dtype into words of it, (G, S / slots, lanes), the first lowest."""
-    nibbles = indices.reshape(len(indices), -1, slots_per_word, indices.shape[-1])
-    words = np.zeros(nibbles[:, :, 0].shape, indices.dtype)
+def slots_per_word(block: int) -> int:
+    """Slots whose indices in a block stand in one word of 32 bits."""
+    return SLOTS_PER_WORD if block <= 16 else SLOTS_PER_WORD_LONG
+
+
+def pack_indices(indices: Array, slots_per_word: int, bits: int = 4) -> Array:
+    """Pack indices (G, S, lanes) of an unsigned dtype into words of it, (G, S / slots, lanes), the first lowest."""
+    slots = indices.reshape(len(indices), -1, slots_per_word, indices.shape[-1])
+    words = np.zeros(slots[:, :, 0].shape, indices.dtype)
     for slot in range(slots_per_word):
-        words |= nibbles[:, :, slot] << indices.dtype.type(4 * slot)
+        words |= slots[:, :, slot] << indices.dtype.type(bits * slot)
     return words
 
 
 def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
-    """Lay a weight out in steps, a step being one slot of one block for a row group; blocks are at most 16 long.
+    """Lay a weight out in steps, a step being one slot of one block for a row group; blocks are at most 32 long.
 
-    Returns values (G, S, 16) and indices (G, S / 8, 16) int32, eight 4-bit indices a word. Where the last block would end
-    past K, its indices count from the column `block` before K, which is where a kernel must read.
+    Returns values (G, S, 16) and indices (G, S / slots, 16) int32, eight 4-bit indices a word, or six of 5 bits where blocks are
+    longer than 16. Where the last block would end past K, its indices count from the column `block` before K, which is where a
+    kernel must read.
     """
     n, k = weight.shape
     nnz, block = weight.pattern.nnz, weight.pattern.block
-    steps, chunk_blocks, _ = chunk(nnz)
+    slots = slots_per_word(block)
+    steps, chunk_blocks, _ = chunk(nnz, slots)
     blocks = weight.pattern.blocks(k)
     groups, chunks = count_groups(n), -(-blocks // chunk_blocks)
     indices = weight.indices.astype(np.uint32)
@@ -90,7 +98,7 @@ def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
         whole[:, :blocks] = a
         return pad_rows(whole, n).reshape(groups, LANES, chunks * steps).transpose(0, 2, 1)
 
-    return np.ascontiguousarray(by_group(weight.values)), pack_nibbles(by_group(indices), SLOTS_PER_WORD).view(np.int32)
+    return np.ascontiguousarray(by_group(weight.values)), pack_indices(by_group(indices), slots, 32 // slots).view(np.int32)
 
 
 def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) -> Any:
@@ -137,7 +145,9 @@ class Tiles:
 TOGETHER_BYTES = 256 << 10
 
 
-def default_tiles(size: int, tiles: int | None, groups: int, group_bytes: int, accumulators: int = 16) -> Tiles:
+def default_tiles(
+    size: int, tiles: int | None, groups: int, group_bytes: int, accumulators: int = 16, registers: int = 1
+) -> Tiles:
     """Choose how a layer is cut, without tuning.
 
     A multiply-add costs 1/groups loads of x and about 1.75/rows loads of values and indices with their shifts. Sixteen
@@ -154,13 +164,15 @@ def default_tiles(size: int, tiles: int | None, groups: int, group_bytes: int, a
         Row groups of the weight, and what one takes in memory.
     accumulators : int
         Registers for sums.
+    registers : int
+        Of x that a block takes, each a load.
     """
     candidates = [
         (r, g) for r in range(1, size + 1) for g in range(1, 5) if size % r == 0 and groups % g == 0 and r * g <= accumulators
     ]
     # Weights come from the cache from the second tile on: fewer loads of them count more.
     weights = 3.5 if tiles is not None and tiles > 2 else 1.75
-    rows, covered = min(candidates, key=lambda tile: weights / tile[0] + 1 / tile[1])
+    rows, covered = min(candidates, key=lambda tile: weights / tile[0] + registers / tile[1])
     return Tiles(rows, covered, tiles_together(groups // covered, group_bytes * covered))
 
 

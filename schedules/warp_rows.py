@@ -20,7 +20,7 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.row_groups import NNZ, SLOTS_PER_WORD, chunk, fit_block, pack_nibbles
+from tvm_balanced.schedules.row_groups import NNZ, SLOTS_PER_WORD, chunk, fit_block, pack_indices
 
 BLOCK = 16
 WARP = 32
@@ -80,7 +80,7 @@ def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
         positions = np.ascontiguousarray(bits.reshape(-1, WARP, slots // nnz).transpose(0, 2, 1))
     else:
         kept, nibbles = weight.values, by_lane(weight.indices.astype(np.uint32), SLOTS_PER_WORD)  # (G, S / 8, 32, 8)
-        words = pack_nibbles(nibbles.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2), SLOTS_PER_WORD)[:, 0]
+        words = pack_indices(nibbles.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2), SLOTS_PER_WORD)[:, 0]
         positions = words.reshape(nibbles.shape[:3])
     return by_lane(kept.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype), per_load), positions
 

@@ -38,6 +38,31 @@ def test_layout_is_the_documented_one(rng):
         assert indices.view(np.uint32)[group, slot // 8, lane] >> (4 * (slot % 8)) & 15 == encoded.indices[row, block, slot % 2]
 
 
+def test_layout_of_blocks_of_32_is_the_documented_one(rng):
+    """Six indices of 5 bits a word."""
+    weight = reference.balanced(32, 96, P("4:32"), rng)
+    encoded = encode(weight, P("4:32"))
+    values, indices = KERNEL.pack(encoded)
+    assert (values.shape, indices.shape) == ((2, 12, 16), (2, 2, 16))
+    for row, slot in ((0, 0), (5, 3), (17, 7), (31, 11)):
+        group, lane, block = row // 16, row % 16, slot // 4
+        assert values[group, slot, lane] == encoded.values[row, block, slot % 4]
+        assert indices.view(np.uint32)[group, slot // 6, lane] >> (5 * (slot % 6)) & 31 == encoded.indices[row, block, slot % 4]
+
+
+@pytest.mark.avx512
+@pytest.mark.parametrize("pattern", ["1:32", "2:32", "3:32", "4:32", "6:32", "8:32", "12:32", "8:64"])
+@pytest.mark.parametrize(("m", "k"), [(1, 1500), (9, 784), (None, 95)])
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 1e-2)])
+def test_blocks_of_32(pattern, m, k, dtype, error, rng):
+    weight = reference.balanced(64, k, P(pattern), rng)
+    stored = KERNEL.fit(detect(weight))
+    assert stored.block == 32
+    bias, x = rng.standard_normal(64).astype(np.float32), rng.standard_normal((m or 5, k)).astype(np.float32)
+    run = reference.compile_kernel("cpu_avx512", weight, stored, bias, m, dtype=dtype)
+    assert reference.relative_error(run(x), reference.dense(x, weight, bias)) < error
+
+
 def test_bytes_a_nonzero_are_four_and_a_half(rng):
     values, indices = KERNEL.pack(encode(reference.balanced(64, 256, P("2:16"), rng), P("2:16")))
     assert (values.nbytes + indices.nbytes) / (64 * 256 / 8) == 4.5
@@ -46,6 +71,17 @@ def test_bytes_a_nonzero_are_four_and_a_half(rng):
 @pytest.mark.parametrize(("needed", "stored"), [("5:16", "6:16"), ("7:16", "8:16"), ("9:16", "12:16"), ("1:16", "1:16")])
 def test_fit_rounds_up_to_a_count_that_packs(needed, stored, rng):
     assert KERNEL.fit(detect(reference.balanced(64, 128, P(needed), rng))) == P(stored)
+
+
+@pytest.mark.parametrize(
+    ("needed", "stored"), [("4:32", "4:32"), ("5:32", "6:32"), ("4:64", "4:32"), ("2:16", "2:16"), ("13:32", "12:16")]
+)
+def test_fit_takes_the_block_that_costs_less(needed, stored, rng):
+    assert KERNEL.fit(detect(reference.balanced(64, 512, P(needed), rng))) == P(stored)
+
+
+def test_fit_takes_no_block_longer_than_a_row(rng):
+    assert KERNEL.fit(detect(reference.balanced(64, 31, P("2:16"), rng))).block == 16
 
 
 def test_fit_has_nothing_for_a_dense_weight(rng):
@@ -72,6 +108,15 @@ def test_inner_loop_is_permutes_and_multiply_adds_with_few_spills():
     assert not any("gather" in line for line in lines)
     spills = sum("zmm" in line and "(%rsp)" in line for line in lines)
     assert spills <= 16  # 10 with LLVM 22: 32 registers hold 16 sums, 4 vectors of x, and indices with their shifted copies
+
+
+@pytest.mark.avx512
+def test_inner_loop_of_blocks_of_32_permutes_two_registers_at_once():
+    workload = Workload("cpu_avx512", 64, 3072, 768, 4, 32)
+    function = KERNEL.schedule(KERNEL.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
+    lines = tvm.compile(function, host_target()).mod.inspect_source("asm").splitlines()
+    permutes = sum(("vpermi2ps" in line or "vpermt2ps" in line) and "zmm" in line for line in lines)
+    assert permutes == sum("vfmadd" in line and "zmm" in line for line in lines) == 192  # 12 steps by 4 rows by 4 groups
 
 
 def test_scheduled_for_threads():

@@ -4,6 +4,7 @@ import pytest
 import reference
 import tvm
 
+from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
@@ -25,6 +26,40 @@ def test_whole_odd_and_cut_windows(k, m, rng):
     x = reference.rounded(rng.standard_normal((m, k)).astype(np.float32), "bfloat16")
     run = reference.compile_kernel("cpu_avx512_bf16", weight, P("3:16"), m=m, dtype="bfloat16")
     assert reference.relative_error(run(x), reference.dense(x, weight)) < 8e-3
+
+
+@needs_bf16
+@pytest.mark.parametrize("pattern", ["2:32", "4:32", "5:32", "8:32", "12:32", "8:64"])
+@pytest.mark.parametrize(("m", "k"), [(1, 256), (9, 83), (None, 32)])
+def test_blocks_of_32(pattern, m, k, rng):
+    weight = reference.rounded(reference.balanced(70, k, P(pattern), rng), "bfloat16")
+    stored = KERNEL.fit(detect(weight))
+    assert stored.block == 32
+    x = reference.rounded(rng.standard_normal((m or 5, k)).astype(np.float32), "bfloat16")
+    run = reference.compile_kernel("cpu_avx512_bf16", weight, stored, m=m, dtype="bfloat16")
+    assert reference.relative_error(run(x), reference.dense(x, weight)) < 8e-3
+
+
+def test_layout_of_blocks_of_32_is_the_documented_one(rng):
+    """Pairs of slots of one block, three indices of 5 bits a word."""
+    weight = reference.balanced(20, 96, P("4:32"), rng).astype(ml_dtypes.bfloat16)
+    encoded = encode(weight, P("4:32"))
+    values, indices = KERNEL.pack(encoded)
+    assert values.shape == (2, 6, 32)
+    assert indices.shape == (2, 2, 32)
+    for row, block, slot in ((0, 0, 0), (3, 1, 3), (18, 2, 2)):
+        group, lane, step, second = row // 16, row % 16, block * 2 + slot // 2, slot % 2
+        assert values[group, step, 2 * lane + second] == encoded.values[row, block, slot]
+        index = indices[group, step // 3, 2 * lane + second] >> (5 * (step % 3)) & 31
+        assert index == encoded.indices[row, block, slot]
+
+
+@pytest.mark.parametrize(
+    ("needed", "stored"), [("4:32", "4:32"), ("5:32", "6:32"), ("4:64", "4:32"), ("2:16", "2:16"), ("13:32", "12:16")]
+)
+def test_fit_takes_the_block_that_costs_less(needed, stored, rng):
+    weight = reference.balanced(64, 512, P(needed), rng)
+    assert KERNEL.fit(detect(weight)) == P(stored)
 
 
 def test_layout_is_the_documented_one(rng):
@@ -61,3 +96,11 @@ def test_inner_loop_is_word_permutes_and_dot_products():
     assert assembly.count("vpermw") == assembly.count("vdpbf16ps")
     assert "tvm_balanced_dpbf16ps@PLT" not in assembly
     assert "gather" not in assembly
+
+
+def test_inner_loop_of_blocks_of_32_masks_no_index():
+    workload = Workload("cpu_avx512_bf16", 64, 256, 384, 4, 32, "bfloat16")
+    function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX512_BF16).with_attr("global_symbol", "main")
+    assembly = tvm.compile(function, AVX512_BF16).mod.inspect_source("asm")
+    assert assembly.count("vpermw") == assembly.count("vdpbf16ps") >= 48
+    assert "vpternlog" not in assembly  # which masks and offsets the indices of blocks of 16

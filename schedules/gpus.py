@@ -53,6 +53,12 @@ PASS_CONFIG = {"tirx.use_async_copy": True, "tirx.disable_storage_rewrite": True
 LAUNCH = 2e-6
 
 
+def named(device: str, arch: str) -> str | None:
+    """Return the name in GPUS of a device, as its driver calls it: "NVIDIA GeForce RTX 3090" is "rtx3090", a GH200 no H200."""
+    words = device.lower().removeprefix("nvidia").strip().removeprefix("geforce").replace(" ", "")
+    return next((name for name, gpu in GPUS.items() if words.startswith(name) and gpu.arch == arch), None)
+
+
 def gpu_of(target: tvm.target.Target) -> Gpu:
     """Return the GPU that a CUDA target names, or the first of its architecture where it names none.
 

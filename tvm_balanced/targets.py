@@ -110,10 +110,10 @@ def host_gpu() -> Target:
     if not device.exist:
         why = driver.fault() or "this machine has no NVIDIA GPU"
         raise TargetError(f"{why}; name a GPU to compile for another machine: cuda/{', cuda/'.join(gpus.GPUS)}")
-    arch, words = f"sm_{device.compute_version.replace('.', '')}", str(device.device_name).lower().replace(" ", "")
-    named = next((name for name, gpu in gpus.GPUS.items() if name in words and gpu.arch == arch), None)
-    if named is not None:
-        return cuda_target(named)
+    arch = f"sm_{device.compute_version.replace('.', '')}"
+    name = gpus.named(str(device.device_name), arch)
+    if name is not None:
+        return cuda_target(name)
     limits = {"max_threads_per_block": 1024, "max_shared_memory_per_block": 48 << 10}
     return Target({"kind": "cuda", "arch": arch, **limits, "host": host_target()})
 

@@ -1,3 +1,4 @@
+import pytest
 import tvm
 
 from tvm_balanced.schedules import gpus
@@ -49,3 +50,19 @@ def test_a_kernel_may_need_a_newer_gpu():
     assert gpus.too_old(target("sm_80"), 80) is None
     assert gpus.too_old(target("sm_120"), 80) is None
     assert gpus.too_old(tvm.target.Target("opencl"), 80) is None
+
+
+@pytest.mark.parametrize(
+    ("device", "arch", "name"),
+    [
+        ("NVIDIA H200", "sm_90", "h200"),
+        ("NVIDIA GH200 480GB", "sm_90", None),
+        ("NVIDIA H100 80GB HBM3", "sm_90", "h100"),
+        ("NVIDIA A100-SXM4-80GB", "sm_80", "a100"),
+        ("NVIDIA GeForce RTX 3090", "sm_86", "rtx3090"),
+        ("NVIDIA RTX A6000", "sm_86", None),
+        ("NVIDIA H200", "sm_80", None),
+    ],
+)
+def test_devices_are_known_by_what_their_driver_calls_them(device, arch, name):
+    assert gpus.named(device, arch) == name

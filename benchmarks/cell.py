@@ -29,22 +29,28 @@ TIMEOUT = 1200  # seconds beside the timing: DeepSparse compiles thirty copies o
 
 @dataclass(frozen=True)
 class Cell:
-    """y (M, N) = x (M, K) @ weight (N, K)^T at a pattern, float32."""
+    """y (M, N) = x (M, K) @ weight (N, K)^T at a pattern."""
 
     n: int
     k: int
     m: int
     pattern: str
     threads: int
+    dtype: str = "float32"
 
     def __str__(self) -> str:
-        return f"{self.n}x{self.k} m{self.m} {self.pattern} t{self.threads}"
+        words = [f"{self.n}x{self.k}", f"m{self.m}", self.pattern, f"t{self.threads}", self.dtype.replace("float32", "")]
+        return " ".join(words).rstrip()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the dense weight."""
+        return self.n * self.k * (2 if self.dtype == "bfloat16" else 4)
 
     @property
     def regime(self) -> str:
         """Cold where the dense weight is larger than the last-level cache, and for one row of x of a large layer; else hot."""
-        size = self.n * self.k
-        return "cold" if size * 4 >= last_level_cache() or (self.m == 1 and size >= LARGE) else "hot"
+        return "cold" if self.nbytes >= last_level_cache() or (self.m == 1 and self.n * self.k >= LARGE) else "hot"
 
 
 @dataclass(frozen=True)
@@ -72,15 +78,17 @@ class Timed:
         return float(p20), float(p50), float(p80)
 
 
-def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROUNDS) -> dict[str, Timed]:
+def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROUNDS, tuned: bool = False) -> dict[str, Timed]:
     """Time our kernel and rivals in a process of their own; return them by name, ours as "balanced".
+
+    Ours has its default schedule, or where `tuned` that of the shipped log.
 
     Raises
     ------
     RuntimeError
         Where the process failed; the message is what it said last.
     """
-    work = json.dumps({"cell": asdict(cell), "rivals": list(rivals), "seconds": seconds, "rounds": rounds})
+    work = json.dumps({"cell": asdict(cell), "rivals": list(rivals), "seconds": seconds, "rounds": rounds, "tuned": tuned})
     command = [sys.executable, "-m", "benchmarks.cell", work]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT + seconds)
@@ -93,14 +101,16 @@ def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROU
     return {name: Timed(**values | {"ratios": np.array(values["ratios"])}) for name, values in results.items()}
 
 
-def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int) -> dict[str, dict[str, Any]]:
+def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int, tuned: bool = False) -> dict[str, dict[str, Any]]:
     """Time a cell in this process; what `measure` reads."""
     from benchmarks.engines import ENGINES
     from tvm_balanced.bench import OURS, KernelBenchmark
     from tvm_balanced.frontend.rivals import RIVALS
 
     pattern = BalancedPattern.parse(cell.pattern)
-    benchmark = KernelBenchmark(cell.n, cell.k, cell.m, pattern, cell.threads, cell.regime, rounds=rounds)
+    benchmark = KernelBenchmark(cell.n, cell.k, cell.m, pattern, cell.threads, cell.regime, rounds=rounds, dtype=cell.dtype)
+    if tuned:
+        benchmark = benchmark.as_tuned()
     engines = {name: ENGINES[name].bound(cell.regime, cell.threads) for name in rivals if name in ENGINES}
     timing = benchmark.time([name for name in rivals if name in RIVALS or name == "reference"], engines, seconds)
     results = {}
@@ -125,7 +135,7 @@ def stamp() -> dict[str, str]:
 def row_of(cell: Cell, rival: str, timed: Timed) -> dict[str, object]:
     """Return a rival's row, without the stamp."""
     p20, p50, p80 = (f"{p:.3f}" for p in timed.percentiles())
-    row: dict[str, object] = asdict(cell) | {"dtype": "float32", "regime": cell.regime, "rival": rival, "note": timed.note}
+    row: dict[str, object] = asdict(cell) | {"regime": cell.regime, "rival": rival, "note": timed.note}
     row |= {"rounds": len(timed.ratios), "us": f"{timed.microseconds:.1f}", "p20": p20, "p50": p50, "p80": p80}
     return row | (
         {"versions": ", ".join(dict.fromkeys([*stamp()["versions"].split(", "), *timed.versions.split(", ")]))}
@@ -158,4 +168,4 @@ def show(results: Mapping[str, Timed], rivals: Sequence[str]) -> list[str]:
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
-    print(json.dumps(run(Cell(**given["cell"]), given["rivals"], given["seconds"], given["rounds"])))
+    print(json.dumps(run(Cell(**given["cell"]), given["rivals"], given["seconds"], given["rounds"], given["tuned"])))

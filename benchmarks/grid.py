@@ -1,9 +1,10 @@
 """Is the kernel faster than its rivals wherever it may be used? `python -m benchmarks.grid [--engines] [--minutes 60]`.
 
-Forty cells, timed --runs times, each cell in a process of its own; `make bench-grid` is the same. Rows are appended to
-data/grid.csv and the ratios of every round to data/grid_rounds.csv. A rival that has its row under this --label, run and cell is
-not timed again, so that a grid that was stopped goes on where it was. At the end, or with --summary alone, the tables are printed
-and written to data/grid.md: medians of the paired ratios with 95% bootstrap intervals.
+Forty cells, timed --runs times, each cell in a process of its own; `make bench-grid` is the same. --dtype bfloat16 takes the
+twenty of one thread, --tuned gives our kernels the schedules of the shipped log. Rows are appended to data/grid.csv and the
+ratios of every round to data/grid_rounds.csv. A rival that has its row under this --label, run and cell is not timed again, so
+that a grid that was stopped goes on where it was. At the end, or with --summary alone, the tables are printed and written to
+data/grid-LABEL.md: medians of the paired ratios with 95% bootstrap intervals.
 """
 
 import argparse
@@ -13,9 +14,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -33,6 +35,7 @@ SIZES = ((768, 768), (3072, 768), (768, 3072), (4096, 4096), (11008, 4096), (163
 ROWS = (1, 8, 16, 64, 256)  # M
 PATTERNS = ("8:16", "4:16", "2:16", "1:16")
 THREADS = (1, 2)
+DTYPES = ("float32", "bfloat16")
 SEED = 0
 
 OURS = "balanced"
@@ -40,8 +43,8 @@ RIVALS = ("reference", "onednn", "eager")
 WITH_ENGINES = (*RIVALS, "csr", *engines.ENGINES)
 
 FOLDER = Path(__file__).parent / "data"
-GRID, GRID_ROUNDS, SUMMARY = (FOLDER / name for name in ("grid.csv", "grid_rounds.csv", "grid.md"))
-KEY = ("label", "run", "n", "k", "m", "pattern", "threads", "rival")
+GRID, GRID_ROUNDS = (FOLDER / name for name in ("grid.csv", "grid_rounds.csv"))
+KEY = ("label", "run", "n", "k", "m", "pattern", "threads", "dtype", "rival")
 Ratios = Mapping[Cell, Mapping[str, list[Array]]]  # of each cell and rival: an array (rounds,) for each run
 Estimates = Mapping[Cell, Mapping[str, Estimate]]
 TextTable = tuple[str, list[str], list[list[str]]]  # title, header, rows
@@ -158,7 +161,7 @@ def ratios_of(label: str) -> dict[Cell, dict[str, list[Array]]]:
     found: dict[Cell, dict[str, list[Array]]] = {}
     for row in read(GRID_ROUNDS):
         if row["label"] == label and row["ratios"]:
-            cell = Cell(int(row["n"]), int(row["k"]), int(row["m"]), row["pattern"], int(row["threads"]))
+            cell = Cell(int(row["n"]), int(row["k"]), int(row["m"]), row["pattern"], int(row["threads"]), row["dtype"])
             found.setdefault(cell, {}).setdefault(row["rival"], []).append(np.array(row["ratios"].split(), float))
     return found
 
@@ -206,21 +209,21 @@ def _decided(rival: str, estimates: Estimates) -> list[str]:
 
 
 def report(label: str) -> None:
-    """Print the tables of a label and write them to data/grid.md."""
+    """Print the tables of a label and write them beside the data."""
     ratios = ratios_of(label)
     if not ratios:
         print(f'nothing was timed under the label "{label}"')
         return
     runs = max(len(runs) for of_cell in ratios.values() for runs in of_cell.values())
     lines = [f"# The grid, {label}", "", f"{len(ratios)} cells, {runs} runs, {stamp()['cpu']}, {stamp()['versions']}."]
-    lines += ["How many times faster we are than each rival; made by `python -m benchmarks.grid --summary`."]
+    lines += [f"How many times faster we are than each rival; made by `python -m benchmarks.grid --summary --label {label}`."]
     for title, header, rows in summarise(ratios):
         table = Table(*header, title=title)
         for row in rows:
             table.add_row(*row)
         Console(width=60 + 18 * len(header)).print(table)
         lines += ["", f"## {title}", "", _markdown(header), _markdown(["---"] * len(header)), *map(_markdown, rows)]
-    SUMMARY.write_text("\n".join(lines) + "\n")
+    (GRID.parent / f"grid-{label}.md").write_text("\n".join(lines) + "\n")
 
 
 def _markdown(cells: Sequence[str]) -> str:
@@ -230,7 +233,9 @@ def _markdown(cells: Sequence[str]) -> str:
 def main() -> int:
     """Time the grid and print its tables; 1 where a cell failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--label", default=datetime.now(UTC).date().isoformat(), help="names a series of runs; today's date")
+    parser.add_argument("--label", help="names a series of runs; by default today's date, the dtype and whether it is tuned")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--tuned", action="store_true", help="our kernels with the schedules of the shipped log")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--cells", nargs="+", default=["*"], help='names as --list prints them, with * and ?: "4096x4096 m1 *"')
     parser.add_argument("--seconds", type=float, default=30, help="of timing, for each cell; at least five rounds count")
@@ -242,19 +247,27 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the cells and end")
     parser.add_argument("--summary", action="store_true", help="time nothing")
     options = parser.parse_args()
-    cells = [cell for cell in draw() if any(fnmatchcase(str(cell), pattern) for pattern in options.cells)]
+    drawn = [replace(cell, dtype=options.dtype) for cell in draw() if options.dtype == DTYPES[0] or cell.threads == 1]
+    cells = [cell for cell in drawn if any(fnmatchcase(str(cell), pattern) for pattern in options.cells)]
     if options.list:
         print("\n".join(f"{cell} {cell.regime}" for cell in cells))
         return 0
+    label = options.label or _label(options.dtype, options.tuned)
     failed = []
     if not options.summary:
         end = time.monotonic() + 60 * options.minutes
-        plan = Plan(options.label, options.runs, options.seconds, end, options.quiet)
-        failed = run_grid(plan, cells, _rivals(options.engines))
-    report(options.label)
+        plan = Plan(label, options.runs, options.seconds, end, options.quiet)
+        failed = run_grid(plan, cells, _rivals(options.engines), partial(measure, tuned=options.tuned))
+    report(label)
     for line in failed:
         print(line, file=sys.stderr)
     return 1 if failed else 0
+
+
+def _label(dtype: str, tuned: bool) -> str:
+    words = [datetime.now(UTC).date().isoformat()]
+    words += [dtype] if dtype != DTYPES[0] else []
+    return "-".join(words + ["tuned"] * tuned)
 
 
 def _rivals(names: Sequence[str] | None) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Make the tuned logs that are shipped: `python -m benchmarks.tune_shipped [--work-dir D] [--minutes N] [--threads 1 2]`.
 
-The kernels of MiniLM at one sentence of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500, and the shapes
-of docs/cpu.md. All is kept in the folder; called again it goes on where it stopped. `--ship` copies the winners to tuning_logs/.
+The kernels of MiniLM at one sentence of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500, the shapes of
+docs/cpu.md, and the cells of benchmarks.grid. All is kept in the folder; called again it goes on where it stopped. `--ship`
+copies the winners to tuning_logs/.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+from benchmarks import grid
 from benchmarks.models import lstm, minilm
 from tvm_balanced.api import import_model
 from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
@@ -19,9 +21,10 @@ from tvm_balanced.schedules import Workload
 from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tuning import manifest, store
 from tvm_balanced.tuning.log import FILE
+from tvm_balanced.tuning.result import TuningResult
 from tvm_balanced.tuning.runner import LocalRunner
 from tvm_balanced.tuning.tasks import Task, layers_of, tasks_of
-from tvm_balanced.tuning.tune import TuneOptions, TuningResult, tune_tasks
+from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 from tvm_balanced.verdict import Judge
 
 SHIPPED = Path(__file__).parent.parent / "tuning_logs"
@@ -47,12 +50,24 @@ def shape_tasks(_threads: int) -> list[Task]:
     return [Task(Workload("cpu_avx512", m, n, k, int(pattern.split(":")[0]), 16)) for (n, k), m, pattern in cells]
 
 
+def grid_tasks(threads: int) -> list[Task]:
+    """Return cpu_avx512 in the cells of benchmarks.grid."""
+    cells = [cell for cell in grid.draw() if cell.threads == threads]
+    return [Task(Workload("cpu_avx512", c.m, c.n, c.k, int(c.pattern.split(":")[0]), 16)) for c in cells]
+
+
 def _tasks(model: object, args: object, threads: int) -> list[Task]:
     imported = import_model(model, args)  # type: ignore[arg-type]
     return tasks_of(layers_of(imported, Judge.of(host_target(), threads)))
 
 
-SETS: dict[str, Callable[[int], list[Task]]] = {"minilm": minilm_tasks, "lstm": lstm_tasks, "shapes": shape_tasks}
+SETS: dict[str, Callable[[int], list[Task]]] = {
+    "minilm": minilm_tasks,
+    "lstm": lstm_tasks,
+    "shapes": shape_tasks,
+    "grid": grid_tasks,
+}
+ALONE = ("shapes", "grid")  # layers without a model: their weights come from memory
 
 
 def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
@@ -61,8 +76,7 @@ def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
     settings = TuneOptions(
         host_target(), folder, minutes=options.minutes, per_kernel=options.per_kernel, resume=True, threads=threads
     )
-    # the shapes stand alone: their weights come from memory
-    runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache()) if name == "shapes" else None
+    runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache()) if name in ALONE else None
     return tune_tasks(SETS[name](threads), settings, f"benchmarks.tune_shipped {name}", runner=runner)
 
 

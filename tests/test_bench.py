@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import reference
+import tvm_ffi
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,8 +9,10 @@ from tvm_balanced.bench import KernelBenchmark, random_weight
 from tvm_balanced.detection import detect
 from tvm_balanced.errors import PatternError, TargetError
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import SPARSE_KERNELS
+from tvm_balanced.schedules import SPARSE_KERNELS, Workload
 from tvm_balanced.targets import host_target
+from tvm_balanced.tuning.lookup import TunedSchedules
+from tvm_balanced.tuning.runner import space_of
 
 P = BalancedPattern.parse
 
@@ -50,6 +53,19 @@ def test_a_kernel_can_be_chosen():
     if SPARSE_KERNELS[0].refuses(host_target(), 64, 64, "float32") is None:
         with pytest.raises(PatternError):
             benchmark(kernel="cpu_avx512", pattern=P("16:16")).run()
+
+
+@pytest.mark.avx512
+def test_the_shipped_schedule_is_taken(monkeypatch):
+    plain = benchmark()
+    workload = Workload("cpu_avx512", plain.m, plain.n, plain.k, 2, 16)
+    space = space_of(workload, host_target())
+    tuned = space.at(0) if space.at(0) != space.default else space.at(1)
+    assert plain.as_tuned().scheduled is None  # it is shipped for no such layer
+    monkeypatch.setattr(TunedSchedules, "__call__", lambda _, asked: tuned if asked == workload else None)
+    scheduled = plain.as_tuned().scheduled
+    assert tvm_ffi.structural_equal(scheduled.with_attr("global_symbol", "main"), space.replay(tuned))
+    assert plain.as_tuned().run()[0].name == "balanced"
 
 
 def test_weights_of_the_tests_and_of_the_benchmark_agree(rng):

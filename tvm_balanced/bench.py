@@ -3,7 +3,7 @@
 import ctypes
 import importlib.util
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -100,6 +100,17 @@ class KernelBenchmark:
             warm = 1 if self.regime == "cold" else 4
             return race(racing, self.rounds, seconds, warm, PAUSE if self.threads > 1 else 0.0)
 
+    def as_tuned(self) -> "KernelBenchmark":
+        """Return the same with the schedule of the shipped log, the default where it has none."""
+        from tvm_balanced.tuning.lookup import TunedSchedules
+
+        kernel, target = self._kernel(), host_target()
+        workload = self._workload(kernel)
+        decisions = TunedSchedules.shipped(target, self.threads)(workload)
+        if decisions is None:
+            return replace(self, scheduled=None)
+        return replace(self, scheduled=kernel.sampled(kernel.prim_func(workload), workload, target).replay(decisions))
+
     def draw(self) -> tuple[EncodedWeight, Array, Array]:
         """Return a random weight, the same as an array (N, K), and x (M, K); always the same ones."""
         weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0), self._as_numpy)
@@ -145,11 +156,12 @@ class KernelBenchmark:
 
         return Detection((self.n, self.k), 1, {self.pattern.block: self.pattern.nnz})
 
+    def _workload(self, kernel: SparseKernel | DenseKernel) -> Workload:
+        nnz, block = (self.pattern.nnz, self.pattern.block) if isinstance(kernel, SparseKernel) else (1, 1)
+        return Workload(kernel.name, self.m, self.n, self.k, nnz, block, self.dtype)
+
     def _ours(self, kernel: SparseKernel | DenseKernel, weight: EncodedWeight, dense: Array, x: Array) -> Rival:
-        sparse = isinstance(kernel, SparseKernel)
-        nnz, block = (weight.pattern.nnz, weight.pattern.block) if sparse else (1, 1)
-        workload = Workload(kernel.name, self.m, self.n, self.k, nnz, block, self.dtype)
-        target = host_target()
+        workload, target = self._workload(kernel), host_target()
         function = self.scheduled or kernel.schedule(kernel.prim_func(workload), workload, target)
         main = tvm.compile(function.with_attr("global_symbol", "main"), target)["main"]
         packed = kernel.pack(weight) if isinstance(kernel, SparseKernel) else kernel.pack(dense)

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,7 @@ from benchmarks.cell import Cell, Timed
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    for name in ("GRID", "GRID_ROUNDS", "SUMMARY"):
+    for name in ("GRID", "GRID_ROUNDS"):
         monkeypatch.setattr(grid, name, tmp_path / getattr(grid, name).name)
     return tmp_path
 
@@ -54,6 +55,24 @@ def test_regimes(monkeypatch):
     assert [Cell(*size, 8, "2:16", 1).regime for size in grid.SIZES] == ["hot"] * 3 + ["cold"] * 3
     monkeypatch.setattr(cells, "last_level_cache", lambda: 1 << 30)
     assert [Cell(4096, 4096, m, "2:16", 1).regime for m in (1, 8)] == ["cold", "hot"]
+
+
+def test_a_cell_of_half_the_bytes(monkeypatch):
+    half = Cell(4096, 4096, 8, "2:16", 1, "bfloat16")
+    assert str(half) == "4096x4096 m8 2:16 t1 bfloat16"
+    assert str(Cell(4096, 4096, 8, "2:16", 1)) == "4096x4096 m8 2:16 t1"
+    monkeypatch.setattr(cells, "last_level_cache", lambda: 48 << 20)
+    assert (half.regime, Cell(4096, 4096, 8, "2:16", 1).regime) == ("hot", "cold")
+
+
+def test_series_are_told_apart(files):
+    """By dtype in the data, and by label."""
+    one = grid.draw()[:1]
+    for dtype in grid.DTYPES:
+        grid.run_grid(plan("a", runs=1), [replace(one[0], dtype=dtype)], ("onednn",), Clock())
+    assert {cell.dtype for cell in grid.ratios_of("a")} == set(grid.DTYPES)
+    today = grid._label("float32", False)
+    assert (grid._label("bfloat16", False), grid._label("float32", True)) == (f"{today}-bfloat16", f"{today}-tuned")
 
 
 def test_what_is_there_is_not_timed_again(files):
@@ -107,7 +126,7 @@ def test_the_report_counts_and_averages(files, capsys):
     grid.run_grid(plan("a", runs=2), drawn[:8], ("onednn", "eager"), Clock(4.0))
     grid.run_grid(plan("a", runs=2), drawn[8:16], ("onednn", "eager"), Clock(0.5))
     grid.report("a")
-    text = grid.SUMMARY.read_text()
+    text = (files / "grid-a.md").read_text()
     assert "| onednn | 8 | 8 | 0 |" in text
     assert "| 1 | 4.00 | 4.00 |" in text
     assert "| 8 | 0.50 | 0.50 |" in text

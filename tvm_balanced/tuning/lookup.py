@@ -11,7 +11,7 @@ import tvm
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.decisions import Decisions
 from tvm_balanced.targets import target_key, threads_of, user_folder
-from tvm_balanced.tuning.log import Log
+from tvm_balanced.tuning.log import Log, logs_in
 from tvm_balanced.tuning.record import Winner
 
 DEFAULT = "default"
@@ -51,14 +51,20 @@ class TunedSchedules:
     def of(cls, target: tvm.target.Target, threads: int, logs: str | Path | Literal[False] | None = None) -> "TunedSchedules":
         """Return what is tuned for a target: by the log in folder `logs` (None: this user's), then by the shipped one.
 
-        False leaves all kernels at their defaults.
+        False leaves all kernels at their defaults. Raises TuningError where `logs` is no folder of logs.
         """
         if logs is False:
             return cls(target, threads, [])
+        if logs is not None:
+            logs_in(Path(logs))  # says so where it is none: a name that was mistyped would leave all at its defaults
         key, threads = target_key(target), threads_of(target, threads)
-        shipped = Path(str(resources.files("tvm_balanced.tuning_logs")))
         user = user_folder() if logs is None else Path(logs)
-        return cls(target, threads, [("user log", Log(user, key)), ("shipped", Log(shipped, key))])
+        return cls(target, threads, [("user log", Log(user, key)), ("shipped", Log(_shipped(), key))])
+
+    @classmethod
+    def shipped(cls, target: tvm.target.Target, threads: int) -> "TunedSchedules":
+        """Return what the shipped log of a target has, whatever this user tuned."""
+        return cls(target, threads, [("shipped", Log(_shipped(), target_key(target)))])
 
     def __call__(self, workload: Workload) -> Decisions | None:
         """Return the decisions of a workload whose M is known, None for the defaults."""
@@ -94,3 +100,7 @@ class TunedSchedules:
                 return Choice(None, f"{DEFAULT}: the kernel has changed since it was tuned, {name}")
             return Choice(winner.decisions, f"tuned: {name}")
         return Choice(None, DEFAULT)
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("tvm_balanced.tuning_logs")))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from tvm_balanced.frontend.prune import PruningReport
-    from tvm_balanced.tuning.rpc import RpcOptions
-    from tvm_balanced.tuning.tune import TuningResult
+    from tvm_balanced.tuning.result import TuningResult
+    from tvm_balanced.tuning.tracker import RpcOptions
 
 
 def prune(
@@ -142,7 +142,7 @@ def tune(
     shard : (int, int)
         (i, n): tune the i-th of n shares of the kernels, for batch systems; `tvm-balanced logs merge` joins their logs.
     rpc : RpcOptions, optional
-        Measure on the servers of an RPC tracker: `tvm_balanced.tuning.rpc.RpcOptions.parse("HOST:PORT", key)`.
+        Measure on the servers of an RPC tracker: `tvm_balanced.tuning.tracker.RpcOptions.parse("HOST:PORT", key)`.
 
     Returns
     -------

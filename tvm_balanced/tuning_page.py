@@ -12,8 +12,8 @@ import matplotlib
 import numpy as np
 
 from tvm_balanced.errors import ArtifactError
+from tvm_balanced.tuning.result import TuningResult
 from tvm_balanced.tuning.state import State
-from tvm_balanced.tuning.tune import TuningResult
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt

@@ -8,28 +8,31 @@ from fixed_latency import TASKS, tune
 
 from tvm_balanced.errors import TuningError
 from tvm_balanced.targets import host_target
-from tvm_balanced.tuning import rpc
-from tvm_balanced.tuning.rpc import RpcOptions, RpcRunner
+from tvm_balanced.tuning import tracker
+from tvm_balanced.tuning.rpc import RpcRunner
+from tvm_balanced.tuning.rpc_batch import Batch, Job
 from tvm_balanced.tuning.runner import space_of
+from tvm_balanced.tuning.tracker import RpcOptions
 
 
 @pytest.fixture
 def runner(monkeypatch):
     monkeypatch.setattr(RpcOptions, "servers", lambda _: 1)
+    monkeypatch.setattr(RpcOptions, "machine", None)
     monkeypatch.setattr(RpcRunner, "build", lambda *_: None)
     return RpcRunner(RpcOptions("127.0.0.1", 9190, "k"), host_target(), 1)
 
 
-def refuse(_):
+def refuse(*_):
     raise OSError("Connection refused")
 
 
-def wait_for_ever(_):
+def wait_for_ever(*_):
     threading.Event().wait()
 
 
 def test_minutes_end_the_run(runner, monkeypatch, tmp_path):
-    monkeypatch.setattr(RpcRunner, "_connect", refuse)
+    monkeypatch.setattr(RpcOptions, "connect", refuse)
     start = time.monotonic()
     result = tune(tmp_path, runner=runner, minutes=0.05)
     assert (result.ended, result.trials) == ("time is up", 0)
@@ -38,7 +41,7 @@ def test_minutes_end_the_run(runner, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("connect", [refuse, wait_for_ever])
 def test_an_interrupt_ends_the_run(runner, connect, monkeypatch, tmp_path):
-    monkeypatch.setattr(RpcRunner, "_connect", connect)
+    monkeypatch.setattr(RpcOptions, "connect", connect)
     stopped = threading.Event()
 
     class Interrupted(RpcRunner):
@@ -57,24 +60,24 @@ def test_an_interrupt_ends_the_run(runner, connect, monkeypatch, tmp_path):
 
 
 def test_what_keeps_the_servers_away_is_said(runner, monkeypatch):
-    monkeypatch.setattr(RpcRunner, "_connect", refuse)
-    monkeypatch.setattr(rpc, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(RpcOptions, "connect", refuse)
+    monkeypatch.setattr(tracker, "PATIENCE_SECONDS", 0.2)
     workload = TASKS[0].workload
     with pytest.raises(TuningError, match=r"no server of key k can be reached \(Connection refused\); the tracker gives out"):
         list(runner.measure(workload, [space_of(workload, host_target()).default]))
 
 
 def test_a_race_waits_for_a_server_and_gives_up(runner, monkeypatch):
-    monkeypatch.setattr(RpcRunner, "_connect", wait_for_ever)
-    monkeypatch.setattr(rpc, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(RpcOptions, "connect", wait_for_ever)
+    monkeypatch.setattr(tracker, "PATIENCE_SECONDS", 0.2)
     workload = TASKS[0].workload
-    with pytest.raises(TuningError, match="no server of key k is free to race the winners; start one and run tune --resume"):
+    with pytest.raises(TuningError, match="no server of key k is free; wait for those that tune, or start another"):
         runner.confirm(workload, [space_of(workload, host_target()).default], 1.0)
 
 
 def test_a_job_that_answers_while_it_is_given_up_is_not_given_up_twice(runner):
-    batch = rpc.Batch(TASKS[0].workload)
-    overdue = rpc.Job(space_of(TASKS[0].workload, host_target()).default, None)
+    batch = Batch(TASKS[0].workload)
+    overdue = Job(space_of(TASKS[0].workload, host_target()).default, None)
     overdue.began = -1e9
 
     class Answered(dict):

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from tvm_balanced.errors import TuningError
-from tvm_balanced.tuning.rpc import RpcOptions
 from tvm_balanced.tuning.serve import end, serve
+from tvm_balanced.tuning.tracker import RpcOptions
 
 pytest.importorskip("tornado")
 
@@ -52,7 +52,7 @@ def test_a_fleet_serves_is_revived_and_ends_with_all_its_processes():
 PARENT = """
 import time
 from tvm import rpc
-from tvm_balanced.tuning.rpc import RpcOptions
+from tvm_balanced.tuning.tracker import RpcOptions
 from tvm_balanced.tuning.serve import serve
 with serve("127.0.0.1", "box", 1) as fleet:
     options = RpcOptions.parse(fleet.tracker, "box")

@@ -12,9 +12,9 @@ from tvm_balanced.errors import InputError, TargetError, TuningError
 from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.record import Run, Trial, Winner
-from tvm_balanced.tuning.rpc import RpcOptions
 from tvm_balanced.tuning.runner import space_of
 from tvm_balanced.tuning.store import prune, verify
+from tvm_balanced.tuning.tracker import RpcOptions
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
 
 KEY = target_key(host_target())

@@ -14,8 +14,8 @@ from tvm_balanced.cli.console import err, out, print_json, print_table, step
 from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
 
 if TYPE_CHECKING:
+    from tvm_balanced.tuning.result import Tuned
     from tvm_balanced.tuning.scheduler import Tuner
-    from tvm_balanced.tuning.tune import Tuned
 
 HEADER = ("kernel", "calls", "trials", "best us", "over default", "over dense", "share")
 LINES_EVERY = 10.0  # seconds between two lines where there is no terminal
@@ -48,7 +48,7 @@ def tune(
     started = time.monotonic()
     overrides, share = forced(kernel), _shard(shard)
     with step("importing"):
-        from tvm_balanced.tuning.rpc import RpcOptions
+        from tvm_balanced.tuning.tracker import RpcOptions
         from tvm_balanced.tuning.tune import TuneOptions, tune_imported
 
         remote = None if rpc is None else RpcOptions.parse(rpc, key, workers)
@@ -121,7 +121,7 @@ def _title(tuner: "Tuner") -> str:
 
 
 def _table(tuner: "Tuner") -> Any:
-    from tvm_balanced.tuning.tune import rows
+    from tvm_balanced.tuning.result import rows
 
     table = Table(*HEADER, title=_title(tuner), title_justify="left")
     for row in rows(tuner.states):

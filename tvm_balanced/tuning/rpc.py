@@ -4,30 +4,31 @@ RPC runs what is uploaded to it, and asks nobody who they are: servers belong on
 ssh tunnel.
 """
 
-import contextlib
-import gc
 import itertools
 import queue
-import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
-from tvm import rpc
 
 from tvm_balanced import environment
 from tvm_balanced.errors import TuningError
-from tvm_balanced.measure import Timing
+from tvm_balanced.measure import Ratio, Rival, Seconds, last_level_cache, race
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.decisions import Decisions
+from tvm_balanced.targets import cores
+from tvm_balanced.tuning import tracker
 from tvm_balanced.tuning.arguments import Arguments, draw
+from tvm_balanced.tuning.rpc_batch import ATTEMPTS, Batch, Job
 from tvm_balanced.tuning.runner import (
+    LEAST_ROUNDS,
+    ROUNDS,
     Confirmed,
     Measured,
     dense_workload,
@@ -37,80 +38,11 @@ from tvm_balanced.tuning.runner import (
     space_of,
     tolerance,
 )
+from tvm_balanced.tuning.tracker import RpcOptions, Session
 
-SESSION_SECONDS = 60  # after which a server ends a session
 OVERDUE_SECONDS = 65.0  # after which a measurement counts as lost
-PATIENCE_SECONDS = 30  # to wait for a server where none is there
-STOP_PATIENCE_SECONDS = 4  # the same once the run is to end
-ATTEMPTS = 2  # at a candidate whose server died or was too slow
-ROUNDS = 15  # of a race with the default
+RACE_SECONDS = 120  # of a session for a race, beside the time that it is given: the least number of rounds, and its uploads
 FLUSH = "cache_flush_cpu_non_first_arg"  # so that weights come from memory
-
-
-@dataclass(frozen=True)
-class RpcOptions:
-    """Where to measure: an RPC tracker, the key of its servers, and how many to use at once (all by default)."""
-
-    host: str
-    port: int
-    key: str
-    workers: int | None = None
-
-    @classmethod
-    def parse(cls, address: str, key: str, workers: int | None = None) -> "RpcOptions":
-        """Read HOST:PORT; raises TuningError."""
-        host, colon, port = address.rpartition(":")
-        if not (host and colon and port.isdecimal()):
-            raise TuningError(f'RPC tracker "{address}" is not of the form HOST:PORT; write for instance 127.0.0.1:9190')
-        return cls(host, int(port), key, workers)
-
-    def servers(self) -> int:
-        """Return how many servers of the key the tracker knows; raises TuningError where there is no tracker."""
-        try:
-            socket.create_connection((self.host, self.port), timeout=5).close()  # TVM would try for a minute
-            tracker = rpc.TrackerSession((self.host, self.port))
-            found = tracker.summary()["server_info"]
-            tracker.close()
-        except (OSError, RuntimeError) as error:
-            raise TuningError(f"no RPC tracker answers at {self.host}:{self.port} ({last_line(error)}); start one") from None
-        return sum(str(server["key"]) == f"server:{self.key}" for server in found)
-
-
-@dataclass
-class Job:
-    """A candidate on its way: its library, how often it was tried, and when the last try began."""
-
-    decisions: Decisions
-    library: Path
-    attempts: int = 0
-    began: float = 0.0
-
-
-@dataclass
-class Session:
-    """A server that is ours for a while, and the arguments that were uploaded to it."""
-
-    remote: Any
-    held: dict[Workload, list[Any]] = field(default_factory=dict)
-
-
-@dataclass
-class Batch:
-    """One call of `RpcRunner.measure`: workers take jobs until it is closed."""
-
-    workload: Workload
-    jobs: "queue.SimpleQueue[Job | None]" = field(default_factory=queue.SimpleQueue)
-    results: "queue.SimpleQueue[Measured]" = field(default_factory=queue.SimpleQueue)
-    running: dict[int, Job] = field(default_factory=dict)  # by worker
-    closed: bool = False
-    trouble: str = ""  # why the last server could not be had
-
-    def failed(self, job: Job, error: str) -> None:
-        """Let another worker try a job, unless it was tried often enough."""
-        if job.attempts < ATTEMPTS:
-            self.jobs.put(job)
-        else:
-            self.results.put(Measured(job.decisions, None, error))
 
 
 class RpcRunner:
@@ -125,18 +57,23 @@ class RpcRunner:
         Of the servers.
     threads : int
         Of a call.
-    cold : bool
-        Whether weights come from memory in each call.
+    rotate : int
+        Bytes of the model's weights. Where the server's last-level cache does not hold them, weights come from memory in each
+        call; else they are the same in each.
 
     Raises
     ------
     TuningError
-        Where no tracker answers, or it knows no server of the key.
+        Where no tracker answers, it knows no server of the key, or the first is not the target.
     """
 
-    def __init__(self, options: RpcOptions, target: tvm.target.Target, threads: int, cold: bool = False) -> None:
-        self.options, self.target, self.threads, self.cold = options, target, threads, cold
-        servers = self._wait_for_servers()
+    def __init__(self, options: RpcOptions, target: tvm.target.Target, threads: int, rotate: int = 0) -> None:
+        self.options, self.target, self.threads = options, target, threads
+        servers = options.wait_for_servers()
+        machine = options.machine
+        if machine is not None:
+            machine.check(target, threads)
+        self.cold = rotate > (last_level_cache() if machine is None else machine.cache)
         self.parallel = min(servers, options.workers or servers)
         self._folder = tempfile.TemporaryDirectory(prefix="tvm_balanced-")
         self.stop: Callable[[], bool] = lambda: False
@@ -147,6 +84,7 @@ class RpcRunner:
         return True  # as for LocalRunner: servers are CPUs
 
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
+        self._draw(workload)
         open_ = Batch(workload)
         workers = [threading.Thread(target=self._work, args=(open_, i), daemon=True) for i in range(self.parallel)]
         builder = threading.Thread(target=self._build_all, args=(open_, batch), daemon=True)
@@ -161,16 +99,20 @@ class RpcRunner:
             builder.join()
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
+        self._draw(workload)
+        default = self.build(workload, space_of(workload, self.target).default)
+        others = {decisions: self.build(workload, decisions) for decisions in candidates}
         for attempt in range(ATTEMPTS):
             try:
-                return self._confirm(self._connect_soon(), workload, candidates, seconds)
+                # the session in no variable of this frame, which `build` has left in a cycle: see `_draw`
+                return self._confirm(
+                    self._ready(self.options.connect_soon(self.stop, RACE_SECONDS + seconds)), workload, default, others, seconds
+                )
             except TuningError:
                 raise
             except Exception as error:  # the server died, in one of TVM's many ways
                 if attempt == ATTEMPTS - 1:
                     raise TuningError(f"winners could not be raced: {last_line(error)}; run tune --resume") from error
-            finally:
-                gc.collect()  # TVM leaves cycles that would keep the session, and its server, from others
         return None
 
     def dense_seconds(self, workload: Workload) -> float | None:
@@ -201,13 +143,16 @@ class RpcRunner:
         return self._seconds(self._evaluator(session, job.library), self._remote(session, workload))
 
     def _build_all(self, batch: Batch, candidates: Sequence[Decisions]) -> None:
-        for decisions in candidates:
+        def build(decisions: Decisions) -> None:
             if batch.closed:
                 return
             try:
                 batch.jobs.put(Job(decisions, self.build(batch.workload, decisions)))
             except Exception as error:  # TVM raises many kinds; the search goes on without the candidate
                 batch.results.put(Measured(decisions, None, last_line(error)))
+
+        with ThreadPoolExecutor(min(self.parallel, cores())) as builders:
+            list(builders.map(build, candidates))
 
     def _collect(self, batch: Batch, count: int) -> Iterator[Measured]:
         done: set[Decisions] = set()
@@ -233,7 +178,7 @@ class RpcRunner:
                     continue  # it has just answered
                 batch.failed(job, "its server did not answer")
                 threading.Thread(target=self._work, args=(batch, max(batch.running, default=0) + 1000), daemon=True).start()
-        if batch.running or time.monotonic() - heard < PATIENCE_SECONDS:
+        if batch.running or time.monotonic() - heard < tracker.PATIENCE_SECONDS:
             return
         if not self.options.servers():
             raise TuningError(f"no server of key {self.options.key} is left; start one and run tune --resume")
@@ -248,15 +193,23 @@ class RpcRunner:
         session: Session | None = None
         while not batch.closed:
             try:
-                session = session or self._connect()
-            except Exception as error:  # no server, or it died while we connected
+                session = session or self._ready(self.options.connect())
+            except Exception as error:  # no server, one that is not the target, or it died while we connected
                 batch.trouble = last_line(error)
                 time.sleep(0.5)
                 continue
             batch.trouble = ""
-            job = batch.jobs.get()
+            try:
+                job = batch.jobs.get(timeout=1.0)
+            except queue.Empty:
+                job = None
+            if session.is_old():
+                session = None
+                if job is not None:
+                    batch.jobs.put(job)
+                continue
             if job is None:
-                return
+                continue
             job.attempts, job.began = job.attempts + 1, time.monotonic()
             batch.running[worker] = job
             try:
@@ -267,61 +220,25 @@ class RpcRunner:
                     batch.failed(job, last_line(error))
             batch.running.pop(worker, None)
 
-    def _connect(self) -> Session:
-        """Ask the tracker for a server, and wait until one is free."""
-        tracker = rpc.TrackerSession((self.options.host, self.options.port))
-        remote = tracker.request(self.options.key, session_timeout=SESSION_SECONDS, max_retry=1)
-        tracker.close()
-        remote.get_function("runtime.config_threadpool")(1, self.threads)
-        return Session(remote)
+    def _ready(self, session: Session) -> Session:
+        """Return a session set up for our calls; raises TuningError where its server is not the target."""
+        if session.machine is not None:
+            session.machine.check(self.target, self.threads)
+        session.remote.get_function("runtime.config_threadpool")(1, self.threads)
+        return session
 
-    def _connect_soon(self) -> Session:
-        """Connect, but wait for a free server no longer than PATIENCE_SECONDS, nor when the run is to end.
-
-        Raises
-        ------
-        TuningError
-            Where none was free in time.
+    def _draw(self, workload: Workload) -> None:
+        """Draw the arguments of a workload, before any session: TVM's parser keeps all frames that it is called from in a cycle,
+        and a session in one of them keeps its server from others until Python collects garbage.
         """
-        sessions: queue.SimpleQueue[Session | Exception] = queue.SimpleQueue()
-
-        def connect() -> None:
-            try:
-                sessions.put(self._connect())
-            except Exception as error:  # whatever TVM raises, for the thread that waits
-                sessions.put(error)
-
-        threading.Thread(target=connect, daemon=True).start()  # TVM's request has no time limit
-        began = time.monotonic()
-        while time.monotonic() - began < (STOP_PATIENCE_SECONDS if self.stop() else PATIENCE_SECONDS):
-            with contextlib.suppress(queue.Empty):
-                session = sessions.get(timeout=0.5)
-                if isinstance(session, Exception):
-                    raise session
-                return session
-        raise TuningError(f"no server of key {self.options.key} is free to race the winners; start one and run tune --resume")
-
-    def _wait_for_servers(self) -> int:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while not (servers := self.options.servers()):
-            if time.monotonic() > end:
-                raise TuningError(
-                    f"the tracker at {self.options.host}:{self.options.port} knows no server of key {self.options.key}; "
-                    "start one with tvm-balanced serve-rpc"
-                )
-            time.sleep(0.5)
-        return servers
-
-    def _arguments(self, workload: Workload) -> Arguments:
         if workload not in self._drawn:
             self._drawn = {workload: draw(workload)}  # one at a time: workers are on the same one
-        return self._drawn[workload]
 
     def _remote(self, session: Session, workload: Workload) -> list[Any]:
         """Upload the arguments of a workload, once a session."""
         if workload not in session.held:
             session.held.clear()
-            given = (*self._arguments(workload).given, empty_result(workload))
+            given = (*self._drawn[workload].given, empty_result(workload))
             session.held[workload] = [tvm.runtime.tensor(a, session.remote.cpu(0)) for a in given]
         return list(session.held[workload])
 
@@ -334,32 +251,33 @@ class RpcRunner:
     def _seconds(evaluator: Any, arguments: list[Any]) -> float:
         return float(np.median(evaluator(*arguments).results))
 
-    def _confirm(self, session: Session, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
-        space = space_of(workload, self.target)
-        arguments, reference = self._remote(session, workload), self._arguments(workload).reference()
+    def _confirm(
+        self, session: Session, workload: Workload, default: Path, libraries: Mapping[Decisions, Path], seconds: float
+    ) -> Confirmed | None:
+        arguments, reference = self._remote(session, workload), self._drawn[workload].reference()
+        others: dict[Decisions, Any] = {}
         errors: dict[Decisions, float] = {}
-        racers = {"default": self._evaluator(session, self.build(workload, space.default))}
-        for decisions in candidates:
-            evaluator = self._evaluator(session, self.build(workload, decisions))
+        for decisions, library in libraries.items():
+            evaluator = self._evaluator(session, library)
             arguments[-1] = tvm.runtime.tensor(empty_result(workload), session.remote.cpu(0))
             evaluator(*arguments)
             errors[decisions] = relative_error(arguments[-1].numpy(), reference)
             if errors[decisions] <= tolerance(workload):
-                racers[str(decisions)] = evaluator
-        right = [decisions for decisions in candidates if str(decisions) in racers]
-        if not right:
+                others[decisions] = evaluator
+        if not others:
             return None
-        timing = self._race(racers, arguments, seconds)
-        best = max(right, key=lambda decisions: timing.speedup(str(decisions), "default").p50)
-        return Confirmed(best, timing.speedup(str(best), "default"), errors[best])
+        best, gain = self._race(self._evaluator(session, default), others, arguments, seconds)
+        return Confirmed(best, gain, errors[best])
 
-    def _race(self, racers: Mapping[str, Any], arguments: list[Any], seconds: float) -> Timing:
-        """Time racers in turn on their server, in an order that is reversed from round to round."""
-        times: dict[str, list[float]] = {name: [] for name in racers}
-        end = time.monotonic() + seconds
-        for round_ in range(ROUNDS):
-            for name in racers if round_ % 2 else reversed(list(racers)):
-                times[name].append(self._seconds(racers[name], arguments))
-            if round_ >= 4 and time.monotonic() > end:
-                break
-        return Timing({name: np.array(values) for name, values in times.items()})
+    def _race(
+        self, default: Any, others: Mapping[Decisions, Any], arguments: list[Any], seconds: float
+    ) -> tuple[Decisions, Ratio]:
+        """Return the fastest of `others`, and how many times faster than the default it is, as LocalRunner does."""
+
+        def rival(evaluator: Any) -> Rival:
+            return lambda _: Seconds(self._seconds(evaluator, arguments))
+
+        racers = {"default": rival(default)} | {str(decisions): rival(evaluator) for decisions, evaluator in others.items()}
+        timing = race(racers, ROUNDS, seconds, warm=0, least=LEAST_ROUNDS)  # an evaluator makes a call before it times
+        best = max(others, key=lambda decisions: timing.half(0).speedup(str(decisions), "default").p50)
+        return best, timing.half(1).speedup(str(best), "default")

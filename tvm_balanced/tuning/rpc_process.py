@@ -54,6 +54,9 @@ def _serve(options: argparse.Namespace) -> tuple[threading.Thread, int]:
         return tracker.thread, tracker.port
     from tvm.rpc.server import PopenRPCServerState
 
+    from tvm_balanced.tuning import server_machine
+
+    server_machine.offer()
     host, _, port = options.tracker.rpartition(":")
     server = PopenRPCServerState(options.host, options.port, last, tracker_addr=(host, int(port)), key=options.key, silent=True)
     return server.thread, server.port

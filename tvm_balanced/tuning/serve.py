@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tvm_balanced.errors import TuningError
+from tvm_balanced.tuning.tracker import RpcOptions
 
 TRACKER_PORT, SERVER_PORT = 9190, 9090  # TVM's own; the next that is free is taken
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -63,8 +64,10 @@ def serve(host: str, key: str, count: int, tracker: str | None = None, port: int
     Raises
     ------
     TuningError
-        Where a process does not start.
+        Where a process does not start, or no tracker answers at the address given.
     """
+    if tracker is not None:
+        RpcOptions.parse(tracker, key).servers()  # which says what is wrong with it
     own: list[subprocess.Popen[str]] = []
     fleet = Fleet(tracker or "", key, host)
     try:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,20 @@ from tvm_balanced.errors import TargetError, TuningError
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.noise import without_noise
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import cores, host_gpu, is_gpu, parse_target, runs_here, target_key, threads_of, user_folder
+from tvm_balanced.targets import host_gpu, is_gpu, parse_target, runs_here, target_key, threads_of, user_folder
 from tvm_balanced.tuning import manifest
 from tvm_balanced.tuning.arguments import packed_shapes
 from tvm_balanced.tuning.gpu_runner import GpuRunner
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.lookup import TunedSchedules
 from tvm_balanced.tuning.record import Run
-from tvm_balanced.tuning.rpc import RpcOptions, RpcRunner
+from tvm_balanced.tuning.result import TuningResult, rows
+from tvm_balanced.tuning.rpc import RpcRunner
 from tvm_balanced.tuning.runner import LocalRunner, Runner
 from tvm_balanced.tuning.scheduler import Budget, Tuner, now
-from tvm_balanced.tuning.state import State
 from tvm_balanced.tuning.strategy import DEFAULT, STRATEGIES
 from tvm_balanced.tuning.tasks import Task, layers_of, shard, tasks_of
+from tvm_balanced.tuning.tracker import RpcOptions
 from tvm_balanced.verdict import Judge
 
 BUDGETS = ("trials", "per_kernel", "minutes")  # of a plan; a resumed run takes new ones, and else its own
@@ -61,7 +62,7 @@ class TuneOptions:
     strategy : str
         A name of `strategy.STRATEGIES`.
     threads : int or None
-        Of a call that is timed, all cores by default: those that the model will be compiled for.
+        Of a call that is timed, all cores of what measures by default: those that the model will be compiled for.
     kernels : mapping or None
         As for compiling.
     shard : (int, int)
@@ -84,60 +85,6 @@ class TuneOptions:
     rpc: RpcOptions | None = None
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """The outcome for one kernel, `gain` and `over_dense` being how many times faster it is; None where it was not measured."""
-
-    kernel: str
-    layers: tuple[str, ...]
-    calls: int
-    trials: int
-    space: int
-    default_us: float | None
-    best_us: float | None
-    gain: float | None
-    won: bool
-    over_dense: float | None
-    share: float
-
-
-@dataclass(frozen=True)
-class TuningResult:
-    """What a run of the tuner found.
-
-    Parameters
-    ----------
-    folder : Path
-        The log's; give its parent to `compile` as `logs`.
-    run : str
-        Name of the run in the log.
-    ended : str
-        Why it ended.
-    trials : int
-        Of the run, those before a resume included.
-    kernels : tuple of Tuned
-    states : list of State
-        All that was measured, for the report.
-    """
-
-    folder: Path
-    run: str
-    ended: str
-    trials: int
-    kernels: tuple[Tuned, ...]
-    states: list[State]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as plain data."""
-        return {
-            "folder": str(self.folder),
-            "run": self.run,
-            "ended": self.ended,
-            "trials": self.trials,
-            "kernels": [asdict(kernel) for kernel in self.kernels],
-        }
-
-
 @without_noise()
 def tune_imported(
     imported: ImportedModel, options: TuneOptions, on_progress: Callable[[Tuner], None] = lambda _: None, started: float = 0.0
@@ -146,7 +93,7 @@ def tune_imported(
     started = started or time.monotonic()
     environment.require_working_tvm()
     target = parse_target(options.target)
-    judge = Judge.of(target, options.threads or cores(), options.kernels)
+    judge = Judge.of(target, _threads(options, target), options.kernels)
     tasks = tasks_of(layers_of(imported, judge))
     judge.check_all_used()
     return tune_tasks(tasks, options, imported.source, on_progress, started)
@@ -185,10 +132,10 @@ def tune_tasks(
     started = started or time.monotonic()
     target = parse_target(options.target)
     _check(options, target)
-    threads = threads_of(target, options.threads)
+    threads = _threads(options, target)
     share = shard(tasks, *options.shard)
     log = Log(Path(options.work_dir) if options.work_dir is not None else user_folder(), target_key(target))
-    _open(log, target)
+    _open(log, target, options.rpc)
     plan = _plan(options, source, threads)
     run = _resumed(log, plan) if options.resume else None
     with _own_run(log, None if run is None else run.run) as name:
@@ -206,38 +153,6 @@ def tune_tasks(
         finally:
             runner.close()
     return TuningResult(log.folder, name, ended, tuner.trials, tuple(rows(tuner.states)), tuner.states)
-
-
-def rows(states: Sequence[State]) -> list[Tuned]:
-    """Return what is known of each kernel, for people; those of most time first."""
-    total = sum(state.model_seconds for state in states)
-    found = []
-    for state in sorted(states, key=lambda s: -s.model_seconds):
-        winner = state.winner
-        gain = None if winner is None else winner.gain.p50 if winner.won else 1.0
-        if gain is None and state.default and state.best:
-            gain = state.default / state.best
-        used = state.default if winner is not None and not winner.won else state.best
-        found.append(
-            Tuned(
-                kernel=state.task.title,
-                layers=state.task.layers,
-                calls=state.task.calls,
-                trials=state.trials,
-                space=len(state.space),
-                default_us=_us(state.default),
-                best_us=_us(state.best),
-                gain=gain,
-                won=winner is not None and winner.won,
-                over_dense=state.dense / used if state.dense and used else None,
-                share=state.model_seconds / total if total else 0.0,
-            )
-        )
-    return found
-
-
-def _us(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1e6
 
 
 def _check(options: TuneOptions, target: tvm.target.Target) -> None:
@@ -258,11 +173,21 @@ def _check(options: TuneOptions, target: tvm.target.Target) -> None:
         raise TuningError(f"{target_key(target)} is a GPU, and servers measure on their CPU; tune on its machine, without rpc")
 
 
-def _open(log: Log, target: tvm.target.Target) -> None:
+def _threads(options: TuneOptions, target: tvm.target.Target) -> int:
+    """Threads of a call: as given, else all cores of what measures."""
+    machine = None if options.rpc is None or options.threads is not None else options.rpc.machine
+    return threads_of(target, options.threads) if machine is None else machine.cores
+
+
+def _open(log: Log, target: tvm.target.Target, remote: RpcOptions | None) -> None:
     """Make a log and its manifest where there is none, else check that it is one for the target."""
     if log.exists():
         log.create()
-    device = str(tvm.cuda(0).device_name) if is_gpu(target) and tvm.cuda(0).exist else None
+    device = None
+    if is_gpu(target) and tvm.cuda(0).exist:
+        device = str(tvm.cuda(0).device_name)
+    elif remote is not None:
+        device = "a CPU behind RPC" if remote.machine is None else remote.machine.device
     manifest.write(log, target, device)  # before the log: a killed tuner leaves no log without one
     log.create()
 
@@ -273,8 +198,10 @@ def _plan(options: TuneOptions, source: str, threads: int) -> dict[str, Any]:
 
 
 def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks: Sequence[Task]) -> Runner:
+    weights = {layer: packed_bytes(task) for task in tasks for layer in task.layers}  # once, for however many M it is tuned
+    rotate = sum(weights.values())
     if options.rpc is not None:
-        return RpcRunner(options.rpc, target, threads)
+        return RpcRunner(options.rpc, target, threads, rotate)
     if not runs_here(target):
         raise TargetError(f"{target} is not this machine; tune on that machine, or through its server with rpc")
     if is_gpu(target) and target_key(target) != target_key(host_gpu()):
@@ -282,8 +209,6 @@ def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks
             f"{target_key(target)} is not this machine's GPU, {target_key(host_gpu())}, and its times would not hold there; "
             "tune on that machine, or give target cuda"
         )
-    weights = {layer: packed_bytes(task) for task in tasks for layer in task.layers}  # once, for however many M it is tuned
-    rotate = sum(weights.values())
     return GpuRunner(target, rotate) if is_gpu(target) else LocalRunner(target, threads, rotate)
 
 

@@ -1,0 +1,38 @@
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tvm_balanced.cli.app import run
+
+pytest.importorskip("tornado")
+
+
+@pytest.mark.parametrize(
+    ("tracker", "message"),
+    [("nowhere", "is not of the form HOST:PORT"), ("127.0.0.1:1", "no RPC tracker answers at 127.0.0.1:1")],
+)
+def test_a_tracker_that_is_none_is_named(tracker, message, capfd):
+    assert run(["serve-rpc", "--tracker", tracker]) == 1
+    captured = capfd.readouterr()
+    assert message in " ".join(captured.err.split())
+    assert "Traceback" not in captured.err + captured.out
+
+
+def test_it_says_what_it_is_and_ends_with_ctrl_c():
+    command = [sys.executable, "-m", "tvm_balanced", "serve-rpc", "--key", "box"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # a shell that starts these tests in the background has them, and what they start, ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    line = process.stdout.readline()
+    assert "RPC runs uploaded code" in line
+    assert "--rpc 127.0.0.1:" in line
+    process.send_signal(signal.SIGINT)
+    assert process.wait(15) == 0
+    process.stdout.close()

@@ -42,6 +42,7 @@ from tvm_balanced.tuning.tracker import RpcOptions, Session
 
 OVERDUE_SECONDS = 65.0  # after which a measurement counts as lost
 RACE_SECONDS = 120  # of a session for a race, beside the time that it is given: the least number of rounds, and its uploads
+REPEAT = 3  # measurements of a candidate; a round of a race has one
 FLUSH = "cache_flush_cpu_non_first_arg"  # so that weights come from memory
 
 
@@ -100,13 +101,17 @@ class RpcRunner:
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
         self._draw(workload)
-        default = self.build(workload, space_of(workload, self.target).default)
-        others = {decisions: self.build(workload, decisions) for decisions in candidates}
+        default = space_of(workload, self.target).default
+        libraries = {decisions: self.build(workload, decisions) for decisions in dict.fromkeys((default, *candidates))}
         for attempt in range(ATTEMPTS):
             try:
                 # the session in no variable of this frame, which `build` has left in a cycle: see `_draw`
                 return self._confirm(
-                    self._ready(self.options.connect_soon(self.stop, RACE_SECONDS + seconds)), workload, default, others, seconds
+                    self._ready(self.options.connect_soon(self.stop, RACE_SECONDS + seconds)),
+                    workload,
+                    libraries,
+                    candidates,
+                    seconds,
                 )
             except TuningError:
                 raise
@@ -120,7 +125,7 @@ class RpcRunner:
         if dense is None:
             return None
         results = list(self.measure(dense, [space_of(dense, self.target).default]))
-        return results[0].seconds
+        return results[0].seconds if results else None
 
     def close(self) -> None:
         self._folder.cleanup()
@@ -140,7 +145,7 @@ class RpcRunner:
 
     def time(self, session: Session, workload: Workload, job: Job) -> float:
         """Return the median time of a candidate on a server in seconds; raises whatever TVM does where it dies."""
-        return self._seconds(self._evaluator(session, job.library), self._remote(session, workload))
+        return self._seconds(self._evaluator(session, job.library, REPEAT), self._remote(session, workload))
 
     def _build_all(self, batch: Batch, candidates: Sequence[Decisions]) -> None:
         def build(decisions: Decisions) -> None:
@@ -242,31 +247,38 @@ class RpcRunner:
             session.held[workload] = [tvm.runtime.tensor(a, session.remote.cpu(0)) for a in given]
         return list(session.held[workload])
 
-    def _evaluator(self, session: Session, library: Path) -> Any:
-        module = self.upload(session, library)
-        options = {"number": 1, "repeat": 9, "f_preproc": FLUSH} if self.cold else {"number": 1, "repeat": 3, "min_repeat_ms": 10}
-        return module.time_evaluator("main", session.remote.cpu(0), **options)
+    def _evaluator(self, session: Session, library: Path, repeat: int) -> Any:
+        options = {"number": 1, "repeat": 3 * repeat, "f_preproc": FLUSH} if self.cold else {"repeat": repeat, "min_repeat_ms": 5}
+        return self.upload(session, library).time_evaluator("main", session.remote.cpu(0), **options)
 
     @staticmethod
     def _seconds(evaluator: Any, arguments: list[Any]) -> float:
         return float(np.median(evaluator(*arguments).results))
 
     def _confirm(
-        self, session: Session, workload: Workload, default: Path, libraries: Mapping[Decisions, Path], seconds: float
+        self,
+        session: Session,
+        workload: Workload,
+        libraries: Mapping[Decisions, Path],
+        candidates: Sequence[Decisions],
+        seconds: float,
     ) -> Confirmed | None:
+        """As `confirm`; the first library is the default's."""
         arguments, reference = self._remote(session, workload), self._drawn[workload].reference()
-        others: dict[Decisions, Any] = {}
+        racers: dict[Decisions, Any] = {}
         errors: dict[Decisions, float] = {}
         for decisions, library in libraries.items():
-            evaluator = self._evaluator(session, library)
+            evaluator = self._evaluator(session, library, 1)
             arguments[-1] = tvm.runtime.tensor(empty_result(workload), session.remote.cpu(0))
             evaluator(*arguments)
             errors[decisions] = relative_error(arguments[-1].numpy(), reference)
             if errors[decisions] <= tolerance(workload):
-                others[decisions] = evaluator
-        if not others:
+                racers[decisions] = evaluator
+        default = next(iter(libraries))
+        others = {decisions: racers[decisions] for decisions in candidates if decisions in racers}
+        if default not in racers or not others:
             return None
-        best, gain = self._race(self._evaluator(session, default), others, arguments, seconds)
+        best, gain = self._race(racers[default], others, arguments, seconds)
         return Confirmed(best, gain, errors[best])
 
     def _race(

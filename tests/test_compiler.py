@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +123,21 @@ def test_gpu_code_is_compiled_for_its_target_whatever_gpu_is_here(arches):
 )
 def test_difference(want, got, error, scale):
     assert difference(np.array(want), np.array(got)) == (error, scale)
+
+
+def test_a_model_is_let_go_when_its_owner_does():
+    """Not when Python next collects garbage: large models would be in memory twice."""
+
+    def compiled():
+        model = nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 40))
+        tb.prune(model, "2:16")
+        return tb.compile(model, (torch.randn(4, 64),)), weakref.ref(model)
+
+    gc.collect()
+    gc.disable()
+    try:
+        module, model = compiled()
+        assert model() is None
+        assert module(torch.zeros(4, 64)).shape == (4, 40)
+    finally:
+        gc.enable()

@@ -105,14 +105,8 @@ class RpcRunner:
         libraries = {decisions: self.build(workload, decisions) for decisions in dict.fromkeys((default, *candidates))}
         for attempt in range(ATTEMPTS):
             try:
-                # the session in no variable of this frame, which `build` has left in a cycle: see `_draw`
-                return self._confirm(
-                    self._ready(self.options.connect_soon(self.stop, RACE_SECONDS + seconds)),
-                    workload,
-                    libraries,
-                    candidates,
-                    seconds,
-                )
+                session = self._ready(self.options.connect_soon(self.stop, RACE_SECONDS + seconds))
+                return self._confirm(session, workload, libraries, candidates, seconds)
             except TuningError:
                 raise
             except Exception as error:  # the server died, in one of TVM's many ways
@@ -233,9 +227,7 @@ class RpcRunner:
         return session
 
     def _draw(self, workload: Workload) -> None:
-        """Draw the arguments of a workload, before any session: TVM's parser keeps all frames that it is called from in a cycle,
-        and a session in one of them keeps its server from others until Python collects garbage.
-        """
+        """Draw the arguments of a workload, for all workers."""
         if workload not in self._drawn:
             self._drawn = {workload: draw(workload)}  # one at a time: workers are on the same one
 

@@ -29,7 +29,7 @@ class FixedLatencyRunner:
     parallel = 1
 
     def __init__(self, latency=0.002, fails=lambda _: False, fits=lambda _: True):
-        self.latency, self.fails, self.fits_, self.measured = latency, fails, fits, []
+        self.latency, self.fails, self.fits_, self.measured, self.raced = latency, fails, fits, [], 0
 
     def fits(self, workload, decisions):
         return self.fits_(decisions)
@@ -42,6 +42,7 @@ class FixedLatencyRunner:
             yield Measured(decisions, None if failed else fake_seconds(decisions), "it failed" if failed else None)
 
     def confirm(self, workload, candidates, seconds):
+        self.raced += 1
         best = min(candidates, key=fake_seconds)
         gain = fake_seconds(space_of(workload, host_target()).default) / fake_seconds(best)
         return Confirmed(best, Ratio(gain, gain, gain), 1e-7)

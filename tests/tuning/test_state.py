@@ -41,8 +41,12 @@ def test_the_fastest_are_raced():
 
 
 def test_what_is_much_slower_than_the_default_is_not_raced():
-    assert measured(1.2, 1.3).finalists() == ()
-    assert not measured(1.2, 1.3).to_race
+    found = measured(1.2, 1.3)
+    assert found.finalists() == ()
+    assert found.to_race  # to be told that nothing came near
+    found.take(winner(SPACE.default, won=False, raced=[]), own=True)
+    assert not found.to_race
+    assert not measured().to_race  # nothing was tried beside the default
 
 
 def test_a_candidate_that_another_tuner_has_not_raced_is_raced():

@@ -11,6 +11,7 @@ from fixed_latency import TASKS, FixedLatencyRunner, fake_seconds, start, start_
 from tvm_balanced.errors import InputError, TargetError, TuningError
 from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tuning.log import Log
+from tvm_balanced.tuning.lookup import TunedSchedules
 from tvm_balanced.tuning.record import Run, Trial, Winner
 from tvm_balanced.tuning.runner import space_of
 from tvm_balanced.tuning.store import prune, verify
@@ -127,6 +128,19 @@ def test_what_has_won_is_measured_second_and_raced_in_a_later_run(tmp_path):
 def test_a_run_that_races_nothing_says_nothing_of_a_winner(tmp_path):
     tune(tmp_path, TASKS[:1], trials=1)
     assert records(tmp_path, Winner) == []
+
+
+def test_where_nothing_comes_near_the_default_the_log_says_so(tmp_path):
+    default = space_of(TASKS[0].workload, host_target()).default
+    tuner = tune(tmp_path, TASKS[:1], trials=4, runner=(runner := FixedLatencyRunner(fails=lambda d: d != default)))
+    assert runner.raced == 0
+    (winner,) = records(tmp_path, Winner)
+    assert (winner.decisions, winner.won, winner.raced) == (default, False, ())
+    assert not tuner.kernels[0].won
+    schedules = TunedSchedules.of(host_target(), 1, tmp_path)
+    assert schedules.source(TASKS[0].workload) == "default: nothing beat it, user log"
+    tune(tmp_path, TASKS[:1], trials=8, resume=True)
+    assert records(tmp_path, Winner)[-1].won
 
 
 def test_the_same_seed_and_log_give_the_same_candidates(tmp_path):

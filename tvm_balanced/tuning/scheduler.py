@@ -248,8 +248,8 @@ class Tuner:
 
     def _race(self, state: State, seconds: float) -> None:
         finalists = state.finalists()
-        found = self.runner.confirm(state.task.workload, finalists, seconds)
-        found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)  # none of them is right
+        found = self.runner.confirm(state.task.workload, finalists, seconds) if finalists else None
+        found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)  # none of them is right, or near
         # at least four rounds of five were faster: a median alone would let noise in
         won = found.decisions != state.space.default and found.gain.p20 > 1
         workload, space = state.task.workload, state.space.fingerprint

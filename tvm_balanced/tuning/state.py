@@ -78,8 +78,10 @@ class State:
 
     @property
     def to_race(self) -> bool:
-        """Whether there are finalists that no race has had."""
-        return bool(set(self.finalists()) - set(self.winner.raced if self.winner else ()))
+        """Whether there are finalists that no race has had, or it is to be told that nothing came near the default."""
+        if self.winner is None:
+            return len(self.strategy.seen) > 1
+        return bool(set(self.finalists()) - set(self.winner.raced))
 
     def learn(self, results: Sequence[Measured], own: bool = True) -> None:
         """Take in what was measured; `own` where it counts towards this run."""

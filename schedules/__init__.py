@@ -1,5 +1,6 @@
 """Kernels for dense layers and rules for everything else, one file each; see `kernel.Kernel` and `rule.Rule`."""
 
+from tvm_balanced.schedules.cpu_attention import CPU_ATTENTION
 from tvm_balanced.schedules.cpu_avx2 import CPU_AVX2
 from tvm_balanced.schedules.cpu_avx512 import CPU_AVX512
 from tvm_balanced.schedules.cpu_avx512_bf16 import CPU_AVX512_BF16
@@ -35,7 +36,13 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that takes a layer counts
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
-RULES: tuple[Rule, ...] = (CPU_TRANSPOSE, CPU_ELEMENTWISE, CPU_MATMUL, CPU_ROWWISE)  # the first that takes a function counts
+RULES: tuple[Rule, ...] = (
+    CPU_ATTENTION,
+    CPU_TRANSPOSE,
+    CPU_ELEMENTWISE,
+    CPU_MATMUL,
+    CPU_ROWWISE,
+)  # the first that takes a function counts
 
 __all__ = [
     "DENSE_KERNELS",

@@ -11,6 +11,8 @@ from tvm_balanced.schedules.kernel import Tuned
 from tvm_balanced.targets import is_gpu
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.check_lookups import CheckLookups
+from tvm_balanced.transform.collapse_views import CollapseViews
+from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
@@ -65,10 +67,14 @@ def tvm_balanced_pipeline(
                 *backend.library_dispatch_passes(target),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
+                CollapseViews(),
                 UnflattenMatmul(),
+                relax.transform.CanonicalizeBindings(),
+                *([] if is_gpu(target) else [FuseAttention()]),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
                 LowerDenseOps(names, lowered),
+                CollapseViews(),
                 relax.transform.LegalizeOps(),
                 relax.transform.AnnotateTIROpPattern(),
                 # Phase 3: weights leave the library

@@ -1,0 +1,187 @@
+"""FuseAttention: what it groups, what it leaves, and that no output changes, all with PyTorch's attention as users write it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import tvm_balanced as tb
+
+
+class Attention(nn.Module):
+    """Attention on q, k and v (batch, heads, tokens, width), or with tokens before heads."""
+
+    def __init__(self, form, heads_first=True, **options):
+        super().__init__()
+        self.form, self.heads_first, self.options = form, heads_first, options
+
+    def forward(self, q, k, v, mask=None):
+        if not self.heads_first:
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        y = self.form(q, k, v, mask, **self.options)
+        return y if self.heads_first else y.transpose(1, 2)
+
+
+def written_out(q, k, v, mask, scale=0.3):
+    scores = q @ k.transpose(-1, -2) * scale
+    return functional.softmax(scores if mask is None else scores + mask, -1) @ v
+
+
+def masked_before(q, k, v, mask):
+    return functional.softmax(mask + q @ k.transpose(-1, -2) / 4.0, -1) @ v
+
+
+def where(q, k, v, mask):
+    scores = q @ k.transpose(-1, -2) / 4.0
+    return functional.softmax(torch.where(mask > 0, scores, torch.finfo(scores.dtype).min), -1) @ v
+
+
+FORMS = {
+    "plain": (Attention(lambda q, k, v, _: functional.softmax(q @ k.transpose(-1, -2), -1) @ v), False),
+    "written out": (Attention(written_out), True),
+    "tokens first": (Attention(written_out, heads_first=False), True),
+    "without a mask": (Attention(written_out, heads_first=False), False),
+    "mask first": (Attention(masked_before), True),
+    "where": (Attention(where), True),
+    "constant mask": (Attention(lambda q, k, v, _: written_out(q, k, v, torch.ones(64, 64).triu(1) * -1e9)), False),
+    "sdpa": (Attention(functional.scaled_dot_product_attention), False),
+    "sdpa, tokens first": (Attention(functional.scaled_dot_product_attention, heads_first=False), False),
+    "sdpa, mask": (Attention(functional.scaled_dot_product_attention), True),
+    "sdpa, causal": (Attention(functional.scaled_dot_product_attention, is_causal=True), False),
+}
+
+
+def arguments(rng, shape=(2, 3, 64, 32), tokens=64, mask=False, heads_first=True):
+    batch, heads, rows, width = shape
+    sizes = ((batch, heads, rows, width), (batch, heads, tokens, width), (batch, heads, tokens, width))
+    arrays = [rng.standard_normal(size).astype(np.float32) for size in sizes]
+    args = [torch.from_numpy(a if heads_first else np.ascontiguousarray(a.transpose(0, 2, 1, 3))) for a in arrays]
+    return (*args, torch.from_numpy(rng.standard_normal((batch, 1, rows, tokens)).astype(np.float32))) if mask else tuple(args)
+
+
+def functions(compiled, args):
+    return [row.name for row in compiled.profile(*args).rows]
+
+
+def check(model, args):
+    compiled = tb.compile(model.eval(), args)
+    expected = model.double()(*[x.double() for x in args])
+    torch.testing.assert_close(compiled(*args).double(), expected, rtol=1e-5, atol=1e-5)
+    return functions(compiled, args)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_attention_is_one_function(form, rng):
+    model, mask = FORMS[form]
+    names = check(model, arguments(rng, mask=mask, heads_first=model.heads_first))
+    assert names.count("attention") == 1
+    assert not [name for name in names if "matmul" in name or "softmax" in name or "transpose" in name]
+
+
+@pytest.mark.parametrize("row", [0, 63])
+def test_a_row_that_is_masked_as_a_whole_is_zero_as_in_pytorch(row, rng):
+    *qkv, _ = args = arguments(rng, mask=True)
+    mask = torch.where(torch.from_numpy(rng.random((2, 1, 64, 64))) < 0.5, 0.0, -torch.inf).float()
+    mask[1, 0, row] = -torch.inf
+    model = Attention(functional.scaled_dot_product_attention).eval()
+    y = tb.compile(model, args)(*qkv, mask)
+    torch.testing.assert_close(y, model(*qkv, mask), rtol=1e-5, atol=2e-6)
+    assert (y[1, :, row] == 0).all()
+
+
+def test_softmax_alone_gives_nan_for_such_a_row_as_in_pytorch(rng):
+    *qkv, mask = args = arguments(rng, mask=True)
+    compiled = tb.compile(Attention(written_out).eval(), args)
+    mask[0, 0, 5] = -torch.inf
+    assert compiled(*qkv, mask)[0, :, 5].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens"),
+    [
+        ((1, 1, 8, 16), 32),
+        ((1, 3, 6, 32), 48),  # rows that four does not divide
+        ((2, 2, 130, 48), 64),  # nor do tasks of 128
+        ((1, 2, 256, 80), 160),
+        ((3, 2, 64, 64), 512),
+    ],
+)
+def test_shapes(shape, tokens, rng):
+    assert "attention" in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))
+
+
+@pytest.mark.parametrize(
+    ("shape", "tokens"),
+    [((1, 2, 1, 32), 64), ((1, 2, 7, 32), 64), ((1, 2, 64, 20), 64), ((1, 2, 64, 32), 50), ((1, 2, 64, 32), 16)],
+)
+def test_shapes_that_do_not_fit_registers_are_left_alone(shape, tokens, rng):
+    assert "attention" not in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))
+
+
+def test_probabilities_that_are_returned_are_computed_as_before(rng):
+    class WithProbabilities(nn.Module):
+        def forward(self, q, k, v):
+            probabilities = functional.softmax(q @ k.transpose(-1, -2), -1)
+            return probabilities @ v, probabilities
+
+    args = arguments(rng)
+    compiled, model = tb.compile(WithProbabilities().eval(), args), WithProbabilities().eval()
+    for got, want in zip(compiled(*args), model(*args), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=2e-6)
+    assert "attention" not in functions(compiled, args)
+
+
+def test_softmax_along_another_axis_is_left_alone(rng):
+    model = Attention(lambda q, k, v, _: functional.softmax(q @ k.transpose(-1, -2), -2) @ v)
+    assert "attention" not in check(model, arguments(rng))
+
+
+def test_operands_that_are_read_elsewhere(rng):
+    class Shared(nn.Module):
+        def forward(self, x):
+            q = x.transpose(1, 2)
+            return (functional.softmax(q @ q.transpose(-1, -2) / 8, -1) @ q).transpose(1, 2) + x, q * 2
+
+    x = torch.from_numpy(rng.standard_normal((2, 64, 3, 32)).astype(np.float32))
+    model = Shared().eval()
+    compiled = tb.compile(model, (x,))
+    for got, want in zip(compiled(x), model(x), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=2e-6)
+    assert "attention" in functions(compiled, (x,))
+
+
+def test_a_batch_that_is_known_only_at_the_call(rng):
+    batch = torch.export.Dim("batch", min=1, max=16)
+    model, args = Attention(written_out, heads_first=False).eval(), arguments(rng, heads_first=False)
+    compiled = tb.compile(model, args, dynamic_shapes={"q": {0: batch}, "k": {0: batch}, "v": {0: batch}})
+    for size in (1, 3):
+        args = arguments(rng, (size, 3, 64, 32), heads_first=False)
+        torch.testing.assert_close(compiled(*args), model(*args), rtol=1e-5, atol=2e-6)
+    assert "attention" in functions(compiled, args)
+
+
+def test_layers_share_one_function(rng):
+    class Layers(nn.Module):
+        def forward(self, q, k, v):
+            for _ in range(3):
+                q = written_out(q, k, v, None)
+            return q
+
+    args = arguments(rng)
+    profile = tb.compile(Layers().eval(), args).profile(*args)
+    assert [(row.name, row.calls) for row in profile.rows] == [("attention", 3)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_left_alone(dtype, rng):
+    args = [x.to(dtype) for x in arguments(rng)]
+    model = Attention(written_out).eval()
+    compiled = tb.compile(model, args)
+    torch.testing.assert_close(compiled(*args), model(*args), rtol=2e-2, atol=2e-2)
+
+
+def test_on_a_gpu_attention_is_left_to_its_own_rules(rng):
+    args = arguments(rng)
+    module = tb.compile(Attention(written_out).eval(), args, target="cuda/h200")
+    assert module is not None

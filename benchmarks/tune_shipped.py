@@ -1,8 +1,8 @@
 """Make the tuned logs that are shipped: `python -m benchmarks.tune_shipped [--work-dir D] [--minutes N] [--threads 1 2]`.
 
-The kernels of MiniLM at one sentence of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500, the shapes of
-docs/cpu.md, and the cells of benchmarks.grid. All is kept in the folder; called again it goes on where it stopped. `--ship`
-copies the winners to tuning_logs/.
+The kernels of MiniLM at one and at eight sentences of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500,
+the shapes of docs/cpu.md, and the cells of benchmarks.grid. All is kept in the folder; called again it goes on where it stopped.
+`--ship` adds the winners to tuning_logs/.
 """
 
 import argparse
@@ -34,9 +34,9 @@ SHAPES = ((768, 768), (3072, 768), (768, 3072), (4096, 4096))
 ROWS = (1, 8, 16, 64, 256)
 
 
-def minilm_tasks(threads: int) -> list[Task]:
+def minilm_tasks(threads: int, batch: int = 1) -> list[Task]:
     """Return the kernels of MiniLM at both patterns."""
-    return [task for pattern in PATTERNS for task in _tasks(*minilm(1, pattern)[:2], threads)]
+    return [task for pattern in PATTERNS for task in _tasks(*minilm(batch, pattern)[:2], threads)]
 
 
 def lstm_tasks(threads: int) -> list[Task]:
@@ -63,6 +63,7 @@ def _tasks(model: object, args: object, threads: int) -> list[Task]:
 
 SETS: dict[str, Callable[[int], list[Task]]] = {
     "minilm": minilm_tasks,
+    "minilm-8": lambda threads: minilm_tasks(threads, 8),
     "lstm": lstm_tasks,
     "shapes": shape_tasks,
     "grid": grid_tasks,
@@ -81,10 +82,10 @@ def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
 
 
 def ship(work_dir: Path) -> None:
-    """Write the winners of all sets to tuning_logs/."""
+    """Add the winners of all sets in a folder to those in tuning_logs/."""
     with tempfile.TemporaryDirectory() as folder:
         together = Path(folder)
-        store.merge(sorted(path for path in work_dir.iterdir() if path.is_dir()), together)
+        store.merge([SHIPPED, *sorted(path for path in work_dir.iterdir() if path.is_dir())], together)
         store.prune(together)
         faults = store.verify(together)
         if faults:
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--minutes", type=float, help="of each set")
     parser.add_argument("--per-kernel", type=int, default=64)
-    parser.add_argument("--ship", action="store_true", help="only copy the winners to tuning_logs/")
+    parser.add_argument("--ship", action="store_true", help="only add the winners to tuning_logs/")
     options = parser.parse_args()
     if options.ship:
         ship(options.work_dir)

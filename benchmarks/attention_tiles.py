@@ -1,6 +1,6 @@
-"""Would other tiles make attention's matmuls faster? `python -m benchmarks.attention_tiles [--batch N] [--threads N]`.
+"""Would other tiles make attention faster? `python -m benchmarks.attention_tiles [--batch N] [--threads N]`.
 
-Attention is scheduled by a rule, cpu_matmul, that chooses its tile from the shapes and samples nothing. Here every tile that
+Attention is scheduled by a rule, cpu_attention, that chooses its tiles from the shapes and samples nothing. Here every tile that
 divides the shapes is measured, in turn with the rule's own, on random arguments. Rows are appended to data/attention_tiles.csv.
 """
 
@@ -24,18 +24,22 @@ from benchmarks.models import minilm
 from tvm_balanced import environment
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.measure import Rival, race
-from tvm_balanced.schedules import cpu_matmul
+from tvm_balanced.schedules import cpu_attention
 from tvm_balanced.targets import host_target
 
 DATA = Path(__file__).parent / "data" / "attention_tiles.csv"
-COLUMNS = ("date", "cpu", "tvm", "function", "shapes", "threads", "rows", "vectors", "us", "p20", "p50", "p80")
-ROWS, VECTORS = (1, 2, 4, 6, 8, 12, 16), (1, 2, 4, 6)  # of tiles that are tried
+COLUMNS = (
+    *("date", "cpu", "tvm", "function", "shapes", "threads"),
+    *("rows", "score_vectors", "result_vectors", "us", "p20", "p50", "p80"),
+)
+TRIED = {"ROWS": (2, 4, 8, 16), "SCORE_VECTORS": (1, 2, 4, 8), "RESULT_VECTORS": (1, 2)}  # constants of the rule
+Tile = tuple[int, ...]
 
 
-def matmuls(batch: int) -> list[tirx.PrimFunc]:
+def functions(batch: int) -> list[tirx.PrimFunc]:
     """Return the distinct functions that the rule schedules in MiniLM on `batch` sentences of 128 tokens."""
     found: list[tirx.PrimFunc] = []
-    apply = cpu_matmul.CPU_MATMUL.apply
+    apply = cpu_attention.CPU_ATTENTION.apply
 
     def record(func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
         done = apply(func, target)
@@ -44,18 +48,18 @@ def matmuls(batch: int) -> list[tirx.PrimFunc]:
         return done
 
     model, args = minilm(batch, "2:16")[:2]
-    with patch.object(type(cpu_matmul.CPU_MATMUL), "apply", staticmethod(record)):
+    with patch.object(type(cpu_attention.CPU_ATTENTION), "apply", staticmethod(record)):
         tb.compile(model, args, threads=1)
     return found
 
 
-def variants(func: tirx.PrimFunc) -> Iterator[tuple[tuple[int, int], tirx.PrimFunc]]:
-    """Yield the distinct schedules of a function with the tile that was asked for, the rule's own first."""
+def variants(func: tirx.PrimFunc) -> Iterator[tuple[Tile, tirx.PrimFunc]]:
+    """Yield the distinct schedules of a function with the tiles that were asked for, the rule's own first."""
     seen: list[tirx.PrimFunc] = []
-    own = (cpu_matmul.ROWS, cpu_matmul.VECTORS)
-    for tile in (own, *product(ROWS, VECTORS)):
-        with patch.object(cpu_matmul, "ROWS", tile[0]), patch.object(cpu_matmul, "VECTORS", tile[1]):
-            scheduled = cpu_matmul.CPU_MATMUL.apply(func, host_target())
+    own = tuple(getattr(cpu_attention, name) for name in TRIED)
+    for tile in (own, *product(*TRIED.values())):
+        with patch.multiple(cpu_attention, **dict(zip(TRIED, tile, strict=True))):
+            scheduled = cpu_attention.CPU_ATTENTION.apply(func, host_target())
         if scheduled is not None and not any(tvm_ffi.structural_equal(scheduled, other) for other in seen):
             seen.append(scheduled)
             yield tile, scheduled
@@ -84,12 +88,12 @@ def main() -> None:
     facts = environment.describe()
     stamp = [datetime.now(UTC).date().isoformat(), facts["cpu"], facts["versions"]["apache-tvm"]]
     table = Table("function", "shapes", "tiles", "us", "best tile", "over the rule's")
-    for func in matmuls(options.batch):
+    for func in functions(options.batch):
         tiles = dict(variants(func))
         timing = race({str(tile): rival(scheduled, options.threads) for tile, scheduled in tiles.items()}, 31, warm=4)
         own = str(next(iter(tiles)))
         shapes = " ".join("x".join(str(int(dim)) for dim in param.ty.shape) for param in func.params)
-        name = str(func.attrs.get("global_symbol", "matmul"))
+        name = str(func.attrs.get("global_symbol", "attention"))
         for tile in tiles:
             gain = timing.speedup(str(tile), own)
             spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]

@@ -3,7 +3,7 @@
     for each matrix of the stack, for each chunk of its rows      in parallel
       queries, keys (K, T) and values laid out without gaps       where they are transposed or scaled before
       for each four rows
-        scores = query @ keys, scaled and masked                  four rows by four vectors in registers
+        scores = query @ keys, scaled and masked                  four rows by two vectors in registers
         maximum, exp and sum of each row
         result = powers @ values / sum                            four rows by two vectors in registers
 
@@ -27,7 +27,7 @@ from tvm_balanced.schedules.rule import Rule, analyse, divisor
 
 CHUNK = 128  # rows of a task, for which keys and values are laid out anew: enough that this counts little
 ROWS = 4  # that are computed together
-SCORE_VECTORS, RESULT_VECTORS = 4, 2  # of a tile in registers
+SCORE_VECTORS, RESULT_VECTORS = 2, 2  # of a tile in registers: more spill beside the constants of exp (docs/tuning.md)
 
 
 def suits(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bool:

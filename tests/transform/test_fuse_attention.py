@@ -119,6 +119,22 @@ def test_shapes_that_do_not_fit_registers_are_left_alone(shape, tokens, rng):
     assert "attention" not in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))
 
 
+@pytest.mark.parametrize(
+    ("q", "k", "mask"),
+    [
+        ((6, 64, 32), (6, 64, 32), (64, 64)),  # heads and batch are one dimension
+        ((2, 3, 64, 32), (2, 3, 64, 32), (2, 1, 1, 64)),  # a mask for all rows
+        ((2, 3, 64, 32), (2, 3, 64, 32), (1,)),
+        ((2, 3, 64, 32), (1, 3, 64, 32), (64, 64)),  # keys and values of one sentence for all
+        ((2, 4, 64, 32), (2, 1, 64, 32), (3, 1, 1, 64)[1:]),  # and of one head for all
+        ((2, 2, 2, 32, 32), (2, 2, 1, 48, 32), (32, 48)),
+    ],
+)
+def test_stacks_and_broadcasts(q, k, mask, rng):
+    args = [torch.from_numpy(rng.standard_normal(shape).astype(np.float32)) for shape in (q, k, k, mask)]
+    assert "attention" in check(Attention(written_out), tuple(args))
+
+
 def test_probabilities_that_are_returned_are_computed_as_before(rng):
     class WithProbabilities(nn.Module):
         def forward(self, q, k, v):

@@ -61,7 +61,7 @@ def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int
         runner.close()
     (state,) = tuner.states
     winner = state.winner
-    if state.best is None or (winner is not None and winner.max_error is None):
+    if state.best is None or (winner is not None and winner.raced and winner.max_error is None):
         raise RuntimeError(f"no candidate for {cell} is usable: {ended}")
     decisions, gain = (state.space.default, 1.0) if winner is None else (winner.decisions, winner.gain.p50)
     return Found(state.space.replay(decisions), gain, state.trials)

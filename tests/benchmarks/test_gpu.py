@@ -22,7 +22,7 @@ from benchmarks.gpu.rivals import RIVALS, rivals_of
 from benchmarks.gpu.tuning import tune
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import Workload, cuda_gemv, gpus
-from tvm_balanced.tuning import store
+from tvm_balanced.tuning import state, store
 
 ROOT = Path(__file__).parents[2]
 CELL = Cell(16384, 8192, 1, "2:16", "float32", "cuda_gemv")
@@ -70,6 +70,14 @@ def test_a_search_writes_a_log_that_may_be_shipped(tmp_path):
     assert store.verify(tmp_path) == []
     (trials,) = (log.trials for log in store.listed(tmp_path))
     assert trials == 2
+
+
+@pytest.mark.pocl
+def test_a_search_with_nothing_near_the_default_finds_the_default(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "NEAR", 0.0)
+    cell = Cell(64, 200, 1, "1:16", "float32", "cuda_gemv")
+    assert tune(cell, open_device("stand-in"), tmp_path, seconds=60, candidates=2).gain == 1.0
+    assert store.verify(tmp_path) == []
 
 
 @pytest.mark.pocl

@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tvm_balanced.bench import KernelBenchmark, random_weight
-from tvm_balanced.detection import detect
+from tvm_balanced.detection import Detection, detect
 from tvm_balanced.errors import PatternError, TargetError
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import SPARSE_KERNELS, Workload
 from tvm_balanced.targets import host_target
 from tvm_balanced.tuning.lookup import TunedSchedules
 from tvm_balanced.tuning.runner import space_of
+from tvm_balanced.verdict import DenseLayer, Judge
 
 P = BalancedPattern.parse
 
@@ -53,6 +54,18 @@ def test_a_kernel_can_be_chosen():
     if SPARSE_KERNELS[0].refuses(host_target(), 64, 64, "float32") is None:
         with pytest.raises(PatternError):
             benchmark(kernel="cpu_avx512", pattern=P("16:16")).run()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_kernel_is_that_of_a_compiled_model(dtype):
+    plain = benchmark(n=768, k=768, dtype=dtype)
+    layer = DenseLayer("", plain.m, plain.n, plain.k, dtype, Detection((plain.n, plain.k), 1, {16: 2}))
+    assert plain._kernel().name == Judge.of(host_target(), plain.threads)(layer).kernel
+
+
+def test_a_dtype_that_no_kernel_takes():
+    with pytest.raises(TargetError, match="no kernel that can run here stores 2:16 in float64"):
+        benchmark(dtype="float64").run()
 
 
 @pytest.mark.avx512

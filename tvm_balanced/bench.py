@@ -18,10 +18,11 @@ from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.errors import PatternError, TargetError
 from tvm_balanced.measure import PAUSE, Ratio, Rival, Timing, copies, race
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
 from tvm_balanced.targets import host_target
 from tvm_balanced.tensors import aligned, as_tvm
 from tvm_balanced.transform.match_dense import view
+from tvm_balanced.verdict import EXACT, Judge
 
 OURS = "balanced"
 Engine = Callable[[Array, Array], Rival]  # takes a weight (N, K) and x (M, K)
@@ -135,21 +136,28 @@ class KernelBenchmark:
 
     def _kernel(self) -> SparseKernel | DenseKernel:
         target = host_target()
-        if self.kernel is not None:
-            if self.kernel not in KERNELS:
-                raise TargetError(f'kernel "{self.kernel}" is unknown; choose one of {", ".join(KERNELS)}')
-            candidates = [KERNELS[self.kernel]]
-        else:
-            candidates = [k for k in SPARSE_KERNELS if k.fit(self._found()) == self.pattern and self.dtype in k.dtypes]
-        refusals = [kernel.refuses(target, self.n, self.k, self.dtype) for kernel in candidates]
-        for kernel, refusal in zip(candidates, refusals, strict=True):
-            if refusal is None and isinstance(kernel, (SparseKernel, DenseKernel)):
-                if isinstance(kernel, SparseKernel) and kernel.fit(self._found()) is None:
-                    raise PatternError(f"kernel {kernel.name} has no layout for {self.pattern}; choose another kernel or pattern")
-                return kernel
-        raise TargetError(
-            f"kernel {candidates[0].name if candidates else ''} cannot run here: {refusals[0] if refusals else 'no pattern fits'}"
-        )
+        if self.kernel is None:
+            return self._fastest(target)
+        kernel = KERNELS.get(self.kernel)
+        if not isinstance(kernel, (SparseKernel, DenseKernel)):
+            raise TargetError(f'kernel "{self.kernel}" is unknown; choose one of {", ".join(KERNELS)}')
+        refusal = kernel.refuses(target, self.n, self.k, self.dtype)
+        if refusal is not None:
+            raise TargetError(f"kernel {self.kernel} cannot run here: {refusal}")
+        if isinstance(kernel, SparseKernel) and kernel.fit(self._found()) is None:
+            raise PatternError(f"kernel {kernel.name} has no layout for {self.pattern}; choose another kernel or pattern")
+        return kernel
+
+    def _fastest(self, target: tvm.target.Target) -> SparseKernel:
+        """The kernel that a model's layer would get, were it to be sparse."""
+        judge = Judge.of(target, self.threads)
+        fitting = [kernel for kernel in EXACT if kernel.fit(self._found()) == self.pattern]
+        takers = [kernel for kernel in fitting if kernel.refuses(target, self.n, self.k, self.dtype) is None]
+        if not takers:
+            raise TargetError(
+                f"no kernel that can run here stores {self.pattern} in {self.dtype}; choose another pattern or dtype"
+            )
+        return min(takers, key=lambda kernel: judge.seconds(self._workload(kernel), self.m))
 
     def _found(self) -> Any:
         from tvm_balanced.detection import Detection

@@ -145,6 +145,13 @@ class Judge:
                 f'kernels names "{min(self.unused)}", which is no dense layer of the model; tvm-balanced inspect lists them'
             )
 
+    def seconds(self, workload: Workload, m: int) -> float:
+        """Return what a kernel is thought to take with `m` rows: modelled, corrected by what was measured."""
+        machine = self.machine
+        if self.calibration is not None:
+            machine = self.calibration.machine(machine, workload.kernel, workload.dtype, m)
+        return KERNELS[workload.kernel].seconds(workload, m, machine)
+
     def _refusal(self, name: str, layer: DenseLayer) -> str | None:
         return KERNELS[name].refuses(self.target, layer.n, layer.k, layer.dtype)
 
@@ -158,7 +165,7 @@ class Judge:
         sparse_work = Workload(name, layer.m, layer.n, layer.k, pattern.nnz, pattern.block, layer.dtype)
         dense_work = Workload(dense, layer.m, layer.n, layer.k, 1, 1, layer.dtype)
         rows = (layer.m,) if layer.m is not None else self._symbolic_rows()
-        return min(self._seconds(dense_work, m) / self._seconds(sparse_work, m) for m in rows)
+        return min(self.seconds(dense_work, m) / self.seconds(sparse_work, m) for m in rows)
 
     def _symbolic_rows(self) -> tuple[int, ...]:
         return SYMBOLIC_ROWS_GPU if is_gpu(self.target) else SYMBOLIC_ROWS
@@ -170,12 +177,6 @@ class Judge:
         # sparse tensor cores would skip half of these zeros; the kernels here skip all, and use dense ones
         halves = is_gpu(self.target) and layer.found.needed.get(4, 4) <= 2
         return _padding(layer, pattern) + (", 2:4-compatible" if halves else "")
-
-    def _seconds(self, workload: Workload, m: int) -> float:
-        machine = self.machine
-        if self.calibration is not None:
-            machine = self.calibration.machine(machine, workload.kernel, workload.dtype, m)
-        return KERNELS[workload.kernel].seconds(workload, m, machine)
 
     def _source(self, layer: DenseLayer, *kernels: str) -> str:
         """How the times of `kernels` are known."""

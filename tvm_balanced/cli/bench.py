@@ -27,7 +27,7 @@ def kernel(
         str,
         typer.Option(help="hot: one copy of the weights; cold: copies over 4x the last-level cache, on every side."),
     ] = "hot",
-    kernel: Annotated[str | None, typer.Option(help="The kernel to time; by default the first that takes the pattern.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="The kernel to time; by default the one that compile would take.")] = None,
     rounds: Rounds = 31,
     json: Json = False,
 ) -> None:

@@ -75,7 +75,8 @@ class DeepSparse(Engine):
     """DeepSparse, whose pinned dependencies need an environment of their own."""
 
     def missing(self) -> str | None:
-        return None if deepsparse.installed() else "its environment is not there; run python -m benchmarks.deepsparse_process"
+        absent = "its environment is not there; run python -m benchmarks.deepsparse_process"
+        return super().missing() if deepsparse.installed() else absent
 
     def versions(self) -> str:
         return deepsparse.REQUIREMENT.replace("==", " ")

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,12 @@ def test_what_is_missing_is_left_out_with_a_sentence(monkeypatch, tmp_path):
     said = []
     assert available(["onnxruntime", "torch.compile", "deepsparse"], said.append) == ("torch.compile",)
     assert "onnxruntime is left out: no-such-package not installed" in said[0]
-    assert "deepsparse is left out" in said[1]
+    assert "deepsparse is left out: its environment" in said[1]
     assert len(said) == 2
+    monkeypatch.setattr(deepsparse_process, "installed", lambda: True)
+    monkeypatch.setitem(ENGINES, "deepsparse", replace(ENGINES["deepsparse"], packages=("no-such-package",)))
+    assert available(["deepsparse"], said.append) == ()
+    assert "deepsparse is left out: no-such-package not installed" in said[2]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

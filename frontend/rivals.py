@@ -8,6 +8,7 @@ oneDNN with packed weights: eager PyTorch uses MKL, which reaches 40% of the pea
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,18 +52,36 @@ def _tensor(array: Array) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(nn.Linear):
     """An nn.Linear on oneDNN with packed weights, for any leading dimensions of x."""
 
     def __init__(self, linear: nn.Linear, rows: int) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias  # nn.MultiheadAttention takes them past forward
         self.packed = _pack(linear.weight.detach(), rows)
-        self.bias = linear.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return x (..., K) @ weight^T + bias."""
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, "none", [], "")
         return result
+
+
+class WithoutFastPath(nn.Module):
+    """A model without the fused functions by which nn.TransformerEncoderLayer goes past its linears."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any) -> Any:
+        """Return what the model returns."""
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            return self.model(*args)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
 
 
 def with_packed_linears(model: nn.Module, rows: int) -> nn.Module:
@@ -72,7 +91,7 @@ def with_packed_linears(model: nn.Module, rows: int) -> nn.Module:
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(module, name, PackedLinear(child, rows))
-    return packed
+    return WithoutFastPath(packed)
 
 
 def _pack(weight: torch.Tensor, rows: int) -> torch.Tensor:

@@ -28,6 +28,13 @@ def test_a_reshape_there_and_back_goes():
     tvm.ir.assert_structural_equal(collapsed(chain, (3, 4, 5)), module(lambda _, x: OP.exp(x), (3, 4, 5)))
 
 
+def test_a_reshape_to_another_shape_of_the_same_rank_stays():
+    def chain(b, x):
+        return OP.reshape(b.emit(OP.reshape(x, (60,))), (5, 4, 3))
+
+    tvm.ir.assert_structural_equal(collapsed(chain, (3, 4, 5)), module(lambda _, x: OP.reshape(x, (5, 4, 3)), (3, 4, 5)))
+
+
 @pytest.mark.parametrize(("first", "second"), [((2, 0, 1), (0, 2, 1)), (None, (-1, 0, 1)), ((1, 0, 2), None)])
 def test_transposes_become_one(first, second, rng):
     def chain(b, x):

@@ -65,6 +65,17 @@ def test_one_function_serves_any_number_of_rows(name, dtype, rng):
 
 
 @pytest.mark.parametrize(("name", "dtype"), HERE)
+@pytest.mark.parametrize("n", [1, 17, 33])
+def test_a_lane_alone_is_stored_alone(name, dtype, n, rng):
+    """Of bfloat16 LLVM would store four bytes, and so the first result of the next row of x as 0."""
+    weight = reference.rounded(reference.balanced(n, 64, P("4:16"), rng), dtype)
+    x, residual = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 64), (5, n)))
+    run = reference.compile_kernel(name, weight, P("4:16"), None, 5, residual=True, dtype=dtype)
+    want = reference.dense(reference.rounded(x, dtype), weight, None, "none", reference.rounded(residual, dtype))
+    assert np.abs(run(x, residual) - want).max() < allowed(name, dtype) * np.abs(want).max()
+
+
+@pytest.mark.parametrize(("name", "dtype"), HERE)
 def test_packed_layout_does_not_depend_on_rows(name, dtype, rng):
     """So that a tuning log, and one copy of the weights, serves every M."""
     kernel = KERNELS[name]

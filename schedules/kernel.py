@@ -19,7 +19,7 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.by_rows import Instance, choose_by_rows
+from tvm_balanced.schedules.by_rows import EVERY_M, Instance, Range, choose_by_rows, common, without
 from tvm_balanced.schedules.decisions import Decisions, Space
 from tvm_balanced.schedules.machine import Machine
 
@@ -229,15 +229,24 @@ class Kernel(ABC):
         tuned = tuned or (lambda _: None)
         if workload.m is not None:
             return self.schedule_tiles(func, workload, target, tuned(workload))
-        scheduled = self.schedule_tiles(func, workload, target)
-        if workload.tile:
-            return scheduled
-        instances = []
-        for first, last, tile in self.small_tiles:
-            small = replace(workload, tile=tile)
-            decisions = tuned(replace(workload, m=tile))
-            instances.append(Instance(first, last, self.schedule_tiles(self.prim_func(small), small, target, decisions)))
-        return choose_by_rows(scheduled, instances, kernels=target.kind.name != "llvm") if instances else scheduled
+        instances = self.instances(func, workload, target, EVERY_M, tuned)
+        return choose_by_rows(instances, kernels=target.kind.name != "llvm")
+
+    def instances(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, rows: Range, tuned: Tuned
+    ) -> list[Instance]:
+        """Return what `func`, whose M is symbolic, is scheduled as for the M of `rows`: some small M in smaller tiles, and the
+        rest in default tiles, last. Parameters as for `schedule`.
+        """
+        instances, small = [], () if workload.tile else self.small_tiles
+        for first, last, tile in small:
+            shared = common((first, last), rows)
+            if shared is not None:
+                smaller, decisions = replace(workload, tile=tile), tuned(replace(workload, m=tile))
+                scheduled = self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions)
+                instances.append(Instance(scheduled, (shared,)))
+        rest = without(rows, [shared for instance in instances for shared in instance.ranges])
+        return [*instances, Instance(self.schedule_tiles(func, workload, target), rest)] if rest else instances
 
     @abstractmethod
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:

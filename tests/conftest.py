@@ -28,10 +28,10 @@ def pytest_unconfigure():
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
-def has_avx512():
+def has(feature):
     from tvm_balanced.targets import host_features
 
-    return "avx512f" in host_features()
+    return feature in host_features()
 
 
 def has_gpu():
@@ -46,7 +46,8 @@ def skip_reasons():
     from tvm_balanced.gpu import nvcc, opencl
 
     return {
-        "avx512": "" if has_avx512() else "this CPU has no AVX-512",
+        "avx2": "" if has("avx2") else "this CPU has no AVX2",
+        "avx512": "" if has("avx512f") else "this CPU has no AVX-512",
         "cuda": "" if has_gpu() else "this machine has no NVIDIA GPU that torch and TVM see",
         "pocl": "" if opencl.available() else "PoCL is not installed (Debian: pocl-opencl-icd)",
         "nvcc": "" if nvcc.available() else "nvcc is not installed",
@@ -61,7 +62,7 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     reasons = None
     for item in items:
-        for marker in {"avx512", "cuda", "pocl", "nvcc", "oclgrind"} & set(item.keywords):
+        for marker in {"avx2", "avx512", "cuda", "pocl", "nvcc", "oclgrind"} & set(item.keywords):
             reasons = reasons or skip_reasons()
             if reasons[marker]:
                 item.add_marker(pytest.mark.skip(reason=reasons[marker]))

@@ -3,6 +3,7 @@ import pytest
 import reference
 import tvm
 
+from tvm_balanced.break_even import sample
 from tvm_balanced.detection import detect
 from tvm_balanced.errors import TargetError
 from tvm_balanced.pattern import BalancedPattern
@@ -13,9 +14,10 @@ AVX512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores
 AVX2 = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
 
 
-def judge(weight, m=64, target=AVX512, dtype="float32", kernels=None):
+def judge(weight, m=64, target=AVX512, dtype="float32", kernels=None, copies=3, rows=(1, None)):
     n, k = weight.shape
-    return Judge(target, machine_of(target), kernels)(DenseLayer("fc", m, n, k, dtype, detect(weight)))
+    layer = DenseLayer("fc", m, n, k, dtype, detect(weight), rows)
+    return Judge(target, machine_of(target), kernels, copies=copies)(layer)
 
 
 def pruned(text, rng, n=128, k=256):
@@ -53,11 +55,34 @@ def test_sparser_is_never_modelled_slower(m, rng):
     assert speedups == sorted(speedups)
 
 
-def test_symbolic_rows_must_win_everywhere(rng):
+def test_one_copy_must_win_at_every_m(rng):
     weight = pruned("8:16", rng, 512, 512)
-    each = [judge(weight, m).speedup for m in (1, 8, 64, 256)]
-    assert judge(weight, None).speedup == pytest.approx(min(each))
-    assert "every M" in judge(weight, None).reason
+    each = [judge(weight, m).speedup for m in sample((1, None))]
+    assert judge(weight, None, copies=1).speedup == pytest.approx(min(each))
+    assert "every M" in judge(weight, None, copies=1).reason
+
+
+def test_kernels_share_the_rows_of_a_layer(rng):
+    """At half the weights AVX2 wins while weights come from memory, and dense where there are rows enough to compute with."""
+    weight = pruned("8:16", rng, 512, 512)
+    verdict = judge(weight, None, AVX2)
+    (few, sparse), (many, dense) = verdict.by_rows()
+    assert (sparse.kernel, dense.kernel, dense.pattern) == ("cpu_avx2", "cpu_dense", None)
+    assert few == (1, verdict.last)
+    assert many == (verdict.last + 1, None)
+    for m in (1, verdict.last, verdict.last + 1, 64, 4096):
+        assert judge(weight, m, AVX2).kernel == (sparse.kernel if m <= verdict.last else dense.kernel)
+    assert f"every M up to {verdict.last}, one of 2 copies of the weight" in sparse.reason
+    assert f"some M from {verdict.last + 1}, one of 2 copies" in dense.reason
+    assert judge(weight, None, AVX2, copies=1).by_rows() == [((1, None), judge(weight, None, AVX2, copies=1))]
+
+
+def test_rows_that_a_model_never_has_do_not_count(rng):
+    weight = pruned("8:16", rng, 512, 512)
+    assert judge(weight, None, AVX2, rows=(1, 2)).kernel == "cpu_avx2"
+    assert judge(weight, None, AVX2, rows=(1, 2)).above is None
+    assert judge(weight, None, AVX2, rows=(128, None)).kernel == "cpu_dense"
+    assert judge(weight, None, AVX2, rows=(128, None)).above is None
 
 
 def test_without_avx512_the_portable_kernel(rng):
@@ -123,11 +148,18 @@ def test_dense_on_a_gpu_where_rows_are_many(rng):
         assert Judge.of(cuda_target("h200"))(layer).kernel == kernel
 
 
+def test_kernels_share_the_rows_of_a_layer_on_a_gpu(rng):
+    layer = DenseLayer("layer", None, 4096, 4096, "float32", detect(pruned("8:16", rng, 256, 512)))
+    verdicts = [verdict for _, verdict in Judge.of(cuda_target("h200"))(layer).by_rows()]
+    assert [verdict.sparse for verdict in verdicts] == [True] * (len(verdicts) - 1) + [False]
+    assert verdicts[-1].kernel == "cuda_dense"
+
+
 def test_one_copy_of_a_weight_serves_every_m_on_a_gpu(rng):
     layer = DenseLayer("layer", None, 16384, 8192, "float16", detect(pruned("4:16", rng, 256, 512)))
-    verdict = Judge.of(cuda_target("h200"))(layer)
-    assert verdict.kernel == "cuda_decode_mma"
-    assert "every M up to 32, with one copy of the weight" in verdict.reason
+    verdict = Judge.of(cuda_target("h200"), copies=1)(layer)
+    assert (verdict.kernel, verdict.above) == ("cuda_decode_mma", None)
+    assert "every M up to 32" in verdict.reason
 
 
 def test_reasons_name_only_kernels_of_the_target(rng):

@@ -42,6 +42,7 @@ def compile(
     tolerance: float | None = None,
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
+    copies: int | None = None,
 ) -> CompiledModule:
     """Compile a PyTorch model; the model itself is not touched.
 
@@ -66,6 +67,9 @@ def compile(
     logs : optional
         Folder of tuning logs, as `tune` wrote it: its winners are used before the shipped ones. By default the folder that
         `tune` writes by default; False leaves all kernels at their defaults.
+    copies : int, optional
+        The most kernels that may share a layer whose rows are known only at the call: each serves the batch sizes at which it
+        is the fastest, on its own copy of the weight. 3 by default; 1 spares memory.
 
     Returns
     -------
@@ -79,7 +83,7 @@ def compile(
     """
     from tvm_balanced.compiler import Options, compile_imported
 
-    options = Options(target, threads, tolerance, kernels, logs)
+    options = Options(target, threads, tolerance, kernels, logs, copies)
     return compile_imported(import_model(model, args, kwargs, dynamic_shapes), options)
 
 
@@ -93,11 +97,12 @@ def inspect(
     threads: int | None = None,
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
+    copies: int | None = None,
 ) -> Report:
     """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
     from tvm_balanced.compiler import Options, inspect_imported
 
-    options = Options(target, threads, None, kernels, logs)
+    options = Options(target, threads, None, kernels, logs, copies)
     return inspect_imported(import_model(model, args, kwargs, dynamic_shapes), options)
 
 
@@ -119,6 +124,7 @@ def tune(
     strategy: str = "model",
     shard: tuple[int, int] = (1, 1),
     rpc: "RpcOptions | None" = None,
+    copies: int | None = None,
 ) -> "TuningResult":
     """Search the kernels of a model for better schedules; `compile` uses what is found.
 
@@ -126,7 +132,7 @@ def tune(
 
     Parameters
     ----------
-    model, args, kwargs, target, dynamic_shapes, threads, kernels
+    model, args, kwargs, target, dynamic_shapes, threads, kernels, copies
         As for `compile`.
     work_dir : optional
         Folder of the logs, one folder for each target key; give it to `compile` as `logs`. By default this user's, where
@@ -157,7 +163,9 @@ def tune(
     started = time.monotonic()
     from tvm_balanced.tuning.tune import TuneOptions, tune_imported
 
-    options = TuneOptions(target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, kernels, shard, rpc)
+    options = TuneOptions(
+        target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, kernels, shard, rpc, copies
+    )
     return tune_imported(import_model(model, args, kwargs, dynamic_shapes), options, started=started)
 
 

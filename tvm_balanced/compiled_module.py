@@ -107,7 +107,7 @@ class CompiledModule:
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.facts.inputs, self.facts.outputs))
-        total, sparse = len(self.report.layers), self.report.sparse_layers
+        total, sparse = self.report.total, self.report.sparse_layers
         layers = f"{sparse} sparse, {total - sparse} dense layers"
         key = target_key(tvm.target.Target(json.loads(self.facts.target)))
         return f"<CompiledModule: {inputs} -> {outputs}; {layers}; {key}, threads={self.threads}>"

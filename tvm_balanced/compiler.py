@@ -14,7 +14,7 @@ from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
 from tvm_balanced.gpu import compiler as cuda_compiler
-from tvm_balanced.imported import ImportedModel
+from tvm_balanced.imported import ImportedModel, Range
 from tvm_balanced.noise import without_noise
 from tvm_balanced.report import LayerReport, Report
 from tvm_balanced.schedules import KERNELS
@@ -27,7 +27,7 @@ from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
 from tvm_balanced.transform.rewrite_balanced_dense import RewrittenLayer
 from tvm_balanced.tuning.lookup import TunedSchedules
 from tvm_balanced.tuning.tasks import layers_of
-from tvm_balanced.verdict import Judge
+from tvm_balanced.verdict import Judge, Verdict
 
 # Largest difference to the original model, relative to the largest output (or 1 if that is less), by output dtype.
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -51,6 +51,9 @@ class Options:
     logs : str, Path, False or None
         Folder of tuning logs whose winners are used before the shipped ones; None is this user's, False leaves all kernels
         at their defaults.
+    copies : int or None
+        The most kernels that may share a layer whose rows are known only at the call, each with its own copy of the weight;
+        None is break_even.MOST_COPIES.
 
     Raises
     ------
@@ -63,8 +66,11 @@ class Options:
     tolerance: float | None = None
     kernels: Mapping[str, str] | None = None
     logs: str | Path | Literal[False] | None = None
+    copies: int | None = None
 
     def __post_init__(self) -> None:
+        if self.copies is not None:
+            check_count("copies", self.copies)
         if self.threads is not None:
             check_count("threads", self.threads)
         check_tolerance(self.tolerance)
@@ -98,8 +104,9 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
     lowered: list[LoweredLayer] = []
-    judge, tuned = Judge.of(target, threads, options.kernels), TunedSchedules.of(target, threads, options.logs)
-    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, lowered, tuned)
+    judge = Judge.of(target, threads, options.kernels, options.copies)
+    tuned = TunedSchedules.of(target, threads, options.logs)
+    pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, lowered, tuned, imported.ranges)
     try:
         # where there is a GPU, TVM makes machine code at once, for the current target or else for that GPU
         with target, tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
@@ -144,7 +151,7 @@ def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     target = parse_target(options.target)
     layers: list[RewrittenLayer] = []
     threads = options.threads or cores()
-    judge = Judge.of(target, threads, options.kernels)
+    judge = Judge.of(target, threads, options.kernels, options.copies)
     tuned = TunedSchedules.of(target, threads, options.logs)
     lowered = layers_of(imported, judge, layers)
     judge.check_all_used()
@@ -153,12 +160,13 @@ def inspect_imported(imported: ImportedModel, options: Options) -> Report:
 
 def report_of(layers: Sequence[RewrittenLayer], lowered: Sequence[LoweredLayer], tuned: TunedSchedules) -> Report:
     """Return the report on what the rewriting pass decided, and where the schedule of each layer comes from."""
-    sources: dict[tuple[str, int | None], dict[str, None]] = {}
+    sources: dict[tuple[str, str, int | None], dict[str, None]] = {}
     for call in lowered:
-        sources.setdefault((call.layer, call.workload.m), {})[tuned.source(call.workload)] = None
+        key = (call.layer, call.workload.kernel, call.workload.m)
+        sources.setdefault(key, {})[tuned.source(call.share)] = None
 
-    def row(entry: RewrittenLayer) -> LayerReport:
-        layer, verdict = entry.layer, entry.verdict
+    def row(entry: RewrittenLayer, rows: Range, verdict: Verdict) -> LayerReport:
+        layer = entry.layer
         found, stored = layer.found.pattern, verdict.pattern
         return LayerReport(
             layer=layer.name,
@@ -175,10 +183,12 @@ def report_of(layers: Sequence[RewrittenLayer], lowered: Sequence[LoweredLayer],
             reason=verdict.reason,
             source=verdict.source,
             speedup=verdict.speedup,
-            schedule="; ".join(sources.get((layer.name, layer.m), ())) or "-",
+            schedule="; ".join(sources.get((layer.name, verdict.kernel or "", layer.m), ())) or "-",
+            first=rows[0],
+            last=rows[1],
         )
 
-    return Report(tuple(row(entry) for entry in layers))
+    return Report(tuple(row(entry, *part) for entry in layers for part in entry.verdict.by_rows()))
 
 
 def check(module: CompiledModule, imported: ImportedModel, tolerance: float | None = None) -> float:

@@ -112,12 +112,21 @@ class Profile:
 
 @dataclass
 class _Call:
-    """One function that the virtual machine called: in which place of the call, and what it moved."""
+    """One function that the virtual machine called, its tensors, and what each of them holds."""
 
     symbol: str
     addresses: tuple[int, ...]
     rows: int
-    nbytes: int
+    nbytes: list[int]
+
+    def leave_out(self, parts: Sequence[LayerReport], used: LayerReport) -> None:
+        """Count no bytes of the weights, one after another behind x, of kernels that other M have."""
+        start = 1
+        for part in parts:
+            stop = start + len(KERNELS[part.kernel].parts) + 1  # and the bias
+            if part is not used:
+                self.nbytes[start:stop] = [0] * (stop - start)
+            start = stop
 
 
 def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> Profile:
@@ -133,23 +142,26 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
     """
     calls, seconds = _record(module, arguments, rounds)
     layers = {address_of(tensor): name.rpartition(".")[0] for name, tensor in module.weights}
-    reports = {(layer.layer, layer.m): layer for layer in module.report.layers}
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     macs: dict[tuple[str, str], int] = defaultdict(int)
     for i, call in enumerate(calls):
         # the longest: cpu_avx512_bf16 begins with cpu_avx512
         kernel = max((name for name in KERNELS if call.symbol.startswith(name)), key=len, default="tvm")
-        name = layers[call.addresses[1]] if kernel != "tvm" else call.symbol  # a kernel takes x, then its weight
-        groups[name, kernel].append(i)
-        if kernel != "tvm":
-            report = reports.get((name, call.rows)) or reports[name, None]
-            macs[name, kernel] += call.rows * _slots(report)
+        if kernel == "tvm":
+            groups[call.symbol, kernel].append(i)
+            continue
+        name = layers[call.addresses[1]]  # a kernel takes x, then its weight
+        parts = module.report.of(name, call.rows)
+        report = next(part for part in parts if part.serves(call.rows))
+        groups[name, report.kernel].append(i)
+        macs[name, report.kernel] += call.rows * _slots(report)
+        call.leave_out(parts, report)
     medians = {key: float(np.median(seconds[:, places].sum(axis=1))) for key, places in groups.items()}
     total = sum(medians.values())  # not the median call: on a busy machine every call is interrupted somewhere
     rows = []
     for (name, kernel), places in groups.items():
         median = medians[name, kernel]
-        nbytes = sum(calls[i].nbytes for i in places) if kernel != "tvm" else 0
+        nbytes = sum(sum(calls[i].nbytes) for i in places) if kernel != "tvm" else 0
         rows.append(ProfileRow(name, kernel, len(places), median * 1e6, median / total, macs[name, kernel], nbytes))
     rows.sort(key=lambda row: -row.microseconds)
     return Profile(tuple(rows), _rates(module), module.threads)
@@ -191,7 +203,7 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
         if len(times) == 1:
             tensors = [v for v in values if isinstance(v, tvm.runtime.Tensor)]
             rows = int(tensors[0].shape[0]) if tensors and len(tensors[0].shape) else 0
-            nbytes = sum(math.prod(t.shape) * np.dtype(str(t.dtype)).itemsize for t in tensors)
+            nbytes = [math.prod(t.shape) * np.dtype(str(t.dtype)).itemsize for t in tensors]
             calls.append(_Call(symbol, tuple(address_of(t) for t in tensors), rows, nbytes))
         return 0
 

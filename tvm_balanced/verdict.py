@@ -1,8 +1,8 @@
 """The verdict: for one layer, which kernel computes it, and why.
 
-A sparse kernel is taken only where it beats dense for every number of rows that the layer may meet. Times come from the
-kernels' roofline models, corrected by what was measured where the target has a calibration; a kernel that the user names is
-taken as it is.
+A sparse kernel is taken only where it beats dense for every number of rows that it may meet; where the rows are known only at
+the call, several kernels may share them (`break_even`). Times come from the kernels' roofline models, corrected by what was
+measured where the target has a calibration; a kernel that the user names is taken as it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,25 +11,30 @@ from fnmatch import fnmatchcase
 
 import tvm
 
+from tvm_balanced.break_even import MOST_COPIES, divide, sample
 from tvm_balanced.calibration import Calibration, load
 from tvm_balanced.detection import Detection
 from tvm_balanced.errors import TargetError
+from tvm_balanced.imported import Range
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
+from tvm_balanced.schedules.by_rows import common
 from tvm_balanced.targets import is_gpu, machine_of
 
-# Where M is known only at the call, sparse must win at each of these. On a GPU dense wins from a few hundred rows on, whatever
-# the sparsity, and a layer that is sparse for the few rows of decoding is what one compiles there.
-SYMBOLIC_ROWS = (1, 8, 64, 256)
-SYMBOLIC_ROWS_GPU = (1, 8, 16, 32)
+# With one copy of a weight for every M, what must win is sparse at these M. On a GPU dense wins from a few hundred rows on,
+# whatever the sparsity, and a layer that is sparse for the few rows of decoding is what one compiles there.
+ONE_COPY_ROWS_GPU = 32
 EXACT = tuple(kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None)  # those that may be taken without being named
+
+
+Offer = tuple[Kernel, BalancedPattern | None]  # a kernel, and what it would store a layer's weight in
 
 
 @dataclass(frozen=True)
 class DenseLayer:
     """A dense layer of a model: y (M, N) = x (M, K) @ weight (N, K)^T, and the zeros of its weight.
 
-    `m` is None where the rows are known only at the call.
+    `m` is None where the rows are known only at the call; they are then in the range `rows`.
     """
 
     name: str
@@ -38,6 +43,7 @@ class DenseLayer:
     k: int
     dtype: str
     found: Detection
+    rows: Range = (1, None)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class Verdict:
         "measured" (modelled, corrected by a calibration), "modelled", "forced", or "rule" where there was nothing to weigh.
     speedup : float or None
         Over the dense kernel, smallest over the rows, where it was modelled.
+    last : int or None
+        Largest M that this holds for; None is no limit.
+    above : Verdict or None
+        What holds for larger M.
     """
 
     kernel: str | None
@@ -63,6 +73,17 @@ class Verdict:
     reason: str
     source: str
     speedup: float | None = None
+    last: int | None = None
+    above: "Verdict | None" = None
+
+    def by_rows(self) -> "list[tuple[Range, Verdict]]":
+        """Return this verdict and those above it, with the range of M of each."""
+        parts, first, verdict = [], 1, self
+        while verdict.above is not None:
+            assert verdict.last is not None
+            parts.append(((first, verdict.last), verdict))
+            first, verdict = verdict.last + 1, verdict.above
+        return [*parts, ((first, None), verdict)]
 
     @property
     def sparse(self) -> bool:
@@ -83,6 +104,8 @@ class Judge:
         TVM; the first that fits counts.
     calibration : Calibration, optional
         What was measured of the target.
+    copies : int
+        The most kernels that may share a layer whose M is known only at the call, each with its own copy of the weight.
 
     Raises
     ------
@@ -96,8 +119,9 @@ class Judge:
         machine: Machine,
         kernels: Mapping[str, str] | None = None,
         calibration: Calibration | None = None,
+        copies: int = MOST_COPIES,
     ) -> None:
-        self.target, self.machine, self.calibration = target, machine, calibration
+        self.target, self.machine, self.calibration, self.copies = target, machine, calibration, copies
         self.kernels = dict(kernels or {})
         self.unused = set(self.kernels)
         for name in self.kernels.values():
@@ -105,9 +129,15 @@ class Judge:
                 raise TargetError(f'kernel "{name}" is unknown; choose one of {", ".join(KERNELS)}, or none')
 
     @classmethod
-    def of(cls, target: tvm.target.Target, threads: int | None = None, kernels: Mapping[str, str] | None = None) -> "Judge":
+    def of(
+        cls,
+        target: tvm.target.Target,
+        threads: int | None = None,
+        kernels: Mapping[str, str] | None = None,
+        copies: int | None = None,
+    ) -> "Judge":
         """Return the judge for a target with all that is known of it; `threads` are all its cores by default."""
-        return cls(target, machine_of(target, threads), kernels, load(target))
+        return cls(target, machine_of(target, threads), kernels, load(target), copies or MOST_COPIES)
 
     def __call__(self, layer: DenseLayer) -> Verdict:
         """Return the verdict on one layer."""
@@ -129,14 +159,20 @@ class Judge:
             why = self._refusals(sparses, layer) or "no pattern of any kernel would save anything"
             why = "the weight has no zeros" if layer.found.sparsity == 0 else why
             return Verdict(dense.name, None, why, "rule")
-        gains = [(self._gain(layer, kernel.name, pattern, dense.name), kernel, pattern) for kernel, pattern in offers]
-        gain, kernel, pattern = max(gains, key=lambda g: g[0])
-        rows = f"M = {layer.m}" if layer.m is not None else "some M from 1 up"
-        if gain <= 1:
-            reason = f"sparse would take {1 / gain:.2f}x the time of dense at {rows}{_padding(layer, pattern)}"
-            return Verdict(dense.name, None, reason, self._source(layer, kernel.name, dense.name), gain)
-        reason = f"{gain:.1f}x faster than dense at {rows if layer.m else self._every_m()}{self._notes(layer, pattern)}"
-        return Verdict(kernel.name, pattern, reason, self._source(layer, kernel.name, dense.name), gain)
+        return self._divided(layer, offers, (dense, None))
+
+    def _divided(self, layer: DenseLayer, sparse: Sequence[Offer], dense: Offer) -> Verdict:
+        """Return the verdict on a layer that has sparse kernels to choose from."""
+        copies = self.copies if layer.m is None else 1
+        parts = divide(lambda offer, m: self._time(layer, offer, m), sparse, dense, self._rows(layer), copies)
+        shared = f", one of {len(parts)} copies of the weight" if len(parts) > 1 else ""
+        verdict, last = None, None
+        for first, offer in reversed(parts):
+            reason, source, gain = self._weigh(layer, offer, sparse, dense, (first, last))
+            verdict = Verdict(offer[0].name, offer[1], reason + shared, source, gain, last, verdict)
+            last = first - 1
+        assert verdict is not None
+        return verdict
 
     def check_all_used(self) -> None:
         """Raise TargetError where a name in `kernels` was that of no layer, as after a slip of the pen."""
@@ -160,18 +196,38 @@ class Judge:
         refusals = [(kernel.name, self._refusal(kernel.name, layer)) for kernel in kernels]
         return "; ".join(f"not {name}: {why}" for name, why in refusals) if all(why for _, why in refusals) else ""
 
-    def _gain(self, layer: DenseLayer, name: str, pattern: BalancedPattern, dense: str) -> float:
-        """Smallest ratio of dense to sparse time over the rows that the layer may meet."""
-        sparse_work = Workload(name, layer.m, layer.n, layer.k, pattern.nnz, pattern.block, layer.dtype)
-        dense_work = Workload(dense, layer.m, layer.n, layer.k, 1, 1, layer.dtype)
-        rows = (layer.m,) if layer.m is not None else self._symbolic_rows()
-        return min(self.seconds(dense_work, m) / self.seconds(sparse_work, m) for m in rows)
+    def _time(self, layer: DenseLayer, offer: Offer, m: int) -> float:
+        kernel, pattern = offer
+        nnz, block = (pattern.nnz, pattern.block) if pattern else (1, 1)
+        return self.seconds(Workload(kernel.name, layer.m, layer.n, layer.k, nnz, block, layer.dtype), m)
 
-    def _symbolic_rows(self) -> tuple[int, ...]:
-        return SYMBOLIC_ROWS_GPU if is_gpu(self.target) else SYMBOLIC_ROWS
+    def _weigh(
+        self, layer: DenseLayer, offer: Offer, sparse: Sequence[Offer], dense: Offer, rows: Range
+    ) -> tuple[str, str, float]:
+        """Return why `offer` is taken for a range of M, how that is known, and its least gain, or that of the best refused."""
+        met = common(rows, self._rows(layer)) or rows
+        sampled = sample(met)
 
-    def _every_m(self) -> str:
-        return f"every M up to {SYMBOLIC_ROWS_GPU[-1]}, with one copy of the weight" if is_gpu(self.target) else "every M"
+        def gain(other: Offer) -> float:
+            return min(self._time(layer, dense, m) / self._time(layer, other, m) for m in sampled)
+
+        best = max(sparse, key=gain) if offer == dense else offer
+        least, (kernel, pattern) = gain(best), best
+        source = self._source(layer, kernel.name, dense[0].name)
+        assert pattern is not None
+        if offer == best:
+            return f"{least:.1f}x faster than dense at {_named(layer.m, met)}{self._notes(layer, pattern)}", source, least
+        where = _named(layer.m, met, "some M")
+        return f"sparse would take {1 / least:.2f}x the time of dense at {where}{_padding(layer, pattern)}", source, least
+
+    def _rows(self, layer: DenseLayer) -> Range:
+        """The M at which a layer's kernels are weighed."""
+        if layer.m is not None:
+            return layer.m, layer.m
+        first, last = layer.rows
+        if is_gpu(self.target) and self.copies == 1:
+            last = max(first, min(last or ONE_COPY_ROWS_GPU, ONE_COPY_ROWS_GPU))
+        return first, last
 
     def _notes(self, layer: DenseLayer, pattern: BalancedPattern) -> str:
         # sparse tensor cores would skip half of these zeros; the kernels here skip all, and use dense ones
@@ -199,6 +255,16 @@ class Judge:
             dense = next((k.name for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
             return Verdict(dense, None, f"no pattern of {name} would save anything", "forced")
         return Verdict(name, pattern, f"{name} as asked{_padding(layer, pattern)}", "forced")
+
+
+def _named(m: int | None, rows: Range, every: str = "every M") -> str:
+    """Name the M that a verdict is about."""
+    if m is not None:
+        return f"M = {m}"
+    first, last = rows
+    if first == 1:
+        return every if last is None else f"{every} up to {last}"
+    return f"{every} from {first}" if last is None else f"{every} from {first} to {last}"
 
 
 def _padding(layer: DenseLayer, pattern: BalancedPattern) -> str:

@@ -66,7 +66,7 @@ def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     assert "pruned 2 layers to 2:16" in ok(capfd, "prune", "models:dense", "2:16", "-o", "pruned.pt2")
     rows = json.loads(ok(capfd, "inspect", "pruned.pt2", "--json"))
     assert [(row["layer"], row["pattern"], row["verdict"]) for row in rows] == [("0", "2:16", "sparse"), ("2", "2:16", "sparse")]
-    assert "2 of 2 dense layers would be sparse" in ok(capfd, "inspect", "pruned.pt2")
+    assert "2 of 2 dense layers are sparse" in ok(capfd, "inspect", "pruned.pt2")
     printed = ok(capfd, "compile", "pruned.pt2", "-o", "model.tb")
     assert "wrote model.tb" in printed
     assert "largest difference to PyTorch" in printed

@@ -5,7 +5,7 @@ import tvm
 
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.by_rows import Instance, choose_by_rows
+from tvm_balanced.schedules.by_rows import Instance, choose_by_rows, common, without
 from tvm_balanced.targets import host_target
 
 PATTERN = BalancedPattern(2, 16)
@@ -26,8 +26,9 @@ def test_every_m_is_right(name, dtype, rng):
         assert error < max(1e-5 if dtype == "float32" else 8e-3, KERNELS[name].tolerance or 0), m
 
 
-def test_the_instance_for_m_is_chosen():
-    """Instances that add their own number, told apart by the result."""
+@pytest.mark.parametrize("kernels", [False, True])
+def test_the_instance_for_m_is_chosen(kernels):
+    """Instances that add their own number, told apart by the result; in branches, and in loops as GPU kernels are."""
     from tvm.script import tirx as T
 
     def adds(value):
@@ -43,15 +44,26 @@ def test_the_instance_for_m_is_chosen():
 
         return main
 
-    chosen = choose_by_rows(adds(0), [Instance(1, 1, adds(1)), Instance(3, 5, adds(2))])
+    instances = [Instance(adds(1), ((1, 1), (7, 7))), Instance(adds(2), ((3, 5),)), Instance(adds(0), ((2, 2), (6, None)))]
+    chosen = choose_by_rows(instances, kernels)
     main = tvm.compile(chosen, "llvm")["main"]
     got = []
-    for m in range(1, 8):
+    for m in range(1, 9):
         y = tvm.runtime.tensor(np.zeros((m, 4), np.float32))
         main(tvm.runtime.tensor(np.zeros((m, 4), np.float32)), y)
         got.append(y.numpy().max())
         assert (y.numpy() == got[-1]).all()
-    assert got == [1, 0, 2, 2, 2, 0, 0]
+    assert got == [1, 0, 2, 2, 2, 0, 1, 0]
+
+
+def test_ranges():
+    assert common((1, 4), (3, None)) == (3, 4)
+    assert common((1, None), (3, None)) == (3, None)
+    assert common((1, 2), (3, 4)) is None
+    assert without((1, None), [(1, 1), (2, 2), (5, 6)]) == ((3, 4), (7, None))
+    assert without((2, 6), [(2, 2), (5, 6)]) == ((3, 4),)
+    assert without((1, 2), [(1, 1), (2, 2)]) == ()
+    assert without((9, 12), []) == ((9, 12),)
 
 
 def test_a_static_m_has_one_instance():

@@ -12,14 +12,13 @@ from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.targets import machine_of, parse_target, runs_here
+from tvm_balanced.targets import machine_of, parse_target
 from tvm_balanced.verdict import DenseLayer, Judge
 
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_avx2"]
 AVX2 = tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "haswell", "num-cores": 1})
 AVX512 = tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "skylake-avx512", "num-cores": 1})
-runs_avx2 = pytest.mark.skipif(not runs_here(AVX2), reason="this CPU has no AVX2")
 
 
 def assembly(m, pattern, n=3072, k=768):
@@ -36,7 +35,7 @@ def innermost_loop(lines):
     return max(loops, key=lambda loop: sum("vfmadd" in line for line in loop) / len(loop))
 
 
-@runs_avx2
+@pytest.mark.avx2
 @settings(max_examples=40)
 @given(
     n=st.integers(1, 150),

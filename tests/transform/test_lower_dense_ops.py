@@ -11,6 +11,7 @@ from tvm_balanced.op import balanced_dense, packed_dense
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
+from tvm_balanced.transform.match_dense import view
 
 PATTERN = BalancedPattern(2, 16)
 
@@ -61,6 +62,35 @@ def test_packed_constants_are_named_after_their_layer(encoded):
     names = {}
     LowerDenseOps(names)(module(sparse(encoded, relax.const(np.zeros(24, np.float32))), (3, 40)))
     assert sorted(names.values()) == ["fc.bias", "fc.indices", "fc.values"]
+
+
+def test_each_kernel_gets_the_weight_as_it_wants_it(encoded):
+    names, lowered, bias = {}, [], relax.const(np.arange(24, dtype=np.float32))
+    values, indices = relax.const(encoded.values), relax.const(encoded.indices, "uint8")
+    by_rows = "1 cpu_portable 2:16, 3 cpu_dense, 9 cpu_avx2 4:16"
+
+    def build(b, x):
+        return balanced_dense(
+            x, values, indices, bias, nnz=2, block=16, in_features=40, kernel="cpu_portable", by_rows=by_rows, layer="fc"
+        )
+
+    mod = LowerDenseOps(names, lowered)(module(build, (tvm.tirx.Var("m", "int64"), 40)))
+    (call,) = [b.value for b in mod["main"].body.blocks[0].bindings if getattr(b.value.op, "name", "") == "relax.call_tir"]
+    assert str(call.args[0].name_hint) == "cpu_portable_or_cpu_dense_or_cpu_avx2"
+    weight, bias = encoded.decode(), np.arange(24, dtype=np.float32)
+    want = []
+    for name, source in (("cpu_portable", encoded), ("cpu_dense", weight), ("cpu_avx2", encode(weight, BalancedPattern(4, 16)))):
+        want += [*KERNELS[name].pack(source), KERNELS[name].pack_bias(bias)]
+    got = [view(constant.value) for constant in call.args[1].fields[1:]]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(set(names.values())) == len(names) == len(want)
+    assert {"fc.values", "fc.cpu_dense.values", "fc.cpu_avx2.bias"} <= set(names.values())
+    assert [(entry.layer, entry.workload.kernel, entry.share.rows) for entry in lowered] == [
+        ("fc", "cpu_portable", (1, 2)),
+        ("fc", "cpu_dense", (3, 8)),
+        ("fc", "cpu_avx2", (9, None)),
+    ]
 
 
 def test_a_weight_that_is_no_constant_is_refused(encoded):

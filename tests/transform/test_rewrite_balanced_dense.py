@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference
@@ -8,8 +10,9 @@ from tvm import relax
 import tvm_balanced.transform  # noqa: F401 - registers the operators
 from tvm_balanced.encoding import encode
 from tvm_balanced.errors import WeightError
-from tvm_balanced.op import balanced_dense, packed_dense
+from tvm_balanced.op import balanced_dense, is_dense_op, packed_dense
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.transform.lower_dense_ops import shares_of
 from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense
 from tvm_balanced.verdict import Verdict
 
@@ -102,6 +105,30 @@ def test_symbolic_rows(weight):
     layers = []
     rewritten(module(linear(weight), (tvm.tirx.Var("batch", "int64"), 7, 40)), SPARSE, layers)
     assert layers[0].layer.m is None
+
+
+def test_the_range_of_rows_is_known(weight):
+    layers, batch = [], tvm.tirx.Var("batch", "int64")
+    mod = module(linear(weight), (batch, 7, 40))
+    RewriteBalancedDense(lambda layer: SPARSE, None, layers)(mod)
+    RewriteBalancedDense(lambda layer: SPARSE, None, layers, {"batch": (4, 9)})(mod)
+    RewriteBalancedDense(lambda layer: SPARSE, None, layers, {"batch": (0, None)})(mod)
+    assert [entry.layer.rows for entry in layers] == [(7, None), (28, 63), (7, None)]
+
+
+def test_kernels_that_share_the_rows_are_named(weight):
+    above = Verdict("cpu_avx2", BalancedPattern(3, 16), "test", "forced")
+    verdict = replace(DENSE, last=2, above=replace(SPARSE, last=9, above=above))
+    mod = rewritten(module(linear(weight), (tvm.tirx.Var("batch", "int64"), 40)), verdict)
+    (call,) = [b.value for b in mod["main"].body.blocks[0].bindings if is_dense_op(b.value)]
+    assert call.op.name == "relax.balanced_dense"
+    assert (int(call.attrs["nnz"]), int(call.attrs["block"])) == (2, 16)  # of the first that is sparse
+    assert str(call.attrs["by_rows"]) == "1 cpu_dense, 3 cpu_portable 2:16, 10 cpu_avx2 3:16"
+    assert [(share.workload.kernel, share.workload.pattern.nnz, share.rows) for share in shares_of(call)] == [
+        ("cpu_dense", 1, (1, 2)),
+        ("cpu_portable", 2, (3, 9)),
+        ("cpu_avx2", 3, (10, None)),
+    ]
 
 
 def test_a_shared_weight_is_encoded_once_and_counted(weight):

@@ -6,6 +6,7 @@ import tvm_balanced as tb
 from tvm_balanced.errors import TuningError
 from tvm_balanced.measure import Ratio
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.several import Share
 from tvm_balanced.targets import host_target, target_key, user_folder
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.lookup import Choice, TunedSchedules
@@ -55,7 +56,7 @@ def test_the_last_winner_counts_and_one_that_lost_is_not_used(tmp_path):
 def test_a_winner_of_another_version_of_the_kernel_is_not_used_and_that_is_said(changes, tmp_path):
     found = TunedSchedules(TARGET, 1, [("user log", log_of(tmp_path, winner(**changes)))])
     assert found(WORKLOAD) is None
-    assert found.source(WORKLOAD) == "default: the kernel has changed since it was tuned, user log"
+    assert found.source(Share(WORKLOAD)) == "default: the kernel has changed since it was tuned, user log"
 
 
 def test_a_log_of_another_cpu_is_never_applied(tmp_path):
@@ -70,7 +71,7 @@ def test_a_log_of_another_cpu_is_never_applied(tmp_path):
 def test_by_default_it_is_the_users_folder():
     log = log_of(user_folder(), winner(replace(WORKLOAD, n=144)))
     try:
-        assert TunedSchedules.of(TARGET, 1).source(replace(WORKLOAD, n=144)) == "tuned: user log"
+        assert TunedSchedules.of(TARGET, 1).source(Share(replace(WORKLOAD, n=144))) == "tuned: user log"
     finally:
         log.path.unlink()
 
@@ -79,8 +80,9 @@ def test_by_default_it_is_the_users_folder():
 def test_a_symbolic_m_uses_what_its_small_instances_were_tuned_for(tmp_path):
     workload = Workload("cpu_avx512", None, 128, 64, 2, 16)
     found = TunedSchedules(TARGET, 1, [("user log", log_of(tmp_path, *(winner(replace(workload, m=m)) for m in (1, 2))))])
-    assert found.source(workload) == "tuned: user log at M = 1, 2"
-    assert TunedSchedules(TARGET, 1, []).source(workload) == "default"
+    assert found.source(Share(workload)) == "tuned: user log at M = 1, 2"
+    assert found.source(Share(workload, (2, None))) == "tuned: user log at M = 2"
+    assert TunedSchedules(TARGET, 1, []).source(Share(workload)) == "default"
 
 
 def test_compile_and_inspect_apply_what_fits_and_say_so(mlp, tmp_path):

@@ -4,6 +4,7 @@ from torch import nn
 
 import tvm_balanced as tb
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.several import Share
 from tvm_balanced.targets import host_target
 from tvm_balanced.tuning.tasks import Task, instances, layers_of, shard, tasks_of
 from tvm_balanced.verdict import Judge
@@ -46,7 +47,8 @@ def test_a_symbolic_m_is_tuned_at_its_small_instances():
     assert {task.workload.m for task in found if task.workload.kernel == "cpu_dense"} == {
         tile for _, _, tile in KERNELS["cpu_dense"].small_tiles
     }
-    assert instances(Workload("cpu_portable", None, 8, 16, 2, 16)) == []
+    assert instances(Share(Workload("cpu_portable", None, 8, 16, 2, 16))) == []
+    assert [w.m for w in instances(Share(Workload("cpu_dense", None, 8, 16, 1, 1), (2, 5)))] == [2, 6]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -9,6 +9,7 @@ import pytest
 from fixed_latency import TASKS, FixedLatencyRunner, fake_seconds, start, start_real, tune, wait_for_lines
 
 from tvm_balanced.errors import InputError, TargetError, TuningError
+from tvm_balanced.schedules.several import Share
 from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tuning.log import Log
 from tvm_balanced.tuning.lookup import TunedSchedules
@@ -138,7 +139,7 @@ def test_where_nothing_comes_near_the_default_the_log_says_so(tmp_path):
     assert (winner.decisions, winner.won, winner.raced) == (default, False, ())
     assert not tuner.kernels[0].won
     schedules = TunedSchedules.of(host_target(), 1, tmp_path)
-    assert schedules.source(TASKS[0].workload) == "default: nothing beat it, user log"
+    assert schedules.source(Share(TASKS[0].workload)) == "default: nothing beat it, user log"
     tune(tmp_path, TASKS[:1], trials=8, resume=True)
     assert records(tmp_path, Winner)[-1].won
 

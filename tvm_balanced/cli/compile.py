@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import out, print_json, print_table, step
-from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Logs, Model, NoLogs, Target, Threads, Weights, forced, import_model
+from tvm_balanced.cli.model import (
+    Copies,
+    DynamicBatch,
+    Json,
+    Kernel,
+    Logs,
+    Model,
+    NoLogs,
+    Target,
+    Threads,
+    Weights,
+    forced,
+    import_model,
+)
 
 
 def compile(
@@ -23,6 +36,7 @@ def compile(
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     kernel: Kernel = None,
+    copies: Copies = None,
     cc: Annotated[str | None, typer.Option(help="Linker for another target, for instance aarch64-linux-gnu-gcc.")] = None,
     logs: Logs = None,
     no_logs: NoLogs = False,
@@ -38,14 +52,14 @@ def compile(
 
         imported = import_model(model, weights, dynamic_batch)
     with step("compiling and checking against PyTorch"):
-        module = compile_imported(imported, Options(target, threads, tolerance, overrides, False if no_logs else logs))
+        module = compile_imported(imported, Options(target, threads, tolerance, overrides, False if no_logs else logs, copies))
     with step(f"writing {output}"):
         module.save(output, cc)
     report, error = module.report, module.facts.max_error
     if json:
         print_json({"artifact": str(output), "max_error": error, "layers": report.to_json()})
         return
-    print_table(f"{report.sparse_layers} of {len(report.layers)} dense layers are sparse", report.header, report.cells())
+    print_table(report.title, report.header, report.cells())
     checked = (
         "not run: the target is another machine"
         if error is None

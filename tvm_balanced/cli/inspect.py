@@ -1,7 +1,20 @@
 """`tvm-balanced inspect`: every dense layer, its zeros, and what compile would do with it."""
 
 from tvm_balanced.cli.console import print_json, print_table, step
-from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Logs, Model, NoLogs, Target, Threads, Weights, forced, import_model
+from tvm_balanced.cli.model import (
+    Copies,
+    DynamicBatch,
+    Json,
+    Kernel,
+    Logs,
+    Model,
+    NoLogs,
+    Target,
+    Threads,
+    Weights,
+    forced,
+    import_model,
+)
 
 
 def inspect(
@@ -11,6 +24,7 @@ def inspect(
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     kernel: Kernel = None,
+    copies: Copies = None,
     logs: Logs = None,
     no_logs: NoLogs = False,
     json: Json = False,
@@ -22,12 +36,8 @@ def inspect(
 
         imported = import_model(model, weights, dynamic_batch)
     with step("counting zeros"):
-        report = inspect_imported(imported, Options(target, threads, None, overrides, False if no_logs else logs))
+        report = inspect_imported(imported, Options(target, threads, None, overrides, False if no_logs else logs, copies))
     if json:
         print_json(report.to_json())
     else:
-        print_table(
-            f"{report.sparse_layers} of {len(report.layers)} dense layers would be sparse",
-            report.header,
-            report.cells(),
-        )
+        print_table(report.title, report.header, report.cells())

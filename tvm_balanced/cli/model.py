@@ -42,6 +42,14 @@ Kernel = Annotated[
         help='Force a kernel on layers, for instance "encoder.*=cpu_portable"; may be given again.',
     ),
 ]
+Copies = Annotated[
+    int | None,
+    typer.Option(
+        "--copies",
+        min=1,
+        help="The most kernels that may share a layer whose rows change from call to call, each with its copy of the weight.",
+    ),
+]
 Logs = Annotated[
     Path | None,
     typer.Option("--logs", help="Folder of tuning logs to use before the shipped ones; by default where tune writes."),

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from tvm_balanced.cli.console import err, out, print_json, print_table, step
-from tvm_balanced.cli.model import DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
+from tvm_balanced.cli.model import Copies, DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
 
 if TYPE_CHECKING:
     from tvm_balanced.tuning.result import Tuned
@@ -42,6 +42,7 @@ def tune(
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     kernel: Kernel = None,
+    copies: Copies = None,
     json: Json = False,
 ) -> None:
     """Tune the kernels of MODEL for compile to use; ends when the budget is spent or nothing improves. Ctrl-C is safe."""
@@ -54,7 +55,7 @@ def tune(
         remote = None if rpc is None else RpcOptions.parse(rpc, key, workers)
         imported = import_model(model, weights, dynamic_batch)
     options = TuneOptions(
-        target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, overrides, share, remote
+        target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, overrides, share, remote, copies
     )
     with _showing(json) as show:
         result = tune_imported(imported, options, show, started)

@@ -10,18 +10,25 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.encoding import Array, EncodedWeight
-from tvm_balanced.op import BALANCED_DENSE, WEIGHT_ARGS, bias_of, is_dense_op, residual_of
-from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.encoding import Array, EncodedWeight, encode
+from tvm_balanced.op import BALANCED_DENSE, WEIGHT_ARGS, ByRows, bias_of, is_dense_op, residual_of
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload, several
+from tvm_balanced.schedules.several import Share
 from tvm_balanced.transform.match_dense import address_of, view
 
 
 @dataclass(frozen=True)
 class LoweredLayer:
-    """One call of a dense layer in a model, and the workload that it is for its kernel."""
+    """One call of a dense layer in a model, or the part of it that a kernel computes, and what it is for its kernel."""
 
     layer: str
-    workload: Workload
+    share: Share
+
+    @property
+    def workload(self) -> Workload:
+        """What it is for its kernel."""
+        return self.share.workload
 
 
 Packed = dict[tuple[Any, ...], list[relax.Expr]]
@@ -32,14 +39,14 @@ class LowerDenseOps:
     """Lower the two dense operators.
 
     rewrite: `balanced_dense(x, v, i, bias)` --> `reshape(call_tir(cpu_avx512, (reshape(x), *packed)))`. Calls that share a
-    weight share its packed form.
+    weight share its packed form. Where several kernels compute a layer, each gets a packed form of its own.
 
     Parameters
     ----------
     names : dict
         Receives the address of each packed constant and a name made of its layer's.
     lowered : list
-        Receives a LoweredLayer for each call, in the order they are computed.
+        Receives a LoweredLayer for each call and kernel, in the order they are computed.
     """
 
     def __init__(self, names: dict[int, str] | None = None, lowered: list[LoweredLayer] | None = None) -> None:
@@ -65,7 +72,7 @@ class _Lowering(PyExprMutator):
         call = self.visit_expr_post_order(call)
         if not is_dense_op(call):
             return call
-        self.lowered.append(LoweredLayer(str(call.attrs["layer"]), workload_of(call)))
+        self.lowered.extend(LoweredLayer(str(call.attrs["layer"]), share) for share in shares_of(call))
         return lower_dense_op(self.builder_, call, self.packed, self.names)
 
 
@@ -91,10 +98,10 @@ def lower_dense_op(
         raise ValueError(
             f"{call.op.name} of layer {call.attrs['layer']!s} has a weight that is not a constant; bind its parameters first"
         )
-    workload, shape = workload_of(call), list(call.args[0].ty.shape)
-    m, n = workload.m, workload.n
-    arguments = _packed_arguments(call, workload, packed, {} if names is None else names)
-    function = builder.add_func(KERNELS[workload.kernel].prim_func(workload), workload.kernel)
+    shares, shape = shares_of(call), list(call.args[0].ty.shape)
+    m, n = shares[0].workload.m, shares[0].workload.n
+    arguments = _packed_arguments(call, shares, packed, {} if names is None else names)
+    function = builder.add_func(several.prim_func(shares), "_or_".join(share.workload.kernel for share in shares))
     rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
     flat = len(shape) == 2
     x = call.args[0] if flat else builder.emit(relax.op.reshape(call.args[0], relax.ShapeExpr([rows, shape[-1]])))
@@ -104,44 +111,65 @@ def lower_dense_op(
     return y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)
 
 
-def workload_of(call: relax.Call) -> Workload:
-    """Return the workload that a call of one of the two dense operators is for its kernel."""
+def shares_of(call: relax.Call) -> tuple[Share, ...]:
+    """Return what a call of one of the two dense operators is for its kernel, or for each of its kernels."""
+    if not call.attrs["by_rows"]:
+        sparse = call.op.name == BALANCED_DENSE
+        pattern = BalancedPattern(int(call.attrs["nnz"]), int(call.attrs["block"])) if sparse else None
+        return (Share(_workload(call, str(call.attrs["kernel"]), pattern)),)
+    parts = ByRows.read(str(call.attrs["by_rows"]))
+    lasts = [*(part.first - 1 for part in parts[1:]), None]
+    return tuple(
+        Share(_workload(call, part.kernel, part.pattern), (part.first, last)) for part, last in zip(parts, lasts, strict=True)
+    )
+
+
+def _workload(call: relax.Call, kernel: str, pattern: BalancedPattern | None) -> Workload:
     *rows, k = call.args[0].ty.shape
-    sparse = call.op.name == BALANCED_DENSE
     return Workload(
-        kernel=str(call.attrs["kernel"]),
+        kernel=kernel,
         m=math.prod(int(d) for d in rows) if all(isinstance(d, tirx.IntImm) for d in rows) else None,
         n=int(call.ty.shape[-1]),
         k=int(k),
-        nnz=int(call.attrs["nnz"]) if sparse else 1,
-        block=int(call.attrs["block"]) if sparse else 1,
+        nnz=pattern.nnz if pattern else 1,
+        block=pattern.block if pattern else 1,
         dtype=str(call.ty.dtype.dtype),
         activation=str(call.attrs["activation"]),
         residual=residual_of(call) is not None,
     )
 
 
-def _packed_arguments(call: relax.Call, workload: Workload, packed: Packed, names: dict[int, str]) -> list[relax.Expr]:
-    """Return weight and bias of a call in its kernel's layout; the bias apart, since layers may share a weight alone."""
-    kernel, layer, bias = KERNELS[workload.kernel], str(call.attrs["layer"]), bias_of(call)
+def _packed_arguments(call: relax.Call, shares: tuple[Share, ...], packed: Packed, names: dict[int, str]) -> list[relax.Expr]:
+    """Return weight and bias of a call in each kernel's layout; the bias apart, since layers may share a weight alone."""
+    layer, bias, arguments = str(call.attrs["layer"]), bias_of(call), []
     weight = [view(c.value) for c in call.args[1 : 1 + WEIGHT_ARGS[call.op.name]]]
-    key = (kernel.name, *(address_of(c.value) for c in call.args[1 : 1 + len(weight)]))
-    if key not in packed:
-        arrays = _pack(workload, weight)
-        packed[key] = [_constant(a, f"{layer}.{part}", names) for part, a in zip(kernel.parts, arrays, strict=True)]
-    bias_key = (kernel.name, "bias", workload.n, 0 if bias is None else address_of(bias.value))
-    if bias_key not in packed:
-        array = np.zeros(workload.n, workload.dtype) if bias is None else view(bias.value)
-        packed[bias_key] = [_constant(kernel.pack_bias(array), f"{layer}.bias", names)]
-    return packed[key] + packed[bias_key]
+    addresses = [address_of(c.value) for c in call.args[1 : 1 + len(weight)]]
+    for place, (workload, kernel) in enumerate((share.workload, share.kernel) for share in shares):
+        prefix = f"{layer}.{kernel.name}" if place else layer
+        key = (kernel.name, workload.pattern, *addresses)
+        if key not in packed:
+            arrays = _pack(call, workload, weight)
+            packed[key] = [_constant(a, f"{prefix}.{part}", names) for part, a in zip(kernel.parts, arrays, strict=True)]
+        bias_key = (kernel.name, "bias", workload.n, 0 if bias is None else address_of(bias.value))
+        if bias_key not in packed:
+            array = np.zeros(workload.n, workload.dtype) if bias is None else view(bias.value)
+            packed[bias_key] = [_constant(kernel.pack_bias(array), f"{prefix}.bias", names)]
+        arguments += packed[key] + packed[bias_key]
+    return arguments
 
 
-def _pack(workload: Workload, weight: list[Array]) -> tuple[Array, ...]:
+def _pack(call: relax.Call, workload: Workload, weight: list[Array]) -> tuple[Array, ...]:
+    """Return the weight of a call, (values, indices) or dense, in the layout of a workload's kernel."""
     kernel = KERNELS[workload.kernel]
+    if call.op.name != BALANCED_DENSE:
+        assert isinstance(kernel, DenseKernel)
+        return kernel.pack(weight[0])
+    own = BalancedPattern(int(call.attrs["nnz"]), int(call.attrs["block"]))
+    encoded = EncodedWeight(weight[0], weight[1], own, workload.k)
     if isinstance(kernel, SparseKernel):
-        return kernel.pack(EncodedWeight(weight[0], weight[1], workload.pattern, workload.k))
+        return kernel.pack(encoded if own == workload.pattern else encode(encoded.decode(), workload.pattern))
     assert isinstance(kernel, DenseKernel)
-    return kernel.pack(weight[0])
+    return kernel.pack(encoded.decode())
 
 
 def _constant(array: Array, name: str, names: dict[int, str]) -> relax.Expr:

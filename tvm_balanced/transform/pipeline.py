@@ -1,5 +1,7 @@
 """The pipeline: the table of contents of what happens between import and machine code."""
 
+from collections.abc import Mapping
+
 import tvm
 from tvm import relax
 from tvm.relax.backend.cpu_generic import pipeline as cpu
@@ -7,6 +9,7 @@ from tvm.relax.backend.cuda import pipeline as cuda
 from tvm.s_tir import dlight as dl
 
 from tvm_balanced import op
+from tvm_balanced.imported import Range
 from tvm_balanced.schedules.kernel import Tuned
 from tvm_balanced.targets import is_gpu
 from tvm_balanced.transform.approximate_math import ApproximateMath
@@ -33,6 +36,7 @@ def tvm_balanced_pipeline(
     weights: list[LiftedWeight] | None = None,
     lowered: list[LoweredLayer] | None = None,
     tuned: Tuned | None = None,
+    ranges: Mapping[str, Range] | None = None,
 ) -> tvm.transform.Pass:
     """Return the pass from an imported model to what the virtual machine runs, for the current target.
 
@@ -50,6 +54,8 @@ def tvm_balanced_pipeline(
         Receives each call of a dense layer with the workload that it is for its kernel.
     tuned : callable, optional
         From a workload to its tuned decisions; by default all kernels have their default decisions.
+    ranges : mapping, optional
+        Symbol of a dimension to the sizes that it may have.
     """
     names = {} if names is None else names
 
@@ -61,7 +67,7 @@ def tvm_balanced_pipeline(
             [
                 # Phase 1: dense layers become operators with a kernel each
                 CheckLookups(),
-                RewriteBalancedDense(decide or Judge.of(target), names, layers),
+                RewriteBalancedDense(decide or Judge.of(target), names, layers, ranges),
                 FuseEpilogue(),
                 # Phase 2: everything else becomes TensorIR, and is folded where it is constant, before our kernels are there
                 *backend.library_dispatch_passes(target),

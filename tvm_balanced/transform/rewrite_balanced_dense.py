@@ -1,20 +1,24 @@
 """RewriteBalancedDense: matmul(x, W^T) --> balanced_dense or packed_dense, as the verdict of each layer says."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import tvm
-from tvm import relax
+from tvm import relax, sym, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.detection import Detection, detect
 from tvm_balanced.encoding import check_finite, encode
 from tvm_balanced.errors import WeightError
-from tvm_balanced.op import balanced_dense, packed_dense
+from tvm_balanced.imported import Range
+from tvm_balanced.op import ByRows, balanced_dense, packed_dense
+from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.transform.match_dense import DenseMatch, match_dense
 from tvm_balanced.verdict import DenseLayer, Verdict
 
+NO_LIMIT = sym.ConstIntBound.POS_INF
 Decide = Callable[[DenseLayer], Verdict]
 
 
@@ -32,7 +36,8 @@ class RewriteBalancedDense:
     """Rewrite dense layers with constant weights.
 
     rewrite: `matmul(x, permute_dims(W))` --> `balanced_dense(x, values, indices)` where the verdict names a sparse
-    kernel, `packed_dense(x, W)` where it names a dense one; untouched where it names none. A weight that several calls
+    kernel, `packed_dense(x, W)` where it names a dense one; untouched where it names none. Where it names several, each for a
+    range of M, the operator says so. A weight that several calls
     share is encoded once.
 
     Parameters
@@ -43,14 +48,22 @@ class RewriteBalancedDense:
         Address of a weight to its name in the model.
     layers : list
         Receives a RewrittenLayer for each distinct weight and row count, in the order they are computed.
+    ranges : mapping
+        Symbol of a dimension to the sizes that it may have.
     """
 
-    def __init__(self, decide: Decide, names: dict[int, str] | None = None, layers: list[RewrittenLayer] | None = None) -> None:
-        self.decide, self.names = decide, names or {}
+    def __init__(
+        self,
+        decide: Decide,
+        names: dict[int, str] | None = None,
+        layers: list[RewrittenLayer] | None = None,
+        ranges: Mapping[str, Range] | None = None,
+    ) -> None:
+        self.decide, self.names, self.ranges = decide, names or {}, ranges or {}
         self.layers = [] if layers is None else layers
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        rewriter = _Rewriter(mod, self.decide, self.names)
+        rewriter = _Rewriter(mod, self.decide, self.names, self.ranges)
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function):
                 rewritten = relax.analysis.remove_all_unused(rewriter.visit_expr(func))
@@ -61,9 +74,9 @@ class RewriteBalancedDense:
 
 @mutator
 class _Rewriter(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, decide: Decide, names: dict[int, str]) -> None:
+    def __init__(self, mod: tvm.IRModule, decide: Decide, names: dict[int, str], ranges: Mapping[str, Range]) -> None:
         super().__init__(mod)
-        self.decide, self.names = decide, names
+        self.decide, self.names, self.ranges = decide, names, ranges
         self.found: dict[tuple[Any, ...], Detection] = {}
         self.encoded: dict[tuple[Any, ...], tuple[relax.Expr, relax.Expr]] = {}
         self.dense: dict[tuple[Any, ...], relax.Expr] = {}
@@ -80,10 +93,13 @@ class _Rewriter(PyExprMutator):
         layer, verdict = self.judge(match, str(call.args[0].ty.dtype.dtype))
         if verdict.kernel is None:
             return call
-        if verdict.pattern is None:
-            return packed_dense(match.x, self.dense_weight(match), kernel=verdict.kernel, layer=layer.name)
-        values, indices = self.encoded_weight(match, verdict)
-        pattern, (_, k) = verdict.pattern, match.weight.shape
+        parts = [ByRows(first, str(part.kernel), part.pattern) for (first, _), part in verdict.by_rows()]
+        by_rows = ByRows.write(parts) if len(parts) > 1 else ""
+        pattern = next((part.pattern for part in parts if part.pattern is not None), None)
+        if pattern is None:
+            return packed_dense(match.x, self.dense_weight(match), kernel=verdict.kernel, by_rows=by_rows, layer=layer.name)
+        values, indices = self.encoded_weight(match, pattern)
+        k = match.weight.shape[1]
         return balanced_dense(
             match.x,
             values,
@@ -92,11 +108,13 @@ class _Rewriter(PyExprMutator):
             block=pattern.block,
             in_features=k,
             kernel=verdict.kernel,
+            by_rows=by_rows,
             layer=layer.name,
         )
 
     def judge(self, match: DenseMatch, dtype: str) -> tuple[DenseLayer, Verdict]:
-        key = (match.key, match.m)
+        rows = (1, None) if match.m is not None else self.rows(list(match.x.ty.shape)[:-1])
+        key = (match.key, match.m, rows)
         if key not in self.met:
             known = (self.names[address] for address in match.addresses if address in self.names)
             name = next(known, f"dense_{len(self.found)}")
@@ -104,17 +122,25 @@ class _Rewriter(PyExprMutator):
                 _check(match.weight, name)
                 self.found[match.key] = detect(match.weight)
             n, k = match.weight.shape
-            layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key])
+            layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows)
             self.met[key] = (layer, self.decide(layer), 0)
         layer, verdict, calls = self.met[key]
         self.met[key] = (layer, verdict, calls + 1)
         return layer, verdict
 
-    def encoded_weight(self, match: DenseMatch, verdict: Verdict) -> tuple[relax.Expr, relax.Expr]:
-        key = (match.key, verdict.pattern)
+    def rows(self, shape: list[Any]) -> Range:
+        """Return the range of M for leading dimensions of which some are known only at the call."""
+        analyzer = sym.Analyzer()
+        for var in {var for dim in shape for var in tirx.analysis.undefined_vars(dim)}:
+            low, high = self.ranges.get(var.name, (1, None))
+            analyzer.update(var, sym.ConstIntBound(max(1, low), NO_LIMIT if high is None else high))
+        bound = analyzer.const_int_bound(math.prod(shape, start=tirx.IntImm("int64", 1)))
+        return max(1, bound.min_value), None if bound.max_value == NO_LIMIT else bound.max_value
+
+    def encoded_weight(self, match: DenseMatch, pattern: BalancedPattern) -> tuple[relax.Expr, relax.Expr]:
+        key = (match.key, pattern)
         if key not in self.encoded:
-            assert verdict.pattern is not None
-            weight = encode(match.weight, verdict.pattern)
+            weight = encode(match.weight, pattern)
             self.encoded[key] = (relax.const(weight.values), relax.const(weight.indices, "uint8"))
         return self.encoded[key]
 

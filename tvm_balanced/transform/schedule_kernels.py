@@ -3,7 +3,7 @@
 import tvm
 from tvm import tirx
 
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import several
 from tvm_balanced.schedules.kernel import Tuned
 from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 
@@ -27,9 +27,7 @@ class ScheduleKernels:
         target, tuned = tvm.target.Target.current(), self.tuned
 
         def schedule(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            workload = Workload.of(func)
-            if workload is None or "tirx.is_scheduled" in func.attrs:
-                return None
-            return KERNELS[workload.kernel].schedule(func, workload, target, tuned).with_attr("tirx.is_scheduled", True)
+            scheduled = None if "tirx.is_scheduled" in func.attrs else several.schedule(func, target, tuned)
+            return None if scheduled is None else scheduled.with_attr("tirx.is_scheduled", True)
 
         return rewrite_prim_funcs(mod, schedule)

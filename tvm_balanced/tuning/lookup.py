@@ -10,6 +10,7 @@ import tvm
 
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.decisions import Decisions
+from tvm_balanced.schedules.several import Share
 from tvm_balanced.targets import target_key, threads_of, user_folder
 from tvm_balanced.tuning.log import Log, logs_in
 from tvm_balanced.tuning.record import Winner
@@ -76,13 +77,13 @@ class TunedSchedules:
             self._chosen[workload] = self._choose(workload)
         return self._chosen[workload]
 
-    def source(self, workload: Workload) -> str:
-        """Return where the schedule of a workload comes from, in a few words."""
-        if workload.m is not None:
-            return self.choose(workload).source
+    def source(self, share: Share) -> str:
+        """Return where the schedule of a layer's share comes from, in a few words."""
+        if share.workload.m is not None:
+            return self.choose(share.workload).source
         tuned: dict[str, list[int]] = {}
-        for _, _, tile in KERNELS[workload.kernel].small_tiles:
-            choice = self.choose(replace(workload, m=tile))
+        for tile in share.small_tiles:
+            choice = self.choose(replace(share.workload, m=tile))
             if choice.decisions is not None:
                 tuned.setdefault(choice.source, []).append(tile)
         return "; ".join(f"{source} at M = {', '.join(map(str, rows))}" for source, rows in tuned.items()) or DEFAULT

@@ -9,9 +9,10 @@ from tvm import relax
 
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.op import is_dense_op
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.several import Share
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
-from tvm_balanced.transform.lower_dense_ops import LoweredLayer, workload_of
+from tvm_balanced.transform.lower_dense_ops import LoweredLayer, shares_of
 from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.verdict import Judge
 
@@ -49,7 +50,7 @@ def layers_of(imported: ImportedModel, judge: Judge, layers: list[RewrittenLayer
     `layers` receives what was decided for each dense layer.
     """
     with judge.target:
-        passes = [RewriteBalancedDense(judge, dict(imported.weight_names), layers), FuseEpilogue()]
+        passes = [RewriteBalancedDense(judge, dict(imported.weight_names), layers, imported.ranges), FuseEpilogue()]
         mod = tvm.transform.Sequential(passes)(imported.mod)
     return collect(mod)
 
@@ -60,7 +61,7 @@ def collect(mod: tvm.IRModule) -> list[LoweredLayer]:
 
     def visit(expr: relax.Expr) -> None:
         if is_dense_op(expr):
-            found.append(LoweredLayer(str(expr.attrs["layer"]), workload_of(expr)))
+            found.extend(LoweredLayer(str(expr.attrs["layer"]), share) for share in shares_of(expr))
 
     for _, func in mod.functions_items():
         if isinstance(func, relax.Function):
@@ -77,17 +78,17 @@ def tasks_of(layers: Sequence[LoweredLayer]) -> list[Task]:
     calls: Counter[Workload] = Counter()
     names: dict[Workload, dict[str, None]] = {}
     for entry in layers:
-        for workload in instances(entry.workload):
+        for workload in instances(entry.share):
             calls[workload] += 1
             names.setdefault(workload, {})[entry.layer] = None
     return [Task(workload, count, tuple(names[workload])) for workload, count in calls.items()]
 
 
-def instances(workload: Workload) -> list[Workload]:
-    """Return the workloads with a known M whose decisions `workload` uses: itself, or its instances for small M."""
-    if workload.m is not None:
-        return [workload]
-    return [replace(workload, m=tile) for _, _, tile in KERNELS[workload.kernel].small_tiles]
+def instances(share: Share) -> list[Workload]:
+    """Return the workloads with a known M whose decisions a layer's share uses: its own, or its instances for small M."""
+    if share.workload.m is not None:
+        return [share.workload]
+    return [replace(share.workload, m=tile) for tile in share.small_tiles]
 
 
 def shard(tasks: Sequence[Task], index: int, count: int) -> list[Task]:

@@ -63,7 +63,7 @@ class TuneOptions:
         A name of `strategy.STRATEGIES`.
     threads : int or None
         Of a call that is timed, all cores of what measures by default: those that the model will be compiled for.
-    kernels : mapping or None
+    kernels, copies : mapping or None, int or None
         As for compiling.
     shard : (int, int)
         (i, n): tune the i-th of n shares of the model's kernels, from 1 up.
@@ -83,6 +83,7 @@ class TuneOptions:
     kernels: Mapping[str, str] | None = None
     shard: tuple[int, int] = (1, 1)
     rpc: RpcOptions | None = None
+    copies: int | None = None
 
 
 @without_noise()
@@ -93,7 +94,7 @@ def tune_imported(
     started = started or time.monotonic()
     environment.require_working_tvm()
     target = parse_target(options.target)
-    judge = Judge.of(target, _threads(options, target), options.kernels)
+    judge = Judge.of(target, _threads(options, target), options.kernels, options.copies)
     tasks = tasks_of(layers_of(imported, judge))
     judge.check_all_used()
     return tune_tasks(tasks, options, imported.source, on_progress, started)

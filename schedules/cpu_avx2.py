@@ -66,6 +66,7 @@ class CpuAvx2(SparseKernel):
 
     name = "cpu_avx2"
     parts = ("values", "indices")
+    small_tiles = ((1, 1, 1),)
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         has = tvm.target.codegen.llvm_cpu_has_features
@@ -195,8 +196,8 @@ def _fetch(element: Any) -> Any:
 
 def _rows(workload: Workload) -> Rows:
     # Two rows use what one decodes; more take as long, for the permutes are what a step waits for: 3072x768, 4:16, M = 8,
-    # tiles of 4 rows 1.03x to 1.07x the time. A symbolic M takes two as well: M = 1, cold, then costs 1.15x.
-    return Rows.of(workload.m, longest=2, symbolic=2)
+    # tiles of 4 rows 1.03x to 1.07x the time. A symbolic M takes two as well, but for one row, which took 1.2x to 1.9x, hot.
+    return Rows.of(workload.m, longest=2, symbolic=workload.tile or 2)
 
 
 CPU_AVX2 = CpuAvx2()

@@ -20,6 +20,7 @@ from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer
+from tvm_balanced.transform.mark_noalias import MarkNoalias
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
@@ -94,6 +95,7 @@ def tvm_balanced_pipeline(
                 # Phase 5: memory and calls of the virtual machine
                 *backend.dataflow_lower_passes(target),
                 *backend.finalize_passes(target),
+                MarkNoalias(),
             ]
         )(mod)
 

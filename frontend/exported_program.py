@@ -11,11 +11,11 @@ from torch import nn
 from torch.export import ExportedProgram, default_decompositions
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
-from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError
+from tvm_balanced.frontend.converters import converters
 from tvm_balanced.imported import ImportedModel, Range, TensorSpec
 from tvm_balanced.noise import without_noise, without_torch_noise
 
@@ -51,7 +51,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
             lowered,
             run_ep_decomposition=False,  # done above, except that a linear layer must stay one
             unwrap_unit_return_tuple=True,
-            custom_convert_map=_matmul_converters(),
+            custom_convert_map=converters(),
         )
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
         reason = str(error).strip().splitlines()
@@ -232,15 +232,3 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 
     return run
-
-
-def _matmul_converters() -> dict[str, Callable[..., relax.Expr]]:
-    # TVM's importer gives these a float32 result whatever their operands are: no other dtype imports.
-    def matmul(node: Any, importer: Any) -> relax.Expr:
-        return importer.block_builder.emit(relax.op.matmul(importer.env[node.args[0]], importer.env[node.args[1]]))
-
-    def linear(node: Any, importer: Any) -> relax.Expr:
-        bias = importer.env[node.args[2]] if len(node.args) > 2 and node.args[2] is not None else None
-        return importer.block_builder.emit(relax.op.linear(importer.env[node.args[0]], importer.env[node.args[1]], bias))
-
-    return {"mm.default": matmul, "bmm.default": matmul, "matmul.default": matmul, "linear.default": linear}

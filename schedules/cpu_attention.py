@@ -18,12 +18,12 @@ the constants of exp in registers meanwhile. Queries are copied because those of
 from typing import Any
 
 import tvm
-from tvm import tirx
+from tvm import sym, tirx
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules.cpu_transpose import contiguous_loop
 from tvm_balanced.schedules.machine import lanes
-from tvm_balanced.schedules.rule import Rule, analyse, divisor
+from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent
 
 CHUNK = 128  # rows of a task, for which keys and values are laid out anew: enough that this counts little
 ROWS = 4  # that are computed together
@@ -33,8 +33,39 @@ SCORE_VECTORS, RESULT_VECTORS = 2, 2  # of a tile in registers: more spill besid
 def suits(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bool:
     """Whether the rule takes scores (rows, length) and values (length, columns)."""
     width = lanes(target)
-    known = all(isinstance(count, (int, tirx.IntImm)) for count in (rows, length, columns))
-    return known and divisor(int(rows), ROWS) > 1 and not int(length) % width and int(length) > width and not int(columns) % width
+    if not isinstance(columns, (int, tirx.IntImm)) or int(columns) % width:
+        return False
+    if not (_constant(rows) and _constant(length)):
+        return _multiple(rows, ROWS) and _multiple(length, SCORE_VECTORS * width)
+    return divisor(int(rows), ROWS) > 1 and not int(length) % width and int(length) > width
+
+
+def padded(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> tuple[Any, Any] | None:
+    """Return rows and length that the rule takes, None where it takes those given, or where others cost more than they save.
+
+    That is for a row or three, and for a length that one vector holds.
+    """
+    width = lanes(target)
+    if suits(rows, length, columns, target):
+        return None
+    known = _constant(rows) and _constant(length)
+    if known and (int(rows) < ROWS or int(length) <= width):
+        return None
+    step = width if known else SCORE_VECTORS * width
+    grown = -(-rows // ROWS) * ROWS if known else (rows + (ROWS - 1)) // ROWS * ROWS, (length + (step - 1)) // step * step
+    return grown if suits(*grown, columns, target) else None
+
+
+def _constant(count: Any) -> bool:
+    return isinstance(count, (int, tirx.IntImm))
+
+
+def _multiple(count: Any, of: int) -> bool:
+    """Whether a constant or an expression is known to be a multiple of `of`."""
+    if _constant(count):
+        return not int(count) % of
+    found = sym.Analyzer().modular_set(count)
+    return not found.coeff % of and not found.base % of
 
 
 class CpuAttention(Rule):
@@ -97,12 +128,8 @@ def _writer(sch: Schedule, block: Any, place: int) -> Any:
 def _cut_result(sch: Schedule, last: Any, result: Any, width: int) -> tuple[Any, Any, Any]:
     """Cut the last block's loops and compute the product in them; return the loops of tasks, tiles and the product's steps."""
     *batch, i, j = _loops_along(sch, last, result)
-    rows, vectors = _known(sch, i), _known(sch, j) // width
-    chunk, height = divisor(rows, CHUNK), divisor(rows, ROWS)
-    if chunk % height:
-        chunk = rows
-    task, tile, row = sch.split(i, [None, chunk // height, height])
-    across, vector, lane = sch.split(j, [None, divisor(vectors, RESULT_VECTORS), width])
+    task, tile, row = sch.split(i, _cut_rows(extent(sch, i)))
+    across, vector, lane = sch.split(j, [None, _vectors(sch, j, width, RESULT_VECTORS), width])
     sch.reorder(*batch, task, tile, across, row, vector, lane)
     task = sch.fuse(*batch, task)
     _in_registers(sch, row, vector, lane)
@@ -114,7 +141,7 @@ def _cut_result(sch: Schedule, last: Any, result: Any, width: int) -> tuple[Any,
 def _cut_scores(sch: Schedule, scores: Any, product: Any, width: int) -> Any:
     """Cut the loops of the scores into tiles, and compute their product in each; return the loop of its steps."""
     *_, i, j = sch.get_loops(scores)
-    across, vector, lane = sch.split(j, [None, divisor(_known(sch, j) // width, SCORE_VECTORS), width])
+    across, vector, lane = sch.split(j, [None, _vectors(sch, j, width, SCORE_VECTORS), width])
     sch.reorder(across, i, vector, lane)
     _in_registers(sch, i, vector, lane)
     sch.set_scope(product, 0, "local")
@@ -122,9 +149,18 @@ def _cut_scores(sch: Schedule, scores: Any, product: Any, width: int) -> Any:
     return _tile_of_product(sch, product, width)
 
 
-def _known(sch: Schedule, loop: Any) -> int:
-    """Return a loop's trip count, which `suits` has seen."""
-    return int(sch.get(loop).extent)
+def _cut_rows(rows: int | None) -> list[int | None]:
+    """Return how rows are cut into tasks, tiles and rows of a tile; those of a symbolic number are one task."""
+    if rows is None:
+        return [1, None, ROWS]
+    chunk, height = divisor(rows, CHUNK), divisor(rows, ROWS)
+    return [None, (rows if chunk % height else chunk) // height, height]
+
+
+def _vectors(sch: Schedule, loop: Any, width: int, most: int) -> int:
+    """Return how many vectors along a loop a tile takes."""
+    count = extent(sch, loop)
+    return most if count is None else divisor(count // width, most)
 
 
 def _loops_along(sch: Schedule, block: Any, source: Any) -> list[Any]:

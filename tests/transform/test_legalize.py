@@ -25,6 +25,19 @@ def test_softmax_divides_once_a_row():
     assert "softmax_scale" in legal.script()
 
 
+@pytest.mark.parametrize("value", [-torch.inf, torch.inf, 2.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_full(value, dtype):
+    class Filled(nn.Module):
+        def forward(self, x):
+            return torch.full((x.shape[0], 3), value, dtype=dtype)
+
+    batch = torch.export.Dim("batch")
+    for dynamic in (None, ({0: batch},)):
+        module = tb.compile(Filled(), (torch.ones(4, 2),), dynamic_shapes=dynamic)
+        torch.testing.assert_close(module(torch.ones(4, 2)), torch.full((4, 3), value, dtype=dtype))
+
+
 class Transformer(nn.Module):
     def __init__(self):
         super().__init__()

@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import tvm
 from tvm import relax
-from tvm.ir import GlobalVar, Op
+from tvm.ir import GlobalVar
 from tvm.relax.dpl import DFPattern, is_op, wildcard
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.schedules.cpu_attention import suits
 from tvm_balanced.transform.fuse_epilogue import count_uses
+from tvm_balanced.transform.match_attention import match_attention, scores_pattern
 
 NAME = "attention"
 SMALLEST = 1e-37  # of a sum of powers, one of which is 1 unless a row is masked as a whole
@@ -49,75 +50,35 @@ class _DivideLast(PyExprMutator):
         self.found = 0
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
-        scores, safe = self.scores_of(call)
+        match = match_attention(call, self.uses, self.bound)
         call = self.visit_expr_post_order(call)
-        if scores is None:
+        if match is None or not suits(*match.sizes, tvm.target.Target.current()):
             return call
         self.found += 1
-        scores, emit, op = self.visit_expr(scores), self.builder_.emit, relax.op
+        scores, emit, op = self.visit_expr(match.scores), self.builder_.emit, relax.op
         powers = emit(op.exp(emit(op.subtract(scores, emit(op.max(scores, -1, keepdims=True))))))
         total = emit(op.sum(powers, -1, keepdims=True))
-        if safe:
+        if match.safe:
             total = emit(op.maximum(total, relax.const(SMALLEST, "float32")))
         return op.divide(emit(op.matmul(powers, call.args[1], "float32")), total)
-
-    def scores_of(self, call: relax.Call) -> tuple[relax.Var | None, bool]:
-        """Return the scores of attention whose last product is `call`, None where it is none, and whether its softmax is safe."""
-        if _op(call) != "relax.matmul" or str(call.ty.dtype.dtype) != "float32":
-            return None, False
-        probabilities, values = call.args
-        safe = SAFE_SOFTMAX.match(probabilities, self.bound)
-        if self.uses[probabilities] != 1 or not (safe or SOFTMAX.match(probabilities, self.bound)):
-            return None, False
-        softmax = self.bound[probabilities]
-        softmax = self.bound[softmax.args[2]] if safe else softmax
-        scores, axis = softmax.args[0], int(softmax.attrs.axis)
-        *_, rows, length = scores.ty.shape
-        last = axis in (-1, len(scores.ty.shape) - 1)
-        fits = last and suits(rows, length, values.ty.shape[-1], tvm.target.Target.current())
-        return (scores, safe) if fits else (None, False)
-
-
-def _op(expr: relax.Expr) -> str:
-    return expr.op.name if isinstance(expr, relax.Call) and isinstance(expr.op, Op) else ""
-
-
-def _scores(operand: Callable[[], DFPattern]) -> DFPattern:
-    product = is_op("relax.matmul")(operand(), operand())
-    scaled = is_op("relax.multiply")(product, wildcard()) | is_op("relax.divide")(product, wildcard()) | product
-    added = is_op("relax.add")(scaled, wildcard()) | is_op("relax.add")(wildcard(), scaled)
-    return is_op("relax.where")(wildcard(), scaled, wildcard()) | added | scaled
-
-
-def _softmax(scores: DFPattern) -> DFPattern:
-    return is_op("relax.nn.softmax")(scores)
-
-
-def _safe_softmax(scores: DFPattern) -> DFPattern:
-    """PyTorch's: `where(not any(scores != -inf), 0, softmax(scores))`."""
-    some = is_op("relax.logical_not")(is_op("relax.equal")(scores, wildcard()))
-    some = is_op("relax.astype")(is_op("relax.max")(is_op("relax.astype")(some)))
-    softmax = _softmax(scores)
-    zero = is_op("relax.full_like")(softmax, wildcard())
-    return is_op("relax.where")(is_op("relax.logical_not")(some), zero, softmax)
 
 
 def _operand() -> DFPattern:
     permuted = is_op("relax.permute_dims")(wildcard())
-    return is_op("relax.multiply")(permuted | wildcard(), wildcard()) | permuted | wildcard()
+    scaled = is_op("relax.multiply")(permuted | wildcard(), wildcard()) | permuted
+    places = is_op("relax.arange")(wildcard(), wildcard(), wildcard())
+    grown = is_op("relax.nn.pad")(scaled | wildcard()) | is_op("relax.take")(scaled | wildcard(), places)
+    return grown | scaled | wildcard()
 
 
 def _divided(operand: Callable[[], DFPattern]) -> DFPattern:
     """What _DivideLast makes, with what is before and after it."""
-    scores = _scores(operand)
+    scores = scores_pattern(operand)
     powers = is_op("relax.exp")(is_op("relax.subtract")(scores, is_op("relax.max")(scores)))
     total = is_op("relax.sum")(powers)
     total = is_op("relax.maximum")(total, wildcard()) | total
     result = is_op("relax.divide")(is_op("relax.matmul")(powers, operand()), total)
     return is_op("relax.permute_dims")(result) | result
-
-
-SOFTMAX, SAFE_SOFTMAX = _softmax(_scores(wildcard)), _safe_softmax(_scores(wildcard))
 
 
 def _named(mod: tvm.IRModule) -> tvm.IRModule:

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from tvm import relax, te
+import numpy as np
+from tvm import relax, te, tirx
+from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.nn import topi
 
 
@@ -35,11 +37,20 @@ def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(topi.cast, builder.emit(result), "bfloat16")
 
 
+def _full(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """A tensor full of one value, which TVM 0.27 has no code for where that is infinite."""
+    shape, value = call.args
+    if not (isinstance(shape, relax.ShapeExpr) and isinstance(value, GenericConst) and np.isinf(value.value.numpy())):
+        return call.op.get_attr("FLegalize")(builder, call)
+    filled = tirx.const(float(value.value.numpy()), str(call.ty.dtype.dtype))
+    return builder.call_te(lambda: te.compute(shape.values, lambda *_: filled, name="full"), primfunc_name_hint="full")
+
+
 def _is_tensor(arg: relax.Expr) -> bool:
     return isinstance(arg.ty, relax.TensorType)
 
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 # On a GPU TVM's own softmax is scheduled by TVM's own rules.
-LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.power": _in_float32}
+LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.power": _in_float32, "relax.full": _full}
 LEGALIZE: dict[str, Legalize] = {**LEGALIZE_GPU, "relax.nn.softmax": _softmax}

@@ -21,6 +21,7 @@ from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer
 from tvm_balanced.transform.mark_noalias import MarkNoalias
+from tvm_balanced.transform.pad_attention import PadAttention
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
@@ -77,7 +78,7 @@ def tvm_balanced_pipeline(
                 CollapseViews(),
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
-                *([] if is_gpu(target) else [FuseAttention()]),
+                *([] if is_gpu(target) else [PadAttention(), FuseAttention()]),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 relax.transform.FoldConstant(),
                 LowerDenseOps(names, lowered),

@@ -1,0 +1,113 @@
+"""PadAttention: attention over any number of tokens is one function, and what is added to it never shows."""
+
+import numpy as np
+import pytest
+import torch
+from attention_models import FORMS, Attention, arguments, check, functions, written_out
+from torch import nn
+from torch.nn import functional
+
+import tvm_balanced as tb
+from tvm_balanced.frontend.minilm import sentence_encoder
+
+LENGTH = torch.export.Dim("length", min=2, max=256)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("rows", "tokens"), [(37, 37), (6, 83), (64, 50), (130, 32)])
+def test_attention_of_any_size_is_one_function(form, rows, tokens, rng):
+    model, mask = FORMS[form]
+    names = check(model, arguments(rng, (2, 3, rows, 32), tokens, mask, model.heads_first))
+    assert names.count("attention") == 1
+    assert not [name for name in names if "matmul" in name or "softmax" in name]
+
+
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "sdpa, causal"])
+def test_a_length_that_is_known_only_at_the_call(form, rng):
+    model, mask = FORMS[form]
+    model = model.eval()
+    tokens = 2 if model.heads_first else 1
+    dynamic = {name: {tokens: LENGTH} for name in "qkv"} | ({"mask": {2: LENGTH, 3: LENGTH}} if mask else {})
+    compiled = tb.compile(model, arguments(rng, (2, 3, 40, 32), 40, mask, model.heads_first), dynamic_shapes=dynamic)
+    for size in (2, 31, 32, 33, 100):
+        args = arguments(rng, (2, 3, size, 32), size, mask, model.heads_first)
+        torch.testing.assert_close(compiled(*args), model(*args), rtol=1e-5, atol=5e-6)
+    names = functions(compiled, args)
+    assert names.count("attention") == 1
+    assert not [name for name in names if "matmul" in name or "softmax" in name]
+
+
+def test_rows_and_length_that_are_known_only_at_the_call(rng):
+    rows = torch.export.Dim("rows", min=2, max=64)
+    model = Attention(functional.scaled_dot_product_attention).eval()
+    dynamic = {"q": {2: rows}, "k": {2: LENGTH}, "v": {2: LENGTH}, "mask": {2: rows, 3: LENGTH}}
+    compiled = tb.compile(model, arguments(rng, (1, 2, 10, 16), 40, mask=True), dynamic_shapes=dynamic)
+    for shape, tokens in (((1, 2, 3, 16), 90), ((1, 2, 64, 16), 5)):
+        args = arguments(rng, shape, tokens, mask=True)
+        torch.testing.assert_close(compiled(*args), model(*args), rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize("low", [-1e9, float(torch.finfo(torch.float32).min)])
+def test_where_every_key_is_masked_alike_those_that_were_added_still_do_not_count(low, rng):
+    *qkv, mask = arguments(rng, (1, 2, 21, 32), 21, mask=True)
+    mask[0, 0, 7] = low
+    model = Attention(written_out).eval()
+    y = tb.compile(model, (*qkv, mask))(*qkv, mask)
+    torch.testing.assert_close(y, model(*qkv, mask), rtol=1e-5, atol=5e-6)
+    if low < -1e30:  # which swallows the scores
+        torch.testing.assert_close(y[0, :, 7], qkv[2][0].mean(1), rtol=1e-5, atol=5e-6)
+
+
+@pytest.mark.parametrize("row", [0, 20])
+def test_a_row_that_is_masked_as_a_whole_is_zero_as_in_pytorch(row, rng):
+    *qkv, _ = args = arguments(rng, (2, 3, 21, 32), 21, mask=True)
+    mask = torch.where(torch.from_numpy(rng.random((2, 1, 21, 21))) < 0.5, 0.0, -torch.inf).float()
+    mask[1, 0, row] = -torch.inf
+    model = Attention(functional.scaled_dot_product_attention).eval()
+    y = tb.compile(model, args)(*qkv, mask)
+    torch.testing.assert_close(y, model(*qkv, mask), rtol=1e-5, atol=2e-6)
+    assert (y[1, :, row] == 0).all()
+
+
+def test_layers_share_their_mask(rng):
+    class Layers(nn.Module):
+        def forward(self, q, k, v, mask):
+            for _ in range(3):
+                q = written_out(q, k, v, mask)
+            return q
+
+    args = arguments(rng, (2, 3, 21, 32), 21, mask=True)
+    rows = {row.name: row.calls for row in tb.compile(Layers().eval(), args).profile(*args).rows}
+    assert rows["attention"] == 3
+    assert sum(calls for name, calls in rows.items() if "pad" in name or "full" in name) <= 2
+
+
+@pytest.mark.minilm
+def test_a_sentence_encoder_for_sentences_of_any_length(rng):
+    model, args = sentence_encoder()
+    args = tuple(arg.expand(2, -1).contiguous() for arg in args)
+    batch, length = torch.export.Dim("batch", max=8), torch.export.Dim("length", max=512)
+    compiled = tb.compile(model, args, dynamic_shapes=({0: batch, 1: length},) * 2)
+    for sentences, tokens in ((1, 3), (2, 17), (3, 64), (1, 300)):
+        ids = torch.from_numpy(rng.integers(1000, 20000, (sentences, tokens)))
+        mask = torch.ones_like(ids)
+        mask[0, tokens - tokens // 3 :] = 0
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(ids, mask), model(ids, mask), rtol=1e-4, atol=2e-5)
+    assert "attention" in functions(compiled, (ids, mask))
+
+
+def test_sizes_that_fit_are_left_as_they_are(rng):
+    names = check(Attention(written_out), arguments(rng, mask=True))
+    assert names == ["attention"]
+
+
+def test_numbers_of_the_last_key_are_those_that_are_repeated_and_nothing_past_it_is_read(rng):
+    """With values of NaN behind the last, in the same memory."""
+    model, args = Attention(written_out).eval(), arguments(rng, (1, 1, 21, 32), 21)
+    compiled = tb.compile(model, args)
+    longer = [torch.from_numpy(np.full((1, 1, 64, 32), np.nan, np.float32)) for _ in args]
+    for memory, x in zip(longer, args, strict=True):
+        memory[:, :, :21] = x
+    got = compiled(*[memory[:, :, :21] for memory in longer])
+    torch.testing.assert_close(got, model(*args), rtol=1e-5, atol=5e-6)

@@ -49,9 +49,10 @@ class FakeCuda:
     def __init__(self, monkeypatch):
         import torch
 
-        self.log, self.capturing = [], False
+        self.log, self.capturing, self.device = [], False, 0
         self.default = self.current = FakeStream(0, self.log)
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: self.device)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda _: self.current)
         monkeypatch.setattr(torch.cuda, "default_stream", lambda _: self.default)
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: self.capturing)

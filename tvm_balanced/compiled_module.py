@@ -17,7 +17,7 @@ from tvm import relax
 from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.errors import InputError, TargetError
 from tvm_balanced.gpu.capture import capturing, keeping
-from tvm_balanced.gpu.device import place, wait
+from tvm_balanced.gpu.device import current_gpu, place, wait
 from tvm_balanced.gpu.turns import in_turn
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.report import Report
@@ -76,6 +76,8 @@ class Facts:
 class CompiledModule:
     """A compiled model. Call it with the model's inputs, in order or by name.
 
+    On a GPU it stays where torch's current device was when it was compiled or loaded, the first where torch had used none.
+
     Parameters
     ----------
     executable : tvm.relax.VMExecutable or tvm.runtime.Module
@@ -97,7 +99,7 @@ class CompiledModule:
         origin: Path | None = None,
     ) -> None:
         self.executable, self.facts, self.origin = executable, facts, origin
-        self.device = tvm.cuda(0) if facts.on_gpu else tvm.cpu()
+        self.device = current_gpu() if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
         self._machine = relax.VirtualMachine(executable, self.device) if runnable else None
         self._function = self._machine["main"] if self._machine else None

@@ -32,6 +32,12 @@ class Copied:
         return "a copy"
 
 
+def test_a_module_goes_where_torch_is(monkeypatch):
+    assert device.current_gpu() == tvm.cuda(0)
+    FakeCuda(monkeypatch).device = 1
+    assert device.current_gpu() == tvm.cuda(1)
+
+
 def test_what_is_placed_is_there():
     log = []
     assert device.place([("w", Copied(log))], Gpu(log)) == [("w", "a copy")]

@@ -1,5 +1,7 @@
 """What only a GPU can show: whole models, calls on torch's stream, calls captured in a CUDA graph."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from torch import nn
 
 import tvm_balanced as tb
 from tvm_balanced.errors import InputError
+from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.verdict import Judge, Verdict
 
 pytestmark = pytest.mark.cuda
 LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -42,6 +46,29 @@ def test_a_model_for_every_number_of_rows(dtype, pattern):
     for m in (1, 2, 5, 16, 33, 200):
         x = torch.randn(m, 512, dtype=dtype, device="cuda")
         assert error(pruned(dtype, pattern), x, run(x)) < LIMITS[dtype]
+
+
+def test_kernels_that_share_the_rows_of_a_layer():
+    verdicts = [Verdict(name, BalancedPattern(2, 16), "test", "forced") for name in ("cuda_gemv", "cuda_decode_mma")]
+    verdicts.append(Verdict("cuda_dense_mma", None, "test", "forced"))
+    few, some, many = verdicts
+    shared = replace(few, last=4, above=replace(some, last=40, above=many))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judge, "__call__", lambda _self, _layer: shared)
+        run = compiled(pruned(torch.float16))
+    assert [row.kernel for row in run.report.layers[:3]] == ["cuda_gemv", "cuda_decode_mma", "cuda_dense_mma"]
+    for m in (1, 4, 5, 40, 41, 200):
+        x = torch.randn(m, 512, dtype=torch.float16, device="cuda")
+        assert error(pruned(torch.float16), x, run(x)) < LIMITS[torch.float16]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="this machine has one GPU")
+def test_a_module_stays_where_it_was_compiled():
+    with torch.cuda.device(1):
+        run = compiled(pruned(torch.float16), 4)
+    x = torch.randn(4, 512, dtype=torch.float16, device="cuda:1")
+    assert run(x).device == x.device
+    assert error(pruned(torch.float16), x, run(x)) < LIMITS[torch.float16]
 
 
 @pytest.mark.parametrize("kernel", ["cuda_gemv", "cuda_decode_mma", "cuda_dense_mma", "cuda_dense"])

@@ -16,6 +16,12 @@ def is_cuda(device: Any) -> bool:
     return bool(device.dlpack_device_type() == CUDA)
 
 
+def current_gpu() -> Any:
+    """Return torch's current GPU as a TVM device; the first where torch is not loaded or has used none."""
+    torch = sys.modules.get("torch")
+    return tvm.cuda(torch.cuda.current_device() if torch is not None and torch.cuda.is_initialized() else 0)
+
+
 def place(tensors: Sequence[tuple[str, Any]], device: Any) -> list[tuple[str, Any]]:
     """Return named tensors copied to `device`, where they are when this returns; those that are there already, as they are."""
     placed = [(name, t if t.device == device else t.copyto(device)) for name, t in tensors]

@@ -1,8 +1,8 @@
 """How fast are whole pruned models beside PyTorch? `python -m benchmarks.models [--models minilm] [--threads 1] [--profile]`.
 
 MiniLM on sentences of 128 tokens, and one step of a two-layer LSTM, against eager PyTorch, torch.compile with freezing and the
-same model with oneDNN-packed linears; the LSTM against torch.nn.LSTM too. Each cell in a process of its own; rows are appended to
-data/models.csv.
+same model with oneDNN-packed linears; MiniLM also against ours compiled for any batch and length, the LSTM against torch.nn.LSTM.
+Each cell in a process of its own; rows are appended to data/models.csv.
 """
 
 import argparse
@@ -34,6 +34,7 @@ COLUMNS = (
 BATCHES = {"minilm": (1, 8), "lstm": (1,)}
 PATTERNS = ("2:16", "4:16")
 HIDDEN, LAYERS = 1500, 2
+ANY = "ours for any batch and length"
 Forms = Mapping[str, Callable[..., Any]]
 
 
@@ -111,9 +112,18 @@ def lstm(batch: int, pattern: str, hidden: int = HIDDEN) -> tuple[nn.Module, tup
 MODELS = {"minilm": minilm, "lstm": lstm}
 
 
+def for_any_size(model: nn.Module, args: tuple[torch.Tensor, ...], threads: int) -> tb.CompiledModule:
+    """Return a sentence encoder compiled for any number of sentences and tokens."""
+    examples = tuple(torch.cat([arg, arg]) for arg in args)  # torch.export takes a dimension of one for a constant
+    sizes = {0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("length", max=512)}
+    return tb.compile(model, examples, threads=threads, dynamic_shapes=(sizes,) * len(args))
+
+
 def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
     """Compile and time a cell in this process; what `measure` returns."""
     model, args, rivals = MODELS[cell.model](cell.batch, cell.pattern)
+    if cell.model == "minilm":
+        rivals = {**rivals, ANY: for_any_size(model, args, cell.threads)}
     compiled = tb.compile(model, args, threads=cell.threads)
     results = ModelBenchmark(model, args, cell.threads, torch_compile, rounds, rivals).run(compiled)
     found = {"max_error": compiled.facts.max_error, "results": to_json(results)}

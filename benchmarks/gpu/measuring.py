@@ -127,7 +127,7 @@ def measure(
     racing = {OURS: _ours(OURS, layer, layer.default() if scheduled is None else scheduled)}
     notes = {}
     own = [name for name in OWN_DENSE if cell.dtype in KERNELS[name].dtypes]
-    for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern), *own):
+    for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern, cell.m), *own):
         try:
             racing[name] = _rival(name, layer)
         except Exception as error:  # libraries raise many kinds; what is not there is said in the row

@@ -23,7 +23,7 @@ CLOCKS = (
     "A rival's clock is named where it is not a CUDA graph: `queue` is of calls that were all launched before the first one ran,",
     "`events` of calls as they are launched, so that a short one seems slower than it is.",
 )
-RIVALS = ("cublas", "cublas_tf32", "csr", "cusparselt_2:4", "cuda_dense_mma", "cuda_dense", "default")
+RIVALS = ("cublas", "cublas_tf32", "csr", "cusparselt_2:4", "triton_bitmask", "cuda_dense_mma", "cuda_dense", "default")
 
 
 def write_report(folder: Folder) -> Path:

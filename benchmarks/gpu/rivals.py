@@ -70,6 +70,15 @@ def csr(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
     return Made(_times(sparse, x, rotate(nbytes), len(weight)), weight)
 
 
+def triton_bitmask(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
+    """Unstructured zeros for decoding: a bit for each column, and the nonzeros one after another (Triton)."""
+    from benchmarks.gpu.triton_bitmask import Bitmask
+
+    encoded = Bitmask(weight)
+    weights = [encoded, *(encoded.clone() for _ in range(rotate(encoded.nbytes) - 1))]
+    return Made(lambda call: weights[call % len(weights)].times(x), weight)
+
+
 def semi_structured(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
     """cuSPARSELt on a weight with two of every four kept, of its own: 8 of 16 are in general not 2 of 4."""
     scores = torch.rand(*weight.shape[:1], weight.shape[1] // 4, 4, device=weight.device)
@@ -126,12 +135,14 @@ RIVALS: Mapping[str, Maker] = {
     "onednn": onednn,
     "csr": csr,
     "cusparselt_2:4": semi_structured,
+    "triton_bitmask": triton_bitmask,
     "block": block_sparse,
 }
 
 
-def rivals_of(dtype: str, pattern: str) -> tuple[str, ...]:
+def rivals_of(dtype: str, pattern: str, m: int) -> tuple[str, ...]:
     """Return the rivals of a GPU cell."""
     half = dtype != "float32"
     sparse = ("cusparselt_2:4",) if half and pattern == "8:16" else ()
-    return ("cublas", *(() if half else ("cublas_tf32",)), "csr", *sparse)
+    few = ("triton_bitmask",) if m in (1, 2, 4, 8) else ()
+    return ("cublas", *(() if half else ("cublas_tf32",)), "csr", *sparse, *few)

@@ -43,7 +43,8 @@ def suits(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bo
 def padded(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> tuple[Any, Any] | None:
     """Return rows and length that the rule takes, None where it takes those given, or where others cost more than they save.
 
-    That is for a row or three, and for a length that one vector holds.
+    That is for a row or three and for a length that one vector holds, where both are known. Where either is known only at the
+    call, the alternative is loops without vectors: one query, 512 keys, 8 heads of 64: 250 us for four rows, 988 without.
     """
     width = lanes(target)
     if suits(rows, length, columns, target):

@@ -36,11 +36,16 @@ def where(q, k, v, mask):
     return functional.softmax(torch.where(mask > 0, scores, torch.finfo(scores.dtype).min), -1) @ v
 
 
+def two_masks(q, k, v, mask):
+    return functional.softmax(q @ k.transpose(-1, -2) / 4.0 + mask + 0.5 * mask.flip(-1), -1) @ v
+
+
 FORMS = {
     "plain": (Attention(lambda q, k, v, _: functional.softmax(q @ k.transpose(-1, -2), -1) @ v), False),
     "written out": (Attention(written_out), True),
     "tokens first": (Attention(written_out, heads_first=False), True),
     "without a mask": (Attention(written_out, heads_first=False), False),
+    "two masks": (Attention(two_masks), True),
     "mask first": (Attention(masked_before), True),
     "where": (Attention(where), True),
     "constant mask": (

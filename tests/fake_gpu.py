@@ -1,5 +1,7 @@
 """A GPU that is not there: tensors that NumPy cannot read, streams and graphs that write down what is asked of them."""
 
+import contextlib
+
 import tvm
 
 
@@ -53,6 +55,7 @@ class FakeCuda:
         self.default = self.current = FakeStream(0, self.log)
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: self.device)
+        monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda _: self.current)
         monkeypatch.setattr(torch.cuda, "default_stream", lambda _: self.default)
         monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: self.capturing)

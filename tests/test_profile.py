@@ -33,6 +33,12 @@ def test_shared_weights_and_symbolic_rows():
     assert rows["3"].macs == 7 * 64 * 3
 
 
+def test_a_layer_whose_weight_is_so_small_that_it_is_in_the_library():
+    module = tb.compile(nn.Linear(3, 16), (torch.randn(4, 3),))
+    (row,) = module.profile(torch.randn(4, 3), rounds=2).rows
+    assert (row.name, row.kernel) == ("cpu_dense", "cpu_dense")
+
+
 def test_profiling_leaves_the_module_as_it_was(mlp, compiled_mlp):
     _, (x,) = mlp
     before = compiled_mlp(x)

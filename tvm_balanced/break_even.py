@@ -3,7 +3,6 @@
 Each kernel that takes part keeps a copy of the weight in its own layout, so that another is taken in only where it pays.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise, permutations
 from typing import TypeVar
@@ -16,7 +15,9 @@ from tvm_balanced.imported import Range
 MOST_COPIES = 3  # decoding one row, a batch of requests, a prompt: the ranges of M that want kernels of their own
 # A further copy must make some M faster by this much: calibrated times are off by up to 1.2x (docs/cpu.md, the verdicts).
 WORTH = 1.2
-# Where times are compared: every step is at most 1.5x, below which no kernel's time changes by more than its tiles explain.
+NEVER = 1e6  # the cost of a place that dense is faster at
+EVERY = 64  # up to which every M is compared, for a kernel computes whole tiles of rows: 9 rows may take the time of 16
+# Of larger M those that are compared: every step is at most 1.5x, and tiles no longer show.
 ROWS = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 Offer = TypeVar("Offer")
@@ -26,7 +27,7 @@ Seconds = Callable[[Offer, int], float]
 def sample(rows: Range) -> list[int]:
     """Return M of a range at which to compare times, its ends among them."""
     first, last = rows[0], max(rows[0], ROWS[-1]) if rows[1] is None else rows[1]
-    return sorted({first, last, *(m for m in ROWS if first <= m <= last)})
+    return sorted({first, last, *range(first, min(last, EVERY) + 1), *(m for m in ROWS if first <= m <= last)})
 
 
 def divide(seconds: Seconds[Offer], sparse: Sequence[Offer], dense: Offer, rows: Range, most: int) -> list[tuple[int, Offer]]:
@@ -52,7 +53,7 @@ def divide(seconds: Seconds[Offer], sparse: Sequence[Offer], dense: Offer, rows:
     alone = max(range(len(offers)), key=lambda i: ((times[-1] / times[i]).min(), offers[i] is dense))
     taken, took = [(0, alone)], times[alone]
     for count in range(2, min(most, len(offers), len(sampled)) + 1):
-        found = _fastest(times, count)
+        found = _fastest(times, sampled, count)
         if found is None:
             continue
         takes = np.concatenate([times[i, a:b] for (a, i), (b, _) in pairwise([*found, (len(sampled), -1)])])
@@ -66,21 +67,20 @@ def divide(seconds: Seconds[Offer], sparse: Sequence[Offer], dense: Offer, rows:
     return parts
 
 
-def _fastest(times: Array, count: int) -> list[tuple[int, int]] | None:
+def _fastest(times: Array, sampled: list[int], count: int) -> list[tuple[int, int]] | None:
     """Return [(first place, offer)] of the `count` offers whose times (offers, places), the last dense, are least on average.
 
-    None where no sparse one beats dense all over its places.
+    M from 1 to 2 counts as much as M from 100 to 200. None where no sparse one beats dense all over its places.
     """
     offers, places = times.shape
-    cost = np.where((times < times[-1]) | (np.arange(offers) == offers - 1)[:, None], np.log(times), math.inf)
-    cuts = [(0, *cut, places) for cut in combinations(range(1, places), count - 1)]
-    total = np.array([[cost[i, a:b].sum() for b in range(places + 1)] for i in range(offers) for a in range(places)])
-    total = total.reshape(offers, places, places + 1)  # from place a up to b
-    starts, ends = np.array([cut[:-1] for cut in cuts]), np.array([cut[1:] for cut in cuts])
-    least, best = math.inf, None
-    for order in permutations(range(offers), count):
-        costs = sum(total[i, starts[:, j], ends[:, j]] for j, i in enumerate(order))
-        place = int(np.argmin(costs))
-        if costs[place] < least:
-            least, best = costs[place], list(zip(cuts[place][:-1], order, strict=True))
+    steps = np.log(np.array([*sampled[1:], 2 * sampled[-1]]) / sampled)
+    never = (times >= times[-1]) & (np.arange(offers) < offers - 1)[:, None]
+    cost = np.pad(np.cumsum(np.log(times) * steps + NEVER * never, axis=1), ((0, 0), (1, 0)))  # of the places before each
+    cuts = np.array([(0, *cut, places) for cut in combinations(range(1, places), count - 1)])
+    least, best = NEVER / 2, None
+    for order in permutations(range(offers), count) if len(cuts) else ():
+        total = sum(cost[i, cuts[:, j + 1]] - cost[i, cuts[:, j]] for j, i in enumerate(order))
+        place = int(np.argmin(total))
+        if total[place] < least:
+            least, best = total[place], list(zip(map(int, cuts[place][:-1]), order, strict=True))
     return best

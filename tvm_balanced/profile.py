@@ -147,10 +147,11 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
     for i, call in enumerate(calls):
         # the longest: cpu_avx512_bf16 begins with cpu_avx512
         kernel = max((name for name in KERNELS if call.symbol.startswith(name)), key=len, default="tvm")
-        if kernel == "tvm":
+        # a kernel takes x, then its weight; one that is so small that it stayed in the library has no name
+        name = layers.get(call.addresses[1]) if kernel != "tvm" else None
+        if name is None:
             groups[call.symbol, kernel].append(i)
             continue
-        name = layers[call.addresses[1]]  # a kernel takes x, then its weight
         parts = module.report.of(name, call.rows)
         report = next(part for part in parts if part.serves(call.rows))
         groups[name, report.kernel].append(i)

@@ -35,7 +35,7 @@ class LayerReport:
     reason : str
         One sentence.
     source : str
-        Where the verdict comes from: "modelled", "forced" or "rule".
+        Where the verdict comes from: "measured", "modelled", "forced" or "rule".
     speedup : float or None
         Modelled, over the dense kernel.
     schedule : str

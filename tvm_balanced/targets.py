@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import tvm
 from tvm.target import Target, codegen
 
 from tvm_balanced.errors import TargetError
 from tvm_balanced.gpu import driver
+from tvm_balanced.gpu.device import current_gpu
 from tvm_balanced.schedules import gpus
 from tvm_balanced.schedules.machine import Machine, lanes
 
@@ -105,8 +105,8 @@ def cuda_target(name: str) -> Target:
 
 
 def host_gpu() -> Target:
-    """Return the target of this machine's first GPU; raises TargetError where there is none, or TVM sees none."""
-    device = tvm.cuda(0)
+    """Return the target of this machine's GPU, torch's current one; raises TargetError where there is none, or TVM sees none."""
+    device = current_gpu()
     if not device.exist:
         why = driver.fault() or "this machine has no NVIDIA GPU"
         raise TargetError(f"{why}; name a GPU to compile for another machine: cuda/{', cuda/'.join(gpus.GPUS)}")
@@ -187,8 +187,8 @@ def runs_here(target: Target) -> bool:
 
 
 def gpu_runs(arch: str) -> bool:
-    """Whether this machine's first GPU runs machine code for `arch`: the same major version, and no older minor one."""
-    device = tvm.cuda(0)
+    """Whether this machine's GPU, torch's current one, runs code for `arch`: the same major version, and no older minor one."""
+    device = current_gpu()
     if not device.exist:
         return False
     digits, here = re.sub(r"\D", "", arch), str(device.compute_version).replace(".", "")

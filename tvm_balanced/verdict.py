@@ -137,7 +137,7 @@ class Judge:
         copies: int | None = None,
     ) -> "Judge":
         """Return the judge for a target with all that is known of it; `threads` are all its cores by default."""
-        return cls(target, machine_of(target, threads), kernels, load(target), copies or MOST_COPIES)
+        return cls(target, machine_of(target, threads), kernels, load(target), MOST_COPIES if copies is None else copies)
 
     def __call__(self, layer: DenseLayer) -> Verdict:
         """Return the verdict on one layer."""

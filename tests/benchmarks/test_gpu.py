@@ -47,9 +47,11 @@ def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
     assert len({row["unit"] for row in after}) == len(after) > len(done)
     assert {row["outcome"] for row in after} == {"done"}, after
     rows = folder.read("gpu.csv")
-    assert {row["rival"] for row in rows} == {"balanced", "default", "cublas", "cublas_tf32", "csr", "cuda_dense"}
+    rivals = {"balanced", "default", "cublas", "cublas_tf32", "csr", "cuda_dense", "triton_bitmask"}
+    assert {row["rival"] for row in rows} == rivals
     assert {row["schedule"] for row in rows} == {"tuned"}
-    assert all(float(row["us"]) > 0 and float(row["error"]) < 1e-5 for row in rows)
+    there = [row for row in rows if row["rival"] != "triton_bitmask" or not row["note"]]  # which is not on every machine
+    assert all(float(row["us"]) > 0 and float(row["error"]) < 1e-5 for row in there)
     assert store.verify(folder.logs) == []
     (log,) = store.listed(folder.logs)
     assert log.trials == 4
@@ -301,8 +303,8 @@ def test_rivals_compute_what_they_say():
         for m in (1, 3):
             made = RIVALS[name](weight, x[:m], lambda nbytes: 2)
             assert error_of(made.run(1), x[:m], made.weight) < 1e-5
-    assert rivals_of("float16", "8:16") == ("cublas", "csr", "cusparselt_2:4")
-    assert rivals_of("float32", "8:16") == ("cublas", "cublas_tf32", "csr")
+    assert rivals_of("float16", "8:16", 64) == ("cublas", "csr", "cusparselt_2:4")
+    assert rivals_of("float32", "8:16", 1) == ("cublas", "cublas_tf32", "csr", "triton_bitmask")
     with pytest.raises(ValueError, match="TF32 is for float32"):
         RIVALS["cublas_tf32"](weight.half(), x.half(), lambda nbytes: 2)
 

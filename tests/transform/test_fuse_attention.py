@@ -8,6 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 import tvm_balanced as tb
+from tvm_balanced.api import import_model
+from tvm_balanced.targets import cuda_target, host_target
+from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -29,6 +32,36 @@ def test_a_row_that_is_masked_as_a_whole_is_zero_as_in_pytorch(row, rng):
     assert (y[1, :, row] == 0).all()
 
 
+def above_the_mean(q, k, v, _):
+    scores = q @ k.transpose(-1, -2) / 4.0
+    return functional.softmax(torch.where(scores >= scores.mean(-1, keepdim=True), scores, -1e9), -1) @ v
+
+
+def gated(q, k, v, _):
+    scores = q @ k.transpose(-1, -2) / 4.0
+    return functional.softmax(scores + torch.relu(scores), -1) @ v
+
+
+def with_positions(q, k, v, _):
+    positions = torch.linspace(-1, 1, k.shape[-2] * q.shape[-1], dtype=q.dtype).reshape(q.shape[-1], k.shape[-2])
+    return functional.softmax(q @ k.transpose(-1, -2) / 4.0 + q @ positions, -1) @ v
+
+
+def with_scaled_positions(q, k, v, _):
+    q = q * 0.3
+    return functional.softmax(q @ k.transpose(-1, -2) + torch.einsum("bhld,rd->bhlr", q, k[0, 0]), -1) @ v
+
+
+@pytest.mark.parametrize("tokens", [64, 50])
+@pytest.mark.parametrize("heads_first", [True, False])
+@pytest.mark.parametrize("form", [above_the_mean, gated, with_positions, with_scaled_positions])
+def test_masks_that_are_made_of_scores_or_queries(form, heads_first, tokens, rng):
+    model = Attention(form, heads_first=heads_first).eval()
+    args = arguments(rng, tokens=tokens, shape=(2, 3, tokens, 32), heads_first=heads_first)
+    names = check(model, args)
+    assert ("attention" in names) == (form in (with_positions, with_scaled_positions))
+
+
 @pytest.mark.parametrize(("looked_for", "given"), [(-2.0, 0.0), (-torch.inf, 1.0)])
 def test_what_only_looks_like_pytorchs_safe_softmax_is_not_taken_for_it(looked_for, given, rng):
     class Lookalike(nn.Module):
@@ -44,6 +77,20 @@ def test_what_only_looks_like_pytorchs_safe_softmax_is_not_taken_for_it(looked_f
     model = Lookalike().eval()
     y = tb.compile(model, args)(*qkv, mask)
     torch.testing.assert_close(y, model(*qkv, mask), rtol=1e-5, atol=5e-6, equal_nan=True)
+
+
+def test_a_safe_softmax_that_looks_along_columns_is_not_taken_for_it(rng):
+    class AlongColumns(nn.Module):
+        def forward(self, q, k, v, mask):
+            scores = q @ k.transpose(-1, -2) + mask
+            some = torch.logical_not(scores == -torch.inf).any(-2, keepdim=True)
+            softmax = functional.softmax(scores, -1)
+            return torch.where(torch.logical_not(some), torch.full_like(softmax, 0.0), softmax) @ v
+
+    *qkv, mask = args = arguments(rng, mask=True)
+    compiled = tb.compile(AlongColumns().eval(), args)
+    mask[0, 0, 5] = -torch.inf
+    assert compiled(*qkv, mask)[0, :, 5].isnan().all()
 
 
 def test_softmax_alone_gives_nan_for_such_a_row_as_in_pytorch(rng):
@@ -151,9 +198,15 @@ def test_half_precision_is_left_alone(dtype, rng):
     model = Attention(written_out).eval()
     compiled = tb.compile(model, args)
     torch.testing.assert_close(compiled(*args), model(*args), rtol=2e-2, atol=2e-2)
+    assert "attention" not in functions(compiled, args)
 
 
 def test_on_a_gpu_attention_is_left_to_its_own_rules(rng):
-    args = arguments(rng)
-    module = tb.compile(Attention(written_out).eval(), args, target="cuda/h200")
-    assert module is not None
+    imported = import_model(Attention(written_out).eval(), arguments(rng))
+    names = {}
+    for target in (host_target(), cuda_target("h200")):
+        with target:
+            mod = tvm_balanced_pipeline()(imported.mod)
+        names[target.kind.name] = [var.name_hint for var in mod.get_global_vars()]
+    assert "attention" in names["llvm"]
+    assert "attention" not in names["cuda"]

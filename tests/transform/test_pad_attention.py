@@ -97,6 +97,30 @@ def test_a_sentence_encoder_for_sentences_of_any_length(rng):
     assert "attention" in functions(compiled, (ids, mask))
 
 
+def test_scores_that_are_returned_are_computed_once(rng):
+    class WithScores(nn.Module):
+        def forward(self, q, k, v):
+            scores = q @ k.transpose(-1, -2)
+            return functional.softmax(scores, -1) @ v, scores
+
+    args = arguments(rng, (2, 3, 50, 32), 50)
+    compiled = tb.compile(WithScores().eval(), args)
+    for got, want in zip(compiled(*args), WithScores()(*args), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=2e-5)
+    assert sum("matmul" in name for name in functions(compiled, args)) == 2
+
+
+def test_rows_that_are_known_only_at_the_call(rng):
+    rows = torch.export.Dim("rows", max=64)
+    model = Attention(written_out).eval()
+    dynamic = {"q": {2: rows}, "k": None, "v": None, "mask": {2: rows}}
+    compiled = tb.compile(model, arguments(rng, (1, 2, 10, 16), 40, mask=True), dynamic_shapes=dynamic)
+    for size in (1, 3, 33):
+        args = arguments(rng, (1, 2, size, 16), 40, mask=True)
+        torch.testing.assert_close(compiled(*args), model(*args), rtol=1e-5, atol=5e-6)
+    assert "attention" in functions(compiled, args)
+
+
 def test_sizes_that_fit_are_left_as_they_are(rng):
     names = check(Attention(written_out), arguments(rng, mask=True))
     assert names == ["attention"]

@@ -39,12 +39,16 @@ def torch_stream(device: Any) -> Any:
 
 @contextlib.contextmanager
 def current_stream(device: Any) -> Iterator[None]:
-    """Let calls run on torch's current stream of `device` where torch is loaded and uses CUDA, else on TVM's own."""
+    """Let calls run on torch's current stream of `device` where torch is loaded and uses CUDA, else on TVM's own.
+
+    TVM makes `device` the current one of the thread, and leaves it so: torch's is restored.
+    """
     stream = torch_stream(device)
     if stream is None:
         yield
         return
-    with tvm_ffi.use_raw_stream(tvm_ffi.device("cuda", device.index), stream.cuda_stream):
+    on_device = sys.modules["torch"].cuda.device(device.index)
+    with on_device, tvm_ffi.use_raw_stream(tvm_ffi.device("cuda", device.index), stream.cuda_stream):
         yield
 
 

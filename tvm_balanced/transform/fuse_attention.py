@@ -8,6 +8,7 @@ from tvm import relax
 from tvm.ir import GlobalVar
 from tvm.relax.dpl import DFPattern, is_op, wildcard
 from tvm.relax.expr_functor import PyExprMutator, mutator
+from tvm.relax.transform import FusionPattern, PatternCheckContext
 
 from tvm_balanced.schedules.cpu_attention import suits
 from tvm_balanced.transform.fuse_epilogue import count_uses
@@ -24,7 +25,7 @@ class FuseAttention:
     rewrite: `matmul(softmax(scores), v)` --> `divide(matmul(e, v), sum(e))` with `e = exp(subtract(scores, max(scores)))`, which
     divides fewer numbers, and that with the product, scale and mask of the scores, and with the transposes around all, to a
     function `attention`. PyTorch's safe softmax, whose rows are 0 where all scores are -inf, is recognised. Probabilities that
-    something else reads too stay as they are, and so does what the rule does not take.
+    something else reads too stay as they are, and so do masks that are made of the scores, and what the rule does not take.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -35,7 +36,7 @@ class FuseAttention:
                 dividing.builder_.update_func(var, relax.analysis.remove_all_unused(dividing.visit_expr(func)))
         if not dividing.found:
             return mod
-        patterns = [(NAME, _divided(_operand)), (NAME, _divided(wildcard))]
+        patterns = [FusionPattern(NAME, _divided(operand), {}, _stands_alone) for operand in (_operand, wildcard)]
         return _named(relax.transform.FuseOpsByPattern(patterns, bind_constants=False)(dividing.builder_.finalize()))
 
 
@@ -61,6 +62,20 @@ class _DivideLast(PyExprMutator):
         if match.safe:
             total = emit(op.maximum(total, relax.const(SMALLEST, "float32")))
         return op.divide(emit(op.matmul(powers, call.args[1], "float32")), total)
+
+
+def _stands_alone(context: PatternCheckContext) -> bool:
+    """Whether nothing that a group reads is made of a part of it, as a mask from the queries that the group would transpose."""
+    inside, seen = set(context.matched_bindings), set()
+    waiting = [user for var in inside for user in context.var_usages.get(var, ()) if user not in inside]
+    while waiting:
+        var = waiting.pop()
+        if var in inside:
+            return False
+        if var not in seen:
+            seen.add(var)
+            waiting.extend(context.var_usages.get(var, ()))
+    return True
 
 
 def _operand() -> DFPattern:

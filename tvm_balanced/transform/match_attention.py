@@ -11,6 +11,7 @@ from tvm.ir import GenericConst, Op
 from tvm.relax.dpl import DFPattern, is_op, wildcard
 
 Bound = Mapping[relax.Var, relax.Expr]
+AROUND = ("relax.multiply", "relax.divide", "relax.add", "relax.where")  # a product, in scores
 
 
 @dataclass(frozen=True)
@@ -20,15 +21,23 @@ class AttentionMatch:
     Parameters
     ----------
     call : relax.Call
-    scores : relax.Var
-        The product of queries and keys, scaled and masked.
+    chain : list of relax.Var
+        The scores, and what they are made of one by one, down to the product of queries and keys.
     safe : bool
         Whether the softmax is PyTorch's safe one, whose rows are 0 where all scores are -inf.
+    shared : bool
+        Whether something else reads the scores, or what they are made of.
     """
 
     call: relax.Call
-    scores: relax.Var
+    chain: list[relax.Var]
     safe: bool
+    shared: bool
+
+    @property
+    def scores(self) -> relax.Var:
+        """The product of queries and keys, scaled and masked."""
+        return self.chain[0]
 
     @property
     def sizes(self) -> tuple[Any, Any, Any]:
@@ -40,12 +49,13 @@ class AttentionMatch:
 def match_attention(call: relax.Call, uses: Counter[relax.Var], bound: Bound) -> AttentionMatch | None:
     """Return the attention whose last product is `call`, None where it is none.
 
-    Probabilities that something else reads too are no match. `uses` counts the readers of each variable, `bound` has its value.
+    Probabilities that something else reads too are no match, nor are scores with a mask that is made of them, as those of a
+    threshold. `uses` counts the readers of each variable, `bound` has its value.
     """
-    if op_name(call) != "relax.matmul" or str(call.ty.dtype.dtype) != "float32":
+    if op_name(call) != "relax.matmul" or str(call.ty.dtype.dtype) != "float32" or not _are_matrices(call):
         return None
     probabilities = call.args[0]
-    safe = SAFE_SOFTMAX.match(probabilities, bound)
+    safe = bool(SAFE_SOFTMAX.match(probabilities, bound))
     if uses[probabilities] != 1 or not (safe or SOFTMAX.match(probabilities, bound)):
         return None
     softmax = bound[probabilities]
@@ -54,7 +64,51 @@ def match_attention(call: relax.Call, uses: Counter[relax.Var], bound: Bound) ->
             return None
         softmax = bound[softmax.args[2]]
     scores, axis = softmax.args[0], int(softmax.attrs.axis)
-    return AttentionMatch(call, scores, bool(safe)) if axis in (-1, len(scores.ty.shape) - 1) else None
+    if axis not in (-1, len(scores.ty.shape) - 1):
+        return None
+    chain, masks = _chain(scores, bound)
+    if not _are_matrices(bound[chain[-1]]) or any(_is_made_of(mask, set(chain), bound) for mask in masks):
+        return None
+    shared = uses[scores] != 1 + safe or any(uses[var] != 1 for var in chain[1:])
+    return AttentionMatch(call, chain, safe, shared)
+
+
+def _are_matrices(product: relax.Call) -> bool:
+    return all(len(arg.ty.shape) >= 2 for arg in product.args)
+
+
+def _chain(scores: relax.Var, bound: Bound) -> tuple[list[relax.Var], list[relax.Expr]]:
+    """Return the variables from scores down to the product, and the other arguments of what is done with it."""
+    chain: list[relax.Var] = [scores]
+    masks: list[relax.Expr] = []
+    while op_name(bound[chain[-1]]) != "relax.matmul":
+        args = list(bound[chain[-1]].args)
+        # as scores_pattern has it: the second argument of where, the first of the others, but for a mask that comes first
+        place = 1 if op_name(bound[chain[-1]]) == "relax.where" else 0 if leads_to_product(args[0], bound) else 1
+        chain.append(args.pop(place))
+        masks += args
+    return chain, masks
+
+
+def leads_to_product(arg: relax.Expr, bound: Bound) -> bool:
+    """Whether an argument is a product of matrices, scaled or masked or not."""
+    call = bound.get(arg) if isinstance(arg, relax.Var) else None
+    if not isinstance(call, relax.Call):
+        return False
+    around = op_name(call) in AROUND and any(leads_to_product(inner, bound) for inner in call.args)
+    return around or op_name(call) == "relax.matmul"
+
+
+def _is_made_of(expr: relax.Expr, parts: set[relax.Var], bound: Bound) -> bool:
+    waiting, seen = [expr], set()
+    while waiting:
+        for var in relax.analysis.free_vars(waiting.pop()):
+            if var in parts:
+                return True
+            if var not in seen and var in bound:
+                seen.add(var)
+                waiting.append(bound[var])
+    return False
 
 
 def op_name(expr: relax.Expr) -> str:
@@ -63,12 +117,13 @@ def op_name(expr: relax.Expr) -> str:
 
 
 def scores_pattern(operand: Callable[[], DFPattern]) -> DFPattern:
-    """Return what scores look like: a product of `operand`s, scaled, masked, and with PadAttention's tail."""
+    """Return what scores look like: a product of `operand`s, scaled, masked once or twice, and with PadAttention's tail."""
     product = is_op("relax.matmul")(operand(), operand())
     scaled = is_op("relax.multiply")(product, wildcard()) | is_op("relax.divide")(product, wildcard()) | product
     added = is_op("relax.add")(scaled, wildcard()) | is_op("relax.add")(wildcard(), scaled)
     masked = is_op("relax.where")(wildcard(), scaled, wildcard()) | added | scaled
-    return is_op("relax.add")(masked, wildcard()) | masked
+    again = is_op("relax.add")(masked, wildcard()) | masked
+    return is_op("relax.add")(again, wildcard()) | again
 
 
 def _softmax(scores: DFPattern) -> DFPattern:
@@ -85,9 +140,13 @@ def _safe_softmax(scores: DFPattern) -> DFPattern:
 
 
 def _is_safe(where: relax.Call, bound: Bound) -> bool:
-    """Whether a match of SAFE_SOFTMAX looks for -inf and gives 0."""
+    """Whether a match of SAFE_SOFTMAX looks for -inf along rows and gives 0."""
     condition = bound[where.args[0]]
     while op_name(condition) != "relax.equal":
+        if op_name(condition) == "relax.max":
+            last = len(condition.args[0].ty.shape) - 1
+            if [int(axis) % (last + 1) for axis in condition.attrs.axis or ()] != [last] or not condition.attrs.keepdims:
+                return False
         condition = bound[condition.args[0]]
     looked_for, given = condition.args[1], bound[where.args[1]].args[1]
     return _value(looked_for) == -math.inf and _value(given) == 0

@@ -9,7 +9,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.schedules.cpu_attention import padded
 from tvm_balanced.transform.fuse_epilogue import count_uses
-from tvm_balanced.transform.match_attention import AttentionMatch, match_attention, op_name
+from tvm_balanced.transform.match_attention import AttentionMatch, match_attention
 
 Sizes = tuple[Any, Any]  # rows and length, constants or expressions
 
@@ -53,13 +53,15 @@ class _Padding(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         match = match_attention(call, self.uses, self.bound)
         call = self.visit_expr_post_order(call)
-        sizes = padded(*match.sizes, tvm.target.Target.current()) if match else None
-        return self.pad(match, call, *sizes) if match and sizes else call
+        if match is None or match.shared:
+            return call
+        sizes = padded(*match.sizes, tvm.target.Target.current())
+        return self.pad(match, call, *sizes) if sizes else call
 
     def pad(self, match: AttentionMatch, call: relax.Call, rows: Any, length: Any) -> relax.Expr:
         """Return the value of attention, computed for `rows` rows and `length` keys."""
         own_rows, own_length, _ = match.sizes
-        scores = self.scores(match.scores, (own_rows, own_length), (rows, length))
+        scores = self.scores(match.chain, (own_rows, own_length), (rows, length))
         if not _equal(own_length, length):
             scores = self.builder_.emit(relax.op.add(scores, self.tail(own_length, length)))
         probabilities = self.again(match.call.args[0], {match.scores: scores})
@@ -70,26 +72,16 @@ class _Padding(PyExprMutator):
         result = self.builder_.emit(result)
         return relax.op.strided_slice(result, [len(result.ty.shape) - 2], [0], [own_rows], assume_inbound=True)
 
-    def scores(self, var: relax.Var, own: Sizes, sizes: Sizes) -> relax.Var:
+    def scores(self, chain: list[relax.Var], own: Sizes, sizes: Sizes) -> relax.Var:
         """Return scores of padded queries and keys, and what is done with them, on padded masks."""
-        call = self.bound[var]
-        if op_name(call) == "relax.matmul":
+        call = self.bound[chain[0]]
+        if len(chain) == 1:
             queries, keys = (self.visit_expr(arg) for arg in call.args)
             operands = self.grown(queries, -2, sizes[0]), self.grown(keys, -1, sizes[1])
             return self.builder_.emit(relax.op.matmul(*operands, call.attrs.out_dtype))
-        args = [
-            self.scores(arg, own, sizes) if self.leads_to_product(arg) else self.mask(self.visit_expr(arg), own, sizes)
-            for arg in call.args
-        ]
+        inner = self.scores(chain[1:], own, sizes)
+        args = [inner if arg.same_as(chain[1]) else self.mask(self.visit_expr(arg), own, sizes) for arg in call.args]
         return self.builder_.emit(relax.Call(call.op, args, call.attrs, call.ty_args))
-
-    def leads_to_product(self, arg: relax.Expr) -> bool:
-        """Whether an argument of what is done with the scores is the scores so far."""
-        call = self.bound.get(arg) if isinstance(arg, relax.Var) else None
-        if call is None or op_name(call) == "relax.matmul":
-            return call is not None
-        scaled = op_name(call) in ("relax.multiply", "relax.divide", "relax.add", "relax.where")
-        return scaled and any(self.leads_to_product(inner) for inner in call.args)
 
     def mask(self, mask: relax.Expr, own: Sizes, sizes: Sizes) -> relax.Expr:
         """Return a mask, or a scale, with more rows and keys where it has the scores' own."""

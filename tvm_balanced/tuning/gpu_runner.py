@@ -13,7 +13,7 @@ from tvm.s_tir import Schedule
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import TuningError
 from tvm_balanced.gpu import compiler
-from tvm_balanced.gpu.device import current_stream
+from tvm_balanced.gpu.device import current_gpu, current_stream
 from tvm_balanced.gpu.timing import Timer, gpu_timer, synced_timer
 from tvm_balanced.measure import Rival, Seconds
 from tvm_balanced.schedules import Workload, gpus
@@ -41,7 +41,7 @@ class GpuRunner(LocalRunner):
 
     def __init__(self, target: tvm.target.Target, rotate: int = 0) -> None:
         super().__init__(target, 1, rotate)
-        self.device = tvm.cuda(0)
+        self.device = current_gpu()
         compiler.choose(target)
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from tvm_balanced import environment
 from tvm_balanced.arguments import check_count
 from tvm_balanced.errors import TargetError, TuningError
+from tvm_balanced.gpu.device import current_gpu
 from tvm_balanced.imported import ImportedModel
 from tvm_balanced.noise import without_noise
 from tvm_balanced.schedules import KERNELS
@@ -93,6 +94,8 @@ def tune_imported(
     """Tune the kernels of an imported model; parameters as for `tune_tasks`, errors as there and of `compile_imported`."""
     started = started or time.monotonic()
     environment.require_working_tvm()
+    if options.copies is not None:
+        check_count("copies", options.copies)
     target = parse_target(options.target)
     judge = Judge.of(target, _threads(options, target), options.kernels, options.copies)
     tasks = tasks_of(layers_of(imported, judge))
@@ -185,8 +188,8 @@ def _open(log: Log, target: tvm.target.Target, remote: RpcOptions | None) -> Non
     if log.exists():
         log.create()
     device = None
-    if is_gpu(target) and tvm.cuda(0).exist:
-        device = str(tvm.cuda(0).device_name)
+    if is_gpu(target) and current_gpu().exist:
+        device = str(current_gpu().device_name)
     elif remote is not None:
         device = "a CPU behind RPC" if remote.machine is None else remote.machine.device
     manifest.write(log, target, device)  # before the log: a killed tuner leaves no log without one

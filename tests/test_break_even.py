@@ -4,7 +4,7 @@ import pytest
 from tvm_balanced.break_even import ROWS, WORTH, divide, sample
 
 # (seconds of a call, seconds of a row) of made-up kernels
-OVERHEAD = {"dense": (100, 1.0), "decode": (10, 10.0), "middle": (40, 2.0), "useless": (200, 20.0)}
+OVERHEAD = {"dense": (99.5, 1.0), "decode": (10, 10.0), "middle": (40, 2.0), "useless": (200, 20.0)}
 
 
 def seconds(offer, m):
@@ -15,7 +15,7 @@ def seconds(offer, m):
 def test_each_range_of_rows_gets_its_fastest_kernel():
     parts = divide(seconds, ["decode", "middle", "useless"], "dense", (1, None), 3)
     assert [offer for _, offer in parts] == ["decode", "middle", "dense"]
-    # 10 + 10 m = 40 + 2 m at 3.75, 40 + 2 m = 100 + m at 60
+    # 10 + 10 m = 40 + 2 m at 3.75, 40 + 2 m = 99.5 + m at 59.5
     assert [first for first, _ in parts] == [1, 4, 60]
     for m in range(1, 200):
         taken = [offer for first, offer in parts if first <= m][-1]
@@ -39,6 +39,14 @@ def test_one_copy_is_sparse_only_where_it_wins_everywhere():
     assert divide(seconds, ["decode", "middle"], "dense", (1, 8), 1) == [(1, "middle")]
     assert divide(seconds, ["middle"], "dense", (1, 59), 1) == [(1, "middle")]
     assert divide(seconds, ["middle"], "dense", (1, 61), 1) == [(1, "dense")]
+
+
+def test_a_sparse_kernel_that_ends_up_as_fast_as_dense_needs_no_copy_of_it():
+    def bound_alike(offer, m):
+        return max(1.0 if offer == "sparse" else 4.0, 0.1 * m)
+
+    assert divide(bound_alike, ["sparse"], "dense", (1, None), 3) == [(1, "sparse")]
+    assert divide(bound_alike, ["sparse"], "dense", (64, None), 3) == [(64, "dense")]  # where nothing is gained
 
 
 @pytest.mark.parametrize("rows", [(128, None), (64, 64), (100, 4096)])

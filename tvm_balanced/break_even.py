@@ -33,8 +33,8 @@ def sample(rows: Range) -> list[int]:
 def divide(seconds: Seconds[Offer], sparse: Sequence[Offer], dense: Offer, rows: Range, most: int) -> list[tuple[int, Offer]]:
     """Return [(first M, what computes a layer from there on)], in ascending order, each taken once.
 
-    A sparse kernel is taken only where it beats dense at every M of its range. Alone, that is the one whose least gain over
-    dense is largest. Of more, those whose times are least on average over the sampled M; as many as are worth their copies.
+    A sparse kernel is taken only where it is nowhere slower than dense in its range. Alone, that is the one whose least gain
+    over dense is largest. Of more, those whose times are least on average; as many as are worth their copies.
 
     Parameters
     ----------
@@ -50,7 +50,8 @@ def divide(seconds: Seconds[Offer], sparse: Sequence[Offer], dense: Offer, rows:
     """
     sampled, offers = sample(rows), [*sparse, dense]
     times = np.array([[seconds(offer, m) for m in sampled] for offer in offers])
-    alone = max(range(len(offers)), key=lambda i: ((times[-1] / times[i]).min(), offers[i] is dense))
+    gains = np.round(np.log(times[-1] / times), 9)
+    alone = max(range(len(offers)), key=lambda i: (gains[i].min(), gains[i].mean(), offers[i] is dense))
     taken, took = [(0, alone)], times[alone]
     for count in range(2, min(most, len(offers), len(sampled)) + 1):
         found = _fastest(times, sampled, count)
@@ -74,8 +75,8 @@ def _fastest(times: Array, sampled: list[int], count: int) -> list[tuple[int, in
     """
     offers, places = times.shape
     steps = np.log(np.array([*sampled[1:], 2 * sampled[-1]]) / sampled)
-    never = (times >= times[-1]) & (np.arange(offers) < offers - 1)[:, None]
-    cost = np.pad(np.cumsum(np.log(times) * steps + NEVER * never, axis=1), ((0, 0), (1, 0)))  # of the places before each
+    slower = np.log(times / times[-1]) > 1e-9
+    cost = np.pad(np.cumsum(np.log(times) * steps + NEVER * slower, axis=1), ((0, 0), (1, 0)))  # of the places before each
     cuts = np.array([(0, *cut, places) for cut in combinations(range(1, places), count - 1)])
     least, best = NEVER / 2, None
     for order in permutations(range(offers), count) if len(cuts) else ():

@@ -22,6 +22,7 @@ import tvm_balanced as tb
 from benchmarks.cell import append
 from benchmarks.models import minilm
 from tvm_balanced import environment
+from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.measure import Rival, race
 from tvm_balanced.schedules import cpu_attention
@@ -68,7 +69,7 @@ def variants(func: tirx.PrimFunc) -> Iterator[tuple[Tile, tirx.PrimFunc]]:
 def rival(func: tirx.PrimFunc, threads: int) -> Rival:
     """Return a call of a scheduled function on arguments of its own."""
     rng = np.random.default_rng(0)
-    main = tvm.compile(func.with_attr("global_symbol", "main"), host_target())["main"]
+    main = build(func.with_attr("global_symbol", "main"), host_target())["main"]
     shapes = [([int(dim) for dim in param.ty.shape], str(param.ty.dtype)) for param in func.params]
     arguments = [tvm.runtime.tensor(rng.standard_normal(shape).astype(dtype)) for shape, dtype in shapes]
 

@@ -8,12 +8,12 @@ import argparse
 from datetime import UTC, datetime
 from pathlib import Path
 
-import tvm
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cell import append
 from tvm_balanced import environment
+from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.measure import CACHE_MULTIPLE, Rival, last_level_cache, race
 from tvm_balanced.pattern import BalancedPattern
@@ -42,7 +42,7 @@ def rival(name: str, cell: tuple[int, int, int, str, str], threads: int, place: 
     workload = Workload(name, m, n, k, pattern.nnz, pattern.block)
     _, copies = rotation(workload, CACHE_MULTIPLE * last_level_cache() if regime == "cold" else 0)
     func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
-    main = tvm.compile(func, target)["main"]
+    main = build(func, target)["main"]
 
     def run(call: int) -> None:
         use_threads(threads)

@@ -1,17 +1,22 @@
 """Balanced-sparse dense layer for any LLVM target and any block: rows of x in lanes.
 
-x is transposed once into tiles (K, rows of x). A nonzero of the weight then needs no gather: it multiplies a whole vector
-of x's rows that stands at its column. Eight rows of the weight are computed together, for their independent sums.
+x is laid out in columns, tile by tile. A nonzero of the weight then needs no gather: it multiplies whole vectors of x's rows,
+which stand at its column.
 
     acc[row of weight][rows of x] += value * xt[column of value][rows of x]
 
-Layout, for N padded to a multiple of 8 and S = blocks * nnz slots a row:
+Tiles of K keep what is read of x in the first-level cache; the sums of a set of rows of the weight wait in the second for the
+next tile. Layout, for N padded to groups of 16 rows and K cut into tiles of KB blocks:
 
-    values   (N, S)  float32
-    indices  (N, S)  uint8   position inside the block
-    bias     (N,)    float32
+    values   (tiles of K, groups, 16, KB, nnz)  float32
+    indices  (tiles of K, groups, 16, KB, nnz)  uint8    position inside the block
+    bias     (groups, 16)                       float32
+
+A row's slots of a tile lie together also because LLVM otherwise loads the indices of eight rows as one vector, from which it then
+takes each apart: 1.4x the time at M = 8.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,9 +31,22 @@ from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine, lanes
+from tvm_balanced.schedules.row_groups import divide
 from tvm_balanced.schedules.rule import divisor
+from tvm_balanced.schedules.transposed import transposed
 
-ROWS_TOGETHER = 8  # rows of the weight that are padded and computed together: hides the latency of multiply-add
+GROUP = 16  # rows of the weight that are padded and laid out together
+K_TILE = 128  # columns of a tile of K, about: with 64 rows of x 32 KB
+# Rows of the weight for which a tile of x is laid out once, at 4:16 1.04 to 1.08x as fast as 512; their sums take 256 KB.
+SET_ROWS = 1024
+TASKS = 8  # of sets and tiles of x, at least, and two for each core, for threads to share
+# Up to this many tiles all of x is laid out before all else, so that sets can be small: laid out again for each of eight sets,
+# one tile takes 1.3 to 1.8x the time. With more tiles what a core reads of x comes from the last-level cache: four take 1.3x.
+AT_ONCE = 3
+# Rows of x in a tile, and the time that a row takes in it, that in the longest being 1. Each load of a value or an index serves
+# all vectors of a tile. One thread of Zen 4, AVX2, 3072x768 at 4:16 and 768x3072 at 2:16.
+TILES = {64: 1.0, 32: 1.1, 24: 1.25, 16: 1.35, 8: 1.85, 4: 3.4}
+SYMBOLIC = 32  # rows of a tile where M is symbolic and not small: 64 would be half empty too often
 
 
 class CpuPortable(SparseKernel):
@@ -36,6 +54,7 @@ class CpuPortable(SparseKernel):
 
     name = "cpu_portable"
     parts = ("values", "indices")
+    small_tiles = ((1, 4, 4), (5, 8, 8), (9, 16, 16), (17, 24, 24), (33, 48, 24))
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":
@@ -46,27 +65,71 @@ class CpuPortable(SparseKernel):
         return found.pattern
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
-        n, _ = weight.shape
-        padded = _padded(n)
-        slots = weight.values.shape[1] * weight.values.shape[2]
-        values = np.zeros((padded, slots), weight.values.dtype)
-        values[:n] = weight.values.reshape(n, slots)
-        indices = np.zeros((padded, slots), np.uint8)
-        indices[:n] = weight.indices.reshape(n, slots)
-        return values, indices
+        n, k = weight.shape
+        groups, (tiles, blocks) = _groups(n), _k_tiles(weight.pattern, k)
+
+        def lay_out(a: Array) -> Array:
+            whole = np.zeros((groups * GROUP, tiles * blocks, a.shape[2]), a.dtype)
+            whole[:n, : a.shape[1]] = a
+            return np.ascontiguousarray(whole.reshape(groups, GROUP, tiles, blocks, -1).transpose(2, 0, 1, 3, 4))
+
+        return lay_out(weight.values), lay_out(weight.indices.astype(np.uint8))
 
     def pack_bias(self, bias: Array) -> Array:
-        return np.pad(bias, (0, _padded(len(bias)) - len(bias)))
+        return np.pad(bias, (0, _groups(len(bias)) * GROUP - len(bias))).reshape(-1, GROUP)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
-        blocks = workload.pattern.blocks(k)
-        n_, padded_, k_, blocks_, nnz_, size_ = map(int64, (n, _padded(n), k, blocks, nnz, rows.size))
-        acc_shape, xt_shape = (rows.tiles, padded_, size_), (rows.tiles, int64(blocks * block), size_)
+        tiles, blocks = _k_tiles(workload.pattern, k)
+        side = _side(workload)
+        squares = -(-tiles * blocks * block // side)
+        n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, _groups(n), tiles, blocks, nnz, rows.size))
+        packed = (tiles_, groups_, GROUP, blocks_, nnz_)
+        acc_shape, xt_shape = (rows.tiles, groups_, GROUP, size_), (rows.tiles, int64(squares * side), size_)
 
-        def plus(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
-            return total + residual[row, column] if workload.residual else total
+        def read(source: tirx.Buffer, row: Any, column: Any, columns: int, whole: bool) -> Any:
+            """Read `side` columns of a row from one on, zeros past the last; `whole` where none is."""
+            along = T.ramp(column, 1, side)
+            if whole:
+                return source[row, along]
+            within = along < T.broadcast(int64(columns), side)
+            # What is masked out may be anything, and a slot without a value meets it as 0 times that.
+            read = T.masked_load(f"float32x{side}", source, row, along, within)
+            return T.Select(within, read, T.broadcast(T.float32(0), side))
+
+        def lay_out(x: tirx.Buffer, xt: tirx.Buffer, o: Any, c: Any, i: Any) -> None:
+            """Store a square of x in columns."""
+            square = [read(x, rows.read(o, i * side + p), c * side, k, squares * side == k) for p in range(side)]
+            for p, column in enumerate(transposed(square)):
+                T.buffer_store(xt, column, [o, c * side + p, T.ramp(i * side, 1, side)])
+
+        def finish(buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, q: Any, i: Any) -> None:
+            """Store a square of sums in rows of y."""
+            acc, bias, *others = buffers
+            square = [acc[o, g, q * side + p, T.ramp(i * side, 1, side)] for p in range(side)]
+            for p, sums in enumerate(transposed(square)):
+                row, total = rows.at(o, i * side + p), sums + bias[g, T.ramp(q * side, 1, side)]
+                if rows.exact:
+                    store(others, row, g * GROUP + q * side, total)
+                else:
+                    with T.If(row < rows.m), T.Then():
+                        store(others, row, g * GROUP + q * side, total)
+
+        def store(buffers: list[tirx.Buffer], row: Any, column: Any, total: Any) -> None:
+            residual, y = buffers
+            whole = n % side == 0
+            total = total + read(residual, row, column, n, whole) if workload.residual else total
+            # An activation reads its argument many times, and what is inlined into it would be copied as often: 8 s to compile.
+            bound = tirx.Var("total", f"float32x{side}")
+            result = tirx.Let(bound, total, activation(bound))
+            along = T.ramp(column, 1, side)
+            if whole:
+                # groups are of more rows than a square, so that the last may begin past N
+                with T.If(column < n_), T.Then():
+                    T.buffer_store(y, result, [row, along])
+            else:
+                T.evaluate(T.masked_store(y, result, row, along, along < T.broadcast(n_, side)))
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_portable(
@@ -74,88 +137,127 @@ class CpuPortable(SparseKernel):
         ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), "float32")
-            values = T.match_buffer(values_, (padded_, blocks_ * nnz_), "float32")
-            indices = T.match_buffer(indices_, (padded_, blocks_ * nnz_), "uint8")
-            bias = T.match_buffer(bias_, (padded_,), "float32")
+            values = T.match_buffer(values_, packed, "float32")
+            indices = T.match_buffer(indices_, packed, "uint8")
+            bias = T.match_buffer(bias_, (groups_, GROUP), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), "float32")
             y = T.match_buffer(y_, (rows.m, n_), "float32")
             xt = T.sblock_alloc_buffer(xt_shape, "float32")
-            acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
-            for o, c, i in T.grid(rows.tiles, blocks_ * block, size_):
+            acc = T.sblock_alloc_buffer(acc_shape, "float32")
+            for o, c, i in T.grid(rows.tiles, int64(squares), size_ // side):
                 with T.sblock("transpose"):
                     vo, vc, vi = T.axis.remap("SSS", [o, c, i])
-                    # Columns past K are written, for the regions to match, but no index points there.
-                    xt[vo, vc, vi] = x[rows.read(vo, vi), T.min(vc, k_ - 1)]
-            for r, o, b, j, i in T.grid(padded_, rows.tiles, blocks_, nnz_, size_):
+                    T.reads(x[rows.read(vo, vi * side), T.min(vc * side, k_ - 1)])
+                    T.writes(xt[vo, vc * side : vc * side + side, vi * side : vi * side + side])
+                    lay_out(x, xt, vo, vc, vi)
+            for o, g, t, b, r, j, i in T.grid(rows.tiles, groups_, tiles_, blocks_, GROUP, nnz_, size_):
                 with T.sblock("dense"):
-                    vr, vo, vb, vj, vi = T.axis.remap("SSRRS", [r, o, b, j, i])
+                    vo, vg, vt, vb, vr, vj, vi = T.axis.remap("SSRRSRS", [o, g, t, b, r, j, i])
                     T.reads(
-                        xt[vo, vb * block : vb * block + block, vi],
-                        values[vr, vb * nnz + vj],
-                        indices[vr, vb * nnz + vj],
+                        xt[vo, (vt * blocks + vb) * block : (vt * blocks + vb) * block + block, vi],
+                        values[vt, vg, vr, vb, vj],
+                        indices[vt, vg, vr, vb, vj],
                     )
-                    T.writes(acc[vo, vr, vi])
+                    T.writes(acc[vo, vg, vr, vi])
                     with T.init():
-                        acc[vo, vr, vi] = T.float32(0)
-                    acc[vo, vr, vi] = (
-                        acc[vo, vr, vi]
-                        + xt[vo, vb * block + T.cast(indices[vr, vb * nnz + vj], "int64"), vi] * values[vr, vb * nnz + vj]
+                        acc[vo, vg, vr, vi] = T.float32(0)
+                    acc[vo, vg, vr, vi] = (
+                        acc[vo, vg, vr, vi]
+                        + xt[vo, (vt * blocks + vb) * block + T.cast(indices[vt, vg, vr, vb, vj], "int64"), vi]
+                        * values[vt, vg, vr, vb, vj]
                     )
-            for r, o, i in T.grid(padded_, rows.tiles, size_):
+            for o, g, q, i in T.grid(rows.tiles, groups_, GROUP // side, size_ // side):
                 with T.sblock("epilogue"):
-                    vr, vo, vi = T.axis.remap("SSS", [r, o, i])
-                    T.reads(acc[vo, vr, vi], bias[vr])
-                    T.writes(y[rows.read(vo, vi), T.min(vr, n_ - 1)])
-                    if rows.at(vo, vi) < rows.m and vr < n_:
-                        y[rows.at(vo, vi), vr] = activation(plus(acc[vo, vr, vi] + bias[vr], residual, rows.at(vo, vi), vr))
+                    vo, vg, vq, vi = T.axis.remap("SSSS", [o, g, q, i])
+                    T.reads(
+                        acc[vo, vg, vq * side : vq * side + side, vi * side : vi * side + side],
+                        bias[vg, vq * side : vq * side + side],
+                    )
+                    T.writes(y[rows.read(vo, vi * side), T.min(vg * GROUP + vq * side, n_ - 1)])
+                    finish((acc, bias, residual, y), vo, vg, vq, vi)
 
         return workload.attach(cpu_portable)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        rows = _rows(workload)
         transpose, dense, epilogue = (sch.get_sblock(name) for name in ("transpose", "dense", "epilogue"))
-        o, c, _ = sch.get_loops(transpose)
-        sch.parallel(sch.fuse(o, c))
-        r, o, b, j, i = sch.get_loops(dense)
-        ro, ri = sch.split(r, [None, ROWS_TOGETHER])
-        io, ii = sch.split(i, [None, divisor(_rows(workload).size, lanes(target))])
-        sch.reorder(ro, o, io, b, j, ri, ii)
-        sch.reverse_compute_at(epilogue, io, preserve_unit_loops=True)
-        sch.unroll(ri)
-        sch.vectorize(ii)
-        sch.parallel(sch.fuse(ro, o))
-        init = sch.decompose_reduction(dense, b)
-        init_rows, init_lanes = sch.get_loops(init)[-2:]
-        sch.unroll(init_rows)
-        sch.vectorize(init_lanes)
-        for loop in sch.get_loops(epilogue)[-2:]:
+        o, g, t, b, r, j, i = sch.get_loops(dense)
+        sums = 16 if lanes(target) == 16 else 8  # registers of 32 or 16; eight sums hide the latency of multiply-add
+        width = divisor(rows.size, lanes(target))
+        vectors = divisor(rows.size // width, sums)
+        go, gi = sch.split(g, divide(sch, g, _groups_of_set(workload, target)))
+        ro, ri = sch.split(r, divide(sch, r, sums // vectors))
+        io, iv, ii = sch.split(i, [None, vectors, width])
+        sch.reorder(o, go, t, gi, ro, io, b, j, ri, iv, ii)
+        sch.reverse_compute_at(epilogue, go, preserve_unit_loops=True)
+        if _at_once(workload):
+            sch.parallel(sch.fuse(*sch.get_loops(transpose)[:2]))
+        else:
+            sch.compute_at(transpose, t, preserve_unit_loops=True)
+        for loop in (ri, iv):
             sch.unroll(loop)
+        sch.vectorize(ii)
+        sch.parallel(sch.fuse(o, go))
+        init = sch.decompose_reduction(dense, t)
+        sch.vectorize(sch.get_loops(init)[-1])
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
-        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        tile = max(machine.lanes, 8)  # a part-filled vector costs what a full one does
-        # One thread of a Zen 4 core, AVX2 code. Of the peak, hot, M >= 4: 0.30 to 0.34 where a tile of x is at most 128 KB,
-        # 0.18 to 0.28 where it is more (768x3072, M = 256). Eight rows of weights, far apart in memory, come at 8 GB/s where
-        # cpu_dense's come at 31: 4096x4096, 4:16, cold, 2.6 ms at M = 1 and 2.5 ms at M = 8. Modelled at 10 of 34 GB/s,
-        # because hot they cost a quarter less.
-        in_cache = workload.k * _rows(workload).size * 4 <= 128 << 10
-        return machine.seconds(slots * -(-m // tile) * tile, 0.31 if in_cache else 0.21, slots * 5 * 3.5)
+        tiles, blocks = _k_tiles(workload.pattern, workload.k)
+        size = _size(m) if workload.m is not None else next(iter(self.tiles_in((m, m))), SYMBOLIC)
+        padded, sets = -(-m // size) * size, -(-workload.n // SET_ROWS)
+        # One thread of Zen 4, AVX2, of the peak: 0.57 where a tile is eight vectors, 0.33 where it is one. Sums are loaded and
+        # stored once a tile of K. What is laid out in columns, and back, takes 0.3 ns a number, as ten multiply-adds do.
+        sums = workload.n * tiles * (blocks * workload.nnz + 2) + 10 * (sets * workload.k + workload.n)
+        # Weights come at 11 GB/s where cpu_dense's come at 28: 4096x4096, 4:16, M = 1, cold, 1.9 ms, and 2.4 ms.
+        nbytes = workload.n * tiles * blocks * workload.nnz * 5 * 2.6
+        return machine.seconds(padded * sums, 0.66 / (1 + machine.lanes / size), nbytes)
 
 
-def _padded(n: int) -> int:
-    return -(-n // ROWS_TOGETHER) * ROWS_TOGETHER
+def _groups(n: int) -> int:
+    return -(-n // GROUP)
+
+
+def _k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
+    """Return how many tiles K is cut into, and the blocks of each, padding included.
+
+    A tile is of whole squares of 16 columns where that takes few enough, so that x can be laid out tile by tile.
+    """
+    blocks = pattern.blocks(k)
+    tiles = -(-blocks // max(1, K_TILE // pattern.block))
+    each, whole = -(-blocks // tiles), GROUP // math.gcd(GROUP, pattern.block)
+    if whole * pattern.block <= 4 * K_TILE:
+        each = -(-each // whole) * whole
+    return -(-blocks // each), each
+
+
+def _at_once(workload: Workload) -> bool:
+    """Whether all of x is laid out in columns before all else."""
+    few = bool(workload.tile) if workload.m is None else -(-workload.m // _size(workload.m)) <= AT_ONCE
+    _, blocks = _k_tiles(workload.pattern, workload.k)
+    return few or blocks * workload.block % _side(workload) != 0
+
+
+def _groups_of_set(workload: Workload, target: tvm.target.Target) -> int:
+    """Return how many groups of rows of the weight are a set; where the tiles of x are not known, half as many as at most."""
+    groups, tiles = _groups(workload.n), _rows(workload).known_tiles
+    tasks, most = max(TASKS, 2 * int(target.attrs.get("num-cores", 0))), SET_ROWS // GROUP
+    return divisor(groups, most // 2 if tiles is None else max(1, min(most, groups * tiles // tasks)))
+
+
+def _side(workload: Workload) -> int:
+    """Return the side of the squares that x and the sums are transposed in: 16 would not fit the registers of AVX2 (1.25x)."""
+    return 4 if _rows(workload).size == 4 else 8
 
 
 def _rows(workload: Workload) -> Rows:
-    # Tiles of whole vectors, the last padded: a tile of a few rows costs what one of a vector does, and one of 7 or 13 rows is
-    # worse, for its lanes fall apart (AVX2, 3072x768, 4:16: tiles of M rows took 1.3x the time at M = 6, 1.7x at 7 and 7x at
-    # 25). A symbolic M takes a vector of 8 whatever M will be. One row alone would be worse: LLVM turns it into gathers
-    # (4096x4096, 2:16, M = 1: 4.5 ms, as a vector of 8 rows 1.9 ms).
-    rows = Rows.of(workload.m, longest=16, symbolic=8)
     if workload.m is None:
-        return rows
-    if workload.m <= 4:
-        return Rows(rows.m, 4)
-    return Rows(rows.m, 8 if -(-workload.m // 8) % 2 else 16)
+        return Rows.of(None, longest=SYMBOLIC, symbolic=workload.tile or SYMBOLIC)
+    return Rows(int64(workload.m), _size(workload.m))
+
+
+def _size(m: int) -> int:
+    """Return the rows of a tile for M rows of x."""
+    return min(TILES, key=lambda size: -(-m // size) * size * TILES[size])
 
 
 CPU_PORTABLE = CpuPortable()

@@ -238,15 +238,21 @@ class Kernel(ABC):
         """Return what `func`, whose M is symbolic, is scheduled as for the M of `rows`: some small M in smaller tiles, and the
         rest in default tiles, last. Parameters as for `schedule`.
         """
-        instances, small = [], () if workload.tile else self.small_tiles
-        for first, last, tile in small:
-            shared = common((first, last), rows)
-            if shared is not None:
-                smaller, decisions = replace(workload, tile=tile), tuned(replace(workload, m=tile))
-                scheduled = self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions)
-                instances.append(Instance(scheduled, (shared,)))
-        rest = without(rows, [shared for instance in instances for shared in instance.ranges])
+        instances = []
+        for tile, ranges in ({} if workload.tile else self.tiles_in(rows)).items():
+            smaller, decisions = replace(workload, tile=tile), tuned(replace(workload, m=tile))
+            instances.append(Instance(self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions), ranges))
+        rest = without(rows, sorted((taken for instance in instances for taken in instance.ranges), key=lambda taken: taken[0]))
         return [*instances, Instance(self.schedule_tiles(func, workload, target), rest)] if rest else instances
+
+    def tiles_in(self, rows: Range) -> dict[int, tuple[Range, ...]]:
+        """Return the smaller tiles that have an instance for some M of `rows`, each with the M that it is for."""
+        shared = [(tile, common((first, last), rows)) for first, last, tile in self.small_tiles]
+        return {
+            tile: tuple(met for other, met in shared if met is not None and other == tile)
+            for tile, met in shared
+            if met is not None
+        }
 
     @abstractmethod
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:

@@ -13,7 +13,7 @@ import tvm
 from tvm import tirx
 
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.schedules.by_rows import EVERY_M, Instance, Range, choose_by_rows, common
+from tvm_balanced.schedules.by_rows import EVERY_M, Instance, Range, choose_by_rows
 from tvm_balanced.schedules.kernel import Kernel, Tuned, Workload
 
 SHARES_ATTR = "tvm_balanced.shares"
@@ -39,7 +39,7 @@ class Share:
     @property
     def small_tiles(self) -> tuple[int, ...]:
         """Rows of the tiles that it has for small M, where M is symbolic."""
-        return tuple(tile for first, last, tile in self.kernel.small_tiles if common((first, last), self.rows))
+        return tuple(self.kernel.tiles_in(self.rows))
 
 
 def prim_func(shares: tuple[Share, ...]) -> tirx.PrimFunc:

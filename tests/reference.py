@@ -1,11 +1,13 @@
 """What the tests compare with: NumPy in float64, and weights drawn at random."""
 
 import math
+import re
 
 import ml_dtypes
 import numpy as np
 import tvm
 
+from tvm_balanced.build import build
 from tvm_balanced.encoding import encode
 from tvm_balanced.gpu import opencl
 from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
@@ -71,7 +73,7 @@ def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", 
         packed = kernel.pack(encode(weight, pattern))
     bias = np.zeros(n, as_dtype) if bias is None else bias.astype(as_dtype)
     function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
-    library = tvm.compile(function, target)
+    library = build(function, target)
     tensors = [tvm.runtime.tensor(a) for a in (*packed, kernel.pack_bias(bias))]
 
     def run(x, *residual):
@@ -100,3 +102,11 @@ def run_on_opencl(workload, arguments, platform="Portable", schedule=None):
     kernel = KERNELS[workload.kernel]
     func = (schedule or kernel.schedule_tiles)(kernel.prim_func(workload), workload, opencl.target())
     return opencl.run(func, arguments, platform).astype(np.float32)
+
+
+def innermost_loop(lines):
+    """The code between a label and the jump back to it that holds the most multiply-adds a line."""
+    labels = {line.split(":")[0]: at for at, line in enumerate(lines) if line.startswith(".L")}
+    jumps = [(labels.get(j[1], at), at) for at, line in enumerate(lines) if (j := re.match(r"\tj\w+\t(\.L\w+)", line))]
+    loops = [lines[start:end] for start, end in jumps if start < end]
+    return max(loops, key=lambda loop: sum("vfmadd" in line for line in loop) / len(loop))

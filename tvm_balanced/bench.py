@@ -13,6 +13,7 @@ import numpy as np
 import tvm
 
 import tvm_balanced
+from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.errors import PatternError, TargetError
@@ -171,7 +172,7 @@ class KernelBenchmark:
     def _ours(self, kernel: SparseKernel | DenseKernel, weight: EncodedWeight, dense: Array, x: Array) -> Rival:
         workload, target = self._workload(kernel), host_target()
         function = self.scheduled or kernel.schedule(kernel.prim_func(workload), workload, target)
-        main = tvm.compile(function.with_attr("global_symbol", "main"), target)["main"]
+        main = build(function.with_attr("global_symbol", "main"), target)["main"]
         packed = kernel.pack(weight) if isinstance(kernel, SparseKernel) else kernel.pack(dense)
         bias = tvm.runtime.tensor(kernel.pack_bias(np.zeros(self.n, self._as_numpy)))
         count = copies(sum(a.nbytes for a in packed), self.regime)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import tvm
 
 from tvm_balanced import environment
+from tvm_balanced.build import build
 from tvm_balanced.calibration import Calibration
 from tvm_balanced.errors import TargetError
 from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
@@ -60,6 +61,6 @@ def _factor(
     n, k, m = shape
     workload = Workload(kernel.name, m, n, k, *((1, 1) if isinstance(kernel, DenseKernel) else PATTERN), dtype)
     func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
-    main = tvm.compile(func, target)["main"]
+    main = build(func, target)["main"]
     _, arguments = rotation(workload, CACHE_MULTIPLE * last_level_cache() if regime == "cold" else 0)
     return time_rotating(main, 1, arguments) / kernel.seconds(workload, m, machine)

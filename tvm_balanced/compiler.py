@@ -10,6 +10,7 @@ import tvm
 
 from tvm_balanced import environment
 from tvm_balanced.arguments import check_count, check_kernels, check_tolerance
+from tvm_balanced.build import build
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ModelError, ToleranceError, TvmBalancedError
@@ -110,7 +111,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     try:
         # where there is a GPU, TVM makes machine code at once, for the current target or else for that GPU
         with target, tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
-            executable = tvm.compile(imported.mod, target, relax_pipeline=pipeline)
+            executable = build(imported.mod, target, relax_pipeline=pipeline)
     except TvmBalancedError:
         raise
     except Exception as error:  # TVM raises many kinds, with a page of text

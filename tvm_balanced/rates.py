@@ -10,6 +10,7 @@ import tvm
 from tvm import tirx
 from tvm.script import tirx as T
 
+from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.schedules.kernel import int64
 from tvm_balanced.schedules.machine import lanes
@@ -102,6 +103,6 @@ def _read(threads: int, rows: int, width: int) -> Callable[[], object]:
 
 
 def _bind(function: tirx.PrimFunc, source: tuple[int, ...], result: tuple[int, ...]) -> Callable[[], object]:
-    main = tvm.compile(function, host_target())["main"]
+    main = build(function, host_target())["main"]
     a, b = tvm.runtime.from_dlpack(aligned(np.full(source, 0.5, np.float32))), tvm.runtime.tensor(np.zeros(result, np.float32))
     return lambda: main(a, b)

@@ -9,6 +9,7 @@ import torch
 import tvm
 from tvm import tirx
 
+from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.gpu import compiler
@@ -139,7 +140,7 @@ class Cuda(Device):
 
     def _compile(self, func: tirx.PrimFunc) -> Any:
         with self.target, tvm.transform.PassContext(config=gpus.PASS_CONFIG):
-            return tvm.compile(func.with_attr("global_symbol", "main"), self.target)["main"]
+            return build(func.with_attr("global_symbol", "main"), self.target)["main"]
 
     def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
         return gpu_timer(rival, calls, capture)
@@ -190,7 +191,7 @@ class Cpu(Device):
         return machine_of(self.target, 1)
 
     def compile(self, func: tirx.PrimFunc) -> Function:
-        main = tvm.compile(func.with_attr("global_symbol", "main"), self.target)["main"]
+        main = build(func.with_attr("global_symbol", "main"), self.target)["main"]
 
         def bind(tensors: Sequence[torch.Tensor]) -> Call:
             given = [tvm.runtime.from_dlpack(tensor) for tensor in tensors]

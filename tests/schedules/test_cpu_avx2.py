@@ -7,6 +7,7 @@ import tvm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tvm_balanced.build import build
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
@@ -24,15 +25,7 @@ AVX512 = tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu
 def assembly(m, pattern, n=3072, k=768):
     workload = Workload("cpu_avx2", m, n, k, P(pattern).nnz, P(pattern).block)
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX2).with_attr("global_symbol", "main")
-    return tvm.compile(function, AVX2).mod.inspect_source("asm").splitlines()
-
-
-def innermost_loop(lines):
-    """The code between a label and the jump back to it that holds the most multiply-adds a line."""
-    labels = {line.split(":")[0]: at for at, line in enumerate(lines) if line.startswith(".L")}
-    jumps = [(labels.get(j[1], at), at) for at, line in enumerate(lines) if (j := re.match(r"\tj\w+\t(\.L\w+)", line))]
-    loops = [lines[start:end] for start, end in jumps if start < end]
-    return max(loops, key=lambda loop: sum("vfmadd" in line for line in loop) / len(loop))
+    return build(function, AVX2).mod.inspect_source("asm").splitlines()
 
 
 @pytest.mark.avx2
@@ -110,7 +103,7 @@ def test_refuses_what_it_cannot_compute():
 @pytest.mark.parametrize(("pattern", "sums"), [("4:16", 32), ("2:16", 32), ("2:8", 64)])
 def test_inner_loop_is_permutes_and_multiply_adds(m, pattern, sums):
     lines = assembly(m, pattern)
-    loop = innermost_loop(lines)
+    loop = reference.innermost_loop(lines)
 
     def count(word):
         return sum(word in line and "%ymm" in line for line in loop)
@@ -138,10 +131,13 @@ def chosen(m, pattern, n, k, rng, target=AVX2):
         ("4:16", 3072, 768, 64, "cpu_portable"),
         ("2:16", 3072, 768, 4, "cpu_avx2"),
         ("2:16", 3072, 768, 64, "cpu_portable"),
-        ("2:16", 768, 3072, 256, "cpu_avx2"),
+        ("2:16", 768, 3072, 256, "cpu_portable"),
         ("2:8", 3072, 768, 1, "cpu_avx2"),
-        ("2:8", 3072, 768, 64, "cpu_avx2"),
-        ("2:8", 768, 3072, 256, "cpu_avx2"),
+        ("2:8", 3072, 768, 8, "cpu_avx2"),
+        ("2:8", 3072, 768, 64, "cpu_portable"),
+        ("2:8", 768, 3072, 256, "cpu_portable"),
+        ("8:16", 3072, 768, 4, "cpu_dense"),
+        ("8:16", 3072, 768, 64, "cpu_portable"),
         ("4:16", 3072, 768, None, "cpu_avx2"),
         ("12:16", 3072, 768, 64, "cpu_dense"),
     ],
@@ -156,8 +152,12 @@ def test_avx512_is_preferred_where_it_is(pattern, m, rng):
     assert chosen(m, pattern, 768, 768, rng, AVX512).kernel == "cpu_avx512"
 
 
-def test_the_portable_kernel_is_not_taken_for_one_row_of_a_large_weight(rng):
-    """Measured 0.83 of the dense kernel's speed: 4096x4096, 4:16, cold."""
-    machine = machine_of(AVX2)
-    sparse = KERNELS["cpu_portable"].seconds(Workload("cpu_portable", 1, 4096, 4096, 4, 16), 1, machine)
-    assert sparse > KERNELS["cpu_dense"].seconds(Workload("cpu_dense", 1, 4096, 4096, 1, 1), 1, machine)
+def test_one_row_of_a_large_weight(rng):
+    """Measured: 0.82 ms, 1.92 ms and 2.42 ms for 4096x4096, 4:16, cold."""
+    machine = machine_of(AVX2, 1)
+    avx2, portable, dense = (
+        KERNELS[name].seconds(Workload(name, 1, 4096, 4096, *stored), 1, machine)
+        for name, stored in (("cpu_avx2", (4, 16)), ("cpu_portable", (4, 16)), ("cpu_dense", (1, 1)))
+    )
+    assert avx2 < portable < dense
+    assert 1.1 < dense / portable < 1.4

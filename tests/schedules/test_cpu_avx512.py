@@ -3,6 +3,7 @@ import pytest
 import reference
 import tvm
 
+from tvm_balanced.build import build
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
@@ -101,7 +102,7 @@ def test_refuses_what_it_cannot_compute():
 def test_inner_loop_is_permutes_and_multiply_adds_with_few_spills():
     workload = Workload("cpu_avx512", 64, 3072, 768, 2, 16)
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
-    lines = tvm.compile(function, host_target()).mod.inspect_source("asm").splitlines()
+    lines = build(function, host_target()).mod.inspect_source("asm").splitlines()
     permutes = sum("vperm" in line and "zmm" in line for line in lines)
     multiplies = sum("vfmadd" in line and "zmm" in line for line in lines)
     assert permutes == multiplies == 128  # 8 steps by 4 rows by 4 groups
@@ -114,7 +115,7 @@ def test_inner_loop_is_permutes_and_multiply_adds_with_few_spills():
 def test_inner_loop_of_blocks_of_32_permutes_two_registers_at_once():
     workload = Workload("cpu_avx512", 64, 3072, 768, 4, 32)
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
-    lines = tvm.compile(function, host_target()).mod.inspect_source("asm").splitlines()
+    lines = build(function, host_target()).mod.inspect_source("asm").splitlines()
     permutes = sum(("vpermi2ps" in line or "vpermt2ps" in line) and "zmm" in line for line in lines)
     assert permutes == sum("vfmadd" in line and "zmm" in line for line in lines) == 192  # 12 steps by 4 rows by 4 groups
 

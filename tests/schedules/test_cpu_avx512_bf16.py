@@ -4,6 +4,7 @@ import pytest
 import reference
 import tvm
 
+from tvm_balanced.build import build
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
@@ -91,7 +92,7 @@ def test_refuses_what_it_cannot_compute():
 def test_inner_loop_is_word_permutes_and_dot_products():
     workload = Workload("cpu_avx512_bf16", 64, 256, 256, 2, 16, "bfloat16")
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX512_BF16).with_attr("global_symbol", "main")
-    assembly = tvm.compile(function, AVX512_BF16).mod.inspect_source("asm")
+    assembly = build(function, AVX512_BF16).mod.inspect_source("asm")
     assert assembly.count("vpermw") >= 64  # 4 steps of 8 rows by 2 groups
     assert assembly.count("vpermw") == assembly.count("vdpbf16ps")
     assert "tvm_balanced_dpbf16ps@PLT" not in assembly
@@ -101,6 +102,6 @@ def test_inner_loop_is_word_permutes_and_dot_products():
 def test_inner_loop_of_blocks_of_32_masks_no_index():
     workload = Workload("cpu_avx512_bf16", 64, 256, 384, 4, 32, "bfloat16")
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX512_BF16).with_attr("global_symbol", "main")
-    assembly = tvm.compile(function, AVX512_BF16).mod.inspect_source("asm")
+    assembly = build(function, AVX512_BF16).mod.inspect_source("asm")
     assert assembly.count("vpermw") == assembly.count("vdpbf16ps") >= 48
     assert "vpternlog" not in assembly  # which masks and offsets the indices of blocks of 16

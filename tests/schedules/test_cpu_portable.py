@@ -1,10 +1,15 @@
+import re
+
 import numpy as np
 import pytest
 import reference
 import tvm
 
+from tvm_balanced.build import build
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.cpu_portable import _k_tiles, _size
+from tvm_balanced.targets import parse_target
 
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_portable"]
@@ -33,6 +38,92 @@ def test_ragged_and_odd(pattern, k, n, m, rng):
     assert reference.relative_error(run(x), reference.dense(x, weight, bias)) < 1e-5
 
 
+def test_layout_is_the_documented_one(rng):
+    """values[t, g, r, b, j] is slot j of block KB t + b of row 16 g + r, and zero where there is no such block or row."""
+    weight = reference.balanced(40, 300, P("2:16"), rng)
+    encoded = reference.encode(weight, P("2:16"))
+    values, indices = KERNEL.pack(encoded)
+    assert values.shape == indices.shape == (3, 3, 16, 7, 2)
+    assert (values.dtype, indices.dtype) == (np.float32, np.uint8)
+    for row, block in ((0, 0), (17, 6), (39, 7), (20, 18)):
+        place = block // 7, row // 16, row % 16, block % 7
+        assert np.array_equal(values[place], encoded.values[row, block])
+        assert np.array_equal(indices[place], encoded.indices[row, block])
+    assert not values[:, 2, 8:].any()
+    assert not values[2, :, :, 5:].any()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "k", "tiles", "blocks"),
+    [
+        ("2:16", 768, 6, 8),
+        ("2:16", 1500, 12, 8),
+        ("2:16", 33, 1, 3),
+        ("10:50", 500, 2, 8),  # 400 columns, a multiple of 16
+        ("3:20", 130, 2, 4),
+        ("100:256", 600, 3, 1),
+        ("2:255", 1000, 4, 1),  # a multiple of 16 would be 4080 columns
+    ],
+)
+def test_tiles_of_k(pattern, k, tiles, blocks):
+    assert _k_tiles(P(pattern), k) == (tiles, blocks)
+    assert tiles * blocks >= P(pattern).blocks(k)
+
+
+# Rows of x from one tile to five: all of it laid out at once, and tile by tile; with padding of every kind
+@pytest.mark.parametrize("target", ["cpu", "cpu/x86-64-v3", "cpu/x86-64"])
+@pytest.mark.parametrize(
+    ("pattern", "n", "k", "m"),
+    [
+        ("2:16", 48, 384, 64),
+        ("4:16", 40, 100, 129),
+        ("2:16", 1100, 384, 256),
+        ("3:16", 1001, 150, 261),
+        ("10:50", 70, 500, 257),
+        ("2:255", 33, 600, 300),
+        ("1:2", 17, 33, 320),
+    ],
+)
+def test_many_rows_of_x(pattern, n, k, m, target, rng):
+    weight = reference.balanced(n, k, P(pattern), rng)
+    bias, x, residual = (rng.standard_normal(shape).astype(np.float32) for shape in ((n,), (m, k), (m, n)))
+    want = reference.dense(x, weight, bias, "gelu", residual)
+    for rows in (m, None) if target == "cpu" else (m,):
+        run = reference.compile_kernel("cpu_portable", weight, P(pattern), bias, rows, "gelu", parse_target(target), True)
+        assert np.abs(run(x, residual) - want).max() < 1e-5 * np.abs(want).max() + 3e-6
+
+
+def test_every_number_of_rows_has_a_tile_that_wastes_little():
+    waste = {m: -(-m // _size(m)) * _size(m) / m for m in range(8, 1025)}
+    assert max(waste.values()) <= 2
+    assert max(value for m, value in waste.items() if m >= 64) < 1.33
+    assert [_size(m) for m in (1, 4, 5, 16, 64, 72, 1024)] == [4, 4, 8, 16, 64, 24, 64]
+
+
+@pytest.mark.parametrize(("n", "k", "m"), [(768, 3072, 64), (768, 3072, 256), (384, 1536, 200), (4096, 4096, 1)])
+def test_there_is_work_for_all_threads(n, k, m):
+    workload, target = Workload("cpu_portable", m, n, k, 2, 16), parse_target("cpu/x86-64-v3")
+    script = KERNEL.schedule(KERNEL.prim_func(workload), workload, target).script()
+    *_, last = re.findall(r"in T\.parallel\(T\.int64\((\d+)\)\)", script)
+    assert int(last) >= 8
+
+
+@pytest.mark.parametrize(
+    ("target", "m", "sums"), [("x86-64-v3", 64, 8), ("x86-64-v3", 8, 8), ("x86-64-v4", 64, 16), ("x86-64-v4", 8, 16)]
+)
+def test_inner_loop_is_multiply_adds_from_memory(target, m, sums):
+    workload, target = Workload("cpu_portable", m, 3072, 384, 4, 16), parse_target(f"cpu/{target}")
+    function = KERNEL.schedule(KERNEL.prim_func(workload), workload, target).with_attr("global_symbol", "main")
+    lines = build(function, target).mod.inspect_source("asm").splitlines()
+    loop = reference.innermost_loop(lines)
+    products = [line for line in loop if "vfmadd" in line]
+    assert len(products) % sums == 0
+    assert len(products) >= sums
+    assert all("(%r" in line for line in products)
+    # neither sums in memory, nor indices that were loaded as a vector and are taken apart
+    assert not any(re.search(r"vmovup\w\s+%[yz]mm\d+, |vpextr", line) for line in loop)
+
+
 @pytest.mark.parametrize("name", ["cpu_portable", "cpu_dense"])
 @pytest.mark.parametrize("target", ["aarch64", "haswell"])
 def test_other_cpus_get_vector_code(name, target):
@@ -46,7 +137,7 @@ def test_other_cpus_get_vector_code(name, target):
     target_ = tvm.target.Target(description)
     assert kernel.refuses(target_, 64, 64, "float32") is None
     function = kernel.schedule(kernel.prim_func(workload), workload, target_).with_attr("global_symbol", "main")
-    assembly = tvm.compile(function, target_).mod.inspect_source("asm")
+    assembly = build(function, target_).mod.inspect_source("asm")
     assert ("fmla\tv" if target == "aarch64" else "%ymm") in assembly
     assert "%zmm" not in assembly
 
@@ -66,7 +157,7 @@ def test_one_row_is_not_a_gather(rng):
 
     workload = Workload("cpu_portable", 1, 64, 64, 2, 16)
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
-    assert "gather" not in tvm.compile(function, host_target()).mod.inspect_source("asm")
+    assert "gather" not in build(function, host_target()).mod.inspect_source("asm")
 
 
 def test_refuses_other_dtypes_and_targets():

@@ -47,7 +47,7 @@ for n, k, m in ((64, 128, 16), (64, 128, 9), (48, 112, 1), (80, 144, 5), (16, 16
     x, y = rng.standard_normal((m, k)).astype(np.float32), np.zeros((m, n), np.float32)
     residual = rng.standard_normal((m, n)).astype(np.float32)
     arguments = [guarded(a) for a in (x, *packed, kernel.pack_bias(np.zeros(n, np.float32)), residual, y)]
-    tvm.compile(function, target)["main"](*arguments)
+    build(function, target)["main"](*arguments)
     want = reference.dense(x, weight, residual=residual)
     assert reference.relative_error(np.from_dlpack(arguments[-1]), want) < (kernel.tolerance or 1e-5)
 """

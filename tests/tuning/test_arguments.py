@@ -52,4 +52,4 @@ def test_every_layout_repeats_rows(name):
 
 def test_a_layout_that_mixes_rows_is_refused():
     with pytest.raises(ValueError, match="mixes rows"):
-        repeat_rows(np.zeros((4, 3)), (4, 6))
+        repeat_rows(np.zeros((4, 3)), (8, 6))

@@ -71,10 +71,11 @@ def packed_shapes(workload: Workload) -> list[tuple[int, ...]]:
 
 
 def repeat_rows(part: Array, shape: Sequence[int]) -> Array:
-    """Return part of a packed weight of `shape`, its groups of rows repeated until there are as many."""
-    if part.shape[1:] != tuple(shape[1:]):
+    """Return part of a packed weight of `shape`: its groups of rows, along the one axis that differs, again and again."""
+    axes = [axis for axis, (have, want) in enumerate(zip(part.shape, shape, strict=True)) if have != want]
+    if len(axes) > 1:
         raise ValueError(f"packed {part.shape} cannot be repeated to {tuple(shape)}: the layout mixes rows")
-    return part if part.shape[0] == shape[0] else part[np.arange(shape[0]) % part.shape[0]]
+    return part if not axes else np.take(part, np.arange(shape[axes[0]]) % part.shape[axes[0]], axes[0])
 
 
 def draw_weight(workload: Workload, rng: np.random.Generator) -> EncodedWeight:

@@ -10,6 +10,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from tvm_balanced.build import build
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import TuningError
 from tvm_balanced.gpu import compiler
@@ -85,7 +86,7 @@ class GpuRunner(LocalRunner):
 
     def _build(self, func: tirx.PrimFunc) -> Callable[..., None]:
         with self.target, tvm.transform.PassContext(config=gpus.PASS_CONFIG):
-            main = tvm.compile(func.with_attr("global_symbol", "main"), self.target)["main"]
+            main = build(func.with_attr("global_symbol", "main"), self.target)["main"]
 
         def on_stream(*arguments: Any) -> None:
             with current_stream(self.device):

@@ -18,6 +18,7 @@ import numpy as np
 import tvm
 
 from tvm_balanced import environment
+from tvm_balanced.build import build
 from tvm_balanced.errors import TuningError
 from tvm_balanced.measure import Ratio, Rival, Seconds, last_level_cache, race
 from tvm_balanced.schedules import Workload
@@ -127,7 +128,7 @@ class RpcRunner:
     def build(self, workload: Workload, decisions: Decisions) -> Path:
         """Return the library of a candidate."""
         path = Path(self._folder.name) / f"candidate{next(self._numbers)}.so"
-        executable = tvm.compile(space_of(workload, self.target).replay(decisions), self.target)
+        executable = build(space_of(workload, self.target).replay(decisions), self.target)
         executable.export_library(str(path), cc=environment.c_compiler())
         return path
 

@@ -13,6 +13,7 @@ import numpy as np
 import tvm
 from tvm import tirx
 
+from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.encoding import Array
 from tvm_balanced.measure import CACHE_MULTIPLE, Ratio, Rival, Seconds, last_level_cache, race
@@ -168,7 +169,7 @@ class LocalRunner:
 
     def _build(self, func: tirx.PrimFunc) -> Any:
         """Return a scheduled function ready to be called."""
-        return tvm.compile(func, self.target)["main"]
+        return build(func, self.target)["main"]
 
     def _time(self, main: Any, copies: Rotation) -> float:
         return time_rotating(main, self.threads, copies)

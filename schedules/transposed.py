@@ -1,0 +1,62 @@
+"""The transpose of a square of vectors as TensorIR expressions: shuffles in registers, where a loop would move single values."""
+
+from typing import Any
+
+from tvm.script import tirx as T
+
+Vector = Any  # a PrimExpr with lanes
+QUARTER = 4  # floats of 128 bits, inside which a vector unit interleaves at the lowest cost
+
+
+def transposed(rows: list[Vector]) -> list[Vector]:
+    """Return the columns of a square of float32 whose rows are vectors: 1, 2, 4, 8 or 16 of as many lanes.
+
+    log2(lanes) shuffles a vector: pairs and fours are interleaved inside 128 bits, then quarters of registers change places, as
+    in a transpose of blocks.
+    """
+    lanes = len(rows)
+    if lanes == 1:
+        return rows
+    quarter = min(lanes, QUARTER)
+    for width in (1, 2):
+        if width < quarter:
+            rows = [_interleave(rows[i], rows[i + width], width, high) for i in _first_of_pairs(lanes, width) for high in (0, 1)]
+    if lanes == quarter:
+        return rows
+    columns = [_exchange(rows[first::quarter]) for first in range(quarter)]
+    return [column[group] for group in range(lanes // quarter) for column in columns]
+
+
+def _first_of_pairs(lanes: int, width: int) -> list[int]:
+    return [i for i in range(lanes) if not i & width]
+
+
+def _interleave(a: Vector, b: Vector, width: int, high: int) -> Vector:
+    """Take `width` lanes of `a`, as many of `b`, and so on, from the low or high half of each quarter."""
+    lanes = _lanes(a)
+    quarter = min(lanes, QUARTER)
+    starts = [base + high * quarter // 2 + j for base in range(0, lanes, quarter) for j in range(0, quarter // 2, width)]
+    return _shuffle(a, b, [source + start + w for start in starts for source in (0, lanes) for w in range(width)])
+
+
+def _exchange(vectors: list[Vector]) -> list[Vector]:
+    """Transpose a square of quarters: as many vectors as quarters in one, 2 or 4."""
+    if len(vectors) == 2:
+        return [_every_other(vectors[0], vectors[1], first) for first in (0, 1)]
+    even, odd = ([_every_other(vectors[i], vectors[i + 1], first) for i in (0, 2)] for first in (0, 1))
+    return [_every_other(low, high, first) for first in (0, 1) for low, high in (even, odd)]
+
+
+def _every_other(a: Vector, b: Vector, first: int) -> Vector:
+    """Take every other quarter of `a`, then of `b`."""
+    lanes = _lanes(a)
+    quarters = range(first * QUARTER, lanes, 2 * QUARTER)
+    return _shuffle(a, b, [source + start + w for source in (0, lanes) for start in quarters for w in range(QUARTER)])
+
+
+def _shuffle(a: Vector, b: Vector, indices: list[int]) -> Vector:
+    return T.Shuffle([a, b], indices)
+
+
+def _lanes(vector: Vector) -> int:
+    return int(vector.ty.dtype.lanes)

@@ -16,6 +16,7 @@ from tvm_balanced.encoding import Array
 from tvm_balanced.measure import CACHE_MULTIPLE, Rival
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
+from tvm_balanced.tuning.arguments import axis_of_rows
 
 # Rows of a weight that are drawn; more are these again. Drawing and packing 16384x8192 on the host takes longer than timing it,
 # and a kernel cannot know. Layouts group rows by powers of two.
@@ -94,13 +95,12 @@ class Layer:
 
     def _repeat(self, array: Array, shape: Sequence[int]) -> torch.Tensor:
         """Repeat groups of rows, on the device, until there are as many as `shape` says."""
-        if list(array.shape[1:]) != list(shape[1:]):
-            raise ValueError(f"{self.cell.kernel} packs {array.shape} where {tuple(shape)} is expected; its layout mixes rows")
-        given = upload(array, self.device)
-        if array.shape[0] == shape[0]:
+        axis, given = axis_of_rows(array.shape, shape), upload(array, self.device)
+        if array.shape[axis] == shape[axis]:
             return given
-        as_bytes = given.view(torch.uint8)  # torch indexes no unsigned words
-        return as_bytes[torch.arange(shape[0], device=given.device) % len(given)].view(given.dtype)
+        as_bytes = given.unsqueeze(-1).view(torch.uint8)  # torch indexes no unsigned words
+        rows = torch.arange(shape[axis], device=given.device) % array.shape[axis]
+        return as_bytes.index_select(axis, rows).view(given.dtype).squeeze(-1)
 
     def default(self) -> tirx.PrimFunc:
         """Return the kernel's function in its default schedule."""

@@ -71,11 +71,17 @@ def packed_shapes(workload: Workload) -> list[tuple[int, ...]]:
 
 
 def repeat_rows(part: Array, shape: Sequence[int]) -> Array:
-    """Return part of a packed weight of `shape`: its groups of rows, along the one axis that differs, again and again."""
-    axes = [axis for axis, (have, want) in enumerate(zip(part.shape, shape, strict=True)) if have != want]
+    """Return part of a packed weight of `shape`: its groups of rows again and again."""
+    axis = axis_of_rows(part.shape, shape)
+    return np.take(part, np.arange(shape[axis]) % part.shape[axis], axis)
+
+
+def axis_of_rows(drawn: Sequence[int], whole: Sequence[int]) -> int:
+    """Return the one axis along which a packed weight of fewer rows differs from a whole one, the first where none does."""
+    axes = [axis for axis, (have, want) in enumerate(zip(drawn, whole, strict=True)) if have != want]
     if len(axes) > 1:
-        raise ValueError(f"packed {part.shape} cannot be repeated to {tuple(shape)}: the layout mixes rows")
-    return part if not axes else np.take(part, np.arange(shape[axes[0]]) % part.shape[axes[0]], axes[0])
+        raise ValueError(f"packed {tuple(drawn)} cannot be repeated to {tuple(whole)}: the layout mixes rows")
+    return axes[0] if axes else 0
 
 
 def draw_weight(workload: Workload, rng: np.random.Generator) -> EncodedWeight:

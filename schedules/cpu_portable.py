@@ -94,9 +94,11 @@ class CpuPortable(SparseKernel):
             if whole:
                 return source[row, along]
             within = along < T.broadcast(int64(columns), side)
-            # What is masked out may be anything, and a slot without a value meets it as 0 times that.
             read = T.masked_load(f"float32x{side}", source, row, along, within)
-            return T.Select(within, read, T.broadcast(T.float32(0), side))
+            # What is masked out may be anything, and a slot without a value meets it as 0 times that. It is cleared by its bits:
+            # inside T.Select(within, ...) TVM would take the mask of the load for true, and the load would pass the last row.
+            kept = T.Select(within, T.broadcast(T.int32(-1), side), T.broadcast(T.int32(0), side))
+            return T.reinterpret(f"float32x{side}", T.reinterpret(f"int32x{side}", read) & kept)
 
         def lay_out(x: tirx.Buffer, xt: tirx.Buffer, o: Any, c: Any, i: Any) -> None:
             """Store a square of x in columns."""

@@ -15,6 +15,7 @@ SCRIPT = """
 import ctypes, mmap, sys
 import numpy as np, tvm
 import reference
+from tvm_balanced.build import build
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
@@ -37,7 +38,7 @@ guarded.alive = []
 
 name, symbolic, target, pattern = sys.argv[1], sys.argv[2] == "symbolic", parse_target(sys.argv[3]), sys.argv[4]
 kernel, pattern, rng = KERNELS[name], BalancedPattern.parse(pattern), np.random.default_rng(0)
-for n, k, m in ((64, 128, 16), (64, 128, 9), (48, 112, 1), (80, 144, 5), (16, 16, 3), (1000, 48, 2)):
+for n, k, m in ((64, 128, 16), (64, 128, 9), (48, 112, 1), (80, 144, 5), (16, 16, 3), (1000, 48, 2), (48, 272, 300)):
     weight = reference.balanced(n, k, pattern, rng)
     dense = isinstance(kernel, DenseKernel)
     packed = kernel.pack(weight) if dense else kernel.pack(encode(weight, pattern))

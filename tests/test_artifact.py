@@ -1,7 +1,5 @@
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -132,32 +130,6 @@ def test_a_manifest_without_its_parts(copy):
         tb.load(copy)
 
 
-def test_a_directory_that_is_not_empty_is_left_alone(compiled_mlp, tmp_path):
-    (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(ArtifactError, match="not an empty directory"):
-        compiled_mlp.save(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
-
-
-def test_an_empty_directory_is_taken(compiled_mlp, tmp_path):
-    (tmp_path / "empty").mkdir()
-    compiled_mlp.save(tmp_path / "empty")
-    tb.load(tmp_path / "empty")
-
-
-def test_a_place_below_a_file_cannot_be_written(compiled_mlp, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="cannot be written"):
-        compiled_mlp.save(tmp_path / "file" / "a.tb")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_place_cannot_be_written(compiled_mlp, tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(ArtifactError, match="cannot be written"):
-        compiled_mlp.save(tmp_path / "a.tb")
-
-
 def test_nothing_is_left_behind_when_saving_fails(compiled_mlp, tmp_path, monkeypatch):
     monkeypatch.setattr("tvm_balanced.artifact._write_weight", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(ArtifactError, match="disk full"):
@@ -217,46 +189,3 @@ def test_a_linker_that_writes_nothing(compiled_mlp, tmp_path):
 
 def test_threads_of_a_loaded_module(artifact):
     assert tb.load(artifact, threads=1).threads == 1
-
-
-KILLED = """
-import os, signal, sys
-import tvm_balanced as tb
-from tvm_balanced import artifact
-artifact._write_weight = lambda *_: {what}
-module = tb.load(sys.argv[1])
-module.origin, artifact._link = None, lambda *_: None
-module.save(sys.argv[2])
-"""
-
-
-def test_what_a_killed_process_left_is_removed_by_the_next_that_saves(compiled_mlp, artifact, tmp_path):
-    script = KILLED.format(what="os.kill(os.getpid(), signal.SIGKILL)")
-    done = subprocess.run([sys.executable, "-c", script, artifact, tmp_path / "m.tb"], check=False)
-    assert done.returncode == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
-    other = tmp_path / ".other.tb.abc.saving"
-    other.mkdir()
-    for old in (left, other):
-        os.utime(old, (0, 0))
-    compiled_mlp.save(tmp_path / "m.tb")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [other.name, "m.tb"]
-
-
-def test_what_a_live_process_is_writing_stays(compiled_mlp, artifact, tmp_path):
-    script = KILLED.format(what="(print('writing', flush=True), sys.stdin.read())")
-    command = [sys.executable, "-c", script, artifact, tmp_path / "m.tb"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"writing\n"
-        (writing,) = tmp_path.iterdir()
-        os.utime(writing, (0, 0))
-        compiled_mlp.save(tmp_path / "m.tb")
-        assert {p.name for p in tmp_path.iterdir()} == {writing.name, "m.tb"}
-        process.kill()
-
-
-def test_a_directory_that_is_not_locked_yet_stays(compiled_mlp, tmp_path):
-    young = tmp_path / ".m.tb.abc.saving"
-    young.mkdir()
-    compiled_mlp.save(tmp_path / "m.tb")
-    assert young.exists()

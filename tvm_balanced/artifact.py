@@ -9,16 +9,9 @@
 It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
 """
 
-import contextlib
-import fcntl
-import glob
 import hashlib
 import json
-import os
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +24,7 @@ import tvm
 from tvm_balanced import environment
 from tvm_balanced.arguments import check_count, check_path
 from tvm_balanced.compiled_module import CompiledModule, Facts
+from tvm_balanced.directory import new_directory
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
 from tvm_balanced.gpu import driver, machine_code
@@ -41,8 +35,6 @@ from tvm_balanced.targets import architecture, cores, gpu_runs, host_target, is_
 from tvm_balanced.tensors import on_host
 
 FORMAT = 2
-SAVING = ".saving"  # ends the name of a directory that is being written
-SECONDS_UNTIL_LOCKED = 60  # a directory that is younger may not be locked yet by the process that has made it
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
 
 
@@ -63,7 +55,7 @@ def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> Non
     ArtifactError
         Where the place is taken or cannot be written, or no C compiler can link the library.
     """
-    with _new_directory(Path(path)) as directory:
+    with new_directory(Path(path)) as directory:
         if module.origin is not None:  # a linked library is not linked again
             shutil.copytree(module.origin, directory, dirs_exist_ok=True)
             return
@@ -238,61 +230,3 @@ def _read_weight(directory: Path, weight: dict[str, Any]) -> Any:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def require_free(path: Path) -> None:
-    """Raise ArtifactError where `path` exists and is not an empty directory."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it", usage=True)
-
-
-@contextlib.contextmanager
-def _new_directory(path: Path) -> Iterator[Path]:
-    """Yield a directory to write in, which becomes `path` if nothing goes wrong and is removed if something does."""
-    require_free(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
-        temporary = Path(tempfile.mkdtemp(suffix=SAVING, prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
-    try:
-        with _locked(temporary):
-            yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[bool]:
-    """Hold a lock on a directory, which ends with this process at the latest; yield whether it could be had."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
-        except OSError:  # another process has it, or the file system knows no locks
-            held = False
-        yield held
-    finally:
-        os.close(descriptor)
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove what a process that was killed while it saved `path` has left; only saving does this, loading writes nothing."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*{SAVING}"):
-        with contextlib.suppress(OSError):  # another process was faster, or it is not ours
-            if time.time() - left.stat().st_mtime > SECONDS_UNTIL_LOCKED:
-                with _locked(left) as abandoned:
-                    if abandoned:
-                        shutil.rmtree(left)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tvm_balanced.artifact import require_free
 from tvm_balanced.bench import ModelBenchmark, Row
 from tvm_balanced.compiled_module import CompiledModule
 from tvm_balanced.compiler import Options, compile_imported
+from tvm_balanced.directory import require_free
 from tvm_balanced.encoding import Array
 from tvm_balanced.errors import ToleranceError
 from tvm_balanced.pattern import BalancedPattern

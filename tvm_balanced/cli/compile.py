@@ -45,7 +45,7 @@ def compile(
     """Compile MODEL, check it against PyTorch, and write the artifact."""
     overrides = forced(kernel)
     with step("importing"):
-        from tvm_balanced.artifact import require_free
+        from tvm_balanced.directory import require_free
 
         require_free(output)  # now, rather than after the work
         from tvm_balanced.compiler import Options, compile_imported

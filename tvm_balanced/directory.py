@@ -1,0 +1,80 @@
+"""A directory that appears whole under its name, or not at all."""
+
+import contextlib
+import fcntl
+import glob
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tvm_balanced.errors import ArtifactError
+
+SAVING = ".saving"  # ends the name of a directory that is being written
+SECONDS_UNTIL_LOCKED = 60  # a directory that is younger may not be locked yet by the process that has made it
+
+
+def require_free(path: Path) -> None:
+    """Raise ArtifactError where `path` exists and is not an empty directory."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it", usage=True)
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """Yield a directory to write in, which becomes `path` if nothing goes wrong and is removed if something does.
+
+    Raises
+    ------
+    ArtifactError
+        Where the place is taken or cannot be written.
+    """
+    require_free(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        temporary = Path(tempfile.mkdtemp(suffix=SAVING, prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from None
+    try:
+        with _locked(temporary):
+            yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[bool]:
+    """Hold a lock on a directory, which ends with this process at the latest; yield whether it could be had."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except OSError:  # another process has it, or the file system knows no locks
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a process that was killed while it wrote `path` has left; only writing does this, reading writes nothing."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{SAVING}"):
+        with contextlib.suppress(OSError):  # another process was faster, or it is not ours
+            if time.time() - left.stat().st_mtime > SECONDS_UNTIL_LOCKED:
+                with _locked(left) as abandoned:
+                    if abandoned:
+                        shutil.rmtree(left)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -10,7 +10,7 @@ from fake_gpu import with_weights_there
 
 import tvm_balanced as tb
 from tvm_balanced.artifact import read_manifest
-from tvm_balanced.errors import ArtifactError, TargetError
+from tvm_balanced.errors import ArtifactError, InputError, TargetError
 
 
 @pytest.fixture
@@ -189,3 +189,87 @@ def test_a_linker_that_writes_nothing(compiled_mlp, tmp_path):
 
 def test_threads_of_a_loaded_module(artifact):
     assert tb.load(artifact, threads=1).threads == 1
+
+
+@pytest.fixture(scope="module")
+def two_compiled(mlp):
+    linear, args = mlp
+    model = torch.nn.Sequential(torch.nn.LayerNorm(64), linear)
+    return [tb.compile(model, args, target=target) for target in ("cpu", "cpu/x86-64-v3")]
+
+
+@pytest.fixture
+def two(two_compiled, tmp_path):
+    tb.save(two_compiled, tmp_path / "two.tb")
+    return tmp_path / "two.tb"
+
+
+def without(monkeypatch, *features):
+    monkeypatch.setattr("tvm_balanced.artifact.missing_features", lambda needed: sorted(set(features) & set(needed)))
+
+
+def test_the_first_variant_that_runs_is_loaded(mlp, two, two_compiled, tmp_path, monkeypatch):
+    _, (x,) = mlp
+    best, older = two_compiled
+    loaded = tb.load(two)
+    assert loaded.facts == best.facts
+    assert torch.equal(loaded(x), best(x))
+    without(monkeypatch, max(set(best.facts.features) - set(older.facts.features)))
+    (two / best.facts.target_key / "lib.so").write_bytes(b"would crash")
+    loaded = tb.load(two)
+    assert loaded.facts == older.facts
+    assert torch.equal(loaded(x), older(x))
+    loaded.save(tmp_path / "one.tb")
+    assert tb.load(tmp_path / "one.tb").facts == older.facts
+
+
+def test_no_variant_runs_here(two, monkeypatch):
+    without(monkeypatch, "avx")
+    with pytest.raises(ArtifactError, match=r"no variant of .*two\.tb runs here; the last: .*v3 needs avx, which this CPU"):
+        tb.load(two)
+
+
+def test_a_damaged_variant_is_noticed_not_passed_over(two, two_compiled):
+    path = two / two_compiled[0].facts.target_key / "manifest.json"
+    path.write_text("{")
+    with pytest.raises(ArtifactError, match="no readable manifest"):
+        tb.load(two)
+
+
+@pytest.mark.parametrize("variants", [[], None, 3, [3], ["../elsewhere"]])
+def test_a_list_of_variants_with_nonsense(two, variants):
+    edit(two, variants=variants)
+    with pytest.raises(ArtifactError):
+        tb.load(two)
+
+
+def test_equal_weights_of_variants_are_stored_once(two, two_compiled):
+    folders = [two / module.facts.target_key for module in two_compiled]
+    first, second = (read_manifest(folder)["sha256"] for folder in folders)
+    shared = {file for file in first if (folders[0] / file).samefile(folders[1] / file)}
+    assert shared == {file for file in first if first[file] == second[file]}
+    assert len(shared) >= 2  # scale and bias of the layer norm
+
+
+def test_one_module_in_a_list_is_a_plain_artifact(compiled_mlp, tmp_path):
+    tb.save([compiled_mlp], tmp_path / "m.tb")
+    assert tb.load(tmp_path / "m.tb").facts == compiled_mlp.facts
+    assert "variants" not in read_manifest(tmp_path / "m.tb")
+
+
+def test_modules_that_are_no_variants(mlp, two_compiled, tmp_path):
+    model, (x,) = mlp
+    best = two_compiled[0]
+    other = tb.compile(model, (x[:2],), target="cpu/x86-64-v3")
+    arm = tb.compile(model, (x,), target={"kind": "llvm", "mtriple": "aarch64-linux-gnu"})
+    for modules, said in (
+        ([best, best], "two variants are for"),
+        ([best, other], "take or give other tensors"),
+        ([best, arm], "one architecture"),
+        ([], "a compiled module, or a list"),
+        ([best, 3], "an entry of modules is 3"),
+        (3, "modules is 3"),
+    ):
+        with pytest.raises(InputError, match=said):
+            tb.save(modules, tmp_path / "m.tb")
+    assert list(tmp_path.iterdir()) == []

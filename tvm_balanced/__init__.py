@@ -22,7 +22,7 @@ _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
 
 if TYPE_CHECKING:
-    from tvm_balanced.api import compile, inspect, load, prune, tune
+    from tvm_balanced.api import compile, inspect, load, prune, save, tune
     from tvm_balanced.compiled_module import CompiledModule
     from tvm_balanced.errors import TvmBalancedError
     from tvm_balanced.pattern import BalancedPattern
@@ -37,6 +37,7 @@ __all__ = [
     "inspect",
     "load",
     "prune",
+    "save",
     "tune",
 ]
 
@@ -45,6 +46,7 @@ _HOMES = {
     "inspect": "api",
     "load": "api",
     "prune": "api",
+    "save": "api",
     "tune": "api",
     "CompiledModule": "compiled_module",
     "BalancedPattern": "pattern",

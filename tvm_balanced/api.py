@@ -169,8 +169,18 @@ def tune(
     return tune_imported(import_model(model, args, kwargs, dynamic_shapes), options, started=started)
 
 
+def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None) -> None:
+    """Write a compiled module, or several as variants of one artifact, of which `load` takes the first that runs where it is.
+
+    For instance one for "cpu/x86-64-v4" and one for "cpu/x86-64-v3"; see `artifact.save`.
+    """
+    from tvm_balanced import artifact
+
+    artifact.save(modules, path, cc)
+
+
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
-    """Load what `CompiledModule.save` wrote; see `artifact.load`."""
+    """Load what `save` wrote; see `artifact.load`."""
     from tvm_balanced import artifact
 
     return artifact.load(path, threads, verify)

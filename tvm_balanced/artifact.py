@@ -6,12 +6,17 @@
     gpu/*.cubin     machine code of a GPU's kernels, where nvcc was there to make it; else their source, in lib.so, is compiled
                     when it is first used
 
+Compiled for several machines, it is a directory of such directories, its variants, and a manifest that lists them, best first;
+equal weights are one file under several names. Loading takes the first variant that this machine can run.
+
 It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,16 +27,16 @@ import numpy as np
 import tvm
 
 from tvm_balanced import environment
-from tvm_balanced.arguments import check_count, check_path
+from tvm_balanced.arguments import check_count, check_path, require
 from tvm_balanced.compiled_module import CompiledModule, Facts
 from tvm_balanced.directory import new_directory
 from tvm_balanced.encoding import Array
-from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
+from tvm_balanced.errors import ArtifactError, EnvironmentFaultError, InputError
 from tvm_balanced.gpu import driver, machine_code
 from tvm_balanced.imported import TensorSpec
 from tvm_balanced.noise import without_noise
 from tvm_balanced.report import Report
-from tvm_balanced.targets import architecture, cores, gpu_runs, host_target, is_gpu, missing_features
+from tvm_balanced.targets import architecture, cores, gpu_runs, host_target, is_gpu, missing_features, target_key
 from tvm_balanced.tensors import on_host
 
 FORMAT = 2
@@ -39,40 +44,108 @@ SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime
 
 
 @without_noise()
-def save(module: CompiledModule, path: str | Path, cc: str | None = None) -> None:
-    """Write a compiled module as an artifact.
+def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None) -> None:
+    """Write a compiled module as an artifact, or several as its variants, of which loading takes the first that runs.
 
     Parameters
     ----------
-    module : CompiledModule
+    modules : CompiledModule or sequence of CompiledModule
+        Several are compiled from one model for different targets of one architecture, in order of preference: those that
+        need more instruction sets before those that need fewer.
     path : str or Path
         A directory that does not exist yet, or is empty.
     cc : str, optional
-        Linker for the module's target where it is not this machine's, for instance "aarch64-linux-gnu-gcc".
+        Linker for the modules' targets where they are not this machine's, for instance "aarch64-linux-gnu-gcc".
 
     Raises
     ------
+    InputError
+        Where several modules are no variants of one model.
     ArtifactError
-        Where the place is taken or cannot be written, or no C compiler can link the library.
+        Where the place is taken or cannot be written, or no C compiler can link a library.
     """
-    with new_directory(Path(path)) as directory:
-        if module.origin is not None:  # a linked library is not linked again
-            shutil.copytree(module.origin, directory, dirs_exist_ok=True)
+    place, variants = check_path(path), _listed(modules)
+    names = variant_names([tvm.target.Target(json.loads(module.facts.target)) for module in variants])
+    _check_one_model(variants)
+    with new_directory(place) as directory:
+        if len(variants) == 1:
+            _write(variants[0], directory, cc)
             return
-        _link(module, directory / "lib.so", cc)
-        if module.facts.on_gpu:
-            machine_code.write(module.executable, json.loads(module.facts.target)["arch"], directory / "gpu")
-        weights = [_write_weight(directory, i, name, on_host(tensor)) for i, (name, tensor) in enumerate(module.weights)]
-        files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
-        manifest = {
-            "format": FORMAT,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        for name, module in zip(names, variants, strict=True):
+            (directory / name).mkdir()
+            _write(module, directory / name, cc)
+        _store_equal_files_once(directory, names)
+        _write_manifest(directory, {"variants": names})
+
+
+def _listed(modules: Any) -> list[CompiledModule]:
+    """Return one module or several as a list; raises InputError where they are none."""
+    if isinstance(modules, CompiledModule):
+        return [modules]
+    require("modules", modules or None, Sequence, "a compiled module, or a list of them")
+    for module in modules:
+        require("an entry of modules", module, CompiledModule, "a compiled module, as compile returns it")
+    return list(modules)
+
+
+def variant_names(targets: Sequence[tvm.target.Target]) -> list[str]:
+    """Return a name for the variant of each target, its key; raises InputError where one artifact cannot hold them all."""
+    names = [target_key(target) for target in targets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"two variants are for {twice}; give one for each target")
+    if len({(target.kind.name, architecture(target)) for target in targets}) > 1:
+        raise InputError(f"the variants are for {', '.join(names)}; give targets of one kind and one architecture")
+    return names
+
+
+def _check_one_model(modules: list[CompiledModule]) -> None:
+    first, *others = (module.facts for module in modules)
+    for facts in others:
+        if (facts.inputs, facts.outputs, facts.ranges) != (first.inputs, first.outputs, first.ranges):
+            raise InputError(
+                f"the variants for {first.target_key} and {facts.target_key} take or give other tensors; give modules compiled "
+                "from one model"
+            )
+
+
+def _write(module: CompiledModule, directory: Path, cc: str | None) -> None:
+    if module.origin is not None:  # a linked library is not linked again
+        shutil.copytree(module.origin, directory, dirs_exist_ok=True)
+        return
+    _link(module, directory / "lib.so", cc)
+    if module.facts.on_gpu:
+        machine_code.write(module.executable, json.loads(module.facts.target)["arch"], directory / "gpu")
+    weights = [_write_weight(directory, i, name, on_host(tensor)) for i, (name, tensor) in enumerate(module.weights)]
+    files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
+    _write_manifest(
+        directory,
+        {
             **{key: value for key, value in asdict(module.facts).items() if key != "report"},
             "report": module.report.to_json(),
             "weights": weights,
             "sha256": {file: _sha256(directory / file) for file in files},
-        }
-        (directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        },
+    )
+
+
+def _write_manifest(directory: Path, content: dict[str, Any]) -> None:
+    manifest = {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds"), **content}
+    (directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
+    """Make equal files of variants, as embeddings are, one file under several names where the file system can."""
+    known: dict[str, Path] = {}
+    for variant in variants:
+        for file, digest in read_manifest(directory / variant)["sha256"].items():
+            path = directory / variant / file
+            first = known.setdefault(digest, path)
+            if first is not path:
+                link = path.with_suffix(".link")
+                with contextlib.suppress(OSError):
+                    link.hardlink_to(first)
+                    link.replace(path)
 
 
 @without_noise()
@@ -92,17 +165,16 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
     InputError
         Where an argument is of another type.
     ArtifactError
-        Where something is missing or altered, or the artifact is for another CPU or version of TVM; nothing of its code
-        is run then.
+        Where something is missing or altered, or the artifact, with all its variants, is for another CPU or version of TVM;
+        nothing of its code is run then.
     EnvironmentFaultError
         Where it is for a GPU, holds no machine code, and nothing here can compile it.
     """
     directory = check_path(path)
     if threads is not None:
         check_count("threads", threads)
-    manifest = read_manifest(directory)
     try:
-        _check_machine(directory, manifest)
+        directory, manifest = _variant(directory)
         if verify:
             _check_files(directory, manifest)
         weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
@@ -134,6 +206,26 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise ArtifactError(f"{directory} has format {found}; this version reads format {FORMAT}: compile the model again")
     return manifest
+
+
+def _variant(directory: Path) -> tuple[Path, dict[str, Any]]:
+    """Return where the first variant is that this machine can run, and its manifest; an artifact of one is its own."""
+    manifest = read_manifest(directory)
+    if "variants" not in manifest:
+        _check_machine(directory, manifest)
+        return directory, manifest
+    refusal: ArtifactError | None = None
+    for name in manifest["variants"]:
+        variant, inner = directory / name, read_manifest(directory / name)
+        try:
+            _check_machine(variant, inner)
+        except ArtifactError as error:
+            refusal = error
+        else:
+            return variant, inner
+    if refusal is None:
+        raise ValueError("it lists no variant")
+    raise ArtifactError(f"no variant of {directory} runs here; the last: {refusal}")
 
 
 def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import tvm
 from tvm import relax
 
-from tvm_balanced.arguments import check_count, check_path
+from tvm_balanced.arguments import check_count
 from tvm_balanced.errors import InputError, TargetError
 from tvm_balanced.gpu.capture import capturing, keeping
 from tvm_balanced.gpu.device import current_gpu, place, wait
@@ -68,6 +68,11 @@ class Facts:
     structure: str | None = None
 
     @property
+    def target_key(self) -> str:
+        """Kind, architecture and CPU or GPU, for instance "llvm-x86_64-x86-64-v3"."""
+        return target_key(tvm.target.Target(json.loads(self.target)))
+
+    @property
     def on_gpu(self) -> bool:
         """Whether the code runs on a GPU."""
         return bool(json.loads(self.target)["kind"] == "cuda")
@@ -111,8 +116,7 @@ class CompiledModule:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.facts.inputs, self.facts.outputs))
         total, sparse = self.report.total, self.report.sparse_layers
         layers = f"{sparse} sparse, {total - sparse} dense layers"
-        key = target_key(tvm.target.Target(json.loads(self.facts.target)))
-        return f"<CompiledModule: {inputs} -> {outputs}; {layers}; {key}, threads={self.threads}>"
+        return f"<CompiledModule: {inputs} -> {outputs}; {layers}; {self.facts.target_key}, threads={self.threads}>"
 
     @property
     def report(self) -> Report:
@@ -199,7 +203,7 @@ class CompiledModule:
         """Write the module as an artifact, see `artifact.save`."""
         from tvm_balanced import artifact
 
-        artifact.save(self, check_path(path), cc)
+        artifact.save(self, path, cc)
 
     def _tensors_of(self, values: Sequence[Any]) -> list[Any]:
         if self._function is None:

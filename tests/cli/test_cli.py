@@ -162,6 +162,7 @@ BAD = {
     "truncated file": (["compile", "truncated.pt2", "-o", "m.tb"], 1, "not a readable .pt2"),
     "inspect truncated": (["inspect", "truncated.pt2"], 1, "not a readable .pt2"),
     "target": (["compile", "models:pruned", "-o", "m.tb", "--target", "tpu"], 2, 'target "tpu" is not known'),
+    "target twice": (["compile", "models:pruned", "-o", "m.tb", "--target", "cpu", "--target", "cpu"], 2, "one for each target"),
     "kernel": (["compile", "models:pruned", "-o", "m.tb", "--kernel", "*=magic"], 2, "magic"),
     "kernel form": (["compile", "models:pruned", "-o", "m.tb", "--kernel", "magic"], 2, "LAYERS=KERNEL"),
     "tolerance": (["compile", "models:pruned", "-o", "m.tb", "--tolerance", "1e-12"], 1, "differs from the original"),
@@ -202,6 +203,16 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(case, capfd, folder):
 
 def tree(folder):
     return sorted(str(p) for p in folder.rglob("*") if "__pycache__" not in str(p))
+
+
+def test_several_targets(capfd):
+    command = ("compile", "models:pruned", "--target", "cpu", "--target", "cpu/x86-64-v3")
+    printed = ok(capfd, *command, "-o", "m.tb")
+    assert "v3: 2 of 2 dense layers are sparse" in printed
+    variants = json.loads(ok(capfd, *command, "-o", "n.tb", "--json"))["variants"]
+    assert [v["target"].endswith("v3") for v in variants] == [False, True]
+    assert all(v["max_error"] < 1e-5 for v in variants)
+    assert json.loads(ok(capfd, "run", "m.tb", "--json"))["target"] == variants[0]["target"]
 
 
 def test_wrong_inputs_to_run(capfd, folder):

@@ -1,7 +1,7 @@
 """`tvm-balanced compile`: from MODEL to an artifact."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,18 +14,26 @@ from tvm_balanced.cli.model import (
     Logs,
     Model,
     NoLogs,
-    Target,
     Threads,
     Weights,
     forced,
     import_model,
 )
 
+if TYPE_CHECKING:
+    from tvm_balanced.compiled_module import CompiledModule
+
 
 def compile(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="The artifact: a directory that does not exist yet.")],
-    target: Target = "cpu",
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="cpu is this machine; cpu/NAME another CPU, as LLVM names it; or a TVM target as JSON. May be given again: a "
+            "machine loads the first that it can run."
+        ),
+    ] = None,
     threads: Threads = None,
     tolerance: Annotated[
         float | None,
@@ -43,26 +51,44 @@ def compile(
     json: Json = False,
 ) -> None:
     """Compile MODEL, check it against PyTorch, and write the artifact."""
-    overrides = forced(kernel)
+    overrides, variants = forced(kernel), target or ["cpu"]
     with step("importing"):
         from tvm_balanced.directory import require_free
 
         require_free(output)  # now, rather than after the work
+        from tvm_balanced.artifact import save, variant_names
         from tvm_balanced.compiler import Options, compile_imported
+        from tvm_balanced.targets import parse_target
 
+        variant_names([parse_target(name) for name in variants])
         imported = import_model(model, weights, dynamic_batch)
-    with step("compiling and checking against PyTorch"):
-        module = compile_imported(imported, Options(target, threads, tolerance, overrides, False if no_logs else logs, copies))
+    modules = []
+    for name in variants:
+        with step(f"compiling for {name} and checking against PyTorch"):
+            options = Options(name, threads, tolerance, overrides, False if no_logs else logs, copies)
+            modules.append(compile_imported(imported, options))
     with step(f"writing {output}"):
-        module.save(output, cc)
-    report, error = module.report, module.facts.max_error
+        save(modules, output, cc)
     if json:
-        print_json({"artifact": str(output), "max_error": error, "layers": report.to_json()})
+        found = [_json(module) for module in modules]
+        print_json({"artifact": str(output), **(found[0] if len(found) == 1 else {"variants": found})})
         return
-    print_table(report.title, report.header, report.cells())
+    for module in modules:
+        _print(module, f"{module.facts.target_key}: " if len(modules) > 1 else "")
+    out.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _json(module: "CompiledModule") -> dict[str, Any]:
+    facts = module.facts
+    return {"target": facts.target_key, "max_error": facts.max_error, "layers": facts.report.to_json()}
+
+
+def _print(module: "CompiledModule", which: str) -> None:
+    report, error = module.report, module.facts.max_error
+    print_table(which + report.title, report.header, report.cells())
     checked = (
         "not run: the target is another machine"
         if error is None
         else f"largest difference to PyTorch on the example inputs {error:.1e}"
     )
-    out.print(f"{checked}\nwrote {output}", highlight=False, soft_wrap=True)
+    out.print(checked, highlight=False, soft_wrap=True)

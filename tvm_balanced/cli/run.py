@@ -69,6 +69,7 @@ def run(
                 "outputs": shapes,
                 "milliseconds": median,
                 "threads": module.threads,
+                "target": module.facts.target_key,
                 "random_inputs": [s.name for s in module.facts.inputs if s.name not in files],
             }
         )
@@ -78,7 +79,7 @@ def run(
         for spec, a in zip(module.facts.outputs, outputs, strict=True)
     ]
     print_table(
-        f"{artifact}: {median:.3f} ms a call, {module.threads} threads (median of {repeat})",
+        f"{artifact}: {median:.3f} ms a call, {module.threads} threads (median of {repeat}), {module.facts.target_key}",
         ("output", "dtype", "shape", "min", "max"),
         rows,
     )

@@ -63,30 +63,30 @@ def test_one_copy_must_win_at_every_m(rng):
 
 
 def test_kernels_share_the_rows_of_a_layer(rng):
-    """At half the weights AVX2 wins while weights come from memory, and dense where there are rows enough to compute with."""
+    """At half the weights AVX2 wins while weights come from memory, then dense, until there are rows to fill long tiles with."""
     weight = pruned("8:16", rng, 512, 512)
     verdict = judge(weight, None, AVX2)
-    (few, sparse), (many, dense) = verdict.by_rows()
-    assert (sparse.kernel, dense.kernel, dense.pattern) == ("cpu_avx2", "cpu_dense", None)
-    assert few == (1, verdict.last)
-    assert many == (verdict.last + 1, None)
-    for m in (1, verdict.last, verdict.last + 1, 64, 4096):
-        assert judge(weight, m, AVX2).kernel == (sparse.kernel if m <= verdict.last else dense.kernel)
-    assert f"every M up to {verdict.last}, one of 2 copies of the weight" in sparse.reason
-    assert f"some M from {verdict.last + 1}, one of 2 copies" in dense.reason
+    (few, gathers), (some, dense), (many, portable) = verdict.by_rows()
+    assert [v.kernel for v in (gathers, dense, portable)] == ["cpu_avx2", "cpu_dense", "cpu_portable"]
+    assert dense.pattern is None
+    assert (few[0], some[0], many[0], many[1]) == (1, few[1] + 1, some[1] + 1, None)
+    for m in (1, few[1], some[0], 8, 64, 4096):
+        assert judge(weight, m, AVX2).kernel == next(v.kernel for (_, last), v in verdict.by_rows() if last is None or m <= last)
+    assert f"every M up to {few[1]}, one of 3 copies of the weight" in gathers.reason
+    assert f"some M from {some[0]} to {some[1]}, one of 3 copies" in dense.reason
+    assert f"every M from {many[0]}, one of 3 copies" in portable.reason
     assert judge(weight, None, AVX2, copies=1).by_rows() == [((1, None), judge(weight, None, AVX2, copies=1))]
 
 
 def test_rows_that_a_model_never_has_do_not_count(rng):
     weight = pruned("8:16", rng, 512, 512)
-    assert judge(weight, None, AVX2, rows=(1, 2)).kernel == "cpu_avx2"
-    assert judge(weight, None, AVX2, rows=(1, 2)).above is None
-    assert judge(weight, None, AVX2, rows=(128, None)).kernel == "cpu_dense"
-    assert judge(weight, None, AVX2, rows=(128, None)).above is None
+    for rows, kernel in (((1, 2), "cpu_avx2"), ((128, None), "cpu_portable")):
+        verdict = judge(weight, None, AVX2, rows=rows)
+        assert (verdict.kernel, verdict.above) == (kernel, None)
 
 
 def test_without_avx512_the_portable_kernel(rng):
-    assert judge(pruned("1:16", rng), target=AVX2).kernel == "cpu_portable"
+    assert judge(pruned("4:16", rng, 512, 512), target=AVX2).kernel == "cpu_portable"
 
 
 def test_other_dtypes_are_left_to_tvm(rng):

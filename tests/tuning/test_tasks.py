@@ -47,7 +47,7 @@ def test_a_symbolic_m_is_tuned_at_its_small_instances():
     assert {task.workload.m for task in found if task.workload.kernel == "cpu_dense"} == {
         tile for _, _, tile in KERNELS["cpu_dense"].small_tiles
     }
-    assert instances(Share(Workload("cpu_portable", None, 8, 16, 2, 16))) == []
+    assert instances(Share(Workload("cuda_dense", None, 8, 16, 1, 1))) == []
     assert [w.m for w in instances(Share(Workload("cpu_dense", None, 8, 16, 1, 1), (2, 5)))] == [2, 6]
 
 

@@ -30,7 +30,7 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (

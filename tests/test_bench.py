@@ -36,8 +36,9 @@ def benchmark(**changes):
 
 
 @pytest.mark.avx512
-def test_the_reference_is_a_rival_in_a_clone():
-    rows = {row.name: row for row in benchmark().run()}
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_reference_is_a_rival_in_a_clone(threads):
+    rows = {row.name: row for row in benchmark(threads=threads).run()}
     assert set(rows) == {"balanced", "onednn", "eager", "csr", "reference"}
     assert all(row.microseconds > 0 for row in rows.values())
 

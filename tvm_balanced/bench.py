@@ -192,8 +192,7 @@ class KernelBenchmark:
         tile, row_groups = (1, 4) if self.m == 1 else (8, 2)
         k_tile = next((t for t in (1024, 768, 512, 256) if self.k % t == 0), 0)
         takes = (
-            self.threads == 1  # libgomp's threads spin without yielding: on two cores each call may wait milliseconds for one
-            and self.pattern.block == 16
+            self.pattern.block == 16
             and self.pattern.nnz in (1, 2, 3, 4, 8)
             and k_tile
             and self.m % tile == 0
@@ -202,6 +201,8 @@ class KernelBenchmark:
         if module is None or not takes:
             return None
         library = module.build()
+        # TVM's threads instead of libgomp's, which spin without yielding: each call might wait milliseconds for a core
+        library.bs_threads(ctypes.cast(ctypes.CDLL(None).TVMBackendParallelLaunch, ctypes.c_void_p))
         values, indices = module.pack(
             weight.values.astype(np.float32), weight.indices.astype(np.int64), self.dtype, k_tile, row_groups
         )
@@ -211,6 +212,7 @@ class KernelBenchmark:
         y = aligned(np.zeros((self.m, self.n), np.float32))
 
         def run(call: int) -> Array:
+            use_threads(self.threads)
             w, i = packed[call % len(packed)]
             pointers = [ctypes.c_void_p(a.ctypes.data) for a in (x, w, i)]
             sizes = (module.MODE[self.dtype], self.pattern.nnz, tile, row_groups, self.m, self.n, self.k, k_tile, 32)

@@ -18,7 +18,12 @@
 #include <numeric>
 #define AI __attribute__((always_inline)) inline
 extern "C" { void GOMP_parallel(void(*)(void*),void*,unsigned,unsigned); int omp_get_thread_num(void); int omp_get_num_threads(void); }
-template<class F> static inline void PAR(int nt,F&&f){ if(nt<=1){ f(0,1); return; } GOMP_parallel([](void*p){ (*(F*)p)(omp_get_thread_num(),omp_get_num_threads()); },(void*)&f,nt,0); }
+// The threads of another pool, given by its launch(task, data, count): two pools that spin on the same cores wait for each other.
+typedef int (*Task)(int id,void*env,void*data); struct Env{ void*sync; int32_t count; };
+static int (*launch)(Task,void*,int); extern "C" void bs_threads(int (*l)(Task,void*,int)){ launch=l; }
+template<class F> static inline void PAR(int nt,F&&f){ if(nt<=1){ f(0,1); return; }
+  if(launch){ launch([](int id,void*env,void*p){ (*(F*)p)(id,((Env*)env)->count); return 0; },(void*)&f,nt); return; }
+  GOMP_parallel([](void*p){ (*(F*)p)(omp_get_thread_num(),omp_get_num_threads()); },(void*)&f,nt,0); }
 typedef __m512 V; typedef __m512i I;
 template<class F,int... Is> AI void sf_(F&&f,std::integer_sequence<int,Is...>){ (f(std::integral_constant<int,Is>()),...); }
 template<int N_,class F> AI void SF(F&&f){ sf_(f,std::make_integer_sequence<int,N_>()); }

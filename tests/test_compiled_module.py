@@ -2,6 +2,7 @@ import ctypes
 import functools
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -247,6 +248,17 @@ def test_the_number_of_threads_may_grow():
         return seen
 
     assert in_new_thread(call) == [1, 2, 1, 2]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core has no worker")
+def test_threads_sleep_soon_after_a_call(mlp):
+    model, (x,) = mlp
+    module = tb.compile(model, (x,), threads=2)
+    module(x)
+    time.sleep(0.01)
+    start = time.process_time()
+    time.sleep(0.1)
+    assert time.process_time() - start < 0.05  # TVM's own workers look for work for 0.2 s
 
 
 def test_threads_can_be_chosen(mlp):

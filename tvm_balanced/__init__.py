@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 # TVM starts its threads once, for half the cores unless it is told before it is imported. Fewer can be chosen later.
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
-# Rounds in which they look for work, yielding, before they sleep: 0.7 ms. TVM's own 300,000 keep a core busy for 0.2 s after every
+# Rounds in which they look for work, yielding, before they sleep: 0.7 ms. TVM's own 300,000 keep a core busy for 0.2 s after a
 # call, and PyTorch's threads, woken on the core that is left, took 8 ms for a layer of 0.1 ms (two threads on two cores). Calls
 # further apart take 40 us longer instead, to wake them.
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "1000")

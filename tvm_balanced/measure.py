@@ -10,8 +10,8 @@ import numpy as np
 from tvm_balanced.encoding import Array
 
 Rival = Callable[[int], object]  # takes the number of the call, to choose which copy of the weights to use; see Seconds
-# Seconds after which the threads of an OpenMP or TVM pool have gone to sleep, see benchmarks/README.md. 4096x4096, 4:16, M = 16, two
-# threads, cold, after a PyTorch rival: 0.5x the reference without it.
+# Seconds after which the threads of an OpenMP or TVM pool have gone to sleep, see benchmarks/README.md. 4096x4096, 4:16, M = 16,
+# two threads, cold, after a PyTorch rival: 0.5x the reference without it.
 PAUSE = 0.02
 CACHE_MULTIPLE = 4  # cold: copies of the weights take this many times the last-level cache
 

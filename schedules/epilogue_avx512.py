@@ -10,7 +10,7 @@ from tvm.script import tirx as T
 
 from tvm_balanced.encoding import Array
 from tvm_balanced.schedules import epilogue
-from tvm_balanced.schedules.epilogue import Vector, horner, like, rounded
+from tvm_balanced.schedules.epilogue import Vector, horner, like
 
 LANES = 16
 DEGREE = 4
@@ -26,11 +26,23 @@ def gelu(x: Vector) -> Vector:
     """
     scale = PIECES_TO_END / END
     place = tirx.Var("place", f"float32x{LANES}")
-    piece, bits = rounded(place)
+    piece, bits = _rounded(place)
     coefficients = [_pick(table, bits) for table in _tables()]
     bump = horner(place - piece, *coefficients)
     inside = T.min(like(END - 0.01 / scale, x), T.abs(x))  # a constant first: NaN passes
     return epilogue.relu(x) - tirx.Let(place, inside * like(scale, x), bump)
+
+
+def _rounded(x: Vector) -> tuple[Vector, Vector]:
+    """Return the whole number next to x, of less than 2**22, as float32, and an int32 whose lowest bits are its own.
+
+    A float32 of 1.5 * 2**23 has no bits for a fraction, so that a sum with it is rounded: no conversion is needed. Compilers for
+    GPUs, which may take sums for exact, must not see it.
+    """
+    shift = like(1.5 * 2**23, x)
+    bits = T.reinterpret(f"int32x{LANES}", x + shift)
+    # read back from its bits, or TVM would take the difference for x
+    return T.reinterpret(f"float32x{LANES}", bits) - shift, bits
 
 
 def _pick(table: Array, index: Vector) -> Vector:

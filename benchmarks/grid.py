@@ -1,7 +1,8 @@
 """Is the kernel faster than its rivals wherever it may be used? `python -m benchmarks.grid [--engines] [--minutes 60]`.
 
-Forty cells, timed --runs times, each cell in a process of its own; `make bench-grid` is the same. --dtype bfloat16 takes the
-twenty of one thread, --tuned gives our kernels the schedules of the shipped log. Rows are appended to data/grid.csv and the
+Forty cells, timed --runs times, each cell in a process of its own; `make bench-grid` is the same. --every takes every size with
+every M and pattern on one thread instead, which is what a mean over the sizes needs. --dtype bfloat16 takes the cells of one
+thread, --tuned gives our kernels the schedules of the shipped log. Rows are appended to data/grid.csv and the
 ratios of every round to data/grid_rounds.csv. A rival that has its row under this --label, run and cell is not timed again, so
 that a grid that was stopped goes on where it was. At the end, or with --summary alone, the tables are printed and written to
 data/grid-LABEL.md: medians of the paired ratios with 95% bootstrap intervals.
@@ -66,6 +67,11 @@ def draw(seed: int = SEED) -> list[Cell]:
             cells += [Cell(*size, m, *rest) for size, rest in zip(sizes, product(PATTERNS, THREADS), strict=True)]
         if _even(cells):
             return cells
+
+
+def every() -> list[Cell]:
+    """Return every size with every M and pattern, on one thread: 120 cells."""
+    return [Cell(*size, m, pattern, threads=1) for size in SIZES for m, pattern in product(ROWS, PATTERNS)]
 
 
 def _even(cells: Sequence[Cell]) -> bool:
@@ -174,6 +180,7 @@ def summarise(ratios: Ratios) -> list[TextTable]:
         _of_cells(estimates, rivals),
         _means("M", lambda cell: cell.m, estimates, rivals),
         _means("pattern", lambda cell: cell.pattern, estimates, rivals),
+        _means("M and pattern", lambda cell: f"{cell.m}, {cell.pattern}", estimates, rivals),
         _means("cells", lambda _: "all", estimates, rivals),
         (
             "Cells whose whole interval is on one side of 1",
@@ -234,6 +241,8 @@ def main() -> int:
     """Time the grid and print its tables; 1 where a cell failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--label", help="names a series of runs; by default today's date, the dtype and whether it is tuned")
+    parser.add_argument("--every", action="store_true", help="every size with every M and pattern on one thread, 120 cells")
+    parser.add_argument("--rivals", nargs="+", choices=RIVALS, default=RIVALS, help="all three by default")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--tuned", action="store_true", help="our kernels with the schedules of the shipped log")
     parser.add_argument("--runs", type=int, default=3)
@@ -247,7 +256,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the cells and end")
     parser.add_argument("--summary", action="store_true", help="time nothing")
     options = parser.parse_args()
-    drawn = [replace(cell, dtype=options.dtype) for cell in draw() if options.dtype == DTYPES[0] or cell.threads == 1]
+    chosen = every() if options.every else draw()
+    drawn = [replace(cell, dtype=options.dtype) for cell in chosen if options.dtype == DTYPES[0] or cell.threads == 1]
     cells = [cell for cell in drawn if any(fnmatchcase(str(cell), pattern) for pattern in options.cells)]
     if options.list:
         print("\n".join(f"{cell} {cell.regime}" for cell in cells))
@@ -257,7 +267,7 @@ def main() -> int:
     if not options.summary:
         end = time.monotonic() + 60 * options.minutes
         plan = Plan(label, options.runs, options.seconds, end, options.quiet)
-        failed = run_grid(plan, cells, _rivals(options.engines), partial(measure, tuned=options.tuned))
+        failed = run_grid(plan, cells, _rivals(options.rivals, options.engines), partial(measure, tuned=options.tuned))
     report(label)
     for line in failed:
         print(line, file=sys.stderr)
@@ -270,12 +280,12 @@ def _label(dtype: str, tuned: bool) -> str:
     return "-".join(words + ["tuned"] * tuned)
 
 
-def _rivals(names: Sequence[str] | None) -> tuple[str, ...]:
+def _rivals(rivals: Sequence[str], names: Sequence[str] | None) -> tuple[str, ...]:
     if names is None:
-        return RIVALS
+        return tuple(rivals)
     wanted = names or list(engines.ENGINES)
     deepsparse_process.try_install(wanted)
-    return (*RIVALS, "csr", *engines.available(wanted))
+    return (*rivals, "csr", *engines.available(wanted))
 
 
 if __name__ == "__main__":

@@ -205,7 +205,7 @@ class CpuPortable(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         tiles, blocks = _k_tiles(workload.pattern, workload.k)
-        size = _size(m) if workload.m is not None else next(iter(self.tiles_in((m, m))), SYMBOLIC)
+        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, (m, m))), SYMBOLIC)
         padded, sets = -(-m // size) * size, -(-workload.n // SET_ROWS)
         # One thread of Zen 4, AVX2, of the peak: 0.57 where a tile is eight vectors, 0.33 where it is one. Sums are loaded and
         # stored once a tile of K. What is laid out in columns, and back, takes 0.3 ns a number, as ten multiply-adds do.

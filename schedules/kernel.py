@@ -239,15 +239,19 @@ class Kernel(ABC):
         rest in default tiles, last. Parameters as for `schedule`.
         """
         instances = []
-        for tile, ranges in ({} if workload.tile else self.tiles_in(rows)).items():
+        for tile, ranges in ({} if workload.tile else self.tiles_in(workload, rows)).items():
             smaller, decisions = replace(workload, tile=tile), tuned(replace(workload, m=tile))
             instances.append(Instance(self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions), ranges))
         rest = without(rows, sorted((taken for instance in instances for taken in instance.ranges), key=lambda taken: taken[0]))
         return [*instances, Instance(self.schedule_tiles(func, workload, target), rest)] if rest else instances
 
-    def tiles_in(self, rows: Range) -> dict[int, tuple[Range, ...]]:
+    def tiles_of(self, workload: Workload) -> tuple[tuple[int, int, int], ...]:
+        """Return what `small_tiles` has for a layer whose M is symbolic; a kernel may have more for some layers."""
+        return self.small_tiles
+
+    def tiles_in(self, workload: Workload, rows: Range) -> dict[int, tuple[Range, ...]]:
         """Return the smaller tiles that have an instance for some M of `rows`, each with the M that it is for."""
-        shared = [(tile, common((first, last), rows)) for first, last, tile in self.small_tiles]
+        shared = [(tile, common((first, last), rows)) for first, last, tile in self.tiles_of(workload)]
         return {
             tile: tuple(met for other, met in shared if met is not None and other == tile)
             for tile, met in shared

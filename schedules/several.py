@@ -39,7 +39,7 @@ class Share:
     @property
     def small_tiles(self) -> tuple[int, ...]:
         """Rows of the tiles that it has for small M, where M is symbolic."""
-        return tuple(self.kernel.tiles_in(self.rows))
+        return tuple(self.kernel.tiles_in(self.workload, self.rows))
 
 
 def prim_func(shares: tuple[Share, ...]) -> tirx.PrimFunc:

@@ -78,10 +78,10 @@ def test_a_static_m_has_one_instance():
 
 def test_one_instance_serves_all_ranges_of_its_tile():
     kernel, target = KERNELS["cpu_portable"], host_target()
-    assert kernel.tiles_in((1, None))[24] == ((17, 24), (33, 48))
-    assert kernel.tiles_in((20, 40)) == {24: ((20, 24), (33, 40))}
-    assert kernel.tiles_in((49, None)) == {}
     workload = Workload("cpu_portable", None, 64, 64, 2, 16)
+    assert kernel.tiles_in(workload, (1, None))[24] == ((17, 24), (33, 48))
+    assert kernel.tiles_in(workload, (20, 40)) == {24: ((20, 24), (33, 40))}
+    assert kernel.tiles_in(workload, (49, None)) == {}
     *small, rest = kernel.instances(kernel.prim_func(workload), workload, target, (1, None), lambda _: None)
     assert [instance.ranges for instance in small] == [((1, 4),), ((5, 8),), ((9, 16),), ((17, 24), (33, 48))]
     assert rest.ranges == ((25, 32), (49, None))

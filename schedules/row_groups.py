@@ -152,7 +152,7 @@ TOGETHER_BYTES = 256 << 10
 
 
 def default_tiles(
-    size: int, tiles: int | None, groups: int, group_bytes: int, accumulators: int = 16, registers: int = 1
+    size: int, tiles: int | None, groups: int, group_bytes: int, accumulators: int = 16, registers: int = 1, once: bool = False
 ) -> Tiles:
     """Choose how a layer is cut, without tuning.
 
@@ -172,12 +172,14 @@ def default_tiles(
         Registers for sums.
     registers : int
         Of x that a block takes, each a load.
+    once : bool
+        Whether weights are to pass once rather than in few streams, because they are fetched before they are used.
     """
     candidates = [
         (r, g) for r in range(1, size + 1) for g in range(1, 5) if size % r == 0 and groups % g == 0 and r * g <= accumulators
     ]
     # Weights come from the cache from the second tile on: fewer loads of them count more.
-    weights = 3.5 if tiles is not None and tiles > 2 else 1.75
+    weights = 4.5 if once and registers == 1 else 3.5 if once or (tiles is not None and tiles > 2) else 1.75
     rows, covered = min(candidates, key=lambda tile: weights / tile[0] + registers / tile[1])
     return Tiles(rows, covered, tiles_together(groups // covered, group_bytes * covered))
 
@@ -187,7 +189,7 @@ def tiles_together(tiles: int, tile_bytes: int) -> int:
     return divisor(tiles, max(1, TOGETHER_BYTES // tile_bytes))
 
 
-def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int) -> None:
+def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int, unroll_rows: bool = False) -> None:
     """Cut the loops into tiles, sampled from `sch` and set to `tiles` until a search changes them.
 
     Parameters
@@ -198,6 +200,8 @@ def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int) -> None:
         The default; its numbers divide the loops' extents.
     unroll : int
         How many of the innermost reduction loops are unrolled.
+    unroll_rows : bool
+        Whether the tiles of a tile of rows of x are as well.
     """
     dense, epilogue = sch.get_sblock("dense"), sch.get_sblock("epilogue")
     g, *reduction, o, i = sch.get_loops(dense)
@@ -206,7 +210,7 @@ def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int) -> None:
     sch.reorder(go, o, io, gm, *reduction, gi, ii)
     # A fixed number of loops whatever the tile is: a recorded trace replays only then.
     sch.reverse_compute_at(epilogue, gm, preserve_unit_loops=True)
-    for loop in (ii, gi, *reduction[len(reduction) - unroll :], *sch.get_loops(epilogue)[-3:]):
+    for loop in (*([io] if unroll_rows else []), ii, gi, *reduction[len(reduction) - unroll :], *sch.get_loops(epilogue)[-3:]):
         sch.unroll(loop)
     sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
     init = sch.decompose_reduction(dense, reduction[0])

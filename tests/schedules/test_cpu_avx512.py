@@ -7,7 +7,7 @@ from tvm_balanced.build import build
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import KERNELS, Workload, cpu_avx512
 from tvm_balanced.targets import host_target
 
 P = BalancedPattern.parse
@@ -62,6 +62,23 @@ def test_blocks_of_32(pattern, m, k, dtype, error, rng):
     bias, x = rng.standard_normal(64).astype(np.float32), rng.standard_normal((m or 5, k)).astype(np.float32)
     run = reference.compile_kernel("cpu_avx512", weight, stored, bias, m, dtype=dtype)
     assert reference.relative_error(run(x), reference.dense(x, weight, bias)) < error
+
+
+@pytest.mark.avx512
+@pytest.mark.parametrize(
+    ("pattern", "dtype"), [("1:16", "float32"), ("3:16", "float32"), ("4:32", "float32"), ("8:16", "float16")]
+)
+def test_weights_that_are_fetched(pattern, dtype, rng, monkeypatch):
+    """Of every number of rows that has a tile of its own, and of symbolic ones; K and N are no whole blocks."""
+    monkeypatch.setattr(cpu_avx512, "FETCHED_BYTES", 0)
+    weight = reference.rounded(reference.balanced(72, 300, P(pattern), rng), dtype)
+    assert KERNEL.fit(detect(weight)) == P(pattern)
+    for static in (None, 3, 7, 8, 11, 16):
+        run = reference.compile_kernel("cpu_avx512", weight, P(pattern), m=static, residual=True, activation="relu", dtype=dtype)
+        for m in [static] if static else (1, 2, 5, 9, 12, 13, 16, 17, 40):
+            x, residual = (reference.rounded(rng.standard_normal((m, k)).astype(np.float32), dtype) for k in (300, 72))
+            want = reference.dense(x, weight, None, "relu", residual)
+            assert reference.relative_error(run(x, residual), want) < (1e-5 if dtype == "float32" else 2e-3), (static, m)
 
 
 def test_bytes_a_nonzero_are_four_and_a_half(rng):

@@ -18,9 +18,10 @@ import reference
 from tvm_balanced.build import build
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, DenseKernel, Workload
+from tvm_balanced.schedules import KERNELS, DenseKernel, Workload, cpu_avx512
 from tvm_balanced.targets import parse_target
 
+cpu_avx512.FETCHED_BYTES = 0 if sys.argv[5] == "fetched" else cpu_avx512.FETCHED_BYTES
 libc = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
 
@@ -59,10 +60,20 @@ if "cpu_avx2" in HERE and runs_here(parse_target("cpu/x86-64-v3")):
     CASES += [("cpu_avx2", "cpu/x86-64-v3", pattern) for pattern in ("2:16", "1:8")]
 
 
+def run_guarded(*arguments):
+    folder = Path(__file__).parent.parent
+    command = [sys.executable, "-c", SCRIPT, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:] or f"ended by signal {-done.returncode}"
+
+
 @pytest.mark.parametrize(("name", "target", "pattern"), CASES)
 @pytest.mark.parametrize("rows", ["known", "symbolic"])
 def test_nothing_past_an_argument_is_touched(name, target, pattern, rows):
-    folder = Path(__file__).parent.parent
-    command = [sys.executable, "-c", SCRIPT, name, rows, target, pattern]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:] or f"ended by signal {-done.returncode}"
+    run_guarded(name, rows, target, pattern, "small")
+
+
+@pytest.mark.avx512
+@pytest.mark.parametrize("rows", ["known", "symbolic"])
+def test_nothing_past_an_argument_is_touched_where_weights_are_fetched(rows):
+    run_guarded("cpu_avx512", rows, "cpu", "2:16", "fetched")

@@ -1,3 +1,5 @@
+import gc
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -78,6 +80,18 @@ def test_the_time_to_launch_does_not_count(captures, asked, clock, fake):
     assert timer.clock == clock
     assert timer.once() == pytest.approx(0.5e-3)
     assert set(numbers) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("captures", [True, False])
+def test_a_timer_keeps_its_rival(captures, fake):
+    """A graph replays kernels whose code and memory go with the rival: the next kernel that is loaded may lie there."""
+    rival, _ = fake(captures)
+    alive = weakref.ref(rival)
+    timer = gpu_timer(rival, 3)
+    del rival
+    gc.collect()
+    assert alive() is not None
+    del timer
 
 
 @pytest.mark.parametrize(("most", "clock", "times"), [(2, "queue", {2}), (0, "events", {4})])

@@ -25,10 +25,13 @@ class Timer:
         "events" (calls between two events, as they are launched) or "wall".
     once : callable
         Runs some calls and returns the seconds of one.
+    rival : callable, optional
+        What is timed, kept as long as its timer: a graph replays kernels and memory that go when nobody else holds them.
     """
 
     clock: str
     once: Callable[[], float]
+    rival: Rival | None = None
 
 
 def gpu_timer(rival: Rival, calls: int, capture: bool = True) -> Timer:
@@ -51,7 +54,7 @@ def gpu_timer(rival: Rival, calls: int, capture: bool = True) -> Timer:
         torch.cuda.synchronize()
         return _launched(rival, calls, many)
     graph.replay()
-    return Timer("graph", lambda: _between_events(graph.replay) / many)
+    return Timer("graph", lambda: _between_events(graph.replay) / many, rival)
 
 
 def _launched(rival: Rival, calls: int, many: int) -> Timer:

@@ -26,6 +26,7 @@ def main() -> int:
     folder = Folder(options.out)
     folder.retry(options.retry)
     arguments = ["--out", str(options.out), "--until", str(until), "--slice", "/".join(map(str, options.slice))]
+    arguments += [argument for pattern in options.only or () for argument in ("--only", pattern)]
     status = supervise([*arguments, *(["--stand-in"] if options.stand_in else [])], folder, until)
     if folder.facts():  # a device was opened, now or before
         print(write_report(folder))
@@ -35,7 +36,7 @@ def main() -> int:
 def _work(options: argparse.Namespace, until: float) -> int:
     # heavy: the process that supervises needs neither torch nor TVM
     from benchmarks.gpu.device import Absent, open_device
-    from benchmarks.gpu.plan import RunBook, slice_of, work
+    from benchmarks.gpu.plan import RunBook, only, slice_of, work
     from tvm_balanced.errors import TvmBalancedError
 
     try:
@@ -46,7 +47,7 @@ def _work(options: argparse.Namespace, until: float) -> int:
             return 2
         device = Absent()
     book = RunBook.of(device, Folder(options.out), until)
-    units = slice_of(book.plan(), *options.slice)
+    units = slice_of(only(book.plan(), options.only), *options.slice)
     if options.dry_run:
         print(f"{len(units)} units on {device.name}, in this order:")
         print("\n".join(f"{unit.seconds:4.0f} s  {unit.name}" for unit in units))
@@ -62,6 +63,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=8, help="begin nothing that would end later; %(default)s by default")
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of the results; %(default)s by default")
     parser.add_argument("--slice", type=_slice, default=(1, 1), metavar="I/N", help="the I-th of N parts of the plan, from 1 up")
+    parser.add_argument(
+        "--only", action="append", metavar="UNITS", help='a part of the plan by name, such as "measure: * m16 *"; may be repeated'
+    )
     parser.add_argument("--retry", action="store_true", help="do again what failed or died, as after a kernel was mended")
     parser.add_argument("--stand-in", action="store_true", help="rehearse on the CPU through PoCL; times mean nothing")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and end")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,15 @@ class RunBook:
         if done.returncode:
             raise RuntimeError("; ".join(line for line in said if line.startswith(("FAILED", "ERROR"))) or said[-1])
         return said[-1]
+
+
+def only(units: Sequence[Unit], patterns: Sequence[str] | None) -> list[Unit]:
+    """Return the units that one of `patterns` names, in the order of the patterns, and those of MACHINE_UNITS; all without any."""
+    every, others = units[: len(MACHINE_UNITS)], units[len(MACHINE_UNITS) :]
+    if not patterns:
+        return list(units)
+    chosen = [unit for pattern in patterns for unit in others if fnmatch(unit.name, pattern)]
+    return [*every, *dict.fromkeys(chosen)]
 
 
 def slice_of(units: Sequence[Unit], part: int, parts: int) -> list[Unit]:

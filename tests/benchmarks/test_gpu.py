@@ -175,6 +175,16 @@ def test_a_worker_that_never_begins_is_given_up(tmp_path, capfd):
     assert "--no-such-option" in capfd.readouterr().err
 
 
+def test_a_part_of_the_plan_is_in_the_order_of_its_patterns():
+    units = [
+        plan.Unit(name, 0, lambda: "")
+        for name in ("environment", "ceilings", "correct: a", "measure: a", "measure: b", "tune: a")
+    ]
+    names = [unit.name for unit in plan.only(units, ["tune: *", "measure: b", "*: a"])]
+    assert names == ["environment", "ceilings", "tune: a", "measure: b", "correct: a", "measure: a"]
+    assert plan.only(units, None) == units
+
+
 def test_work_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys):
     def fails():
         raise ValueError("wrong\nin two lines")

@@ -1,0 +1,126 @@
+"""Where the GPU kernels' time goes: `python -m benchmarks.gpu.profile --out DIR`, by Nsight Compute's counters.
+
+Needs what the run-book needs, and `ncu`, whose counters some machines keep from their users. Each cell's kernel runs once under
+the profiler, with cold caches and the clock as it is. DIR/profile.csv gets all that was counted, DIR/profile.md the shares that
+say what a kernel waits for.
+"""
+
+import argparse
+import csv
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from benchmarks.gpu.report import table
+
+KERNEL = "main_kernel"  # as TVM names what it makes of a function "main"
+SECTIONS = (
+    *("SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis", "SchedulerStats", "WarpStateStats"),
+    *("LaunchStats", "Occupancy", "InstructionStats"),
+)
+SHARES = {  # what the table shows: a title and how the counter's name begins
+    "us": "gpu__time_duration.sum",
+    "DRAM %": "gpu__dram_throughput.avg.pct",
+    "issue/cycle": "smsp__issue_active.avg.per_cycle_active",
+    "ALU %": "sm__inst_executed_pipe_alu.avg.pct",
+    "FMA %": "sm__inst_executed_pipe_fma.avg.pct",
+    "LSU %": "sm__inst_executed_pipe_lsu.avg.pct",
+    "XU %": "sm__inst_executed_pipe_xu.avg.pct",
+    "tensor %": "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",
+    "shared %": "l1tex__data_pipe_lsu_wavefronts.avg.pct",
+    "warps %": "sm__warps_active.avg.pct",
+    "registers": "launch__registers_per_thread",
+    "instructions": "smsp__inst_executed.sum",
+}
+STALLS = "smsp__average_warps_issue_stalled_"
+
+
+def main() -> int:
+    """Profile the headline cells, or those that patterns name."""
+    options = _parse()
+    if options.worker:
+        _run(options.cells)
+        return 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    cells, rows = _profiled(options.cells)
+    if not rows:
+        return 1
+    _write(options.out / "profile.csv", cells, rows)
+    (options.out / "profile.md").write_text("\n".join(["# What the kernels wait for", "", *_shares(cells, rows)]) + "\n")
+    print("\n".join(_shares(cells, rows)))
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gpu.profile", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("cells", nargs="*", default=["*"], help='such as "28672x8192 m16 *"; the headline cells by default')
+    parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of the results; %(default)s by default")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _profiled(patterns: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the cells, and for each what ncu counted, by the counter's name."""
+    sections = [argument for section in SECTIONS for argument in ("--section", section)]
+    ncu = ["ncu", "--clock-control", "none", "--csv", "--page", "raw", "--kernel-name", KERNEL, *sections]
+    worker = [sys.executable, "-m", "benchmarks.gpu.profile", "--worker", *patterns]
+    try:
+        done = subprocess.run([*ncu, *worker], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        print("ncu was not found; install Nsight Compute and put it on the PATH", file=sys.stderr)
+        return [], []
+    lines = done.stdout.splitlines()
+    cells = [line.removeprefix("cell ") for line in lines if line.startswith("cell ")]
+    rows = list(csv.DictReader(line for line in lines if line.startswith('"')))[1:]  # the first holds units
+    if done.returncode or len(rows) != len(cells):
+        print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
+    return cells, rows
+
+
+def _run(patterns: Sequence[str]) -> None:
+    """Run each cell's kernel once, and say which before it."""
+    # heavy: the process that calls ncu needs neither torch nor TVM
+    from benchmarks.gpu.cells import GPU_SHAPES, cells
+    from benchmarks.gpu.device import open_device
+    from benchmarks.gpu.layer import Layer
+
+    device = open_device("cuda")
+    headline, rest = cells(device, GPU_SHAPES, "float16")
+    chosen = headline if list(patterns) == ["*"] else headline + rest
+    for cell in chosen:
+        if any(fnmatch(str(cell), pattern) for pattern in patterns):
+            layer = Layer(cell, device)
+            run = layer.ours(layer.default())
+            print(f"cell {cell}", flush=True)
+            run(0)
+            device.synchronize()
+
+
+def _write(path: Path, cells: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["cell", *rows[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({"cell": cell, **row} for cell, row in zip(cells, rows, strict=False))
+
+
+def _shares(cells: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a table of SHARES, and of what warps wait for longest, in cycles for each instruction that is issued."""
+    found = []
+    for cell, row in zip(cells, rows, strict=False):
+        shares = [next((text for name, text in row.items() if name.startswith(start)), "") for start in SHARES.values()]
+        stalls = {
+            name.removeprefix(STALLS).removesuffix("_per_issue_active.ratio"): float(text.replace(",", ""))
+            for name, text in row.items()
+            if name.startswith(STALLS) and name.endswith("_per_issue_active.ratio") and text
+        }
+        longest = sorted(stalls, key=lambda name: -stalls[name])[:4]
+        found.append((cell, *shares, ", ".join(f"{name} {stalls[name]:.1f}" for name in longest)))
+    return table(("cell", *SHARES, "stalls, cycles an instruction"), found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

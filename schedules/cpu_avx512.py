@@ -30,17 +30,18 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import fetch
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.fetch import fetch, import_fetch
-from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
+from tvm_balanced.schedules.fetch import Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     NNZ,
     SMALL_TILES,
+    Tiles,
     chunk,
     count_groups,
-    cut_rows,
     default_tiles,
     fit_block,
     pack_bias,
@@ -55,14 +56,6 @@ BLOCK, LONG = 16, 32
 NNZ_LONG = (1, 2, 3, 4, 6, 8, 12)  # as NNZ for words of six slots; 16 would unroll 48 steps
 # What a slot of a block of 32 takes, one of 16 being 1: on Zen 4 vpermi2ps takes four passes over its pipes and vpermps two.
 LONG_COST = 1.5
-# Weights that come from memory and serve few rows are fetched so many steps before they are used, 4 KB of each group. Hardware
-# prefetch alone lets memory and arithmetic wait for each other. 4096x4096, cold, 4:16 and 2:16: 1.09 to 1.28x as fast at M = 4,
-# 1.17 to 1.35x at 8; 32 and 128 steps do within 0.05x of it, and fetches into the first-level cache 1.06x. One row of x asks for
-# more than 64 fetches can hide (0.92x), two gain 1.06x, and weights in the last-level cache lose: 0.84 to 0.95x.
-AHEAD = 64
-FETCHED_ROWS = range(3, 17)  # rows of x in the only tile
-FETCHED_BYTES = 4 << 20  # a model of a few such layers does not stay in a last-level cache
-FETCHED_TILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 6, 6), (7, 8, 8), (9, 12, 12), (13, 16, 16))  # as SMALL_TILES
 
 
 class CpuAvx512(SparseKernel):
@@ -110,7 +103,7 @@ class CpuAvx512(SparseKernel):
         return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = self._rows(workload), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows_once(workload, self._nbytes(workload)), ACTIVATIONS[workload.activation]
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         slots = slots_per_word(block)
         steps, chunk_blocks, chunk_words = chunk(nnz, slots)
@@ -119,7 +112,7 @@ class CpuAvx512(SparseKernel):
         words = chunks * steps // per_word + self.extra_words
         n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        fetched = self._fetched(workload)
+        fetches = self._fetches(workload)
 
         def start(c: Any, step: Any) -> Any:
             """First column of the block of a step; the last columns where the block would end past K."""
@@ -138,12 +131,6 @@ class CpuAvx512(SparseKernel):
 
         def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
             return total + wide(read_lanes(residual, row, group)) if workload.residual else total
-
-        def ahead(values: tirx.Buffer, indices: tirx.Buffer, group: Any, c: Any, s: Any) -> None:
-            """Fetch the values, and with every word of indices the word, that are used AHEAD steps later."""
-            T.evaluate(fetch(values[group, c * steps + s + AHEAD, 0]))
-            with T.If(s % slots == 0), T.Then():
-                T.evaluate(fetch(indices[group, c * chunk_words + (s + AHEAD) // slots, 0]))
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_avx512(
@@ -173,8 +160,8 @@ class CpuAvx512(SparseKernel):
                         indices[vg, vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
                         vs,
                     ) * self.value(values[vg, (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
-                    if fetched and vi == 0:
-                        ahead(values, indices, vg, vc, vs)
+                    if fetches is not None and vi == 0:
+                        fetches.emit((values, indices), (steps // per_word, chunk_words), vg, vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
@@ -188,21 +175,13 @@ class CpuAvx512(SparseKernel):
         return workload.attach(cpu_avx512)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows, groups = self._rows(workload), count_groups(workload.n)
-        steps = workload.pattern.blocks(workload.k) * workload.nnz
-        group_bytes = int(steps * LANES * self._slot_bytes(workload))
-        fetched, slots = self._fetched(workload), slots_per_word(workload.block)
-        # Where a chunk is more than a word of steps, fetches beside 16 sums spill (3:16, M = 8: 1.02x, one group 1.28x).
-        spills = fetched and rows.size % 8 == 0 and chunk(workload.nnz, slots)[0] > slots
-        tiles = default_tiles(
-            rows.size, rows.known_tiles, groups, group_bytes, 15 if spills else 16, workload.block // LANES, once=fetched
-        )
-        schedule_tiles(sch, tiles, unroll=1, unroll_rows=fetched)
-        if fetched:
+        fetches = self._fetches(workload)
+        schedule_tiles(sch, self._tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
+        if fetches:
             import_fetch(sch, "dense_update")
 
     def tiles_of(self, workload: Workload) -> tuple[tuple[int, int, int], ...]:
-        return FETCHED_TILES if self._is_large(workload) else self.small_tiles
+        return fetch.FETCHED_TILES if fetch.is_large(self._nbytes(workload)) else self.small_tiles
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
@@ -210,20 +189,26 @@ class CpuAvx512(SparseKernel):
         cost = LONG_COST if workload.block == LONG else 1
         return machine.seconds(slots * m * cost, 0.55 if m > 1 else 0.35, slots * self._slot_bytes(workload))
 
-    def _rows(self, workload: Workload) -> Rows:
-        """Cut M into tiles; where weights are fetched, into one, whose two halves may be computed one after the other."""
-        if workload.m is None or workload.m <= 8 or not self._fetched(workload):
-            return cut_rows(workload)
-        return Rows(int64(workload.m), -(-workload.m // 2) * 2)
+    def _tiles(self, workload: Workload) -> Tiles:
+        """Return how the layer is cut without tuning."""
+        nbytes, slots, groups = self._nbytes(workload), slots_per_word(workload.block), count_groups(workload.n)
+        rows, once = cut_rows_once(workload, nbytes), streams(workload, nbytes)
+        # Where a chunk is more than a word of steps, fetches beside 16 sums spill (3:16, M = 8: 1.02x, one group 1.28x).
+        sums = 15 if once and rows.size % 8 == 0 and chunk(workload.nnz, slots)[0] > slots else 16
+        return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, sums, workload.block // LANES, once)
 
-    def _fetched(self, workload: Workload) -> bool:
-        """Whether weights are fetched before they are used."""
-        return (workload.tile if workload.m is None else workload.m) in FETCHED_ROWS and self._is_large(workload)
+    def _fetches(self, workload: Workload) -> Stream | Spread | None:
+        """Return how weights are fetched before they are used, None where they are not."""
+        steps, chunk_blocks, _ = chunk(workload.nnz, slots_per_word(workload.block))
+        chunks, nbytes = -(-workload.pattern.blocks(workload.k) // chunk_blocks), self._nbytes(workload)
+        fetches = fetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload, nbytes), self._tiles(workload))
+        # Beside permutes of two registers there is none left: 0.95x.
+        return None if workload.block == LONG and isinstance(fetches, Spread) else fetches
 
-    def _is_large(self, workload: Workload) -> bool:
-        """Whether the weights of a layer come from memory in the models that have it."""
-        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        return self.steps_per_word == 1 and slots * self._slot_bytes(workload) >= FETCHED_BYTES
+    def _nbytes(self, workload: Workload) -> int:
+        """Bytes of the packed weight."""
+        slots = workload.pattern.blocks(workload.k) * workload.nnz
+        return int(count_groups(workload.n) * slots * LANES * self._slot_bytes(workload))
 
     def _slot_bytes(self, workload: Workload) -> float:
         """Bytes of a value with its index."""

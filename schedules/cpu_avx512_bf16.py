@@ -32,16 +32,18 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import fetch
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
+from tvm_balanced.schedules.fetch import Spread, Stream, cut_rows_once, import_fetch, streams
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     NNZ,
     SMALL_TILES,
+    Tiles,
     chunk,
     count_groups,
-    cut_rows,
     default_tiles,
     fit_block,
     pack_bias,
@@ -114,13 +116,14 @@ class CpuAvx512Bf16(SparseKernel):
         return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows(workload), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows_once(workload, _nbytes(workload)), ACTIVATIONS[workload.activation]
         n, k, block, slots = workload.n, workload.k, workload.block, SLOTS_PER_WORD[workload.block]
         per_window = _steps(workload.nnz, block)
         steps, chunk_windows, chunk_words = chunk(per_window, slots)
         groups, chunks = count_groups(n), -(-_windows(k, block) // chunk_windows)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
+        fetches = _fetches(workload)
 
         def start(c: Any, step: Any) -> Any:
             """First column of the window of a step."""
@@ -179,6 +182,8 @@ class CpuAvx512Bf16(SparseKernel):
                         vs,
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
                     )
+                    if fetches is not None and vi == 0:
+                        fetches.emit((values, indices), (steps, chunk_words), vg, vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
@@ -191,10 +196,12 @@ class CpuAvx512Bf16(SparseKernel):
         return workload.attach(cpu_avx512_bf16)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows, groups = cut_rows(workload), count_groups(workload.n)
-        tiles = default_tiles(rows.size, rows.known_tiles, groups, int(_slots(workload) * LANES * _slot_bytes(workload)))
-        schedule_tiles(sch, tiles, unroll=1)
-        sch.annotate(sch.get_loops(sch.get_sblock("dense_update"))[0], "pragma_import_llvm", DOT)
+        fetches = _fetches(workload)
+        schedule_tiles(sch, _tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
+        import_fetch(sch, "dense_update", others=DOT)
+
+    def tiles_of(self, workload: Workload) -> tuple[tuple[int, int, int], ...]:
+        return fetch.FETCHED_TILES if fetch.is_large(_nbytes(workload)) else self.small_tiles
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * _slots(workload)
@@ -229,6 +236,25 @@ def _slots(workload: Workload) -> int:
 def _slot_bytes(workload: Workload) -> float:
     """Bytes of a value with its index."""
     return 2 + 2 / SLOTS_PER_WORD[workload.block]
+
+
+def _nbytes(workload: Workload) -> int:
+    """Bytes of the packed weight."""
+    return int(count_groups(workload.n) * _slots(workload) * LANES * _slot_bytes(workload))
+
+
+def _tiles(workload: Workload) -> Tiles:
+    """Return how the layer is cut without tuning."""
+    nbytes, groups = _nbytes(workload), count_groups(workload.n)
+    rows = cut_rows_once(workload, nbytes)
+    return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, once=streams(workload, nbytes))
+
+
+def _fetches(workload: Workload) -> Stream | Spread | None:
+    """Return how weights are fetched before they are used, None where they are not."""
+    steps, chunk_windows, _ = chunk(_steps(workload.nnz, workload.block), SLOTS_PER_WORD[workload.block])
+    chunks, nbytes = -(-_windows(workload.k, workload.block) // chunk_windows), _nbytes(workload)
+    return fetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload, nbytes), _tiles(workload))
 
 
 CPU_AVX512_BF16 = CpuAvx512Bf16()

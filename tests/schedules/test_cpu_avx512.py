@@ -7,7 +7,7 @@ from tvm_balanced.build import build
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, Workload, cpu_avx512
+from tvm_balanced.schedules import KERNELS, Workload, fetch
 from tvm_balanced.targets import host_target
 
 P = BalancedPattern.parse
@@ -69,11 +69,11 @@ def test_blocks_of_32(pattern, m, k, dtype, error, rng):
     ("pattern", "dtype"), [("1:16", "float32"), ("3:16", "float32"), ("4:32", "float32"), ("8:16", "float16")]
 )
 def test_weights_that_are_fetched(pattern, dtype, rng, monkeypatch):
-    """Of every number of rows that has a tile of its own, and of symbolic ones; K and N are no whole blocks."""
-    monkeypatch.setattr(cpu_avx512, "FETCHED_BYTES", 0)
+    """In a stream and spread over tiles of rows of x, whose number is known or not; K and N are no whole blocks."""
+    monkeypatch.setattr(fetch, "LARGE_BYTES", 0)
     weight = reference.rounded(reference.balanced(72, 300, P(pattern), rng), dtype)
     assert KERNEL.fit(detect(weight)) == P(pattern)
-    for static in (None, 3, 7, 8, 11, 16):
+    for static in (None, 1, 3, 7, 8, 11, 16, 40):
         run = reference.compile_kernel("cpu_avx512", weight, P(pattern), m=static, residual=True, activation="relu", dtype=dtype)
         for m in [static] if static else (1, 2, 5, 9, 12, 13, 16, 17, 40):
             x, residual = (reference.rounded(rng.standard_normal((m, k)).astype(np.float32), dtype) for k in (300, 72))

@@ -7,7 +7,8 @@ from tvm.script import tirx as T
 
 from tvm_balanced.build import build
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.fetch import fetch, import_fetch
+from tvm_balanced.schedules import fetch as fetch_module
+from tvm_balanced.schedules.fetch import Spread, Stream, fetch, import_fetch
 from tvm_balanced.targets import host_target, parse_target
 
 
@@ -50,6 +51,56 @@ def test_sums_stay_in_registers():
 
 
 @pytest.mark.avx512
-@pytest.mark.parametrize(("m", "n", "fetches"), [(3, 4096, 1), (16, 4096, 1), (1, 4096, 0), (64, 4096, 0), (8, 768, 0)])
-def test_only_large_weights_that_serve_few_rows_are_fetched(m, n, fetches):
+@pytest.mark.parametrize(("m", "n", "fetches"), [(1, 4096, 1), (16, 4096, 1), (64, 4096, 1), (1024, 4096, 0), (8, 768, 0)])
+def test_only_large_weights_are_fetched(m, n, fetches):
     assert ("prefetcht1" in assembly(m, n)) == fetches
+
+
+COUNT = """
+define i32 @tvm_balanced_fetch(ptr %line) {
+  %count = load i32, ptr %line
+  %more = add i32 %count, 1
+  store i32 %more, ptr %line
+  ret i32 0
+}
+"""
+
+
+def fetched(fetches, tiles, sets, groups, chunks, steps, counts, monkeypatch):
+    """How often each line is fetched, (groups + some, lines) for each of two buffers; what lies past their end is kept too."""
+    monkeypatch.setattr(fetch_module, "INTO_SECOND_LEVEL", COUNT)
+    shapes = [(2 * groups, chunks * count, 16) for count in counts]
+
+    @T.prim_func(s_tir=True)
+    def main(a: T.Buffer(shapes[0], "int32"), b: T.Buffer(shapes[1], "int32")):
+        for s, o, g, c, i in T.grid(sets, tiles, groups // sets, chunks, steps):
+            with T.sblock("fetch"):
+                vs, vo, vg, vc, vi = T.axis.remap("SSSSS", [s, o, g, c, i])
+                fetches.emit((a, b), counts, vs * (groups // sets) + vg, vc, vi, vo)
+
+    sch = Schedule(main)
+    import_fetch(sch, "fetch")
+    arrays = [tvm.runtime.tensor(np.zeros(shape, np.int32)) for shape in shapes]
+    build(sch.mod["main"], host_target())["main"](*arrays)
+    return [array.numpy()[:, :, 0] for array in arrays]
+
+
+@pytest.mark.parametrize(("steps", "counts", "ahead"), [(8, (8, 1), 16), (24, (24, 3), 64), (12, (6, 2), 100)])
+def test_a_stream_fetches_every_line_once_but_the_first(steps, counts, ahead, monkeypatch):
+    chunks, groups, tile = 10, 12, 4
+    for lines in fetched(Stream(chunks, steps, ahead, tile), 1, groups, groups, chunks, steps, counts, monkeypatch):
+        later = round(ahead / steps) * (lines.shape[1] // chunks)
+        assert (lines[:tile, later:] == 1).all()
+        assert (lines[tile:groups] == 1).all()
+        assert (lines[:tile, :later] == 0).all()
+
+
+@pytest.mark.parametrize("tiles", [3, 4, 8, 16])
+def test_tiles_of_rows_fetch_all_of_the_next_set_between_them(tiles, monkeypatch):
+    chunks, groups, sets = 10, 12, 3
+    spread = Spread(chunks, tiles, groups // sets)
+    values, indices = fetched(spread, tiles, sets, groups, chunks, 8, (8, 1), monkeypatch)
+    for lines in (values, indices):
+        assert (lines[: groups // sets] == 0).all()
+        assert (lines[groups // sets : groups] >= 1).all()
+    assert values.max() <= 2

@@ -18,10 +18,10 @@ import reference
 from tvm_balanced.build import build
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, DenseKernel, Workload, cpu_avx512
+from tvm_balanced.schedules import KERNELS, DenseKernel, Workload, fetch
 from tvm_balanced.targets import parse_target
 
-cpu_avx512.FETCHED_BYTES = 0 if sys.argv[5] == "fetched" else cpu_avx512.FETCHED_BYTES
+fetch.LARGE_BYTES = 0 if sys.argv[5] == "fetched" else fetch.LARGE_BYTES
 libc = ctypes.CDLL(None, use_errno=True)
 PAGE = mmap.PAGESIZE
 

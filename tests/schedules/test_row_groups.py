@@ -3,7 +3,14 @@ import tvm
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.row_groups import TOGETHER_BYTES, Tiles, default_tiles, schedule_tiles
+from tvm_balanced.schedules.row_groups import (
+    LARGE_BYTES,
+    TOGETHER_BYTES,
+    TOGETHER_BYTES_LARGE,
+    Tiles,
+    default_tiles,
+    schedule_tiles,
+)
 
 KIB = 1 << 10
 
@@ -17,7 +24,8 @@ KIB = 1 << 10
         (8, 1, 1, Tiles(8, 1, 1)),
         (5, 1, 4, Tiles(5, 2, 2)),
         (7, 1, 2, Tiles(7, 2, 1)),
-        (8, 16, 96, Tiles(8, 2, 2)),
+        (8, 16, 48, Tiles(8, 2, 2)),
+        (8, 16, 96, Tiles(8, 2, 4)),
     ],
 )
 def test_default_tiles(size, tiles, groups, tile):
@@ -28,7 +36,8 @@ def test_weights_that_are_computed_together_fit_the_cache():
     for group_bytes in (1, 3 * KIB, 100 * KIB, 10 << 20):
         tiles = default_tiles(8, 16, 96, group_bytes)
         assert 96 % (tiles.groups * tiles.together) == 0
-        assert tiles.together == 1 or tiles.groups * tiles.together * group_bytes <= TOGETHER_BYTES
+        most = TOGETHER_BYTES_LARGE if 96 * group_bytes >= LARGE_BYTES else TOGETHER_BYTES
+        assert tiles.together == 1 or tiles.groups * tiles.together * group_bytes <= most
 
 
 @pytest.mark.parametrize("tiles", [Tiles(8, 2, 1), Tiles(4, 4, 2), Tiles(1, 1, 16), Tiles(2, 8, 1)])

@@ -7,14 +7,13 @@ and columns 2t, 2t + 1, 2t + 8 and 2t + 9 of 16 holds all 16 columns of the t-th
 
     step s of 4, lane 4r + t:   columns 4s to 4s + 3 of block t   of row r and of row r + 8
 
-So each lane decodes its own blocks: the slots of a row become eight registers of two columns each. Up to four slots are pushed:
-each is shifted to its half and chosen, by its index, by the register it belongs to. More are pulled: a register takes as many
-values from the front of the row's queue as its two bits of the mask say. x is staged in shared memory; a lane's 16 columns of
-it are 32 bytes in a row. Thread blocks split K among their warps and add the shares in shared memory in a fixed order.
+So each lane decodes its own blocks: the slots of a row become eight registers of two columns each, by look-ups in a table that
+lies in shared memory (see `selectors`). x and the weight are copied to shared memory a stage ahead; a lane's 16 columns of x are
+32 bytes in a row. Thread blocks split K among their warps and add the shares in shared memory in a fixed order.
 
     values     (N / 16, K groups, L, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
-    positions  (N / 16, K groups, L, 32)     uint32: bits 4s to 4s + 3: position inside its block of the s-th of those eight
-           or  (N / 16, K groups, steps, 32) uint32: from five slots a block on, a mask of 16 bits for row r, and above it r + 8
+    positions  (N / 16, K groups, L, 32)     uint32: four bits for each of those eight: the rank of a pair in its first and second
+    selectors  (entries, 4)                  uint32: the table, the same for all layers of a pattern
 
 A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64 columns, row r or r + 8, slot).
 """
@@ -32,29 +31,45 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.cuda_intrinsics import funnel_right, mma, permute_bytes
+from tvm_balanced.schedules.cuda_intrinsics import mma, permute_bytes
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.gpus import shared_scope, too_old
+from tvm_balanced.schedules.gpus import LEAST_SHARED_KIB, MIN_BLOCKS, shared_bytes, shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_indices
-from tvm_balanced.schedules.rule import divisor
-from tvm_balanced.schedules.warp_rows import BLOCK, WARP, columns_inside, round_up, with_masks
+from tvm_balanced.schedules.rule import divisors
+from tvm_balanced.schedules.selectors import WORDS, entry, look_ups, nibbles, table
+from tvm_balanced.schedules.warp_rows import BLOCK, WARP, columns_inside, round_up, with_columns
 
 ROWS = 16  # of the weight in a tile
 QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
 NNZ = (1, 2, 3, 4, 6, 8)
 TOKENS = 8  # rows of x in a tile
-WARPS = 2048  # that are wanted in all: 16 on each of an H200's 132 multiprocessors
-EFFICIENCY = 0.6  # of the tensor cores' peak, which is wgmma's
-STAGE_BYTES = 80 << 10  # of x in shared memory: with the least of all GPUs, 99 KiB on sm_86 and sm_89, one thread block fits
+REGISTERS = 16  # of a lane's weights of a step: eight for row r and eight for row r + 8
+COPIES = 8  # of the table of selectors: eight lanes read 16 bytes each from all 32 banks at a time
+# How a layer is cut, from what cuts of 28672x8192 took on an H200 (benchmarks/data/gpu_cuts.csv). A block's warps meet twice a
+# stage, so long stages of few blocks beat short ones of many that are copied further ahead: M = 16, 2:16, 40 us with stages of
+# 256 columns, 46 with 128, three stages ahead and two blocks on a multiprocessor; two tiles of 16 rows a warp read half as much
+# of x from shared memory.
+MULTIPROCESSORS = 132  # of an H200
+MOST_WARPS = 16  # of a thread block
+MOST_STEPS = 4  # of 64 columns in a stage
+BUSY_WARPS = 12  # that keep a multiprocessor busy half of the time
+START = 150_000  # weights whose time it takes to start a block
+TWO_TILES = 0.85  # of the time, where a warp has two tiles of the weight
+KEPT_ROWS = 16  # of x that stay in a warp's registers while it decodes its tiles
+# For the cost model, fitted to the same measurements: memory, tensor cores and what of decoding they do not hide add up.
+SLOT_BYTES = 2.5  # a value and four bits of its position
+OVERHEAD = 0.3  # integer instructions a weight for all else, counted in the machine code
+NOT_HIDDEN = 0.35  # of decoding
+EFFICIENCY = 0.43  # of the tensor cores' peak, which is wgmma's
 
 
 class CudaDecodeMma(SparseKernel):
     """Tensor cores on weights that are decoded in registers; fp16 and bf16 with sums in fp32."""
 
     name = "cuda_decode_mma"
-    parts = ("values", "positions")
+    parts = ("values", "positions", "selectors")
     kinds = ("cuda", "opencl")
     small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
     dtypes = ("float16", "bfloat16")
@@ -80,13 +95,14 @@ class CudaDecodeMma(SparseKernel):
             return lanes.reshape(layout.tiles, layout.groups, WARP, layout.loads, SLOTS_PER_WORD).swapaxes(2, 3)
 
         dtype = ml_dtypes.bfloat16 if str(weight.values.dtype) == "bfloat16" else np.float16
-        kept, masks = with_masks(weight) if pulls(nnz) else (weight.values, None)
-        values = np.ascontiguousarray(by_lane(kept.astype(dtype))).view(np.uint32)
-        if masks is not None:
-            return values, _pair_masks(masks, layout)
-        nibbles = by_lane(weight.indices.astype(np.uint32))
-        words = pack_indices(nibbles.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(nibbles.shape[:-1])
-        return values, words
+        if nnz == BLOCK:
+            return (_words(by_lane(weight.values.astype(dtype))),)
+        kept, columns = with_columns(weight)
+        upper = np.arange(n) // (ROWS // 2) % 2 == 1
+        stored = np.where(upper[:, None, None], nibbles(columns, nnz), nibbles(columns, 0))
+        lanes = by_lane(stored)
+        positions = pack_indices(lanes.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(lanes.shape[:-1])
+        return _words(by_lane(kept.astype(dtype))), positions, table(nnz)
 
     def pack_bias(self, bias: Array) -> Array:
         padded = np.zeros(round_up(-(-len(bias) // ROWS)) * ROWS, np.float32)
@@ -97,15 +113,15 @@ class CudaDecodeMma(SparseKernel):
         rows, activation, dtype = _rows(workload), ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz = workload.n, workload.k, workload.nnz
         layout = Layout.of(n, k, nnz)
-        shares = _shares(workload)  # of K, one a warp: part of the function, for their sums are
+        shares = _cut(workload).shares
         columns = layout.steps * QUAD * BLOCK
         n_, k_, tiles_, groups_, loads_, steps_, shares_ = map(
             int64, (n, k, layout.tiles, layout.groups // shares, layout.loads, layout.steps, shares)
         )
         parts_, size_, warp_, columns_, block_ = map(int64, (rows.size // TOKENS, rows.size, WARP, columns, BLOCK))
-        rows_, halves_, pairs_, sums_, words_ = map(int64, (ROWS, 2, BLOCK // 2, 4, 4))
-        position_words_ = int64(layout.steps if pulls(nnz) else layout.loads)
-        whole, words, once_ = layout.groups * columns == k, nnz // 2, int64(1)
+        rows_, registers_, sums_, words_ = map(int64, (ROWS, REGISTERS, 4, 4))
+        entries_, copies_, entry_ = map(int64, (len(table(nnz)) if nnz < BLOCK else 1, COPIES, WORDS))
+        whole, once_ = layout.groups * columns == k, int64(1)
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             value = x[rows.read(tile, row), column]
@@ -117,18 +133,26 @@ class CudaDecodeMma(SparseKernel):
 
         @T.prim_func(private=True, s_tir=True)
         def cuda_decode_mma(
-            x_: T.handle, values_: T.handle, positions_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+            x_: T.handle,
+            values_: T.handle,
+            positions_: T.handle,
+            selectors_: T.handle,
+            bias_: T.handle,
+            residual_: T.handle,
+            y_: T.handle,
         ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), dtype)
             values = T.match_buffer(values_, (tiles_, groups_ * shares_, loads_, warp_, words_), "uint32")
-            positions = T.match_buffer(positions_, (tiles_, groups_ * shares_, position_words_, warp_), "uint32")
+            positions = T.match_buffer(positions_, (tiles_, groups_ * shares_, loads_, warp_), "uint32")
+            selectors = T.match_buffer(selectors_, (entries_, entry_), "uint32")
             bias = T.match_buffer(bias_, (tiles_, rows_), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), dtype)
             y = T.match_buffer(y_, (rows.m, n_), dtype)
             staged = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, size_, columns_), dtype)
             columns_of_x = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, steps_, parts_, warp_, block_), dtype)
-            dense = T.sblock_alloc_buffer((tiles_, groups_ * shares_, steps_, halves_, warp_, pairs_), "uint32")
+            entries = T.sblock_alloc_buffer((entries_, copies_, entry_), "uint32")
+            dense = T.sblock_alloc_buffer((tiles_, groups_ * shares_, steps_, warp_, registers_), "uint32")
             sums = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, warp_, sums_), "float32", scope="local")
             share = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, sums_, warp_), "float32")
             total = T.sblock_alloc_buffer((rows.tiles, size_, tiles_, rows_), "float32", scope="local")
@@ -142,40 +166,38 @@ class CudaDecodeMma(SparseKernel):
                     columns_of_x[vo, vg, vs, vp, vr, vc] = staged[
                         vo, vg, vp * TOKENS + vr // QUAD, (vs * QUAD + vr % QUAD) * BLOCK + vc
                     ]
+            if nnz < BLOCK:
+                for e, c, w in T.grid(entries_, copies_, entry_):
+                    with T.sblock("copy_selectors"):
+                        ve, vc, vw = T.axis.remap("SSS", [e, c, w])
+                        entries[ve, vc, vw] = selectors[ve, vw]
             # the last loop runs once: a region that a block writes must start at one of its axes
-            for t, g, s, h, r, c in T.grid(tiles_, groups_ * shares_, steps_, halves_, warp_, once_):
+            for t, g, s, r, c in T.grid(tiles_, groups_ * shares_, steps_, warp_, once_):
                 with T.sblock("decode"):
-                    vt, vg, vs, vh, vr, vc = T.axis.remap("SSSSSS", [t, g, s, h, r, c])
+                    vt, vg, vs, vr, vc = T.axis.remap("SSSSS", [t, g, s, r, c])
                     if nnz == BLOCK:
                         T.reads(values[vt, vg, 0:loads_, vr, 0:4])
                     else:
-                        T.reads(values[vt, vg, 0:loads_, vr, 0:4], positions[vt, vg, 0:position_words_, vr])
-                    T.writes(dense[vt, vg, vs, vh, vr, vc * 8 : vc * 8 + 8])
+                        T.reads(
+                            values[vt, vg, 0:loads_, vr, 0:4],
+                            positions[vt, vg, 0:loads_, vr],
+                            entries[0:entries_, 0:copies_, 0:entry_],
+                        )
+                    T.writes(dense[vt, vg, vs, vr, vc * REGISTERS : vc * REGISTERS + REGISTERS])
                     if nnz == BLOCK:
-                        for j in T.unroll(8):
-                            dense[vt, vg, vs, vh, vr, vc * 8 + j] = values[
-                                vt, vg, ((vs * 2 + vh) * words + j) // 4, vr, ((vs * 2 + vh) * words + j) % 4
+                        for j in T.serial(REGISTERS):
+                            dense[vt, vg, vs, vr, vc * REGISTERS + j] = values[
+                                vt, vg, (vs * REGISTERS + j) // 4, vr, (vs * REGISTERS + j) % 4
                             ]
-                    elif pulls(nnz):
-                        queue = T.sblock_alloc_buffer((words,), "uint32", scope="local")
-                        for i in T.unroll(words):
-                            queue[i] = values[vt, vg, ((vs * 2 + vh) * words + i) // 4, vr, ((vs * 2 + vh) * words + i) % 4]
-                        for j in T.unroll(8):
-                            pair = _pair(positions[vt, vg, vs, vr], vh, j)
-                            dense[vt, vg, vs, vh, vr, vc * 8 + j] = permute_bytes(queue[0], T.uint32(0), _selector(pair))
-                            for i in T.unroll(words - 1):
-                                queue[i] = funnel_right(queue[i], queue[i + 1], _taken_bits(pair))
-                            queue[words - 1] = funnel_right(queue[words - 1], T.uint32(0), _taken_bits(pair))
                     else:
-                        for j in T.unroll(8):
-                            dense[vt, vg, vs, vh, vr, vc * 8 + j] = _push(
-                                values, positions, (vt, vg, vr), (vs * 2 + vh) * nnz, nnz, j
-                            )
+                        picked = T.sblock_alloc_buffer((WORDS,), "uint32", scope="local")
+                        _spread(dense, (vt, vg, vs, vr, vc), (values, positions, entries), picked, nnz)
             for o, f, t, r, g, s, p in T.grid(rows.tiles, shares_, tiles_, warp_, groups_, steps_, parts_):
                 with T.sblock("mma"):
                     vo, vf, vt, vr, vg, vs, vp = T.axis.remap("SSSSRRS", [o, f, t, r, g, s, p])
                     T.reads(
-                        dense[vt, vg * shares_ + vf, vs, 0:2, vr, 0:8], columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 0:BLOCK]
+                        dense[vt, vg * shares_ + vf, vs, vr, 0:REGISTERS],
+                        columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 0:BLOCK],
                     )
                     T.writes(sums[vo, vf, vt, vp, vr, 0:4])
                     with T.init():
@@ -185,10 +207,10 @@ class CudaDecodeMma(SparseKernel):
                         mma(
                             dtype,
                             T.address_of(sums[vo, vf, vt, vp, vr, 0]),
-                            dense[vt, vg * shares_ + vf, vs, 0, vr, 2 * step],
-                            dense[vt, vg * shares_ + vf, vs, 1, vr, 2 * step],
-                            dense[vt, vg * shares_ + vf, vs, 0, vr, 2 * step + 1],
-                            dense[vt, vg * shares_ + vf, vs, 1, vr, 2 * step + 1],
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step],
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 8],
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 1],
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 9],
                             T.address_of(columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 4 * step]),
                         )
             for o, f, t, p, i, r in T.grid(rows.tiles, shares_, tiles_, parts_, sums_, warp_):
@@ -207,6 +229,7 @@ class CudaDecodeMma(SparseKernel):
             for o, i, t, r in T.grid(rows.tiles, size_, tiles_, rows_):
                 with T.sblock("epilogue"):
                     vo, vi, vt, vr = T.axis.remap("SSSS", [o, i, t, r])
+                    T.attr({MIN_BLOCKS: 1})
                     if tirx.all(rows.at(vo, vi) < rows.m, vt * ROWS + vr < n_):
                         y[rows.at(vo, vi), vt * ROWS + vr] = result(
                             total[vo, vi, vt, vr] + bias[vt, vr], residual, rows.at(vo, vi), vt * ROWS + vr
@@ -220,9 +243,12 @@ class CudaDecodeMma(SparseKernel):
         cut = _cut(workload)
         tiles = sch.sample_perfect_tile(t, 3, 4, decision=[cut.blocks, cut.warps, cut.tiles])
         block, warps, tile = sch.split(t, tiles)
-        steps = sch.sample_perfect_tile(g, 2, 4, decision=[cut.stages, cut.steps])
-        stages, step = sch.split(g, steps)
-        sch.reorder(block, o, f, warps, r, stages, step, s, p, tile)
+        steps = _steps(workload, cut, target)
+        groups = Layout.of(workload.n, workload.k, workload.nnz).groups // cut.shares
+        stages, step = sch.split(g, sch.sample_perfect_tile(g, 2, 8, decision=[groups // steps, steps]))
+        # few rows of x stay in registers while tiles of the weight are decoded, many pass by tiles that are
+        keeps_x = _rows(workload).size <= KEPT_ROWS
+        sch.reorder(block, o, f, warps, r, stages, step, s, *((tile, p) if keeps_x else (p, tile)))
         for loop, axis in (
             (o, "blockIdx.x"),  # next to each other in time, so that all rows of x share what is read of the weight
             (block, "blockIdx.y"),
@@ -232,21 +258,29 @@ class CudaDecodeMma(SparseKernel):
         ):
             sch.bind(loop, axis)
         sch.set_scope(decode, 0, "local")
-        sch.compute_at(decode, s, preserve_unit_loops=True)
+        sch.compute_at(decode, tile if keeps_x else s, preserve_unit_loops=True)
+        shared, threads = shared_scope(target), (cut.shares, tiles[1])
         for operand in (0,) if workload.nnz == BLOCK else (0, 1):
+            held = sch.cache_read(decode, operand, shared)
+            sch.compute_at(held, stages, preserve_unit_loops=True)
+            own_copy(sch, held, 5 if operand == 0 else 4, threads)
             copy = sch.cache_read(decode, operand, "local")
             sch.compute_at(copy, step, preserve_unit_loops=True)
             if operand == 0:
                 sch.vectorize(sch.get_loops(copy)[-1])
+        if workload.nnz < BLOCK:
+            copied = sch.get_sblock("copy_selectors")
+            sch.set_scope(copied, 0, shared)
+            sch.compute_at(copied, r, preserve_unit_loops=True)
+            share_copy(sch, copied, 3, threads)
         sch.set_scope(read_x, 0, "local")
-        sch.compute_at(read_x, p, preserve_unit_loops=True)
+        sch.compute_at(read_x, s if keeps_x else p, preserve_unit_loops=True)
         sch.vectorize(sch.split(sch.get_loops(read_x)[-1], [None, 8])[1])
-        shared = shared_scope(target)
         sch.set_scope(stage, 0, shared)
         sch.compute_at(stage, stages, preserve_unit_loops=True)
         *_, sg, si, sc = sch.get_loops(stage)
         so, sv = sch.split(sc, [None, 8])
-        _, z, y, x = sch.split(sch.fuse(sg, si, so), [None, _shares(workload), tiles[1], WARP])
+        _, z, y, x = sch.split(sch.fuse(sg, si, so), [None, cut.shares, tiles[1], WARP])
         for loop, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
             sch.bind(loop, axis)
         sch.vectorize(sv)
@@ -258,7 +292,7 @@ class CudaDecodeMma(SparseKernel):
         sch.reverse_compute_at(add, o, preserve_unit_loops=True)
         sch.reverse_compute_at(epilogue, o, preserve_unit_loops=True)
         *_, i, t, r = sch.get_loops(epilogue)
-        _, z, y, x = sch.split(sch.fuse(i, t, r), [None, _shares(workload), tiles[1], WARP])
+        _, z, y, x = sch.split(sch.fuse(i, t, r), [None, cut.shares, tiles[1], WARP])
         for loop, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
             sch.bind(loop, axis)
         sch.compute_at(add, x, preserve_unit_loops=True)
@@ -267,18 +301,47 @@ class CudaDecodeMma(SparseKernel):
                 sch.unroll(loop)
         sch.decompose_reduction(mma_, stages)
         # x of the next stage is copied, by cp.async, while that of this one is used
-        sch.annotate(stages, "software_pipeline_stage", [0, 1])
-        sch.annotate(stages, "software_pipeline_order", [0, 1])
+        copies = 2 if workload.nnz == BLOCK else 3
+        sch.annotate(stages, "software_pipeline_stage", [*[0] * copies, 1])
+        sch.annotate(stages, "software_pipeline_order", list(range(copies + 1)))
         sch.annotate(stages, "software_pipeline_async_stages", [0])
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
-        nnz, weights = workload.nnz, workload.n * workload.pattern.blocks(workload.k) * BLOCK
+        weights = workload.n * workload.pattern.blocks(workload.k) * BLOCK
         tiles, tokens = -(-m // self.rows), -(-m // TOKENS) * TOKENS
-        slot_bytes = 2 + (2 / nnz if pulls(nnz) else 0.5)
-        # Instructions of a lane to decode a weight, counted in the PTX; a lane's instructions go at the rate of multiply-adds.
-        decode = weights * tiles * (4.5 if pulls(nnz) else 0.5 + 1.6 * nnz) / (machine.gmacs * 1e9)
+        # Integer instructions have half the rate of multiply-adds.
+        decode = weights * tiles * instructions(workload.nnz) / (machine.gmacs / 2 * 1e9)
         tensor = weights * tokens / (machine.tensor_gmacs * 1e9 * EFFICIENCY)
-        return max(machine.seconds(0, 1, weights / BLOCK * nnz * slot_bytes / 0.8), machine.launch + max(decode, tensor))
+        return machine.seconds(0, 1, weights / BLOCK * workload.nnz * SLOT_BYTES / 0.9) + NOT_HIDDEN * decode + tensor
+
+
+def instructions(nnz: int) -> float:
+    """Integer instructions of a lane to decode a weight: two to find an entry, and 1.5 for each register that it reaches."""
+    each = [2 + 1.5 * look.registers for start in (0, nnz) for look in look_ups(nnz, start)]
+    return sum(each) / (2 * BLOCK) + OVERHEAD
+
+
+def share_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) -> None:
+    """Share a copy of words, whose loops are the last, among all threads of a block, (shares, warps) of 32, 16 bytes at once."""
+    *outer, words = sch.get_loops(block)[-loops:]
+    more, vector = sch.split(words, [None, 4])
+    _, z, y, x = sch.split(sch.fuse(*outer, more), [None, *threads, WARP])
+    for part, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
+        sch.bind(part, axis)
+    sch.vectorize(vector)
+
+
+def own_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) -> None:
+    """Let each warp copy the words of the weight that it will use, 16 bytes at once: tiles, K groups and what is of one."""
+    tiles, groups, *inner, words = sch.get_loops(block)[-loops:]
+    warps, tile = sch.split(tiles, [threads[1], None])
+    step, shares = sch.split(groups, [None, threads[0]])
+    more, vector = sch.split(words, [None, 4])
+    sch.reorder(shares, warps, tile, step, *inner, more)
+    _, lanes = sch.split(sch.fuse(tile, step, *inner, more), [None, WARP])
+    for part, axis in ((shares, "threadIdx.z"), (warps, "threadIdx.y"), (lanes, "threadIdx.x")):
+        sch.bind(part, axis)
+    sch.vectorize(vector)
 
 
 @dataclass(frozen=True)
@@ -300,36 +363,61 @@ class Layout:
 
 @dataclass(frozen=True)
 class Cut:
-    """How tiles of the weight and K groups are cut among thread blocks, warps and loops."""
+    """How tiles of the weight and K are cut among thread blocks and warps.
 
+    Parameters
+    ----------
+    shares : int
+        Warps that share K; part of the function, for their sums are.
+    blocks, warps, tiles : int
+        Of the tiles of the weight: thread blocks, warps of one, tiles of a warp.
+    """
+
+    shares: int
     blocks: int
     warps: int
     tiles: int
-    stages: int
-    steps: int
 
 
 def _cut(workload: Workload) -> Cut:
-    """Choose the default cut: up to 16 warps a thread block, and two tiles a warp where that spares reading x again."""
-    layout, shares, size = Layout.of(workload.n, workload.k, workload.nnz), _shares(workload), _rows(workload).size
-    warps = divisor(layout.tiles, max(1, 16 // shares))
-    tiles = 2 if size >= 32 and layout.tiles // warps % 2 == 0 and layout.tiles * shares >= 2 * WARPS else 1
-    groups = layout.groups // shares
-    fitting = STAGE_BYTES // (shares * _stage_bytes(layout, size))
-    steps = divisor(groups, max(1, min(fitting, 4 // layout.loads if size <= 16 else 1)))
-    return Cut(layout.tiles // warps // tiles, warps, tiles, groups // steps, steps)
-
-
-def _shares(workload: Workload) -> int:
-    """Choose how many warps share K: as many as keep an H200 busy, where x fits for all of them."""
+    """Choose the default cut: of those whose stages fit every GPU, the one that keeps an H200 busiest."""
     layout, size = Layout.of(workload.n, workload.k, workload.nnz), _rows(workload).size
-    fitting = STAGE_BYTES // _stage_bytes(layout, size)
-    return divisor(layout.groups, max(1, min(8, fitting, -(-WARPS // layout.tiles))))
+    most = MOST_WARPS if size <= KEPT_ROWS else MOST_WARPS // 2  # sums of many rows take the registers of as many warps
+    candidates = [
+        (shares, warps, tiles)
+        for tiles in divisors(layout.tiles, 2)
+        for shares in divisors(layout.groups, most)
+        for warps in divisors(layout.tiles // tiles, most // shares)
+        if _shared_bytes(workload, shares, warps * tiles, 1) <= LEAST_SHARED_KIB << 10
+    ]
+    shares, warps, tiles = min(candidates, key=lambda cut: (_turns(layout, *cut), cut[0], -cut[1]), default=(1, 1, 1))
+    return Cut(shares, layout.tiles // tiles // warps, warps, tiles)
 
 
-def _stage_bytes(layout: Layout, size: int) -> int:
-    """Bytes of x that one warp needs for one K group, twice: the next is copied while one is used."""
-    return 2 * 2 * size * (layout.steps * QUAD * BLOCK + 8)
+def _turns(layout: Layout, shares: int, warps: int, tiles: int) -> float:
+    """Time that a cut takes, relative to others: rounds of thread blocks, one on a multiprocessor, times the work of one."""
+    blocks, weights = layout.tiles // tiles // warps, layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
+    work = (1 + BUSY_WARPS / (shares * warps)) / blocks * (TWO_TILES if tiles == 2 else 1)
+    return round(-(-blocks // MULTIPROCESSORS) * (work + START / weights), 6)
+
+
+def _steps(workload: Workload, cut: Cut, target: tvm.target.Target) -> int:
+    """Choose how many K groups of each share are a stage: as many as fit shared memory, up to MOST_STEPS of 64 columns."""
+    layout = Layout.of(workload.n, workload.k, workload.nnz)
+    fitting = (
+        steps
+        for steps in reversed(divisors(layout.groups // cut.shares, MOST_STEPS // layout.steps))
+        if _shared_bytes(workload, cut.shares, cut.warps * cut.tiles, steps) <= shared_bytes(target)
+    )
+    return next(fitting, 1)
+
+
+def _shared_bytes(workload: Workload, shares: int, tiles: int, steps: int) -> int:
+    """Bytes of shared memory of a thread block: two stages of x and of the weight, and the table of selectors."""
+    layout, dense = Layout.of(workload.n, workload.k, workload.nnz), workload.nnz == BLOCK
+    of_x = 2 * _rows(workload).size * (layout.steps * QUAD * BLOCK + 8)
+    of_weights = tiles * layout.loads * WARP * (16 if dense else 20)
+    return 2 * steps * shares * (of_x + of_weights) + (0 if dense else table(workload.nnz).nbytes * COPIES)
 
 
 def _rows(workload: Workload) -> Rows:
@@ -337,51 +425,47 @@ def _rows(workload: Workload) -> Rows:
     return Rows(rows.m, -(-rows.size // TOKENS) * TOKENS)
 
 
-def pulls(nnz: int) -> bool:
-    """Whether positions are a mask of 16 bits a block, by which registers pull their values, or an index of four bits a slot.
+def _words(halves: Array) -> Array:
+    """Return values of 16 bits two a word."""
+    return np.ascontiguousarray(halves).view(np.uint32)
 
-    A mask takes the fewer bytes from five slots on, and what it takes to decode does not grow with the slots.
+
+def _stored(word: Any, slot: Any, slots: int) -> Any:
+    """Return the four bits of the `slot`-th slot of a word of positions, or the eight of two."""
+    return T.bitwise_and(T.shift_right(word, T.cast(slot * 4, "uint32")), tirx.const((1 << 4 * slots) - 1, "uint32"))
+
+
+def _spread(dense: tirx.Buffer, at: tuple[Any, ...], given: tuple[tirx.Buffer, ...], picked: tirx.Buffer, nnz: int) -> None:
+    """Emit the decoding of what a lane has of 64 columns: a block of each of its two rows, into eight registers each.
+
+    Parameters
+    ----------
+    dense : buffer
+        Of the registers.
+    at : tuple
+        Tile, K group, step, lane, and an axis that is 0.
+    given : tuple of buffers
+        Values, positions, and copies of the table of selectors.
+    picked : buffer
+        For an entry of the table.
+    nnz : int
+        Slots of a block.
     """
-    return nnz > 4
-
-
-def _pair_masks(masks: Array, layout: Layout) -> Array:
-    """Lay masks (N, blocks) out as (tiles, groups, steps, 32) words: row r in the low half of a word, row r + 8 above."""
-    n, blocks = masks.shape
-    padded = np.zeros((layout.tiles * ROWS, layout.groups * layout.steps * QUAD), np.uint32)
-    padded[:n, :blocks] = masks
-    lanes = padded.reshape(layout.tiles, 2, ROWS // 2, layout.groups, layout.steps, QUAD).transpose(0, 3, 4, 2, 5, 1)
-    return np.ascontiguousarray(lanes[..., 0] | lanes[..., 1] << np.uint32(16)).reshape(*lanes.shape[:3], WARP)
-
-
-def _push(values: tirx.Buffer, indices: tirx.Buffer, at: tuple[Any, ...], first: Any, nnz: int, register: Any) -> Any:
-    """Two columns of a block: those of the `nnz` slots from `first` on whose index is one of them."""
-    (tile, group, lane), found = at, tirx.const(0, "uint32")
-    for j in range(nnz):
-        load, slot = (first + j) // SLOTS_PER_WORD, (first + j) % SLOTS_PER_WORD
-        index = T.shift_right(indices[tile, group, load, lane], T.cast(slot * 4, "uint32"))
-        pair = values[tile, group, load, lane, slot // 2]
-        value = T.bitwise_and(T.shift_right(pair, T.cast(slot % 2 * 16, "uint32")), tirx.const(0xFFFF, "uint32"))
-        moved = T.shift_left(value, T.shift_left(T.bitwise_and(index, tirx.const(1, "uint32")), tirx.const(4, "uint32")))
-        here = T.bitwise_and(index, tirx.const(14, "uint32")) == T.cast(register * 2, "uint32")
-        found = T.bitwise_or(found, T.Select(here, moved, tirx.const(0, "uint32")))
-    return found
-
-
-def _pair(word: Any, half: Any, register: Any) -> Any:
-    """Two bits: which of a register's two columns are kept."""
-    return T.bitwise_and(T.shift_right(word, T.cast(half * 16 + register * 2, "uint32")), tirx.const(3, "uint32"))
-
-
-def _selector(pair: Any) -> Any:
-    """Bytes of the queue's first word, or zeros (4), that a register gets: 0x4444, 0x4410, 0x1044 or 0x3210 for a pair 0 to 3."""
-    which = pair * tirx.const(0x22, "uint32") + tirx.const(0x10, "uint32")
-    return permute_bytes(tirx.const(0x44104444, "uint32"), tirx.const(0x32101044, "uint32"), which)
-
-
-def _taken_bits(pair: Any) -> Any:
-    """Bits that a register takes from the queue: 0, 16, 16 or 32 for a pair 0 to 3."""
-    return T.bitwise_and(pair * tirx.const(8, "uint32") + tirx.const(8, "uint32"), tirx.const(0x30, "uint32"))
+    (values, positions, entries), (tile, group, step, lane, once) = given, at
+    for half in range(2):
+        started: set[int] = set()
+        for look in look_ups(nnz, half * nnz):
+            slot = (step * 2 + half) * nnz + look.slot
+            load, within = slot // SLOTS_PER_WORD, slot % SLOTS_PER_WORD
+            stored = _stored(positions[tile, group, load, lane], within, look.slots)
+            found = entries[T.cast(entry(look, stored), "int64"), lane % COPIES, T.ramp(0, 1, WORDS)]
+            T.buffer_store(picked, found, [T.ramp(0, 1, WORDS)])
+            for i in range(look.registers):
+                register = (tile, group, step, lane, once * REGISTERS + half * 8 + look.first + i)
+                kept = dense[register] if look.first + i in started else tirx.const(0, "uint32")
+                selector = T.shift_right(picked[i // 2], tirx.const(i % 2 * 16, "uint32"))
+                T.buffer_store(dense, permute_bytes(values[tile, group, load, lane, within // 2], kept, selector), list(register))
+                started.add(look.first + i)
 
 
 CUDA_DECODE_MMA = CudaDecodeMma()

@@ -1,7 +1,7 @@
 """Dense layer in half precision on tensor cores: `cuda_decode_mma` with nothing to decode.
 
 TVM's default schedules give bfloat16, and float16 of few rows, to the CUDA cores, whose rate is a fifteenth. Here the weight lies
-as mma's first operand: a lane reads 16 bytes of it straight into registers. All else is that kernel's.
+as mma's first operand: what a lane reads of it needs no decoding. All else is that kernel's.
 
     values  (N / 16, K / 64, 4, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
 """
@@ -41,14 +41,14 @@ class CudaDenseMma(DenseKernel):
         values[:, :k] = weight
         every = np.broadcast_to(np.arange(BLOCK, dtype=np.uint8), (n, blocks, BLOCK))
         whole = EncodedWeight(values.reshape(n, blocks, BLOCK), every, BalancedPattern(BLOCK, BLOCK), k)
-        return CUDA_DECODE_MMA.pack(whole)[:1]
+        return CUDA_DECODE_MMA.pack(whole)
 
     def pack_bias(self, bias: Array) -> Array:
         return CUDA_DECODE_MMA.pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         func = CUDA_DECODE_MMA.prim_func(_whole(workload))
-        x, values, _, *others = func.params  # of positions there are none
+        x, values, _, _, *others = func.params  # of positions and selectors there are none
         func = tirx.PrimFunc([x, values, *others], func.body, func.ret_type, func.attrs)
         return func.with_attr(WORKLOAD_ATTR, json.dumps(asdict(workload)))
 

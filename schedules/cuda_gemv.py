@@ -20,7 +20,7 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.gpus import shared_scope, too_old
+from tvm_balanced.schedules.gpus import MIN_BLOCKS, shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, chunk
@@ -43,9 +43,19 @@ from tvm_balanced.schedules.warp_rows import (
 )
 
 ROWS = 8  # of x in a tile at most
+# How a layer is cut, from what a search of cuts of 28672x8192 found on an H200 (benchmarks/data/gpu_cuts.csv).
 STAGE_BYTES = 32 << 10  # of x in shared memory at most by default: more of it, and fewer thread blocks run side by side
 WARPS = 16  # of a thread block at most by default
-BLOCKS = 264  # thread blocks that keep an H200 busy: two on each multiprocessor
+WARPS_IN_ALL = 4096  # that are wanted
+LOADS = 4  # of 16 bytes that a lane asks for before it uses the first
+# Masks take more arithmetic than indices: with twice the warps and loads 8:16 has 1.57x cuBLAS at M = 1, with as many 1.38x.
+MASKED_WARPS, MASKED_LOADS = 2, 2  # times as many
+# Four rows of x or more in half precision take the registers and the time to stage them: 3.9x cuBLAS at M = 4, 2:16, with half of
+# STAGE_BYTES, two loads and two thread blocks on a multiprocessor, 3.6x without.
+LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
+BLOCKS = 132  # thread blocks that keep an H200 busy: one on each multiprocessor
+# Where groups of rows share x, its bytes are a small part of those of their weights: M = 2, 2:16, 4.9x with four, 4.3x with one.
+SPARE_X = 8  # times as many bytes of weights as of x
 SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block has on every GPU and in OpenCL
 
 
@@ -88,7 +98,7 @@ class CudaGemv(SparseKernel):
         chunks, groups, per_load = count_chunks(k, nnz), count_groups(n), slots_per_load(workload.dtype)
         n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * BLOCK))
         size_, warp_, load_ = int64(rows.size), int64(WARP), int64(per_load)
-        whole = chunks * blocks * BLOCK == k
+        whole, resident = chunks * blocks * BLOCK == k, 2 if _stages_little(dtype, rows.size) else 1
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             """x where there is such a column, else 0."""
@@ -156,6 +166,7 @@ class CudaGemv(SparseKernel):
             for o, g, r, i in T.grid(rows.tiles, groups_, warp_, size_):
                 with T.sblock("epilogue"):
                     vo, vg, vr, vi = T.axis.remap("SSSS", [o, g, r, i])
+                    T.attr({MIN_BLOCKS: resident})
                     if tirx.all(rows.at(vo, vi) < rows.m, vg * warp_ + vr < n_):
                         y[rows.at(vo, vi), vg * warp_ + vr] = result(
                             total[vo, vi, vg, vr] + bias[vg, vr], residual, rows.at(vo, vi), vg * warp_ + vr
@@ -209,9 +220,20 @@ class CudaGemv(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        tiles = -(-m // self.rows)
-        # 80% of the bandwidth; of the arithmetic a fifth, since every multiply-add reads x from shared memory
-        return machine.seconds(slots * m, 0.2, tiles * slots * slot_bytes(workload) / 0.8)
+        size = min(self.rows, 1 << (m - 1).bit_length())
+        tiles = -(-m // size)
+        memory = machine.seconds(0, 1, slots * slot_bytes(workload) / 0.8)
+        return tiles * (memory + looking_up(slots, size, workload, machine))
+
+
+def looking_up(slots: float, size: int, workload: Workload, machine: Machine) -> float:
+    """Seconds that reading x from shared memory takes beyond what the weights hide, fitted to measurements on an H200.
+
+    Shared memory gives a byte for each multiply-add that CUDA cores can do. From 16 bytes a column on, two columns lie in each
+    bank.
+    """
+    nbytes = slots * size * BYTES[workload.dtype]
+    return 0.0 if size == 1 else nbytes * (4 if nbytes > 8 * slots else 1) / (machine.gmacs * 1e9)
 
 
 def slot_bytes(workload: Workload) -> float:
@@ -246,15 +268,19 @@ def unpack_at(sch: Schedule, loop: Any) -> None:
     sch.compute_at(unpack, loop, preserve_unit_loops=True)
 
 
-def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int) -> None:
-    """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once."""
+def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int, by_column: bool = True) -> None:
+    """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once.
+
+    Threads that follow one another take the rows of a column, or, for many rows, the columns of a row, which lie side by side.
+    """
     stage = sch.get_sblock("stage")
     sch.set_scope(stage, 0, scope)
     sch.compute_at(stage, stages, preserve_unit_loops=True)
     *_, c, j, i = sch.get_loops(stage)
     outer, side_by_side = sch.split(j, [None, vector])
-    sch.reorder(c, outer, i, side_by_side)
-    bind_threads(sch, sch.fuse(c, outer, i), threads)
+    order = (c, outer, i) if by_column else (i, c, outer)
+    sch.reorder(*order, side_by_side)
+    bind_threads(sch, sch.fuse(*order), threads)
     sch.vectorize(side_by_side)
 
 
@@ -272,21 +298,27 @@ class Split:
 
 
 def _split(workload: Workload, size: int) -> Split:
-    """Choose the default split.
-
-    Wanted are about 4096 warps in all, 16 on each of an H200's quarter multiprocessors, to have enough bytes on their way; four
-    loads of 16 bytes in a row for the same reason; and all of x in shared memory where it fits, which needs no barriers.
+    """Choose the default split: enough warps, each with enough loads on their way, and all of x in shared memory where it fits,
+    which needs no barriers.
     """
     slots, blocks, _ = chunk(workload.nnz)
     chunks, groups = count_chunks(workload.k, workload.nnz), _groups(workload, size)
     chunk_bytes, share_bytes = blocks * BLOCK * size * BYTES[workload.dtype], WARP * size * 4 * groups
     chunk_bytes *= 2 if _pipelined(workload, size) else 1
     fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
-    warps = divisor(chunks, min(WARPS // groups, fitting, max(4, 4096 // count_groups(workload.n))))
-    room = min(STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
+    masks, little = masked(workload.nnz), _stages_little(workload.dtype, size)
+    wanted = WARPS_IN_ALL * (MASKED_WARPS if masks else 1) // count_groups(workload.n)
+    warps = divisor(chunks, min(WARPS // groups, fitting, max(4, wanted)))
+    room = min(LITTLE_STAGE if little else STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
     staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
-    unrolled = divisor(staged, max(1, 4 * slots_per_load(workload.dtype) // slots))
+    loads = LITTLE_LOADS if little else LOADS * (MASKED_LOADS if masks else 1)
+    unrolled = divisor(staged, max(1, loads * slots_per_load(workload.dtype) // slots))
     return Split(groups, chunks // warps // staged, warps, staged // unrolled, unrolled)
+
+
+def _stages_little(dtype: str, size: int) -> bool:
+    """Whether so many rows of x are staged in small parts, with fewer loads of the weight at once."""
+    return size >= 4 and dtype != "float32"
 
 
 def _pipelined(workload: Workload, size: int) -> bool:
@@ -298,13 +330,13 @@ def _pipelined(workload: Workload, size: int) -> bool:
 
 
 def _groups(workload: Workload, size: int) -> int:
-    """Choose how many groups of 32 rows share x in a thread block.
+    """Choose how many groups of 32 rows share x in a thread block, so that one is left for each multiprocessor.
 
-    As many as keep the bytes of x that a block reads, from the second-level cache, below half of those of its weights: that cache
-    is two to three times as fast as an H200's memory. But two blocks for each multiprocessor.
+    As many as keep the bytes of x that a block reads, from the second-level cache, small beside those of its weights.
     """
     of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / BLOCK * slot_bytes(workload)
-    wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= 2 * of_x), 4)
+    times = 2 if size == 1 else SPARE_X
+    wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= times * of_x), 4)
     return divisor(count_groups(workload.n), max(1, min(wanted, count_groups(workload.n) // BLOCKS)))
 
 

@@ -41,24 +41,20 @@ void mma_defined(float* sums, uint a0, uint a1, uint a2, uint a3, const float* b
 
 PERMUTE_CUDA = """
 __forceinline__ __device__ unsigned permute_bytes(unsigned low, unsigned high, unsigned selector) {
-  return __byte_perm(low, high, selector);
+  unsigned result;  // not __byte_perm, which first clears bits of the selector
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(result) : "r"(low), "r"(high), "r"(selector));
+  return result;
 }
 """
-FUNNEL_CUDA = """
-__forceinline__ __device__ unsigned funnel_right(unsigned low, unsigned high, unsigned shift) {
-  return __funnelshift_rc(low, high, shift);
-}
-"""
-BITS_OPENCL = """
+PERMUTE_OPENCL = """
 uint permute_bytes(uint low, uint high, uint selector) {
   ulong bytes = (ulong)high << 32 | low;
   uint result = 0;
   for (uint i = 0; i < 4; ++i) result |= (uint)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
   return result;
 }
-uint funnel_right(uint low, uint high, uint shift) { return (uint)(((ulong)high << 32 | low) >> min(shift, 32u)); }
 """
-OPENCL = MMA_OPENCL + BITS_OPENCL
+OPENCL = MMA_OPENCL + PERMUTE_OPENCL
 
 
 def mma(dtype: str, sums: Any, a0: Any, a1: Any, a2: Any, a3: Any, b: Any) -> Any:
@@ -86,8 +82,3 @@ def mma(dtype: str, sums: Any, a0: Any, a1: Any, a2: Any, a3: Any, b: Any) -> An
 def permute_bytes(low: Any, high: Any, selector: Any) -> Any:
     """Return a word whose i-th byte is that byte of `low` (0 to 3) and `high` (4 to 7) which the selector's i-th nibble names."""
     return op.cuda_func_call("permute_bytes", low, high, selector, source_code=PERMUTE_CUDA, return_type="uint32")
-
-
-def funnel_right(low: Any, high: Any, shift: Any) -> Any:
-    """Return the low word of `high` and `low`, as one number of 64 bits, shifted right by 0 to 32 bits."""
-    return op.cuda_func_call("funnel_right", low, high, shift, source_code=FUNNEL_CUDA, return_type="uint32")

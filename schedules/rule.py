@@ -54,6 +54,11 @@ def divisor(n: int, most: int) -> int:
     return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
 
 
+def divisors(n: int, most: int) -> list[int]:
+    """Return the divisors of `n` up to `most`, ascending."""
+    return [d for d in range(1, min(n, most) + 1) if n % d == 0]
+
+
 def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
     """Inline an elementwise block into its readers, unless it is costly: then compute it once, on its own.
 

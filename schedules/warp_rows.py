@@ -85,10 +85,10 @@ def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
     return by_lane(kept.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype), per_load), positions
 
 
-def with_masks(weight: EncodedWeight) -> tuple[Array, Array]:
-    """Return the values of each block by ascending column, and its mask, which has as many bits as it has slots.
+def with_columns(weight: EncodedWeight) -> tuple[Array, Array]:
+    """Return the values of each block by ascending column, and their columns, no two of a block the same.
 
-    Slots that are not used get columns that no other has, so that the i-th bit of a mask always stands for the i-th value.
+    Slots that are not used get columns that no other has: the i-th slot of `nnz` then lies in columns i to 16 - nnz + i.
 
     Parameters
     ----------
@@ -97,15 +97,20 @@ def with_masks(weight: EncodedWeight) -> tuple[Array, Array]:
 
     Returns
     -------
-    values (N, blocks, nnz), masks (N, blocks) uint16
+    values (N, blocks, nnz), columns (N, blocks, nnz) of an integer dtype
     """
     n, blocks, nnz = weight.values.shape
     dense = np.zeros((n, blocks, BLOCK), weight.values.dtype)
     row, block, slot = np.nonzero(weight.values)
     dense[row, block, weight.indices[row, block, slot]] = weight.values[row, block, slot]
     columns = np.sort(np.argsort(dense == 0, axis=2, kind="stable")[:, :, :nnz], axis=2)
-    masks = np.bitwise_or.reduce(np.uint16(1) << columns.astype(np.uint16), axis=2)
-    return np.take_along_axis(dense, columns, axis=2), masks
+    return np.take_along_axis(dense, columns, axis=2), columns
+
+
+def with_masks(weight: EncodedWeight) -> tuple[Array, Array]:
+    """Return what `with_columns` does, with a mask of 16 bits for the columns of each block: (N, blocks) uint16."""
+    values, columns = with_columns(weight)
+    return values, np.bitwise_or.reduce(np.uint16(1) << columns.astype(np.uint16), axis=2)
 
 
 def pack_bias(bias: Array) -> Array:

@@ -1,4 +1,4 @@
-extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
+extern "C" __global__ void __launch_bounds__(64, 1) main_kernel(float* __restrict__ bias_ptr, uint* __restrict__ positions_ptr, float* __restrict__ values_ptr, float* __restrict__ x_ptr, float* __restrict__ y_ptr) {
   alignas(64) float total_local_ptr[8];
   total_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;
   total_local_ptr[1] = 0x0p+0f/*0.000000e+00*/;
@@ -11,25 +11,24 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
   for (int c_0 = 0; c_0 < 2; ++c_0) {
     extern __shared__ __align__(64) float staged_shared_dyn_ptr[];
     __syncthreads();
-    for (int ax1_ax2_0_ax3_fused_0 = 0; ax1_ax2_0_ax3_fused_0 < 64; ++ax1_ax2_0_ax3_fused_0) {
-      int cse_v1 = (((int)threadIdx.x) & 15);
-      int cse_v2 = (ax1_ax2_0_ax3_fused_0 >> 4);
-      int cse_v14 = ((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63);
-      staged_shared_dyn_ptr[((((ax1_ax2_0_ax3_fused_0 >> 4) * 1024) + (((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63) * 16)) + (((int)threadIdx.x) & 15))] = x_ptr[(((((((int)threadIdx.x) & 15) * 512) + (c_0 * 256)) + ((ax1_ax2_0_ax3_fused_0 >> 4) * 64)) + ((((ax1_ax2_0_ax3_fused_0 * 4) + (((int)threadIdx.y) * 2)) + (((int)threadIdx.x) >> 4)) & 63))];
+    for (int ax3_ax1_ax2_0_fused_0 = 0; ax3_ax1_ax2_0_fused_0 < 64; ++ax3_ax1_ax2_0_fused_0) {
+      int cse_v1 = (ax3_ax1_ax2_0_fused_0 >> 2);
+      int cse_v2 = (ax3_ax1_ax2_0_fused_0 & 3);
+      staged_shared_dyn_ptr[(((((ax3_ax1_ax2_0_fused_0 & 3) * 2304) + (((int)threadIdx.y) * 1152)) + (((int)threadIdx.x) * 36)) + (ax3_ax1_ax2_0_fused_0 >> 2))] = x_ptr[((((((ax3_ax1_ax2_0_fused_0 >> 2) * 512) + (c_0 * 256)) + ((ax3_ax1_ax2_0_fused_0 & 3) * 64)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
     }
     __syncthreads();
     for (int c_1 = 0; c_1 < 4; ++c_1) {
       alignas(64) uint indices_local_ptr[1];
       indices_local_ptr[0] = positions_ptr[((((((int)blockIdx.y) * 256) + (c_0 * 128)) + (c_1 * 32)) + ((int)threadIdx.x))];
       alignas(64) float values_local_ptr[4];
-      int cse_v15 = ((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4));
+      int cse_v14 = ((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4));
       *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)));
       alignas(64) float found_local_ptr[8];
-      int cse_v3 = (c_1 * 1024);
+      int cse_v3 = (c_1 * 2304);
       int cse_v4 = (((int)threadIdx.y) * 8);
       for (int ax5_0 = 0; ax5_0 < 2; ++ax5_0) {
         int cse_v5 = (ax5_0 * 4);
-        *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0 * 4)));
+        *(float4*)(found_local_ptr + (ax5_0 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)0) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0 * 4)));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr[0] * values_local_ptr[0]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr[1] * values_local_ptr[0]));
@@ -42,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       alignas(64) float found_local_ptr_1[8];
       for (int ax5_0_1 = 0; ax5_0_1 < 2; ++ax5_0_1) {
         int cse_v6 = (ax5_0_1 * 4);
-        *(float4*)(found_local_ptr_1 + (ax5_0_1 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_1 * 4)));
+        *(float4*)(found_local_ptr_1 + (ax5_0_1 * 4)) = *(float4*)(staged_shared_dyn_ptr + ((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)4) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0_1 * 4)));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr_1[0] * values_local_ptr[1]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr_1[1] * values_local_ptr[1]));
@@ -55,7 +54,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       alignas(64) float found_local_ptr_2[8];
       for (int ax5_0_2 = 0; ax5_0_2 < 2; ++ax5_0_2) {
         int cse_v7 = (ax5_0_2 * 4);
-        *(float4*)(found_local_ptr_2 + (ax5_0_2 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_2 * 4)) + 256));
+        *(float4*)(found_local_ptr_2 + (ax5_0_2 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)8) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0_2 * 4)) + 576));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr_2[0] * values_local_ptr[2]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr_2[1] * values_local_ptr[2]));
@@ -68,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       alignas(64) float found_local_ptr_3[8];
       for (int ax5_0_3 = 0; ax5_0_3 < 2; ++ax5_0_3) {
         int cse_v8 = (ax5_0_3 * 4);
-        *(float4*)(found_local_ptr_3 + (ax5_0_3 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_3 * 4)) + 256));
+        *(float4*)(found_local_ptr_3 + (ax5_0_3 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)12) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0_3 * 4)) + 576));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr_3[0] * values_local_ptr[3]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr_3[1] * values_local_ptr[3]));
@@ -83,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       alignas(64) float found_local_ptr_4[8];
       for (int ax5_0_4 = 0; ax5_0_4 < 2; ++ax5_0_4) {
         int cse_v9 = (ax5_0_4 * 4);
-        *(float4*)(found_local_ptr_4 + (ax5_0_4 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_4 * 4)) + 512));
+        *(float4*)(found_local_ptr_4 + (ax5_0_4 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)16) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0_4 * 4)) + 1152));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr_4[0] * values_local_ptr_1[0]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr_4[1] * values_local_ptr_1[0]));
@@ -96,7 +95,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       alignas(64) float found_local_ptr_5[8];
       for (int ax5_0_5 = 0; ax5_0_5 < 2; ++ax5_0_5) {
         int cse_v10 = (ax5_0_5 * 4);
-        *(float4*)(found_local_ptr_5 + (ax5_0_5 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_5 * 4)) + 512));
+        *(float4*)(found_local_ptr_5 + (ax5_0_5 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)20) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0_5 * 4)) + 1152));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr_5[0] * values_local_ptr_1[1]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr_5[1] * values_local_ptr_1[1]));
@@ -109,7 +108,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       alignas(64) float found_local_ptr_6[8];
       for (int ax5_0_6 = 0; ax5_0_6 < 2; ++ax5_0_6) {
         int cse_v11 = (ax5_0_6 * 4);
-        *(float4*)(found_local_ptr_6 + (ax5_0_6 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_6 * 4)) + 768));
+        *(float4*)(found_local_ptr_6 + (ax5_0_6 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)24) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0_6 * 4)) + 1728));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr_6[0] * values_local_ptr_1[2]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr_6[1] * values_local_ptr_1[2]));
@@ -122,7 +121,7 @@ extern "C" __global__ void __launch_bounds__(64) main_kernel(float* __restrict__
       alignas(64) float found_local_ptr_7[8];
       for (int ax5_0_7 = 0; ax5_0_7 < 2; ++ax5_0_7) {
         int cse_v12 = (ax5_0_7 * 4);
-        *(float4*)(found_local_ptr_7 + (ax5_0_7 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 1024) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 16)) + (((int)threadIdx.y) * 8)) + (ax5_0_7 * 4)) + 768));
+        *(float4*)(found_local_ptr_7 + (ax5_0_7 * 4)) = *(float4*)(staged_shared_dyn_ptr + (((((c_1 * 2304) + (((int)((indices_local_ptr[0] >> (uint)28) & (uint)15)) * 36)) + (((int)threadIdx.y) * 8)) + (ax5_0_7 * 4)) + 1728));
       }
       total_local_ptr[0] = (total_local_ptr[0] + (found_local_ptr_7[0] * values_local_ptr_1[3]));
       total_local_ptr[1] = (total_local_ptr[1] + (found_local_ptr_7[1] * values_local_ptr_1[3]));

@@ -1,4 +1,4 @@
-extern "C" __global__ void __launch_bounds__(512) main_kernel(float* __restrict__ bias_ptr, ushort* __restrict__ positions_ptr, nv_bfloat16* __restrict__ values_ptr, nv_bfloat16* __restrict__ x_ptr, nv_bfloat16* __restrict__ y_ptr) {
+extern "C" __global__ void __launch_bounds__(512, 2) main_kernel(float* __restrict__ bias_ptr, ushort* __restrict__ positions_ptr, nv_bfloat16* __restrict__ values_ptr, nv_bfloat16* __restrict__ x_ptr, nv_bfloat16* __restrict__ y_ptr) {
   extern __shared__ __align__(64) uchar buf_dyn_shmem_ptr[];
   alignas(64) float total_rf_shared_dyn_local_ptr[4];
   total_rf_shared_dyn_local_ptr[0] = 0x0p+0f/*0.000000e+00*/;

@@ -1,5 +1,6 @@
 import itertools
 import re
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from tvm_balanced.encoding import encode
 from tvm_balanced.gpu import nvcc, opencl
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.cuda_decode_mma import NNZ, _cut
+from tvm_balanced.schedules.cuda_decode_mma import NNZ, Layout, _cut, _shared_bytes, _steps
+from tvm_balanced.schedules.gpus import shared_bytes
 from tvm_balanced.targets import cuda_target
+from tvm_balanced.tuning.gpu_runner import within_limits
+from tvm_balanced.tuning.runner import space_of
 
 KERNEL = KERNELS["cuda_decode_mma"]
 H200 = cuda_target("h200")
@@ -47,10 +51,12 @@ def test_patterns(nnz, rng):
 
 @pytest.mark.pocl
 @pytest.mark.parametrize(
-    ("m", "n", "k", "nnz", "stages"), [(33, 33, 1000, 8, 4), (4, 16, 704, 8, 11), (16, 64, 1664, 2, 13), (64, 48, 1500, 4, 6)]
+    ("m", "n", "k", "nnz", "stages"), [(33, 33, 1000, 8, 4), (16, 64, 1664, 2, 13), (64, 16, 1664, 4, 13), (64, 48, 1500, 4, 6)]
 )
-def test_stages_of_x(m, n, k, nnz, stages, rng):
-    assert _cut(Workload("cuda_decode_mma", m, n, k, nnz, 16, "bfloat16")).stages == stages
+def test_stages(m, n, k, nnz, stages, rng):
+    workload = Workload("cuda_decode_mma", m, n, k, nnz, 16, "bfloat16")
+    cut = _cut(workload)
+    assert Layout.of(n, k, nnz).groups == cut.shares * stages * _steps(workload, cut, opencl.target())
     assert run(m, n, k, nnz, rng) < 4e-3
 
 
@@ -87,44 +93,51 @@ def test_rows_known_only_at_the_call(m, rng):
 def test_layout_is_the_documented_one(rng):
     pattern = BalancedPattern(2, 16)
     encoded = encode(reference.balanced(32, 256, pattern, rng).astype(np.float16), pattern)
-    values, indices = KERNEL.pack(encoded)
-    assert (values.shape, indices.shape) == ((2, 2, 1, 32, 4), (2, 2, 1, 32))
+    values, positions, selectors = KERNEL.pack(encoded)
+    assert (values.shape, positions.shape, selectors.shape) == ((2, 2, 1, 32, 4), (2, 2, 1, 32), (120, 4))
+    pairs = [(a, b) for b in range(16) for a in range(b)]
     halves = values.view(np.float16)
     for tile, group, lane, slot in ((0, 0, 0, 0), (1, 0, 13, 5), (0, 1, 31, 7), (1, 1, 6, 2)):
         step, half, j = slot // 4, slot // 2 % 2, slot % 2
         row, block = tile * 16 + half * 8 + lane // 4, (group * 2 + step) * 4 + lane % 4
         assert halves[tile, group, 0, lane, slot] == encoded.values[row, block, j]
-        assert int(indices[tile, group, 0, lane]) >> 4 * slot & 15 == encoded.indices[row, block, j]
+        pair = int(positions[tile, group, 0, lane]) >> 4 * (slot - j) & 255
+        assert pairs[pair] == tuple(encoded.indices[row, block])
 
 
-@pytest.mark.parametrize(("nnz", "expected"), [(1, 2.5), (2, 2.5), (3, 2.5), (4, 2.5), (6, 2 + 1 / 3), (8, 2.25)])
-def test_bytes_a_nonzero(nnz, expected, rng):
+@pytest.mark.parametrize("nnz", NNZ)
+def test_bytes_a_nonzero(nnz, rng):
     pattern = BalancedPattern(nnz, 16)
-    packed = KERNEL.pack(encode(reference.balanced(64, 1024, pattern, rng).astype(np.float16), pattern))
-    assert sum(a.nbytes for a in packed) / (64 * 1024 * nnz / 16) == pytest.approx(expected)
-
-
-def test_masks_are_the_documented_ones(rng):
-    pattern = BalancedPattern(8, 16)
-    weight = reference.balanced(32, 128, pattern, rng).astype(np.float16)
-    _, masks = KERNEL.pack(encode(weight, pattern))
-    assert masks.shape == (2, 2, 1, 32)
-    for tile, group, lane in ((0, 0, 0), (1, 1, 31), (1, 0, 13)):
-        row, column = tile * 16 + lane // 4, (group * 4 + lane % 4) * 16
-        for half in (0, 1):
-            kept = weight[row + 8 * half, column : column + 16] != 0
-            assert int(masks[tile, group, 0, lane]) >> 16 * half & 0xFFFF == sum(1 << c for c in range(16) if kept[c])
+    *packed, selectors = KERNEL.pack(encode(reference.balanced(64, 1024, pattern, rng).astype(np.float16), pattern))
+    assert sum(a.nbytes for a in packed) / (64 * 1024 * nnz / 16) == 2.5
+    assert selectors.nbytes < 2500
 
 
 def test_fit_has_nothing_where_most_are_kept(rng):
     assert KERNEL.fit(detect(reference.balanced(16, 64, BalancedPattern(10, 16), rng))) is None
 
 
+@pytest.mark.parametrize("device", ["h200", "a100", "rtx4090"])
+@pytest.mark.parametrize(("m", "nnz"), [(1, 8), (16, 2), (64, 1), (64, 8)])
+@pytest.mark.parametrize(("n", "k"), [(28672, 8192), (4096, 4096), (33, 1000)])
+def test_stages_fit_the_shared_memory_of_a_gpu(m, nnz, n, k, device):
+    workload, target = Workload("cuda_decode_mma", m, n, k, nnz, 16, "float16"), cuda_target(device)
+    cut = _cut(workload)
+    assert _shared_bytes(workload, cut.shares, cut.warps * cut.tiles, _steps(workload, cut, target)) <= shared_bytes(target)
+    space = space_of(workload, target)
+    assert within_limits(space, space.default, target)
+
+
+def test_a_large_layer_is_cut_as_was_measured():
+    for m, cut in ((1, (2, 128, 7, 2)), (16, (2, 128, 7, 2)), (64, (1, 128, 7, 2))):
+        assert astuple(_cut(Workload("cuda_decode_mma", m, 28672, 8192, 2, 16, "float16"))) == cut
+
+
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
     ("m", "nnz", "dtype", "registers"),
-    [(16, 2, "float16", 64), (16, 8, "bfloat16", 96), (64, 4, "float16", 96), (64, 1, "bfloat16", 128)],
+    [(16, 2, "float16", 96), (16, 8, "bfloat16", 128), (64, 4, "float16", 192), (64, 1, "bfloat16", 144)],
 )
 def test_machine_code(m, nnz, dtype, registers, arch):
     workload = Workload("cuda_decode_mma", m, 4096, 4096, nnz, 16, dtype)
@@ -136,7 +149,8 @@ def test_machine_code(m, nnz, dtype, registers, arch):
     text = nvcc.ptx(source, arch)
     assert "mma.sync.aligned.m16n8k16" in text
     assert "cp.async.cg.shared.global" in text
-    assert "ld.global.nc.v4" in text
+    assert "ld.shared.v4" in text
+    assert "prmt.b32" in text
     assert "ld.global.u16" not in text
     assert max(opencl.launch(function)[1]) <= 32
 
@@ -168,7 +182,7 @@ def synchronization(kernel):
 
 
 @pytest.mark.parametrize(
-    ("m", "n", "k", "nnz"), [(4, 16, 704, 8), (16, 64, 1664, 2), (33, 33, 1000, 8), (16, 28672, 8192, 2), (64, 28672, 8192, 8)]
+    ("m", "n", "k", "nnz"), [(16, 64, 1664, 2), (64, 16, 1664, 4), (64, 33, 2000, 8), (16, 28672, 8192, 2), (64, 28672, 8192, 8)]
 )
 def test_copies_are_waited_for_and_not_overwritten(m, n, k, nnz):
     assert synchronization(cuda_of(m, n, k, nnz)) == (COPIES, LOOP, LAST_STAGE)
@@ -176,13 +190,15 @@ def test_copies_are_waited_for_and_not_overwritten(m, n, k, nnz):
 
 def test_a_missing_wait_or_barrier_is_seen():
     """As it must be here: in OpenCL the definition of mma has barriers, which hide that one of the loop is missing."""
-    lines = cuda_of(4, 16, 704, 8).splitlines(keepends=True)
+    lines = cuda_of(16, 64, 1664, 2).splitlines(keepends=True)
     first = next(i for i, line in enumerate(lines) if "ptx_cp_async_legacy" in line)
     last = next(i for i, line in enumerate(lines) if "async_wait_group_0(" in line) + 1  # the barrier of the last stage
-    needed = [i for i in range(first, last + 1) if any(re.search(text, lines[i]) for text in SYNCHRONIZATION)]
-    assert len(needed) == len(COPIES + LOOP + LAST_STAGE) - 1  # its mma is further on
-    for i in needed:
-        assert synchronization("".join((*lines[:i], *lines[i + 1 :]))) != (COPIES, LOOP, LAST_STAGE), lines[i]
+    found = [(i, word) for i in range(first, last + 1) for text, word in SYNCHRONIZATION.items() if re.search(text, lines[i])]
+    groups = [[i for i, _ in group] for _, group in itertools.groupby(found, key=lambda pair: pair[1])]  # of copies, and of mma
+    assert len(groups) == len(COPIES + LOOP + LAST_STAGE) - 1  # its mma is further on
+    for group in groups:
+        broken = [line for i, line in enumerate(lines) if i not in group]
+        assert synchronization("".join(broken)) != (COPIES, LOOP, LAST_STAGE), lines[group[0]]
 
 
 def test_refuses_what_it_cannot_compute():

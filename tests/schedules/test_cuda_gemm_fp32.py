@@ -41,7 +41,7 @@ def test_machine_code(nnz):
     source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_80")
     (used,) = nvcc.resources(source, "sm_80").values()
     assert (used.spilled, used.stack) == (0, 0)
-    assert used.registers <= 64
+    assert used.registers <= 96
     assert "ld.shared.v4.f32" in nvcc.ptx(source, "sm_80")
 
 

@@ -124,12 +124,12 @@ def measure(
         Where our kernel is wrong. A rival that is wrong or cannot be had gets a row with a note.
     """
     layer = Layer(cell, device)
-    racing = {OURS: _ours(OURS, layer, layer.default() if scheduled is None else scheduled)}
+    racing = {OURS: kernel_entrant(OURS, layer, layer.default() if scheduled is None else scheduled)}
     notes = {}
     own = [name for name in OWN_DENSE if cell.dtype in KERNELS[name].dtypes]
     for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern, cell.m), *own):
         try:
-            racing[name] = _rival(name, layer)
+            racing[name] = rival_entrant(name, layer)
         except Exception as error:  # libraries raise many kinds; what is not there is said in the row
             notes[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     device.synchronize()
@@ -147,19 +147,20 @@ def measure(
     return rows
 
 
-def _ours(name: str, layer: Layer, scheduled: tirx.PrimFunc) -> Entrant:
-    """Return a kernel of ours on a layer."""
+def kernel_entrant(name: str, layer: Layer, scheduled: tirx.PrimFunc) -> Entrant:
+    """Return a kernel of ours on a layer, checked."""
     run = layer.ours(scheduled)
     error = check(name, run(0), layer.x, layer.dense, LIMITS[layer.cell.dtype])
     return Entrant(layer.device.timer(run, _calls(layer)), error)
 
 
-def _rival(name: str, layer: Layer) -> Entrant:
+def rival_entrant(name: str, layer: Layer) -> Entrant:
+    """Return a rival of RIVALS, a dense kernel of ours or the default schedule, on a layer."""
     if name == DEFAULT:
-        return _ours(name, layer, layer.default())
+        return kernel_entrant(name, layer, layer.default())
     if name in OWN_DENSE:
         dense = Layer(replace(layer.cell, kernel=name), layer.device)
-        return _ours(name, dense, dense.default())
+        return kernel_entrant(name, dense, dense.default())
     made = RIVALS[name](layer.dense, layer.x, lambda nbytes: rotate(nbytes, layer.device))
     error = check(name, made.run(0), layer.x, made.weight, max(RIVALS_MAY * LIMITS[layer.cell.dtype], made.rounding))
     return Entrant(layer.device.timer(made.run, _calls(layer), name not in UNCAPTURED), error)

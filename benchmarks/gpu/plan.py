@@ -149,7 +149,7 @@ class RunBook:
 
 
 def only(units: Sequence[Unit], patterns: Sequence[str] | None) -> list[Unit]:
-    """Return the units that one of `patterns` names, in the order of the patterns, and those of MACHINE_UNITS; all without any."""
+    """Return the units that one of `patterns` names, in their order, behind MACHINE_UNITS; all where there are none."""
     every, others = units[: len(MACHINE_UNITS)], units[len(MACHINE_UNITS) :]
     if not patterns:
         return list(units)

@@ -21,7 +21,7 @@ SECTIONS = (
     *("LaunchStats", "Occupancy", "InstructionStats"),
 )
 SHARES = {  # what the table shows: a title and how the counter's name begins
-    "us": "gpu__time_duration.sum",
+    "ns": "gpu__time_duration.sum",
     "DRAM %": "gpu__dram_throughput.avg.pct",
     "issue/cycle": "smsp__issue_active.avg.per_cycle_active",
     "ALU %": "sm__inst_executed_pipe_alu.avg.pct",

@@ -1,0 +1,168 @@
+"""Which cut of a kernel is fastest on a GPU: `python -m benchmarks.gpu.cuts --out DIR`, beside cuBLAS, on 28672x8192.
+
+What `tvm-balanced tune` searches, and what it cannot change: how many warps share K is part of `cuda_decode_mma`'s function. To
+spare a GPU's time the machine code may be made before, on a machine without one: `--compile FOLDER`, then there `--known FOLDER`.
+"""
+
+import argparse
+import hashlib
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import tvm
+from tvm import tirx
+
+from benchmarks.gpu.device import Absent, Device, open_device
+from benchmarks.gpu.folder import Folder
+from benchmarks.gpu.layer import Cell, Layer
+from benchmarks.gpu.measuring import KEY, OURS, kernel_entrant, rival_entrant, stamp, told
+from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.gpu import machine_code, nvcc
+from tvm_balanced.measure import race
+from tvm_balanced.schedules import KERNELS, cuda_decode_mma, cuda_gemv
+from tvm_balanced.schedules.cuda_decode_mma import Cut, Layout
+from tvm_balanced.schedules.cuda_gemv import Split
+from tvm_balanced.schedules.gpus import shared_bytes
+from tvm_balanced.schedules.warp_rows import count_chunks
+
+SIZE = (28672, 8192)
+PATTERNS = ("2:16", "4:16", "8:16")
+COLUMNS = ("date", "gpu", "versions", *KEY[:-1], "cut", "us", "cublas_us", "over_cublas", "error")
+THREADS = 512  # of a block at most
+ROUNDS, SECONDS = 7, 1.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A cut: what is put in the place of which functions of a kernel's module."""
+
+    name: str
+    module: Any
+    functions: tuple[tuple[str, Any], ...]
+
+    def schedule(self, cell: Cell, target: tvm.target.Target) -> tirx.PrimFunc:
+        """Return the cell's kernel, cut like this."""
+        kernel = KERNELS[cell.kernel]
+        patches = [patch.object(self.module, name, lambda *_, value=value: value) for name, value in self.functions]
+        for each in patches:
+            each.start()
+        try:
+            return kernel.schedule(kernel.prim_func(cell.workload), cell.workload, target)
+        finally:
+            for each in patches:
+                each.stop()
+
+
+def decode_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
+    """Yield cuts of `cuda_decode_mma` that divide the layer and fit a GPU's shared memory."""
+    workload = cell.workload
+    layout = Layout.of(cell.n, cell.k, workload.nnz)
+    for shares, warps, tiles, steps in itertools.product((1, 2, 4), (4, 7, 8), (1, 2, 4), (1, 2, 4)):
+        cut = Cut(shares, layout.tiles // tiles // warps, warps, tiles)
+        divides = layout.tiles % (tiles * warps) == 0 and layout.groups % (shares * steps) == 0
+        fits = cuda_decode_mma._shared_bytes(workload, shares, warps * tiles, steps) <= shared_bytes(target)
+        if divides and fits and 32 * shares * warps <= THREADS:
+            name = f"shares={shares} warps={warps} tiles={tiles} steps={steps}"
+            yield Candidate(name, cuda_decode_mma, (("_cut", cut), ("_steps", steps)))
+
+
+def gemv_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
+    """Yield cuts of `cuda_gemv` that divide the layer."""
+    chunks = count_chunks(cell.k, cell.parsed.nnz)
+    for groups, warps, unrolled, stages in itertools.product((1, 2, 4), (4, 8, 16), (2, 4, 8), (1, 2, 4)):
+        steps, left = divmod(chunks, stages * warps * unrolled)
+        if steps and not left and 32 * groups * warps <= THREADS and (cell.m > 1 or stages == 1):
+            split = Split(groups, stages, warps, steps, unrolled)
+            name = f"groups={groups} stages={stages} warps={warps} steps={steps} unrolled={unrolled}"
+            yield Candidate(name, cuda_gemv, (("_split", split),))
+
+
+CUTS = {"cuda_decode_mma": decode_cuts, "cuda_gemv": gemv_cuts}
+
+
+def cells() -> list[Cell]:
+    """Return the cells, by kernel."""
+    decode = [Cell(*SIZE, m, pattern, "float16", "cuda_decode_mma") for m in (16, 64, 4) for pattern in PATTERNS]
+    return decode + [Cell(*SIZE, m, pattern, "float16", "cuda_gemv") for m in (1, 2, 4) for pattern in PATTERNS]
+
+
+def main() -> int:
+    """Compile or measure all cuts."""
+    options = _parse()
+    if options.compile:
+        return _compile(options.compile)
+    try:
+        device = open_device("cuda")
+    except EnvironmentFaultError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.known:
+        machine_code.read(options.known)
+    options.out.mkdir(parents=True, exist_ok=True)
+    until = time.time() + 60 * options.minutes
+    for cell in cells():
+        if time.time() < until:
+            rows = _measure(cell, device)
+            Folder(options.out).append("gpu_cuts.csv", COLUMNS, rows)
+            fastest = ", ".join(f"{row['cut']} {row['over_cublas']}" for row in rows[:3])
+            print(f"{cell}: {fastest}", flush=True)
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gpu.cuts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of gpu_cuts.csv; %(default)s by default")
+    parser.add_argument("--minutes", type=float, default=5, help="begin no cell after that; %(default)s by default")
+    parser.add_argument("--compile", type=Path, metavar="FOLDER", help="make machine code for an H200, and end")
+    parser.add_argument("--known", type=Path, metavar="FOLDER", help="of machine code that was made before")
+    return parser.parse_args()
+
+
+def _compile(folder: Path) -> int:
+    target = Absent().target
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(source: str) -> None:
+        (folder / f"{hashlib.sha256(source.encode()).hexdigest()}.cubin").write_bytes(nvcc.cubin(source, "sm_90"))
+
+    scheduled = (candidate.schedule(cell, target) for cell in cells() for candidate in CUTS[cell.kernel](cell, target))
+    sources = {nvcc.cuda_source(func, "sm_90") for func in scheduled}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, sources))
+    print(f"{len(sources)} kernels in {folder}")
+    return 0
+
+
+def _measure(cell: Cell, device: Device) -> list[dict[str, object]]:
+    """Return a row for each cut, the fastest first; one that cannot be launched is left out."""
+    layer = Layer(cell, device)
+    racing = {"cublas": rival_entrant("cublas", layer)}
+    for candidate in CUTS[cell.kernel](cell, device.target):
+        try:
+            racing[candidate.name] = kernel_entrant(OURS, layer, candidate.schedule(cell, device.target))
+        except Exception as error:  # more registers or shared memory than there is; what is wrong is told
+            print(f"{cell}, {candidate.name}: {str(error).splitlines()[0][:120]}", file=sys.stderr)
+    timing = race({name: told(entrant.timer) for name, entrant in racing.items()}, ROUNDS, SECONDS, warm=0)
+    dense = timing.microseconds("cublas")
+    rows = [
+        stamp(device)
+        | {name: value for name, value in cell.row().items() if name != "schedule"}
+        | {"cut": name, "us": f"{timing.microseconds(name):.1f}", "cublas_us": f"{dense:.1f}"}
+        | {"over_cublas": f"{dense / timing.microseconds(name):.2f}", "error": f"{racing[name].error:.1e}"}
+        for name in racing
+        if name != "cublas"
+    ]
+    return sorted(rows, key=lambda row: float(str(row["us"])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -31,9 +31,10 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules.cuda_gemv import bind_threads
 from tvm_balanced.schedules.cuda_intrinsics import mma, permute_bytes
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.gpus import LEAST_SHARED_KIB, MIN_BLOCKS, shared_bytes, shared_scope, too_old
+from tvm_balanced.schedules.gpus import LEAST_SHARED_KIB, MIN_BLOCKS, gpu_of, shared_bytes, shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_indices
@@ -48,12 +49,12 @@ TOKENS = 8  # rows of x in a tile
 REGISTERS = 16  # of a lane's weights of a step: eight for row r and eight for row r + 8
 COPIES = 8  # of the table of selectors: eight lanes read 16 bytes each from all 32 banks at a time
 # How a layer is cut, from what cuts of 28672x8192 took on an H200 (benchmarks/data/gpu_cuts.csv). A block's warps meet twice a
-# stage, so long stages of few blocks beat short ones of many that are copied further ahead: M = 16, 2:16, 40 us with stages of
-# 256 columns, 46 with 128, three stages ahead and two blocks on a multiprocessor; two tiles of 16 rows a warp read half as much
-# of x from shared memory.
+# stage, so stages of two K groups, one copied ahead, beat stages of one, three copied ahead: M = 16, 2:16, 43.6 us and 46.4. Two
+# tiles of 16 rows a warp read half as much of x from shared memory: 40.4 us.
 MULTIPROCESSORS = 132  # of an H200
 MOST_WARPS = 16  # of a thread block
-MOST_STEPS = 4  # of 64 columns in a stage
+STEPS = 2  # K groups of a share in a stage
+UNROLLED = 4  # steps of 64 columns in a stage, at most
 BUSY_WARPS = 12  # that keep a multiprocessor busy half of the time
 START = 150_000  # weights whose time it takes to start a block
 TWO_TILES = 0.85  # of the time, where a warp has two tiles of the weight
@@ -240,7 +241,7 @@ class CudaDecodeMma(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         stage, read_x, decode, mma_ = (sch.get_sblock(name) for name in ("stage", "read_x", "decode", "mma"))
         o, f, t, r, g, s, p = sch.get_loops(mma_)
-        cut = _cut(workload)
+        cut = _cut(workload, target)
         tiles = sch.sample_perfect_tile(t, 3, 4, decision=[cut.blocks, cut.warps, cut.tiles])
         block, warps, tile = sch.split(t, tiles)
         steps = _steps(workload, cut, target)
@@ -280,9 +281,7 @@ class CudaDecodeMma(SparseKernel):
         sch.compute_at(stage, stages, preserve_unit_loops=True)
         *_, sg, si, sc = sch.get_loops(stage)
         so, sv = sch.split(sc, [None, 8])
-        _, z, y, x = sch.split(sch.fuse(sg, si, so), [None, cut.shares, tiles[1], WARP])
-        for loop, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
-            sch.bind(loop, axis)
+        bind_threads(sch, sch.fuse(sg, si, so), threads)
         sch.vectorize(sv)
         # rows of x eight columns apart from a multiple of 64: eight lanes then read 16 bytes each from all 32 banks
         sch.storage_align(stage, 0, 2, 64, 8)
@@ -292,10 +291,7 @@ class CudaDecodeMma(SparseKernel):
         sch.reverse_compute_at(add, o, preserve_unit_loops=True)
         sch.reverse_compute_at(epilogue, o, preserve_unit_loops=True)
         *_, i, t, r = sch.get_loops(epilogue)
-        _, z, y, x = sch.split(sch.fuse(i, t, r), [None, cut.shares, tiles[1], WARP])
-        for loop, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
-            sch.bind(loop, axis)
-        sch.compute_at(add, x, preserve_unit_loops=True)
+        sch.compute_at(add, bind_threads(sch, sch.fuse(i, t, r), threads), preserve_unit_loops=True)
         if target.kind.name != "opencl":  # where every mma is two barriers, and PoCL compiles what is between two apart
             for loop in (tile, p, s, step):
                 sch.unroll(loop)
@@ -325,9 +321,7 @@ def share_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) 
     """Share a copy of words, whose loops are the last, among all threads of a block, (shares, warps) of 32, 16 bytes at once."""
     *outer, words = sch.get_loops(block)[-loops:]
     more, vector = sch.split(words, [None, 4])
-    _, z, y, x = sch.split(sch.fuse(*outer, more), [None, *threads, WARP])
-    for part, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
-        sch.bind(part, axis)
+    bind_threads(sch, sch.fuse(*outer, more), threads)
     sch.vectorize(vector)
 
 
@@ -379,37 +373,48 @@ class Cut:
     tiles: int
 
 
-def _cut(workload: Workload) -> Cut:
-    """Choose the default cut: of those whose stages fit every GPU, the one that keeps an H200 busiest."""
+def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
+    """Choose the default cut: of those whose stages fit, the one that keeps all multiprocessors busiest.
+
+    Parameters
+    ----------
+    workload : Workload
+    target : target, optional
+        Where it is to run. Without one, the cut is for an H200 with the shared memory of the least GPU; how many shares that has
+        is part of the function, which knows no target.
+    """
     layout, size = Layout.of(workload.n, workload.k, workload.nnz), _rows(workload).size
     most = MOST_WARPS if size <= KEPT_ROWS else MOST_WARPS // 2  # sums of many rows take the registers of as many warps
+    least, multiprocessors = LEAST_SHARED_KIB << 10, gpu_of(target).multiprocessors if target else MULTIPROCESSORS
+    fitting = shared_bytes(target) if target else least
     candidates = [
         (shares, warps, tiles)
+        for shares in ([_cut(workload).shares] if target else divisors(layout.groups, most))
         for tiles in divisors(layout.tiles, 2)
-        for shares in divisors(layout.groups, most)
         for warps in divisors(layout.tiles // tiles, most // shares)
-        if _shared_bytes(workload, shares, warps * tiles, 1) <= LEAST_SHARED_KIB << 10
+        if _shared_bytes(workload, shares, warps * tiles, 1) <= fitting
     ]
-    shares, warps, tiles = min(candidates, key=lambda cut: (_turns(layout, *cut), cut[0], -cut[1]), default=(1, 1, 1))
+    shares, warps, tiles = min(candidates, key=lambda cut: (_turns(layout, multiprocessors, *cut), cut[0], -cut[1]))
     return Cut(shares, layout.tiles // tiles // warps, warps, tiles)
 
 
-def _turns(layout: Layout, shares: int, warps: int, tiles: int) -> float:
+def _turns(layout: Layout, multiprocessors: int, shares: int, warps: int, tiles: int) -> float:
     """Time that a cut takes, relative to others: rounds of thread blocks, one on a multiprocessor, times the work of one."""
     blocks, weights = layout.tiles // tiles // warps, layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
     work = (1 + BUSY_WARPS / (shares * warps)) / blocks * (TWO_TILES if tiles == 2 else 1)
-    return round(-(-blocks // MULTIPROCESSORS) * (work + START / weights), 6)
+    return round(-(-blocks // multiprocessors) * (work + START / weights), 6)
 
 
 def _steps(workload: Workload, cut: Cut, target: tvm.target.Target) -> int:
-    """Choose how many K groups of each share are a stage: as many as fit shared memory, up to MOST_STEPS of 64 columns."""
+    """Choose how many K groups of each share are a stage: STEPS where they fit shared memory and are not unrolled too far."""
     layout = Layout.of(workload.n, workload.k, workload.nnz)
-    fitting = (
+    spilling = _rows(workload).size > KEPT_ROWS and workload.nnz > 4  # sums and look-ups together, where four steps are unrolled
+    unrolled = UNROLLED // (2 if spilling else 1)
+    return next(
         steps
-        for steps in reversed(divisors(layout.groups // cut.shares, MOST_STEPS // layout.steps))
-        if _shared_bytes(workload, cut.shares, cut.warps * cut.tiles, steps) <= shared_bytes(target)
+        for steps in reversed(divisors(layout.groups // cut.shares, min(STEPS, unrolled // layout.steps)))
+        if steps == 1 or _shared_bytes(workload, cut.shares, cut.warps * cut.tiles, steps) <= shared_bytes(target)
     )
-    return next(fitting, 1)
 
 
 def _shared_bytes(workload: Workload, shares: int, tiles: int, steps: int) -> int:

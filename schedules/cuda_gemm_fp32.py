@@ -22,6 +22,7 @@ from tvm_balanced.schedules.rule import divisor
 from tvm_balanced.schedules.warp_rows import BLOCK, BYTES, count_chunks, slots_per_load
 
 PER_WARP = 8  # rows of x of a warp: as many sums a lane
+BANKS, APART = 32, 4  # words: of all banks of shared memory, and of what a lane reads at once
 
 
 class CudaGemmFp32(CudaGemv):
@@ -58,7 +59,7 @@ class CudaGemmFp32(CudaGemv):
         unpack_at(sch, word)
         stage_x(sch, shared_scope(target), stages, (1, size // PER_WARP), vector=1, by_column=False)
         # columns 16 bytes apart from a multiple of all banks: lanes look eight different ones up at once
-        sch.storage_align(sch.get_sblock("stage"), 0, 2, 32, 4)
+        sch.storage_align(sch.get_sblock("stage"), 0, 2, BANKS, APART)
         for loop in (rows, slot, load, word):
             sch.unroll(loop)
         sch.decompose_reduction(gemm, stages)
@@ -68,14 +69,15 @@ class CudaGemmFp32(CudaGemv):
             return super().seconds(workload, m, machine)
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tiles, size = -(-m // self.rows), min(self.rows, -(-m // PER_WARP) * PER_WARP)
-        memory = machine.seconds(0, 1, slots * slot_bytes(workload) / 0.8)
-        return tiles * (memory + looking_up(slots, size, workload, machine))
+        memory = machine.seconds(0, 1, tiles * slots * slot_bytes(workload) / 0.8)
+        return memory + tiles * looking_up(slots, size, workload, machine)
 
 
 def _stages(workload: Workload, size: int) -> list[Any]:
     """Default split of the chunks of K: as many a stage as fit half of the shared memory that every GPU has."""
     chunks, columns = count_chunks(workload.k, workload.nnz), chunk(workload.nnz)[1] * BLOCK
-    steps = divisor(chunks, max(1, SHARED_BYTES // 2 // (columns * size * BYTES[workload.dtype])))
+    apart = -(-(size - APART) // BANKS) * BANKS + APART  # words from a column to the next
+    steps = divisor(chunks, max(1, SHARED_BYTES // 2 // (columns * apart * BYTES[workload.dtype])))
     return [chunks // steps, steps]
 
 

@@ -50,8 +50,8 @@ WARPS_IN_ALL = 4096  # that are wanted
 LOADS = 4  # of 16 bytes that a lane asks for before it uses the first
 # Masks take more arithmetic than indices: with twice the warps and loads 8:16 has 1.57x cuBLAS at M = 1, with as many 1.38x.
 MASKED_WARPS, MASKED_LOADS = 2, 2  # times as many
-# Four rows of x or more in half precision take the registers and the time to stage them: 3.9x cuBLAS at M = 4, 2:16, with half of
-# STAGE_BYTES, two loads and two thread blocks on a multiprocessor, 3.6x without.
+# Four rows of x in half precision take many registers and the time to stage them: 3.9x cuBLAS at M = 4, 2:16, with half of
+# STAGE_BYTES, two loads and two thread blocks on a multiprocessor, 3.6x without. Eight would spill.
 LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
 BLOCKS = 132  # thread blocks that keep an H200 busy: one on each multiprocessor
 # Where groups of rows share x, its bytes are a small part of those of their weights: M = 2, 2:16, 4.9x with four, 4.3x with one.
@@ -222,8 +222,8 @@ class CudaGemv(SparseKernel):
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         size = min(self.rows, 1 << (m - 1).bit_length())
         tiles = -(-m // size)
-        memory = machine.seconds(0, 1, slots * slot_bytes(workload) / 0.8)
-        return tiles * (memory + looking_up(slots, size, workload, machine))
+        memory = machine.seconds(0, 1, tiles * slots * slot_bytes(workload) / 0.8)
+        return memory + tiles * looking_up(slots, size, workload, machine)
 
 
 def looking_up(slots: float, size: int, workload: Workload, machine: Machine) -> float:
@@ -318,7 +318,7 @@ def _split(workload: Workload, size: int) -> Split:
 
 def _stages_little(dtype: str, size: int) -> bool:
     """Whether so many rows of x are staged in small parts, with fewer loads of the weight at once."""
-    return size >= 4 and dtype != "float32"
+    return size == 4 and dtype != "float32"
 
 
 def _pipelined(workload: Workload, size: int) -> bool:

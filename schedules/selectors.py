@@ -14,6 +14,7 @@ itself or shares it with the next row's, where n is odd, by its column.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,7 @@ def _pairs(nnz: int) -> int:
     return most * (most - 1) // 2
 
 
+@cache
 def table(nnz: int) -> Array:
     """Return the table for blocks of `nnz` slots, (entries, 4) uint32: pairs by rank, then, where some stand alone, columns."""
     entries = [_selectors({a: 0, b: 1}) for b in range(BLOCK) for a in range(b)][: _pairs(nnz)]

@@ -66,7 +66,8 @@ def _parse() -> argparse.Namespace:
 def _profiled(patterns: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
     """Return the cells, and for each what ncu counted, by the counter's name."""
     sections = [argument for section in SECTIONS for argument in ("--section", section)]
-    ncu = ["ncu", "--clock-control", "none", "--csv", "--page", "raw", "--kernel-name", KERNEL, *sections]
+    ncu = ["ncu", "--clock-control", "none", "--csv", "--page", "raw", "--print-units", "base"]
+    ncu += ["--kernel-name", KERNEL, *sections]
     worker = [sys.executable, "-m", "benchmarks.gpu.profile", "--worker", *patterns]
     try:
         done = subprocess.run([*ncu, *worker], capture_output=True, text=True, check=False)

@@ -12,7 +12,7 @@ echo "==PROF== Connected to process 1"
 echo "cell 16x64 m1 2:16 float32 cuda_gemv default"
 cat <<'END'
 "ID","gpu__time_duration.sum","launch__registers_per_thread","smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio"
-"","us","register/thread","inst"
+"","ns","register/thread","inst"
 "0","21,792.5","48","1.25"
 END
 exit $NCU_STATUS

@@ -8,21 +8,21 @@ extern "C" __global__ void __launch_bounds__(64, 1) main_kernel(float* __restric
   total_local_ptr[5] = 0x0p+0f/*0.000000e+00*/;
   total_local_ptr[6] = 0x0p+0f/*0.000000e+00*/;
   total_local_ptr[7] = 0x0p+0f/*0.000000e+00*/;
-  for (int c_0 = 0; c_0 < 2; ++c_0) {
+  for (int c_0 = 0; c_0 < 4; ++c_0) {
     extern __shared__ __align__(64) float staged_shared_dyn_ptr[];
     __syncthreads();
-    for (int ax3_ax1_ax2_0_fused_0 = 0; ax3_ax1_ax2_0_fused_0 < 64; ++ax3_ax1_ax2_0_fused_0) {
-      int cse_v1 = (ax3_ax1_ax2_0_fused_0 >> 2);
-      int cse_v2 = (ax3_ax1_ax2_0_fused_0 & 3);
-      staged_shared_dyn_ptr[(((((ax3_ax1_ax2_0_fused_0 & 3) * 2304) + (((int)threadIdx.y) * 1152)) + (((int)threadIdx.x) * 36)) + (ax3_ax1_ax2_0_fused_0 >> 2))] = x_ptr[((((((ax3_ax1_ax2_0_fused_0 >> 2) * 512) + (c_0 * 256)) + ((ax3_ax1_ax2_0_fused_0 & 3) * 64)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
+    for (int ax3_ax1_ax2_0_fused_0 = 0; ax3_ax1_ax2_0_fused_0 < 32; ++ax3_ax1_ax2_0_fused_0) {
+      int cse_v1 = (ax3_ax1_ax2_0_fused_0 >> 1);
+      int cse_v2 = (ax3_ax1_ax2_0_fused_0 & 1);
+      staged_shared_dyn_ptr[(((((ax3_ax1_ax2_0_fused_0 & 1) * 2304) + (((int)threadIdx.y) * 1152)) + (((int)threadIdx.x) * 36)) + (ax3_ax1_ax2_0_fused_0 >> 1))] = x_ptr[((((((ax3_ax1_ax2_0_fused_0 >> 1) * 512) + (c_0 * 128)) + ((ax3_ax1_ax2_0_fused_0 & 1) * 64)) + (((int)threadIdx.y) * 32)) + ((int)threadIdx.x))];
     }
     __syncthreads();
-    for (int c_1 = 0; c_1 < 4; ++c_1) {
+    for (int c_1 = 0; c_1 < 2; ++c_1) {
       alignas(64) uint indices_local_ptr[1];
-      indices_local_ptr[0] = positions_ptr[((((((int)blockIdx.y) * 256) + (c_0 * 128)) + (c_1 * 32)) + ((int)threadIdx.x))];
+      indices_local_ptr[0] = positions_ptr[((((((int)blockIdx.y) * 256) + (c_0 * 64)) + (c_1 * 32)) + ((int)threadIdx.x))];
       alignas(64) float values_local_ptr[4];
-      int cse_v14 = ((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4));
-      *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)));
+      int cse_v14 = ((((((int)blockIdx.y) * 2048) + (c_0 * 512)) + (c_1 * 256)) + (((int)threadIdx.x) * 4));
+      *(float4*)(values_local_ptr + 0) = *(float4*)(values_ptr + ((((((int)blockIdx.y) * 2048) + (c_0 * 512)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)));
       alignas(64) float found_local_ptr[8];
       int cse_v3 = (c_1 * 2304);
       int cse_v4 = (((int)threadIdx.y) * 8);
@@ -78,7 +78,7 @@ extern "C" __global__ void __launch_bounds__(64, 1) main_kernel(float* __restric
       total_local_ptr[6] = (total_local_ptr[6] + (found_local_ptr_3[6] * values_local_ptr[3]));
       total_local_ptr[7] = (total_local_ptr[7] + (found_local_ptr_3[7] * values_local_ptr[3]));
       alignas(64) float values_local_ptr_1[4];
-      *(float4*)(values_local_ptr_1 + 0) = *(float4*)(values_ptr + (((((((int)blockIdx.y) * 2048) + (c_0 * 1024)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)) + 128));
+      *(float4*)(values_local_ptr_1 + 0) = *(float4*)(values_ptr + (((((((int)blockIdx.y) * 2048) + (c_0 * 512)) + (c_1 * 256)) + (((int)threadIdx.x) * 4)) + 128));
       alignas(64) float found_local_ptr_4[8];
       for (int ax5_0_4 = 0; ax5_0_4 < 2; ++ax5_0_4) {
         int cse_v9 = (ax5_0_4 * 4);

@@ -55,7 +55,7 @@ def test_patterns(nnz, rng):
 )
 def test_stages(m, n, k, nnz, stages, rng):
     workload = Workload("cuda_decode_mma", m, n, k, nnz, 16, "bfloat16")
-    cut = _cut(workload)
+    cut = _cut(workload, opencl.target())
     assert Layout.of(n, k, nnz).groups == cut.shares * stages * _steps(workload, cut, opencl.target())
     assert run(m, n, k, nnz, rng) < 4e-3
 
@@ -122,7 +122,7 @@ def test_fit_has_nothing_where_most_are_kept(rng):
 @pytest.mark.parametrize(("n", "k"), [(28672, 8192), (4096, 4096), (33, 1000)])
 def test_stages_fit_the_shared_memory_of_a_gpu(m, nnz, n, k, device):
     workload, target = Workload("cuda_decode_mma", m, n, k, nnz, 16, "float16"), cuda_target(device)
-    cut = _cut(workload)
+    cut = _cut(workload, target)
     assert _shared_bytes(workload, cut.shares, cut.warps * cut.tiles, _steps(workload, cut, target)) <= shared_bytes(target)
     space = space_of(workload, target)
     assert within_limits(space, space.default, target)
@@ -130,7 +130,17 @@ def test_stages_fit_the_shared_memory_of_a_gpu(m, nnz, n, k, device):
 
 def test_a_large_layer_is_cut_as_was_measured():
     for m, cut in ((1, (2, 128, 7, 2)), (16, (2, 128, 7, 2)), (64, (1, 128, 7, 2))):
-        assert astuple(_cut(Workload("cuda_decode_mma", m, 28672, 8192, 2, 16, "float16"))) == cut
+        workload = Workload("cuda_decode_mma", m, 28672, 8192, 2, 16, "float16")
+        assert astuple(_cut(workload, H200)) == cut
+        assert _steps(workload, _cut(workload, H200), H200) == 2
+
+
+def test_another_gpu_gets_blocks_for_its_multiprocessors():
+    workload = Workload("cuda_decode_mma", 16, 28672, 8192, 2, 16, "float16")
+    a100 = _cut(workload, cuda_target("a100"))
+    assert a100.shares == _cut(workload).shares
+    rounds = -(-a100.blocks // 108)
+    assert a100.blocks / (rounds * 108) > 0.75  # the 128 of an H200 would take two rounds for 0.59
 
 
 @pytest.mark.nvcc
@@ -153,6 +163,15 @@ def test_machine_code(m, nnz, dtype, registers, arch):
     assert "prmt.b32" in text
     assert "ld.global.u16" not in text
     assert max(opencl.launch(function)[1]) <= 32
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize(("m", "nnz"), [(64, 8), (64, 6), (64, 2), (16, 8)])
+def test_large_layers_spill_nothing(m, nnz):
+    workload = Workload("cuda_decode_mma", m, 28672, 8192, nnz, 16, "float16")
+    source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_90")
+    (used,) = nvcc.resources(source, "sm_90").values()
+    assert (used.spilled, used.stack) == (0, 0)
 
 
 @pytest.mark.parametrize(

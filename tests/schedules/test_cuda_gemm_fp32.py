@@ -5,6 +5,9 @@ import reference
 from tvm_balanced.gpu import nvcc, opencl
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.cuda_gemm_fp32 import SHARED_BYTES, _stages
+from tvm_balanced.schedules.row_groups import chunk
+from tvm_balanced.schedules.warp_rows import count_chunks
 from tvm_balanced.targets import cuda_target
 
 KERNEL = KERNELS["cuda_gemm_fp32"]
@@ -32,6 +35,17 @@ def test_shares_a_weight_with_cuda_gemv():
 def test_a_warp_computes_eight_rows_of_x():
     workload = Workload("cuda_gemm_fp32", 64, 4096, 4096, 2, 16)
     assert opencl.launch(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200)) == ((1, 128, 1), (32, 8, 1))
+
+
+@pytest.mark.parametrize(("m", "apart"), [(9, 36), (16, 36), (33, 68), (64, 68)])
+@pytest.mark.parametrize("k", [3072, 4096, 12288])
+def test_a_stage_fits_half_of_what_every_gpu_has(m, apart, k):
+    """Columns lie `apart` words apart, four more than a multiple of the banks."""
+    workload = Workload("cuda_gemm_fp32", m, 4096, k, 2, 16)
+    stages, steps = _stages(workload, KERNEL.cut_rows(workload).size)
+    columns = count_chunks(k, 2) // stages * chunk(2)[1] * 16
+    assert steps * chunk(2)[1] * 16 == columns
+    assert columns * apart * 4 <= SHARED_BYTES // 2
 
 
 @pytest.mark.nvcc

@@ -129,7 +129,7 @@ def test_loops_of_a_thread_axis_agree(workload):
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
-    ("m", "nnz", "dtype", "registers"), [(1, 2, "float16", 48), (8, 2, "float16", 64), (1, 1, "float32", 48)]
+    ("m", "nnz", "dtype", "registers"), [(1, 2, "float16", 48), (8, 2, "float16", 80), (1, 1, "float32", 48)]
 )
 def test_machine_code(m, nnz, dtype, registers, arch):
     workload = Workload("cuda_gemv", m, 4096, 4096, nnz, 16, dtype)
@@ -139,6 +139,15 @@ def test_machine_code(m, nnz, dtype, registers, arch):
     assert used.registers <= registers
     assert used.shared <= 48 << 10
     assert "ld.global.nc.v4" in nvcc.ptx(source, arch)
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize(("m", "nnz"), [(8, 1), (4, 2), (1, 8)])
+def test_large_layers_spill_nothing(m, nnz):
+    workload = Workload("cuda_gemv", m, 28672, 8192, nnz, 16, "float16")
+    source = nvcc.cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_90")
+    (used,) = nvcc.resources(source, "sm_90").values()
+    assert (used.spilled, used.stack) == (0, 0)
 
 
 def test_symbolic_rows_get_a_kernel_for_each_range():

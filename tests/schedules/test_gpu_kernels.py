@@ -99,6 +99,7 @@ def oclgrind(*case):
         ("cuda_gemm_fp32", "2", "16", "256"),
         ("cuda_decode_mma", "2", "4", "256"),
         ("cuda_decode_mma", "8", "4", "256"),
+        ("cuda_decode_mma", "3", "4", "256"),  # a pair and a single slot
     ],
 )
 def test_no_race_and_nothing_out_of_bounds(case):

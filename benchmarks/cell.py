@@ -23,6 +23,7 @@ COLUMNS = (
     *("date", "cpu", "versions", "n", "k", "m", "pattern", "dtype", "threads", "regime"),
     *("rival", "rounds", "us", "p20", "p50", "p80", "note"),
 )
+BOUND = "bound"  # the rival that is what no kernel can pass, see benchmarks.bound
 ROUNDS = 31
 TIMEOUT = 1200  # seconds beside the timing: DeepSparse compiles thirty copies of a large layer for minutes
 
@@ -103,6 +104,7 @@ def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROU
 
 def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int, tuned: bool = False) -> dict[str, dict[str, Any]]:
     """Time a cell in this process; what `measure` reads."""
+    from benchmarks.bound import bound
     from benchmarks.engines import ENGINES
     from tvm_balanced.bench import OURS, KernelBenchmark
     from tvm_balanced.frontend.rivals import RIVALS
@@ -112,6 +114,7 @@ def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int, tuned: b
     if tuned:
         benchmark = benchmark.as_tuned()
     engines = {name: ENGINES[name].bound(cell.regime, cell.threads) for name in rivals if name in ENGINES}
+    engines |= {BOUND: bound(cell)} if BOUND in rivals else {}
     timing = benchmark.time([name for name in rivals if name in RIVALS or name == "reference"], engines, seconds)
     results = {}
     for name in (OURS, *rivals):

@@ -5,9 +5,10 @@ import pytest
 import reference
 
 from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
+from tvm_balanced.schedules.selectors import WORDS
 from tvm_balanced.targets import host_target
 from tvm_balanced.tuning import arguments
-from tvm_balanced.tuning.arguments import DRAWN_ROWS, draw, draw_weight, repeat_rows
+from tvm_balanced.tuning.arguments import DRAWN_ROWS, draw, draw_weight, packed_shapes, repeat_rows
 from tvm_balanced.tuning.runner import LocalRunner, space_of
 
 HERE = [name for name, k in KERNELS.items() if k.refuses(host_target(), 64, 64, "float32") is None]
@@ -46,8 +47,13 @@ def test_repeated_rows_are_a_weight_of_that_many_rows(name, monkeypatch):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_every_layout_repeats_rows(name):
-    many, few = (draw(workload(name, n)) for n in (3 * DRAWN_ROWS, DRAWN_ROWS))
-    assert many.packed == 3 * few.packed
+    """But for a table that all rows share."""
+    rows = (3 * DRAWN_ROWS, DRAWN_ROWS)
+    many, few = (draw(workload(name, n)) for n in rows)
+    shapes = [packed_shapes(workload(name, n)) for n in rows]
+    shared = [few.given[1 + part] for part, shape in enumerate(shapes[1]) if shape == shapes[0][part]]
+    assert [table.shape[1] for table in shared] == ([WORDS] if name == "cuda_decode_mma" else [])
+    assert many.packed == 3 * few.packed - 2 * sum(table.nbytes for table in shared)
 
 
 def test_a_layout_that_mixes_rows_is_refused():

@@ -34,7 +34,7 @@ from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.cuda_gemv import bind_threads
 from tvm_balanced.schedules.cuda_intrinsics import mma, permute_bytes
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.gpus import LEAST_SHARED_KIB, MIN_BLOCKS, gpu_of, shared_bytes, shared_scope, too_old
+from tvm_balanced.schedules.gpus import H200, LEAST_SHARED_KIB, MIN_BLOCKS, gpu_of, shared_bytes, shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, fit_block, pack_indices
@@ -51,7 +51,6 @@ COPIES = 8  # of the table of selectors: eight lanes read 16 bytes each from all
 # How a layer is cut, from what cuts of 28672x8192 took on an H200 (benchmarks/data/gpu_cuts.csv). A block's warps meet twice a
 # stage, so stages of two K groups, one copied ahead, beat stages of one, three copied ahead: M = 16, 2:16, 43.6 us and 46.4. Two
 # tiles of 16 rows a warp read half as much of x from shared memory: 40.4 us.
-MULTIPROCESSORS = 132  # of an H200
 MOST_WARPS = 16  # of a thread block
 STEPS = 2  # K groups of a share in a stage
 UNROLLED = 4  # steps of 64 columns in a stage, at most
@@ -385,8 +384,8 @@ def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
     """
     layout, size = Layout.of(workload.n, workload.k, workload.nnz), _rows(workload).size
     most = MOST_WARPS if size <= KEPT_ROWS else MOST_WARPS // 2  # sums of many rows take the registers of as many warps
-    least, multiprocessors = LEAST_SHARED_KIB << 10, gpu_of(target).multiprocessors if target else MULTIPROCESSORS
-    fitting = shared_bytes(target) if target else least
+    fitting = shared_bytes(target) if target else LEAST_SHARED_KIB << 10
+    multiprocessors = gpu_of(target).multiprocessors if target else H200.multiprocessors
     candidates = [
         (shares, warps, tiles)
         for shares in ([_cut(workload).shares] if target else divisors(layout.groups, most))

@@ -20,7 +20,7 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.schedules.gpus import MIN_BLOCKS, shared_scope, too_old
+from tvm_balanced.schedules.gpus import H200, MIN_BLOCKS, shared_scope, too_old
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import SLOTS_PER_WORD, chunk
@@ -53,7 +53,6 @@ MASKED_WARPS, MASKED_LOADS = 2, 2  # times as many
 # Four rows of x in half precision take many registers and the time to stage them: 3.9x cuBLAS at M = 4, 2:16, with half of
 # STAGE_BYTES, two loads and two thread blocks on a multiprocessor, 3.6x without. Eight would spill.
 LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
-BLOCKS = 132  # thread blocks that keep an H200 busy: one on each multiprocessor
 # Where groups of rows share x, its bytes are a small part of those of their weights: M = 2, 2:16, 4.9x with four, 4.3x with one.
 SPARE_X = 8  # times as many bytes of weights as of x
 SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block has on every GPU and in OpenCL
@@ -337,7 +336,7 @@ def _groups(workload: Workload, size: int) -> int:
     of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / BLOCK * slot_bytes(workload)
     times = 2 if size == 1 else SPARE_X
     wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= times * of_x), 4)
-    return divisor(count_groups(workload.n), max(1, min(wanted, count_groups(workload.n) // BLOCKS)))
+    return divisor(count_groups(workload.n), max(1, min(wanted, count_groups(workload.n) // H200.multiprocessors)))
 
 
 CUDA_GEMV = CudaGemv()

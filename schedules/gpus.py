@@ -41,6 +41,7 @@ GPUS = {
     "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20),
     "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20),
 }
+H200 = GPUS["h200"]  # on which defaults were chosen
 # Shared memory that a thread block may ask for at most, in KiB, by compute capability (CUDA C++ Programming Guide, compute
 # capabilities). A newer GPU than these has at least what all have from sm_80 on.
 SHARED_KIB = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 110: 227, 120: 99, 121: 99}

@@ -5,12 +5,12 @@ spare a GPU's time the machine code may be made before, on a machine without one
 """
 
 import argparse
-import hashlib
 import itertools
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,10 @@ class Candidate:
     def schedule(self, cell: Cell, target: tvm.target.Target) -> tirx.PrimFunc:
         """Return the cell's kernel, cut like this."""
         kernel = KERNELS[cell.kernel]
-        patches = [patch.object(self.module, name, lambda *_, value=value: value) for name, value in self.functions]
-        for each in patches:
-            each.start()
-        try:
+        with ExitStack() as patched:
+            for name, value in self.functions:
+                patched.enter_context(patch.object(self.module, name, lambda *_, value=value: value))
             return kernel.schedule(kernel.prim_func(cell.workload), cell.workload, target)
-        finally:
-            for each in patches:
-                each.stop()
 
 
 def decode_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
@@ -130,14 +126,10 @@ def _parse() -> argparse.Namespace:
 def _compile(folder: Path) -> int:
     target = Absent().target
     folder.mkdir(parents=True, exist_ok=True)
-
-    def write(source: str) -> None:
-        (folder / f"{hashlib.sha256(source.encode()).hexdigest()}.cubin").write_bytes(nvcc.cubin(source, "sm_90"))
-
     scheduled = (candidate.schedule(cell, target) for cell in cells() for candidate in CUTS[cell.kernel](cell, target))
     sources = {nvcc.cuda_source(func, "sm_90") for func in scheduled}
     with ThreadPoolExecutor() as pool:
-        list(pool.map(write, sources))
+        list(pool.map(lambda source: machine_code.write_source(source, "sm_90", folder), sources))
     print(f"{len(sources)} kernels in {folder}")
     return 0
 

@@ -25,7 +25,12 @@ def write(executable: Any, arch: str, folder: Path) -> None:
         return
     for source in sources(executable):
         folder.mkdir(exist_ok=True)
-        (folder / f"{_digest(source)}.cubin").write_bytes(nvcc.cubin(source, arch))
+        write_source(source, arch, folder)
+
+
+def write_source(source: str, arch: str, folder: Path) -> None:
+    """Compile CUDA source for `arch` and write it to `folder`, which is there, as `read` looks for it."""
+    (folder / f"{_digest(source)}.cubin").write_bytes(nvcc.cubin(source, arch))
 
 
 def read(folder: Path) -> None:

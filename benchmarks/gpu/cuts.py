@@ -8,10 +8,11 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -83,17 +84,18 @@ def gemv_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
 CUTS = {"cuda_decode_mma": decode_cuts, "cuda_gemv": gemv_cuts}
 
 
-def cells() -> list[Cell]:
-    """Return the cells, by kernel."""
+def cells(patterns: Sequence[str] = ("*",)) -> list[Cell]:
+    """Return the cells that one of `patterns` names, by kernel."""
     decode = [Cell(*SIZE, m, pattern, "float16", "cuda_decode_mma") for m in (16, 64, 4) for pattern in PATTERNS]
-    return decode + [Cell(*SIZE, m, pattern, "float16", "cuda_gemv") for m in (1, 2, 4) for pattern in PATTERNS]
+    gemv = [Cell(*SIZE, m, pattern, "float16", "cuda_gemv") for m in (1, 2, 4) for pattern in PATTERNS]
+    return [cell for cell in decode + gemv if any(fnmatch(str(cell), pattern) for pattern in patterns)]
 
 
 def main() -> int:
     """Compile or measure all cuts."""
     options = _parse()
     if options.compile:
-        return _compile(options.compile)
+        return _compile(options.compile, cells(options.cells))
     try:
         device = open_device("cuda")
     except EnvironmentFaultError as error:
@@ -103,7 +105,7 @@ def main() -> int:
         machine_code.read(options.known)
     options.out.mkdir(parents=True, exist_ok=True)
     until = time.time() + 60 * options.minutes
-    for cell in cells():
+    for cell in cells(options.cells):
         if time.time() < until:
             rows = _measure(cell, device)
             Folder(options.out).append("gpu_cuts.csv", COLUMNS, rows)
@@ -116,6 +118,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.gpu.cuts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("cells", nargs="*", default=["*"], help='such as "* m16 *"; all by default, 827 kernels')
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of gpu_cuts.csv; %(default)s by default")
     parser.add_argument("--minutes", type=float, default=5, help="begin no cell after that; %(default)s by default")
     parser.add_argument("--compile", type=Path, metavar="FOLDER", help="make machine code for an H200, and end")
@@ -123,10 +126,10 @@ def _parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _compile(folder: Path) -> int:
+def _compile(folder: Path, chosen: Sequence[Cell]) -> int:
     target = Absent().target
     folder.mkdir(parents=True, exist_ok=True)
-    scheduled = (candidate.schedule(cell, target) for cell in cells() for candidate in CUTS[cell.kernel](cell, target))
+    scheduled = (candidate.schedule(cell, target) for cell in chosen for candidate in CUTS[cell.kernel](cell, target))
     sources = {nvcc.cuda_source(func, "sm_90") for func in scheduled}
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda source: machine_code.write_source(source, "sm_90", folder), sources))

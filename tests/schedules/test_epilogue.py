@@ -11,6 +11,8 @@ from tvm_balanced.schedules import epilogue
         ("exp", np.exp, 0, 3e-7),
         ("erf", erf, 4e-7, 0),
         ("tanh", np.tanh, 4e-7, 0),
+        ("sin", np.sin, 2e-7, 0),
+        ("cos", np.cos, 2e-7, 0),
         ("sigmoid", lambda v: 1 / (1 + np.exp(-v)), 2e-7, 0),
         ("relu", lambda v: np.maximum(v, 0), 0, 0),
         ("gelu", lambda v: 0.5 * v * (1 + erf(v / np.sqrt(2))), 2e-6, 1e-6),
@@ -30,10 +32,16 @@ def test_any_number_of_lanes(lanes):
         np.testing.assert_allclose(evaluate(function, x, lanes), evaluate(function, x, 16), rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["exp", "erf", "tanh", "sigmoid", "relu", "gelu", "gelu_tanh", "silu"])
+@pytest.mark.parametrize("name", ["exp", "erf", "tanh", "sin", "cos", "sigmoid", "relu", "gelu", "gelu_tanh", "silu"])
 def test_nan_comes_through(name):
     x = np.full(16, np.nan, np.float32)
     assert np.isnan(evaluate(getattr(epilogue, name), x)).all()
+
+
+@pytest.mark.parametrize("name", ["sin", "cos"])
+def test_angles_of_many_turns(name, rng):
+    x = np.concatenate([rng.uniform(-10000, 10000, 1 << 14), np.arange(-8, 8) * np.pi / 2]).astype(np.float32)
+    np.testing.assert_allclose(evaluate(getattr(epilogue, name), x), getattr(np, name)(x.astype(np.float64)), atol=2e-7)
 
 
 def test_exp_at_the_ends():

@@ -15,6 +15,7 @@ from tvm_balanced.targets import is_gpu
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.collapse_views import CollapseViews
+from tvm_balanced.transform.exact_math import ExactMath
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
@@ -80,7 +81,7 @@ def tvm_balanced_pipeline(
                 relax.transform.CanonicalizeBindings(),
                 *([] if is_gpu(target) else [PadAttention(), FuseAttention()]),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
-                relax.transform.FoldConstant(),
+                fold_constant,
                 LowerDenseOps(names, lowered),
                 CollapseViews(),
                 relax.transform.LegalizeOps(),
@@ -92,7 +93,7 @@ def tvm_balanced_pipeline(
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleKernels(tuned),
-                *([gpu_remainder()] if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
+                *([gpu_remainder(), ExactMath()] if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
                 # Phase 5: memory and calls of the virtual machine
                 *backend.dataflow_lower_passes(target),
                 *backend.finalize_passes(target),
@@ -101,6 +102,13 @@ def tvm_balanced_pipeline(
         )(mod)
 
     return run
+
+
+@tvm.transform.module_pass(opt_level=0, name="FoldConstant")
+def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+    """Fold what is constant; TVM's pass legalizes all operators only to look, which packed every weight once in vain."""
+    with op.left_alone():
+        return relax.transform.FoldConstant()(mod)
 
 
 def gpu_remainder() -> tvm.transform.Pass:

@@ -9,6 +9,9 @@ model), activation, has_residual (whether the last argument is one), by_rows, an
 (K). Where several kernels compute a layer, each for a range of M, `by_rows` says so as `ByRows` writes it; else it is empty.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,10 +136,23 @@ def _infer(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:
     return relax.TensorType([*list(x.shape)[:-1], weight.shape[0]], x.dtype)
 
 
+_left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Within it, passes that legalize operators leave both of ours as they are."""
+    token = _left_alone.set(True)
+    try:
+        yield
+    finally:
+        _left_alone.reset(token)
+
+
 def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     from tvm_balanced.transform.lower_dense_ops import lower_dense_op
 
-    return lower_dense_op(builder, call, {})
+    return call if _left_alone.get() else lower_dense_op(builder, call, {})
 
 
 def register() -> None:

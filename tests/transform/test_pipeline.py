@@ -2,13 +2,16 @@ import importlib
 
 import numpy as np
 import reference
+import torch
 import tvm
 from relax_modules import module
 from tvm import relax
 
+import tvm_balanced as tb
 import tvm_balanced.transform
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.targets import host_target
+from tvm_balanced.transform import lower_dense_ops
 
 
 def build(rng):
@@ -51,3 +54,18 @@ def test_all_loops_are_in_one_function_for_each_layer(rng):
     assert source.count("cpu_avx512") + source.count("cpu_portable") >= 1
     assert "relu" not in source
     assert "add" not in source
+
+
+def test_a_weight_is_packed_once(monkeypatch):
+    """FoldConstant legalizes every operator only to look whether its result is constant."""
+    calls, lower = [], lower_dense_ops.lower_dense_op
+
+    def counted(*args):
+        calls.append(args)
+        return lower(*args)
+
+    monkeypatch.setattr(lower_dense_ops, "lower_dense_op", counted)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64)).eval()
+    tb.prune(model, "4:16")
+    tb.compile(model, (torch.randn(4, 64),))
+    assert len(calls) == 2

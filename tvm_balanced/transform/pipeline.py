@@ -27,6 +27,7 @@ from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalance
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
+from tvm_balanced.transform.unvectorize_booleans import UnvectorizeBooleans
 from tvm_balanced.verdict import Judge
 
 NAME = "tvm_balanced"
@@ -93,7 +94,7 @@ def tvm_balanced_pipeline(
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleKernels(tuned),
-                *([gpu_remainder(), ExactMath()] if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
+                *(gpu_remainder() if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
                 # Phase 5: memory and calls of the virtual machine
                 *backend.dataflow_lower_passes(target),
                 *backend.finalize_passes(target),
@@ -111,10 +112,10 @@ def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
         return relax.transform.FoldConstant()(mod)
 
 
-def gpu_remainder() -> tvm.transform.Pass:
-    """Return the pass that schedules what no kernel of ours computes on a GPU, by TVM's own default rules."""
+def gpu_remainder() -> list[tvm.transform.Pass]:
+    """Return the passes that schedule what no kernel of ours computes on a GPU, by TVM's own rules, and mend what comes of it."""
     rules = dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback()
-    return dl.ApplyDefaultSchedule(*rules)
+    return [dl.ApplyDefaultSchedule(*rules), ExactMath(), UnvectorizeBooleans()]
 
 
 def register() -> None:

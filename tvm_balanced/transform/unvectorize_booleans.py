@@ -1,0 +1,48 @@
+"""UnvectorizeBooleans: vectorized loops that touch booleans in memory --> unrolled ones."""
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.ir.expr import TensorLoad
+
+from tvm_balanced.schedules import Workload
+from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
+
+
+@tvm.transform.module_pass(opt_level=0, name="UnvectorizeBooleans")
+class UnvectorizeBooleans:
+    """Let each element of a boolean buffer be read and written by itself on a GPU.
+
+    rewrite: `for i in T.vectorized(2): y[i] = T.Select(mask[i], ...)` --> the same with T.unroll. TVM 0.27 reads two booleans,
+    which are two bytes in memory, as the four bytes of a `ushort2`: a masked attention stopped with a misaligned address on an
+    H200, and would have read the mask of other columns where it did not.
+    """
+
+    def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        def unvectorize(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
+            if Workload.of(func) is not None:
+                return None
+            body = tvm_ffi.structural_map(func.body, (tirx.For, _unrolled))
+            return None if body.same_as(func.body) else func.with_body(body)
+
+        return rewrite_prim_funcs(mod, unvectorize)
+
+
+def _unrolled(loop: tirx.For) -> tirx.For:
+    if loop.kind != tirx.ForKind.VECTORIZED or not _touches_booleans(loop.body):
+        return loop
+    return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.UNROLLED, loop.body)
+
+
+def _touches_booleans(body: tirx.Stmt) -> bool:
+    found: list[object] = []
+
+    def load(read: TensorLoad) -> None:
+        found.extend([read] * (str(read.ty.dtype) == "bool"))
+
+    def store(write: tirx.BufferStore) -> None:
+        found.extend([write] * (str(write.buffer.dtype) == "bool"))
+
+    tvm_ffi.structural_walk(body, (TensorLoad, load))
+    tvm_ffi.structural_walk(body, (tirx.BufferStore, store))
+    return bool(found)

@@ -24,6 +24,7 @@ def asked(monkeypatch):
 
     monkeypatch.setenv(compiler.MODE, "")  # what is set meanwhile is taken back
     del os.environ[compiler.MODE]
+    monkeypatch.setattr(compiler, "_ours", set())
     monkeypatch.setattr(compiler, "compiles", lambda: True)
     monkeypatch.setattr(compiler, "compile_cuda", compile_cuda)
     return asked, asked_fails
@@ -43,6 +44,24 @@ def test_nvcc_is_taken_where_nvrtc_does_not_work(asked):
     assert os.environ[compiler.MODE] == "nvcc"
 
 
+def test_nvcc_is_taken_first_where_many_are_compiled_at_once(asked):
+    compiler.choose(H200, at_once=True)
+    assert asked[0] == [("nvcc", "fatbin", "sm_90")]
+    assert os.environ[compiler.MODE] == "nvcc"
+
+
+def test_nvrtc_gives_way_to_nvcc_when_tuning_begins(asked):
+    compiler.choose(H200)
+    compiler.choose(H200, at_once=True)
+    assert os.environ[compiler.MODE] == "nvcc"
+
+
+def test_without_nvcc_many_are_compiled_by_nvrtc(asked):
+    asked[1]["nvcc"] = FileNotFoundError("no nvcc")
+    compiler.choose(H200, at_once=True)
+    assert os.environ[compiler.MODE] == "nvrtc"
+
+
 def test_where_nothing_works_one_sentence_says_why_and_what_to_do(asked):
     asked[1].update(nvrtc=RuntimeError("no cuda-bindings.\nSee the manual"), nvcc=FileNotFoundError("a page\nno nvcc"))
     with pytest.raises(EnvironmentFaultError, match=r"NVRTC \(no cuda-bindings\) nor with nvcc \(no nvcc\); install") as error:
@@ -53,8 +72,10 @@ def test_where_nothing_works_one_sentence_says_why_and_what_to_do(asked):
 
 
 def test_what_the_user_chose_stays(asked, monkeypatch):
-    monkeypatch.setenv(compiler.MODE, "nvcc")
+    monkeypatch.setattr(compiler, "_ours", set())
+    monkeypatch.setenv(compiler.MODE, "nvrtc")
     compiler.choose(H200)
+    compiler.choose(H200, at_once=True)
     assert asked[0] == []
 
 

@@ -43,7 +43,7 @@ class GpuRunner(LocalRunner):
     def __init__(self, target: tvm.target.Target, rotate: int = 0) -> None:
         super().__init__(target, 1, rotate)
         self.device = current_gpu()
-        compiler.choose(target)
+        compiler.choose(target, at_once=True)
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         return within_limits(space_of(workload, self.target), decisions, self.target)

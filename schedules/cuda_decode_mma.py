@@ -18,7 +18,8 @@ lies in shared memory (see `selectors`). x and the weight are copied to shared m
 A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64 columns, row r or r + 8, slot).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -58,11 +59,14 @@ BUSY_WARPS = 12  # that keep a multiprocessor busy half of the time
 START = 150_000  # weights whose time it takes to start a block
 TWO_TILES = 0.85  # of the time, where a warp has two tiles of the weight
 KEPT_ROWS = 16  # of x that stay in a warp's registers while it decodes its tiles
-# For the cost model, fitted to the same measurements: memory, tensor cores and what of decoding they do not hide add up.
+# The cost model: memory, decoding and tensor cores add up, and what thread blocks read of x, which the second-level cache gives.
+# Fitted to 22 cells of seven sizes on an H200 (benchmarks/data/gpu.csv), the farthest is 9% off. Without x, 4096x14336 at 2:16
+# and M = 16 was 48% off, where all blocks together read three times as much of x as of the weight.
 SLOT_BYTES = 2.5  # a value and four bits of its position
 OVERHEAD = 0.3  # integer instructions a weight for all else, counted in the machine code
-NOT_HIDDEN = 0.35  # of decoding
-EFFICIENCY = 0.43  # of the tensor cores' peak, which is wgmma's
+MEMORY, DECODING, TENSOR = 0.68, 0.65, 1.52  # of the times that peak rates give
+CACHE_RATE = 1.33  # of reading x, over that of memory
+FIXED = 3.8e-6  # seconds of a kernel that are no work
 
 
 class CudaDecodeMma(SparseKernel):
@@ -302,12 +306,16 @@ class CudaDecodeMma(SparseKernel):
         sch.annotate(stages, "software_pipeline_async_stages", [0])
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        rows, turns = -(-m // TOKENS) * TOKENS, -(-m // self.rows)
         weights = workload.n * workload.pattern.blocks(workload.k) * BLOCK
-        tiles, tokens = -(-m // self.rows), -(-m // TOKENS) * TOKENS
-        # Integer instructions have half the rate of multiply-adds.
-        decode = weights * tiles * instructions(workload.nnz) / (machine.gmacs / 2 * 1e9)
-        tensor = weights * tokens / (machine.tensor_gmacs * 1e9 * EFFICIENCY)
-        return machine.seconds(0, 1, weights / BLOCK * workload.nnz * SLOT_BYTES / 0.9) + NOT_HIDDEN * decode + tensor
+        memory = weights / BLOCK * workload.nnz * SLOT_BYTES / (machine.gbytes_all * 1e9)
+        # integer instructions have half the rate of multiply-adds
+        decode = weights * turns * instructions(workload.nnz) / (machine.gmacs / 2 * 1e9)
+        tensor = weights * rows / (machine.tensor_gmacs * 1e9)
+        blocks = _blocks(replace(workload, m=min(m, self.rows))) * turns
+        busy = blocks / (machine.multiprocessors * -(-blocks // machine.multiprocessors))
+        x = blocks / turns * rows * workload.k * 2 / (CACHE_RATE * machine.gbytes_all * 1e9)
+        return FIXED + (MEMORY * memory + DECODING * decode + TENSOR * tensor) / busy + x
 
 
 def instructions(nnz: int) -> float:
@@ -395,6 +403,12 @@ def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
     ]
     shares, warps, tiles = min(candidates, key=lambda cut: (_turns(layout, multiprocessors, *cut), cut[0], -cut[1]))
     return Cut(shares, layout.tiles // tiles // warps, warps, tiles)
+
+
+@cache
+def _blocks(workload: Workload) -> int:
+    """Return the thread blocks of the default cut for an H200."""
+    return _cut(workload).blocks
 
 
 def _turns(layout: Layout, multiprocessors: int, shares: int, warps: int, tiles: int) -> float:

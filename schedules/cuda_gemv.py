@@ -55,6 +55,10 @@ MASKED_WARPS, MASKED_LOADS = 2, 2  # times as many
 LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
 # Where groups of rows share x, its bytes are a small part of those of their weights: M = 2, 2:16, 4.9x with four, 4.3x with one.
 SPARE_X = 8  # times as many bytes of weights as of x
+# The cost model, fitted to 24 cells of seven sizes with up to four rows on an H200 (benchmarks/data/gpu.csv): all but three are
+# within 15%, the farthest is 5120x5120 at 8:16, which takes 1.45 times as long.
+MEMORY, LOOKING_UP = 1.18, 1.27  # of the times that peak rates give, which add up
+FIXED = 3.4e-6  # seconds of a kernel that are no work
 SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block has on every GPU and in OpenCL
 
 
@@ -221,8 +225,8 @@ class CudaGemv(SparseKernel):
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         size = min(self.rows, 1 << (m - 1).bit_length())
         tiles = -(-m // size)
-        memory = machine.seconds(0, 1, tiles * slots * slot_bytes(workload) / 0.8)
-        return memory + tiles * looking_up(slots, size, workload, machine)
+        memory = tiles * slots * slot_bytes(workload) / (machine.gbytes_all * 1e9)
+        return FIXED + MEMORY * memory + LOOKING_UP * tiles * looking_up(slots, size, workload, machine)
 
 
 def looking_up(slots: float, size: int, workload: Workload, machine: Machine) -> float:

@@ -117,4 +117,5 @@ def machine(target: tvm.target.Target) -> Machine:
         lanes=32,
         tensor_gmacs=gpu.half_gmacs,
         launch=LAUNCH,
+        multiprocessors=gpu.multiprocessors,
     )

@@ -36,6 +36,8 @@ class Machine:
         Multiply-adds of a GPU's tensor cores on half precision, 10^9 a second.
     launch : float
         Seconds that starting a kernel takes.
+    multiprocessors : int
+        Of a GPU.
     """
 
     cores: int
@@ -45,6 +47,7 @@ class Machine:
     lanes: int
     tensor_gmacs: float = 0.0
     launch: float = 0.0
+    multiprocessors: int = 1
 
     def seconds(self, macs: float, efficiency: float, nbytes: float) -> float:
         """Time of work that overlaps `macs` multiply-adds at a share of the peak with reading `nbytes`."""

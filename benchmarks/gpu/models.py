@@ -1,0 +1,217 @@
+"""How fast are whole pruned models on a GPU beside PyTorch? `python -m benchmarks.gpu.models [CASES] --out DIR`.
+
+The feed-forward blocks of a language model (4096 and 14336 wide, SiLU gate, RMS norm, residual; float16), one step of the paper's
+LSTM (float32 without TF32) and a sentence encoder of MiniLM's shape (float16). Against eager PyTorch and torch.compile, each
+replayed as a CUDA graph and called by Python one call after another. Rows are appended to DIR/gpu_models.csv.
+"""
+
+import argparse
+import copy
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+import tvm_balanced as tb
+from benchmarks.gpu.device import Device, open_device
+from benchmarks.gpu.folder import Folder
+from benchmarks.gpu.measuring import OURS, stamp, told
+from benchmarks.models import lstm
+from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.frontend.minilm import ENCODER_LINEARS, LENGTH, SentenceEncoder
+from tvm_balanced.gpu.timing import gpu_timer, synced_timer
+from tvm_balanced.measure import Rival, race
+
+COLUMNS = (
+    *("date", "gpu", "versions", "model", "m", "pattern", "dtype", "kernels", "compile_seconds"),
+    *("rival", "clock", "rounds", "us", "p20", "p50", "p80", "error"),
+)
+BLOCKS = 2  # 352 million weights: no cache keeps them from one call to the next
+WIDTH, HIDDEN = 4096, 14336
+CALLS, ROUNDS, SECONDS = 20, 15, 3.0
+ERROR = 2e-2  # of float16 or TF32-free float32 through a whole model, relative to the largest result in float64
+Made = tuple[nn.Module, tuple[torch.Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model, compiled once: for any M where it is measured at several; rows of x are tokens, or the batch."""
+
+    model: str
+    rows: tuple[int, ...]
+    pattern: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.pattern} {self.dtype}"
+
+
+class FeedForward(nn.Module):
+    """x + down(silu(gate(norm(x))) * up(norm(x))), as in the decoders of language models: (M, width) --> (M, width)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+        self.gate, self.up = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y (M, width)."""
+        normed = self.norm(x)
+        y: torch.Tensor = x + self.down(nn.functional.silu(self.gate(normed)) * self.up(normed))
+        return y
+
+
+def feed_forward(m: int, pattern: str) -> Made:
+    """Return BLOCKS pruned blocks and x (M, WIDTH)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(FeedForward(WIDTH, HIDDEN) for _ in range(BLOCKS))).half().eval()
+    tb.prune(model, pattern)
+    return model, (torch.randn(m, WIDTH).half(),)
+
+
+def lstm_step(m: int, pattern: str) -> Made:
+    """Return one step of the two-layer LSTM of hidden 1500, and its x, h and c."""
+    model, args, _ = lstm(m, pattern)
+    return model, args
+
+
+def encoder(m: int, pattern: str) -> Made:
+    """Return a sentence encoder of MiniLM's shape with random weights, and M tokens, LENGTH a sentence."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
+    model = SentenceEncoder(BertModel(config, add_pooling_layer=False)).half().eval()
+    tb.prune(model, pattern, include=[ENCODER_LINEARS])
+    ids = torch.randint(config.vocab_size, (m // LENGTH, LENGTH))
+    return model, (ids, torch.ones_like(ids))
+
+
+MODELS: Mapping[str, Callable[[int, str], Made]] = {"feed-forward": feed_forward, "lstm": lstm_step, "encoder": encoder}
+CASES = (
+    Case("feed-forward", (1, 4, 16, 64), "2:16", "float16"),
+    Case("lstm", (1,), "2:16", "float32"),
+    Case("feed-forward", (1, 4, 16, 64), "4:16", "float16"),
+    Case("encoder", (128,), "2:16", "float16"),
+)
+
+
+class Subject:
+    """A case's model, compiled, and its rivals on the GPU."""
+
+    def __init__(self, case: Case, device: Device) -> None:
+        torch.set_float32_matmul_precision("highest")
+        self.case, self.device = case, device
+        self.model, args = MODELS[case.model](max(case.rows), case.pattern)
+        dynamic = ({0: torch.export.Dim("m", min=1, max=4096)},) if len(case.rows) > 1 else None
+        begun = time.perf_counter()
+        self.compiled = tb.compile(self.model, args, target="cuda", dynamic_shapes=dynamic)
+        self.seconds = time.perf_counter() - begun
+        self.model, self.args = self.model.to(device.torch), tuple(arg.to(device.torch) for arg in args)
+        torch._dynamo.reset()
+        self.forms = {OURS: self.compiled, "eager": self.model, "torch.compile": torch.compile(self.model)}
+
+    def measure(self, m: int) -> list[dict[str, object]]:
+        """Check and time the model at M rows; return its rows, ours first.
+
+        Raises
+        ------
+        RuntimeError
+            Where the result of a form is wrong.
+        """
+        args = self.args if len(self.case.rows) == 1 else tuple(arg[:m].contiguous() for arg in self.args)
+        rivals = {name: partial(_call, form, args) for name, form in self.forms.items()}
+        errors = self._errors(rivals, args)
+        timers = (
+            {name: gpu_timer(rival, 1) for name, rival in rivals.items()},
+            {name: synced_timer(rival, CALLS, torch.cuda.synchronize) for name, rival in rivals.items()},
+        )
+        rows = []
+        for of_clock in timers:
+            timing = race({name: told(timer) for name, timer in of_clock.items()}, ROUNDS, SECONDS, warm=0)
+            for name, error in errors.items():
+                row: dict[str, object] = {"m": m, "rival": name, "clock": of_clock[name].clock}
+                row |= {"rounds": len(timing.times[name]), "us": f"{timing.microseconds(name):.1f}", "error": f"{error:.1e}"}
+                ratio = timing.speedup(OURS, name)
+                rows.append(self._shared() | row | {p: f"{getattr(ratio, p):.3f}" for p in ("p20", "p50", "p80")})
+        return rows
+
+    def _errors(self, rivals: Mapping[str, Rival], args: tuple[torch.Tensor, ...]) -> dict[str, float]:
+        """Return the largest error of each rival against float64, relative to the largest result."""
+        exact = copy.deepcopy(self.model).double()
+        expected = _tensors(exact(*(arg.double() if arg.is_floating_point() else arg for arg in args)))
+        errors = {name: _error(_tensors(rival(0)), expected) for name, rival in rivals.items()}
+        for name, error in errors.items():
+            if not error <= ERROR:
+                raise RuntimeError(f"{name} is wrong: relative error {error:.1e}, {ERROR:.0e} is allowed")
+        return errors
+
+    def _shared(self) -> dict[str, object]:
+        kernels = " ".join(dict.fromkeys(layer.kernel for layer in self.compiled.report.layers))
+        case = {"model": self.case.model, "pattern": self.case.pattern, "dtype": self.case.dtype}
+        return stamp(self.device) | case | {"kernels": kernels, "compile_seconds": f"{self.seconds:.1f}"}
+
+
+def _call(form: Callable[..., Any], args: tuple[torch.Tensor, ...], _: int) -> Any:
+    return form(*args)
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [result] if isinstance(result, torch.Tensor) else list(result)
+
+
+def _error(results: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """Return the largest error of any result, relative to the largest of its own; NaN passes nowhere."""
+    errors = [float((y.double() - e).abs().max() / e.abs().max()) for y, e in zip(results, expected, strict=True)]
+    return max(error if error == error else float("inf") for error in errors)
+
+
+def _measure(case: Case, device: Device, folder: Folder) -> None:
+    subject = Subject(case, device)
+    for m in case.rows:
+        with FileLock(folder.path / "measuring.lock"):  # other models may be compiled meanwhile, not measured
+            rows = subject.measure(m)
+        folder.append("gpu_models.csv", COLUMNS, rows)
+        print(
+            f"{case} m{m}: " + ", ".join(f"{row['rival']} {row['clock']} {row['us']} us ({row['p50']})" for row in rows),
+            flush=True,
+        )
+
+
+def main() -> int:
+    """Measure the models that are named; 1 where one failed."""
+    parser = argparse.ArgumentParser("python -m benchmarks.gpu.models", description=__doc__)
+    parser.add_argument("cases", nargs="*", default=["*"], help='such as "lstm *"; all by default')
+    parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of gpu_models.csv; %(default)s by default")
+    parser.add_argument("--minutes", type=float, default=10, help="begin no model after that; %(default)s by default")
+    options = parser.parse_args()
+    try:
+        device = open_device("cuda")
+    except EnvironmentFaultError as error:
+        print(error, file=sys.stderr)
+        return 2
+    options.out.mkdir(parents=True, exist_ok=True)
+    until, failed = time.time() + 60 * options.minutes, 0
+    for case in (case for case in CASES if any(fnmatch(str(case), pattern) for pattern in options.cases)):
+        if time.time() > until:
+            break
+        try:
+            with torch.no_grad():
+                _measure(case, device, Folder(options.out))
+        except Exception as error:  # whatever it is, the other models go on
+            failed = 1
+            print(f"{case}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

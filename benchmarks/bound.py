@@ -19,6 +19,7 @@ from benchmarks.cell import Cell
 from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.encoding import Array
+from tvm_balanced.huge_pages import collapse
 from tvm_balanced.measure import Rival, Seconds, copies
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.kernel import int64
@@ -92,6 +93,7 @@ def read(threads: int, lines: int, count: int) -> Rival:
     call = _built(main)
     shape = (threads, STREAMS, lines, SUMS * LANES)
     given = [tvm.runtime.tensor(np.full(shape, 0.5, np.float32)) for _ in range(count)]
+    collapse(given)  # as the kernels' weights
     result = tvm.runtime.tensor(np.zeros((threads, STREAMS * SUMS * LANES), np.float32))
     return lambda number: call(given[number % count], result)
 

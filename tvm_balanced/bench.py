@@ -17,6 +17,7 @@ from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.errors import PatternError, TargetError
+from tvm_balanced.huge_pages import collapse
 from tvm_balanced.measure import PAUSE, Ratio, Rival, Timing, copies, race
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
@@ -177,6 +178,7 @@ class KernelBenchmark:
         bias = tvm.runtime.tensor(kernel.pack_bias(np.zeros(self.n, self._as_numpy)))
         count = copies(sum(a.nbytes for a in packed), self.regime)
         arguments = [[*(tvm.runtime.tensor(a) for a in packed), bias] for _ in range(count)]
+        collapse(tensor for tensors in arguments for tensor in tensors)  # as in a CompiledModule
         given, y = as_tvm(x), tvm.runtime.tensor(np.zeros((self.m, self.n), self._as_numpy))
 
         def run(call: int) -> Any:

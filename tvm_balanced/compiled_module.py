@@ -19,6 +19,7 @@ from tvm_balanced.errors import InputError, TargetError
 from tvm_balanced.gpu.capture import capturing, keeping
 from tvm_balanced.gpu.device import current_gpu, place, wait
 from tvm_balanced.gpu.turns import in_turn
+from tvm_balanced.huge_pages import moved
 from tvm_balanced.imported import Range, TensorSpec
 from tvm_balanced.report import Report
 from tvm_balanced.targets import target_key
@@ -106,6 +107,8 @@ class CompiledModule:
         self.executable, self.facts, self.origin = executable, facts, origin
         self.device = current_gpu() if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
+        if runnable and not facts.on_gpu:
+            self.weights = moved(self.weights)
         self._machine = relax.VirtualMachine(executable, self.device) if runnable else None
         self._function = self._machine["main"] if self._machine else None
         self._weight_tensors = [tensor for _, tensor in self.weights]

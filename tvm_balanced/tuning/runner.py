@@ -16,6 +16,7 @@ from tvm import tirx
 from tvm_balanced.build import build
 from tvm_balanced.compiled_module import use_threads
 from tvm_balanced.encoding import Array
+from tvm_balanced.huge_pages import collapse
 from tvm_balanced.measure import CACHE_MULTIPLE, Ratio, Rival, Seconds, last_level_cache, race
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, Workload
 from tvm_balanced.schedules.decisions import Decisions, Space
@@ -161,7 +162,9 @@ class LocalRunner:
 
     def _put(self, array: Array) -> Any:
         """Return an array where kernels take it."""
-        return tvm.runtime.tensor(array)
+        tensor = tvm.runtime.tensor(array)
+        collapse([tensor])
+        return tensor
 
     def _read(self, tensor: Any) -> Array:
         """Return what is in a result of `_put`."""

@@ -1,7 +1,7 @@
 """Weights in pages of 2 MiB: those of 4 KiB cost a walk of the page tables every 64 cache lines, when weights come from memory.
 
 One thread of Zen 4 under a hypervisor, cpu_avx512, cold, over small pages: 4096x4096 and 16384x8192 at M = 1 1.09 and 1.12x at
-1:16, 1.06 and 1.02x at 2:16, 1.06 and 1.05x at 4:16; at M = 8 and 16 0.91 to 1.06x, 1.02x on average.
+1:16, 1.06 and 1.02x at 2:16, 1.06 and 1.05x at 4:16; at M = 8 to 256 0.97 to 1.02x, which is noise.
 """
 
 import ctypes

@@ -26,6 +26,7 @@ from tvm_balanced.transform.pad_attention import PadAttention
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
+from tvm_balanced.transform.spell_nan import SpellNan
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
 from tvm_balanced.transform.unvectorize_booleans import UnvectorizeBooleans
 from tvm_balanced.verdict import Judge
@@ -115,7 +116,7 @@ def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
 def gpu_remainder() -> list[tvm.transform.Pass]:
     """Return the passes that schedule what no kernel of ours computes on a GPU, by TVM's own rules, and mend what comes of it."""
     rules = dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback()
-    return [dl.ApplyDefaultSchedule(*rules), ExactMath(), UnvectorizeBooleans()]
+    return [dl.ApplyDefaultSchedule(*rules), ExactMath(), UnvectorizeBooleans(), SpellNan()]
 
 
 def register() -> None:

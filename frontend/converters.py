@@ -7,6 +7,7 @@ import torch
 from tvm import relax
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
+CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the dimensions that they slide over
 
 
 def converters() -> dict[str, Converter]:
@@ -16,11 +17,13 @@ def converters() -> dict[str, Converter]:
         "bmm.default": matmul,
         "matmul.default": matmul,
         "linear.default": linear,
+        "addmm.default": addmm,
+        "convolution.default": convolution,
         "slice.Tensor": slice_,
     }
 
 
-# TVM's importer gives matmul and linear a float32 result whatever their operands are: no other dtype imports.
+# TVM's importer gives products and convolutions a float32 result whatever their operands are: no other dtype imports.
 def matmul(node: Any, importer: Any) -> relax.Expr:
     """Convert a product of two tensors."""
     return importer.block_builder.emit(relax.op.matmul(importer.env[node.args[0]], importer.env[node.args[1]]))
@@ -30,6 +33,34 @@ def linear(node: Any, importer: Any) -> relax.Expr:
     """Convert a dense layer."""
     bias = importer.env[node.args[2]] if len(node.args) > 2 and node.args[2] is not None else None
     return importer.block_builder.emit(relax.op.linear(importer.env[node.args[0]], importer.env[node.args[1]], bias))
+
+
+def addmm(node: Any, importer: Any) -> relax.Expr:
+    """Convert beta * bias + alpha * x @ y."""
+    bias, x, y = (importer.env[arg] for arg in node.args[:3])
+    emit, dtype = importer.block_builder.emit, x.ty.dtype
+    product = emit(relax.op.matmul(x, y))
+    alpha, beta = node.kwargs.get("alpha", 1), node.kwargs.get("beta", 1)
+    if alpha != 1:
+        product = emit(relax.op.multiply(product, relax.const(alpha, dtype)))
+    if beta == 0:  # torch takes nothing of the bias then, not even NaN
+        return product
+    return emit(relax.op.add(product, bias if beta == 1 else emit(relax.op.multiply(bias, relax.const(beta, dtype)))))
+
+
+def convolution(node: Any, importer: Any) -> relax.Expr:
+    """Convert a convolution over one or two dimensions; half precision is summed, and gets its bias, in float32."""
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = node.args
+    x, weight, emit = importer.env[x], importer.env[weight], importer.block_builder.emit
+    dims, dtype = len(weight.ty.shape) - 2, str(x.ty.dtype.dtype)
+    if transposed or dims not in CONVOLUTIONS:
+        return importer._convolution(node)
+    wide = "float32" if dtype in ("float16", "bfloat16") else dtype
+    y = emit(CONVOLUTIONS[dims](x, weight, stride, padding, dilation, groups, out_dtype=wide))
+    if bias is not None:
+        added = emit(relax.op.astype(importer.env[bias], wide))
+        y = emit(relax.op.add(y, emit(relax.op.reshape(added, [1, -1, *[1] * dims]))))
+    return y if wide == dtype else emit(relax.op.astype(y, dtype))
 
 
 def slice_(node: Any, importer: Any) -> relax.Expr:

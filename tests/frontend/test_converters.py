@@ -77,3 +77,48 @@ def test_products_keep_their_dtype(dtype):
 
     mod = import_model(Products(), (torch.randn(2, 4, 8, dtype=dtype),)).mod
     assert str(mod["main"].ret_ty.dtype) == str(dtype).removeprefix("torch.")
+
+
+DTYPES = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
+
+
+def agrees(model, x):
+    """Whether a compiled model agrees with the model in float64, as its dtype can."""
+    y = tb.compile(model, (x,))(x).detach()
+    expected = model.double()(x.double()).detach()
+    assert y.dtype == x.dtype
+    assert (y.double() - expected).abs().max() / expected.abs().max() < DTYPES[x.dtype]
+
+
+class Addmm(nn.Module):
+    def __init__(self, dtype, **factors):
+        super().__init__()
+        self.weight, self.bias = (nn.Parameter(torch.randn(*size, dtype=dtype)) for size in ((64, 32), (32,)))
+        self.factors = factors
+
+    def forward(self, x):
+        return torch.addmm(self.bias, x, self.weight, **self.factors)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("factors", [{}, {"alpha": 0.5, "beta": 2}, {"beta": 0}], ids=str)
+def test_addmm_keeps_its_dtype(dtype, factors):
+    """GPT-2's dense layers are addmm."""
+    torch.manual_seed(0)
+    agrees(Addmm(dtype, **factors), torch.randn(4, 64, dtype=dtype))
+
+
+CONVOLUTIONS = {
+    "2d": (lambda: nn.Conv2d(4, 8, 3, 2, 1), (2, 4, 9, 9)),
+    "2d, no bias": (lambda: nn.Conv2d(4, 8, (3, 1), bias=False), (2, 4, 9, 9)),
+    "2d, groups and dilation": (lambda: nn.Conv2d(4, 8, 3, dilation=2, groups=2), (1, 4, 9, 9)),
+    "1d": (lambda: nn.Conv1d(4, 8, 3, 2, 1), (2, 4, 17)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolutions_keep_their_dtype(dtype, name):
+    torch.manual_seed(0)
+    make, shape = CONVOLUTIONS[name]
+    agrees(nn.Sequential(make(), nn.ReLU()).to(dtype).eval(), torch.randn(*shape, dtype=dtype))

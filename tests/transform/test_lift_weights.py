@@ -1,7 +1,11 @@
 import numpy as np
+import pytest
+import torch
 from relax_modules import module
 from tvm import relax
 
+import tvm_balanced as tb
+from tvm_balanced.gpu import machine_code, nvcc
 from tvm_balanced.transform.lift_weights import LiftWeights
 
 LARGE, SMALL = np.ones((16, 16), np.float32), np.ones(4, np.float32)
@@ -40,3 +44,13 @@ def test_parameters_are_named():
     assert weights[0].name == "layer.values"
     _, weights = lift(lambda b, x: relax.op.add(x, constant), (16, 16))
     assert weights[0].name == "constant_0"
+
+
+@pytest.mark.nvcc
+def test_a_layer_that_is_a_number_compiles_for_a_gpu():
+    """Kernels call their buffers after the weights, and C knows no name that begins with a digit."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 32)).eval()
+    compiled = tb.compile(model, (torch.randn(1, 3, 8, 8),), target="cuda/h200")
+    assert any(name.startswith("0") for name, _ in compiled.weights)
+    for source in machine_code.sources(compiled.executable):
+        assert nvcc.ptx(source, "sm_90")

@@ -1,5 +1,6 @@
 """LiftWeights: constants become parameters of `main`, so that weights live beside the library and can be memory-mapped."""
 
+import re
 from dataclasses import dataclass
 
 import tvm
@@ -65,5 +66,11 @@ class _Lifter(PyExprMutator):
         key = (address, array.shape, str(op.ty.dtype))
         if key not in self.lifted:
             name = self.names.get(address, f"constant_{len(self.lifted)}")
-            self.lifted[key] = (relax.Var(name.replace(".", "_"), op.ty), LiftedWeight(name, op.value))
+            self.lifted[key] = (relax.Var(_identifier(name), op.ty), LiftedWeight(name, op.value))
         return self.lifted[key][0]
+
+
+def _identifier(name: str) -> str:
+    """Return a name as C takes it, for kernels call their buffers after it: in nn.Sequential layers are numbers."""
+    plain = re.sub(r"\W", "_", name)
+    return plain if plain.isidentifier() else f"weight_{plain}"

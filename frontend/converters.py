@@ -1,6 +1,7 @@
 """Converters of single operators for TVM's importer, where its own are wrong or lose what torch knows."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ def converters() -> dict[str, Converter]:
         "linear.default": linear,
         "addmm.default": addmm,
         "convolution.default": convolution,
+        "cumsum.default": cumsum,
+        "eq.Tensor": partial(compare, relax.op.equal),
+        "ne.Tensor": partial(compare, relax.op.not_equal),
         "slice.Tensor": slice_,
     }
 
@@ -61,6 +65,25 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
         added = emit(relax.op.astype(importer.env[bias], wide))
         y = emit(relax.op.add(y, emit(relax.op.reshape(added, [1, -1, *[1] * dims]))))
     return y if wide == dtype else emit(relax.op.astype(y, dtype))
+
+
+def cumsum(node: Any, importer: Any) -> relax.Expr:
+    """Convert a running sum, in torch's dtype of the result: int64 of booleans, which TVM would add as booleans.
+
+    Masks of causal language models count where sequences begin by it.
+    """
+    x, dim = importer.env[node.args[0]], node.args[1]
+    dtype = str(node.meta["val"].dtype).removeprefix("torch.")
+    return importer.block_builder.emit(relax.op.cumsum(importer.block_builder.emit(relax.op.astype(x, dtype)), dim))
+
+
+def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert == or != of two tensors; booleans as bytes, for LLVM refuses what TVM makes of vectors of them."""
+    emit = importer.block_builder.emit
+    x, y = (importer.env[arg] if arg in importer.env else relax.const(arg) for arg in node.args)
+    if all(str(side.ty.dtype.dtype) == "bool" for side in (x, y)):
+        x, y = (emit(relax.op.astype(side, "int8")) for side in (x, y))
+    return emit(operator(x, y))
 
 
 def slice_(node: Any, importer: Any) -> relax.Expr:

@@ -122,3 +122,54 @@ def test_convolutions_keep_their_dtype(dtype, name):
     torch.manual_seed(0)
     make, shape = CONVOLUTIONS[name]
     agrees(nn.Sequential(make(), nn.ReLU()).to(dtype).eval(), torch.randn(*shape, dtype=dtype))
+
+
+class Apply(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args):
+        return self.function(*args)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64, torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("dim", [0, -1])
+def test_a_running_sum_has_the_dtype_that_torch_gives_it(dtype, dim):
+    x = (torch.arange(48).reshape(3, 16) % 5 > 1).to(dtype)
+    y = tb.compile(Apply(lambda x: torch.cumsum(x, dim)), (x,))(x)
+    assert y.dtype == torch.cumsum(x, dim).dtype
+    torch.testing.assert_close(y, torch.cumsum(x, dim))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
+@pytest.mark.parametrize("function", [torch.eq, torch.ne])
+def test_comparison(function, dtype):
+    x, y = ((torch.arange(64).reshape(2, 32) % n > 1).to(dtype) for n in (3, 5))
+    for args in ((x, y), (x[:, None, :], y[:, :, None])):
+        module = tb.compile(Apply(lambda x, y: torch.where(function(x, y), 1.0, 0.0)), args)
+        torch.testing.assert_close(module(*args), torch.where(function(*args), 1.0, 0.0))
+
+
+def test_comparison_with_a_number():
+    x = torch.arange(6)
+    torch.testing.assert_close(tb.compile(Apply(lambda x: (x == 3) | (x != 5)), (x,))(x), (x == 3) | (x != 5))
+
+
+@pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPT2LMHeadModel", "Qwen2ForCausalLM"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_causal_language_models(name, dtype):
+    """As transformers writes them: masks by cumsum of booleans, RMSNorm, rotary embeddings, addmm."""
+    transformers = pytest.importorskip("transformers")
+    model_class = getattr(transformers, name)
+    common = {"vocab_size": 128, "bos_token_id": 0, "eos_token_id": 0}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    small = {"n_embd": 64, "n_layer": 1, "n_head": 4} if name.startswith("GPT2") else sizes | heads
+    torch.manual_seed(0)
+    language_model = model_class(model_class.config_class(**common, **small)).to(dtype).eval()
+    tb.prune(language_model, "4:16")
+    model, tokens = Apply(lambda ids: language_model(input_ids=ids, use_cache=False).logits), torch.randint(0, 128, (1, 12))
+    model.language_model = language_model
+    y, expected = tb.compile(model, (tokens,))(tokens), model(tokens).detach()
+    assert (y - expected).abs().max() / expected.abs().max() < (1e-5 if dtype == torch.float32 else 3e-2)

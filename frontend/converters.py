@@ -20,6 +20,7 @@ def converters() -> dict[str, Converter]:
         "linear.default": linear,
         "addmm.default": addmm,
         "convolution.default": convolution,
+        "any.default": any_,
         "cumsum.default": cumsum,
         "eq.Tensor": partial(compare, relax.op.equal),
         "ne.Tensor": partial(compare, relax.op.not_equal),
@@ -65,6 +66,13 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
         added = emit(relax.op.astype(importer.env[bias], wide))
         y = emit(relax.op.add(y, emit(relax.op.reshape(added, [1, -1, *[1] * dims]))))
     return y if wide == dtype else emit(relax.op.astype(y, dtype))
+
+
+def any_(node: Any, importer: Any) -> relax.Expr:
+    """Convert whether any element is not zero, which TVM's importer does not know; T5 in half precision asks."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    found = x if str(x.ty.dtype.dtype) == "bool" else emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
+    return emit(relax.op.astype(emit(relax.op.max(emit(relax.op.astype(found, "int8")))), "bool"))
 
 
 def cumsum(node: Any, importer: Any) -> relax.Expr:

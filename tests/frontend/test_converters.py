@@ -151,6 +151,16 @@ def test_comparison(function, dtype):
         torch.testing.assert_close(module(*args), torch.where(function(*args), 1.0, 0.0))
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
+def test_whether_any_is_not_zero(dtype):
+    module = tb.compile(Apply(lambda x: torch.where(torch.any(x), 1.0, -1.0)), (torch.zeros(4, 5, dtype=dtype),))
+    assert module(torch.zeros(4, 5, dtype=dtype)) == -1
+    for place in (0, 7, 19):
+        x = torch.zeros(20, dtype=dtype)
+        x[place] = 1
+        assert module(x.reshape(4, 5)) == 1
+
+
 def test_comparison_with_a_number():
     x = torch.arange(6)
     torch.testing.assert_close(tb.compile(Apply(lambda x: (x == 3) | (x != 5)), (x,))(x), (x == 3) | (x != 5))

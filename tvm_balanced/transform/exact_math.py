@@ -22,7 +22,7 @@ FUNCTIONS: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {
 
 @tvm.transform.module_pass(opt_level=0, name="ExactMath")
 class ExactMath:
-    """Replace functions on float32 and float16 that `--use_fast_math`, with which TVM has CUDA compiled, makes wrong.
+    """Replace functions on float32 and half precision that `--use_fast_math`, with which TVM has CUDA compiled, makes wrong.
 
     rewrite: `T.pow(x, 2)` --> x * x. Fast math computes exp2(y * log2(x)), which is NaN for every negative x; this took all
     models with an RMSNorm. tanh would be off by 5e-4, and sin and cos of thousands, as in rotary embeddings, by anything.
@@ -42,7 +42,7 @@ class ExactMath:
 def _replace(call: Call) -> tirx.Expr:
     name = call.op.name if isinstance(call.op, Op) else ""
     dtype = str(call.ty.dtype) if name == "tirx.pow" or name in FUNCTIONS else ""
-    if dtype not in ("float32", "float16"):
+    if dtype not in ("float32", "float16", "bfloat16"):
         return call
     x = tirx.Var("x", "float32")
     result = FUNCTIONS[name](x) if name in FUNCTIONS else _power(x, T.cast(call.args[1], "float32"))

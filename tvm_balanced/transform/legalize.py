@@ -32,9 +32,16 @@ def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     legalize = call.op.get_attr("FLegalize")
     if str(call.args[0].ty.dtype.dtype) != "bfloat16":
         return legalize(builder, call)
-    wide = [builder.emit(builder.call_te(topi.cast, arg, "float32")) if _is_tensor(arg) else arg for arg in call.args]
+    wide = [_widened(builder, arg) if _is_tensor(arg) else arg for arg in call.args]
     result = legalize(builder, builder.normalize(relax.Call(call.op, wide, call.attrs)))
     return builder.call_te(topi.cast, builder.emit(result), "bfloat16")
+
+
+def _widened(builder: relax.BlockBuilder, arg: relax.Expr) -> relax.Expr:
+    """A tensor in float32; a number stays one, which operators take apart: x ** 3 needs no power."""
+    if isinstance(arg, GenericConst) and not arg.value.shape:
+        return relax.const(float(arg.value.numpy()), "float32")
+    return builder.emit(builder.call_te(topi.cast, arg, "float32"))
 
 
 def _full(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:

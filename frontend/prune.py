@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def prune(
     include: str | Sequence[str] = ("*",),
     exclude: str | Sequence[str] = (),
 ) -> PruningReport:
-    """Prune the nn.Linear layers of a module in place, exactly to the pattern.
+    """Prune the nn.Linear layers of a module, and GPT-2's Conv1D of transformers, in place, exactly to the pattern.
 
     In each block the top n by magnitude stay; of equal magnitudes the first stays. A weight that several layers share is
     pruned once, and for all of them, excluded ones and embeddings included; the report names them.
@@ -106,22 +107,23 @@ def prune(
     require("model", model, nn.Module, "a torch.nn.Module")
     pattern = BalancedPattern.parse(pattern)
     include, exclude = check_names("include", include), check_names("exclude", exclude)
-    layers = list(_linears(model, include, exclude))
+    layers = list(_dense_layers(model, include, exclude))
     if not layers:
         raise ModelError(
             f"{type(model).__name__} has no nn.Linear whose name is in {list(include)} and not in {list(exclude)}; "
             "there is nothing to prune"
         )
-    for name, linear in layers:
-        _check(name, linear)
+    for name, layer in layers:
+        _check(name, layer)
     names = _names_of_weights(model)
     done, reports = set(), []
-    for name, linear in layers:
-        if linear.weight.data_ptr() in done:
+    for name, layer in layers:
+        address = layer.weight.data_ptr()
+        if address in done:
             continue
-        done.add(linear.weight.data_ptr())
-        also = tuple(n for n in names.get(linear.weight.data_ptr(), ()) if n not in (f"{name}.weight", "weight"))
-        reports.append(replace(_prune_layer(name, linear.weight, pattern), also=also))
+        done.add(address)
+        also = tuple(n for n in names.get(address, ()) if n not in (f"{name}.weight", "weight"))
+        reports.append(replace(_prune_layer(name, _weight(layer), pattern), also=also))
     return PruningReport(pattern, tuple(reports))
 
 
@@ -159,21 +161,32 @@ def _names_of_weights(model: nn.Module) -> dict[int, list[str]]:
     return names
 
 
-def _linears(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> Iterator[tuple[str, nn.Linear]]:
+def _dense_layers(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         wanted = any(fnmatchcase(name, p) for p in include) and not any(fnmatchcase(name, p) for p in exclude)
-        if isinstance(module, nn.Linear) and wanted:
+        if (isinstance(module, nn.Linear) or _is_conv1d(module)) and wanted:
             yield name or type(module).__name__, module
 
 
-def _check(name: str, linear: nn.Linear) -> None:
-    if parametrize.is_parametrized(linear) or torch_prune.is_pruned(linear):
+def _is_conv1d(module: nn.Module) -> bool:
+    """Whether it is the dense layer of GPT-2 in transformers, which need not be installed; no convolution, whatever its name."""
+    return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
+
+
+def _weight(layer: Any) -> torch.Tensor:
+    """Return a layer's weight as (N, K), a view of it."""
+    weight: torch.Tensor = layer.weight.T if _is_conv1d(layer) else layer.weight
+    return weight
+
+
+def _check(name: str, layer: Any) -> None:
+    if parametrize.is_parametrized(layer) or torch_prune.is_pruned(layer):
         raise ModelError(
             f"layer {name} has a weight computed from others; "
             "make it plain first (torch.nn.utils.prune.remove or remove_parametrizations)"
         )
     try:
-        check_finite(to_numpy(linear.weight.float()))
+        check_finite(to_numpy(layer.weight.float()))
     except WeightError as error:
         raise WeightError(f"layer {name}: {error}") from None
 

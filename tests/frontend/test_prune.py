@@ -120,3 +120,22 @@ def test_a_large_weight_takes_under_five_seconds():
     mask = keep_mask(weight, BalancedPattern(2, 16))
     assert time.perf_counter() - start < 5
     assert int(mask.sum()) == 16384 * 8192 // 8
+
+
+def test_the_dense_layers_of_gpt2_are_pruned_along_their_inputs():
+    """transformers keeps their weights as (K, N)."""
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    torch.manual_seed(0)
+    layer, linear = conv1d(24, 40), nn.Linear(40, 24)
+    with torch.no_grad():
+        linear.weight.copy_(layer.weight.T)
+    (report,) = tb.prune(nn.Sequential(layer), "2:16").layers
+    tb.prune(nn.Sequential(linear), "2:16")
+    assert report.shape == (24, 40)
+    assert torch.equal(layer.weight.T, linear.weight)
+    assert torch.equal((layer.weight != 0).sum(0), torch.full((24,), 5))  # 2 + 2 of two blocks, 1 of the tail of 8
+
+
+def test_other_layers_called_conv1d_are_left():
+    with pytest.raises(ModelError, match="nothing to prune"):
+        tb.prune(nn.Sequential(nn.Conv1d(4, 8, 3)), "2:16")

@@ -21,7 +21,7 @@ from tvm_balanced.schedules.kernel import WORKLOAD_ATTR, DenseKernel, Workload
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.warp_rows import BLOCK
 
-# The cost model, fitted to 16 cells of six sizes with up to 64 rows on an H200 (benchmarks/data/gpu.csv), the farthest 10% off.
+# The cost model, fitted to 16 cells of six sizes with up to 64 rows on an H200 (benchmarks/data/gpu.csv), the farthest 13% off.
 MEMORY, TENSOR = 1.08, 0.64  # of the times that peak rates give, which add up
 FIXED = 6.1e-6  # seconds of a kernel that are no work
 EFFICIENCY = 0.6  # of the tensor cores' peak, which is wgmma's, at most; many rows have not been measured

@@ -6,7 +6,7 @@ from tvm import tirx
 from tvm.ir import Call, Op
 
 from tvm_balanced.schedules import Workload, epilogue
-from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
+from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 
 FUNCTIONS = {
     "tirx.exp": epilogue.exp,
@@ -29,8 +29,7 @@ class ApproximateMath:
         def approximate(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
             if Workload.of(func) is not None or _rounds_to_bfloat16(func):
                 return None
-            body = tvm_ffi.structural_map(func.body, (Call, _replace))
-            return None if body.same_as(func.body) else func.with_body(body)
+            return map_body(func, Call, _replace)
 
         return rewrite_prim_funcs(mod, approximate)
 

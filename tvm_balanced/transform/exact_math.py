@@ -3,13 +3,12 @@
 from collections.abc import Callable
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, Op
 from tvm.script import tirx as T
 
 from tvm_balanced.schedules import Workload, epilogue
-from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
+from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 
 LARGEST_PRODUCT = 4  # exponents up to it are multiplied out
 FUNCTIONS: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {
@@ -31,10 +30,7 @@ class ExactMath:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         def exact(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            if Workload.of(func) is not None:
-                return None
-            body = tvm_ffi.structural_map(func.body, (Call, _replace))
-            return None if body.same_as(func.body) else func.with_body(body)
+            return map_body(func, Call, _replace) if Workload.of(func) is None else None
 
         return rewrite_prim_funcs(mod, exact)
 

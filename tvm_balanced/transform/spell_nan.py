@@ -3,11 +3,10 @@
 import math
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
+from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 
 BITS = 0x7FC0  # a quiet NaN
 
@@ -20,11 +19,7 @@ class SpellNan:
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        def spell(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            body = tvm_ffi.structural_map(func.body, (tirx.FloatImm, _spelled))
-            return None if body.same_as(func.body) else func.with_body(body)
-
-        return rewrite_prim_funcs(mod, spell)
+        return rewrite_prim_funcs(mod, lambda _name, func: map_body(func, tirx.FloatImm, _spelled))
 
 
 def _spelled(constant: tirx.FloatImm) -> tirx.Expr:

@@ -6,7 +6,7 @@ from tvm import tirx
 from tvm.ir.expr import TensorLoad
 
 from tvm_balanced.schedules import Workload
-from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
+from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 
 
 @tvm.transform.module_pass(opt_level=0, name="UnvectorizeBooleans")
@@ -20,10 +20,7 @@ class UnvectorizeBooleans:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         def unvectorize(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            if Workload.of(func) is not None:
-                return None
-            body = tvm_ffi.structural_map(func.body, (tirx.For, _unrolled))
-            return None if body.same_as(func.body) else func.with_body(body)
+            return map_body(func, tirx.For, _unrolled) if Workload.of(func) is None else None
 
         return rewrite_prim_funcs(mod, unvectorize)
 

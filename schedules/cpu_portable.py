@@ -17,7 +17,6 @@ takes each apart: 1.4x the time at M = 8.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import tvm
@@ -28,14 +27,12 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.columns import GROUP, Columns, count_groups, pack_bias
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine, lanes
 from tvm_balanced.schedules.row_groups import divide
 from tvm_balanced.schedules.rule import divisor
-from tvm_balanced.schedules.transposed import transposed
 
-GROUP = 16  # rows of the weight that are padded and laid out together
 K_TILE = 128  # columns of a tile of K, about: with 64 rows of x 32 KB
 # Rows of the weight for which a tile of x is laid out once, at 4:16 1.04 to 1.08x as fast as 512; their sums take 256 KB.
 SET_ROWS = 1024
@@ -66,7 +63,7 @@ class CpuPortable(SparseKernel):
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
-        groups, (tiles, blocks) = _groups(n), _k_tiles(weight.pattern, k)
+        groups, (tiles, blocks) = count_groups(n), _k_tiles(weight.pattern, k)
 
         def lay_out(a: Array) -> Array:
             whole = np.zeros((groups * GROUP, tiles * blocks, a.shape[2]), a.dtype)
@@ -76,62 +73,17 @@ class CpuPortable(SparseKernel):
         return lay_out(weight.values), lay_out(weight.indices.astype(np.uint8))
 
     def pack_bias(self, bias: Array) -> Array:
-        return np.pad(bias, (0, _groups(len(bias)) * GROUP - len(bias))).reshape(-1, GROUP)
+        return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
+        rows = _rows(workload)
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         tiles, blocks = _k_tiles(workload.pattern, k)
-        side = _side(workload)
-        squares = -(-tiles * blocks * block // side)
-        n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, _groups(n), tiles, blocks, nnz, rows.size))
+        columns, side = Columns(workload, rows, _side(workload)), _side(workload)
+        squares = columns.squares(tiles * blocks * block)
+        n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, count_groups(n), tiles, blocks, nnz, rows.size))
         packed = (tiles_, groups_, GROUP, blocks_, nnz_)
         acc_shape, xt_shape = (rows.tiles, groups_, GROUP, size_), (rows.tiles, int64(squares * side), size_)
-
-        def read(source: tirx.Buffer, row: Any, column: Any, columns: int, whole: bool) -> Any:
-            """Read `side` columns of a row from one on, zeros past the last; `whole` where none is."""
-            along = T.ramp(column, 1, side)
-            if whole:
-                return source[row, along]
-            within = along < T.broadcast(int64(columns), side)
-            read = T.masked_load(f"float32x{side}", source, row, along, within)
-            # What is masked out may be anything, and a slot without a value meets it as 0 times that. It is cleared by its bits:
-            # inside T.Select(within, ...) TVM would take the mask of the load for true, and the load would pass the last row.
-            kept = T.Select(within, T.broadcast(T.int32(-1), side), T.broadcast(T.int32(0), side))
-            return T.reinterpret(f"float32x{side}", T.reinterpret(f"int32x{side}", read) & kept)
-
-        def lay_out(x: tirx.Buffer, xt: tirx.Buffer, o: Any, c: Any, i: Any) -> None:
-            """Store a square of x in columns."""
-            square = [read(x, rows.read(o, i * side + p), c * side, k, squares * side == k) for p in range(side)]
-            for p, column in enumerate(transposed(square)):
-                T.buffer_store(xt, column, [o, c * side + p, T.ramp(i * side, 1, side)])
-
-        def finish(buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, q: Any, i: Any) -> None:
-            """Store a square of sums in rows of y."""
-            acc, bias, *others = buffers
-            square = [acc[o, g, q * side + p, T.ramp(i * side, 1, side)] for p in range(side)]
-            for p, sums in enumerate(transposed(square)):
-                row, total = rows.at(o, i * side + p), sums + bias[g, T.ramp(q * side, 1, side)]
-                if rows.exact:
-                    store(others, row, g * GROUP + q * side, total)
-                else:
-                    with T.If(row < rows.m), T.Then():
-                        store(others, row, g * GROUP + q * side, total)
-
-        def store(buffers: list[tirx.Buffer], row: Any, column: Any, total: Any) -> None:
-            residual, y = buffers
-            whole = n % side == 0
-            total = total + read(residual, row, column, n, whole) if workload.residual else total
-            # An activation reads its argument many times, and what is inlined into it would be copied as often: 8 s to compile.
-            bound = tirx.Var("total", f"float32x{side}")
-            result = tirx.Let(bound, total, activation(bound))
-            along = T.ramp(column, 1, side)
-            if whole:
-                # groups are of more rows than a square, so that the last may begin past N
-                with T.If(column < n_), T.Then():
-                    T.buffer_store(y, result, [row, along])
-            else:
-                T.evaluate(T.masked_store(y, result, row, along, along < T.broadcast(n_, side)))
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_portable(
@@ -151,7 +103,7 @@ class CpuPortable(SparseKernel):
                     vo, vc, vi = T.axis.remap("SSS", [o, c, i])
                     T.reads(x[rows.read(vo, vi * side), T.min(vc * side, k_ - 1)])
                     T.writes(xt[vo, vc * side : vc * side + side, vi * side : vi * side + side])
-                    lay_out(x, xt, vo, vc, vi)
+                    columns.lay_out(x, xt, vo, vc, vi)
             for o, g, t, b, r, j, i in T.grid(rows.tiles, groups_, tiles_, blocks_, GROUP, nnz_, size_):
                 with T.sblock("dense"):
                     vo, vg, vt, vb, vr, vj, vi = T.axis.remap("SSRRSRS", [o, g, t, b, r, j, i])
@@ -176,7 +128,7 @@ class CpuPortable(SparseKernel):
                         bias[vg, vq * side : vq * side + side],
                     )
                     T.writes(y[rows.read(vo, vi * side), T.min(vg * GROUP + vq * side, n_ - 1)])
-                    finish((acc, bias, residual, y), vo, vg, vq, vi)
+                    columns.finish((acc, bias, residual, y), vo, vg, vq, vi)
 
         return workload.attach(cpu_portable)
 
@@ -215,10 +167,6 @@ class CpuPortable(SparseKernel):
         return machine.seconds(padded * sums, 0.66 / (1 + machine.lanes / size), nbytes)
 
 
-def _groups(n: int) -> int:
-    return -(-n // GROUP)
-
-
 def _k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
     """Return how many tiles K is cut into, and the blocks of each, padding included.
 
@@ -241,7 +189,7 @@ def _at_once(workload: Workload) -> bool:
 
 def _groups_of_set(workload: Workload, target: tvm.target.Target) -> int:
     """Return how many groups of rows of the weight are a set; where the tiles of x are not known, half as many as at most."""
-    groups, tiles = _groups(workload.n), _rows(workload).known_tiles
+    groups, tiles = count_groups(workload.n), _rows(workload).known_tiles
     tasks, most = max(TASKS, 2 * int(target.attrs.get("num-cores", 0))), SET_ROWS // GROUP
     return divisor(groups, most // 2 if tiles is None else max(1, min(most, groups * tiles // tasks)))
 

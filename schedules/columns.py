@@ -1,0 +1,106 @@
+"""What kernels share whose lanes are rows of x: x laid out in columns, and sums of columns stored in rows of y.
+
+Such a kernel has a block "transpose" over (tile, square of columns, square of rows) that writes x into `xt` (tiles, K, rows of
+a tile), and a block "epilogue" over (tile, row group, square of the group, square of rows) that stores `acc` (tiles, row groups,
+16, rows of a tile). Both move numbers in squares of registers (`transposed.py`).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tvm import tirx
+from tvm.script import tirx as T
+
+from tvm_balanced.encoding import Array
+from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.kernel import Rows, Workload, int64
+from tvm_balanced.schedules.transposed import transposed
+
+GROUP = 16  # rows of the weight that are padded and laid out together
+
+
+def count_groups(n: int) -> int:
+    """Row groups that N rows take, padding included."""
+    return -(-n // GROUP)
+
+
+def pack_bias(bias: Array) -> Array:
+    """Lay a bias (N,) out in row groups: (groups, 16)."""
+    return np.pad(bias, (0, count_groups(len(bias)) * GROUP - len(bias))).reshape(-1, GROUP)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How a kernel lays x out in columns.
+
+    Parameters
+    ----------
+    workload : Workload
+    rows : Rows
+        Tiles of rows of x.
+    side : int
+        Of a square; it divides a tile's rows and a row group's.
+    activations : mapping, optional
+        From a name to a function of a vector of `side` sums.
+    """
+
+    workload: Workload
+    rows: Rows
+    side: int
+    activations: Mapping[str, Callable[[Any], Any]] = field(default_factory=lambda: ACTIVATIONS)
+
+    def squares(self, columns: int) -> int:
+        """Squares side by side that cover so many columns."""
+        return -(-columns // self.side)
+
+    def lay_out(self, x: tirx.Buffer, xt: tirx.Buffer, o: Any, c: Any, i: Any) -> None:
+        """Store a square of x in columns, from inside TVMScript; zeros past K."""
+        side, k = self.side, self.workload.k
+        whole = xt.shape[1].value == k
+        square = [self._read(x, self.rows.read(o, i * side + p), c * side, k, whole) for p in range(side)]
+        for p, column in enumerate(transposed(square)):
+            T.buffer_store(xt, column, [o, c * side + p, T.ramp(i * side, 1, side)])
+
+    def finish(self, buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, q: Any, i: Any) -> None:
+        """Store a square of sums in rows of y, from inside TVMScript; `buffers` are acc, bias, residual and y."""
+        acc, bias, *others = buffers
+        side, rows = self.side, self.rows
+        square = [acc[o, g, q * side + p, T.ramp(i * side, 1, side)] for p in range(side)]
+        for p, sums in enumerate(transposed(square)):
+            row, total = rows.at(o, i * side + p), sums + bias[g, T.ramp(q * side, 1, side)]
+            if rows.exact:
+                self._store(others, row, g * GROUP + q * side, total)
+            else:
+                with T.If(row < rows.m), T.Then():
+                    self._store(others, row, g * GROUP + q * side, total)
+
+    def _read(self, source: tirx.Buffer, row: Any, column: Any, columns: int, whole: bool) -> Any:
+        """Read `side` columns of a row from one on, zeros past the last; `whole` where none is."""
+        side = self.side
+        along = T.ramp(column, 1, side)
+        if whole:
+            return source[row, along]
+        within = along < T.broadcast(int64(columns), side)
+        read = T.masked_load(f"float32x{side}", source, row, along, within)
+        # What is masked out may be anything, and a slot without a value meets it as 0 times that. It is cleared by its bits:
+        # inside T.Select(within, ...) TVM would take the mask of the load for true, and the load would pass the last row.
+        kept = T.Select(within, T.broadcast(T.int32(-1), side), T.broadcast(T.int32(0), side))
+        return T.reinterpret(f"float32x{side}", T.reinterpret(f"int32x{side}", read) & kept)
+
+    def _store(self, buffers: list[tirx.Buffer], row: Any, column: Any, total: Any) -> None:
+        residual, y = buffers
+        side, n, workload = self.side, self.workload.n, self.workload
+        whole = n % side == 0
+        total = total + self._read(residual, row, column, n, whole) if workload.residual else total
+        # An activation reads its argument many times, and what is inlined into it would be copied as often: 8 s to compile.
+        bound = tirx.Var("total", f"float32x{side}")
+        result = tirx.Let(bound, total, self.activations[workload.activation](bound))
+        along = T.ramp(column, 1, side)
+        if whole:
+            # groups may be of more rows than a square, so that the last may begin past N
+            with T.If(column < int64(n)), T.Then():
+                T.buffer_store(y, result, [row, along])
+        else:
+            T.evaluate(T.masked_store(y, result, row, along, along < T.broadcast(int64(n), side)))

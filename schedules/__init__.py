@@ -5,6 +5,7 @@ from tvm_balanced.schedules.cpu_avx2 import CPU_AVX2
 from tvm_balanced.schedules.cpu_avx512 import CPU_AVX512
 from tvm_balanced.schedules.cpu_avx512_bf16 import CPU_AVX512_BF16
 from tvm_balanced.schedules.cpu_avx512_i8 import CPU_AVX512_I8
+from tvm_balanced.schedules.cpu_avx512_spmm import CPU_AVX512_SPMM
 from tvm_balanced.schedules.cpu_avx512_w8 import CPU_AVX512_W8
 from tvm_balanced.schedules.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.cpu_dense import CPU_DENSE
@@ -28,6 +29,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512_W16,
     CPU_AVX512_W8,
     CPU_AVX512_I8,
+    CPU_AVX512_SPMM,
     CPU_AVX2,
     CPU_PORTABLE,
     CUDA_GEMV,

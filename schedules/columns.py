@@ -44,12 +44,15 @@ class Columns:
         Of a square; it divides a tile's rows and a row group's.
     activations : mapping, optional
         From a name to a function of a vector of `side` sums.
+    opaque : callable, optional
+        As for `transposed`.
     """
 
     workload: Workload
     rows: Rows
     side: int
     activations: Mapping[str, Callable[[Any], Any]] = field(default_factory=lambda: ACTIVATIONS)
+    opaque: Callable[[Any], Any] = lambda vector: vector
 
     def squares(self, columns: int) -> int:
         """Squares side by side that cover so many columns."""
@@ -60,7 +63,7 @@ class Columns:
         side, k = self.side, self.workload.k
         whole = xt.shape[1].value == k
         square = [self._read(x, self.rows.read(o, i * side + p), c * side, k, whole) for p in range(side)]
-        for p, column in enumerate(transposed(square)):
+        for p, column in enumerate(transposed(square, self.opaque)):
             T.buffer_store(xt, column, [o, c * side + p, T.ramp(i * side, 1, side)])
 
     def finish(self, buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, q: Any, i: Any) -> None:
@@ -68,7 +71,7 @@ class Columns:
         acc, bias, *others = buffers
         side, rows = self.side, self.rows
         square = [acc[o, g, q * side + p, T.ramp(i * side, 1, side)] for p in range(side)]
-        for p, sums in enumerate(transposed(square)):
+        for p, sums in enumerate(transposed(square, self.opaque)):
             row, total = rows.at(o, i * side + p), sums + bias[g, T.ramp(q * side, 1, side)]
             if rows.exact:
                 self._store(others, row, g * GROUP + q * side, total)

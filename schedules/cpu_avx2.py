@@ -153,7 +153,7 @@ class CpuAvx2(SparseKernel):
                     T.writes(y[rows.read(vo, vi), vh * HALF : vh * HALF + HALF])
                     if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
                         total = acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] + bias[vh // 2, lanes(vh)]
-                        store_lanes(y, rows.at(vo, vi), vh, activation(plus(total, residual, rows.at(vo, vi), vh)), HALF)
+                        store_lanes(y, rows.at(vo, vi), vh, plus(total, residual, rows.at(vo, vi), vh), activation, HALF)
 
         return workload.attach(cpu_avx2)
 

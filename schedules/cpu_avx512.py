@@ -170,7 +170,7 @@ class CpuAvx512(SparseKernel):
                     if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
                         total = self.total(sums, values, vg) + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, activation(plus(total, residual, rows.at(vo, vi), vg)))
+                        store_lanes(y, rows.at(vo, vi), vg, plus(total, residual, rows.at(vo, vi), vg), activation)
 
         return workload.attach(cpu_avx512)
 

@@ -191,7 +191,7 @@ class CpuAvx512Bf16(SparseKernel):
                     T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:
                         total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, activation(plus(total, residual, rows.at(vo, vi), vg)))
+                        store_lanes(y, rows.at(vo, vi), vg, plus(total, residual, rows.at(vo, vi), vg), activation)
 
         return workload.attach(cpu_avx512_bf16)
 

@@ -189,7 +189,7 @@ class CpuAvx512I8(SparseKernel):
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] - corrections[vg, T.ramp(0, 1, LANES)]
                         scale = scales[vg, T.ramp(0, 1, LANES)] * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
                         total = T.cast(sums, "float32x16") * scale + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, activation(plus(total, residual, rows.at(vo, vi), vg)))
+                        store_lanes(y, rows.at(vo, vi), vg, plus(total, residual, rows.at(vo, vi), vg), activation)
 
         return workload.attach(cpu_avx512_i8)
 

@@ -5,6 +5,7 @@ block "epilogue" over (row group, tile, row) that stores it.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,24 +112,28 @@ def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) ->
     return T.masked_load(f"{source.dtype}x{lanes}", source, row, columns, within)
 
 
-def store_lanes(y: tirx.Buffer, row: Any, group: Any, value: Any, lanes: int = LANES) -> None:
+def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Callable[[Any], Any], lanes: int = LANES) -> None:
     """Store the results of a row group, or of a part of one of `lanes` rows, in y (M, N) from inside TVMScript.
 
-    Those past N are left out.
+    Those past N are left out. They are what `activation` makes of `total`; it is called for every store, because what it binds
+    may be bound in one place only.
     """
     n = y.shape[1].value
     columns, first = T.ramp(group * lanes, 1, lanes), group * lanes
-    narrow = value if y.dtype == "float32" else T.cast(value, f"{y.dtype}x{lanes}")
+
+    def narrow() -> Any:
+        return activation(total) if y.dtype == "float32" else T.cast(activation(total), f"{y.dtype}x{lanes}")
+
     if n == count_groups(n) * LANES:
-        T.buffer_store(y, narrow, [row, columns])
+        T.buffer_store(y, narrow(), [row, columns])
     elif n % lanes == 1 and y.dtype == "bfloat16":
         # LLVM turns a masked store of one lane that it has just cut to 16 bits into one of the 32 bits before the cut
         with T.If(first + lanes <= n), T.Then():
-            T.buffer_store(y, narrow, [row, columns])
+            T.buffer_store(y, narrow(), [row, columns])
         with T.If(first == n - 1), T.Then():
-            T.buffer_store(y, T.cast(T.Shuffle([value], [0]), y.dtype), [row, first])
+            T.buffer_store(y, T.cast(T.Shuffle([activation(total)], [0]), y.dtype), [row, first])
     else:
-        T.evaluate(T.masked_store(y, narrow, row, columns, columns < T.broadcast(int64(n), lanes)))
+        T.evaluate(T.masked_store(y, narrow(), row, columns, columns < T.broadcast(int64(n), lanes)))
 
 
 # Where M is symbolic it is cut into tiles of 4 rows. Over a static M that costs 1.9x at M = 1, 1.7x at 2 and 1.6x at 5, so these

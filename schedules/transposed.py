@@ -1,5 +1,6 @@
 """The transpose of a square of vectors as TensorIR expressions: shuffles in registers, where a loop would move single values."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm.script import tirx as T
@@ -8,11 +9,12 @@ Vector = Any  # a PrimExpr with lanes
 QUARTER = 4  # floats of 128 bits, inside which a vector unit interleaves at the lowest cost
 
 
-def transposed(rows: list[Vector]) -> list[Vector]:
+def transposed(rows: list[Vector], opaque: Callable[[Vector], Vector] = lambda vector: vector) -> list[Vector]:
     """Return the columns of a square of float32 whose rows are vectors: 1, 2, 4, 8 or 16 of as many lanes.
 
     log2(lanes) shuffles a vector: pairs and fours are interleaved inside 128 bits, then quarters of registers change places, as
-    in a transpose of blocks.
+    in a transpose of blocks. `opaque` returns a vector as it is, in a form that the compiler does not see through: LLVM merges
+    the shuffles of a square of sixteen into others, 1.6 times as many, and runs out of registers (twice the time).
     """
     lanes = len(rows)
     if lanes == 1:
@@ -23,7 +25,8 @@ def transposed(rows: list[Vector]) -> list[Vector]:
             rows = [_interleave(rows[i], rows[i + width], width, high) for i in _first_of_pairs(lanes, width) for high in (0, 1)]
     if lanes == quarter:
         return rows
-    columns = [_exchange(rows[first::quarter]) for first in range(quarter)]
+    rows = [opaque(row) for row in rows]
+    columns = [_exchange(rows[first::quarter], opaque) for first in range(quarter)]
     return [column[group] for group in range(lanes // quarter) for column in columns]
 
 
@@ -39,11 +42,11 @@ def _interleave(a: Vector, b: Vector, width: int, high: int) -> Vector:
     return _shuffle(a, b, [source + start + w for start in starts for source in (0, lanes) for w in range(width)])
 
 
-def _exchange(vectors: list[Vector]) -> list[Vector]:
+def _exchange(vectors: list[Vector], opaque: Callable[[Vector], Vector]) -> list[Vector]:
     """Transpose a square of quarters: as many vectors as quarters in one, 2 or 4."""
     if len(vectors) == 2:
         return [_every_other(vectors[0], vectors[1], first) for first in (0, 1)]
-    even, odd = ([_every_other(vectors[i], vectors[i + 1], first) for i in (0, 2)] for first in (0, 1))
+    even, odd = ([opaque(_every_other(vectors[i], vectors[i + 1], first)) for i in (0, 2)] for first in (0, 1))
     return [_every_other(low, high, first) for first in (0, 1) for low, high in (even, odd)]
 
 

@@ -31,7 +31,7 @@ def test_measured_times_overrule_the_model(rng):
     assert verdict(rng, None).source == "modelled"
     fair = verdict(rng, {"cpu_avx512": FAIR, "cpu_dense": FAIR})
     assert (fair.kernel, fair.source) == ("cpu_avx512", "measured")
-    others = {"cpu_avx2": SLOW, "cpu_portable": SLOW, "cpu_dense": FAIR}
+    others = {"cpu_avx512_spmm": SLOW, "cpu_avx2": SLOW, "cpu_portable": SLOW, "cpu_dense": FAIR}
     assert verdict(rng, {"cpu_avx512": (1.0, 100.0, 1.0), **others}).kernel == "cpu_dense"  # M = 64 counts
     assert verdict(rng, {"cpu_avx512": (100.0, 1.0, 1.0), **others}).kernel == "cpu_avx512"
     assert verdict(rng, {"cpu_avx512": (1.0, 1.0, 1000.0), **others}).kernel == "cpu_dense"

@@ -32,7 +32,7 @@ def test_sparse_where_it_pays(rng):
 
 
 def test_dense_where_sparsity_does_not_pay(rng):
-    verdict = judge(pruned("12:16", rng))
+    verdict = judge(pruned("15:16", rng))
     assert verdict.kernel == "cpu_dense"
     assert not verdict.sparse
     assert "the time of dense" in verdict.reason

@@ -41,6 +41,7 @@ def allowed(name, dtype):
 )
 @example(("cpu_portable", "float32"), 1, 16, 1, 1, "none", False, False, 0)
 @example(("cpu_dense", "float32"), 1, 1, 1, 1, "none", True, True, 0)
+@example(("cpu_avx512", "bfloat16"), 1, 32, 1, 1, "gelu", False, False, 0)
 def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, seed):
     (name, dtype), rng = here, np.random.default_rng(seed)
     weight = reference.rounded(reference.balanced(n, k, P(f"{nnz}:16"), rng), dtype)

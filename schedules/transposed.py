@@ -14,7 +14,7 @@ def transposed(rows: list[Vector], opaque: Callable[[Vector], Vector] = lambda v
 
     log2(lanes) shuffles a vector: pairs and fours are interleaved inside 128 bits, then quarters of registers change places, as
     in a transpose of blocks. `opaque` returns a vector as it is, in a form that the compiler does not see through: LLVM merges
-    the shuffles of a square of sixteen into others, 1.6 times as many, and runs out of registers (twice the time).
+    the shuffles of a square of sixteen into others, 1.6 times as many, and runs out of registers, for 1.6 times the time.
     """
     lanes = len(rows)
     if lanes == 1:

@@ -6,19 +6,20 @@ a tile), and a block "epilogue" over (tile, row group, square of the group, squa
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_balanced.encoding import Array
-from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import Rows, Workload, int64
 from tvm_balanced.schedules.transposed import transposed
 
 GROUP = 16  # rows of the weight that are padded and laid out together
+TASKS = 8  # of sets and tiles of x, at least, and two for each core, for threads to share
 
 
 def count_groups(n: int) -> int:
@@ -29,6 +30,16 @@ def count_groups(n: int) -> int:
 def pack_bias(bias: Array) -> Array:
     """Lay a bias (N,) out in row groups: (groups, 16)."""
     return np.pad(bias, (0, count_groups(len(bias)) * GROUP - len(bias))).reshape(-1, GROUP)
+
+
+def count_tasks(target: tvm.target.Target) -> int:
+    """Tasks that a layer is to be cut into at least."""
+    return max(TASKS, 2 * int(target.attrs.get("num-cores", 0)))
+
+
+def tile_rows(m: int, times: Mapping[int, float]) -> int:
+    """Return the rows of a tile for M rows of x: those of `times`, which has what a row takes in each, that take the least."""
+    return min(times, key=lambda size: -(-m // size) * size * times[size])
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Columns:
         Tiles of rows of x.
     side : int
         Of a square; it divides a tile's rows and a row group's.
-    activations : mapping, optional
+    activations : mapping
         From a name to a function of a vector of `side` sums.
     opaque : callable, optional
         As for `transposed`.
@@ -51,7 +62,7 @@ class Columns:
     workload: Workload
     rows: Rows
     side: int
-    activations: Mapping[str, Callable[[Any], Any]] = field(default_factory=lambda: ACTIVATIONS)
+    activations: Mapping[str, Callable[[Any], Any]]
     opaque: Callable[[Any], Any] = lambda vector: vector
 
     def squares(self, columns: int) -> int:

@@ -31,7 +31,7 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.columns import GROUP, Columns, count_groups, pack_bias
+from tvm_balanced.schedules.columns import GROUP, Columns, count_groups, count_tasks, pack_bias, tile_rows
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.fetch import fetch, import_fetch
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
@@ -50,7 +50,6 @@ ROWS = 2  # of the weight whose sums are in registers at once; four 0.88 to 1.0x
 # Tiles of rows of x, and rows of the weight, whose sums are a set. Weights that come from memory are read once for every such
 # tiles: 4096x4096 at 4:16, M = 256, four tiles 1.02x as fast as one. Where they do not, one tile is 1.01 to 1.03x as fast.
 SET_TILES_LARGE, SET_ROWS = 4, 1024
-TASKS = 8  # of sets and tiles of x, at least, and two for each core, for threads to share
 # Up to this many tiles all of x is laid out before all else, since sets are small then: 1.1x at M = 128. With more tiles it would
 # go through the last-level cache: 768x3072, M = 1024, 0.80x.
 AT_ONCE = 4
@@ -289,8 +288,7 @@ def _set(workload: Workload, target: tvm.target.Target) -> tuple[int, int]:
     """Return the tiles of rows of x, and the groups of rows of the weight, whose sums are a set."""
     tiles, groups = _rows(workload).known_tiles, count_groups(workload.n)
     together = divisor(tiles, SET_TILES_LARGE) if tiles is not None and _is_large(workload) else 1
-    tasks = max(TASKS, 2 * int(target.attrs.get("num-cores", 0)))
-    enough = groups if tiles is None else max(1, groups * (tiles // together) // tasks)
+    enough = groups if tiles is None else max(1, groups * (tiles // together) // count_tasks(target))
     return together, divisor(groups, min(SET_ROWS // GROUP, enough))
 
 
@@ -314,7 +312,7 @@ def _rows(workload: Workload) -> Rows:
 
 def _size(m: int) -> int:
     """Return the rows of a tile for M rows of x."""
-    return min(TILES, key=lambda size: -(-m // size) * size * TILES[size])
+    return tile_rows(m, TILES)
 
 
 CPU_AVX512_SPMM = CpuAvx512Spmm()

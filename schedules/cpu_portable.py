@@ -27,7 +27,8 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.columns import GROUP, Columns, count_groups, pack_bias
+from tvm_balanced.schedules.columns import GROUP, Columns, count_groups, count_tasks, pack_bias, tile_rows
+from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine, lanes
 from tvm_balanced.schedules.row_groups import divide
@@ -36,7 +37,6 @@ from tvm_balanced.schedules.rule import divisor
 K_TILE = 128  # columns of a tile of K, about: with 64 rows of x 32 KB
 # Rows of the weight for which a tile of x is laid out once, at 4:16 1.04 to 1.08x as fast as 512; their sums take 256 KB.
 SET_ROWS = 1024
-TASKS = 8  # of sets and tiles of x, at least, and two for each core, for threads to share
 # Up to this many tiles all of x is laid out before all else, so that sets can be small: laid out again for each of eight sets,
 # one tile takes 1.3 to 1.8x the time. With more tiles what a core reads of x comes from the last-level cache: four take 1.3x.
 AT_ONCE = 3
@@ -79,7 +79,7 @@ class CpuPortable(SparseKernel):
         rows = _rows(workload)
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         tiles, blocks = _k_tiles(workload.pattern, k)
-        columns, side = Columns(workload, rows, _side(workload)), _side(workload)
+        columns, side = Columns(workload, rows, _side(workload), ACTIVATIONS), _side(workload)
         squares = columns.squares(tiles * blocks * block)
         n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, count_groups(n), tiles, blocks, nnz, rows.size))
         packed = (tiles_, groups_, GROUP, blocks_, nnz_)
@@ -190,7 +190,7 @@ def _at_once(workload: Workload) -> bool:
 def _groups_of_set(workload: Workload, target: tvm.target.Target) -> int:
     """Return how many groups of rows of the weight are a set; where the tiles of x are not known, half as many as at most."""
     groups, tiles = count_groups(workload.n), _rows(workload).known_tiles
-    tasks, most = max(TASKS, 2 * int(target.attrs.get("num-cores", 0))), SET_ROWS // GROUP
+    tasks, most = count_tasks(target), SET_ROWS // GROUP
     return divisor(groups, most // 2 if tiles is None else max(1, min(most, groups * tiles // tasks)))
 
 
@@ -207,7 +207,7 @@ def _rows(workload: Workload) -> Rows:
 
 def _size(m: int) -> int:
     """Return the rows of a tile for M rows of x."""
-    return min(TILES, key=lambda size: -(-m // size) * size * TILES[size])
+    return tile_rows(m, TILES)
 
 
 CPU_PORTABLE = CpuPortable()

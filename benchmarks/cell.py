@@ -38,6 +38,7 @@ class Cell:
     pattern: str
     threads: int
     dtype: str = "float32"
+    from_memory: bool = False  # whatever its size, as a layer of a model that no cache keeps
 
     def __str__(self) -> str:
         words = [f"{self.n}x{self.k}", f"m{self.m}", self.pattern, f"t{self.threads}", self.dtype.replace("float32", "")]
@@ -50,8 +51,9 @@ class Cell:
 
     @property
     def regime(self) -> str:
-        """Cold where the dense weight is larger than the last-level cache, and for one row of x of a large layer; else hot."""
-        return "cold" if self.nbytes >= last_level_cache() or (self.m == 1 and self.n * self.k >= LARGE) else "hot"
+        """Cold where the dense weight is larger than the last-level cache, one row of x meets a large layer, or it is said."""
+        streamed = self.m == 1 and self.n * self.k >= LARGE
+        return "cold" if self.from_memory or streamed or self.nbytes >= last_level_cache() else "hot"
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def row_of(cell: Cell, rival: str, timed: Timed) -> dict[str, object]:
     """Return a rival's row, without the stamp."""
     p20, p50, p80 = (f"{p:.3f}" for p in timed.percentiles())
     row: dict[str, object] = asdict(cell) | {"regime": cell.regime, "rival": rival, "note": timed.note}
+    del row["from_memory"]  # which the regime says
     row |= {"rounds": len(timed.ratios), "us": f"{timed.microseconds:.1f}", "p20": p20, "p50": p50, "p80": p80}
     return row | (
         {"versions": ", ".join(dict.fromkeys([*stamp()["versions"].split(", "), *timed.versions.split(", ")]))}

@@ -2,10 +2,10 @@
 
 Forty cells, timed --runs times, each cell in a process of its own; `make bench-grid` is the same. --every takes every size with
 every M and pattern on one thread instead, which is what a mean over the sizes needs. --dtype bfloat16 takes the cells of one
-thread, --tuned gives our kernels the schedules of the shipped log. Rows are appended to data/grid.csv and the
-ratios of every round to data/grid_rounds.csv. A rival that has its row under this --label, run and cell is not timed again, so
-that a grid that was stopped goes on where it was. At the end, or with --summary alone, the tables are printed and written to
-data/grid-LABEL.md: medians of the paired ratios with 95% bootstrap intervals.
+thread, --tuned gives our kernels the schedules of the shipped log, --cold takes weights from memory in small layers too. Rows
+are appended to data/grid.csv and the ratios of every round to data/grid_rounds.csv. A rival that has its row under this --label,
+run and cell is not timed again, so that a grid that was stopped goes on where it was. At the end, or with --summary alone, the
+tables are printed and written to data/grid-LABEL.md: medians of the paired ratios with 95% bootstrap intervals.
 """
 
 import argparse
@@ -137,7 +137,7 @@ def run_grid(plan: Plan, cells: Sequence[Cell], rivals: Sequence[str], time_cell
 
 def key(label: str, run: int, cell: Cell, rival: str) -> tuple[str, ...]:
     """Return what identifies a row, as `KEY` names it."""
-    return tuple(map(str, (label, run, *asdict(cell).values(), rival)))
+    return tuple(map(str, (label, run, *(getattr(cell, name) for name in KEY[2:-1]), rival)))
 
 
 def timed_already() -> set[tuple[str, ...]]:
@@ -165,9 +165,13 @@ def read(path: Path) -> list[dict[str, str]]:
 def ratios_of(label: str) -> dict[Cell, dict[str, list[Array]]]:
     """Return the paired ratios under a label, by cell and rival, an array for each run."""
     found: dict[Cell, dict[str, list[Array]]] = {}
+    cold = {tuple(row[name] for name in KEY) for row in read(GRID) if row["regime"] == "cold"}
     for row in read(GRID_ROUNDS):
         if row["label"] == label and row["ratios"]:
-            cell = Cell(int(row["n"]), int(row["k"]), int(row["m"]), row["pattern"], int(row["threads"]), row["dtype"])
+            numbers = (int(row[name]) for name in ("n", "k", "m"))
+            cell = Cell(*numbers, row["pattern"], int(row["threads"]), row["dtype"])
+            if cell.regime == "hot" and tuple(row[name] for name in KEY) in cold:
+                cell = replace(cell, from_memory=True)
             found.setdefault(cell, {}).setdefault(row["rival"], []).append(np.array(row["ratios"].split(), float))
     return found
 
@@ -244,6 +248,7 @@ def main() -> int:
     parser.add_argument("--every", action="store_true", help="every size with every M and pattern on one thread, 120 cells")
     parser.add_argument("--rivals", nargs="+", choices=(*RIVALS, BOUND), default=RIVALS, help="the first three by default")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--cold", action="store_true", help="weights come from memory in every cell, as in a large model")
     parser.add_argument("--tuned", action="store_true", help="our kernels with the schedules of the shipped log")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--cells", nargs="+", default=["*"], help='names as --list prints them, with * and ?: "4096x4096 m1 *"')
@@ -257,12 +262,16 @@ def main() -> int:
     parser.add_argument("--summary", action="store_true", help="time nothing")
     options = parser.parse_args()
     chosen = every() if options.every else draw()
-    drawn = [replace(cell, dtype=options.dtype) for cell in chosen if options.dtype == DTYPES[0] or cell.threads == 1]
+    drawn = [
+        replace(cell, dtype=options.dtype, from_memory=options.cold)
+        for cell in chosen
+        if options.dtype == DTYPES[0] or cell.threads == 1
+    ]
     cells = [cell for cell in drawn if any(fnmatchcase(str(cell), pattern) for pattern in options.cells)]
     if options.list:
         print("\n".join(f"{cell} {cell.regime}" for cell in cells))
         return 0
-    label = options.label or _label(options.dtype, options.tuned)
+    label = options.label or _label(options.dtype, options.tuned, options.cold)
     failed = []
     if not options.summary:
         end = time.monotonic() + 60 * options.minutes
@@ -274,10 +283,10 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _label(dtype: str, tuned: bool) -> str:
+def _label(dtype: str, tuned: bool, cold: bool) -> str:
     words = [datetime.now(UTC).date().isoformat()]
     words += [dtype] if dtype != DTYPES[0] else []
-    return "-".join(words + ["tuned"] * tuned)
+    return "-".join(words + ["tuned"] * tuned + ["cold"] * cold)
 
 
 def _rivals(rivals: Sequence[str], names: Sequence[str] | None) -> tuple[str, ...]:

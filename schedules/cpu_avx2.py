@@ -29,6 +29,7 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.fetch import order
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
@@ -56,9 +57,10 @@ SLOTS = {BLOCK: NNZ, HALF: (1, 2, 3, 4, 8)}
 ACCUMULATORS = {BLOCK: 4, HALF: 8}
 # Steps between the values that are used and those that are fetched, for blocks of 16: four sums walk two groups or one, too
 # few streams for hardware prefetch. 4096x4096, 4:16 and 2:16, M = 1, cold: 0.8x the time of a kernel that fetches nothing;
-# 16 and 32 steps are slower than 8. A fetch also keeps LLVM from moving later steps before it, which is what spilled: 25
-# registers of 4:16 and 53 of 2:16. Blocks of 8 need neither: 3072x768, 2:8, M = 8, 1.2x the time with it.
-AHEAD = 8
+# 16 and 32 steps are slower than 8, but 1.02 to 1.14x as fast for more rows of x. A fetch also keeps LLVM from moving later
+# steps before it, which is what spilled: 25 registers of 4:16 and 53 of 2:16. Blocks of 8 need neither: 3072x768, 2:8, M = 8,
+# 1.2x the time with it.
+AHEAD_OF_ONE, AHEAD = 8, 32
 
 
 class CpuAvx2(SparseKernel):
@@ -97,7 +99,8 @@ class CpuAvx2(SparseKernel):
         groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
         whole_k = not k % (block * chunk_blocks)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
-        halves_ = int64(2 * groups)
+        tiles = _tiles(workload)
+        halves_, ahead = int64(2 * groups), AHEAD if rows.size > 1 else AHEAD_OF_ONE
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
         def start(c: Any, step: Any) -> Any:
@@ -108,6 +111,14 @@ class CpuAvx2(SparseKernel):
         def lanes(half: Any) -> Any:
             """Lanes of a row group that a half is."""
             return T.ramp(half % 2 * HALF, 1, HALF)
+
+        def group(position: Any) -> Any:
+            """Row group of the half whose turn it is."""
+            return order(workload, Tiles(rows.size, max(1, tiles.groups // 2))).group(position // 2)
+
+        def at(position: Any) -> Any:
+            """The half whose turn it is."""
+            return group(position) * 2 + position % 2
 
         def plus(total: Any, residual: tirx.Buffer, row: Any, half: Any) -> Any:
             return total + read_lanes(residual, row, half, HALF) if workload.residual else total
@@ -129,8 +140,8 @@ class CpuAvx2(SparseKernel):
                     vh, vc, vs, vo, vi = T.axis.remap("SRRSS", [h, c, s, o, i])
                     T.reads(
                         x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + block],
-                        values[vh // 2, vc * steps + vs, vh % 2 * HALF : vh % 2 * HALF + HALF],
-                        indices[vh // 2, vc * chunk_words + vs // SLOTS_PER_WORD, vh % 2 * HALF : vh % 2 * HALF + HALF],
+                        values[group(vh), vc * steps + vs, vh % 2 * HALF : vh % 2 * HALF + HALF],
+                        indices[group(vh), vc * chunk_words + vs // SLOTS_PER_WORD, vh % 2 * HALF : vh % 2 * HALF + HALF],
                     )
                     T.writes(acc[vo, vi, vh * HALF : vh * HALF + HALF])
                     with T.init():
@@ -139,29 +150,26 @@ class CpuAvx2(SparseKernel):
                         acc[vo, vi, T.ramp(vh * HALF, 1, HALF)]
                         + _pick(
                             [x[rows.read(vo, vi), T.ramp(start(vc, vs) + part, 1, HALF)] for part in range(0, block, HALF)],
-                            indices[vh // 2, vc * chunk_words + vs // SLOTS_PER_WORD, lanes(vh)],
+                            indices[group(vh), vc * chunk_words + vs // SLOTS_PER_WORD, lanes(vh)],
                             vs,
                         )
-                        * values[vh // 2, vc * steps + vs, lanes(vh)]
+                        * values[group(vh), vc * steps + vs, lanes(vh)]
                     )
                     if block == BLOCK and vh % 2 == 0 and vi == 0:  # once for each 64 bytes; past the end it does nothing
-                        T.evaluate(_fetch(values[vh // 2, vc * steps + vs + AHEAD, 0]))
+                        T.evaluate(_fetch(values[group(vh), vc * steps + vs + ahead, 0]))
             for h, o, i in T.grid(halves_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vh, vo, vi = T.axis.remap("SSS", [h, o, i])
-                    T.reads(acc[vo, vi, vh * HALF : vh * HALF + HALF], bias[vh // 2, vh % 2 * HALF : vh % 2 * HALF + HALF])
-                    T.writes(y[rows.read(vo, vi), vh * HALF : vh * HALF + HALF])
+                    T.reads(acc[vo, vi, vh * HALF : vh * HALF + HALF], bias[group(vh), vh % 2 * HALF : vh % 2 * HALF + HALF])
+                    T.writes(y[rows.read(vo, vi), at(vh) * HALF : at(vh) * HALF + HALF])
                     if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
-                        total = acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] + bias[vh // 2, lanes(vh)]
-                        store_lanes(y, rows.at(vo, vi), vh, plus(total, residual, rows.at(vo, vi), vh), activation, HALF)
+                        total = acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] + bias[group(vh), lanes(vh)]
+                        store_lanes(y, rows.at(vo, vi), at(vh), plus(total, residual, rows.at(vo, vi), at(vh)), activation, HALF)
 
         return workload.attach(cpu_avx2)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows, halves = _rows(workload).size, 2 * count_groups(workload.n)
-        covered = min(ACCUMULATORS[workload.block] // rows, halves)
-        half_bytes = workload.pattern.blocks(workload.k) * workload.nnz * HALF * 9 // 2
-        schedule_tiles(sch, Tiles(rows, covered, tiles_together(halves // covered, half_bytes * covered)), unroll=1)
+        schedule_tiles(sch, _tiles(workload), unroll=1)
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
@@ -192,6 +200,14 @@ def _broadcast(bits: Any) -> Any:
 def _fetch(element: Any) -> Any:
     """Bring the cache line of a buffer's element into the first-level cache."""
     return T.call_intrin("void", "tirx.prefetch", T.address_of(element), 0, 3, 1)
+
+
+def _tiles(workload: Workload) -> Tiles:
+    """Return how the layer is cut without tuning, in halves of row groups."""
+    rows, halves = _rows(workload).size, 2 * count_groups(workload.n)
+    covered = min(ACCUMULATORS[workload.block] // rows, halves)
+    half_bytes = workload.pattern.blocks(workload.k) * workload.nnz * HALF * 9 // 2
+    return Tiles(rows, covered, tiles_together(halves // covered, half_bytes * covered))
 
 
 def _rows(workload: Workload) -> Rows:

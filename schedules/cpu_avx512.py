@@ -32,13 +32,12 @@ from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import fetch
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.fetch import Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.fetch import STREAMED_TILES, Spread, Stream, cut_rows_once, import_fetch, streams
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     NNZ,
-    SMALL_TILES,
     Tiles,
     chunk,
     count_groups,
@@ -63,7 +62,7 @@ class CpuAvx512(SparseKernel):
 
     name = "cpu_avx512"
     parts = ("values", "indices")
-    small_tiles = SMALL_TILES
+    small_tiles = STREAMED_TILES
     dtypes = ("float32", "float16", "bfloat16")
     # How values are stored, for the kernels that derive from this one to change: dtype of a word, steps in it, bytes of a slot
     # with its 4-bit index, words after those of a row group's steps, and whether blocks of 32 are stored as well.
@@ -103,7 +102,7 @@ class CpuAvx512(SparseKernel):
         return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows_once(workload, self._nbytes(workload)), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         slots = slots_per_word(block)
         steps, chunk_blocks, chunk_words = chunk(nnz, slots)
@@ -112,7 +111,7 @@ class CpuAvx512(SparseKernel):
         words = chunks * steps // per_word + self.extra_words
         n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        fetches = self._fetches(workload)
+        fetches, group = self._fetches(workload), fetch.order(workload, self._tiles(workload)).group
 
         def start(c: Any, step: Any) -> Any:
             """First column of the block of a step; the last columns where the block would end past K."""
@@ -149,28 +148,28 @@ class CpuAvx512(SparseKernel):
                     vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
                     T.reads(
                         x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + block],
-                        values[vg, (vc * steps + vs) // per_word, 0:LANES],
-                        indices[vg, vc * chunk_words + vs // slots, 0:LANES],
+                        values[group(vg), (vc * steps + vs) // per_word, 0:LANES],
+                        indices[group(vg), vc * chunk_words + vs // slots, 0:LANES],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + permute(
                         [wide(x[rows.read(vo, vi), T.ramp(start(vc, vs) + part, 1, LANES)]) for part in range(0, block, LANES)],
-                        indices[vg, vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
+                        indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
                         vs,
-                    ) * self.value(values[vg, (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
+                    ) * self.value(values[group(vg), (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
                     if fetches is not None and vi == 0:
-                        fetches.emit((values, indices), (steps // per_word, chunk_words), vg, vc, vs, vo)
+                        fetches.emit((values, indices), (steps // per_word, chunk_words), group(vg), vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
-                    T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[vg, 0:LANES])
-                    T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
+                    T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[group(vg), 0:LANES])
+                    T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
-                        total = self.total(sums, values, vg) + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, plus(total, residual, rows.at(vo, vi), vg), activation)
+                        total = self.total(sums, values, group(vg)) + bias[group(vg), T.ramp(0, 1, LANES)]
+                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
 
         return workload.attach(cpu_avx512)
 
@@ -178,10 +177,7 @@ class CpuAvx512(SparseKernel):
         fetches = self._fetches(workload)
         schedule_tiles(sch, self._tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
         if fetches:
-            import_fetch(sch, "dense_update")
-
-    def tiles_of(self, workload: Workload) -> tuple[tuple[int, int, int], ...]:
-        return fetch.FETCHED_TILES if fetch.is_large(self._nbytes(workload)) else self.small_tiles
+            import_fetch(sch, "dense_update", target)
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
@@ -192,7 +188,7 @@ class CpuAvx512(SparseKernel):
     def _tiles(self, workload: Workload) -> Tiles:
         """Return how the layer is cut without tuning."""
         nbytes, slots, groups = self._nbytes(workload), slots_per_word(workload.block), count_groups(workload.n)
-        rows, once = cut_rows_once(workload, nbytes), streams(workload, nbytes)
+        rows, once = cut_rows_once(workload), streams(workload)
         # Where a chunk is more than a word of steps, fetches beside 16 sums spill (3:16, M = 8: 1.02x, one group 1.28x).
         sums = 15 if once and rows.size % 8 == 0 and chunk(workload.nnz, slots)[0] > slots else 16
         return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, sums, workload.block // LANES, once)
@@ -201,7 +197,7 @@ class CpuAvx512(SparseKernel):
         """Return how weights are fetched before they are used, None where they are not."""
         steps, chunk_blocks, _ = chunk(workload.nnz, slots_per_word(workload.block))
         chunks, nbytes = -(-workload.pattern.blocks(workload.k) // chunk_blocks), self._nbytes(workload)
-        fetches = fetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload, nbytes), self._tiles(workload))
+        fetches = fetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload), self._tiles(workload))
         # Beside permutes of two registers there is none left: 0.95x.
         return None if workload.block == LONG and isinstance(fetches, Spread) else fetches
 

@@ -34,13 +34,12 @@ from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules import fetch
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.fetch import Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.fetch import STREAMED_TILES, Spread, Stream, cut_rows_once, import_fetch, streams
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     NNZ,
-    SMALL_TILES,
     Tiles,
     chunk,
     count_groups,
@@ -76,7 +75,7 @@ class CpuAvx512Bf16(SparseKernel):
 
     name = "cpu_avx512_bf16"
     parts = ("values", "indices")
-    small_tiles = SMALL_TILES
+    small_tiles = STREAMED_TILES
     dtypes = ("bfloat16",)
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -116,14 +115,14 @@ class CpuAvx512Bf16(SparseKernel):
         return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows_once(workload, _nbytes(workload)), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
         n, k, block, slots = workload.n, workload.k, workload.block, SLOTS_PER_WORD[workload.block]
         per_window = _steps(workload.nnz, block)
         steps, chunk_windows, chunk_words = chunk(per_window, slots)
         groups, chunks = count_groups(n), -(-_windows(k, block) // chunk_windows)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        fetches = _fetches(workload)
+        fetches, group = _fetches(workload), fetch.order(workload, _tiles(workload)).group
 
         def start(c: Any, step: Any) -> Any:
             """First column of the window of a step."""
@@ -169,39 +168,36 @@ class CpuAvx512Bf16(SparseKernel):
                     vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
                     T.reads(
                         x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + WINDOW],
-                        values[vg, vc * steps + vs, 0:WINDOW],
-                        indices[vg, vc * chunk_words + vs // slots, 0:WINDOW],
+                        values[group(vg), vc * steps + vs, 0:WINDOW],
+                        indices[group(vg), vc * chunk_words + vs // slots, 0:WINDOW],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = step_of(
                         x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, WINDOW)],
-                        indices[vg, vc * chunk_words + vs // slots, T.ramp(0, 1, WINDOW)],
-                        T.reinterpret(f"int16x{WINDOW}", values[vg, vc * steps + vs, T.ramp(0, 1, WINDOW)]),
+                        indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, WINDOW)],
+                        T.reinterpret(f"int16x{WINDOW}", values[group(vg), vc * steps + vs, T.ramp(0, 1, WINDOW)]),
                         vs,
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
                     )
                     if fetches is not None and vi == 0:
-                        fetches.emit((values, indices), (steps, chunk_words), vg, vc, vs, vo)
+                        fetches.emit((values, indices), (steps, chunk_words), group(vg), vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
-                    T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[vg, 0:LANES])
-                    T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
+                    T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[group(vg), 0:LANES])
+                    T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:
-                        total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, plus(total, residual, rows.at(vo, vi), vg), activation)
+                        total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[group(vg), T.ramp(0, 1, LANES)]
+                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
 
         return workload.attach(cpu_avx512_bf16)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         fetches = _fetches(workload)
         schedule_tiles(sch, _tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
-        import_fetch(sch, "dense_update", others=DOT)
-
-    def tiles_of(self, workload: Workload) -> tuple[tuple[int, int, int], ...]:
-        return fetch.FETCHED_TILES if fetch.is_large(_nbytes(workload)) else self.small_tiles
+        import_fetch(sch, "dense_update", target, others=DOT)
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * _slots(workload)
@@ -245,16 +241,15 @@ def _nbytes(workload: Workload) -> int:
 
 def _tiles(workload: Workload) -> Tiles:
     """Return how the layer is cut without tuning."""
-    nbytes, groups = _nbytes(workload), count_groups(workload.n)
-    rows = cut_rows_once(workload, nbytes)
-    return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, once=streams(workload, nbytes))
+    nbytes, groups, rows = _nbytes(workload), count_groups(workload.n), cut_rows_once(workload)
+    return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, once=streams(workload))
 
 
 def _fetches(workload: Workload) -> Stream | Spread | None:
     """Return how weights are fetched before they are used, None where they are not."""
     steps, chunk_windows, _ = chunk(_steps(workload.nnz, workload.block), SLOTS_PER_WORD[workload.block])
     chunks, nbytes = -(-_windows(workload.k, workload.block) // chunk_windows), _nbytes(workload)
-    return fetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload, nbytes), _tiles(workload))
+    return fetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload), _tiles(workload))
 
 
 CPU_AVX512_BF16 = CpuAvx512Bf16()

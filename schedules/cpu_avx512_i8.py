@@ -28,14 +28,14 @@ from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
+from tvm_balanced.schedules.fetch import STREAMED_TILES, choose, cut_rows_once, import_fetch, order, streams
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
     LANES,
     NNZ,
-    SMALL_TILES,
+    Tiles,
     count_groups,
-    cut_rows,
     default_tiles,
     divide,
     fit_block,
@@ -59,7 +59,7 @@ class CpuAvx512I8(SparseKernel):
     name = "cpu_avx512_i8"
     parts = ("values", "indices", "scales", "corrections")
     tolerance = 5e-2
-    small_tiles = SMALL_TILES
+    small_tiles = STREAMED_TILES
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm" or not all(codegen.llvm_cpu_has_features(feature, target) for feature in FEATURES):
@@ -98,13 +98,15 @@ class CpuAvx512I8(SparseKernel):
         return pack_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows(workload), ACTIVATIONS[workload.activation]
+        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
         n, k, nnz = workload.n, workload.k, workload.nnz
         groups, windows, steps = count_groups(n), _windows(k, nnz), nnz if nnz % 2 == 0 else 2 * nnz
         n_, k_, groups_, steps_, size_ = map(int64, (n, k, groups, steps, rows.size))
         chunks_, parts_, width_ = int64(windows * nnz // steps), int64(windows * WINDOW // LANES), int64(windows * WINDOW)
         lanes_ = int64(LANES)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
+        group = order(workload, _tiles(workload)).group
+        fetches = choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, _tiles(workload))
 
         def column(x: tirx.Buffer, row: Any, part: Any, lane: Any) -> Any:
             """x where there is such a column, else 0."""
@@ -162,8 +164,8 @@ class CpuAvx512I8(SparseKernel):
                     vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
                     T.reads(
                         rounded[rows.read(vo, vi), _start(vc, vs, steps, nnz) : _start(vc, vs, steps, nnz) + WINDOW],
-                        values[vg, vc * steps + vs, 0:WINDOW],
-                        indices[vg, (vc * steps + vs) // 2, 0:WINDOW],
+                        values[group(vg), vc * steps + vs, 0:WINDOW],
+                        indices[group(vg), (vc * steps + vs) // 2, 0:WINDOW],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
@@ -171,32 +173,32 @@ class CpuAvx512I8(SparseKernel):
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = _dot(
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
                         rounded[rows.read(vo, vi), T.ramp(_start(vc, vs, steps, nnz), 1, WINDOW)],
-                        _columns(indices[vg, (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
-                        values[vg, vc * steps + vs, T.ramp(0, 1, WINDOW)],
+                        _columns(indices[group(vg), (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
+                        values[group(vg), vc * steps + vs, T.ramp(0, 1, WINDOW)],
                     )
+                    if fetches is not None and vi == 0:
+                        fetches.emit((values, indices), (steps, steps // 2), group(vg), vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
                     T.reads(
                         acc[vo, vi, vg * LANES : vg * LANES + LANES],
-                        scales[vg, 0:LANES],
-                        corrections[vg, 0:LANES],
+                        scales[group(vg), 0:LANES],
+                        corrections[group(vg), 0:LANES],
                         step_of_x[rows.read(vo, vi)],
-                        bias[vg, 0:LANES],
+                        bias[group(vg), 0:LANES],
                     )
-                    T.writes(y[rows.read(vo, vi), vg * LANES : vg * LANES + LANES])
+                    T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
-                        sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] - corrections[vg, T.ramp(0, 1, LANES)]
-                        scale = scales[vg, T.ramp(0, 1, LANES)] * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
-                        total = T.cast(sums, "float32x16") * scale + bias[vg, T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), vg, plus(total, residual, rows.at(vo, vi), vg), activation)
+                        sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] - corrections[group(vg), T.ramp(0, 1, LANES)]
+                        scale = scales[group(vg), T.ramp(0, 1, LANES)] * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
+                        total = T.cast(sums, "float32x16") * scale + bias[group(vg), T.ramp(0, 1, LANES)]
+                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
 
         return workload.attach(cpu_avx512_i8)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows, groups = cut_rows(workload), count_groups(workload.n)
-        steps = _windows(workload.k, workload.nnz) * workload.nnz
-        tiles = default_tiles(rows.size, rows.known_tiles, groups, steps * WINDOW * 3 // 2)
+        tiles = _tiles(workload)
         if workload.k % LANES == 0:
             for name in ("largest", "round"):
                 sch.vectorize(sch.get_loops(sch.get_sblock(name))[-1])
@@ -209,9 +211,10 @@ class CpuAvx512I8(SparseKernel):
         sch.compute_at(dense, gm, preserve_unit_loops=True)
         inner, chunk, step, *rest = sch.get_loops(dense)[-5:]
         sch.reorder(chunk, step, inner, *rest)
-        for loop in (step, inner, *rest, gi, ii):
+        for loop in (step, inner, *rest, *([io] if streams(workload) else []), gi, ii):
             sch.unroll(loop)
         sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
+        import_fetch(sch, "dense", target)
         init = sch.decompose_reduction(dense, chunk)
         for loop in sch.get_loops(init)[-3:]:
             sch.unroll(loop)
@@ -244,6 +247,17 @@ def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
     """sums + the four products of each lane."""
     permuted = T.call_llvm_pure_intrin("int8x64", "llvm.x86.avx512.permvar.qi.512", window, columns)
     return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", sums, permuted, values)
+
+
+def _nbytes(workload: Workload) -> int:
+    """Bytes of the packed weight."""
+    return count_groups(workload.n) * _windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
+
+
+def _tiles(workload: Workload) -> Tiles:
+    """Return how the layer is cut without tuning."""
+    rows, groups = cut_rows_once(workload), count_groups(workload.n)
+    return default_tiles(rows.size, rows.known_tiles, groups, _nbytes(workload) // groups, once=streams(workload))
 
 
 CPU_AVX512_I8 = CpuAvx512I8()

@@ -56,6 +56,9 @@ AT_ONCE = 4
 # Rows of the weight after which comes what is fetched from memory meanwhile: 8 to 32 are within 2%, and none is 0.75x (sets of
 # one tile, M = 256, 4096x4096 at 4:16).
 AHEAD = 16
+# Smaller weights are fetched for up to this many tiles. N and K of 384 to 3072, weights of 12 MB in turn, 2:16 and 4:16: 1.05 to
+# 1.4x at M = 32, 1.02 to 1.2x at 64, 1.00 to 1.08x at 128 and 0.99 to 1.04x at 256; hot 0.95 to 1.0x.
+FETCHED_TILES = 4
 
 
 class CpuAvx512Spmm(SparseKernel):
@@ -100,7 +103,7 @@ class CpuAvx512Spmm(SparseKernel):
         n_, k_, groups_, tiles_, octs_ = map(int64, (workload.n, workload.k, count_groups(workload.n), tiles.count, tiles.octs))
         packed = (tiles_, groups_, GROUP, octs_, OCT)
         acc_shape, xt_shape = (rows.tiles, groups_, GROUP, int64(size)), (rows.tiles, int64(squares * LANES), int64(size))
-        fetches = _is_large(workload)
+        fetches = _is_large(workload) or (rows.known_tiles is not None and rows.known_tiles <= FETCHED_TILES)
 
         def vectors(r: Any) -> list[tuple[Any, Any, Any]]:
             """(row among those in registers, row of the group, lanes) of the vectors of sums."""
@@ -196,7 +199,7 @@ class CpuAvx512Spmm(SparseKernel):
         else:
             sch.compute_at(transpose, t, preserve_unit_loops=True)
         sch.parallel(sch.fuse(oo, go))
-        import_fetch(sch, "dense", functions(rows.size))
+        import_fetch(sch, "dense", target, functions(rows.size))
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         tiles = KTiles.of(workload.pattern, workload.k)

@@ -1,8 +1,9 @@
-"""Fetching weights before they are used: which lines of the packed weight a step of a kernel brings into the cache.
+"""How weights come from memory: in which order row groups are read, and which lines a step of a kernel fetches ahead of its use.
 
-Hardware prefetch alone lets memory and arithmetic wait for each other, and begins anew with every row group. One thread of Zen 4,
+Hardware prefetch alone lets memory and arithmetic wait for each other, and begins anew with every stream. One thread of Zen 4,
 cpu_avx512, cold, 4096x4096 and 16384x8192, 4:16 to 1:16, as fast as without: M = 1 1.05 to 1.09x, 2 1.2 to 1.4x, 3 to 12 1.1 to
-1.5x, 16 1.05 to 1.2x, 24 1.04 to 1.19x, 64 1.01 to 1.07x. Layers that stay in the last-level cache lose, 0.8 to 0.95x.
+1.5x, 16 1.05 to 1.2x, 24 1.04 to 1.19x, 64 1.01 to 1.07x. Small layers, for the weights of a model's layers do not stay in the
+second-level cache from call to call: docs/cpu.md.
 
 TVM's prefetch becomes LLVM's, for which LLVM takes any memory to change: sums that it keeps in registers were stored at every
 step, 0.55x the speed. So it is an instruction of its own, which is said to touch no memory of the program.
@@ -12,67 +13,98 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
 from tvm_balanced.schedules.kernel import Rows, Workload, int64
-from tvm_balanced.schedules.row_groups import LARGE_BYTES, Tiles, cut_rows
+from tvm_balanced.schedules.machine import is_x86
+from tvm_balanced.schedules.row_groups import LARGE_BYTES, Tiles, count_groups, cut_rows
 
-FETCHED_TILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 6, 6), (7, 8, 8), (9, 12, 12), (13, 16, 16))  # as SMALL_TILES
+STREAMED_TILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 6, 6), (7, 8, 8), (9, 12, 12), (13, 16, 16))  # as SMALL_TILES
 STREAMED_ROWS = 16  # rows of x in one tile
 AHEAD = 64  # steps; 4 KB of each group
-# Few rows of x ask for weights faster than lines come from far ahead: at M = 1, 4:16, 64 steps had 0.95x, 16 have 1.06x.
+# Few rows of x ask for weights faster than lines come from far ahead: at M = 1, 4:16, 64 steps had 0.95x, 16 have 1.06x. In a
+# small layer hardware prefetch keeps up with few rows: fetching has 1.00 to 1.07x, and 0.83 to 0.88x where weights are hot.
 FEW_ROWS, AHEAD_OF_FEW = 2, 16
 SPREAD_TILES = 16  # with more tiles of rows of x the weights' way does not count: 0.99 to 1.03x at M = 256
 
+# Of x86; on other CPUs nothing is fetched.
 INTO_SECOND_LEVEL = """
 define linkonce_odr i32 @tvm_balanced_fetch(ptr %line) alwaysinline nounwind willreturn {
   call void asm sideeffect "prefetcht1 ($0)", "r"(ptr %line) nounwind willreturn memory(inaccessiblemem: readwrite)
   ret i32 0
 }
 """
+NOWHERE = """
+define linkonce_odr i32 @tvm_balanced_fetch(ptr %line) alwaysinline nounwind willreturn memory(none) {
+  ret i32 0
+}
+"""
 
 
 def fetch(element: Any) -> Any:
-    """Return the expression that brings the cache line of a buffer's element into the second-level cache of an x86 CPU.
+    """Return the expression that brings the cache line of a buffer's element into the second-level cache.
 
     The element may lie past the buffer's end. The schedule must call `import_fetch`.
     """
     return T.call_extern("int32", "tvm_balanced_fetch", T.address_of(element))
 
 
-def import_fetch(sch: Schedule, block: str, others: str = "") -> None:
+def import_fetch(sch: Schedule, block: str, target: tvm.target.Target, others: str = "") -> None:
     """Let the function whose schedule is `sch` use `fetch`, and `others`, also in LLVM's IR; `block` is any of its blocks."""
-    sch.annotate(sch.get_loops(sch.get_sblock(block))[0], "pragma_import_llvm", others + INTO_SECOND_LEVEL)
+    text = others + (INTO_SECOND_LEVEL if is_x86(target) else NOWHERE)
+    sch.annotate(sch.get_loops(sch.get_sblock(block))[0], "pragma_import_llvm", text)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """In which order row groups are computed: those of a tile are G / `count` apart, so that each is a stream of memory that goes
+    on from tile to tile.
+
+    Where the row groups of a tile are neighbours every tile begins anew at `count` places, which hardware prefetch has to find
+    first. One thread of Zen 4, cpu_avx512 over that, weights of 12 MB in turn: 1.25 to 1.75x at M = 1 for N and K of 384 to 1536,
+    1.0 to 1.5x at 8, 1.0 to 1.2x at 16 and nothing from 64 on; 0.96 to 1.03x where they are hot.
+
+    Parameters
+    ----------
+    groups : int
+        G, row groups of the weight.
+    count : int
+        Row groups of a tile; 1 for the order of memory.
+    """
+
+    groups: int
+    count: int
+
+    def group(self, position: Any) -> Any:
+        """Return the row group whose turn it is at a position of the loop over row groups."""
+        if self.count == 1:
+            return position
+        return position % self.count * (self.groups // self.count) + position // self.count
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Fetch what is used a few chunks later: for a layer whose weights pass once, in one tile of rows of x.
+    """Fetch what lies a few chunks on: for a layer whose weights pass once, in one tile of rows of x.
+
+    What lies after a row group's last chunk is used next where row groups are in the order of `Streams`.
 
     Parameters
     ----------
-    chunks : int
-        Of a row group.
     steps : int
         Of a chunk.
     ahead : int
         Steps, rounded to chunks.
-    groups : int
-        Row groups of a tile: after a group's last chunk comes the first of the group that many later.
     """
 
-    chunks: int
     steps: int
     ahead: int
-    groups: int
 
     def emit(self, buffers: Sequence[tirx.Buffer], lines: Sequence[int], group: Any, chunk: Any, step: Any, _tile: Any) -> None:
         """Emit the fetches of a step of a group, of (G, words, 64 bytes) `buffers` with so many `lines` a chunk."""
         later = chunk + max(1, round(self.ahead / self.steps))
-        past = later >= self.chunks
-        group, later = group + T.Select(past, self.groups, 0), later - T.Select(past, self.chunks, 0)
         for buffer, count in zip(buffers, lines, strict=True):
             every = self.steps // count
             with T.If(step % every == 0), T.Then():
@@ -109,31 +141,30 @@ class Spread:
                     T.evaluate(fetch(buffer[group + self.groups, line, 0]))
 
 
-def cut_rows_once(workload: Workload, nbytes: int) -> Rows:
-    """Cut M as `cut_rows` does, but up to STREAMED_ROWS into one tile, of two equal halves, where `nbytes` of weights stream."""
-    if workload.m is None or workload.m <= 8 or not streams(workload, nbytes):
+def cut_rows_once(workload: Workload) -> Rows:
+    """Cut M as `cut_rows` does, but up to STREAMED_ROWS into one tile, of two equal halves."""
+    if workload.m is None or workload.m <= 8 or not streams(workload):
         return cut_rows(workload)
     return Rows(int64(workload.m), -(-workload.m // 2) * 2)
 
 
-def streams(workload: Workload, nbytes: int) -> bool:
-    """Whether `nbytes` of packed weights come from memory and pass once."""
-    return 0 < _rows(workload) <= STREAMED_ROWS and is_large(nbytes)
+def streams(workload: Workload) -> bool:
+    """Whether weights pass once, for few rows of x."""
+    return 0 < _rows(workload) <= STREAMED_ROWS
 
 
-def is_large(nbytes: int) -> bool:
-    """Whether packed weights of so many bytes come from memory in the models that have such layers."""
-    return nbytes >= LARGE_BYTES
+def order(workload: Workload, tiles: Tiles) -> Streams:
+    """Return the order of row groups for a layer that is cut into `tiles`."""
+    return Streams(count_groups(workload.n), tiles.groups if streams(workload) else 1)
 
 
 def choose(workload: Workload, nbytes: int, chunks: int, steps: int, rows: Rows, tiles: Tiles) -> Stream | Spread | None:
     """Return how `nbytes` of packed weights, `chunks` of `steps` in a row group, are fetched; None where they are not."""
-    if streams(workload, nbytes):
-        return Stream(chunks, steps, AHEAD_OF_FEW if _rows(workload) <= FEW_ROWS else AHEAD, tiles.groups)
+    few = _rows(workload) <= FEW_ROWS
+    if streams(workload):
+        return None if few and nbytes < LARGE_BYTES else Stream(steps, AHEAD_OF_FEW if few else AHEAD)
     known = rows.known_tiles
-    if known is None or known > SPREAD_TILES or not is_large(nbytes):
-        return None
-    return Spread(chunks, known, tiles.groups * tiles.together)
+    return None if known is None or known > SPREAD_TILES else Spread(chunks, known, tiles.groups * tiles.together)
 
 
 def _rows(workload: Workload) -> int:

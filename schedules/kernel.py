@@ -245,13 +245,9 @@ class Kernel(ABC):
         rest = without(rows, sorted((taken for instance in instances for taken in instance.ranges), key=lambda taken: taken[0]))
         return [*instances, Instance(self.schedule_tiles(func, workload, target), rest)] if rest else instances
 
-    def tiles_of(self, workload: Workload) -> tuple[tuple[int, int, int], ...]:
-        """Return what `small_tiles` has for a layer whose M is symbolic; a kernel may have more for some layers."""
-        return self.small_tiles
-
     def tiles_in(self, workload: Workload, rows: Range) -> dict[int, tuple[Range, ...]]:
         """Return the smaller tiles that have an instance for some M of `rows`, each with the M that it is for."""
-        shared = [(tile, common((first, last), rows)) for first, last, tile in self.tiles_of(workload)]
+        shared = [(tile, common((first, last), rows)) for first, last, tile in self.small_tiles]
         return {
             tile: tuple(met for other, met in shared if met is not None and other == tile)
             for tile, met in shared

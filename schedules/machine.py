@@ -16,6 +16,11 @@ def lanes(target: tvm.target.Target) -> int:
     return 8 if codegen.llvm_cpu_has_features("avx", target) else 4
 
 
+def is_x86(target: tvm.target.Target) -> bool:
+    """Whether a CPU's target is an x86."""
+    return "86" in str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple()).split("-")[0]
+
+
 @dataclass(frozen=True)
 class Machine:
     """Peak rates of the machine that a target describes.

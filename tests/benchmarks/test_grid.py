@@ -57,6 +57,15 @@ def test_regimes(monkeypatch):
     assert [Cell(4096, 4096, m, "2:16", 1).regime for m in (1, 8)] == ["cold", "hot"]
 
 
+def test_small_layers_from_memory_are_told_apart(files, monkeypatch):
+    monkeypatch.setattr(cells, "last_level_cache", lambda: 32 << 20)
+    hot = Cell(768, 768, 8, "2:16", 1)
+    for label, cell in (("a", hot), ("b", replace(hot, from_memory=True))):
+        grid.run_grid(plan(label, runs=1), [cell], ("onednn",), Clock())
+        assert list(grid.ratios_of(label)) == [cell]
+    assert [row["regime"] for row in grid.read(grid.GRID)] == ["hot", "hot", "cold", "cold"]
+
+
 def test_a_cell_of_half_the_bytes(monkeypatch):
     half = Cell(4096, 4096, 8, "2:16", 1, "bfloat16")
     assert str(half) == "4096x4096 m8 2:16 t1 bfloat16"
@@ -71,8 +80,9 @@ def test_series_are_told_apart(files):
     for dtype in grid.DTYPES:
         grid.run_grid(plan("a", runs=1), [replace(one[0], dtype=dtype)], ("onednn",), Clock())
     assert {cell.dtype for cell in grid.ratios_of("a")} == set(grid.DTYPES)
-    today = grid._label("float32", False)
-    assert (grid._label("bfloat16", False), grid._label("float32", True)) == (f"{today}-bfloat16", f"{today}-tuned")
+    today = grid._label("float32", False, False)
+    labels = [grid._label("bfloat16", False, False), grid._label("float32", True, False), grid._label("float32", True, True)]
+    assert labels == [f"{today}-bfloat16", f"{today}-tuned", f"{today}-tuned-cold"]
 
 
 def test_what_is_there_is_not_timed_again(files):

@@ -114,8 +114,10 @@ def test_there_is_work_for_all_threads(n, k, m):
     assert int(last) >= 8
 
 
-@pytest.mark.parametrize("m", [64, 1024, None])
-@pytest.mark.parametrize(("n", "fetches"), [(3072, False), (32768, True)])
+@pytest.mark.parametrize(
+    ("m", "n", "fetches"),
+    [(64, 3072, True), (1024, 3072, False), (None, 3072, False), (64, 32768, True), (1024, 32768, True), (None, 32768, True)],
+)
 def test_inner_loop_is_multiply_adds_from_memory(m, n, fetches):
     workload = Workload("cpu_avx512_spmm", m, n, 768, 4, 16)
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX512).with_attr("global_symbol", "main")

@@ -8,7 +8,7 @@ from tvm.script import tirx as T
 from tvm_balanced.build import build
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules import fetch as fetch_module
-from tvm_balanced.schedules.fetch import Spread, Stream, fetch, import_fetch
+from tvm_balanced.schedules.fetch import Spread, Stream, Streams, fetch, import_fetch
 from tvm_balanced.targets import host_target, parse_target
 
 
@@ -31,8 +31,9 @@ def test_what_is_fetched_may_lie_anywhere(ahead, rng):
                 T.evaluate(fetch(x[vk + T.int64(ahead), vi]))
 
     sch = Schedule(sums)
-    import_fetch(sch, "sum")
-    library = build(sch.mod["main"], parse_target("cpu/x86-64-v3"))
+    target = parse_target("cpu/x86-64-v3")
+    import_fetch(sch, "sum", target)
+    library = build(sch.mod["main"], target)
     code = library.mod.inspect_source("asm")
     assert "prefetcht1" in code
     assert "tvm_balanced_fetch" not in code  # inlined
@@ -51,8 +52,10 @@ def test_sums_stay_in_registers():
 
 
 @pytest.mark.avx512
-@pytest.mark.parametrize(("m", "n", "fetches"), [(1, 4096, 1), (16, 4096, 1), (64, 4096, 1), (1024, 4096, 0), (8, 768, 0)])
-def test_only_large_weights_are_fetched(m, n, fetches):
+@pytest.mark.parametrize(
+    ("m", "n", "fetches"), [(1, 4096, 1), (16, 4096, 1), (64, 4096, 1), (1024, 4096, 0), (1, 768, 0), (8, 768, 1), (64, 768, 1)]
+)
+def test_weights_are_fetched_but_for_many_rows_of_x_and_for_few_where_they_are_small(m, n, fetches):
     assert ("prefetcht1" in assembly(m, n)) == fetches
 
 
@@ -66,33 +69,46 @@ define i32 @tvm_balanced_fetch(ptr %line) {
 """
 
 
-def fetched(fetches, tiles, sets, groups, chunks, steps, counts, monkeypatch):
+def fetched(fetches, tiles, sets, groups, chunks, steps, counts, monkeypatch, order=None):
     """How often each line is fetched, (groups + some, lines) for each of two buffers; what lies past their end is kept too."""
     monkeypatch.setattr(fetch_module, "INTO_SECOND_LEVEL", COUNT)
     shapes = [(2 * groups, chunks * count, 16) for count in counts]
+    group = (order or Streams(groups, 1)).group
 
     @T.prim_func(s_tir=True)
     def main(a: T.Buffer(shapes[0], "int32"), b: T.Buffer(shapes[1], "int32")):
         for s, o, g, c, i in T.grid(sets, tiles, groups // sets, chunks, steps):
             with T.sblock("fetch"):
                 vs, vo, vg, vc, vi = T.axis.remap("SSSSS", [s, o, g, c, i])
-                fetches.emit((a, b), counts, vs * (groups // sets) + vg, vc, vi, vo)
+                fetches.emit((a, b), counts, group(vs * (groups // sets) + vg), vc, vi, vo)
 
     sch = Schedule(main)
-    import_fetch(sch, "fetch")
+    import_fetch(sch, "fetch", host_target())
     arrays = [tvm.runtime.tensor(np.zeros(shape, np.int32)) for shape in shapes]
     build(sch.mod["main"], host_target())["main"](*arrays)
     return [array.numpy()[:, :, 0] for array in arrays]
 
 
+@pytest.mark.parametrize(("groups", "count"), [(1, 1), (12, 1), (12, 2), (12, 4), (12, 3)])
+def test_streams_go_through_memory_side_by_side(groups, count):
+    order = [Streams(groups, count).group(position) for position in range(groups)]
+    assert sorted(order) == [*range(groups)]
+    for stream in range(count):
+        first = stream * groups // count
+        assert order[stream::count] == [*range(first, first + groups // count)]
+
+
 @pytest.mark.parametrize(("steps", "counts", "ahead"), [(8, (8, 1), 16), (24, (24, 3), 64), (12, (6, 2), 100)])
-def test_a_stream_fetches_every_line_once_but_the_first(steps, counts, ahead, monkeypatch):
-    chunks, groups, tile = 10, 12, 4
-    for lines in fetched(Stream(chunks, steps, ahead, tile), 1, groups, groups, chunks, steps, counts, monkeypatch):
+@pytest.mark.parametrize("streams", [1, 4])
+def test_streams_fetch_every_line_but_their_first(steps, counts, ahead, streams, monkeypatch):
+    """Each goes on into the next, whose first lines are fetched in vain where there are several."""
+    chunks, groups = 10, 12
+    stream, order = Stream(steps, ahead), Streams(groups, streams)
+    for lines in fetched(stream, 1, groups, groups, chunks, steps, counts, monkeypatch, order):
         later = round(ahead / steps) * (lines.shape[1] // chunks)
-        assert (lines[:tile, later:] == 1).all()
-        assert (lines[tile:groups] == 1).all()
-        assert (lines[:tile, :later] == 0).all()
+        in_a_row = lines.reshape(-1)[: groups * lines.shape[1] + later]
+        assert (in_a_row[later:] == 1).all()
+        assert (in_a_row[:later] == 0).all()
 
 
 @pytest.mark.parametrize("tiles", [3, 4, 8, 16])

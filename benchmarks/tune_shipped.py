@@ -14,10 +14,12 @@ from itertools import product
 from pathlib import Path
 
 from benchmarks import grid
+from benchmarks.cell import Cell
 from benchmarks.models import lstm, minilm
 from tvm_balanced.api import import_model
+from tvm_balanced.bench import KernelBenchmark
 from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
-from tvm_balanced.schedules import Workload
+from tvm_balanced.pattern import BalancedPattern
 from tvm_balanced.targets import host_target, target_key
 from tvm_balanced.tuning import manifest, store
 from tvm_balanced.tuning.log import FILE
@@ -44,16 +46,20 @@ def lstm_tasks(threads: int) -> list[Task]:
     return [task for pattern in PATTERNS for task in _tasks(*lstm(1, pattern)[:2], threads)]
 
 
-def shape_tasks(_threads: int) -> list[Task]:
-    """Return cpu_avx512 at the shapes of docs/cpu.md."""
-    cells = product(SHAPES, ROWS, PATTERNS)
-    return [Task(Workload("cpu_avx512", m, n, k, int(pattern.split(":")[0]), 16)) for (n, k), m, pattern in cells]
+def shape_tasks(threads: int) -> list[Task]:
+    """Return the shapes of docs/cpu.md."""
+    return [_layer(Cell(*shape, m, pattern, threads)) for shape, m, pattern in product(SHAPES, ROWS, PATTERNS)]
 
 
 def grid_tasks(threads: int) -> list[Task]:
-    """Return cpu_avx512 in the cells of benchmarks.grid."""
-    cells = [cell for cell in grid.draw() if cell.threads == threads]
-    return [Task(Workload("cpu_avx512", c.m, c.n, c.k, int(c.pattern.split(":")[0]), 16)) for c in cells]
+    """Return the cells of benchmarks.grid."""
+    return [_layer(cell) for cell in grid.draw() if cell.threads == threads]
+
+
+def _layer(cell: Cell) -> Task:
+    """Return a layer alone, on the kernel that it would get."""
+    pattern = BalancedPattern.parse(cell.pattern)
+    return Task(KernelBenchmark(cell.n, cell.k, cell.m, pattern, cell.threads, cell.regime).workload())
 
 
 def _tasks(model: object, args: object, threads: int) -> list[Task]:

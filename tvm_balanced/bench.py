@@ -107,12 +107,15 @@ class KernelBenchmark:
         """Return the same with the schedule of the shipped log, the default where it has none."""
         from tvm_balanced.tuning.lookup import TunedSchedules
 
-        kernel, target = self._kernel(), host_target()
-        workload = self._workload(kernel)
+        kernel, target, workload = self._kernel(), host_target(), self.workload()
         decisions = TunedSchedules.shipped(target, self.threads)(workload)
         if decisions is None:
             return replace(self, scheduled=None)
         return replace(self, scheduled=kernel.sampled(kernel.prim_func(workload), workload, target).replay(decisions))
+
+    def workload(self) -> Workload:
+        """Return the layer as our kernel computes it."""
+        return self._workload(self._kernel())
 
     def draw(self) -> tuple[EncodedWeight, Array, Array]:
         """Return a random weight, the same as an array (N, K), and x (M, K); always the same ones."""

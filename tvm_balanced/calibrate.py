@@ -17,7 +17,7 @@ from tvm_balanced.tuning.runner import rotation, time_rotating
 
 PATTERN = (2, 16)  # that sparse kernels are measured at
 # (from which M on, N, K, M) of layers that fit the caches, for arithmetic; (N, K) of one that comes from memory, at M = 1
-ARITHMETIC = ((1, 768, 3072, 1), (4, 3072, 768, 8), (32, 3072, 768, 64))
+ARITHMETIC = ((1, 768, 3072, 1), (4, 3072, 768, 8), (17, 3072, 768, 24), (32, 3072, 768, 64))
 MEMORY = (4096, 4096)
 UNLIMITED = 1e9  # a rate, in 10^9 a second, that nothing waits for
 

@@ -24,9 +24,9 @@ needs_bf16 = pytest.mark.skipif(
 @pytest.mark.parametrize("m", [1, 9])
 def test_whole_odd_and_cut_windows(k, m, rng):
     weight = reference.rounded(reference.balanced(70, k, P("3:16"), rng), "bfloat16")
-    x = reference.rounded(rng.standard_normal((m, k)).astype(np.float32), "bfloat16")
-    run = reference.compile_kernel("cpu_avx512_bf16", weight, P("3:16"), m=m, dtype="bfloat16")
-    assert reference.relative_error(run(x), reference.dense(x, weight)) < 8e-3
+    x, bias = (reference.rounded(rng.standard_normal(s).astype(np.float32), "bfloat16") for s in ((m, k), 70))
+    run = reference.compile_kernel("cpu_avx512_bf16", weight, P("3:16"), bias, m, dtype="bfloat16")
+    assert reference.relative_error(run(x), reference.dense(x, weight, bias)) < 8e-3
 
 
 @needs_bf16

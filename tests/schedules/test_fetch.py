@@ -59,6 +59,15 @@ def test_weights_are_fetched_but_for_many_rows_of_x_and_for_few_where_they_are_s
     assert ("prefetcht1" in assembly(m, n)) == fetches
 
 
+def test_other_cpus_than_x86_fetch_nothing():
+    arm = tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mattr": ["+neon"]})
+    kernel, workload = KERNELS["cpu_dense"], Workload("cpu_dense", 8, 768, 768, 1, 1)
+    function = kernel.schedule(kernel.prim_func(workload), workload, arm).with_attr("global_symbol", "main")
+    code = build(function, arm).mod.inspect_source("asm")
+    assert "fmla" in code
+    assert not any(word in code for word in ("prefetch", "prfm", "tvm_balanced_fetch"))
+
+
 COUNT = """
 define i32 @tvm_balanced_fetch(ptr %line) {
   %count = load i32, ptr %line

@@ -57,9 +57,9 @@ SLOTS = {BLOCK: NNZ, HALF: (1, 2, 3, 4, 8)}
 ACCUMULATORS = {BLOCK: 4, HALF: 8}
 # Steps between the values that are used and those that are fetched, for blocks of 16: four sums walk two groups or one, too
 # few streams for hardware prefetch. 4096x4096, 4:16 and 2:16, M = 1, cold: 0.8x the time of a kernel that fetches nothing;
-# 16 and 32 steps are slower than 8, but 1.02 to 1.14x as fast for more rows of x. A fetch also keeps LLVM from moving later
-# steps before it, which is what spilled: 25 registers of 4:16 and 53 of 2:16. Blocks of 8 need neither: 3072x768, 2:8, M = 8,
-# 1.2x the time with it.
+# at M = 1 16 and 32 steps are slower than 8, for more rows of x 32 is 1.02 to 1.14x as fast. A fetch also keeps LLVM from moving
+# later steps before it, which is what spilled: 25 registers of 4:16 and 53 of 2:16. Blocks of 8 need neither: 3072x768, 2:8,
+# M = 8, 1.2x the time with it.
 AHEAD_OF_ONE, AHEAD = 8, 32
 
 

@@ -40,7 +40,9 @@ from tvm_balanced.schedules.row_groups import (
 )
 
 FLOATS = f"float32x{LANES}"
-LONGEST = 16  # vectors of sums with AVX-512; row groups are in the order of its tiles on every target, 1.0 to 1.1x with AVX2 too
+# Vectors of sums with AVX-512. Row groups are in the order of its tiles on every target: 1.0 to 1.1x with AVX2, whose tiles are
+# others; not measured elsewhere.
+LONGEST = 16
 
 
 class CpuDense(DenseKernel):

@@ -2,8 +2,8 @@
 
 Hardware prefetch alone lets memory and arithmetic wait for each other, and begins anew with every stream. One thread of Zen 4,
 cpu_avx512, cold, 4096x4096 and 16384x8192, 4:16 to 1:16, as fast as without: M = 1 1.05 to 1.09x, 2 1.2 to 1.4x, 3 to 12 1.1 to
-1.5x, 16 1.05 to 1.2x, 24 1.04 to 1.19x, 64 1.01 to 1.07x. Small layers, for the weights of a model's layers do not stay in the
-second-level cache from call to call: docs/cpu.md.
+1.5x, 16 1.05 to 1.2x, 24 1.04 to 1.19x, 64 1.01 to 1.07x. Small layers fetch too, for the weights of a model's layers do not stay
+in the second-level cache from call to call: docs/cpu.md.
 
 TVM's prefetch becomes LLVM's, for which LLVM takes any memory to change: sums that it keeps in registers were stored at every
 step, 0.55x the speed. So it is an instruction of its own, which is said to touch no memory of the program.
@@ -22,7 +22,9 @@ from tvm_balanced.schedules.kernel import Rows, Workload, int64
 from tvm_balanced.schedules.machine import is_x86
 from tvm_balanced.schedules.row_groups import LARGE_BYTES, Tiles, count_groups, cut_rows
 
-STREAMED_TILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 6, 6), (7, 8, 8), (9, 12, 12), (13, 16, 16))  # as SMALL_TILES
+# Where M is symbolic it is cut into tiles of 4 rows, which read weights again for every one of them; up to 16 rows have instances
+# with one tile: (first M, last M, rows of the tile).
+STREAMED_TILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 6, 6), (7, 8, 8), (9, 12, 12), (13, 16, 16))
 STREAMED_ROWS = 16  # rows of x in one tile
 AHEAD = 64  # steps; 4 KB of each group
 # Few rows of x ask for weights faster than lines come from far ahead: at M = 1, 4:16, 64 steps had 0.95x, 16 have 1.06x. In a
@@ -163,8 +165,10 @@ def choose(workload: Workload, nbytes: int, chunks: int, steps: int, rows: Rows,
     few = _rows(workload) <= FEW_ROWS
     if streams(workload):
         return None if few and nbytes < LARGE_BYTES else Stream(steps, AHEAD_OF_FEW if few else AHEAD)
-    known = rows.known_tiles
-    return None if known is None or known > SPREAD_TILES else Spread(chunks, known, tiles.groups * tiles.together)
+    known, together = rows.known_tiles, tiles.groups * tiles.together
+    if known is None or known > SPREAD_TILES or together == count_groups(workload.n):  # then there is no next set
+        return None
+    return Spread(chunks, known, together)
 
 
 def _rows(workload: Workload) -> int:

@@ -136,12 +136,6 @@ def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Ca
         T.evaluate(T.masked_store(y, narrow(), row, columns, columns < T.broadcast(int64(n), lanes)))
 
 
-# Where M is symbolic it is cut into tiles of 4 rows. Over a static M that costs 1.9x at M = 1, 1.7x at 2 and 1.6x at 5, so these
-# have instances: (first M, last M, rows of their tiles). With them the 13 M from 1 to 1024 of benchmarks/data/symbolic.csv take
-# 0.99 to 1.25x, most at M = 3 (cpu_avx512, 2:16, one thread of Zen 4).
-SMALL_TILES = ((1, 1, 1), (2, 2, 2), (5, 6, 6))
-
-
 @dataclass(frozen=True)
 class Tiles:
     """How a layer is cut: `rows` of x by `groups` row groups are in registers; `together` such tiles share the rows of x."""
@@ -181,7 +175,7 @@ def default_tiles(
     registers : int
         Of x that a block takes, each a load.
     once : bool
-        Whether weights are to pass once rather than in few streams, because they are fetched before they are used.
+        Whether weights pass once, for few rows of x (`fetch.streams`).
     """
     candidates = [
         (r, g) for r in range(1, size + 1) for g in range(1, 5) if size % r == 0 and groups % g == 0 and r * g <= accumulators

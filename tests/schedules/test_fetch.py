@@ -53,9 +53,11 @@ def test_sums_stay_in_registers():
 
 @pytest.mark.avx512
 @pytest.mark.parametrize(
-    ("m", "n", "fetches"), [(1, 4096, 1), (16, 4096, 1), (64, 4096, 1), (1024, 4096, 0), (1, 768, 0), (8, 768, 1), (64, 768, 1)]
+    ("m", "n", "fetches"),
+    [(1, 4096, 1), (16, 4096, 1), (64, 4096, 1), (1024, 4096, 0), (1, 768, 0), (8, 768, 1), (64, 768, 1), (64, 32, 0)],
 )
-def test_weights_are_fetched_but_for_many_rows_of_x_and_for_few_where_they_are_small(m, n, fetches):
+def test_which_weights_are_fetched(m, n, fetches):
+    """All but for many rows of x, for few where the layer is small, and where all of it is one set, which has no next."""
     assert ("prefetcht1" in assembly(m, n)) == fetches
 
 

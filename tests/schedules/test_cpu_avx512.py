@@ -7,7 +7,7 @@ from tvm_balanced.build import build
 from tvm_balanced.detection import detect
 from tvm_balanced.encoding import encode
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, Workload, fetch
+from tvm_balanced.schedules import KERNELS, Workload, fetch, row_groups
 from tvm_balanced.targets import host_target
 
 P = BalancedPattern.parse
@@ -71,6 +71,7 @@ def test_blocks_of_32(pattern, m, k, dtype, error, rng):
 def test_weights_that_are_fetched(pattern, dtype, rng, monkeypatch):
     """In a stream and spread over tiles of rows of x, whose number is known or not; K and N are no whole blocks."""
     monkeypatch.setattr(fetch, "LARGE_BYTES", 0)
+    monkeypatch.setattr(row_groups, "TOGETHER_BYTES", 1)  # several sets, each of which fetches the next
     weight = reference.rounded(reference.balanced(72, 300, P(pattern), rng), dtype)
     assert KERNEL.fit(detect(weight)) == P(pattern)
     for static in (None, 1, 3, 7, 8, 11, 16, 40):

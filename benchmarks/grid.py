@@ -140,9 +140,14 @@ def key(label: str, run: int, cell: Cell, rival: str) -> tuple[str, ...]:
     return tuple(map(str, (label, run, *(getattr(cell, name) for name in KEY[2:-1]), rival)))
 
 
+def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what identifies a row that was read."""
+    return tuple(row[name] for name in KEY)
+
+
 def timed_already() -> set[tuple[str, ...]]:
     """Return the keys of the rows that are there."""
-    return {tuple(row[name] for name in KEY) for row in read(GRID)}
+    return {key_of(row) for row in read(GRID)}
 
 
 def record(label: str, run: int, cell: Cell, results: Mapping[str, Timed]) -> None:
@@ -165,12 +170,12 @@ def read(path: Path) -> list[dict[str, str]]:
 def ratios_of(label: str) -> dict[Cell, dict[str, list[Array]]]:
     """Return the paired ratios under a label, by cell and rival, an array for each run."""
     found: dict[Cell, dict[str, list[Array]]] = {}
-    cold = {tuple(row[name] for name in KEY) for row in read(GRID) if row["regime"] == "cold"}
+    cold = {key_of(row) for row in read(GRID) if row["regime"] == "cold"}
     for row in read(GRID_ROUNDS):
         if row["label"] == label and row["ratios"]:
             numbers = (int(row[name]) for name in ("n", "k", "m"))
             cell = Cell(*numbers, row["pattern"], int(row["threads"]), row["dtype"])
-            if cell.regime == "hot" and tuple(row[name] for name in KEY) in cold:
+            if cell.regime == "hot" and key_of(row) in cold:
                 cell = replace(cell, from_memory=True)
             found.setdefault(cell, {}).setdefault(row["rival"], []).append(np.array(row["ratios"].split(), float))
     return found

@@ -99,7 +99,7 @@ class CpuAvx2(SparseKernel):
         groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
         whole_k = not k % (block * chunk_blocks)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
-        tiles = _tiles(workload)
+        streams = order(workload, max(1, _tiles(workload).groups // 2))  # tiles are of halves
         halves_, ahead = int64(2 * groups), AHEAD if rows.size > 1 else AHEAD_OF_ONE
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
@@ -114,7 +114,7 @@ class CpuAvx2(SparseKernel):
 
         def group(position: Any) -> Any:
             """Row group of the half whose turn it is."""
-            return order(workload, Tiles(rows.size, max(1, tiles.groups // 2))).group(position // 2)
+            return streams.group(position // 2)
 
         def at(position: Any) -> Any:
             """The half whose turn it is."""

@@ -111,7 +111,7 @@ class CpuAvx512(SparseKernel):
         words = chunks * steps // per_word + self.extra_words
         n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        fetches, group = self._fetches(workload), fetch.order(workload, self._tiles(workload)).group
+        fetches, group = self._fetches(workload), fetch.order(workload, self._tiles(workload).groups).group
 
         def start(c: Any, step: Any) -> Any:
             """First column of the block of a step; the last columns where the block would end past K."""

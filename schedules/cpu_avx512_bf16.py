@@ -122,7 +122,7 @@ class CpuAvx512Bf16(SparseKernel):
         groups, chunks = count_groups(n), -(-_windows(k, block) // chunk_windows)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        fetches, group = _fetches(workload), fetch.order(workload, _tiles(workload)).group
+        fetches, group = _fetches(workload), fetch.order(workload, _tiles(workload).groups).group
 
         def start(c: Any, step: Any) -> Any:
             """First column of the window of a step."""

@@ -105,8 +105,9 @@ class CpuAvx512I8(SparseKernel):
         chunks_, parts_, width_ = int64(windows * nnz // steps), int64(windows * WINDOW // LANES), int64(windows * WINDOW)
         lanes_ = int64(LANES)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        group = order(workload, _tiles(workload)).group
-        fetches = choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, _tiles(workload))
+        tiles = _tiles(workload)
+        group = order(workload, tiles.groups).group
+        fetches = choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
 
         def column(x: tirx.Buffer, row: Any, part: Any, lane: Any) -> Any:
             """x where there is such a column, else 0."""

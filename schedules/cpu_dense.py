@@ -71,7 +71,7 @@ class CpuDense(DenseKernel):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
         n, groups, tiles = workload.n, count_groups(workload.n), _tiles(workload, LONGEST)
-        group = fetch.order(workload, tiles).group
+        group = fetch.order(workload, tiles.groups).group
         fetches = fetch.choose(workload, groups * _group_bytes(workload), workload.k, 1, rows, tiles)
         n_, k_, groups_, size_ = map(int64, (n, workload.k, groups, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))

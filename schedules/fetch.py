@@ -155,9 +155,9 @@ def streams(workload: Workload) -> bool:
     return 0 < _rows(workload) <= STREAMED_ROWS
 
 
-def order(workload: Workload, tiles: Tiles) -> Streams:
-    """Return the order of row groups for a layer that is cut into `tiles`."""
-    return Streams(count_groups(workload.n), tiles.groups if streams(workload) else 1)
+def order(workload: Workload, count: int) -> Streams:
+    """Return the order of row groups for a layer whose tiles have `count` of them."""
+    return Streams(count_groups(workload.n), count if streams(workload) else 1)
 
 
 def choose(workload: Workload, nbytes: int, chunks: int, steps: int, rows: Rows, tiles: Tiles) -> Stream | Spread | None:

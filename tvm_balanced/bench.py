@@ -107,7 +107,8 @@ class KernelBenchmark:
         """Return the same with the schedule of the shipped log, the default where it has none."""
         from tvm_balanced.tuning.lookup import TunedSchedules
 
-        kernel, target, workload = self._kernel(), host_target(), self.workload()
+        kernel, target = self._kernel(), host_target()
+        workload = self._workload(kernel)
         decisions = TunedSchedules.shipped(target, self.threads)(workload)
         if decisions is None:
             return replace(self, scheduled=None)

@@ -30,9 +30,10 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import fetch
+from tvm_balanced.schedules import fetch, fetch_rows
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.fetch import STREAMED_TILES, Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.fetch_rows import NextRows
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
@@ -111,7 +112,8 @@ class CpuAvx512(SparseKernel):
         words = chunks * steps // per_word + self.extra_words
         n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        fetches, group = self._fetches(workload), fetch.order(workload, self._tiles(workload).groups).group
+        tiles, fetches, stores = self._tiles(workload), self._fetches(workload), fetch_rows.are_large(workload)
+        group, next_rows = fetch.order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
 
         def start(c: Any, step: Any) -> Any:
             """First column of the block of a step; the last columns where the block would end past K."""
@@ -154,11 +156,15 @@ class CpuAvx512(SparseKernel):
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
+                        if stores:
+                            fetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + permute(
                         [wide(x[rows.read(vo, vi), T.ramp(start(vc, vs) + part, 1, LANES)]) for part in range(0, block, LANES)],
                         indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
                         vs,
                     ) * self.value(values[group(vg), (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
+                    if next_rows is not None and vi == 0 and vs % nnz == 0:
+                        next_rows.emit(x, vg, vo, start(vc, vs), block)
                     if fetches is not None and vi == 0:
                         fetches.emit((values, indices), (steps // per_word, chunk_words), group(vg), vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
@@ -176,7 +182,7 @@ class CpuAvx512(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         fetches = self._fetches(workload)
         schedule_tiles(sch, self._tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
-        if fetches:
+        if fetches or fetch_rows.are_large(workload):
             import_fetch(sch, "dense_update", target)
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:

@@ -32,9 +32,10 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import fetch
+from tvm_balanced.schedules import fetch, fetch_rows
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.fetch import STREAMED_TILES, Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.fetch_rows import NextRows
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
@@ -122,7 +123,8 @@ class CpuAvx512Bf16(SparseKernel):
         groups, chunks = count_groups(n), -(-_windows(k, block) // chunk_windows)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        fetches, group = _fetches(workload), fetch.order(workload, _tiles(workload).groups).group
+        tiles, fetches, stores = _tiles(workload), _fetches(workload), fetch_rows.are_large(workload)
+        group, next_rows = fetch.order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
 
         def start(c: Any, step: Any) -> Any:
             """First column of the window of a step."""
@@ -174,6 +176,8 @@ class CpuAvx512Bf16(SparseKernel):
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
+                        if stores:
+                            fetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = step_of(
                         x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, WINDOW)],
                         indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, WINDOW)],
@@ -181,6 +185,8 @@ class CpuAvx512Bf16(SparseKernel):
                         vs,
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
                     )
+                    if next_rows is not None and vi == 0 and vs % per_window == 0:
+                        next_rows.emit(x, vg, vo, start(vc, vs), WINDOW)
                     if fetches is not None and vi == 0:
                         fetches.emit((values, indices), (steps, chunk_words), group(vg), vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):

@@ -27,6 +27,7 @@ from tvm.target import codegen
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import fetch_rows
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.fetch import STREAMED_TILES, choose, cut_rows_once, import_fetch, order, streams
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
@@ -105,7 +106,7 @@ class CpuAvx512I8(SparseKernel):
         chunks_, parts_, width_ = int64(windows * nnz // steps), int64(windows * WINDOW // LANES), int64(windows * WINDOW)
         lanes_ = int64(LANES)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
-        tiles = _tiles(workload)
+        tiles, stores = _tiles(workload), fetch_rows.are_large(workload)
         group = order(workload, tiles.groups).group
         fetches = choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
 
@@ -171,6 +172,8 @@ class CpuAvx512I8(SparseKernel):
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.int32(0), LANES)
+                        if stores:
+                            fetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = _dot(
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
                         rounded[rows.read(vo, vi), T.ramp(_start(vc, vs, steps, nnz), 1, WINDOW)],

@@ -31,6 +31,7 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import fetch_rows
 from tvm_balanced.schedules.columns import GROUP, Columns, count_groups, count_tasks, pack_bias, tile_rows
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.fetch import fetch, import_fetch
@@ -104,6 +105,22 @@ class CpuAvx512Spmm(SparseKernel):
         packed = (tiles_, groups_, GROUP, octs_, OCT)
         acc_shape, xt_shape = (rows.tiles, groups_, GROUP, int64(size)), (rows.tiles, int64(squares * LANES), int64(size))
         fetches = _is_large(workload) or (rows.known_tiles is not None and rows.known_tiles <= FETCHED_TILES)
+        far = fetch_rows.are_large(workload) and not _at_once(workload)
+
+        def fetch_x(x: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
+            """Fetch a share of the tile of x that is laid out next, of which those of a set's row groups make the whole."""
+            lines, sharing = k_tile // LANES, min(count_groups(workload.n), SET_ROWS // GROUP)
+            share, later = -(-size * lines * ROWS // (sharing * GROUP)), o + (t + 1) // tiles.count * _tiles_together(workload)
+            for i in range(share):
+                line = (g % sharing * (GROUP // ROWS) + r) * share + i
+                T.evaluate(fetch(x[rows.at(later, line // lines), (t + 1) % tiles.count * k_tile + line % lines * LANES]))
+
+        def fetch_stores(residual: tirx.Buffer, y: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
+            """Fetch a share of what a row group's sums are stored to once they are whole."""
+            share = size * ROWS // GROUP
+            with T.If(t == tiles.count - 1), T.Then():
+                for i in range(share):
+                    fetch_rows.fetch_stores((residual, y), workload, rows.at(o, r * share + i), g * GROUP)
 
         def vectors(r: Any) -> list[tuple[Any, Any, Any]]:
             """(row among those in registers, row of the group, lanes) of the vectors of sums."""
@@ -169,6 +186,9 @@ class CpuAvx512Spmm(SparseKernel):
                                 T.broadcast(T.float32(0), LANES)
                             )
                     sums = T.sblock_alloc_buffer((ROWS, size), "float32", scope="local")
+                    if far:
+                        fetch_x(x, vo, vg, vt, vr)
+                        fetch_stores(residual, y, vo, vg, vt, vr)
                     begin((acc, sums, words), vo, vg, vt, vr)
                     for q in T.serial(octs_):
                         add((xt, values, words, sums), vo, vg, vt, vr, q)
@@ -289,10 +309,15 @@ def _shuffle(result: str, source: str, picked: Iterable[int], lanes: int = LANES
 
 def _set(workload: Workload, target: tvm.target.Target) -> tuple[int, int]:
     """Return the tiles of rows of x, and the groups of rows of the weight, whose sums are a set."""
-    tiles, groups = _rows(workload).known_tiles, count_groups(workload.n)
-    together = divisor(tiles, SET_TILES_LARGE) if tiles is not None and _is_large(workload) else 1
+    tiles, groups, together = _rows(workload).known_tiles, count_groups(workload.n), _tiles_together(workload)
     enough = groups if tiles is None else max(1, groups * (tiles // together) // count_tasks(target))
     return together, divisor(groups, min(SET_ROWS // GROUP, enough))
+
+
+def _tiles_together(workload: Workload) -> int:
+    """Return how many tiles of rows of x are a set."""
+    tiles = _rows(workload).known_tiles
+    return divisor(tiles, SET_TILES_LARGE) if tiles is not None and _is_large(workload) else 1
 
 
 def _at_once(workload: Workload) -> bool:

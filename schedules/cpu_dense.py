@@ -22,7 +22,7 @@ from tvm.script import tirx as T
 from tvm.target import codegen
 
 from tvm_balanced.encoding import Array
-from tvm_balanced.schedules import fetch
+from tvm_balanced.schedules import fetch, fetch_rows
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
 from tvm_balanced.schedules.fetch import STREAMED_TILES, Stream, cut_rows_once
 from tvm_balanced.schedules.kernel import DenseKernel, Workload, int64
@@ -71,7 +71,7 @@ class CpuDense(DenseKernel):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
         n, groups, tiles = workload.n, count_groups(workload.n), _tiles(workload, LONGEST)
-        group = fetch.order(workload, tiles.groups).group
+        group, stores = fetch.order(workload, tiles.groups).group, fetch_rows.are_large(workload)
         fetches = fetch.choose(workload, groups * _group_bytes(workload), workload.k, 1, rows, tiles)
         n_, k_, groups_, size_ = map(int64, (n, workload.k, groups, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
@@ -98,6 +98,8 @@ class CpuDense(DenseKernel):
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
+                        if stores:
+                            fetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = (
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
                         + T.broadcast(wide(x[rows.read(vo, vi), vc]), LANES) * values[group(vg), vc, T.ramp(0, 1, LANES)]

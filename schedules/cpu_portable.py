@@ -27,8 +27,10 @@ from tvm.script import tirx as T
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.schedules import fetch_rows
 from tvm_balanced.schedules.columns import GROUP, Columns, count_groups, count_tasks, pack_bias, tile_rows
 from tvm_balanced.schedules.epilogue import ACTIVATIONS
+from tvm_balanced.schedules.fetch import import_fetch
 from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine, lanes
 from tvm_balanced.schedules.row_groups import divide
@@ -79,7 +81,8 @@ class CpuPortable(SparseKernel):
         rows = _rows(workload)
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         tiles, blocks = _k_tiles(workload.pattern, k)
-        columns, side = Columns(workload, rows, _side(workload), ACTIVATIONS), _side(workload)
+        side, ahead = _side(workload), blocks * block if fetch_rows.are_large(workload) and not _at_once(workload) else 0
+        columns = Columns(workload, rows, side, ACTIVATIONS, ahead=ahead)
         squares = columns.squares(tiles * blocks * block)
         n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, count_groups(n), tiles, blocks, nnz, rows.size))
         packed = (tiles_, groups_, GROUP, blocks_, nnz_)
@@ -152,6 +155,8 @@ class CpuPortable(SparseKernel):
             sch.unroll(loop)
         sch.vectorize(ii)
         sch.parallel(sch.fuse(o, go))
+        if fetch_rows.are_large(workload):
+            import_fetch(sch, "dense", target)
         init = sch.decompose_reduction(dense, t)
         sch.vectorize(sch.get_loops(init)[-1])
 

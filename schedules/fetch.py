@@ -32,18 +32,17 @@ AHEAD = 64  # steps; 4 KB of each group
 FEW_ROWS, AHEAD_OF_FEW = 2, 16
 SPREAD_TILES = 16  # with more tiles of rows of x the weights' way does not count: 0.99 to 1.03x at M = 256
 
-# Of x86; on other CPUs nothing is fetched.
-INTO_SECOND_LEVEL = """
-define linkonce_odr i32 @tvm_balanced_fetch(ptr %line) alwaysinline nounwind willreturn {
-  call void asm sideeffect "prefetcht1 ($0)", "r"(ptr %line) nounwind willreturn memory(inaccessiblemem: readwrite)
-  ret i32 0
-}
-"""
-NOWHERE = """
-define linkonce_odr i32 @tvm_balanced_fetch(ptr %line) alwaysinline nounwind willreturn memory(none) {
-  ret i32 0
-}
-"""
+
+def _function(name: str, instruction: str | None) -> str:
+    """Return LLVM's IR of a function of an address that runs an instruction on it, or does nothing."""
+    does = "memory(inaccessiblemem: readwrite)" if instruction else "memory(none)"
+    call = f'  call void asm sideeffect "{instruction} ($0)", "r"(ptr %line) nounwind willreturn {does}\n' if instruction else ""
+    return f"define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn {does} {{\n{call}  ret i32 0\n}}\n"
+
+
+INTO_SECOND_LEVEL = _function("tvm_balanced_fetch", "prefetcht1")
+TO_STORE = _function("tvm_balanced_fetch_to_store", "prefetchw")
+NOWHERE = _function("tvm_balanced_fetch", None) + _function("tvm_balanced_fetch_to_store", None)
 
 
 def fetch(element: Any) -> Any:
@@ -54,9 +53,17 @@ def fetch(element: Any) -> Any:
     return T.call_extern("int32", "tvm_balanced_fetch", T.address_of(element))
 
 
+def fetch_to_store(element: Any) -> Any:
+    """Return the expression that brings the cache line of a buffer's element near, for this core alone, as a store needs it."""
+    return T.call_extern("int32", "tvm_balanced_fetch_to_store", T.address_of(element))
+
+
 def import_fetch(sch: Schedule, block: str, target: tvm.target.Target, others: str = "") -> None:
-    """Let the function whose schedule is `sch` use `fetch`, and `others`, also in LLVM's IR; `block` is any of its blocks."""
-    text = others + (INTO_SECOND_LEVEL if is_x86(target) else NOWHERE)
+    """Let the function whose schedule is `sch` use `fetch`, `fetch_to_store` and `others`, also in LLVM's IR.
+
+    `block` is any of its blocks. On CPUs other than x86 nothing is fetched.
+    """
+    text = others + (INTO_SECOND_LEVEL + TO_STORE if is_x86(target) else NOWHERE)
     sch.annotate(sch.get_loops(sch.get_sblock(block))[0], "pragma_import_llvm", text)
 
 

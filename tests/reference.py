@@ -104,6 +104,18 @@ def run_on_opencl(workload, arguments, platform="Portable", schedule=None):
     return opencl.run(func, arguments, platform).astype(np.float32)
 
 
+def counter(name):
+    """LLVM's IR of a function `name` of an address that adds one to the int32 there."""
+    return f"""
+define linkonce_odr i32 @{name}(ptr %line) {{
+  %count = load i32, ptr %line
+  %more = add i32 %count, 1
+  store i32 %more, ptr %line
+  ret i32 0
+}}
+"""
+
+
 def innermost_loop(lines):
     """The code between a label and the jump back to it that holds the most multiply-adds a line."""
     labels = {line.split(":")[0]: at for at, line in enumerate(lines) if line.startswith(".L")}

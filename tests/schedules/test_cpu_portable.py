@@ -104,7 +104,7 @@ def test_every_number_of_rows_has_a_tile_that_wastes_little():
 def test_there_is_work_for_all_threads(n, k, m):
     workload, target = Workload("cpu_portable", m, n, k, 2, 16), parse_target("cpu/x86-64-v3")
     script = KERNEL.schedule(KERNEL.prim_func(workload), workload, target).script()
-    *_, last = re.findall(r"in T\.parallel\(T\.int64\((\d+)\)\)", script)
+    *_, last = re.findall(r"in T\.parallel\(T\.int64\((\d+)\)", script)
     assert int(last) >= 8
 
 

@@ -6,7 +6,7 @@ from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
 from tvm_balanced.build import build
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import KERNELS, Workload, fetch_rows
 from tvm_balanced.schedules import fetch as fetch_module
 from tvm_balanced.schedules.fetch import Spread, Stream, Streams, fetch, import_fetch
 from tvm_balanced.targets import host_target, parse_target
@@ -56,8 +56,9 @@ def test_sums_stay_in_registers():
     ("m", "n", "fetches"),
     [(1, 4096, 1), (16, 4096, 1), (64, 4096, 1), (1024, 4096, 0), (1, 768, 0), (8, 768, 1), (64, 768, 1), (64, 32, 0)],
 )
-def test_which_weights_are_fetched(m, n, fetches):
+def test_which_weights_are_fetched(m, n, fetches, monkeypatch):
     """All but for many rows of x, for few where the layer is small, and where all of it is one set, which has no next."""
+    monkeypatch.setattr(fetch_rows, "LARGE_BYTES", 1 << 40)
     assert ("prefetcht1" in assembly(m, n)) == fetches
 
 
@@ -70,19 +71,9 @@ def test_other_cpus_than_x86_fetch_nothing():
     assert not any(word in code for word in ("prefetch", "prfm", "tvm_balanced_fetch"))
 
 
-COUNT = """
-define i32 @tvm_balanced_fetch(ptr %line) {
-  %count = load i32, ptr %line
-  %more = add i32 %count, 1
-  store i32 %more, ptr %line
-  ret i32 0
-}
-"""
-
-
 def fetched(fetches, tiles, sets, groups, chunks, steps, counts, monkeypatch, order=None):
     """How often each line is fetched, (groups + some, lines) for each of two buffers; what lies past their end is kept too."""
-    monkeypatch.setattr(fetch_module, "INTO_SECOND_LEVEL", COUNT)
+    monkeypatch.setattr(fetch_module, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
     shapes = [(2 * groups, chunks * count, 16) for count in counts]
     group = (order or Streams(groups, 1)).group
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import tvm_ffi
 from tvm import s_tir, tirx
+
+from tvm_balanced.schedules.rule import substitute
 
 Range = tuple[int, int | None]  # first and last M; None is no limit
 EVERY_M: Range = (1, None)
@@ -84,9 +85,5 @@ def _rows_of(func: tirx.PrimFunc) -> tirx.Var:
 
 def _adopt(func: tirx.PrimFunc, into: tirx.PrimFunc) -> Any:
     """Return the body of `func` in terms of the parameters of `into`."""
-    own, theirs = [*func.params, _rows_of(func)], [*into.params, _rows_of(into)]
-
-    def replace(var: Any) -> Any:
-        return next((b for a, b in zip(own, theirs, strict=True) if var.same_as(a)), var)
-
-    return tvm_ffi.structural_map(func.body, (type(own[-1]), replace))
+    places = zip([*func.params, _rows_of(func)], [*into.params, _rows_of(into)], strict=True)
+    return substitute(func.body, list(places))

@@ -12,18 +12,22 @@ one sentence of MiniLM, 1.35 to 1.65x for eight, whose scores went through the l
 of 64, 1.2 to 1.4x for 512 tokens; the two products take 73% of the time, near the multiply-adds' peak. Eight rows at a time gain
 nothing, sixteen leave the first-level cache (0.92x for eight sentences), and tiles of eight rows by two vectors spill: LLVM keeps
 the constants of exp in registers meanwhile. Queries are copied because those of eight sentences come from the last-level cache:
-1.1x.
+1.1x. Keys are transposed in squares of registers (`squares.py`): 1.09x. Where all of them come from far, each task fetches what
+the next one copies (`fetch_task.py`): 1.1x for eight sentences.
 """
 
 from typing import Any
 
 import tvm
-from tvm import sym, tirx
+from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules.cpu_transpose import contiguous_loop
+from tvm_balanced.schedules.fetch import import_fetch
+from tvm_balanced.schedules.fetch_task import Copied, fetch_next
 from tvm_balanced.schedules.machine import lanes
-from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent
+from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent, is_multiple
+from tvm_balanced.schedules.squares import cut_squares, fill_squares, imports
 
 CHUNK = 128  # rows of a task, for which keys and values are laid out anew: enough that this counts little
 ROWS = 4  # that are computed together
@@ -36,7 +40,7 @@ def suits(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bo
     if not isinstance(columns, (int, tirx.IntImm)) or int(columns) % width:
         return False
     if not (_constant(rows) and _constant(length)):
-        return _multiple(rows, ROWS) and _multiple(length, SCORE_VECTORS * width)
+        return is_multiple(rows, ROWS) and is_multiple(length, SCORE_VECTORS * width)
     return divisor(int(rows), ROWS) > 1 and not int(length) % width and int(length) > width
 
 
@@ -61,14 +65,6 @@ def _constant(count: Any) -> bool:
     return isinstance(count, (int, tirx.IntImm))
 
 
-def _multiple(count: Any, of: int) -> bool:
-    """Whether a constant or an expression is known to be a multiple of `of`."""
-    if _constant(count):
-        return not int(count) % of
-    found = sym.Analyzer().modular_set(count)
-    return not found.coeff % of and not found.base % of
-
-
 class CpuAttention(Rule):
     """Elementwise blocks around a product, row maxima, row sums of powers, a product: what the pass FuseAttention groups."""
 
@@ -82,13 +78,14 @@ class CpuAttention(Rule):
         reductions = [block.block_rv for block in blocks if block.is_reduction()]
         if [len(sch.get(block).reads) for block in reductions] != [2, 1, 1, 2]:
             return None
-        return _schedule(sch, [block.block_rv for block in blocks], reductions, lanes(target))
+        return _schedule(sch, [block.block_rv for block in blocks], reductions, target)
 
 
-def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], width: int) -> tirx.PrimFunc:
+def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], target: tvm.target.Target) -> tirx.PrimFunc:
+    width = lanes(target)
     product, largest, total, result = reductions
     operands = [_writer(sch, product, 0), _writer(sch, product, 1), _writer(sch, result, 1)]
-    laid_out = {block: contiguous_loop(sch, block) is not None for block in operands if block is not None}
+    laid_out = [block for block in operands if block is not None]
     scores, powers, last = _writer(sch, largest, 0), _writer(sch, total, 0), blocks[-1]
     if _name(sch, scores) == _name(sch, product):  # neither scaled nor masked
         scores = sch.cache_write(product, 0, "local")
@@ -96,6 +93,7 @@ def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], width: in
     for block in blocks:
         if _name(sch, block) not in kept:
             sch.compute_inline(block)
+    transposed = {_name(sch, block) for block in laid_out if contiguous_loop(sch, block) == len(sch.get_loops(block)) - 2}
     task, tile, steps = _cut_result(sch, last, result, width)
     sums = _partial(sch, total, width)
     for block in (total, sums, powers):
@@ -104,16 +102,15 @@ def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], width: in
     for block in (largest, maxima, scores):
         sch.compute_at(block, tile, preserve_unit_loops=True)
     score_steps = _cut_scores(sch, scores, product, width)
-    for block, transposed in laid_out.items():
-        sch.compute_at(block, task, preserve_unit_loops=True)
-        _lay_out(sch, block, transposed, width)
+    squares, copied = _lay_out(sch, laid_out, transposed, task, width)
     sch.vectorize(sch.split(sch.get_loops(powers)[-1], [None, width])[1])
     sch.parallel(task)  # before decompose_reduction, which splits the loops' bodies
     for block in (sums, maxima):
         _reduce_in_lanes(sch, block)
     _clear_before(sch, product, score_steps)
     _clear_before(sch, result, steps)
-    return sch.mod["main"]
+    import_fetch(sch, _name(sch, last), target, imports(width))
+    return fetch_next(fill_squares(sch.mod["main"], squares), sch.get(tile).loop_var, copied)
 
 
 def _name(sch: Schedule, block: Any) -> str:
@@ -207,7 +204,22 @@ def _reduce_in_lanes(sch: Schedule, partial: Any) -> None:
     sch.vectorize(sch.get_loops(init)[-1])
 
 
-def _lay_out(sch: Schedule, block: Any, transposed: bool, width: int) -> None:
+def _lay_out(sch: Schedule, blocks: list[Any], transposed: set[str], task: Any, width: int) -> tuple[set[str], list[Copied]]:
+    """Copy operands at the start of a task, in vectors; return the names of blocks of squares, and what is copied."""
+    squares, copied = set(), []
+    for block in blocks:
+        sch.compute_at(block, task, preserve_unit_loops=True)
+        across = _name(sch, block) in transposed
+        copied.append(Copied.of(sch, block, across))
+        name = cut_squares(sch, block, width) if across else None
+        if name is None:
+            _store_vectors(sch, block, across, width)
+        else:
+            squares.add(name)
+    return squares, [copy for copy in copied if copy is not None]
+
+
+def _store_vectors(sch: Schedule, block: Any, transposed: bool, width: int) -> None:
     """Store vectors; where they are gathered from many rows, their cache lines are used whole before they leave the cache."""
     *_, i, j = sch.get_loops(block)
     across, lane = sch.split(j, [None, width])

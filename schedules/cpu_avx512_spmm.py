@@ -39,6 +39,7 @@ from tvm_balanced.schedules.kernel import Rows, SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import LARGE_BYTES, divide
 from tvm_balanced.schedules.rule import divisor
+from tvm_balanced.schedules.transposed import OPAQUE, opaque
 
 LANES = 16
 OCT = 8  # slots whose values are one load and whose columns are one word; of four, 0.97 to 0.99x as fast
@@ -265,10 +266,6 @@ def functions(size: int) -> str:
         '  call void asm sideeffect "", "~{memory}"() nounwind',
         "  ret i32 0",
         "}",
-        "define linkonce_odr <16 x float> @tvm_balanced_opaque(<16 x float> %v) alwaysinline nounwind willreturn memory(none) {",
-        '  %r = call <16 x float> asm "", "=v,0"(<16 x float> %v) nounwind willreturn memory(none)',
-        "  ret <16 x float> %r",
-        "}",
     ]
     for slot in range(OCT):
         text += [
@@ -287,17 +284,12 @@ def functions(size: int) -> str:
             "  ret <16 x float> %result",
             "}",
         ]
-    return "\n".join([*text, "!0 = !{!1, !1, i64 0}", '!1 = !{!"tvm_balanced_x", !2, i64 0}', '!2 = !{!"tvm-tbaa"}', ""])
+    return OPAQUE + "\n".join([*text, "!0 = !{!1, !1, i64 0}", '!1 = !{!"tvm_balanced_x", !2, i64 0}', '!2 = !{!"tvm-tbaa"}', ""])
 
 
 def function(size: int, slot: int) -> str:
     """Return the name of the function of a slot of an oct."""
     return f"tvm_balanced_spmm_{size}_{slot}"
-
-
-def opaque(vector: Any) -> Any:
-    """Return a vector of sixteen as it is, without LLVM seeing how it came about."""
-    return T.call_extern(f"float32x{LANES}", "tvm_balanced_opaque", vector)
 
 
 def _shuffle(result: str, source: str, picked: Iterable[int], lanes: int = LANES) -> str:

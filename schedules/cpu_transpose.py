@@ -10,6 +10,7 @@ from tvm.sym import detect_linear_equation
 
 from tvm_balanced.schedules.machine import lanes
 from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, divisor, extent, inline, work
+from tvm_balanced.schedules.squares import cut_squares, fill_squares, imports
 
 # Rows of a tile: as many as a cache line has floats. K of MiniLM's attention, 128x384 to 12x32x128, on one thread of Zen 4:
 # 7.9 us, 28.7 us without tiles, where 128 rows that lie 1536 bytes apart fall on one another in the first-level cache.
@@ -33,6 +34,10 @@ class CpuTranspose(Rule):
         along = contiguous_loop(sch, block)
         if along is None:
             return None
+        outer = [*loops[:along], *loops[along + 1 : -1]]
+        squares = _in_squares(sch, block, outer, loops[along], loops[-1], target)
+        if squares is not None:
+            return squares
         rows, columns = extent(sch, loops[along]), extent(sch, loops[-1])
         width = divisor(columns, lanes(target)) if columns else 1
         height = divisor(rows, ROWS) if rows else 1
@@ -41,12 +46,27 @@ class CpuTranspose(Rule):
         total = work(sch, block)
         row, row_inner = sch.split(loops[along], [None, height])
         column, vector = sch.split(loops[-1], [None, width])
-        outer = [*loops[:along], *loops[along + 1 : -1], column]
+        outer.append(column)
         sch.reorder(*outer, row, row_inner, vector)
         sch.vectorize(vector)
         if total is None or total >= PARALLEL_FROM:
             sch.parallel(sch.fuse(*outer))
         return sch.mod["main"]
+
+
+def _in_squares(sch: Schedule, block: Any, outer: list[Any], i: Any, j: Any, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    """Schedule a block as squares of registers along the loops `i` and `j`, None where it cannot be."""
+    side, total = lanes(target), work(sch, block)
+    sch.reorder(*outer, i, j)
+    name = cut_squares(sch, block, side)
+    if name is None:
+        return None
+    *tasks, _row = sch.get_loops(sch.get_sblock(name))
+    task = sch.fuse(*tasks)
+    if total is None or total >= PARALLEL_FROM:
+        sch.parallel(task)
+    sch.annotate(task, "pragma_import_llvm", imports(side))
+    return fill_squares(sch.mod["main"], {name})
 
 
 def contiguous_loop(sch: Schedule, block: Any) -> int | None:

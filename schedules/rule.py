@@ -1,11 +1,12 @@
 """What a rule is: a way to schedule functions of TVM's own operators, those that no kernel of ours computes."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import tvm
 import tvm_ffi
-from tvm import tirx
+from tvm import sym, tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo, normalize_prim_func
 
@@ -57,6 +58,23 @@ def divisor(n: int, most: int) -> int:
 def divisors(n: int, most: int) -> list[int]:
     """Return the divisors of `n` up to `most`, ascending."""
     return [d for d in range(1, min(n, most) + 1) if n % d == 0]
+
+
+def is_multiple(count: Any, of: int) -> bool:
+    """Whether a number or an expression is known to be a multiple of `of`."""
+    if isinstance(count, (int, tirx.IntImm)):
+        return not int(count) % of
+    found = sym.Analyzer().modular_set(count)
+    return not found.coeff % of and not found.base % of
+
+
+def substitute(node: Any, places: Sequence[tuple[tirx.Var, Any]]) -> Any:
+    """Return an expression or a statement with each variable replaced by what stands beside it."""
+
+    def replace(var: tirx.Var) -> Any:
+        return next((place for old, place in places if var.same_as(old)), var)
+
+    return tvm_ffi.structural_map(node, (tirx.Var, replace))
 
 
 def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:

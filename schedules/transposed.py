@@ -9,6 +9,20 @@ Vector = Any  # a PrimExpr with lanes
 QUARTER = 4  # floats of 128 bits, inside which a vector unit interleaves at the lowest cost
 
 
+OPAQUE_LANES = 16
+OPAQUE = """
+define linkonce_odr <16 x float> @tvm_balanced_opaque(<16 x float> %v) alwaysinline nounwind willreturn memory(none) {
+  %r = call <16 x float> asm "", "=v,0"(<16 x float> %v) nounwind willreturn memory(none)
+  ret <16 x float> %r
+}
+"""
+
+
+def opaque(vector: Vector) -> Vector:
+    """Return a vector of sixteen as it is, without LLVM seeing how it came about; the function must import OPAQUE."""
+    return T.call_extern(f"float32x{OPAQUE_LANES}", "tvm_balanced_opaque", vector)
+
+
 def transposed(rows: list[Vector], opaque: Callable[[Vector], Vector] = lambda vector: vector) -> list[Vector]:
     """Return the columns of a square of float32 whose rows are vectors: 1, 2, 4, 8 or 16 of as many lanes.
 

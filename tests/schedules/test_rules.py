@@ -28,6 +28,7 @@ CASES = {
     "cpu_transpose K of attention": function(
         lambda a: topi.transpose(topi.reshape(a, (2, 128, 12, 32)), (0, 2, 3, 1)), (256, 384)
     ),
+    "cpu_transpose squares": function(lambda a: topi.transpose(a, (0, 2, 1)), (3, 64, 160)),
     "cpu_transpose matrix": function(lambda a: topi.transpose(a), (100, 36)),
     "cpu_transpose chain": function(lambda a, b: topi.add(topi.exp(topi.transpose(a)), b), (48, 160), (160, 48)),
     "cpu_matmul attention": function(lambda a, b: topi.nn.batch_matmul(a, b, transpose_b=False), (12, 64, 32), (12, 32, 64)),
@@ -80,12 +81,19 @@ def test_each_function_goes_to_the_rule_that_is_for_it(case):
     assert takers == [case.split()[0]]
 
 
-def test_a_transpose_works_in_tiles():
+def test_a_transpose_with_arithmetic_works_in_tiles():
     """Sixteen rows of the input for a vector of the output, before the next column: no line of the input is read twice."""
-    script = schedule(CASES["cpu_transpose K of attention"][0], host_target()).script()
-    width = lanes(host_target())
+    func, _ = function(lambda a: topi.exp(topi.transpose(topi.reshape(a, (2, 128, 12, 32)), (0, 2, 3, 1))), (256, 384))
+    script, width = schedule(func, host_target()).script(), lanes(host_target())
     loops = re.findall(r"for [\w, ]+ in ([\w.]+)\((.*)\):", script.replace("T.int64", ""))
     assert loops == [("T.parallel", f"({2 * 12 * 128 // width})"), ("T.grid", "(2), (16)"), ("T.vectorized", f"({width})")]
+
+
+@pytest.mark.parametrize("case", ["cpu_transpose squares", "cpu_transpose K of attention"])
+def test_a_transpose_works_in_squares(case):
+    script = schedule(CASES[case][0], host_target()).script()
+    assert script.count("T.Shuffle(") >= lanes(host_target())
+    assert "T.parallel" in script
 
 
 @pytest.mark.parametrize("case", ["cpu_rowwise softmax by a reciprocal", "cpu_rowwise layer norm"])

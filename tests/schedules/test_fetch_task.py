@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import reference
+import tvm
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.build import build
+from tvm_balanced.schedules import fetch, fetch_task
+from tvm_balanced.schedules.fetch_task import Copied, fetch_next
+from tvm_balanced.targets import host_target
+from tvm_balanced.transform.match_dense import view
+
+ROWS, TASKS, COLUMNS, TURNS = 32, 8, 48, 5  # whose turns do not divide the rows
+
+
+@T.prim_func(s_tir=True)
+def by_rows(x: T.Buffer((ROWS, TASKS, COLUMNS), "float32"), y: T.Buffer((TASKS, TURNS), "float32")):
+    copy = T.sblock_alloc_buffer((TASKS, ROWS, COLUMNS), "float32")
+    for t in T.parallel(TASKS):
+        for i, j in T.grid(ROWS, COLUMNS):
+            with T.sblock("copy"):
+                vt, vi, vj = T.axis.remap("SSS", [t, i, j])
+                copy[vt, vi, vj] = x[vi, vt, vj] * T.float32(2)
+        for u in range(TURNS):
+            with T.sblock("read"):
+                vt, vu = T.axis.remap("SS", [t, u])
+                y[vt, vu] = copy[vt, vu, vu]
+
+
+@T.prim_func(s_tir=True)
+def by_columns(x: T.Buffer((ROWS, TASKS, COLUMNS), "float32"), y: T.Buffer((TASKS, TURNS), "float32")):
+    copy = T.sblock_alloc_buffer((TASKS, COLUMNS, ROWS), "float32")
+    for t in T.parallel(TASKS):
+        for j, i in T.grid(COLUMNS, ROWS):
+            with T.sblock("copy"):
+                vt, vj, vi = T.axis.remap("SSS", [t, j, i])
+                copy[vt, vj, vi] = x[vi, vt, vj] * T.float32(2)
+        for u in range(TURNS):
+            with T.sblock("read"):
+                vt, vu = T.axis.remap("SS", [t, u])
+                y[vt, vu] = copy[vt, vu, vu]
+
+
+def run(func, transposed):
+    """Fetch what `func` copies; return x and y after it ran on zeros."""
+    sch = Schedule(func)
+    copied, turn = Copied.of(sch, sch.get_sblock("copy"), transposed), sch.get_loops(sch.get_sblock("read"))[1]
+    fetch.import_fetch(sch, "read", host_target())
+    func = fetch_next(sch.mod["main"], sch.get(turn).loop_var, [copied])
+    whole = tvm.runtime.tensor(np.zeros((2 * ROWS, TASKS, COLUMNS), np.float32))
+    y = tvm.runtime.tensor(np.full((TASKS, TURNS), np.nan, np.float32))
+    build(func.with_attr("global_symbol", "main"), host_target())["main"](whole._create_view((ROWS, TASKS, COLUMNS)), y)
+    return view(whole), view(y)
+
+
+@pytest.mark.parametrize(("func", "transposed"), [(by_rows, False), (by_columns, True)])
+def test_each_line_of_later_tasks_is_fetched_once(func, transposed, monkeypatch):
+    monkeypatch.setattr(fetch, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
+    monkeypatch.setattr(fetch, "NOWHERE", reference.counter("tvm_balanced_fetch"))
+    monkeypatch.setattr(fetch_task, "LARGE_BYTES", 0)
+    x, y = run(func, transposed)
+    assert (x[:ROWS, 1:].view(np.int32)[..., ::16] == 1).all()
+    assert (x[0, 0] == 0).all()  # the first task's, whose other rows lie after those of the last task's
+    assert (x[:ROWS].view(np.int32)[..., 1::16] == 0).all()
+    assert np.abs(y).max() < 1e-30  # every entry is written
+
+
+def test_what_is_near_is_not_fetched(monkeypatch):
+    monkeypatch.setattr(fetch, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
+    x, _ = run(by_rows, False)
+    assert (x == 0).all()
+
+
+def test_what_reads_several_elements_is_not_a_copy():
+    @T.prim_func(s_tir=True)
+    def func(x: T.Buffer((8, 16), "float32"), y: T.Buffer((8, 16), "float32")):
+        for _t, i, j in T.grid(1, 8, 16):
+            with T.sblock("copy"):
+                vi, vj = T.axis.remap("SS", [i, j])
+                y[vi, vj] = x[vi, vj] + x[vi, 15 - vj]
+
+    sch = Schedule(func)
+    assert Copied.of(sch, sch.get_sblock("copy"), False) is None

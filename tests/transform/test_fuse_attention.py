@@ -192,6 +192,21 @@ def test_layers_share_one_function(rng):
     assert [(row.name, row.calls) for row in profile.rows] == [("attention", 3)]
 
 
+def test_a_mask_that_every_layer_makes_is_made_once(rng):
+    class Layers(nn.Module):
+        def forward(self, q, k, v, mask):
+            for _ in range(3):
+                q = written_out(q, k, v, torch.where(mask > 0, 0.0, -1e4))
+            return q
+
+    args = arguments(rng, mask=True)
+    compiled, model = tb.compile(Layers().eval(), args), Layers().eval()
+    torch.testing.assert_close(compiled(*args), model(*args), rtol=1e-4, atol=1e-5)
+    calls = {row.name: row.calls for row in compiled.profile(*args).rows}
+    assert calls.pop("attention") == 3
+    assert sum(calls.values()) == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_left_alone(dtype, rng):
     args = [x.to(dtype) for x in arguments(rng)]

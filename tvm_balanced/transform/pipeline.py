@@ -81,7 +81,7 @@ def tvm_balanced_pipeline(
                 CollapseViews(),
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
-                *([] if is_gpu(target) else [PadAttention(), FuseAttention()]),
+                *([] if is_gpu(target) else cpu_attention()),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 fold_constant,
                 LowerDenseOps(names, lowered),
@@ -111,6 +111,11 @@ def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
     """Fold what is constant; TVM's pass legalizes all operators only to look, which packed every weight once in vain."""
     with op.left_alone():
         return relax.transform.FoldConstant()(mod)
+
+
+def cpu_attention() -> list[tvm.transform.Pass]:
+    """Return the passes that make attention one function on a CPU; afterwards masks that each of them made anew are one."""
+    return [PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
 
 
 def gpu_remainder() -> list[tvm.transform.Pass]:

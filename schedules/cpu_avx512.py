@@ -183,7 +183,7 @@ class CpuAvx512(SparseKernel):
         fetches = self._fetches(workload)
         schedule_tiles(sch, self._tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
         if fetches or fetch_rows.are_large(workload):
-            import_fetch(sch, "dense_update", target)
+            import_fetch(sch, "dense_update", target, stores=fetch_rows.are_large(workload))
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz

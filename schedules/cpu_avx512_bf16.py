@@ -203,7 +203,7 @@ class CpuAvx512Bf16(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         fetches = _fetches(workload)
         schedule_tiles(sch, _tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
-        import_fetch(sch, "dense_update", target, others=DOT)
+        import_fetch(sch, "dense_update", target, DOT, stores=fetch_rows.are_large(workload))
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         slots = workload.n * _slots(workload)

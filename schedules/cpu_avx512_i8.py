@@ -218,7 +218,7 @@ class CpuAvx512I8(SparseKernel):
         for loop in (step, inner, *rest, *([io] if streams(workload) else []), gi, ii):
             sch.unroll(loop)
         sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
-        import_fetch(sch, "dense", target)
+        import_fetch(sch, "dense", target, stores=fetch_rows.are_large(workload))
         init = sch.decompose_reduction(dense, chunk)
         for loop in sch.get_loops(init)[-3:]:
             sch.unroll(loop)

@@ -220,7 +220,7 @@ class CpuAvx512Spmm(SparseKernel):
         else:
             sch.compute_at(transpose, t, preserve_unit_loops=True)
         sch.parallel(sch.fuse(oo, go))
-        import_fetch(sch, "dense", target, functions(rows.size))
+        import_fetch(sch, "dense", target, functions(rows.size), stores=fetch_rows.are_large(workload))
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         tiles = KTiles.of(workload.pattern, workload.k)

@@ -119,7 +119,7 @@ class CpuDense(DenseKernel):
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         schedule_tiles(sch, _tiles(workload, _accumulators(target)), unroll=0, unroll_rows=fetch.streams(workload))
-        fetch.import_fetch(sch, "dense_update", target)
+        fetch.import_fetch(sch, "dense_update", target, stores=fetch_rows.are_large(workload))
 
     def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
         weights = workload.n * workload.k

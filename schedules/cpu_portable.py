@@ -156,7 +156,7 @@ class CpuPortable(SparseKernel):
         sch.vectorize(ii)
         sch.parallel(sch.fuse(o, go))
         if fetch_rows.are_large(workload):
-            import_fetch(sch, "dense", target)
+            import_fetch(sch, "dense", target, stores=True)
         init = sch.decompose_reduction(dense, t)
         sch.vectorize(sch.get_loops(init)[-1])
 

@@ -33,16 +33,28 @@ FEW_ROWS, AHEAD_OF_FEW = 2, 16
 SPREAD_TILES = 16  # with more tiles of rows of x the weights' way does not count: 0.99 to 1.03x at M = 256
 
 
-def _function(name: str, instruction: str | None) -> str:
-    """Return LLVM's IR of a function of an address that runs an instruction on it, or does nothing."""
-    does = "memory(inaccessiblemem: readwrite)" if instruction else "memory(none)"
-    call = f'  call void asm sideeffect "{instruction} ($0)", "r"(ptr %line) nounwind willreturn {does}\n' if instruction else ""
-    return f"define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn {does} {{\n{call}  ret i32 0\n}}\n"
+def _function(name: str, instruction: str) -> str:
+    """Return LLVM's IR of a function of an address that runs an instruction of x86 on it."""
+    return f"""
+define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn {{
+  call void asm sideeffect "{instruction} ($0)", "r"(ptr %line) nounwind willreturn memory(inaccessiblemem: readwrite)
+  ret i32 0
+}}
+"""
 
 
-INTO_SECOND_LEVEL = _function("tvm_balanced_fetch", "prefetcht1")
-TO_STORE = _function("tvm_balanced_fetch_to_store", "prefetchw")
-NOWHERE = _function("tvm_balanced_fetch", None) + _function("tvm_balanced_fetch_to_store", None)
+def _nothing(name: str) -> str:
+    """Return LLVM's IR of a function of an address that does nothing, for other CPUs."""
+    return f"""
+define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn memory(none) {{
+  ret i32 0
+}}
+"""
+
+
+FETCH, FETCH_TO_STORE = "tvm_balanced_fetch", "tvm_balanced_fetch_to_store"
+INTO_SECOND_LEVEL, NOWHERE = _function(FETCH, "prefetcht1"), _nothing(FETCH)
+TO_STORE, NOT_TO_STORE = _function(FETCH_TO_STORE, "prefetchw"), _nothing(FETCH_TO_STORE)
 
 
 def fetch(element: Any) -> Any:
@@ -50,21 +62,23 @@ def fetch(element: Any) -> Any:
 
     The element may lie past the buffer's end. The schedule must call `import_fetch`.
     """
-    return T.call_extern("int32", "tvm_balanced_fetch", T.address_of(element))
+    return T.call_extern("int32", FETCH, T.address_of(element))
 
 
 def fetch_to_store(element: Any) -> Any:
     """Return the expression that brings the cache line of a buffer's element near, for this core alone, as a store needs it."""
-    return T.call_extern("int32", "tvm_balanced_fetch_to_store", T.address_of(element))
+    return T.call_extern("int32", FETCH_TO_STORE, T.address_of(element))
 
 
-def import_fetch(sch: Schedule, block: str, target: tvm.target.Target, others: str = "") -> None:
-    """Let the function whose schedule is `sch` use `fetch`, `fetch_to_store` and `others`, also in LLVM's IR.
+def import_fetch(sch: Schedule, block: str, target: tvm.target.Target, others: str = "", stores: bool = False) -> None:
+    """Let the function whose schedule is `sch` use `fetch`, with `stores` also `fetch_to_store`, and `others` in LLVM's IR.
 
-    `block` is any of its blocks. On CPUs other than x86 nothing is fetched.
+    `block` is any of its blocks. On CPUs other than x86 nothing is fetched. What is imported is a part of the space of decisions,
+    whose logs are void where it changes.
     """
-    text = others + (INTO_SECOND_LEVEL + TO_STORE if is_x86(target) else NOWHERE)
-    sch.annotate(sch.get_loops(sch.get_sblock(block))[0], "pragma_import_llvm", text)
+    text = (INTO_SECOND_LEVEL, TO_STORE) if is_x86(target) else (NOWHERE, NOT_TO_STORE)
+    imported = others + text[0] + (text[1] if stores else "")
+    sch.annotate(sch.get_loops(sch.get_sblock(block))[0], "pragma_import_llvm", imported)
 
 
 @dataclass(frozen=True)

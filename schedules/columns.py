@@ -60,8 +60,9 @@ class Columns:
     opaque : callable, optional
         As for `transposed`.
     ahead : int, optional
-        Columns of a tile of K, where x and y come from memory: the tile of x that is laid out next is fetched with each, and what
-        the next row group is stored to with each. 1.04x for cpu_portable with AVX2, M = 1024, N and K of 384 and 1536.
+        Columns of a tile of K, where x and y come from memory, else 0. Each square of x that is laid out then fetches the one at
+        its place in the next tile, and each of y that is stored the one of the next row group. 1.04x for cpu_portable with AVX2,
+        M = 1024, N and K of 384 and 1536.
     """
 
     workload: Workload

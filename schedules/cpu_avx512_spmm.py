@@ -109,14 +109,14 @@ class CpuAvx512Spmm(SparseKernel):
         far = fetch_rows.are_large(workload) and not _at_once(workload)
 
         def fetch_x(x: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
-            """Fetch a share of the tile of x that is laid out next, of which those of a set's row groups make the whole."""
-            lines, sharing = k_tile // LANES, min(count_groups(workload.n), SET_ROWS // GROUP)
+            """Fetch a share of the tile of x that is laid out next; those of a set of row groups make the whole."""
+            lines, sharing = k_tile // LANES, divisor(count_groups(workload.n), SET_ROWS // GROUP)
             share, later = -(-size * lines * ROWS // (sharing * GROUP)), o + (t + 1) // tiles.count * _tiles_together(workload)
             for i in range(share):
                 line = (g % sharing * (GROUP // ROWS) + r) * share + i
                 T.evaluate(fetch(x[rows.at(later, line // lines), (t + 1) % tiles.count * k_tile + line % lines * LANES]))
 
-        def fetch_stores(residual: tirx.Buffer, y: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
+        def fetch_y(residual: tirx.Buffer, y: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
             """Fetch a share of what a row group's sums are stored to once they are whole."""
             share = size * ROWS // GROUP
             with T.If(t == tiles.count - 1), T.Then():
@@ -189,7 +189,7 @@ class CpuAvx512Spmm(SparseKernel):
                     sums = T.sblock_alloc_buffer((ROWS, size), "float32", scope="local")
                     if far:
                         fetch_x(x, vo, vg, vt, vr)
-                        fetch_stores(residual, y, vo, vg, vt, vr)
+                        fetch_y(residual, y, vo, vg, vt, vr)
                     begin((acc, sums, words), vo, vg, vt, vr)
                     for q in T.serial(octs_):
                         add((xt, values, words, sums), vo, vg, vt, vr, q)
@@ -230,8 +230,8 @@ class CpuAvx512Spmm(SparseKernel):
         # takes as long as five multiply-adds, laying a number out, or back, as two: 1:16 runs at 37 GMAC/s, 8:16 at 47.
         sums = slots + 5 * workload.n * tiles.count + 2 * (workload.k + workload.n)
         # Beside cpu_avx512, 2:16, N and K of 384 to 4096: where x is not laid out at once, which goes through the second-level
-        # cache, it is 1.04x as fast as up to 128 rows, and 1.1x from 1024 columns on, where eight rows of x leave the first.
-        share = 0.67 if -(-m // size) <= AT_ONCE else 0.7 if workload.k <= 1024 else 0.735
+        # cache, it is 1.04x as fast as up to 128 rows, and 1.1x above 1024 columns, where eight rows of x leave the first.
+        share = 0.67 if -(-m // size) <= AT_ONCE or _at_once(workload) else 0.7 if workload.k <= 1024 else 0.735
         return machine.seconds(-(-m // size) * size * sums * TILES[size], share, slots * SLOT_BYTES)
 
 

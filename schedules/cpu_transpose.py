@@ -1,4 +1,4 @@
-"""Transposes on CPUs: tiles, in which each cache line of the input is used whole before it leaves the cache."""
+"""Transposes on CPUs: squares of registers, or tiles in which each cache line of the input is used whole before it leaves."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def contiguous_loop(sch: Schedule, block: Any) -> int | None:
         if contiguous is None or _stride(contiguous, axes[-1]) != 0 or not any(_reads(i, axes[-1]) for i in strided):
             continue
         for position, axis in enumerate(axes[:-1]):
-            if _stride(contiguous, axis) == 1:
+            if _stride(contiguous, axis) == 1 and not any(_reads(index, axis) for index in strided):
                 return position
     return None
 

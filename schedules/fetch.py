@@ -66,7 +66,10 @@ def fetch(element: Any) -> Any:
 
 
 def fetch_to_store(element: Any) -> Any:
-    """Return the expression that brings the cache line of a buffer's element near, for this core alone, as a store needs it."""
+    """Return the expression that brings the cache line of a buffer's element near, for this core alone, as a store needs it.
+
+    The element may lie past the buffer's end. The schedule must call `import_fetch` with `stores`.
+    """
     return T.call_extern("int32", FETCH_TO_STORE, T.address_of(element))
 
 

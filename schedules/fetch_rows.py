@@ -4,7 +4,8 @@ Weights lie in the order of their use, and hardware prefetch follows them. A til
 stores a line or two in each row of y, so that every line is waited for. In small layers they are still in the caches, where the
 layer before has left them; those of many rows come from memory. One thread of Zen 4, M = 1024, N and K of 384 and 1536, 2:16 and
 4:16, x and y in turn among 10 MB, as fast as without: cpu_avx512 1.09x, 1.2x with a residual, cpu_avx512_spmm 1.13 and 1.3x,
-cpu_portable 1.04x, cpu_avx512_bf16 and cpu_avx512_i8 1.04x, cpu_dense 1.02x.
+cpu_portable 1.04x, cpu_avx512_bf16 and cpu_avx512_i8 1.04x, cpu_dense 1.02x. The last two fetch y and the residual alone, and
+instances for a few rows, where M is known only at the call, nothing.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from tvm_balanced.schedules.row_groups import Tiles
 LINE = 64  # bytes
 # Of x and y, from which on they are fetched. MiniLM, 2:16 and 4:16, one thread, fetched in all layers: 256 and 512 rows, 0.8 to
 # 3.9 MB, 0.98 to 1.0x as fast; 1024 rows, 3 to 8 MB, 1.04 to 1.07x.
-LARGE_BYTES = 2 << 20
+FAR_BYTES = 2 << 20
 
 
 def _itemsize(dtype: str) -> int:
@@ -32,11 +33,11 @@ def are_large(workload: Workload) -> bool:
     """Whether x and y come from memory; so they may where M is known only at the call and not small."""
     if workload.m is None:
         return not workload.tile
-    return workload.m * (workload.n + workload.k) * _itemsize(workload.dtype) >= LARGE_BYTES
+    return workload.m * (workload.n + workload.k) * _itemsize(workload.dtype) >= FAR_BYTES
 
 
 def fetch_stores(buffers: Sequence[tirx.Buffer], workload: Workload, row: Any, column: Any) -> None:
-    """Fetch the line of an element of `buffers`, residual and y, which is stored to later, from inside TVMScript."""
+    """Fetch the line of an element of `buffers`, of the residual, which is read later, and of y, from inside TVMScript."""
     residual, y = buffers
     T.evaluate(fetch_to_store(y[row, column]))
     if workload.residual:
@@ -48,7 +49,7 @@ class NextRows:
     """Fetch the next tile of rows of x while the row groups of a set are computed for this one.
 
     Each tile of row groups fetches an equal share of the rows, block by block. It is one row at least, so that where a set has
-    more tiles than a tile has rows the last of them fetch rows of the tile after that.
+    more tiles than a tile has rows the others fetch the last row again.
 
     Parameters
     ----------
@@ -77,5 +78,5 @@ class NextRows:
         with T.If(group % self.tiles.groups == 0), T.Then():
             for row in range(share):
                 for part in range(0, columns, self.columns):
-                    later = self.rows.at(tile + 1, group // self.tiles.groups % self.tiles.together * share + row)
-                    T.evaluate(fetch(x[later, column + part]))
+                    later = T.min(group // self.tiles.groups % self.tiles.together * share + row, self.rows.size - 1)
+                    T.evaluate(fetch(x[self.rows.at(tile + 1, later), column + part]))

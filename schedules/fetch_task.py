@@ -15,10 +15,13 @@ from tvm.ir.expr import TensorLoad
 from tvm.s_tir import SBlockRealize, Schedule
 
 from tvm_balanced.schedules.fetch import fetch
-from tvm_balanced.schedules.fetch_rows import LARGE_BYTES, LINE
+from tvm_balanced.schedules.fetch_rows import FAR_BYTES, LINE
 from tvm_balanced.schedules.rule import extent, substitute
 
 FLOATS = LINE // 4  # of a cache line
+# What a task copies is to stay in the second-level cache beside what the next one will. More lines a turn would take longer to
+# ask for than the turn computes.
+MOST_BYTES, MOST_LINES = 256 << 10, 128
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,17 @@ class Copied:
 
     @classmethod
     def of(cls, sch: Schedule, block: Any, transposed: bool) -> "Copied | None":
-        """Return what `block` copies along its last two loops, None where it has another form or their counts are not known.
+        """Return what `block` copies along its last two loops, None where it has others or their counts are not known.
 
         `transposed` says that the input lies along the last but one.
         """
-        task, *_, i, j = sch.get_loops(block)
+        task, *others, i, j = sch.get_loops(block)
         row, column = (j, i) if transposed else (i, j)
         load, rows, columns = _element(sch, block), extent(sch, row), extent(sch, column)
-        if load is None or rows is None or columns is None:
+        if load is None or rows is None or columns is None or any(extent(sch, loop) != 1 for loop in others):
             return None
+        once = [(sch.get(loop).loop_var, tirx.IntImm("int64", 0)) for loop in others]
+        load = tirx.BufferLoad(load.source, [substitute(index, once) for index in load.indices])
         task_var, row_var, column_var = (sch.get(loop).loop_var for loop in (task, row, column))
         return cls(load, task_var, row_var, column_var, rows, columns)
 
@@ -60,6 +65,10 @@ class Copied:
         """Bytes of what all tasks copy from; infinite where that is not known."""
         shape = self.load.source.shape
         return 4 * math.prod(map(int, shape)) if all(isinstance(size, (int, tirx.IntImm)) for size in shape) else math.inf
+
+    def lines(self, turns: int) -> int:
+        """Return how many lines each of `turns` turns fetches."""
+        return -(-self.rows // turns) * -(-self.columns // FLOATS)
 
     def fetches(self, turn: tirx.Var, turns: int) -> list[tirx.Stmt]:
         """Return the statements that fetch, in one of `turns` turns, an equal share of what the next task copies."""
@@ -76,8 +85,18 @@ class Copied:
 def fetch_next(func: tirx.PrimFunc, loop: tirx.Var, copied: Sequence[Copied]) -> tirx.PrimFunc:
     """Return a scheduled function in which each turn of `loop`, inside a task, fetches a share of what the next task copies.
 
-    Unchanged where that is near. The schedule must have called `import_fetch`.
+    Unchanged where that is near, or more than a turn can ask for. The schedule must have called `import_fetch`.
     """
+    turns: list[Any] = []
+    tvm_ffi.structural_walk(
+        func.body, (tirx.For, lambda found: turns.append(found.extent) if found.loop_var.same_as(loop) else None)
+    )
+    if not isinstance(turns[0], tirx.IntImm) or sum(copy.nbytes for copy in copied) < FAR_BYTES:
+        return func
+    if sum(4 * copy.rows * copy.columns for copy in copied) > MOST_BYTES:
+        return func
+    if sum(copy.lines(int(turns[0])) for copy in copied) > MOST_LINES:
+        return func
 
     def replace(found: tirx.For) -> tirx.For:
         if not found.loop_var.same_as(loop):
@@ -86,8 +105,6 @@ def fetch_next(func: tirx.PrimFunc, loop: tirx.Var, copied: Sequence[Copied]) ->
         body = tirx.SeqStmt([*fetches, found.body])
         return tirx.For(found.loop_var, found.min, found.extent, found.kind, body, annotations=found.annotations)
 
-    if sum(copy.nbytes for copy in copied) < LARGE_BYTES:
-        return func
     return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, replace)))
 
 

@@ -58,13 +58,16 @@ def test_sums_stay_in_registers():
 )
 def test_which_weights_are_fetched(m, n, fetches, monkeypatch):
     """All but for many rows of x, for few where the layer is small, and where all of it is one set, which has no next."""
-    monkeypatch.setattr(fetch_rows, "LARGE_BYTES", 1 << 40)
+    monkeypatch.setattr(fetch_rows, "FAR_BYTES", 1 << 40)
     assert ("prefetcht1" in assembly(m, n)) == fetches
 
 
-def test_other_cpus_than_x86_fetch_nothing():
+@pytest.mark.parametrize(
+    ("name", "m", "pattern"), [("cpu_dense", 8, (1, 1)), ("cpu_dense", 1024, (1, 1)), ("cpu_portable", 1024, (2, 16))]
+)
+def test_other_cpus_than_x86_fetch_nothing(name, m, pattern):
     arm = tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mattr": ["+neon"]})
-    kernel, workload = KERNELS["cpu_dense"], Workload("cpu_dense", 8, 768, 768, 1, 1)
+    kernel, workload = KERNELS[name], Workload(name, m, 768, 768, *pattern)
     function = kernel.schedule(kernel.prim_func(workload), workload, arm).with_attr("global_symbol", "main")
     code = build(function, arm).mod.inspect_source("asm")
     assert "fmla" in code

@@ -24,7 +24,7 @@ def skip_unless_it_computes(name, dtype="float32"):
 def lines_fetched(name, m, n, k, pattern, monkeypatch, dtype="float32"):
     """Run a kernel that counts what it fetches; return the counts of x's lines and of the residual's, in rows."""
     monkeypatch.setattr(fetch, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
-    monkeypatch.setattr(fetch_rows, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fetch_rows, "FAR_BYTES", 0)
     kernel, target, as_dtype = KERNELS[name], host_target(), reference.numpy_dtype(dtype)
     weight = np.zeros((n, k), as_dtype)
     if isinstance(kernel, DenseKernel):
@@ -43,7 +43,7 @@ def lines_fetched(name, m, n, k, pattern, monkeypatch, dtype="float32"):
 @pytest.mark.parametrize("name", NEXT_ROWS)
 @pytest.mark.parametrize(("m", "n", "k", "pattern"), [(300, 96, 512, "2:16"), (330, 1280, 400, "1:16"), (257, 64, 256, "8:16")])
 def test_all_rows_of_x_after_the_first_tile_are_fetched(name, m, n, k, pattern, monkeypatch):
-    """Once for each set of row groups, and more often where it has more tiles than a tile has rows, for each fetches one."""
+    """Once for each set of row groups; the last row of a tile more often where a set has more tiles than that has rows."""
     x, _ = lines_fetched(name, m, n, k, pattern, monkeypatch)
     first = 64  # rows of the longest tile
     assert (x[first:] >= 1).all()
@@ -88,7 +88,7 @@ def test_where_rows_are_fetched(name, m, fetches):
 def test_results_are_the_same(name, pattern, rng, monkeypatch):
     """K and N are no whole blocks, M no whole tiles."""
     skip_unless_it_computes(name)
-    monkeypatch.setattr(fetch_rows, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fetch_rows, "FAR_BYTES", 0)
     kernel = KERNELS[name]
     weight, bias = reference.balanced(72, 300, P(pattern), rng), rng.standard_normal(72).astype(np.float32)
     for static in (None, 9, 141):

@@ -18,9 +18,10 @@ ROWS, TASKS, COLUMNS, TURNS = 32, 8, 48, 5  # whose turns do not divide the rows
 def by_rows(x: T.Buffer((ROWS, TASKS, COLUMNS), "float32"), y: T.Buffer((TASKS, TURNS), "float32")):
     copy = T.sblock_alloc_buffer((TASKS, ROWS, COLUMNS), "float32")
     for t in T.parallel(TASKS):
-        for i, j in T.grid(ROWS, COLUMNS):
+        for h, i, j in T.grid(1, ROWS, COLUMNS):
             with T.sblock("copy"):
-                vt, vi, vj = T.axis.remap("SSS", [t, i, j])
+                vt = T.axis.spatial(TASKS, t + h)
+                vi, vj = T.axis.remap("SS", [i, j])
                 copy[vt, vi, vj] = x[vi, vt, vj] * T.float32(2)
         for u in range(TURNS):
             with T.sblock("read"):
@@ -58,7 +59,7 @@ def run(func, transposed):
 def test_each_line_of_later_tasks_is_fetched_once(func, transposed, monkeypatch):
     monkeypatch.setattr(fetch, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
     monkeypatch.setattr(fetch, "NOWHERE", reference.counter("tvm_balanced_fetch"))
-    monkeypatch.setattr(fetch_task, "LARGE_BYTES", 0)
+    monkeypatch.setattr(fetch_task, "FAR_BYTES", 0)
     x, y = run(func, transposed)
     assert (x[:ROWS, 1:].view(np.int32)[..., ::16] == 1).all()
     assert (x[0, 0] == 0).all()  # the first task's, whose other rows lie after those of the last task's
@@ -70,6 +71,31 @@ def test_what_is_near_is_not_fetched(monkeypatch):
     monkeypatch.setattr(fetch, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
     x, _ = run(by_rows, False)
     assert (x == 0).all()
+
+
+def test_nothing_is_fetched_in_an_unknown_number_of_turns_or_too_many_lines_at_once(monkeypatch):
+    @T.prim_func(s_tir=True)
+    def symbolic(x: T.Buffer((ROWS, TASKS, COLUMNS), "float32"), y_: T.handle):
+        turns = T.int64()
+        y = T.match_buffer(y_, (TASKS, turns), "float32")
+        copy = T.sblock_alloc_buffer((TASKS, ROWS, COLUMNS), "float32")
+        for t in T.parallel(TASKS):
+            for i, j in T.grid(ROWS, COLUMNS):
+                with T.sblock("copy"):
+                    vt, vi, vj = T.axis.remap("SSS", [t, i, j])
+                    copy[vt, vi, vj] = x[vi, vt, vj]
+            for u in range(turns):
+                with T.sblock("read"):
+                    vt, vu = T.axis.remap("SS", [t, u])
+                    y[vt, vu] = copy[vt, 0, 0]
+
+    monkeypatch.setattr(fetch_task, "FAR_BYTES", 0)
+    for func, most in ((symbolic, 128), (by_rows, 20)):  # 7 rows of 3 lines a turn
+        monkeypatch.setattr(fetch_task, "MOST_LINES", most)
+        sch = Schedule(func)
+        copied, turn = Copied.of(sch, sch.get_sblock("copy"), False), sch.get_loops(sch.get_sblock("read"))[1]
+        scheduled = sch.mod["main"]
+        assert fetch_next(scheduled, sch.get(turn).loop_var, [copied]).same_as(scheduled)
 
 
 def test_what_reads_several_elements_is_not_a_copy():

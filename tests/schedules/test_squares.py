@@ -5,6 +5,7 @@ from tvm import te, topi
 from tvm.s_tir import Schedule
 
 from tvm_balanced.build import build
+from tvm_balanced.schedules.cpu_transpose import CPU_TRANSPOSE
 from tvm_balanced.schedules.machine import lanes
 from tvm_balanced.schedules.squares import cut_squares, fill_squares, imports
 from tvm_balanced.targets import parse_target, runs_here
@@ -64,6 +65,13 @@ def test_it_is_shuffles(target, most):
 )
 def test_ragged_sides_and_other_dtypes_are_left(shape, dtype):
     assert in_squares(transposition(shape, "no", dtype), parse_target("cpu/x86-64-v4")) is None
+
+
+def test_a_skewed_read_is_left(rng):
+    """Its last index goes along one axis, and another index along both."""
+    x = te.placeholder((31, 16), "float32", "x")
+    func = te.create_prim_func([x, te.compute((16, 16), lambda i, j: x[i + j, i], "y")])
+    assert CPU_TRANSPOSE.apply(func, parse_target("cpu/x86-64-v4")) is None
 
 
 def test_other_arithmetic_is_left():

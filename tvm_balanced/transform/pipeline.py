@@ -81,7 +81,7 @@ def tvm_balanced_pipeline(
                 CollapseViews(),
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
-                *([] if is_gpu(target) else cpu_attention()),
+                *([] if is_gpu(target) else attention_passes()),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
                 fold_constant,
                 LowerDenseOps(names, lowered),
@@ -113,7 +113,7 @@ def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
         return relax.transform.FoldConstant()(mod)
 
 
-def cpu_attention() -> list[tvm.transform.Pass]:
+def attention_passes() -> list[tvm.transform.Pass]:
     """Return the passes that make attention one function on a CPU; afterwards masks that each of them made anew are one."""
     return [PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
 

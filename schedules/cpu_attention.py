@@ -110,7 +110,7 @@ def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], target: t
     _clear_before(sch, product, score_steps)
     _clear_before(sch, result, steps)
     import_fetch(sch, _name(sch, last), target, imports(width))
-    return fetch_next(fill_squares(sch.mod["main"], squares), sch.get(tile).loop_var, copied)
+    return fetch_next(fill_squares(sch.mod["main"], squares), sch.get(tile).loop_var, extent(sch, tile), copied)
 
 
 def _name(sch: Schedule, block: Any) -> str:

@@ -82,26 +82,24 @@ class Copied:
         return tirx.BufferLoad(self.load.source, [substitute(index, places) for index in self.load.indices])
 
 
-def fetch_next(func: tirx.PrimFunc, loop: tirx.Var, copied: Sequence[Copied]) -> tirx.PrimFunc:
-    """Return a scheduled function in which each turn of `loop`, inside a task, fetches a share of what the next task copies.
+def fetch_next(func: tirx.PrimFunc, loop: tirx.Var, turns: int | None, copied: Sequence[Copied]) -> tirx.PrimFunc:
+    """Return a scheduled function in which each of the `turns` of `loop`, inside a task, fetches a share of what the next copies.
 
-    Unchanged where that is near, or more than a turn can ask for. The schedule must have called `import_fetch`.
+    Unchanged where that is near, or more than a turn can ask for, or the number of turns is not known (None). The schedule must
+    have called `import_fetch`.
     """
-    turns: list[Any] = []
-    tvm_ffi.structural_walk(
-        func.body, (tirx.For, lambda found: turns.append(found.extent) if found.loop_var.same_as(loop) else None)
-    )
-    if not isinstance(turns[0], tirx.IntImm) or sum(copy.nbytes for copy in copied) < FAR_BYTES:
+    if turns is None or sum(copy.nbytes for copy in copied) < FAR_BYTES:
         return func
     if sum(4 * copy.rows * copy.columns for copy in copied) > MOST_BYTES:
         return func
-    if sum(copy.lines(int(turns[0])) for copy in copied) > MOST_LINES:
+    if sum(copy.lines(turns) for copy in copied) > MOST_LINES:
         return func
+
+    fetches = [statement for copy in copied for statement in copy.fetches(loop, turns)]
 
     def replace(found: tirx.For) -> tirx.For:
         if not found.loop_var.same_as(loop):
             return found
-        fetches = [statement for copy in copied for statement in copy.fetches(loop, int(found.extent))]
         body = tirx.SeqStmt([*fetches, found.body])
         return tirx.For(found.loop_var, found.min, found.extent, found.kind, body, annotations=found.annotations)
 

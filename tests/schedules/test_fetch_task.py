@@ -8,6 +8,7 @@ from tvm.script import tirx as T
 from tvm_balanced.build import build
 from tvm_balanced.schedules import fetch, fetch_task
 from tvm_balanced.schedules.fetch_task import Copied, fetch_next
+from tvm_balanced.schedules.rule import extent
 from tvm_balanced.targets import host_target
 from tvm_balanced.transform.match_dense import view
 
@@ -48,7 +49,7 @@ def run(func, transposed):
     sch = Schedule(func)
     copied, turn = Copied.of(sch, sch.get_sblock("copy"), transposed), sch.get_loops(sch.get_sblock("read"))[1]
     fetch.import_fetch(sch, "read", host_target())
-    func = fetch_next(sch.mod["main"], sch.get(turn).loop_var, [copied])
+    func = fetch_next(sch.mod["main"], sch.get(turn).loop_var, extent(sch, turn), [copied])
     whole = tvm.runtime.tensor(np.zeros((2 * ROWS, TASKS, COLUMNS), np.float32))
     y = tvm.runtime.tensor(np.full((TASKS, TURNS), np.nan, np.float32))
     build(func.with_attr("global_symbol", "main"), host_target())["main"](whole._create_view((ROWS, TASKS, COLUMNS)), y)
@@ -95,7 +96,7 @@ def test_nothing_is_fetched_in_an_unknown_number_of_turns_or_too_many_lines_at_o
         sch = Schedule(func)
         copied, turn = Copied.of(sch, sch.get_sblock("copy"), False), sch.get_loops(sch.get_sblock("read"))[1]
         scheduled = sch.mod["main"]
-        assert fetch_next(scheduled, sch.get(turn).loop_var, [copied]).same_as(scheduled)
+        assert fetch_next(scheduled, sch.get(turn).loop_var, extent(sch, turn), [copied]).same_as(scheduled)
 
 
 def test_what_reads_several_elements_is_not_a_copy():

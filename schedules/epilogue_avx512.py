@@ -2,7 +2,6 @@
 
 import functools
 import math
-from typing import Any
 
 import numpy as np
 from tvm import tirx
@@ -22,27 +21,24 @@ def gelu(x: Vector) -> Vector:
     """X * Phi(x) with the exact normal distribution function, absolute error 4e-7.
 
     It is relu(x) - |x| * Phi(-|x|), of which the latter is a polynomial of degree 4 on each of 16 pieces of [0, 5.6], with its
-    coefficients picked by a permute each. The rational of `epilogue` takes three times the multiplications, and a division.
+    coefficients picked by a permute each. The rational of `epilogue` takes three times the multiplications, and a division. The
+    polynomials are in |x| itself: in its distance from the middle of a piece they would be 1e-7 better and take 1.25x the time.
     """
     scale = PIECES_TO_END / END
-    place = tirx.Var("place", f"float32x{LANES}")
-    piece, bits = _rounded(place)
-    coefficients = [_pick(table, bits) for table in _tables()]
-    bump = horner(place - piece, *coefficients)
-    inside = T.min(like(END - 0.01 / scale, x), T.abs(x))  # a constant first: NaN passes
-    return epilogue.relu(x) - tirx.Let(place, inside * like(scale, x), bump)
+    inside = tirx.Var("inside", f"float32x{LANES}")
+    piece = _rounded(inside * like(scale, x))
+    bump = horner(inside, *(_pick(table, piece) for table in _tables()))
+    # a constant first: NaN passes
+    return epilogue.relu(x) - tirx.Let(inside, T.min(like(END - 0.01 / scale, x), T.abs(x)), bump)
 
 
-def _rounded(x: Vector) -> tuple[Vector, Vector]:
-    """Return the whole number next to x, of less than 2**22, as float32, and an int32 whose lowest bits are its own.
+def _rounded(x: Vector) -> Vector:
+    """Return an int32 whose lowest bits are those of the whole number next to x, which is less than 2**22.
 
     A float32 of 1.5 * 2**23 has no bits for a fraction, so that a sum with it is rounded: no conversion is needed. Compilers for
     GPUs, which may take sums for exact, must not see it.
     """
-    shift = like(1.5 * 2**23, x)
-    bits = T.reinterpret(f"int32x{LANES}", x + shift)
-    # read back from its bits, or TVM would take the difference for x
-    return T.reinterpret(f"float32x{LANES}", bits) - shift, bits
+    return T.reinterpret(f"int32x{LANES}", x + like(1.5 * 2**23, x))
 
 
 def _pick(table: Array, index: Vector) -> Vector:
@@ -53,19 +49,16 @@ def _pick(table: Array, index: Vector) -> Vector:
 
 @functools.cache
 def _tables() -> list[Array]:
-    """Return the coefficients of x * Phi(-x) on each piece, highest power first, in pieces from its middle."""
-    points = np.cos(np.pi * (np.arange(64) + 0.5) / 64) / 2
-
-    def bump(place: float) -> float:
-        x = place * END / PIECES_TO_END
-        return x * math.erfc(x / math.sqrt(2)) / 2
-
-    pieces = [_fit(np.abs(points) if piece == 0 else points, piece, bump) for piece in range(LANES)]
+    """Return the coefficients of x * Phi(-x) on each piece, highest power first."""
+    width = END / PIECES_TO_END
+    middles = np.arange(LANES) * width
+    pieces = [_fit(max(0.0, middle - width / 2), middle + width / 2) for middle in middles]
     return list(np.array(pieces, np.float32).T[::-1])
 
 
-def _fit(points: Array, piece: int, function: Any) -> Array:
-    values = [function(piece + point) for point in points]
+def _fit(begin: float, end: float) -> Array:
+    points = (begin + end) / 2 + (end - begin) / 2 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
+    values = [x * math.erfc(x / math.sqrt(2)) / 2 for x in points]
     return np.polynomial.Chebyshev.fit(points, values, DEGREE).convert(kind=np.polynomial.Polynomial).coef
 
 

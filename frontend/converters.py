@@ -20,6 +20,8 @@ def converters() -> dict[str, Converter]:
         "linear.default": linear,
         "addmm.default": addmm,
         "convolution.default": convolution,
+        "amax.default": partial(extremum, relax.op.max),
+        "amin.default": partial(extremum, relax.op.min),
         "any.default": any_,
         "cumsum.default": cumsum,
         "eq.Tensor": partial(compare, relax.op.equal),
@@ -66,6 +68,14 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
         added = emit(relax.op.astype(importer.env[bias], wide))
         y = emit(relax.op.add(y, emit(relax.op.reshape(added, [1, -1, *[1] * dims]))))
     return y if wide == dtype else emit(relax.op.astype(y, dtype))
+
+
+def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert the largest or least value along some axes, all if none is given, as in pooling over tokens."""
+    x, *options = node.args
+    axes = list(options[0]) if options else []
+    keepdims = options[1] if len(options) > 1 else False
+    return importer.block_builder.emit(operator(importer.env[x], axes or None, keepdims=keepdims))
 
 
 def any_(node: Any, importer: Any) -> relax.Expr:

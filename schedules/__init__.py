@@ -8,6 +8,7 @@ from tvm_balanced.schedules.cpu_avx512_i8 import CPU_AVX512_I8
 from tvm_balanced.schedules.cpu_avx512_spmm import CPU_AVX512_SPMM
 from tvm_balanced.schedules.cpu_avx512_w8 import CPU_AVX512_W8
 from tvm_balanced.schedules.cpu_avx512_w16 import CPU_AVX512_W16
+from tvm_balanced.schedules.cpu_columnwise import CPU_COLUMNWISE
 from tvm_balanced.schedules.cpu_dense import CPU_DENSE
 from tvm_balanced.schedules.cpu_elementwise import CPU_ELEMENTWISE
 from tvm_balanced.schedules.cpu_matmul import CPU_MATMUL
@@ -43,6 +44,7 @@ RULES: tuple[Rule, ...] = (
     CPU_TRANSPOSE,
     CPU_ELEMENTWISE,
     CPU_MATMUL,
+    CPU_COLUMNWISE,
     CPU_ROWWISE,
 )  # the first that takes a function counts
 

@@ -26,6 +26,7 @@ from tvm_balanced.schedules.cpu_transpose import contiguous_loop
 from tvm_balanced.schedules.fetch import import_fetch
 from tvm_balanced.schedules.fetch_task import Copied, fetch_next
 from tvm_balanced.schedules.machine import lanes
+from tvm_balanced.schedules.partial_results import split_reduction, vectorize_partial, widths
 from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent, is_multiple
 from tvm_balanced.schedules.squares import cut_squares, fill_squares, imports
 
@@ -95,18 +96,18 @@ def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], target: t
             sch.compute_inline(block)
     transposed = {_name(sch, block) for block in laid_out if contiguous_loop(sch, block) == len(sch.get_loops(block)) - 2}
     task, tile, steps = _cut_result(sch, last, result, width)
-    sums = _partial(sch, total, width)
-    for block in (total, sums, powers):
+    sums = split_reduction(sch, total, widths(width))
+    for block in (total, *reversed(sums), powers):
         sch.compute_at(block, tile, preserve_unit_loops=True)
-    maxima = _partial(sch, largest, width)
-    for block in (largest, maxima, scores):
+    maxima = split_reduction(sch, largest, widths(width))
+    for block in (largest, *reversed(maxima), scores):
         sch.compute_at(block, tile, preserve_unit_loops=True)
     score_steps = _cut_scores(sch, scores, product, width)
     squares, copied = _lay_out(sch, laid_out, transposed, task, width)
     sch.vectorize(sch.split(sch.get_loops(powers)[-1], [None, width])[1])
     sch.parallel(task)  # before decompose_reduction, which splits the loops' bodies
-    for block in (sums, maxima):
-        _reduce_in_lanes(sch, block)
+    for block in (*sums, *maxima):
+        vectorize_partial(sch, block, width)
     _clear_before(sch, product, score_steps)
     _clear_before(sch, result, steps)
     import_fetch(sch, _name(sch, last), target, imports(width))
@@ -188,20 +189,6 @@ def _clear_before(sch: Schedule, product: Any, steps: Any) -> None:
     *_, row, vector, _ = sch.get_loops(sch.decompose_reduction(product, steps))
     sch.unroll(row)
     sch.unroll(vector)
-
-
-def _partial(sch: Schedule, block: Any, width: int) -> Any:
-    """Split a reduction along a row into a vector of partial results, the block that is returned, and their reduction."""
-    _, lane = sch.split(sch.get_loops(block)[-1], [None, width])
-    return sch.rfactor(lane, factor_axis=len(sch.get(block).writes[0].region))
-
-
-def _reduce_in_lanes(sch: Schedule, partial: Any) -> None:
-    _task, _tile, lane, *rows, steps = sch.get_loops(partial)
-    sch.reorder(*rows, steps, lane)
-    sch.vectorize(lane)
-    init = sch.decompose_reduction(partial, steps)
-    sch.vectorize(sch.get_loops(init)[-1])
 
 
 def _lay_out(sch: Schedule, blocks: list[Any], transposed: set[str], task: Any, width: int) -> tuple[set[str], list[Copied]]:

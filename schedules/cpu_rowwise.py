@@ -1,8 +1,4 @@
-"""Softmax, layer norm and their like on CPUs: one row at a time, every stage of a row while it is in the cache.
-
-A sum or maximum along the row is kept in one vector of partial results: added one by one, each element would wait for
-the one before it.
-"""
+"""Softmax, layer norm and their like on CPUs: one row at a time, every stage of a row while it is in the cache."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +9,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo
 
 from tvm_balanced.schedules.machine import lanes
+from tvm_balanced.schedules.partial_results import split_reduction, vectorize_partial, widths
 from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, extent, vectorize_last, work
 
 
@@ -43,35 +40,28 @@ class CpuRowwise(Rule):
 
 @dataclass(frozen=True)
 class _Stage:
-    """A block, and whether it is a vector of partial results, a reduction to one value, or elementwise."""
+    """A block, and whether it is vectors of partial results, a reduction to one value, or elementwise."""
 
     block: Any
     kind: str
 
 
 def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[_Stage]:
-    """Split a reduction along the row into a vector of partial results and their reduction."""
+    """Split a reduction along the row into vectors of partial results and their reduction."""
     if not block.is_reduction():
         return [_Stage(block.block_rv, "elementwise")]
     loops = sch.get_loops(block.block_rv)
     length = extent(sch, loops[-1])
     if length is None or length % width or length < 2 * width or len(loops) != rows + 1:
         return [_Stage(block.block_rv, "reduction")]
-    _, inner = sch.split(loops[-1], [None, width])
-    # The lanes become the last dimension of the buffer, which may have more than the loops: those of extent 1 have none.
-    partial = sch.rfactor(inner, factor_axis=len(sch.get(block.block_rv).writes[0].region))
-    return [_Stage(partial, "partial"), _Stage(block.block_rv, "reduction")]
+    partials = split_reduction(sch, block.block_rv, widths(width, length))
+    return [*(_Stage(partial, "partial") for partial in partials), _Stage(block.block_rv, "reduction")]
 
 
 def _vectorize(sch: Schedule, stage: _Stage, target: tvm.target.Target) -> None:
-    loops = sch.get_loops(stage.block)
     if stage.kind == "partial":
-        across, steps = loops[1], loops[-1]  # between them loops of extent 1, and before them the one over rows
-        sch.reorder(steps, across)
-        sch.vectorize(across)  # before decompose_reduction, after which the block is no reduction any more
-        init = sch.decompose_reduction(stage.block, steps)
-        sch.vectorize(sch.get_loops(init)[-1])
-    elif stage.kind == "elementwise" and len(loops) > 1:  # the only loop left is the one over rows
+        vectorize_partial(sch, stage.block, lanes(target))
+    elif stage.kind == "elementwise" and len(sch.get_loops(stage.block)) > 1:  # the only loop left is the one over rows
         vectorize_last(sch, stage.block, target)
 
 

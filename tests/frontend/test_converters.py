@@ -151,6 +151,13 @@ def test_comparison(function, dtype):
         torch.testing.assert_close(module(*args), torch.where(function(*args), 1.0, 0.0))
 
 
+@pytest.mark.parametrize("function", [torch.amax, torch.amin])
+@pytest.mark.parametrize("options", [{"dim": 1}, {"dim": (0, 1), "keepdim": True}, {"dim": ()}], ids=str)
+def test_largest_and_least_values(function, options):
+    x = torch.arange(2 * 8 * 48.0).reshape(2, 8, 48).sin()
+    torch.testing.assert_close(tb.compile(Apply(lambda x: function(x, **options)), (x,))(x), function(x, **options))
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
 def test_whether_any_is_not_zero(dtype):
     module = tb.compile(Apply(lambda x: torch.where(torch.any(x), 1.0, -1.0)), (torch.zeros(4, 5, dtype=dtype),))

@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 import pytest
-import tvm
-from tvm import te, topi
+from operators import function, run
+from tvm import topi
 
 from tvm_balanced.schedules import RULES
 from tvm_balanced.schedules.machine import lanes
@@ -13,12 +13,6 @@ from tvm_balanced.schedules.rule import divisor
 from tvm_balanced.targets import host_target
 from tvm_balanced.transform.legalize import softmax_last
 from tvm_balanced.transform.schedule_remainder import schedule
-
-
-def function(make, *shapes):
-    inputs = [te.placeholder(shape, name=f"x{i}") for i, shape in enumerate(shapes)]
-    return te.create_prim_func([*inputs, make(*inputs)], index_dtype_override="int64"), shapes
-
 
 CASES = {
     "cpu_elementwise add": function(lambda a, b: topi.add(a, b), (4, 100, 96), (96,)),
@@ -43,6 +37,10 @@ CASES = {
     "cpu_rowwise mean, dimension kept": function(lambda a: topi.exp(topi.sum(a, -1, True)), (300, 64)),
     "cpu_rowwise root of a sum": function(lambda a: topi.sqrt(topi.sum(topi.multiply(a, a), -1)), (5, 96)),
     "cpu_rowwise layer norm": function(lambda a, g, b: topi.nn.layer_norm(a, g, b, [2], 1e-5), (2, 30, 384), (384,), (384,)),
+    "cpu_rowwise softmax of long rows": function(softmax_last, (3, 1024)),
+    "cpu_columnwise mean of tokens": function(lambda a: topi.divide(topi.sum(a, 1), 30.0), (2, 30, 384)),
+    "cpu_columnwise weighted sum": function(lambda a, b: topi.sum(topi.multiply(a, b), 1, True), (3, 7, 64), (3, 7, 1)),
+    "cpu_columnwise maximum over two axes": function(lambda a: topi.max(a, (0, 2)), (3, 5, 7, 96)),
 }
 
 
@@ -58,13 +56,6 @@ def test_scheduled_function_computes_the_same(case, rng):
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
 
 
-def run(func, arrays, shape):
-    library = tvm.compile(func.with_attr("global_symbol", "main"), host_target())
-    y = tvm.runtime.tensor(np.full(shape, np.nan, np.float32))
-    library["main"](*[tvm.runtime.tensor(a) for a in arrays], y)
-    return y.numpy()
-
-
 @pytest.mark.parametrize(
     "case",
     [
@@ -73,12 +64,14 @@ def run(func, arrays, shape):
         "cpu_rowwise layer norm",
         "cpu_elementwise add",
         "cpu_elementwise transpose",
+        "cpu_columnwise mean of tokens",
     ],
 )
 def test_each_function_goes_to_the_rule_that_is_for_it(case):
     func, _ = CASES[case]
     takers = [rule.name for rule in RULES if rule.apply(func, host_target()) is not None]
-    assert takers == [case.split()[0]]
+    assert takers[0] == case.split()[0]
+    assert len(takers) == 1 or takers == ["cpu_columnwise", "cpu_rowwise"]  # the latter takes any axis, value by value
 
 
 def test_a_transpose_with_arithmetic_works_in_tiles():
@@ -99,10 +92,17 @@ def test_a_transpose_works_in_squares(case):
 @pytest.mark.parametrize("case", ["cpu_rowwise softmax by a reciprocal", "cpu_rowwise layer norm"])
 def test_reductions_along_a_row_are_kept_in_vectors(case):
     """One by one, each element would wait for the sum of those before it."""
-    script = schedule(CASES[case][0], host_target()).script()
-    assert script.count("_rf_update") == 2
-    for part in script.split("_rf_update")[:-1]:
-        assert re.findall(r"T\.vectorized\(T\.int64\((\d+)\)\)", part)[-1] == str(lanes(host_target()))
+    script, width = schedule(CASES[case][0], host_target()).script(), lanes(host_target())
+    *updates, _ = script.split("_update")
+    found = [int(re.findall(r"T\.vectorized\(T\.int64\((\d+)\)\)", part)[-1]) for part in updates]
+    assert found == [width, width, 4] * 2
+
+
+def test_a_reduction_over_rows_keeps_vectors_of_columns():
+    script = schedule(CASES["cpu_columnwise mean of tokens"][0], host_target()).script()
+    assert re.search(r"sum_red_local = .*scope=\"local\"|_local = T.sblock_alloc_buffer\(.*scope=\"local\"\)", script)
+    part = script.split("_update")[0]
+    assert re.findall(r"T\.vectorized\(T\.int64\((\d+)\)\)", part)[-1] == str(lanes(host_target()))
 
 
 def test_large_functions_use_threads_and_small_ones_do_not():

@@ -27,9 +27,9 @@ from tvm.target import codegen
 from tvm_balanced.detection import Detection
 from tvm_balanced.encoding import Array, EncodedWeight
 from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import fetch_rows
+from tvm_balanced.schedules import fetch, fetch_rows
 from tvm_balanced.schedules.epilogue_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.fetch import STREAMED_TILES, choose, cut_rows_once, import_fetch, order, streams
+from tvm_balanced.schedules.fetch import STREAMED_TILES, cut_rows_once, import_fetch, streams
 from tvm_balanced.schedules.kernel import SparseKernel, Workload, int64
 from tvm_balanced.schedules.machine import Machine
 from tvm_balanced.schedules.row_groups import (
@@ -107,8 +107,8 @@ class CpuAvx512I8(SparseKernel):
         lanes_ = int64(LANES)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
         tiles, stores = _tiles(workload), fetch_rows.are_large(workload)
-        group = order(workload, tiles.groups).group
-        fetches = choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
+        group = fetch.order(workload, tiles.groups).group
+        fetches = fetch.choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
 
         def column(x: tirx.Buffer, row: Any, part: Any, lane: Any) -> Any:
             """x where there is such a column, else 0."""

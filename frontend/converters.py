@@ -71,11 +71,18 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
 
 
 def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert the largest or least value along some axes, all if none is given, as in pooling over tokens."""
+    """Convert the largest or least value along some axes, all if none is given, as in pooling over tokens.
+
+    As of TVM's other maxima, that of nothing but -inf is the least finite value, and NaN may be missed.
+    """
     x, *options = node.args
     axes = list(options[0]) if options else []
     keepdims = options[1] if len(options) > 1 else False
-    return importer.block_builder.emit(operator(importer.env[x], axes or None, keepdims=keepdims))
+    x, emit = importer.env[x], importer.block_builder.emit
+    dtype = str(x.ty.dtype.dtype)
+    if dtype != "bool":
+        return emit(operator(x, axes or None, keepdims=keepdims))
+    return emit(relax.op.astype(emit(operator(emit(relax.op.astype(x, "int8")), axes or None, keepdims=keepdims)), dtype))
 
 
 def any_(node: Any, importer: Any) -> relax.Expr:

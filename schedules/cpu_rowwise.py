@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo
@@ -24,7 +25,11 @@ class CpuRowwise(Rule):
             return None
         sch, blocks = analysed
         rows = _shared_rows(blocks)
-        if not rows or blocks[-1].is_reduction() or not any(block.is_reduction() for block in blocks):
+        reductions = [block for block in blocks if block.is_reduction()]
+        if not rows or blocks[-1].is_reduction() or not reductions:
+            return None
+        has_columns = any(len(sch.get_loops(block.block_rv)) > rows for block in blocks if not block.is_reduction())
+        if has_columns and not all(_is_along_row(sch, block) for block in reductions):
             return None
         total = work(sch, blocks[-1].block_rv)
         stages = [stage for block in blocks for stage in _stages(sch, block, rows, lanes(target))]
@@ -63,6 +68,20 @@ def _vectorize(sch: Schedule, stage: _Stage, target: tvm.target.Target) -> None:
         vectorize_partial(sch, stage.block, lanes(target))
     elif stage.kind == "elementwise" and len(sch.get_loops(stage.block)) > 1:  # the only loop left is the one over rows
         vectorize_last(sch, stage.block, target)
+
+
+def _is_along_row(sch: Schedule, reduction: SBlockInfo) -> bool:
+    """Whether a reduction reads neighbours. Over another axis each of its results would be computed anew for every row."""
+    block = sch.get(reduction.block_rv)
+    reduced = [axis.var for axis in block.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
+    innermost = (next((used for dim in reversed(read.region) if (used := _variables(dim.min))), []) for read in block.reads)
+    return any(var.same_as(axis) for used in innermost for var in used for axis in reduced)
+
+
+def _variables(index: Any) -> list[tirx.Var]:
+    found: list[tirx.Var] = []
+    tvm_ffi.structural_walk(index, (tirx.Var, found.append))
+    return found
 
 
 def _shared_rows(blocks: list[SBlockInfo]) -> int:

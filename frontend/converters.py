@@ -78,18 +78,21 @@ def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> r
     x, *options = node.args
     axes = list(options[0]) if options else []
     keepdims = options[1] if len(options) > 1 else False
-    x, emit = importer.env[x], importer.block_builder.emit
-    dtype = str(x.ty.dtype.dtype)
-    if dtype != "bool":
-        return emit(operator(x, axes or None, keepdims=keepdims))
-    return emit(relax.op.astype(emit(operator(emit(relax.op.astype(x, "int8")), axes or None, keepdims=keepdims)), dtype))
+    return _extremum(operator, importer.env[x], importer.block_builder.emit, axis=axes or None, keepdims=keepdims)
+
+
+def _extremum(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable[..., relax.Expr], **options: Any) -> relax.Expr:
+    """Reduce x; booleans as bytes, of which TVM knows the ends."""
+    if str(x.ty.dtype.dtype) != "bool":
+        return emit(operator(x, **options))
+    return emit(relax.op.astype(emit(operator(emit(relax.op.astype(x, "int8")), **options)), "bool"))
 
 
 def any_(node: Any, importer: Any) -> relax.Expr:
     """Convert whether any element is not zero, which TVM's importer does not know; T5 in half precision asks."""
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     found = x if str(x.ty.dtype.dtype) == "bool" else emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
-    return emit(relax.op.astype(emit(relax.op.max(emit(relax.op.astype(found, "int8")))), "bool"))
+    return _extremum(relax.op.max, found, emit)
 
 
 def cumsum(node: Any, importer: Any) -> relax.Expr:

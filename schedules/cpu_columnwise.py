@@ -7,7 +7,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules.machine import lanes
-from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, divisor, elementwise, extent, inline, work
+from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, divisor, elementwise, extent, inline, only_reduction, work
 
 VECTORS = (
     8  # of a tile: as many lines of each row, of which memory brings the next by itself, and sums that do not wait for each other
@@ -24,16 +24,16 @@ class CpuColumnwise(Rule):
         if analysed is None:
             return None
         sch, blocks = analysed
-        position = [i for i, block in enumerate(blocks) if block.is_reduction()]
-        if len(position) != 1 or not all(block.is_injective() for i, block in enumerate(blocks) if i != position[0]):
+        place = only_reduction(blocks)
+        if place is None or not all(block.is_injective() for block in blocks if not block.is_reduction()):
             return None
-        reduction = blocks[position[0]].block_rv
+        reduction = blocks[place].block_rv
         if not _is_over_rows(sch, reduction):
             return None
-        for block in blocks[: position[0]]:
+        for block in blocks[:place]:
             inline(sch, block.block_rv, target)
         done = _tile(sch, reduction, lanes(target))
-        for block in blocks[position[0] + 1 :]:
+        for block in blocks[place + 1 :]:
             elementwise(sch, block.block_rv, target)
         return sch.mod["main"] if done else None
 

@@ -7,7 +7,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules.machine import lanes
-from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent, inline
+from tvm_balanced.schedules.rule import Rule, analyse, divisor, extent, inline, only_reduction
 
 ROWS, VECTORS = 6, 4  # of a tile: 24 accumulators of AVX-512's 32 registers
 
@@ -22,19 +22,15 @@ class CpuMatmul(Rule):
         if analysed is None:
             return None
         sch, blocks = analysed
-        position = [i for i, block in enumerate(blocks) if block.is_reduction()]
-        if (
-            len(position) != 1
-            or blocks[position[0]].dom_kind().count("R") != 1
-            or not blocks[position[0]].dom_kind().endswith("SSR")
-        ):
+        place = only_reduction(blocks)
+        if place is None or blocks[place].dom_kind().count("R") != 1 or not blocks[place].dom_kind().endswith("SSR"):
             return None
-        matmul = blocks[position[0]].block_rv
+        matmul = blocks[place].block_rv
         if not _is_product(sch, matmul):
             return None
-        for block in blocks[: position[0]]:
+        for block in blocks[:place]:
             inline(sch, block.block_rv, target)
-        after = [block.block_rv for block in blocks[position[0] + 1 :]]
+        after = [block.block_rv for block in blocks[place + 1 :]]
         for block in after[:-1]:
             sch.compute_inline(block)
         return _tile(sch, matmul, after[-1] if after else None, target)

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo
 
 from tvm_balanced.schedules.machine import lanes
 from tvm_balanced.schedules.partial_results import split_reduction, vectorize_partial, widths
-from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, extent, vectorize_last, work
+from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, extent, variables, vectorize_last, work
 
 
 class CpuRowwise(Rule):
@@ -74,14 +73,8 @@ def _is_along_row(sch: Schedule, reduction: SBlockInfo) -> bool:
     """Whether a reduction reads neighbours. Over another axis each of its results would be computed anew for every row."""
     block = sch.get(reduction.block_rv)
     reduced = [axis.var for axis in block.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
-    innermost = (next((used for dim in reversed(read.region) if (used := _variables(dim.min))), []) for read in block.reads)
+    innermost = (next((used for dim in reversed(read.region) if (used := variables(dim.min))), []) for read in block.reads)
     return any(var.same_as(axis) for used in innermost for var in used for axis in reduced)
-
-
-def _variables(index: Any) -> list[tirx.Var]:
-    found: list[tirx.Var] = []
-    tvm_ffi.structural_walk(index, (tirx.Var, found.append))
-    return found
 
 
 def _shared_rows(blocks: list[SBlockInfo]) -> int:

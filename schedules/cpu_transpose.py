@@ -3,13 +3,12 @@
 from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.sym import detect_linear_equation
 
 from tvm_balanced.schedules.machine import lanes
-from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, divisor, extent, inline, work
+from tvm_balanced.schedules.rule import PARALLEL_FROM, Rule, analyse, divisor, extent, inline, variables, work
 from tvm_balanced.schedules.squares import cut_squares, fill_squares, imports
 
 # Rows of a tile: as many as a cache line has floats. K of MiniLM's attention, 128x384 to 12x32x128, on one thread of Zen 4:
@@ -94,9 +93,7 @@ def _stride(index: tirx.Expr, axis: tirx.Var) -> int | None:
 
 
 def _reads(index: tirx.Expr, axis: tirx.Var) -> bool:
-    found: list[Any] = []
-    tvm_ffi.structural_walk(index, (tirx.Var, lambda var: found.append(var) if var.same_as(axis) else None))
-    return bool(found)
+    return any(var.same_as(axis) for var in variables(index))
 
 
 CPU_TRANSPOSE = CpuTranspose()

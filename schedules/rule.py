@@ -68,6 +68,19 @@ def is_multiple(count: Any, of: int) -> bool:
     return not found.coeff % of and not found.base % of
 
 
+def only_reduction(blocks: Sequence[SBlockInfo]) -> int | None:
+    """Return the place of the one reduction among `blocks`, None where there is none or more."""
+    places = [place for place, block in enumerate(blocks) if block.is_reduction()]
+    return places[0] if len(places) == 1 else None
+
+
+def variables(index: Any) -> list[tirx.Var]:
+    """Return the variables that an expression reads, each as often as it does."""
+    found: list[tirx.Var] = []
+    tvm_ffi.structural_walk(index, (tirx.Var, found.append))
+    return found
+
+
 def substitute(node: Any, places: Sequence[tuple[tirx.Var, Any]]) -> Any:
     """Return an expression or a statement with each variable replaced by what stands beside it."""
 

@@ -21,12 +21,12 @@ from tvm import tirx
 import tvm_balanced as tb
 from benchmarks.cell import append
 from benchmarks.models import minilm
-from tvm_balanced import environment
-from tvm_balanced.build import build
-from tvm_balanced.compiled_module import use_threads
-from tvm_balanced.measure import Rival, race
-from tvm_balanced.schedules import cpu_attention
-from tvm_balanced.targets import host_target
+from tvm_balanced.compiler.build import build
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.threads import use_threads
+from tvm_balanced.schedules.rules import cpu_attention
+from tvm_balanced.timing.paired import Rival, race
 
 DATA = Path(__file__).parent / "data" / "attention_tiles.csv"
 COLUMNS = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tvm_balanced.encoding import Array
+from tvm_balanced.core.encoding import Array
 
 RESAMPLES = 2000  # the ends of a 95% interval are then means of about fifty of them
 

@@ -16,14 +16,14 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from benchmarks.cell import Cell
-from tvm_balanced.build import build
-from tvm_balanced.compiled_module import use_threads
-from tvm_balanced.encoding import Array
-from tvm_balanced.huge_pages import collapse
-from tvm_balanced.measure import Rival, Seconds, copies
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules.kernel import int64
-from tvm_balanced.targets import host_target
+from tvm_balanced.compiler.build import build
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.huge_pages import collapse
+from tvm_balanced.runtime.threads import use_threads
+from tvm_balanced.schedules.base.expressions import int64
+from tvm_balanced.timing.paired import Rival, Seconds, copies
 
 LANES = 16
 SLOT_BYTES = 4.5  # a float32 and an index of 4 bits

@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tvm_balanced import environment
-from tvm_balanced.encoding import Array
-from tvm_balanced.measure import last_level_cache
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.caches import last_level_cache
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.runtime import environment
 
 LARGE = 4096 * 4096  # weights: between two calls of a model, no cache keeps a layer of as many
 COLUMNS = (
@@ -92,7 +90,7 @@ def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROU
         Where the process failed; the message is what it said last.
     """
     work = json.dumps({"cell": asdict(cell), "rivals": list(rivals), "seconds": seconds, "rounds": rounds, "tuned": tuned})
-    command = [sys.executable, "-m", "benchmarks.cell", work]
+    command = [sys.executable, "-m", "benchmarks.time_cell", work]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT + seconds)
     except subprocess.TimeoutExpired:
@@ -102,31 +100,6 @@ def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROU
         raise RuntimeError(f"{cell}: {said[-1] if said else f'ended with {done.returncode}'}")
     results = json.loads(done.stdout.splitlines()[-1])
     return {name: Timed(**values | {"ratios": np.array(values["ratios"])}) for name, values in results.items()}
-
-
-def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int, tuned: bool = False) -> dict[str, dict[str, Any]]:
-    """Time a cell in this process; what `measure` reads."""
-    from benchmarks.bound import bound
-    from benchmarks.engines import ENGINES
-    from tvm_balanced.bench import OURS, KernelBenchmark
-    from tvm_balanced.frontend.rivals import RIVALS
-
-    pattern = BalancedPattern.parse(cell.pattern)
-    benchmark = KernelBenchmark(cell.n, cell.k, cell.m, pattern, cell.threads, cell.regime, rounds=rounds, dtype=cell.dtype)
-    if tuned:
-        benchmark = benchmark.as_tuned()
-    engines = {name: ENGINES[name].bound(cell.regime, cell.threads) for name in rivals if name in ENGINES}
-    engines |= {BOUND: bound(cell)} if BOUND in rivals else {}
-    timing = benchmark.time([name for name in rivals if name in RIVALS or name == "reference"], engines, seconds)
-    results = {}
-    for name in (OURS, *rivals):
-        if name not in timing.times:
-            results[name] = {"microseconds": float("nan"), "ratios": [], "versions": "", "note": "does not take this cell"}
-            continue
-        ratios = (timing.times[name] / timing.times[OURS]).round(4).tolist()
-        versions = ENGINES[name].versions() if name in ENGINES else ""
-        results[name] = {"microseconds": timing.microseconds(name), "ratios": ratios, "versions": versions}
-    return results
 
 
 @cache
@@ -170,8 +143,3 @@ def show(results: Mapping[str, Timed], rivals: Sequence[str]) -> list[str]:
         return f"{p50:.2f} ({p20:.2f} to {p80:.2f})"
 
     return [f"{results['balanced'].microseconds:.0f}", *(text(results.get(name)) for name in rivals)]
-
-
-if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    print(json.dumps(run(Cell(**given["cell"]), given["rivals"], given["seconds"], given["rounds"], given["tuned"])))

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tvm_balanced.encoding import Array
-from tvm_balanced.measure import Seconds
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.timing.paired import Seconds
 
 REQUIREMENT = "deepsparse==1.8.0"
 ENVIRONMENT = Path(__file__).parent.parent / "build" / "deepsparse"

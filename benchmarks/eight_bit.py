@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cell import append
-from tvm_balanced import environment
-from tvm_balanced.build import build
-from tvm_balanced.compiled_module import use_threads
-from tvm_balanced.measure import CACHE_MULTIPLE, Rival, last_level_cache, race
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.compiler.build import build
+from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.targets import host_target
-from tvm_balanced.tuning.runner import rotation
+from tvm_balanced.timing.paired import Rival, race
+from tvm_balanced.timing.rotating import rotation
 
 DATA = Path(__file__).parent / "data" / "eight_bit.csv"
 NAMES = ("cpu_avx512_i8", "cpu_avx512_w8", "cpu_avx512_w16")

@@ -22,9 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import deepsparse_process as deepsparse
+from benchmarks.cell import COLUMNS, Cell, append, measure, row_of, show, stamp
 from benchmarks.deepsparse_process import EngineError
-from tvm_balanced.encoding import Array
-from tvm_balanced.measure import Rival, copies
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.timing.paired import Rival, copies
 
 Maker = Callable[[Array, Array, int, int], Rival]
 DATA = Path(__file__).parent / "data" / "engines.csv"
@@ -278,8 +279,6 @@ def _installed(package: str) -> bool:
 
 def main() -> int:
     """Measure all cells, print them, and append them to the CSV."""
-    from benchmarks.cell import COLUMNS, Cell, append, measure, row_of, show, stamp
-
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS))

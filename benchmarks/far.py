@@ -23,16 +23,18 @@ from rich.table import Table
 
 from benchmarks.bootstrap import geometric_mean
 from benchmarks.cell import append
-from tvm_balanced import environment
-from tvm_balanced.build import build
-from tvm_balanced.compiled_module import use_threads
-from tvm_balanced.measure import Rival, Timing, race
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, Workload, fetch, fetch_rows
-from tvm_balanced.schedules.row_groups import LARGE_BYTES
-from tvm_balanced.targets import parse_target, runs_here
-from tvm_balanced.tuning.arguments import Arguments, draw
-from tvm_balanced.tuning.runner import empty_result
+from tvm_balanced.compiler.build import build
+from tvm_balanced.compiler.targets import parse_target
+from tvm_balanced.core.caches import LARGE_BYTES
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.host import runs_here
+from tvm_balanced.runtime.threads import use_threads
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.tir import prefetch, prefetch_rows
+from tvm_balanced.testing.operands import Arguments, draw
+from tvm_balanced.timing.paired import Rival, Timing, race
+from tvm_balanced.timing.rotating import empty_result
 
 DATA = Path(__file__).parent / "data" / "far.csv"
 COLUMNS = (
@@ -89,17 +91,17 @@ SETS = (
 @contextmanager
 def without(what: str) -> Iterator[None]:
     """Schedule kernels without the fetches that `what` asks about."""
-    choose = fetch.choose
+    choose = prefetch.choose
 
     def in_large_layers(workload: Workload, nbytes: int, *shape: Any) -> Any:
         return choose(workload, nbytes, *shape) if nbytes >= LARGE_BYTES else None
 
     with ExitStack() as stack:
         if what == "rows":
-            stack.enter_context(patch.object(fetch_rows, "are_large", lambda _workload: False))
+            stack.enter_context(patch.object(prefetch_rows, "are_large", lambda _workload: False))
         else:
-            stack.enter_context(patch.object(fetch, "order", lambda workload, _count: fetch.Streams(workload.n, 1)))
-            stack.enter_context(patch.object(fetch, "choose", in_large_layers))
+            stack.enter_context(patch.object(prefetch, "order", lambda workload, _count: prefetch.Streams(workload.n, 1)))
+            stack.enter_context(patch.object(prefetch, "choose", in_large_layers))
         yield
 
 

@@ -30,7 +30,7 @@ from benchmarks import deepsparse_process, engines
 from benchmarks.bootstrap import Estimate, estimate, geometric_mean
 from benchmarks.cell import BOUND, COLUMNS, ROUNDS, Cell, Timed, append, measure, row_of, stamp
 from benchmarks.quiet import others
-from tvm_balanced.encoding import Array
+from tvm_balanced.core.encoding import Array
 
 SIZES = ((768, 768), (3072, 768), (768, 3072), (4096, 4096), (11008, 4096), (16384, 8192))  # N, K
 ROWS = (1, 8, 16, 64, 256)  # M

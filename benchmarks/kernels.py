@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tvm_balanced import environment
+from tvm_balanced.runtime import environment
 
 DATA = Path(__file__).parent / "data" / "kernels.csv"
 # (N, K, M): matrix-vector, small batch, and two shapes of a transformer

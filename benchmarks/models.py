@@ -24,7 +24,8 @@ from torch import nn
 import tvm_balanced as tb
 from benchmarks.cell import append, stamp
 from benchmarks.quiet import others
-from tvm_balanced.bench import ModelBenchmark, to_json
+from tvm_balanced.bench.model import ModelBenchmark
+from tvm_balanced.bench.result import to_json
 
 DATA = Path(__file__).parent / "data" / "models.csv"
 COLUMNS = (
@@ -83,8 +84,8 @@ class LSTMStep(nn.Module):
 
 def minilm(batch: int, pattern: str) -> tuple[nn.Module, tuple[torch.Tensor, ...], Forms]:
     """Return the sentence encoder of the demo, pruned, with its tokens, and no more rivals."""
-    from tvm_balanced.demo import sentences
-    from tvm_balanced.frontend.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
+    from tvm_balanced.demo.demo import sentences
+    from tvm_balanced.demo.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
 
     model, _ = sentence_encoder()
     tb.prune(model, pattern, include=[ENCODER_LINEARS])

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.cells import kernels_for
-from benchmarks.gpu.device import Device, open_device
+from benchmarks.gpu.device import Device
+from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
 from benchmarks.gpu.measuring import OURS, RIVALS_MAY, stamp, told
@@ -27,7 +28,7 @@ from benchmarks.gpu.rivals import RIVALS, UNCAPTURED, Maker, block_sparse
 from benchmarks.paper_cases import CASES, Case
 from benchmarks.quiet import others
 from tvm_balanced.errors import TvmBalancedError
-from tvm_balanced.measure import Rival, race
+from tvm_balanced.timing.paired import Rival, race
 
 DTYPE = "float32"
 COLUMNS = (

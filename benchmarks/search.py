@@ -17,15 +17,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cell import append, stamp
-from tvm_balanced.encoding import Array
-from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import Workload
-from tvm_balanced.schedules.decisions import Decisions, Space
-from tvm_balanced.targets import host_target, target_key
-from tvm_balanced.tuning.log import Log
-from tvm_balanced.tuning.record import Trial
-from tvm_balanced.tuning.runner import LocalRunner, Measured, space_of
-from tvm_balanced.tuning.strategy import DEFAULT, STRATEGIES
+from tvm_balanced.schedules.base.space import Decisions, Space
+from tvm_balanced.tuning.log.log import Log
+from tvm_balanced.tuning.log.record import Measured, Trial
+from tvm_balanced.tuning.runners.base import space_of
+from tvm_balanced.tuning.runners.local import LocalRunner
+from tvm_balanced.tuning.search import DEFAULT, STRATEGIES
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 

@@ -17,10 +17,11 @@ from rich.table import Table
 from torch import nn
 
 import tvm_balanced as tb
-from tvm_balanced import environment
-from tvm_balanced.measure import Rival, race
+from tvm_balanced.compiler.targets import parse_target
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import KERNELS, DenseKernel
-from tvm_balanced.targets import parse_target, target_key
+from tvm_balanced.timing.paired import Rival, race
 
 DATA = Path(__file__).parent / "data" / "symbolic.csv"
 SHAPES = ((768, 768), (3072, 768))

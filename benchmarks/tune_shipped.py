@@ -17,17 +17,19 @@ from benchmarks import grid
 from benchmarks.cell import Cell
 from benchmarks.models import lstm, minilm
 from tvm_balanced.api import import_model
-from tvm_balanced.bench import KernelBenchmark
-from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.targets import host_target, target_key
-from tvm_balanced.tuning import manifest, store
-from tvm_balanced.tuning.log import FILE
+from tvm_balanced.bench.kernel import KernelBenchmark
+from tvm_balanced.compiler.layers import layers_of
+from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.target_features import target_key
+from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.tuning.log import manifest, tools
+from tvm_balanced.tuning.log.log import FILE
 from tvm_balanced.tuning.result import TuningResult
-from tvm_balanced.tuning.runner import LocalRunner
-from tvm_balanced.tuning.tasks import Task, layers_of, tasks_of
+from tvm_balanced.tuning.runners.local import LocalRunner
+from tvm_balanced.tuning.tasks import Task, tasks_of
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
-from tvm_balanced.verdict import Judge
 
 SHIPPED = Path(__file__).parent.parent / "tuning_logs"
 PATTERNS = ("2:16", "4:16")
@@ -91,9 +93,9 @@ def ship(work_dir: Path) -> None:
     """Add the winners of all sets in a folder to those in tuning_logs/."""
     with tempfile.TemporaryDirectory() as folder:
         together = Path(folder)
-        store.merge([SHIPPED, *sorted(path for path in work_dir.iterdir() if path.is_dir())], together)
-        store.prune(together)
-        faults = store.verify(together)
+        tools.merge([SHIPPED, *sorted(path for path in work_dir.iterdir() if path.is_dir())], together)
+        tools.prune(together)
+        faults = tools.verify(together)
         if faults:
             raise SystemExit("\n".join(faults))
         key = target_key(host_target())

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cell import append
-from tvm_balanced import environment
-from tvm_balanced.bench import KernelBenchmark
-from tvm_balanced.measure import CACHE_MULTIPLE, last_level_cache, race
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.bench.kernel import KernelBenchmark
+from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.targets import host_target
-from tvm_balanced.tuning.runner import LocalRunner
+from tvm_balanced.timing.paired import race
+from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 

@@ -13,11 +13,11 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 from tvm.relax.frontend.torch import from_exported_program
 
-from tvm_balanced.encoding import Array
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
+from tvm_balanced.core.stderr_filter import without_noise, without_torch_noise
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.converters import converters
-from tvm_balanced.imported import ImportedModel, Range, TensorSpec
-from tvm_balanced.noise import without_noise, without_torch_noise
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
 

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 from torch.utils import _pytree as pytree
 
+from tvm_balanced.core.imported_model import ImportedModel
+from tvm_balanced.core.stderr_filter import without_torch_noise
 from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
-from tvm_balanced.imported import ImportedModel
-from tvm_balanced.noise import without_torch_noise
 
 
 def import_module(

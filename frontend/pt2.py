@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
+from tvm_balanced.core.imported_model import ImportedModel
+from tvm_balanced.core.stderr_filter import without_torch_noise
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
-from tvm_balanced.imported import ImportedModel
-from tvm_balanced.noise import without_torch_noise
 
 
 def import_pt2(path: str | Path) -> ImportedModel:

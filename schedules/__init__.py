@@ -1,28 +1,29 @@
 """Kernels for dense layers and rules for everything else, one file each; see `kernel.Kernel` and `rule.Rule`."""
 
-from tvm_balanced.schedules.cpu_attention import CPU_ATTENTION
-from tvm_balanced.schedules.cpu_avx2 import CPU_AVX2
-from tvm_balanced.schedules.cpu_avx512 import CPU_AVX512
-from tvm_balanced.schedules.cpu_avx512_bf16 import CPU_AVX512_BF16
-from tvm_balanced.schedules.cpu_avx512_i8 import CPU_AVX512_I8
-from tvm_balanced.schedules.cpu_avx512_spmm import CPU_AVX512_SPMM
-from tvm_balanced.schedules.cpu_avx512_w8 import CPU_AVX512_W8
-from tvm_balanced.schedules.cpu_avx512_w16 import CPU_AVX512_W16
-from tvm_balanced.schedules.cpu_columnwise import CPU_COLUMNWISE
-from tvm_balanced.schedules.cpu_dense import CPU_DENSE
-from tvm_balanced.schedules.cpu_elementwise import CPU_ELEMENTWISE
-from tvm_balanced.schedules.cpu_matmul import CPU_MATMUL
-from tvm_balanced.schedules.cpu_portable import CPU_PORTABLE
-from tvm_balanced.schedules.cpu_rowwise import CPU_ROWWISE
-from tvm_balanced.schedules.cpu_transpose import CPU_TRANSPOSE
-from tvm_balanced.schedules.cuda_decode_mma import CUDA_DECODE_MMA
-from tvm_balanced.schedules.cuda_dense import CUDA_DENSE
-from tvm_balanced.schedules.cuda_dense_mma import CUDA_DENSE_MMA
-from tvm_balanced.schedules.cuda_gemm_fp32 import CUDA_GEMM_FP32
-from tvm_balanced.schedules.cuda_gemv import CUDA_GEMV
-from tvm_balanced.schedules.kernel import DenseKernel, Kernel, SparseKernel, Workload
-from tvm_balanced.schedules.machine import Machine
-from tvm_balanced.schedules.rule import Rule
+from tvm_balanced.schedules.base.kernel import DenseKernel, Kernel, SparseKernel
+from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.rule import Rule
+from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.kernels.cpu_avx2 import CPU_AVX2
+from tvm_balanced.schedules.kernels.cpu_avx512 import CPU_AVX512
+from tvm_balanced.schedules.kernels.cpu_avx512_bf16 import CPU_AVX512_BF16
+from tvm_balanced.schedules.kernels.cpu_avx512_i8 import CPU_AVX512_I8
+from tvm_balanced.schedules.kernels.cpu_avx512_spmm import CPU_AVX512_SPMM
+from tvm_balanced.schedules.kernels.cpu_avx512_w8 import CPU_AVX512_W8
+from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
+from tvm_balanced.schedules.kernels.cpu_dense import CPU_DENSE
+from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
+from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
+from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
+from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA
+from tvm_balanced.schedules.kernels.cuda_gemm_fp32 import CUDA_GEMM_FP32
+from tvm_balanced.schedules.kernels.cuda_gemv import CUDA_GEMV
+from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION
+from tvm_balanced.schedules.rules.cpu_columnwise import CPU_COLUMNWISE
+from tvm_balanced.schedules.rules.cpu_elementwise import CPU_ELEMENTWISE
+from tvm_balanced.schedules.rules.cpu_matmul import CPU_MATMUL
+from tvm_balanced.schedules.rules.cpu_rowwise import CPU_ROWWISE
+from tvm_balanced.schedules.rules.cpu_transpose import CPU_TRANSPOSE
 
 SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512,

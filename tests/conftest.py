@@ -29,7 +29,7 @@ def pytest_unconfigure():
 
 
 def has(feature):
-    from tvm_balanced.targets import host_features
+    from tvm_balanced.runtime.host import host_features
 
     return feature in host_features()
 
@@ -43,7 +43,8 @@ def has_gpu():
 
 def skip_reasons():
     """Marker to the reason why its tests cannot run here; empty where they can."""
-    from tvm_balanced.gpu import nvcc, opencl
+    from tvm_balanced.runtime.cuda import nvcc
+    from tvm_balanced.testing import opencl
 
     return {
         "avx2": "" if has("avx2") else "this CPU has no AVX2",

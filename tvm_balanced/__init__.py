@@ -27,14 +27,16 @@ os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "1000")
 
 if TYPE_CHECKING:
     from tvm_balanced.api import compile, inspect, load, prune, save, tune
-    from tvm_balanced.compiled_module import CompiledModule
+    from tvm_balanced.core.pattern import BalancedPattern
     from tvm_balanced.errors import TvmBalancedError
-    from tvm_balanced.pattern import BalancedPattern
+    from tvm_balanced.runtime.compiled_module import CompiledModule
+    from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
 __version__ = "0.1.0"
 __all__ = [
     "BalancedPattern",
     "CompiledModule",
+    "RpcOptions",
     "TvmBalancedError",
     "__version__",
     "compile",
@@ -52,8 +54,9 @@ _HOMES = {
     "prune": "api",
     "save": "api",
     "tune": "api",
-    "CompiledModule": "compiled_module",
-    "BalancedPattern": "pattern",
+    "CompiledModule": "runtime.compiled_module",
+    "BalancedPattern": "core.pattern",
+    "RpcOptions": "tuning.rpc.tracker",
     "TvmBalancedError": "errors",
 }
 

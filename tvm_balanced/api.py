@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tvm_balanced.arguments import check_examples
-from tvm_balanced.compiled_module import CompiledModule
-from tvm_balanced.imported import ImportedModel
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.report import Report
+from tvm_balanced.core.imported_model import ImportedModel
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.report import Report
+from tvm_balanced.core.validation import check_examples
+from tvm_balanced.runtime.compiled_module import CompiledModule
 
 if TYPE_CHECKING:
     import torch
 
-    from tvm_balanced.frontend.prune import PruningReport
+    from tvm_balanced.frontend.pruning.magnitude import PruningReport
     from tvm_balanced.tuning.result import TuningResult
-    from tvm_balanced.tuning.tracker import RpcOptions
+    from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
 
 def prune(
@@ -26,7 +26,7 @@ def prune(
     exclude: str | Sequence[str] = (),
 ) -> "PruningReport":
     """Prune the nn.Linear layers of a PyTorch module in place; see `frontend.prune.prune`."""
-    from tvm_balanced.frontend.prune import prune as run
+    from tvm_balanced.frontend.pruning.magnitude import prune as run
 
     return run(model, pattern, include, exclude)
 
@@ -81,7 +81,7 @@ def compile(
     TvmBalancedError
         Of a kind that says whose fault it is; see `compiler.compile_imported` and `frontend.module.import_module`.
     """
-    from tvm_balanced.compiler import Options, compile_imported
+    from tvm_balanced.compiler.compile import Options, compile_imported
 
     options = Options(target, threads, tolerance, kernels, logs, copies)
     return compile_imported(import_model(model, args, kwargs, dynamic_shapes), options)
@@ -100,7 +100,7 @@ def inspect(
     copies: int | None = None,
 ) -> Report:
     """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
-    from tvm_balanced.compiler import Options, inspect_imported
+    from tvm_balanced.compiler.compile import Options, inspect_imported
 
     options = Options(target, threads, None, kernels, logs, copies)
     return inspect_imported(import_model(model, args, kwargs, dynamic_shapes), options)
@@ -148,7 +148,7 @@ def tune(
     shard : (int, int)
         (i, n): tune the i-th of n shares of the kernels, for batch systems; `tvm-balanced logs merge` joins their logs.
     rpc : RpcOptions, optional
-        Measure on the servers of an RPC tracker: `tvm_balanced.tuning.tracker.RpcOptions.parse("HOST:PORT", key)`.
+        Measure on the servers of an RPC tracker: `tvm_balanced.tuning.rpc.tracker.RpcOptions.parse("HOST:PORT", key)`.
 
     Returns
     -------
@@ -174,16 +174,16 @@ def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, c
 
     For instance one for "cpu/x86-64-v4" and one for "cpu/x86-64-v3"; see `artifact.save`.
     """
-    from tvm_balanced import artifact
+    from tvm_balanced.runtime import artifact
 
     artifact.save(modules, path, cc)
 
 
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
-    """Load what `save` wrote; see `artifact.load`."""
-    from tvm_balanced import artifact
+    """Load what `save` wrote; see `runtime.load.load`."""
+    from tvm_balanced.runtime.load import load as run
 
-    return artifact.load(path, threads, verify)
+    return run(path, threads, verify)
 
 
 def import_model(

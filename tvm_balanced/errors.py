@@ -57,3 +57,9 @@ class TuningError(TvmBalancedError):
 
 class EnvironmentFaultError(TvmBalancedError):
     """An installation that is known not to work."""
+
+
+def last_line(error: BaseException) -> str:
+    """Return what went wrong in one line: TVM's messages have a page of text."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

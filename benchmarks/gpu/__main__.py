@@ -35,7 +35,8 @@ def main() -> int:
 
 def _work(options: argparse.Namespace, until: float) -> int:
     # heavy: the process that supervises needs neither torch nor TVM
-    from benchmarks.gpu.device import Absent, open_device
+    from benchmarks.gpu.device import Absent
+    from benchmarks.gpu.devices import open_device
     from benchmarks.gpu.plan import RunBook, only, slice_of, work
     from tvm_balanced.errors import TvmBalancedError
 

@@ -6,8 +6,8 @@ from itertools import product
 
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.layer import Cell
-from tvm_balanced.detection import Detection
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import Workload
 
 PATTERNS = ("8:16", "4:16", "2:16", "1:16")

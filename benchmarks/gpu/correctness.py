@@ -11,11 +11,11 @@ import torch
 from benchmarks.gpu.cells import PATTERNS
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.layer import LIMITS, upload
-from tvm_balanced.bench import random_weight
-from tvm_balanced.detection import detect
-from tvm_balanced.encoding import Array, encode
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.detection import detect
+from tvm_balanced.core.encoding import Array, encode
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, DenseKernel, Kernel, SparseKernel, Workload
+from tvm_balanced.testing.operands import random_weight
 
 COLUMNS = ("gpu", "kernel", "dtype", "pattern", "m", "n", "k", "activation", "residual", "symbolic", "error", "limit")
 ROWS = (1, 3, 8, 16, 33, 64)

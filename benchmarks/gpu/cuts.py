@@ -20,18 +20,21 @@ from unittest.mock import patch
 import tvm
 from tvm import tirx
 
-from benchmarks.gpu.device import Absent, Device, open_device
+from benchmarks.gpu.device import Absent, Device
+from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import Cell, Layer
 from benchmarks.gpu.measuring import KEY, OURS, kernel_entrant, rival_entrant, stamp, told
+from tvm_balanced.compiler import build
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.gpu import machine_code, nvcc
-from tvm_balanced.measure import race
-from tvm_balanced.schedules import KERNELS, cuda_decode_mma, cuda_gemv
-from tvm_balanced.schedules.cuda_decode_mma import Cut, Layout
-from tvm_balanced.schedules.cuda_gemv import Split
-from tvm_balanced.schedules.gpus import shared_bytes
-from tvm_balanced.schedules.warp_rows import count_chunks
+from tvm_balanced.runtime.cuda import cubins
+from tvm_balanced.schedules import KERNELS
+from tvm_balanced.schedules.base.target_info import shared_bytes
+from tvm_balanced.schedules.kernels import cuda_decode_mma, cuda_gemv
+from tvm_balanced.schedules.kernels.cuda_decode_mma import Cut, Layout
+from tvm_balanced.schedules.kernels.cuda_gemv import Split
+from tvm_balanced.schedules.layouts.warp_panels import count_chunks
+from tvm_balanced.timing.paired import race
 
 SIZE = (28672, 8192)
 PATTERNS = ("2:16", "4:16", "8:16")
@@ -102,7 +105,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     if options.known:
-        machine_code.read(options.known)
+        cubins.read(options.known)
     options.out.mkdir(parents=True, exist_ok=True)
     until = time.time() + 60 * options.minutes
     for cell in cells(options.cells):
@@ -130,9 +133,9 @@ def _compile(folder: Path, chosen: Sequence[Cell]) -> int:
     target = Absent().target
     folder.mkdir(parents=True, exist_ok=True)
     scheduled = (candidate.schedule(cell, target) for cell in chosen for candidate in CUTS[cell.kernel](cell, target))
-    sources = {nvcc.cuda_source(func, "sm_90") for func in scheduled}
+    sources = {build.cuda_source(func, "sm_90") for func in scheduled}
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda source: machine_code.write_source(source, "sm_90", folder), sources))
+        list(pool.map(lambda source: cubins.write_source(source, "sm_90", folder), sources))
     print(f"{len(sources)} kernels in {folder}")
     return 0
 

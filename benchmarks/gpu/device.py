@@ -9,17 +9,23 @@ import torch
 import tvm
 from tvm import tirx
 
-from tvm_balanced.build import build
-from tvm_balanced.compiled_module import use_threads
+from tvm_balanced.compiler.build import build
+from tvm_balanced.compiler.targets import cuda_target, host_gpu
+from tvm_balanced.core.caches import last_level_cache
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.gpu import compiler
-from tvm_balanced.gpu.device import current_stream
-from tvm_balanced.gpu.timing import Timer, gpu_timer
-from tvm_balanced.measure import Rival, last_level_cache
-from tvm_balanced.schedules import SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload, gpus
-from tvm_balanced.targets import cuda_target, host_gpu, host_target, machine_of, target_key
-from tvm_balanced.tuning.gpu_runner import GpuRunner
-from tvm_balanced.tuning.runner import LocalRunner, Runner
+from tvm_balanced.runtime.cuda import toolchain
+from tvm_balanced.runtime.cuda.device import current_stream
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.target_features import target_key
+from tvm_balanced.runtime.threads import use_threads
+from tvm_balanced.schedules import SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
+from tvm_balanced.schedules.base import cuda_config
+from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.timing.gpu_timer import Timer, gpu_timer
+from tvm_balanced.timing.paired import Rival
+from tvm_balanced.tuning.runners.base import Runner
+from tvm_balanced.tuning.runners.gpu import GpuRunner
+from tvm_balanced.tuning.runners.local import LocalRunner
 
 Call = Callable[[], None]
 Function = Callable[[Sequence[torch.Tensor]], Call]  # binds a kernel to its arguments, of which the last is the output
@@ -92,21 +98,6 @@ class Device(ABC):
         """Wait until all work is done; raises what went wrong in it."""
 
 
-def open_device(name: str) -> Device:
-    """Return the machine called "cuda", "cpu" or "stand-in".
-
-    Raises
-    ------
-    EnvironmentFaultError
-        Where this machine has none of that kind.
-    """
-    if name == "stand-in":
-        from benchmarks.gpu.stand_in import StandIn
-
-        return StandIn()
-    return Cpu() if name == "cpu" else Cuda()
-
-
 class Cuda(Device):
     """The first NVIDIA GPU of this machine, on torch's current stream."""
 
@@ -119,7 +110,7 @@ class Cuda(Device):
         self.target, self.device = host_gpu(), tvm.cuda(0)
         properties = torch.cuda.get_device_properties(0)
         self.name, self.cache_bytes = properties.name, int(properties.L2_cache_size)
-        compiler.choose(self.target)
+        toolchain.choose(self.target)
 
     def runner(self) -> Runner:
         return CellRunner(self.target, EVERYTHING)
@@ -139,7 +130,7 @@ class Cuda(Device):
         return bind
 
     def _compile(self, func: tirx.PrimFunc) -> Any:
-        with self.target, tvm.transform.PassContext(config=gpus.PASS_CONFIG):
+        with self.target, tvm.transform.PassContext(config=cuda_config.PASS_CONFIG):
             return build(func.with_attr("global_symbol", "main"), self.target)["main"]
 
     def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
@@ -181,7 +172,7 @@ class Cpu(Device):
     dtypes = ("float32",)
 
     def __init__(self) -> None:
-        from tvm_balanced.environment import describe
+        from tvm_balanced.runtime.environment import describe
 
         torch.set_num_threads(1)
         self.target, self.name, self.cache_bytes = host_target(), describe()["cpu"], last_level_cache()

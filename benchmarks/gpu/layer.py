@@ -11,12 +11,12 @@ import torch
 from tvm import tirx
 
 from benchmarks.gpu.device import Device
-from tvm_balanced.bench import random_weight
-from tvm_balanced.encoding import Array
-from tvm_balanced.measure import CACHE_MULTIPLE, Rival
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.caches import CACHE_MULTIPLE
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
-from tvm_balanced.tuning.arguments import axis_of_rows
+from tvm_balanced.testing.operands import axis_of_rows, random_weight
+from tvm_balanced.timing.paired import Rival
 
 # Rows of a weight that are drawn; more are these again. Drawing and packing 16384x8192 on the host takes longer than timing it,
 # and a kernel cannot know. Layouts group rows by powers of two.

@@ -13,9 +13,9 @@ from tvm import tirx
 from benchmarks.gpu.device import Device, Timer
 from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
 from benchmarks.gpu.rivals import RIVALS, UNCAPTURED, rivals_of
-from tvm_balanced import environment
-from tvm_balanced.measure import Rival, Seconds, race
+from tvm_balanced.runtime import environment
 from tvm_balanced.schedules import KERNELS
+from tvm_balanced.timing.paired import Rival, Seconds, race
 
 OURS, DEFAULT = "balanced", "default"
 OWN_DENSE = ("cuda_dense_mma", "cuda_dense")  # of those, which compute a dtype

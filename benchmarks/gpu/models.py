@@ -21,14 +21,15 @@ from filelock import FileLock
 from torch import nn
 
 import tvm_balanced as tb
-from benchmarks.gpu.device import Device, open_device
+from benchmarks.gpu.device import Device
+from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.measuring import OURS, stamp, told
 from benchmarks.models import lstm
+from tvm_balanced.demo.minilm import ENCODER_LINEARS, LENGTH, SentenceEncoder
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.frontend.minilm import ENCODER_LINEARS, LENGTH, SentenceEncoder
-from tvm_balanced.gpu.timing import gpu_timer, synced_timer
-from tvm_balanced.measure import Rival, race
+from tvm_balanced.timing.gpu_timer import gpu_timer, synced_timer
+from tvm_balanced.timing.paired import Rival, race
 
 COLUMNS = (
     *("date", "gpu", "versions", "model", "m", "pattern", "dtype", "kernels", "compile_seconds"),

@@ -20,7 +20,7 @@ from benchmarks.gpu.folder import DONE, FAILED, MACHINE_UNITS, Folder
 from benchmarks.gpu.layer import LIMITS, Cell
 from benchmarks.gpu.measuring import COLUMNS, KEY, OURS, ceilings_of, measure, measure_ceilings, vendor_ceilings
 from benchmarks.gpu.tuning import tune
-from tvm_balanced import environment
+from tvm_balanced.runtime import environment
 
 ROOT = Path(__file__).parents[2]
 # pytest in a process that ends with this one, for a worker that is killed must not leave it on the GPU

@@ -86,7 +86,7 @@ def _run(patterns: Sequence[str]) -> None:
     """Run each cell's kernel once, and say which before it."""
     # heavy: the process that calls ncu needs neither torch nor TVM
     from benchmarks.gpu.cells import GPU_SHAPES, cells
-    from benchmarks.gpu.device import open_device
+    from benchmarks.gpu.devices import open_device
     from benchmarks.gpu.layer import Layer
 
     device = open_device("cuda")

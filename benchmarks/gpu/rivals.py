@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import linear, pad
 
-from tvm_balanced.frontend.rivals import onednn as packed_onednn
-from tvm_balanced.measure import Rival
+from tvm_balanced.bench.pytorch_baselines import onednn as packed_onednn
+from tvm_balanced.timing.paired import Rival
 
 Rotate = Callable[[int], int]
 BLOCK = 16  # edge of the blocks of block sparsity: as tensor cores and vendors' libraries want them

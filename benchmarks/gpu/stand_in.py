@@ -10,13 +10,15 @@ import torch
 from tvm import tirx
 
 from benchmarks.gpu.device import EVERYTHING, Call, Device, Function, Timer, wall_clock
-from tvm_balanced.encoding import Array
+from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.core.encoding import Array
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.gpu import opencl
-from tvm_balanced.measure import Rival
-from tvm_balanced.schedules import Kernel, Machine, Workload, gpus
-from tvm_balanced.targets import cuda_target
-from tvm_balanced.tuning.runner import LocalRunner, Runner
+from tvm_balanced.schedules import Kernel, Machine, Workload
+from tvm_balanced.selection import rooflines
+from tvm_balanced.testing import opencl
+from tvm_balanced.timing.paired import Rival
+from tvm_balanced.tuning.runners.base import Runner
+from tvm_balanced.tuning.runners.local import LocalRunner
 
 
 class StandIn(Device):
@@ -35,7 +37,7 @@ class StandIn(Device):
 
     @property
     def machine(self) -> Machine:
-        return gpus.machine(cuda_target("h200"))
+        return rooflines.machine(cuda_target("h200"))
 
     def schedule(self, kernel: Kernel, func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
         """Schedule all M in tiles of one size: `opencl.run` takes functions of one kernel."""

@@ -8,12 +8,12 @@ from tvm import tirx
 
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.layer import Cell
-from tvm_balanced import environment
-from tvm_balanced.tuning import manifest
-from tvm_balanced.tuning.log import Log
-from tvm_balanced.tuning.record import Run
+from tvm_balanced.runtime import environment
+from tvm_balanced.tuning.log import manifest
+from tvm_balanced.tuning.log.log import Log
+from tvm_balanced.tuning.log.record import Run
 from tvm_balanced.tuning.scheduler import Budget, Tuner, now
-from tvm_balanced.tuning.strategy import DEFAULT
+from tvm_balanced.tuning.search import DEFAULT
 from tvm_balanced.tuning.tasks import Task
 
 

@@ -9,9 +9,9 @@ import pytest
 from benchmarks import deepsparse_process, engines
 from benchmarks.deepsparse_process import EngineError, Worker
 from benchmarks.engines import ENGINES, Engine, available
-from tvm_balanced.bench import KernelBenchmark
-from tvm_balanced.measure import Seconds
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.bench.kernel import KernelBenchmark
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.timing.paired import Seconds
 
 
 def benchmark():

@@ -1,9 +1,9 @@
 import pytest
 
 from benchmarks import far
+from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.targets import parse_target
-from tvm_balanced.tuning.arguments import draw
+from tvm_balanced.testing.operands import draw
 
 
 def test_sets_have_names_of_their_own():

@@ -20,9 +20,12 @@ from benchmarks.gpu.measuring import COLUMNS, Ceilings
 from benchmarks.gpu.report import write_report
 from benchmarks.gpu.rivals import RIVALS, rivals_of
 from benchmarks.gpu.tuning import tune
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import Workload, cuda_gemv, gpus
-from tvm_balanced.tuning import state, store
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.base import gpu_specs
+from tvm_balanced.schedules.kernels import cuda_gemv
+from tvm_balanced.tuning import task_state
+from tvm_balanced.tuning.log import tools
 
 ROOT = Path(__file__).parents[2]
 CELL = Cell(16384, 8192, 1, "2:16", "float32", "cuda_gemv")
@@ -52,8 +55,8 @@ def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
     assert {row["schedule"] for row in rows} == {"tuned"}
     there = [row for row in rows if row["rival"] != "triton_bitmask" or not row["note"]]  # which is not on every machine
     assert all(float(row["us"]) > 0 and float(row["error"]) < 1e-5 for row in there)
-    assert store.verify(folder.logs) == []
-    (log,) = store.listed(folder.logs)
+    assert tools.verify(folder.logs) == []
+    (log,) = tools.listed(folder.logs)
     assert log.trials == 4
     assert log.failed == 0
     assert all(float(row["error"]) <= float(row["limit"]) for row in folder.read("correctness.csv"))
@@ -69,17 +72,17 @@ def test_a_search_writes_a_log_that_may_be_shipped(tmp_path):
     cell = Cell(64, 200, 1, "1:16", "float32", "cuda_gemv")
     found = tune(cell, open_device("stand-in"), tmp_path, seconds=60, candidates=2)
     assert found.trials == 2
-    assert store.verify(tmp_path) == []
-    (trials,) = (log.trials for log in store.listed(tmp_path))
+    assert tools.verify(tmp_path) == []
+    (trials,) = (log.trials for log in tools.listed(tmp_path))
     assert trials == 2
 
 
 @pytest.mark.pocl
 def test_a_search_with_nothing_near_the_default_finds_the_default(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "NEAR", 0.0)
+    monkeypatch.setattr(task_state, "NEAR", 0.0)
     cell = Cell(64, 200, 1, "1:16", "float32", "cuda_gemv")
     assert tune(cell, open_device("stand-in"), tmp_path, seconds=60, candidates=2).gain == 1.0
-    assert store.verify(tmp_path) == []
+    assert tools.verify(tmp_path) == []
 
 
 @pytest.mark.pocl
@@ -231,8 +234,8 @@ def test_cells_are_measured_where_the_ceilings_are_not_known(tmp_path, monkeypat
     book._measure(CELL)
     book.folder.learn({"ceilings": {"copy_gbytes": 4000.0, "read_gbytes": 4100.0, "gflops": {"float32": 60e3}}})
     book._measure(CELL)
-    assert [ceilings.gbytes for ceilings in given] == [gpus.GPUS["h200"].gbytes, 4100]
-    assert given[0].gflops["bfloat16"] == 2 * gpus.GPUS["h200"].half_gmacs
+    assert [ceilings.gbytes for ceilings in given] == [gpu_specs.GPUS["h200"].gbytes, 4100]
+    assert given[0].gflops["bfloat16"] == 2 * gpu_specs.GPUS["h200"].half_gmacs
     assert given[0].seconds(CELL, 4_800_000) == pytest.approx(1e-6)
 
 

@@ -4,8 +4,8 @@ import re
 from benchmarks.gpu import cuts
 from benchmarks.gpu.device import Absent
 from benchmarks.gpu.layer import Cell
-from tvm_balanced.gpu import opencl
-from tvm_balanced.schedules import cuda_decode_mma
+from tvm_balanced.schedules.kernels import cuda_decode_mma
+from tvm_balanced.testing import opencl
 
 H200 = Absent().target
 

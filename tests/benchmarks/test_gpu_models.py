@@ -8,7 +8,7 @@ import torch
 import tvm_balanced as tb
 from benchmarks.gpu import models
 from benchmarks.gpu.folder import Folder
-from tvm_balanced.gpu.timing import synced_timer
+from tvm_balanced.timing.gpu_timer import synced_timer
 
 
 class Here:

@@ -99,8 +99,8 @@ def test_dynamic_batch_and_forced_kernels(capfd, folder):
 
 
 def test_calibrate(capfd, tmp_path, monkeypatch):
-    monkeypatch.setattr("tvm_balanced.calibrate.ARITHMETIC", ((1, 64, 64, 1),))
-    monkeypatch.setattr("tvm_balanced.calibrate.MEMORY", (512, 512))
+    monkeypatch.setattr("tvm_balanced.timing.profile_machine.ARITHMETIC", ((1, 64, 64, 1),))
+    monkeypatch.setattr("tvm_balanced.timing.profile_machine.MEMORY", (512, 512))
     shown = ok(capfd, "calibrate", "-o", str(tmp_path / "c.json"))
     assert "cpu_dense float32" in shown
     assert json.loads((tmp_path / "c.json").read_text())["arithmetic"]["cpu_dense float32"][0][0] == 1
@@ -118,7 +118,9 @@ def test_env(capfd):
 
 
 def test_env_ends_with_1_where_something_is_wrong(capfd, monkeypatch):
-    monkeypatch.setattr("tvm_balanced.environment.versions", lambda: {"apache-tvm": "0.27.0", "apache-tvm-ffi": "0.1.15.post2"})
+    monkeypatch.setattr(
+        "tvm_balanced.runtime.environment.versions", lambda: {"apache-tvm": "0.27.0", "apache-tvm-ffi": "0.1.15.post2"}
+    )
     assert run(["env"]) == 1
     assert "0.1.15.post2 does not work" in capfd.readouterr().out
 

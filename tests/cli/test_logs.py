@@ -6,7 +6,7 @@ from tuning.test_lookup import KEY, TARGET, WORKLOAD, log_of, winner
 from tuning.test_record import RUN, TRIAL
 
 from tvm_balanced.cli.app import run
-from tvm_balanced.tuning import manifest
+from tvm_balanced.tuning.log import manifest
 
 
 @pytest.fixture(autouse=True)

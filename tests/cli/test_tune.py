@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tvm_balanced.cli.app import run
-from tvm_balanced.targets import host_target, target_key
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.target_features import target_key
 
 KEY = target_key(host_target())
 FACTORY = """

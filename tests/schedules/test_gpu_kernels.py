@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import reference
+from support import reference
 from tvm.s_tir import Schedule
 
-from tvm_balanced.gpu import nvcc, opencl
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, Workload, cuda_gemv
-from tvm_balanced.targets import cuda_target
+from tvm_balanced.compiler.build import cuda_source
+from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime.cuda import nvcc
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.kernels import cuda_gemv
+from tvm_balanced.testing import opencl
 
 H200 = cuda_target("h200")
 TESTS = Path(__file__).parent.parent
@@ -66,7 +69,7 @@ def test_each_byte_of_a_weight_is_read_once(case, part):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_golden_source(case, request):
     """The generated CUDA of small cases; to accept a change: pytest --update-golden, and read the difference."""
-    source = nvcc.cuda_source(scheduled(*case), "sm_90")
+    source = cuda_source(scheduled(*case), "sm_90")
     kernel = source[source.rindex('extern "C" __global__') :].rstrip() + "\n"
     golden = TESTS / "golden" / f"{'-'.join(map(str, case))}.cu"
     if request.config.getoption("--update-golden"):
@@ -145,5 +148,5 @@ def test_a_wrong_index_and_a_wrong_epilogue_change_the_result(right, wrong, rng,
 def test_each_range_of_rows_is_compiled_for_every_kernel():
     for name, dtype in (("cuda_gemv", "float32"), ("cuda_gemm_fp32", "float32"), ("cuda_decode_mma", "float16")):
         workload = Workload(name, None, 64, 128, 2, 16, dtype)
-        source = nvcc.cuda_source(KERNELS[name].schedule(KERNELS[name].prim_func(workload), workload, H200), "sm_80")
+        source = cuda_source(KERNELS[name].schedule(KERNELS[name].prim_func(workload), workload, H200), "sm_80")
         assert len(nvcc.resources(source, "sm_80")) == len(KERNELS[name].small_tiles) + 1

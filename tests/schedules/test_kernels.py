@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import reference
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support import reference
 
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Workload
-from tvm_balanced.schedules.epilogue import ACTIVATIONS
-from tvm_balanced.targets import host_target
+from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 
 # (kernel, dtype) that can run on this machine
 HERE = [
@@ -97,7 +97,7 @@ def test_parts_name_what_pack_returns(name, rng):
 
 @pytest.mark.parametrize("name", SPARSE)
 def test_times_are_modelled_longer_for_more_work(name):
-    from tvm_balanced.targets import machine_of
+    from tvm_balanced.selection.rooflines import machine_of
 
     machine = machine_of(host_target())
 

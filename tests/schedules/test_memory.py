@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tvm_balanced.compiler.targets import parse_target
+from tvm_balanced.runtime.host import host_target, runs_here
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import host_target, parse_target, runs_here
 
 HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target(), 64, 64, "float32") is None]
 
@@ -15,11 +16,11 @@ SCRIPT = """
 import ctypes, mmap, sys
 import numpy as np, tvm
 import reference
-from tvm_balanced.build import build
-from tvm_balanced.encoding import encode
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.compiler.build import build
+from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, DenseKernel, Workload, fetch
-from tvm_balanced.targets import parse_target
+from tvm_balanced.compiler.targets import parse_target
 
 fetch.LARGE_BYTES = 0 if sys.argv[5] == "fetched" else fetch.LARGE_BYTES
 libc = ctypes.CDLL(None, use_errno=True)

@@ -4,13 +4,13 @@ import re
 
 import numpy as np
 import pytest
-from operators import function, run
+from support.operators import function, run
 from tvm import topi
 
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import RULES
-from tvm_balanced.schedules.machine import lanes
-from tvm_balanced.schedules.rule import divisor
-from tvm_balanced.targets import host_target
+from tvm_balanced.schedules.base.expressions import divisor
+from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.transform.legalize import softmax_last
 from tvm_balanced.transform.schedule_remainder import schedule
 

@@ -3,8 +3,8 @@ import pytest
 import tvm
 from tvm import te, topi
 
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.targets import host_target
 from tvm_balanced.transform.approximate_math import ApproximateMath
 
 

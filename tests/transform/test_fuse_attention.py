@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from attention_models import FORMS, Attention, arguments, check, functions, written_out
+from support.attention_models import FORMS, Attention, arguments, check, functions, written_out
 from torch import nn
 from torch.nn import functional
 
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
-from tvm_balanced.targets import cuda_target, host_target
+from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
 
 

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import tvm
-from relax_modules import module
+from support.relax_modules import module
 from tvm import relax
 
 import tvm_balanced.transform  # noqa: F401 - registers the operators
-from tvm_balanced.op import packed_dense
+from tvm_balanced.ops import packed_dense
 from tvm_balanced.transform.fuse_epilogue import ACTIVATION_OPS, FuseEpilogue
 
 WEIGHT = np.arange(8 * 4, dtype=np.float32).reshape(8, 4)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import tvm
-from relax_modules import module
+from support.relax_modules import module
 from torch import nn
 from torch.nn import functional
 from tvm import relax

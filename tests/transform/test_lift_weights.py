@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from relax_modules import module
+from support.relax_modules import module
 from tvm import relax
 
 import tvm_balanced as tb
-from tvm_balanced.gpu import machine_code, nvcc
+from tvm_balanced.runtime.cuda import cubins, nvcc
 from tvm_balanced.transform.lift_weights import LiftWeights
 
 LARGE, SMALL = np.ones((16, 16), np.float32), np.ones(4, np.float32)
@@ -52,5 +52,5 @@ def test_a_layer_that_is_a_number_compiles_for_a_gpu():
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(288, 32)).eval()
     compiled = tb.compile(model, (torch.randn(1, 3, 8, 8),), target="cuda/h200")
     assert any(name.startswith("0") for name, _ in compiled.weights)
-    for source in machine_code.sources(compiled.executable):
+    for source in cubins.sources(compiled.executable):
         assert nvcc.ptx(source, "sm_90")

@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
-import reference
 import tvm
-from relax_modules import module
+from support import reference
+from support.relax_modules import module
 from tvm import relax
 
 import tvm_balanced.transform  # noqa: F401 - registers the operators
-from tvm_balanced.encoding import encode
-from tvm_balanced.op import balanced_dense, packed_dense
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.ops import balanced_dense, packed_dense
+from tvm_balanced.runtime.tensors import view
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
-from tvm_balanced.transform.match_dense import view
 
 PATTERN = BalancedPattern(2, 16)
 

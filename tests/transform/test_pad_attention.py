@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from attention_models import FORMS, Attention, arguments, check, functions, written_out
+from support.attention_models import FORMS, Attention, arguments, check, functions, written_out
 from torch import nn
 from torch.nn import functional
 
 import tvm_balanced as tb
-from tvm_balanced.frontend.minilm import sentence_encoder
+from tvm_balanced.demo.minilm import sentence_encoder
 
 LENGTH = torch.export.Dim("length", min=2, max=256)
 

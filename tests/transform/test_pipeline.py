@@ -1,16 +1,16 @@
 import importlib
 
 import numpy as np
-import reference
 import torch
 import tvm
-from relax_modules import module
+from support import reference
+from support.relax_modules import module
 from tvm import relax
 
 import tvm_balanced as tb
 import tvm_balanced.transform
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.targets import host_target
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.transform import lower_dense_ops
 
 

@@ -2,19 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import reference
 import tvm
-from relax_modules import module
+from support import reference
+from support.relax_modules import module
 from tvm import relax
 
 import tvm_balanced.transform  # noqa: F401 - registers the operators
-from tvm_balanced.encoding import encode
+from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import WeightError
-from tvm_balanced.op import balanced_dense, is_dense_op, packed_dense
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.ops import balanced_dense, is_dense_op, packed_dense
+from tvm_balanced.selection.kernel_choice import Verdict
 from tvm_balanced.transform.lower_dense_ops import shares_of
 from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense
-from tvm_balanced.verdict import Verdict
 
 PATTERN = BalancedPattern(2, 16)
 SPARSE = Verdict("cpu_portable", PATTERN, "test", "forced")

@@ -1,8 +1,8 @@
 import tvm
 from tvm.script import tirx as T
 
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.targets import host_target
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 
 WORKLOAD = Workload("cpu_portable", 4, 32, 64, 2, 16)

@@ -1,8 +1,8 @@
 import tvm
 from tvm import te, topi
 
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.targets import host_target
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tvm
-from relax_modules import module
+from support.relax_modules import module
 from tvm import relax
 
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul

@@ -4,15 +4,15 @@ import threading
 import time
 
 import pytest
-from fixed_latency import TASKS, tune
+from support.fixed_latency import TASKS, tune
 
 from tvm_balanced.errors import TuningError
-from tvm_balanced.targets import host_target
-from tvm_balanced.tuning import tracker
-from tvm_balanced.tuning.rpc import RpcRunner
-from tvm_balanced.tuning.rpc_batch import Batch, Job
-from tvm_balanced.tuning.runner import space_of
-from tvm_balanced.tuning.tracker import RpcOptions
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.tuning.rpc import tracker
+from tvm_balanced.tuning.rpc.batch import Batch, Job
+from tvm_balanced.tuning.rpc.runner import RpcRunner
+from tvm_balanced.tuning.rpc.tracker import RpcOptions
+from tvm_balanced.tuning.runners.base import space_of
 
 
 @pytest.fixture

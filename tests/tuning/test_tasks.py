@@ -3,11 +3,12 @@ import torch
 from torch import nn
 
 import tvm_balanced as tb
+from tvm_balanced.compiler.layers import layers_of
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.several import Share
-from tvm_balanced.targets import host_target
-from tvm_balanced.tuning.tasks import Task, instances, layers_of, shard, tasks_of
-from tvm_balanced.verdict import Judge
+from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.tuning.tasks import Task, instances, shard, tasks_of
 
 
 class Block(nn.Module):

@@ -6,17 +6,18 @@ import signal
 import time
 
 import pytest
-from fixed_latency import TASKS, FixedLatencyRunner, fake_seconds, start, start_real, tune, wait_for_lines
+from support.fixed_latency import TASKS, FixedLatencyRunner, fake_seconds, start, start_real, tune, wait_for_lines
 
+from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.errors import InputError, TargetError, TuningError
-from tvm_balanced.schedules.several import Share
-from tvm_balanced.targets import host_target, target_key
-from tvm_balanced.tuning.log import Log
-from tvm_balanced.tuning.lookup import TunedSchedules
-from tvm_balanced.tuning.record import Run, Trial, Winner
-from tvm_balanced.tuning.runner import space_of
-from tvm_balanced.tuning.store import prune, verify
-from tvm_balanced.tuning.tracker import RpcOptions
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.target_features import target_key
+from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.tuning.log.log import Log
+from tvm_balanced.tuning.log.record import Run, Trial, Winner
+from tvm_balanced.tuning.log.tools import prune, verify
+from tvm_balanced.tuning.rpc.tracker import RpcOptions
+from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
 
 KEY = target_key(host_target())

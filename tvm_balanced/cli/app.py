@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from tvm_balanced import __version__
-from tvm_balanced.cli import bench, calibrate, compile, demo, env, inspect, logs, prune, serve_rpc, tune
+from tvm_balanced.cli import bench, compile, demo, env, inspect, logs, profile_machine, prune, serve_rpc, tune
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
+from tvm_balanced.core.stderr_filter import VERBOSE
 from tvm_balanced.errors import TvmBalancedError
-from tvm_balanced.noise import VERBOSE
 
 app = typer.Typer(
     name="tvm-balanced",
@@ -49,7 +49,7 @@ app.command("prune")(prune.prune)
 app.command("compile")(compile.compile)
 app.command("run")(run_command.run)
 app.add_typer(bench.app, name="bench")
-app.command("calibrate")(calibrate.calibrate)
+app.command("calibrate")(profile_machine.calibrate)
 app.command("tune")(tune.tune)
 app.add_typer(logs.app, name="logs")
 app.command("serve-rpc")(serve_rpc.serve_rpc)

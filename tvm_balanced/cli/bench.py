@@ -6,8 +6,8 @@ import typer
 
 from tvm_balanced.cli.console import print_json, print_table, step
 from tvm_balanced.cli.model import Factory, Json, Weights, load_module, require_factory
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError
-from tvm_balanced.pattern import BalancedPattern
 
 app = typer.Typer(help="Time a kernel or a whole model against its rivals.", no_args_is_help=True)
 HEADER = ("what", "median us", "balanced is faster by", "20% to 80%")
@@ -40,7 +40,8 @@ def kernel(
     if parsed.block > max(k, 16):
         raise PatternError(f"pattern {parsed} has blocks longer than K = {k}; choose a shorter block")
     with step("timing"):
-        from tvm_balanced.bench import KernelBenchmark, to_json
+        from tvm_balanced.bench.kernel import KernelBenchmark
+        from tvm_balanced.bench.result import to_json
 
         results = KernelBenchmark(n, k, m, parsed, threads, regime, kernel, rounds, dtype).run()
     if json:
@@ -79,10 +80,11 @@ def model(
     require_factory(model, "its rivals need the module itself")
     parsed = BalancedPattern.parse(prune) if prune else None
     with step("loading"):
-        from tvm_balanced.bench import ModelBenchmark, to_json
-        from tvm_balanced.compiler import Options, compile_imported
+        from tvm_balanced.bench.model import ModelBenchmark
+        from tvm_balanced.bench.result import to_json
+        from tvm_balanced.compiler.compile import Options, compile_imported
         from tvm_balanced.frontend.module import import_module
-        from tvm_balanced.frontend.prune import prune as prune_module
+        from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
 
         module, args = load_module(model, weights)
         if parsed:

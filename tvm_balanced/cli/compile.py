@@ -6,22 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvm_balanced.cli.console import out, print_json, print_table, step
-from tvm_balanced.cli.model import (
-    Copies,
-    DynamicBatch,
-    Json,
-    Kernel,
-    Logs,
-    Model,
-    NoLogs,
-    Threads,
-    Weights,
-    forced,
-    import_model,
-)
+from tvm_balanced.cli.model import Copies, DynamicBatch, Json, Kernel, Logs, Model, NoLogs, Threads, Weights, forced, import_model
 
 if TYPE_CHECKING:
-    from tvm_balanced.compiled_module import CompiledModule
+    from tvm_balanced.runtime.compiled_module import CompiledModule
 
 
 def compile(
@@ -53,12 +41,12 @@ def compile(
     """Compile MODEL, check it against PyTorch, and write the artifact."""
     overrides, variants = forced(kernel), target or ["cpu"]
     with step("importing"):
-        from tvm_balanced.directory import require_free
+        from tvm_balanced.core.files import require_free
 
         require_free(output)  # now, rather than after the work
-        from tvm_balanced.artifact import save, variant_names
-        from tvm_balanced.compiler import Options, compile_imported
-        from tvm_balanced.targets import parse_target
+        from tvm_balanced.compiler.compile import Options, compile_imported
+        from tvm_balanced.compiler.targets import parse_target
+        from tvm_balanced.runtime.artifact import save, variant_names
 
         variant_names([parse_target(name) for name in variants])
         imported = import_model(model, weights, dynamic_batch)

@@ -8,7 +8,7 @@ import typer
 from tvm_balanced.cli.bench import HEADER
 from tvm_balanced.cli.console import out, print_table, step
 from tvm_balanced.cli.model import Threads
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.pattern import BalancedPattern
 
 
 def demo(
@@ -19,8 +19,8 @@ def demo(
     """Prune, compile, check and time a real sentence encoder, and write a page about it."""
     parsed = BalancedPattern.parse(pattern)
     with step("starting"):
-        from tvm_balanced.demo import run
-        from tvm_balanced.targets import cores
+        from tvm_balanced.demo.demo import run
+        from tvm_balanced.runtime.host import cores
 
     result = run(folder, parsed, threads or cores(), step)
     agreement = result.agreement

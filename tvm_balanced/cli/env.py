@@ -9,7 +9,7 @@ from tvm_balanced.cli.model import Json
 def env(json: Json = False) -> None:
     """Show versions, CPU, target and tuning-log key, and say what is wrong. Ends with 1 where something stops work."""
     with step("looking around"):
-        from tvm_balanced.environment import describe
+        from tvm_balanced.runtime.environment import describe
 
         facts = describe()
     findings = facts.pop("findings")

@@ -32,7 +32,7 @@ def inspect(
     """Show each dense layer of MODEL: its zeros, their pattern, the kernel it would run on, and why."""
     overrides = forced(kernel)
     with step("importing"):
-        from tvm_balanced.compiler import Options, inspect_imported
+        from tvm_balanced.compiler.compile import Options, inspect_imported
 
         imported = import_model(model, weights, dynamic_batch)
     with step("counting zeros"):

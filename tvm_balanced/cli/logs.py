@@ -14,7 +14,7 @@ Folder = Annotated[Path | None, typer.Argument(help="Folder of the logs; by defa
 
 
 def _folder(folder: Path | None) -> Path:
-    from tvm_balanced.targets import user_folder
+    from tvm_balanced.runtime.host import user_folder
 
     return folder or user_folder()
 
@@ -23,7 +23,7 @@ def _folder(folder: Path | None) -> Path:
 def list_(folder: Folder = None, json: Json = False) -> None:
     """Show which target keys have a log, where it was made, and how much it holds."""
     with step("reading"):
-        from tvm_balanced.tuning.store import listed
+        from tvm_balanced.tuning.log.tools import listed
 
         rows = [asdict(row) for row in listed(_folder(folder))]
     if json:
@@ -37,8 +37,8 @@ def list_(folder: Folder = None, json: Json = False) -> None:
 def show(folder: Folder = None, json: Json = False) -> None:
     """Show the winner of every kernel: its decisions and how much faster they are than the default's."""
     with step("reading"):
-        from tvm_balanced.tuning.log import logs_in
-        from tvm_balanced.tuning.store import title, winners_of
+        from tvm_balanced.tuning.log.log import logs_in
+        from tvm_balanced.tuning.log.tools import title, winners_of
 
         winners = [
             (log.key, title(outcome), winner)
@@ -69,7 +69,7 @@ def merge(
 ) -> None:
     """Add the records of other folders, of shards for instance; none comes in twice."""
     with step("merging"):
-        from tvm_balanced.tuning.store import merge as run
+        from tvm_balanced.tuning.log.tools import merge as run
 
         added = run(sources, destination)
     if json:
@@ -87,7 +87,7 @@ def prune(
 ) -> None:
     """Keep only the winners, as a log is shipped; damaged lines go as well."""
     with step("pruning"):
-        from tvm_balanced.tuning.store import prune as run
+        from tvm_balanced.tuning.log.tools import prune as run
 
         gone = run(_folder(folder), trials)
     if json:
@@ -100,7 +100,7 @@ def prune(
 def verify(folder: Folder = None, json: Json = False) -> None:
     """Check every line of every log and that winners still fit their kernels. Ends with 1 where something is wrong."""
     with step("checking"):
-        from tvm_balanced.tuning.store import verify as run
+        from tvm_balanced.tuning.log.tools import verify as run
 
         faults = run(_folder(folder))
     if json:
@@ -116,7 +116,7 @@ def verify(folder: Folder = None, json: Json = False) -> None:
 def diff(left: Annotated[Path, typer.Argument()], right: Annotated[Path, typer.Argument()], json: Json = False) -> None:
     """Show the kernels whose winners differ between two folders of logs."""
     with step("comparing"):
-        from tvm_balanced.tuning.store import diff as run
+        from tvm_balanced.tuning.log.tools import diff as run
 
         rows = run(left, right)
     if json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tvm_balanced.imported import ImportedModel
+    from tvm_balanced.core.imported_model import ImportedModel
 
 Model = Annotated[
     str,

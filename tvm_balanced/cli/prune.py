@@ -7,7 +7,7 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, step
 from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, batch_dimension, load_module, require_factory
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.core.pattern import BalancedPattern
 
 SUFFIXES = (".pt2", ".safetensors")
 
@@ -35,7 +35,7 @@ def prune(
         raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
     require_factory(model, "its layers are no longer modules that can be pruned")
     with step("loading"):
-        from tvm_balanced.frontend.prune import prune as prune_module
+        from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
 
         module, args = load_module(model, weights)
     with step("pruning"):

@@ -12,7 +12,7 @@ from tvm_balanced.cli.model import Json, Threads
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
-    from tvm_balanced.imported import TensorSpec
+    from tvm_balanced.core.imported_model import TensorSpec
 
 
 def run(
@@ -39,9 +39,9 @@ def run(
     import numpy as np
 
     with step("loading"):
-        from tvm_balanced import artifact as artifacts
+        from tvm_balanced.runtime.load import load
 
-        module = artifacts.load(artifact, threads)
+        module = load(artifact, threads)
     files = _files(inputs or [], module.facts.inputs)
     rng = np.random.default_rng(0)
     arrays = [_read(files[spec.name]) if spec.name in files else _draw(spec, batch, rng) for spec in module.facts.inputs]

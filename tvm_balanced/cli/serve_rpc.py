@@ -19,7 +19,7 @@ def serve_rpc(
 ) -> None:
     """Serve this machine to tune --rpc until Ctrl-C. RPC runs uploaded code: whoever reaches it can do anything here."""
     with step("starting"):
-        from tvm_balanced.tuning.serve import LOOPBACK, serve, watch
+        from tvm_balanced.tuning.rpc.serve import LOOPBACK, serve, watch
 
     if host not in LOOPBACK:
         err.print(

@@ -49,7 +49,7 @@ def tune(
     started = time.monotonic()
     overrides, share = forced(kernel), _shard(shard)
     with step("importing"):
-        from tvm_balanced.tuning.tracker import RpcOptions
+        from tvm_balanced.tuning.rpc.tracker import RpcOptions
         from tvm_balanced.tuning.tune import TuneOptions, tune_imported
 
         remote = None if rpc is None else RpcOptions.parse(rpc, key, workers)
@@ -61,7 +61,7 @@ def tune(
         result = tune_imported(imported, options, show, started)
     if report is not None:
         with step(f"writing {report}"):
-            from tvm_balanced.tuning_page import write_page
+            from tvm_balanced.tuning.report_page import write_page
 
             write_page(result, report)
     if json:

@@ -2,10 +2,10 @@
 
 import tvm_ffi
 
-from tvm_balanced import errors, op
-from tvm_balanced.transform import pipeline
+from tvm_balanced import errors, ops
+from tvm_balanced.transform import lower_dense_ops, pipeline
 
-op.register()
+ops.register(lower_dense_ops.legalize)
 pipeline.register()
 # A pass is called through TVM, which turns errors that it does not know into RuntimeError.
 for _error in vars(errors).values():

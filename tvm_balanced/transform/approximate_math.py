@@ -5,14 +5,15 @@ import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, Op
 
-from tvm_balanced.schedules import Workload, epilogue
+from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.tir import activations
 from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 
 FUNCTIONS = {
-    "tirx.exp": epilogue.exp,
-    "tirx.erf": epilogue.erf,
-    "tirx.tanh": epilogue.tanh,
-    "tirx.sigmoid": epilogue.sigmoid,
+    "tirx.exp": activations.exp,
+    "tirx.erf": activations.erf,
+    "tirx.tanh": activations.tanh,
+    "tirx.sigmoid": activations.sigmoid,
 }
 
 

@@ -10,7 +10,7 @@ from tvm.relax.dpl import DFPattern, is_op, wildcard
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.transform import FusionPattern, PatternCheckContext
 
-from tvm_balanced.schedules.cpu_attention import suits
+from tvm_balanced.schedules.rules.cpu_attention import suits
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import match_attention, scores_pattern
 

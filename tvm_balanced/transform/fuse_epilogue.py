@@ -9,7 +9,7 @@ from tvm import relax
 from tvm.ir import GenericConst, Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.op import bias_of, is_dense_op, residual_of
+from tvm_balanced.ops import bias_of, is_dense_op, residual_of
 
 ACTIVATION_OPS = {
     "relax.nn.relu": "relu",

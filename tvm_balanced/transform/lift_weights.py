@@ -8,7 +8,7 @@ from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.transform.match_dense import address_of, view
+from tvm_balanced.runtime.tensors import address_of, view
 
 SMALLEST = 256  # bytes; smaller constants stay in the library, where scalars can be folded into code
 

@@ -1,6 +1,9 @@
 """LowerDenseOps: balanced_dense and packed_dense --> call_tir of the kernel they name, with its packed weights."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +13,12 @@ from tvm import relax, tirx
 from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.encoding import Array, EncodedWeight, encode
-from tvm_balanced.op import BALANCED_DENSE, WEIGHT_ARGS, ByRows, bias_of, is_dense_op, residual_of
-from tvm_balanced.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload, several
-from tvm_balanced.schedules.several import Share
-from tvm_balanced.transform.match_dense import address_of, view
+from tvm_balanced.core.encoding import Array, EncodedWeight, encode
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.ops import BALANCED_DENSE, WEIGHT_ARGS, ByRows, bias_of, is_dense_op, residual_of
+from tvm_balanced.runtime.tensors import address_of, view
+from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
+from tvm_balanced.schedules.multi_kernel import Share
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def lower_dense_op(
     shares, shape = shares_of(call), list(call.args[0].ty.shape)
     m, n = shares[0].workload.m, shares[0].workload.n
     arguments = _packed_arguments(call, shares, packed, {} if names is None else names)
-    function = builder.add_func(several.prim_func(shares), "_or_".join(share.workload.kernel for share in shares))
+    function = builder.add_func(multi_kernel.prim_func(shares), "_or_".join(share.workload.kernel for share in shares))
     rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
     flat = len(shape) == 2
     x = call.args[0] if flat else builder.emit(relax.op.reshape(call.args[0], relax.ShapeExpr([rows, shape[-1]])))
@@ -109,6 +112,24 @@ def lower_dense_op(
         arguments.append(residual if flat else builder.emit(relax.op.reshape(residual, relax.ShapeExpr([rows, n]))))
     y = relax.call_tir(function, [x, *arguments], relax.TensorType([rows, n], call.ty.dtype))
     return y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)
+
+
+_left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Within it, passes that legalize operators leave both of ours as they are."""
+    token = _left_alone.set(True)
+    try:
+        yield
+    finally:
+        _left_alone.reset(token)
+
+
+def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Return the lowered form of one call, for passes that legalize operators; its constants get no names."""
+    return call if _left_alone.get() else lower_dense_op(builder, call, {})
 
 
 def shares_of(call: relax.Call) -> tuple[Share, ...]:

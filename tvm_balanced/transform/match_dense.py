@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tvm
 from tvm import relax
 from tvm.ir import GenericConst, Op
 
-from tvm_balanced.encoding import Array
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.runtime.tensors import address_of, view
 
 Lookup = Callable[[relax.Var], relax.Expr | None]
 
@@ -114,20 +114,6 @@ class Constant:
     """A constant in the identity of a weight: where its first byte is."""
 
     address: int
-
-
-def address_of(tensor: tvm.runtime.Tensor) -> int:
-    """Return the address of a tensor's first byte, on whatever device: equal for constants that share their memory."""
-    return int(tensor.data_ptr())
-
-
-def view(tensor: tvm.runtime.Tensor) -> Array:
-    """Return a tensor on the CPU as an array that shares its memory."""
-    if str(tensor.dtype) == "bfloat16":  # which NumPy cannot import
-        bits: Array = np.from_dlpack(tensor._create_view(tensor.shape, "uint16"))
-        return bits.view(ml_dtypes.bfloat16)
-    array: Array = np.from_dlpack(tensor)
-    return array
 
 
 def _resolve(expr: relax.Expr, lookup: Lookup) -> relax.Expr:

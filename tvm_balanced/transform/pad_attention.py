@@ -7,7 +7,7 @@ import tvm
 from tvm import relax, sym, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.schedules.cpu_attention import padded
+from tvm_balanced.schedules.rules.cpu_attention import padded
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import AttentionMatch, match_attention
 

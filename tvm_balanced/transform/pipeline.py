@@ -8,28 +8,28 @@ from tvm.relax.backend.cpu_generic import pipeline as cpu
 from tvm.relax.backend.cuda import pipeline as cuda
 from tvm.s_tir import dlight as dl
 
-from tvm_balanced import op
-from tvm_balanced.imported import Range
-from tvm_balanced.schedules.kernel import Tuned
-from tvm_balanced.targets import is_gpu
+from tvm_balanced import ops
+from tvm_balanced.core.imported_model import Range
+from tvm_balanced.runtime.target_features import is_gpu
+from tvm_balanced.schedules.base.kernel import Tuned
+from tvm_balanced.selection.kernel_choice import Judge
 from tvm_balanced.transform.approximate_math import ApproximateMath
-from tvm_balanced.transform.check_lookups import CheckLookups
 from tvm_balanced.transform.collapse_views import CollapseViews
-from tvm_balanced.transform.exact_math import ExactMath
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
-from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer
-from tvm_balanced.transform.mark_noalias import MarkNoalias
+from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer, left_alone
 from tvm_balanced.transform.pad_attention import PadAttention
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
-from tvm_balanced.transform.spell_nan import SpellNan
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
-from tvm_balanced.transform.unvectorize_booleans import UnvectorizeBooleans
-from tvm_balanced.verdict import Judge
+from tvm_balanced.transform.workarounds.bitcast_nan import SpellNan
+from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
+from tvm_balanced.transform.workarounds.exact_math import ExactMath
+from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
+from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
 
 NAME = "tvm_balanced"
 
@@ -82,7 +82,7 @@ def tvm_balanced_pipeline(
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
                 *([] if is_gpu(target) else attention_passes()),
-                relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(op.WEIGHT_ARGS)),
+                relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(ops.WEIGHT_ARGS)),
                 fold_constant,
                 LowerDenseOps(names, lowered),
                 CollapseViews(),
@@ -109,7 +109,7 @@ def tvm_balanced_pipeline(
 @tvm.transform.module_pass(opt_level=0, name="FoldConstant")
 def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
     """Fold what is constant; TVM's pass legalizes all operators only to look, which packed every weight once in vain."""
-    with op.left_alone():
+    with left_alone():
         return relax.transform.FoldConstant()(mod)
 
 

@@ -9,14 +9,14 @@ import tvm
 from tvm import relax, sym, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.detection import Detection, detect
-from tvm_balanced.encoding import check_finite, encode
+from tvm_balanced.core.detection import Detection, detect
+from tvm_balanced.core.encoding import check_finite, encode
+from tvm_balanced.core.imported_model import Range
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import WeightError
-from tvm_balanced.imported import Range
-from tvm_balanced.op import ByRows, balanced_dense, packed_dense
-from tvm_balanced.pattern import BalancedPattern
+from tvm_balanced.ops import ByRows, balanced_dense, packed_dense
+from tvm_balanced.selection.kernel_choice import DenseLayer, Verdict
 from tvm_balanced.transform.match_dense import DenseMatch, match_dense
-from tvm_balanced.verdict import DenseLayer, Verdict
 
 NO_LIMIT = sym.ConstIntBound.POS_INF
 Decide = Callable[[DenseLayer], Verdict]

@@ -3,8 +3,8 @@
 import tvm
 from tvm import tirx
 
-from tvm_balanced.schedules import several
-from tvm_balanced.schedules.kernel import Tuned
+from tvm_balanced.schedules import multi_kernel
+from tvm_balanced.schedules.base.kernel import Tuned
 from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 
 
@@ -27,7 +27,7 @@ class ScheduleKernels:
         target, tuned = tvm.target.Target.current(), self.tuned
 
         def schedule(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            scheduled = None if "tirx.is_scheduled" in func.attrs else several.schedule(func, target, tuned)
+            scheduled = None if "tirx.is_scheduled" in func.attrs else multi_kernel.schedule(func, target, tuned)
             return None if scheduled is None else scheduled.with_attr("tirx.is_scheduled", True)
 
         return rewrite_prim_funcs(mod, schedule)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tvm_balanced.tuning.state import State
+from tvm_balanced.tuning.task_state import State
 
 
 @dataclass(frozen=True)

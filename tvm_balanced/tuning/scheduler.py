@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 import tvm
 
-from tvm_balanced.measure import Ratio
+from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.schedules import Workload
-from tvm_balanced.schedules.decisions import Decisions
-from tvm_balanced.schedules.kernel import Tuned
-from tvm_balanced.tuning.in_flight import InFlight
-from tvm_balanced.tuning.log import Log
-from tvm_balanced.tuning.record import Record, Trial, Winner
-from tvm_balanced.tuning.runner import Confirmed, Measured, Runner, space_of
-from tvm_balanced.tuning.state import State
-from tvm_balanced.tuning.strategy import STRATEGIES
+from tvm_balanced.schedules.base.kernel import Tuned
+from tvm_balanced.schedules.base.space import Decisions
+from tvm_balanced.tuning.log.crash_guard import InFlight
+from tvm_balanced.tuning.log.log import Log
+from tvm_balanced.tuning.log.record import Measured, Record, Trial, Winner
+from tvm_balanced.tuning.runners.base import Confirmed, Runner, space_of
+from tvm_balanced.tuning.search import STRATEGIES
+from tvm_balanced.tuning.task_state import State
 from tvm_balanced.tuning.tasks import Task
 
 BATCH = 8  # trials of each server between two decisions where to spend next, and between two writes of the log

@@ -4,17 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import tvm
-from tvm import relax
-
-from tvm_balanced.imported import ImportedModel
-from tvm_balanced.op import is_dense_op
 from tvm_balanced.schedules import Workload
-from tvm_balanced.schedules.several import Share
-from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
-from tvm_balanced.transform.lower_dense_ops import LoweredLayer, shares_of
-from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense, RewrittenLayer
-from tvm_balanced.verdict import Judge
+from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.transform.lower_dense_ops import LoweredLayer
 
 
 @dataclass(frozen=True)
@@ -38,35 +30,7 @@ class Task:
     @property
     def title(self) -> str:
         """What a person calls it."""
-        w = self.workload
-        words = [f"{w.kernel} {w.n}x{w.k} M={w.m}", *([] if w.nnz == w.block else [str(w.pattern)])]
-        words += [*([] if w.dtype == "float32" else [w.dtype]), *([] if w.activation == "none" else [w.activation])]
-        return " ".join(words + (["+residual"] if w.residual else []))
-
-
-def layers_of(imported: ImportedModel, judge: Judge, layers: list[RewrittenLayer] | None = None) -> list[LoweredLayer]:
-    """Return every call of a dense layer that a kernel of ours computes, in order, without packing a weight.
-
-    `layers` receives what was decided for each dense layer.
-    """
-    with judge.target:
-        passes = [RewriteBalancedDense(judge, dict(imported.weight_names), layers, imported.ranges), FuseEpilogue()]
-        mod = tvm.transform.Sequential(passes)(imported.mod)
-    return collect(mod)
-
-
-def collect(mod: tvm.IRModule) -> list[LoweredLayer]:
-    """Return the calls of the two dense operators in a module, in order."""
-    found: list[LoweredLayer] = []
-
-    def visit(expr: relax.Expr) -> None:
-        if is_dense_op(expr):
-            found.extend(LoweredLayer(str(expr.attrs["layer"]), share) for share in shares_of(expr))
-
-    for _, func in mod.functions_items():
-        if isinstance(func, relax.Function):
-            relax.analysis.post_order_visit(func, visit)
-    return found
+        return self.workload.title
 
 
 def tasks_of(layers: Sequence[LoweredLayer]) -> list[Task]:

@@ -14,28 +14,32 @@ from typing import Any
 import tvm
 from filelock import FileLock, Timeout
 
-from tvm_balanced import environment
-from tvm_balanced.arguments import check_count
+from tvm_balanced.compiler.layers import layers_of
+from tvm_balanced.compiler.targets import host_gpu, parse_target
+from tvm_balanced.compiler.tuned_schedules import TunedSchedules
+from tvm_balanced.core.imported_model import ImportedModel
+from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import TargetError, TuningError
-from tvm_balanced.gpu.device import current_gpu
-from tvm_balanced.imported import ImportedModel
-from tvm_balanced.noise import without_noise
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.cuda.device import current_gpu
+from tvm_balanced.runtime.host import runs_here, threads_of, user_folder
+from tvm_balanced.runtime.target_features import is_gpu, target_key
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.targets import host_gpu, is_gpu, parse_target, runs_here, target_key, threads_of, user_folder
-from tvm_balanced.tuning import manifest
-from tvm_balanced.tuning.arguments import packed_shapes
-from tvm_balanced.tuning.gpu_runner import GpuRunner
-from tvm_balanced.tuning.log import Log
-from tvm_balanced.tuning.lookup import TunedSchedules
-from tvm_balanced.tuning.record import Run
+from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.testing.operands import packed_shapes
+from tvm_balanced.tuning.log import manifest
+from tvm_balanced.tuning.log.log import Log
+from tvm_balanced.tuning.log.record import Run
 from tvm_balanced.tuning.result import TuningResult, rows
-from tvm_balanced.tuning.rpc import RpcRunner
-from tvm_balanced.tuning.runner import LocalRunner, Runner
+from tvm_balanced.tuning.rpc.runner import RpcRunner
+from tvm_balanced.tuning.rpc.tracker import RpcOptions
+from tvm_balanced.tuning.runners.base import Runner
+from tvm_balanced.tuning.runners.gpu import GpuRunner
+from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.scheduler import Budget, Tuner, now
-from tvm_balanced.tuning.strategy import DEFAULT, STRATEGIES
-from tvm_balanced.tuning.tasks import Task, layers_of, shard, tasks_of
-from tvm_balanced.tuning.tracker import RpcOptions
-from tvm_balanced.verdict import Judge
+from tvm_balanced.tuning.search import DEFAULT, STRATEGIES
+from tvm_balanced.tuning.tasks import Task, shard, tasks_of
 
 BUDGETS = ("trials", "per_kernel", "minutes")  # of a plan; a resumed run takes new ones, and else its own
 SAME = ("source", "threads", "shard")  # in which a run must agree to be resumed

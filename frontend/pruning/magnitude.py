@@ -1,0 +1,200 @@
+"""One-shot balanced pruning: in every block of every row, the elements of largest magnitude stay."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from torch.nn.utils import prune as torch_prune
+
+from tvm_balanced.core.encoding import Array, check_finite
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.text_table import table
+from tvm_balanced.core.validation import check_names, require
+from tvm_balanced.errors import ModelError, WeightError
+from tvm_balanced.frontend.exported_program import to_numpy
+
+ROWS_AT_ONCE = 512  # 64-bit keys of 512 rows of 8192 are 32 MB: beside them the whole layer's would be 1 GB
+
+
+@dataclass(frozen=True)
+class PrunedLayer:
+    """What pruning did to one weight (N, K): share of zeros before and after, share of the squared magnitude kept.
+
+    `also` names the parameters that are the same tensor, such as that of an embedding: pruned for their modules, too.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    sparsity_before: float
+    sparsity: float
+    energy_kept: float
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """What `prune` did, layer by layer."""
+
+    pattern: BalancedPattern
+    layers: tuple[PrunedLayer, ...]
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros over all pruned weights."""
+        total = sum(n * k for n, k in (layer.shape for layer in self.layers))
+        return sum(layer.sparsity * layer.shape[0] * layer.shape[1] for layer in self.layers) / max(1, total)
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                layer.name,
+                f"{layer.shape[0]}x{layer.shape[1]}",
+                f"{layer.sparsity_before:.1%}",
+                f"{layer.sparsity:.1%}",
+                f"{layer.energy_kept:.1%}",
+            )
+            for layer in self.layers
+        ]
+        head = f"pruned {len(rows)} layers to {self.pattern}: {self.sparsity:.2%} zeros"
+        ties = [
+            f"\nthe weight of {layer.name} is also {', '.join(layer.also)}: it is pruned there as well"
+            for layer in self.layers
+            if layer.also
+        ]
+        return head + "\n" + table(("layer", "N x K", "zeros before", "zeros", "squared magnitude kept"), rows) + "".join(ties)
+
+
+def prune(
+    model: nn.Module,
+    pattern: str | BalancedPattern,
+    include: str | Sequence[str] = ("*",),
+    exclude: str | Sequence[str] = (),
+) -> PruningReport:
+    """Prune the nn.Linear layers of a module, and GPT-2's Conv1D of transformers, in place, exactly to the pattern.
+
+    In each block the top n by magnitude stay; of equal magnitudes the first stays. A weight that several layers share is
+    pruned once, and for all of them, excluded ones and embeddings included; the report names them.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Weights float32, float16 or bfloat16.
+    pattern : str or BalancedPattern
+        For instance "2:16".
+    include, exclude : str or sequences of str
+        Layer names, with * and ? as in a shell.
+
+    Returns
+    -------
+    PruningReport
+
+    Raises
+    ------
+    InputError
+        Where an argument is of another type.
+    PatternError
+        Where the pattern cannot be read.
+    WeightError
+        Where a weight holds NaN or infinity; nothing is pruned then.
+    ModelError
+        Where no layer is left to prune, or a weight is computed by a parametrization.
+    """
+    require("model", model, nn.Module, "a torch.nn.Module")
+    pattern = BalancedPattern.parse(pattern)
+    include, exclude = check_names("include", include), check_names("exclude", exclude)
+    layers = list(_dense_layers(model, include, exclude))
+    if not layers:
+        raise ModelError(
+            f"{type(model).__name__} has no nn.Linear whose name is in {list(include)} and not in {list(exclude)}; "
+            "there is nothing to prune"
+        )
+    for name, layer in layers:
+        _check(name, layer)
+    names = _names_of_weights(model)
+    done, reports = set(), []
+    for name, layer in layers:
+        address = layer.weight.data_ptr()
+        if address in done:
+            continue
+        done.add(address)
+        also = tuple(n for n in names.get(address, ()) if n not in (f"{name}.weight", "weight"))
+        reports.append(replace(_prune_layer(name, _weight(layer), pattern), also=also))
+    return PruningReport(pattern, tuple(reports))
+
+
+def keep_mask(weight: torch.Tensor, pattern: BalancedPattern) -> torch.Tensor:
+    """Return which elements of `weight` (N, K) stay: bool (N, K), exactly `pattern.kept` true in every block."""
+    k = weight.shape[1]
+    tail = k % pattern.block
+    mask = np.zeros(tuple(weight.shape), bool)
+    for start in range(0, weight.shape[0], ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        magnitude = to_numpy(weight[rows].detach().abs().float())
+        _keep_top(magnitude[:, : k - tail], mask[rows, : k - tail], pattern.block, pattern.nnz)
+        if tail:
+            _keep_top(magnitude[:, k - tail :], mask[rows, k - tail :], tail, pattern.kept(tail))
+    return torch.from_numpy(mask)
+
+
+def _keep_top(magnitude: Array, mask: Array, block: int, keep: int) -> None:
+    """Set in `mask` the `keep` largest of every `block` of `magnitude`, both (rows, a multiple of block)."""
+    if not magnitude.size:
+        return
+    # A float's bits order as its magnitude does. With the position below them every key is unique: ties cannot upset the count.
+    keys = magnitude.reshape(len(magnitude), -1, block).view(np.int32).astype(np.int64) << 8
+    keys |= np.arange(block - 1, -1, -1)
+    threshold = np.partition(keys, block - keep, axis=2)[:, :, block - keep, None]
+    mask[...] = (keys >= threshold).reshape(len(magnitude), -1)
+
+
+def _names_of_weights(model: nn.Module) -> dict[int, list[str]]:
+    """Return all names of each parameter, by the address of its first byte."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.numel():
+            names.setdefault(parameter.data_ptr(), []).append(name)
+    return names
+
+
+def _dense_layers(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for name, module in model.named_modules():
+        wanted = any(fnmatchcase(name, p) for p in include) and not any(fnmatchcase(name, p) for p in exclude)
+        if (isinstance(module, nn.Linear) or _is_conv1d(module)) and wanted:
+            yield name or type(module).__name__, module
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Whether it is the dense layer of GPT-2 in transformers, which need not be installed; no convolution, whatever its name."""
+    return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
+
+
+def _weight(layer: Any) -> torch.Tensor:
+    """Return a layer's weight as (N, K), a view of it."""
+    weight: torch.Tensor = layer.weight.T if _is_conv1d(layer) else layer.weight
+    return weight
+
+
+def _check(name: str, layer: Any) -> None:
+    if parametrize.is_parametrized(layer) or torch_prune.is_pruned(layer):
+        raise ModelError(
+            f"layer {name} has a weight computed from others; "
+            "make it plain first (torch.nn.utils.prune.remove or remove_parametrizations)"
+        )
+    try:
+        check_finite(to_numpy(layer.weight.float()))
+    except WeightError as error:
+        raise WeightError(f"layer {name}: {error}") from None
+
+
+def _prune_layer(name: str, weight: torch.Tensor, pattern: BalancedPattern) -> PrunedLayer:
+    with torch.no_grad():
+        before, energy = int((weight == 0).sum()), float(weight.float().square().sum())
+        weight.masked_fill_(~keep_mask(weight, pattern).to(weight.device), 0)
+        after, kept = int((weight == 0).sum()), float(weight.float().square().sum())
+    n, k = weight.shape
+    return PrunedLayer(name, (n, k), before / (n * k), after / (n * k), kept / energy if energy else 1.0)

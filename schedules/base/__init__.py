@@ -1,0 +1,1 @@
+"""What a kernel and a rule are, and what describes them."""

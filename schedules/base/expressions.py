@@ -1,0 +1,46 @@
+"""TIR expressions: constants, divisibility, variables and their substitution."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm_ffi
+from tvm import sym, tirx
+
+
+def int64(value: int) -> tirx.IntImm:
+    """Return a 64-bit constant: a PrimFunc called from Relax must have 64-bit shapes."""
+    return tirx.IntImm("int64", value)
+
+
+def divisor(n: int, most: int) -> int:
+    """Return the largest divisor of `n` that is at most `most`."""
+    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
+
+
+def divisors(n: int, most: int) -> list[int]:
+    """Return the divisors of `n` up to `most`, ascending."""
+    return [d for d in range(1, min(n, most) + 1) if n % d == 0]
+
+
+def is_multiple(count: Any, of: int) -> bool:
+    """Whether a number or an expression is known to be a multiple of `of`."""
+    if isinstance(count, (int, tirx.IntImm)):
+        return not int(count) % of
+    found = sym.Analyzer().modular_set(count)
+    return not found.coeff % of and not found.base % of
+
+
+def variables(index: Any) -> list[tirx.Var]:
+    """Return the variables that an expression reads, each as often as it does."""
+    found: list[tirx.Var] = []
+    tvm_ffi.structural_walk(index, (tirx.Var, found.append))
+    return found
+
+
+def substitute(node: Any, places: Sequence[tuple[tirx.Var, Any]]) -> Any:
+    """Return an expression or a statement with each variable replaced by what stands beside it."""
+
+    def replace(var: tirx.Var) -> Any:
+        return next((place for old, place in places if var.same_as(old)), var)
+
+    return tvm_ffi.structural_map(node, (tirx.Var, replace))

@@ -1,0 +1,165 @@
+"""What a kernel is: where it applies, how it lays out weights, its TensorIR, and how that is scheduled.
+
+One file of this folder is one kernel, a module-level instance of `Kernel`. To add one, see CONTRIBUTING.md.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.schedules.base.buckets import EVERY_M, Instance, Range, choose_by_rows, common, without
+from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.space import Decisions, Space
+from tvm_balanced.schedules.base.workload import Workload
+
+Tuned = Callable[[Workload], Decisions | None]
+
+
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does the same in a thread of its own.
+
+    TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle: a model that was
+    compiled in a function that has returned stayed in memory until Python collected garbage. 40 ms a kernel, where it took 60.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(function, *args).result()
+
+    return run
+
+
+class Kernel(ABC):
+    """A way to compute one dense layer on one kind of target."""
+
+    name: ClassVar[str]
+    parts: ClassVar[tuple[str, ...]]  # what `pack` returns for a weight, by name
+    kinds: ClassVar[tuple[str, ...]] = ("llvm",)  # of targets
+    dtypes: ClassVar[tuple[str, ...]] = ("float32",)  # of x, weight and y
+    # Largest difference to the original model that its rounding of weights may make, as compiler.TOLERANCE; None for a kernel
+    # that rounds none. One that does is taken only where it is named.
+    tolerance: ClassVar[float | None] = None
+    # Where M is symbolic: (first M, last M, rows of x in a tile) of the instances for small M
+    small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        if "prim_func" in vars(cls):
+            setattr(cls, "prim_func", apart(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+
+    @abstractmethod
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        """Return why this kernel cannot compute such a layer on `target`, None where it can."""
+
+    @abstractmethod
+    def pack_bias(self, bias: Array) -> Array:
+        """Lay a bias (N,) out for this kernel."""
+
+    @abstractmethod
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        """Return the unscheduled TensorIR function (x, *packed weight, packed bias[, residual], y)."""
+
+    @abstractmethod
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        """Schedule this kernel's function by decisions sampled from `sch`, which have their defaults until a search changes them.
+
+        All M are in tiles of the same size. Which instructions are recorded must not depend on the decisions.
+        """
+
+    def sampled(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> Space:
+        """Return all the schedules that `func`, this kernel's for `workload`, can have on `target`."""
+        sch = Schedule(func)
+        self.space(sch, workload, target)
+        return Space.of(sch, func)
+
+    def schedule_tiles(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, decisions: Decisions | None = None
+    ) -> tirx.PrimFunc:
+        """Return `func` scheduled for `target`, all M in tiles of the same size, by `decisions` where they are of its space."""
+        sch = Schedule(func)
+        self.space(sch, workload, target)
+        if decisions is None:
+            return sch.mod["main"]
+        space = Space.of(sch, func)
+        return space.replay(decisions) if decisions in space else sch.mod["main"]
+
+    def schedule(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, tuned: Tuned | None = None
+    ) -> tirx.PrimFunc:
+        """Return `func` scheduled for `target`, small M in smaller tiles.
+
+        Parameters
+        ----------
+        func : tirx.PrimFunc
+            This kernel's for `workload`.
+        workload : Workload
+        target : tvm.target.Target
+        tuned : callable, optional
+            From a workload whose M is known to its decisions, or to None for the defaults. Where M is symbolic it is asked for
+            the M of the instances; all other M are in default tiles.
+        """
+        tuned = tuned or (lambda _: None)
+        if workload.m is not None:
+            return self.schedule_tiles(func, workload, target, tuned(workload))
+        instances = self.instances(func, workload, target, EVERY_M, tuned)
+        return choose_by_rows(instances, kernels=target.kind.name != "llvm")
+
+    def instances(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, rows: Range, tuned: Tuned
+    ) -> list[Instance]:
+        """Return what `func`, whose M is symbolic, is scheduled as for the M of `rows`: some small M in smaller tiles, and the
+        rest in default tiles, last. Parameters as for `schedule`.
+        """
+        instances = []
+        for tile, ranges in ({} if workload.tile else self.tiles_in(workload, rows)).items():
+            smaller, decisions = replace(workload, tile=tile), tuned(replace(workload, m=tile))
+            instances.append(Instance(self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions), ranges))
+        rest = without(rows, sorted((taken for instance in instances for taken in instance.ranges), key=lambda taken: taken[0]))
+        return [*instances, Instance(self.schedule_tiles(func, workload, target), rest)] if rest else instances
+
+    def tiles_in(self, workload: Workload, rows: Range) -> dict[int, tuple[Range, ...]]:
+        """Return the smaller tiles that have an instance for some M of `rows`, each with the M that it is for."""
+        shared = [(tile, common((first, last), rows)) for first, last, tile in self.small_tiles]
+        return {
+            tile: tuple(met for other, met in shared if met is not None and other == tile)
+            for tile, met in shared
+            if met is not None
+        }
+
+    @abstractmethod
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        """Model the time of one call with M = m on `machine`; an input of the verdict, not a measurement."""
+
+
+class SparseKernel(Kernel):
+    """A kernel that skips the zeros of an encoded weight."""
+
+    @abstractmethod
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        """Return the pattern this kernel would store such zeros in, None where it has none that saves anything."""
+
+    @abstractmethod
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        """Lay a weight out for this kernel.
+
+        The layout depends on dtype and pattern alone, never on a schedule's decisions, so that a tuning log applies
+        to packed weights as they are.
+        """
+
+
+class DenseKernel(Kernel):
+    """A kernel for a layer whose zeros do not pay."""
+
+    @abstractmethod
+    def pack(self, weight: Array) -> tuple[Array, ...]:
+        """Lay a weight (N, K) out for this kernel."""

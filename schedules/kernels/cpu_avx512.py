@@ -1,0 +1,218 @@
+"""Balanced-sparse dense layer for CPUs with AVX-512: rows in lanes, x in a register, permuted by packed indices.
+
+Sixteen rows of the weight are the lanes of a register. A block of 16 values of x is another register. One permute
+(vpermps) picks for each row the value that its next nonzero needs, and one fused multiply-add uses it:
+
+    acc[16 rows] += permute(x[16 columns], index[16 rows]) * values[16 rows]
+
+Layout, for G groups of 16 rows and S = blocks * nnz steps (a step is one slot of one block for 16 rows):
+
+    values   (G, S, 16) float32   step by step in the order they are used
+    indices  (G, S / 8, 16) int32 eight 4-bit indices a word; vpermps ignores the bits above, so decoding is one shift
+    bias     (G, 16) float32
+
+A block of 32 is two registers, from which one permute of two sources (vpermi2ps) picks; its indices have 5 bits, six a word.
+
+Half precision is computed in float32, with values stored in float32 as well; where the CPU has it, cpu_avx512_bf16 does better.
+
+The hand-written yardstick is benchmarks/reference/cpu_kernel.cpp.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.schedules.base.expressions import int64
+from tvm_balanced.schedules.base.kernel import SparseKernel
+from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.layouts.row_panels import (
+    LANES,
+    NNZ,
+    chunk,
+    count_groups,
+    fit_block,
+    pack_bias,
+    pack_steps,
+    slots_per_word,
+)
+from tvm_balanced.schedules.tir import prefetch, prefetch_rows
+from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
+from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.tir.prefetch_rows import NextRows
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiles, read_lanes, schedule_tiles, store_lanes
+
+BLOCK, LONG = 16, 32
+NNZ_LONG = (1, 2, 3, 4, 6, 8, 12)  # as NNZ for words of six slots; 16 would unroll 48 steps
+# What a slot of a block of 32 takes, one of 16 being 1: on Zen 4 vpermi2ps takes four passes over its pipes and vpermps two.
+LONG_COST = 1.5
+
+
+class CpuAvx512(SparseKernel):
+    """Rows in lanes, register permute, packed indices of 4 or 5 bits; sums in fp32, blocks of 16 and of 32, K >= 16."""
+
+    name = "cpu_avx512"
+    parts = ("values", "indices")
+    small_tiles = STREAMED_TILES
+    dtypes = ("float32", "float16", "bfloat16")
+    # How values are stored, for the kernels that derive from this one to change: dtype of a word, steps in it, bytes of a slot
+    # with its 4-bit index, words after those of a row group's steps, and whether blocks of 32 are stored as well.
+    word, steps_per_word, slot_bytes, extra_words, long_blocks = "float32", 1, 4.5, 0, True
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):
+            return "the target has no AVX-512"
+        if dtype not in self.dtypes:
+            return f"it does not compute {dtype}"
+        return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
+
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        short = fit_block(found, BLOCK, NNZ)
+        if not self.long_blocks or found.shape[1] < LONG or found.covering(LONG).nnz > NNZ_LONG[-1]:
+            return short
+        long = fit_block(found, LONG, NNZ_LONG)
+        return long if long and LONG_COST * long.nnz <= 2 * (short.nnz if short else BLOCK) else short
+
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        values, indices = pack_steps(replace(weight, values=weight.values.astype(np.float32)))
+        return self.store(values), indices
+
+    def store(self, values: Array) -> Array:
+        """Return values (G, S, 16) float32 as they are stored, (G, words, 16)."""
+        return values
+
+    def value(self, word: Any, step: Any) -> Any:
+        """Return the float32 values of a step from the word that holds them, 16 rows at a time."""
+        return word
+
+    def total(self, sums: Any, values: tirx.Buffer, group: Any) -> Any:
+        """Return the results of a row group from the sums of its products."""
+        return sums
+
+    def pack_bias(self, bias: Array) -> Array:
+        return pack_bias(bias)
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
+        n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
+        slots = slots_per_word(block)
+        steps, chunk_blocks, chunk_words = chunk(nnz, slots)
+        groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
+        whole_k, per_word = not k % (block * chunk_blocks), self.steps_per_word
+        words = chunks * steps // per_word + self.extra_words
+        n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
+        acc_shape = (rows.tiles, size_, int64(groups * LANES))
+        tiles, fetches, stores = self._tiles(workload), self._fetches(workload), prefetch_rows.are_large(workload)
+        group, next_rows = prefetch.order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
+
+        def start(c: Any, step: Any) -> Any:
+            """First column of the block of a step; the last columns where the block would end past K."""
+            column = (c * chunk_blocks + step // nnz) * block
+            return column if whole_k else T.min(column, int64(k - block))
+
+        def permute(x: list[Any], word: Any, step: Any) -> Any:
+            """Pick from the block's registers for each row; the instructions ignore the bits above an index."""
+            index = T.shift_right(word, T.broadcast(T.cast(step % slots * (32 // slots), "int32"), LANES))
+            if len(x) == 1:
+                return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.permvar.sf.512", *x, index)
+            return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.vpermi2var.ps.512", x[0], index, x[1])
+
+        def wide(values: Any) -> Any:
+            return values if workload.dtype == "float32" else T.cast(values, f"float32x{LANES}")
+
+        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
+            return total + wide(read_lanes(residual, row, group)) if workload.residual else total
+
+        @T.prim_func(private=True, s_tir=True)
+        def cpu_avx512(
+            x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+        ) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), workload.dtype)
+            values = T.match_buffer(values_, (groups_, words_, LANES), self.word)
+            indices = T.match_buffer(indices_, (groups_, chunks_ * chunk_words, LANES), "int32")
+            bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), workload.dtype)
+            y = T.match_buffer(y_, (rows.m, n_), workload.dtype)
+            acc = T.sblock_alloc_buffer(acc_shape, "float32", scope="local")
+            for g, c, s, o, i in T.grid(groups_, chunks_, steps_, rows.tiles, size_):
+                with T.sblock("dense"):
+                    vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
+                    T.reads(
+                        x[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + block],
+                        values[group(vg), (vc * steps + vs) // per_word, 0:LANES],
+                        indices[group(vg), vc * chunk_words + vs // slots, 0:LANES],
+                    )
+                    T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
+                    with T.init():
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
+                        if stores:
+                            prefetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
+                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + permute(
+                        [wide(x[rows.read(vo, vi), T.ramp(start(vc, vs) + part, 1, LANES)]) for part in range(0, block, LANES)],
+                        indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
+                        vs,
+                    ) * self.value(values[group(vg), (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
+                    if next_rows is not None and vi == 0 and vs % nnz == 0:
+                        next_rows.emit(x, vg, vo, start(vc, vs), block)
+                    if fetches is not None and vi == 0:
+                        fetches.emit((values, indices), (steps // per_word, chunk_words), group(vg), vc, vs, vo)
+            for g, o, i in T.grid(groups_, rows.tiles, size_):
+                with T.sblock("epilogue"):
+                    vg, vo, vi = T.axis.remap("SSS", [g, o, i])
+                    T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[group(vg), 0:LANES])
+                    T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
+                    if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
+                        sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
+                        total = self.total(sums, values, group(vg)) + bias[group(vg), T.ramp(0, 1, LANES)]
+                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
+
+        return workload.attach(cpu_avx512)
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        fetches = self._fetches(workload)
+        schedule_tiles(sch, self._tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
+        if fetches or prefetch_rows.are_large(workload):
+            import_fetch(sch, "dense_update", target, stores=prefetch_rows.are_large(workload))
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
+        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (docs/cpu.md).
+        cost = LONG_COST if workload.block == LONG else 1
+        return machine.seconds(slots * m * cost, 0.55 if m > 1 else 0.35, slots * self._slot_bytes(workload))
+
+    def _tiles(self, workload: Workload) -> Tiles:
+        """Return how the layer is cut without tuning."""
+        nbytes, slots, groups = self._nbytes(workload), slots_per_word(workload.block), count_groups(workload.n)
+        rows, once = cut_rows_once(workload), streams(workload)
+        # Where a chunk is more than a word of steps, fetches beside 16 sums spill (3:16, M = 8: 1.02x, one group 1.28x).
+        sums = 15 if once and rows.size % 8 == 0 and chunk(workload.nnz, slots)[0] > slots else 16
+        return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, sums, workload.block // LANES, once)
+
+    def _fetches(self, workload: Workload) -> Stream | Spread | None:
+        """Return how weights are fetched before they are used, None where they are not."""
+        steps, chunk_blocks, _ = chunk(workload.nnz, slots_per_word(workload.block))
+        chunks, nbytes = -(-workload.pattern.blocks(workload.k) // chunk_blocks), self._nbytes(workload)
+        fetches = prefetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload), self._tiles(workload))
+        # Beside permutes of two registers there is none left: 0.95x.
+        return None if workload.block == LONG and isinstance(fetches, Spread) else fetches
+
+    def _nbytes(self, workload: Workload) -> int:
+        """Bytes of the packed weight."""
+        slots = workload.pattern.blocks(workload.k) * workload.nnz
+        return int(count_groups(workload.n) * slots * LANES * self._slot_bytes(workload))
+
+    def _slot_bytes(self, workload: Workload) -> float:
+        """Bytes of a value with its index."""
+        return self.slot_bytes + 4 / slots_per_word(workload.block) - 4 / slots_per_word(BLOCK)
+
+
+CPU_AVX512 = CpuAvx512()

@@ -1,0 +1,258 @@
+"""Balanced-sparse dense layer for AVX-512 VBMI and VNNI: 8-bit values times 8-bit x, four multiply-adds a lane.
+
+As cpu_avx512, a row group is 16 rows of the weight, one a lane. A window is four blocks of 16, one register of 64 bytes of x. A
+step takes one slot of each of a window's blocks: `vpermb` brings each lane the four columns of its row, `vpdpbusd` multiplies
+them by four values and adds all to a 32-bit sum.
+
+    acc[row of x]  <-  vpdpbusd(acc[row of x], vpermb(window of x, indices), values)
+
+Every row of x is rounded to 255 steps of its largest value when the layer runs, every row of the weight when it is packed. x is
+stored plus 128, for the instruction takes one operand without sign; what this adds to a sum is subtracted at the end.
+
+    values       (G, S, 64)      int8    four slots of each of 16 rows a step, S = windows * nnz steps
+    indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half
+    scales       (G, 16)         float32
+    corrections  (G, 16)         int32   128 times the sum of a row's values
+"""
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+from tvm.target import codegen
+
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.schedules.base.expressions import int64
+from tvm_balanced.schedules.base.kernel import SparseKernel
+from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_groups, fit_block, pack_bias, pad_rows
+from tvm_balanced.schedules.tir import prefetch, prefetch_rows
+from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
+from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiles, divide, read_lanes, store_lanes
+
+BLOCK = 16
+BLOCKS = 4  # of a window
+WINDOW = BLOCK * BLOCKS
+LARGEST = 127
+ZERO = 128  # what stands for 0 in x
+FEATURES = ("avx512vbmi", "avx512vnni")
+
+
+class CpuAvx512I8(SparseKernel):
+    """Byte permutes and 8-bit dot products; x and weight rounded to 8 bits, taken only where it is named."""
+
+    name = "cpu_avx512_i8"
+    parts = ("values", "indices", "scales", "corrections")
+    tolerance = 5e-2
+    small_tiles = STREAMED_TILES
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name != "llvm" or not all(codegen.llvm_cpu_has_features(feature, target) for feature in FEATURES):
+            return "the target has no AVX-512 VBMI and VNNI"
+        if dtype not in self.dtypes:
+            return f"it does not compute {dtype}"
+        return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
+
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        return fit_block(found, BLOCK, NNZ)
+
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        n, k = weight.shape
+        nnz, windows = weight.pattern.nnz, _windows(k, weight.pattern.nnz)
+        scales = np.abs(weight.values).max(axis=(1, 2)).astype(np.float32) / np.float32(LARGEST)
+        rounded = np.rint(weight.values / np.where(scales > 0, scales, 1)[:, None, None]).astype(np.int8)
+
+        def by_group(a: Array) -> Array:
+            """Slots (N, blocks, nnz) as (groups, steps, 64)."""
+            whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
+            whole[:, : a.shape[1]] = a
+            rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
+            lanes = rows.reshape(count_groups(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
+            return np.ascontiguousarray(lanes).reshape(count_groups(n), windows * nnz, WINDOW)
+
+        positions = by_group(weight.indices.astype(np.uint8))
+        corrections = ZERO * rounded.sum(axis=(1, 2), dtype=np.int32)
+        return (
+            by_group(rounded),
+            positions[:, ::2] | positions[:, 1::2] << np.uint8(4),
+            pad_rows(scales, n).reshape(-1, LANES),
+            pad_rows(corrections, n).reshape(-1, LANES),
+        )
+
+    def pack_bias(self, bias: Array) -> Array:
+        return pack_bias(bias)
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
+        n, k, nnz = workload.n, workload.k, workload.nnz
+        groups, windows, steps = count_groups(n), _windows(k, nnz), nnz if nnz % 2 == 0 else 2 * nnz
+        n_, k_, groups_, steps_, size_ = map(int64, (n, k, groups, steps, rows.size))
+        chunks_, parts_, width_ = int64(windows * nnz // steps), int64(windows * WINDOW // LANES), int64(windows * WINDOW)
+        lanes_ = int64(LANES)
+        acc_shape = (rows.tiles, size_, int64(groups * LANES))
+        tiles, stores = _tiles(workload), prefetch_rows.are_large(workload)
+        group = prefetch.order(workload, tiles.groups).group
+        fetches = prefetch.choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
+
+        def column(x: tirx.Buffer, row: Any, part: Any, lane: Any) -> Any:
+            """x where there is such a column, else 0."""
+            inside = part < k // LANES if k % LANES == 0 else part * LANES + lane < k_
+            value = x[row, part * LANES + lane]
+            return value if k % WINDOW == 0 and windows * WINDOW == k else T.if_then_else(inside, value, T.float32(0))
+
+        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
+            return total + read_lanes(residual, row, group) if workload.residual else total
+
+        @T.prim_func(private=True, s_tir=True)
+        def cpu_avx512_i8(
+            x_: T.handle,
+            values_: T.handle,
+            indices_: T.handle,
+            scales_: T.handle,
+            corrections_: T.handle,
+            bias_: T.handle,
+            residual_: T.handle,
+            y_: T.handle,
+        ) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), "float32")
+            values = T.match_buffer(values_, (groups_, chunks_ * steps_, WINDOW), "int8")
+            indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // 2, WINDOW), "uint8")
+            scales = T.match_buffer(scales_, (groups_, LANES), "float32")
+            corrections = T.match_buffer(corrections_, (groups_, LANES), "int32")
+            bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), "float32")
+            y = T.match_buffer(y_, (rows.m, n_), "float32")
+            largest = T.sblock_alloc_buffer((rows.m, lanes_), "float32")
+            step_of_x = T.sblock_alloc_buffer((rows.m,), "float32")
+            rounded = T.sblock_alloc_buffer((rows.m, width_), "uint8")
+            acc = T.sblock_alloc_buffer(acc_shape, "int32", scope="local")
+            for i, p, j in T.grid(rows.m, parts_, lanes_):
+                with T.sblock("largest"):
+                    vi, vp, vj = T.axis.remap("SRS", [i, p, j])
+                    with T.init():
+                        largest[vi, vj] = T.float32(1e-30)  # a row of zeros is divided by it
+                    largest[vi, vj] = T.max(largest[vi, vj], T.abs(column(x, vi, vp, vj)))
+            for i, j in T.grid(rows.m, lanes_):
+                with T.sblock("step_of_x"):
+                    vi, vj = T.axis.remap("SR", [i, j])
+                    with T.init():
+                        step_of_x[vi] = T.float32(0)
+                    step_of_x[vi] = T.max(step_of_x[vi], largest[vi, vj] * T.float32(1 / LARGEST))
+            for i, p, j in T.grid(rows.m, parts_, lanes_):
+                with T.sblock("round"):
+                    vi, vp, vj = T.axis.remap("SSS", [i, p, j])
+                    rounded[vi, vp * LANES + vj] = T.cast(
+                        T.cast(column(x, vi, vp, vj) / step_of_x[vi] + T.float32(ZERO + 0.5), "int32"), "uint8"
+                    )
+            for g, c, s, o, i in T.grid(groups_, chunks_, steps_, rows.tiles, size_):
+                with T.sblock("dense"):
+                    vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
+                    T.reads(
+                        rounded[rows.read(vo, vi), _start(vc, vs, steps, nnz) : _start(vc, vs, steps, nnz) + WINDOW],
+                        values[group(vg), vc * steps + vs, 0:WINDOW],
+                        indices[group(vg), (vc * steps + vs) // 2, 0:WINDOW],
+                    )
+                    T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
+                    with T.init():
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.int32(0), LANES)
+                        if stores:
+                            prefetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
+                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = _dot(
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
+                        rounded[rows.read(vo, vi), T.ramp(_start(vc, vs, steps, nnz), 1, WINDOW)],
+                        _columns(indices[group(vg), (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
+                        values[group(vg), vc * steps + vs, T.ramp(0, 1, WINDOW)],
+                    )
+                    if fetches is not None and vi == 0:
+                        fetches.emit((values, indices), (steps, steps // 2), group(vg), vc, vs, vo)
+            for g, o, i in T.grid(groups_, rows.tiles, size_):
+                with T.sblock("epilogue"):
+                    vg, vo, vi = T.axis.remap("SSS", [g, o, i])
+                    T.reads(
+                        acc[vo, vi, vg * LANES : vg * LANES + LANES],
+                        scales[group(vg), 0:LANES],
+                        corrections[group(vg), 0:LANES],
+                        step_of_x[rows.read(vo, vi)],
+                        bias[group(vg), 0:LANES],
+                    )
+                    T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
+                    if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
+                        sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] - corrections[group(vg), T.ramp(0, 1, LANES)]
+                        scale = scales[group(vg), T.ramp(0, 1, LANES)] * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
+                        total = T.cast(sums, "float32x16") * scale + bias[group(vg), T.ramp(0, 1, LANES)]
+                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
+
+        return workload.attach(cpu_avx512_i8)
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        tiles = _tiles(workload)
+        if workload.k % LANES == 0:
+            for name in ("largest", "round"):
+                sch.vectorize(sch.get_loops(sch.get_sblock(name))[-1])
+        dense, epilogue = sch.get_sblock("dense"), sch.get_sblock("epilogue")
+        g, o, i = sch.get_loops(epilogue)
+        io, ii = sch.split(i, divide(sch, i, tiles.rows))
+        go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
+        sch.reorder(go, o, io, gm, gi, ii)
+        # the sums move to the epilogue, not it to them as in other kernels: it reads the step of x, which is not made there
+        sch.compute_at(dense, gm, preserve_unit_loops=True)
+        inner, chunk, step, *rest = sch.get_loops(dense)[-5:]
+        sch.reorder(chunk, step, inner, *rest)
+        for loop in (step, inner, *rest, *([io] if streams(workload) else []), gi, ii):
+            sch.unroll(loop)
+        sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
+        import_fetch(sch, "dense", target, stores=prefetch_rows.are_large(workload))
+        init = sch.decompose_reduction(dense, chunk)
+        for loop in sch.get_loops(init)[-3:]:
+            sch.unroll(loop)
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
+        return machine.seconds(slots * m, 1.6 if m > 1 else 0.8, slots * 1.5)
+
+
+def _windows(k: int, nnz: int) -> int:
+    """Windows of a row; an even number where a window has an odd number of steps, two of which share their indices."""
+    windows = -(-k // WINDOW)
+    return windows + windows % 2 if nnz % 2 else windows
+
+
+def _start(chunk: Any, step: Any, steps: int, nnz: int) -> Any:
+    """First column of the window of a step."""
+    return (chunk * (steps // nnz) + step // nnz) * WINDOW
+
+
+def _columns(halves: Any, step: Any) -> Any:
+    """Columns inside a window, of which a step's are in one half of each byte: 16 for each block before it, and the position."""
+    up = T.broadcast(T.cast(step % 2 * 4, "uint8"), WINDOW)
+    low = T.bitwise_and(T.shift_right(halves, up), T.broadcast(T.uint8(15), WINDOW))
+    first = T.reinterpret("uint8x64", T.broadcast(T.uint32(0x30201000), LANES))
+    return T.bitwise_or(low, first)
+
+
+def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
+    """sums + the four products of each lane."""
+    permuted = T.call_llvm_pure_intrin("int8x64", "llvm.x86.avx512.permvar.qi.512", window, columns)
+    return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", sums, permuted, values)
+
+
+def _nbytes(workload: Workload) -> int:
+    """Bytes of the packed weight."""
+    return count_groups(workload.n) * _windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
+
+
+def _tiles(workload: Workload) -> Tiles:
+    """Return how the layer is cut without tuning."""
+    rows, groups = cut_rows_once(workload), count_groups(workload.n)
+    return default_tiles(rows.size, rows.known_tiles, groups, _nbytes(workload) // groups, once=streams(workload))
+
+
+CPU_AVX512_I8 = CpuAvx512I8()

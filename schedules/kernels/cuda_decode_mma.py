@@ -1,0 +1,493 @@
+"""Balanced-sparse dense layer on tensor cores: weights stay sparse in memory and become dense in registers.
+
+A warp computes tiles of 16 rows of the weight by 8 rows of x with mma.m16n8k16, weights as its first operand. Which column of
+K an element of the two operands stands for is free as long as both agree, so that the operand's layout can be chosen to need
+no exchange between lanes: of every 64 columns, four blocks of 16, the lane that the instruction gives two rows (r and r + 8)
+and columns 2t, 2t + 1, 2t + 8 and 2t + 9 of 16 holds all 16 columns of the t-th block of its two rows, four a step:
+
+    step s of 4, lane 4r + t:   columns 4s to 4s + 3 of block t   of row r and of row r + 8
+
+So each lane decodes its own blocks: the slots of a row become eight registers of two columns each, by look-ups in a table that
+lies in shared memory (see `selectors`). x and the weight are copied to shared memory a stage ahead; a lane's 16 columns of x are
+32 bytes in a row. Thread blocks split K among their warps and add the shares in shared memory in a fixed order.
+
+    values     (N / 16, K groups, L, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
+    positions  (N / 16, K groups, L, 32)     uint32: four bits for each of those eight: the rank of a pair in its first and second
+    selectors  (entries, 4)                  uint32: the table, the same for all layers of a pattern
+
+A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64 columns, row r or r + 8, slot).
+"""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
+from tvm_balanced.schedules.base.expressions import divisors, int64
+from tvm_balanced.schedules.base.gpu_specs import H200, gpu_of
+from tvm_balanced.schedules.base.kernel import SparseKernel
+from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.target_info import LEAST_SHARED_KIB, shared_bytes, shared_scope, too_old
+from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.kernels.cuda_gemv import bind_threads
+from tvm_balanced.schedules.layouts.byte_permute_tables import WORDS, entry, look_ups, nibbles, table
+from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, fit_block, pack_indices
+from tvm_balanced.schedules.layouts.warp_panels import BLOCK, WARP, columns_inside, round_up, with_columns
+from tvm_balanced.schedules.tir.activations import ACTIVATIONS
+from tvm_balanced.schedules.tir.cuda_intrinsics import mma, permute_bytes
+
+ROWS = 16  # of the weight in a tile
+QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
+NNZ = (1, 2, 3, 4, 6, 8)
+TOKENS = 8  # rows of x in a tile
+REGISTERS = 16  # of a lane's weights of a step: eight for row r and eight for row r + 8
+COPIES = 8  # of the table of selectors: eight lanes read 16 bytes each from all 32 banks at a time
+# How a layer is cut, from what cuts of 28672x8192 took on an H200 (benchmarks/data/gpu_cuts.csv). A block's warps meet twice a
+# stage, so stages of two K groups, one copied ahead, beat stages of one, three copied ahead: M = 16, 2:16, 43.6 us and 46.4. Two
+# tiles of 16 rows a warp read half as much of x from shared memory: 40.4 us.
+MOST_WARPS = 16  # of a thread block
+STEPS = 2  # K groups of a share in a stage
+UNROLLED = 4  # steps of 64 columns in a stage, at most
+BUSY_WARPS = 12  # that keep a multiprocessor busy half of the time
+START = 150_000  # weights whose time it takes to start a block
+TWO_TILES = 0.85  # of the time, where a warp has two tiles of the weight
+KEPT_ROWS = 16  # of x that stay in a warp's registers while it decodes its tiles
+# The cost model: memory, decoding and tensor cores add up, and what thread blocks read of x, which the second-level cache gives.
+# Fitted to 22 cells of seven sizes on an H200 (benchmarks/data/gpu.csv), the farthest is 9% off. Without x, 4096x14336 at 2:16
+# and M = 16 was 48% off, where all blocks together read three times as much of x as of the weight.
+SLOT_BYTES = 2.5  # a value and four bits of its position
+OVERHEAD = 0.3  # integer instructions a weight for all else, counted in the machine code
+MEMORY, DECODING, TENSOR = 0.68, 0.65, 1.52  # of the times that peak rates give
+CACHE_RATE = 1.33  # of reading x, over that of memory
+FIXED = 3.8e-6  # seconds of a kernel that are no work
+
+
+class CudaDecodeMma(SparseKernel):
+    """Tensor cores on weights that are decoded in registers; fp16 and bf16 with sums in fp32."""
+
+    name = "cuda_decode_mma"
+    parts = ("values", "positions", "selectors")
+    kinds = ("cuda", "opencl")
+    small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
+    dtypes = ("float16", "bfloat16")
+    rows = 64  # of x in a tile at most
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name not in self.kinds:
+            return "the target is not a GPU"
+        return too_old(target, 80) if dtype in self.dtypes else f"it does not compute {dtype}"  # cp.async, mma.m16n8k16
+
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        return fit_block(found, BLOCK, (*NNZ, BLOCK))
+
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        (n, k), nnz = weight.shape, weight.pattern.nnz
+        layout = Layout.of(n, k, nnz)
+        shape = (layout.tiles, 2, ROWS // 2, layout.groups, layout.steps, QUAD, nnz)  # tile, half, r, group, step, t, slot
+
+        def by_lane(a: Array) -> Array:
+            whole = np.zeros((layout.tiles * ROWS, layout.groups * layout.steps * QUAD, nnz), a.dtype)
+            whole[:n, : a.shape[1]] = a
+            lanes = whole.reshape(shape).transpose(0, 3, 2, 5, 4, 1, 6)  # tile, group, r, t, step, half, slot
+            return lanes.reshape(layout.tiles, layout.groups, WARP, layout.loads, SLOTS_PER_WORD).swapaxes(2, 3)
+
+        dtype = ml_dtypes.bfloat16 if str(weight.values.dtype) == "bfloat16" else np.float16
+        if nnz == BLOCK:
+            return (_words(by_lane(weight.values.astype(dtype))),)
+        kept, columns = with_columns(weight)
+        upper = np.arange(n) // (ROWS // 2) % 2 == 1
+        stored = np.where(upper[:, None, None], nibbles(columns, nnz), nibbles(columns, 0))
+        lanes = by_lane(stored)
+        positions = pack_indices(lanes.reshape(-1, SLOTS_PER_WORD, 1), SLOTS_PER_WORD).reshape(lanes.shape[:-1])
+        return _words(by_lane(kept.astype(dtype))), positions, table(nnz)
+
+    def pack_bias(self, bias: Array) -> Array:
+        padded = np.zeros(round_up(-(-len(bias) // ROWS)) * ROWS, np.float32)
+        padded[: len(bias)] = bias
+        return padded.reshape(-1, ROWS)
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation, dtype = _rows(workload), ACTIVATIONS[workload.activation], workload.dtype
+        n, k, nnz = workload.n, workload.k, workload.nnz
+        layout = Layout.of(n, k, nnz)
+        shares = _cut(workload).shares
+        columns = layout.steps * QUAD * BLOCK
+        n_, k_, tiles_, groups_, loads_, steps_, shares_ = map(
+            int64, (n, k, layout.tiles, layout.groups // shares, layout.loads, layout.steps, shares)
+        )
+        parts_, size_, warp_, columns_, block_ = map(int64, (rows.size // TOKENS, rows.size, WARP, columns, BLOCK))
+        rows_, registers_, sums_, words_ = map(int64, (ROWS, REGISTERS, 4, 4))
+        entries_, copies_, entry_ = map(int64, (len(table(nnz)) if nnz < BLOCK else 1, COPIES, WORDS))
+        whole, once_ = layout.groups * columns == k, int64(1)
+
+        def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
+            value = x[rows.read(tile, row), column]
+            return value if whole else T.if_then_else(columns_inside(column, k, 8), value, tirx.const(0, dtype))
+
+        def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
+            total = total + T.cast(residual[row, column], "float32") if workload.residual else total
+            return T.cast(activation(total), dtype)
+
+        @T.prim_func(private=True, s_tir=True)
+        def cuda_decode_mma(
+            x_: T.handle,
+            values_: T.handle,
+            positions_: T.handle,
+            selectors_: T.handle,
+            bias_: T.handle,
+            residual_: T.handle,
+            y_: T.handle,
+        ) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), dtype)
+            values = T.match_buffer(values_, (tiles_, groups_ * shares_, loads_, warp_, words_), "uint32")
+            positions = T.match_buffer(positions_, (tiles_, groups_ * shares_, loads_, warp_), "uint32")
+            selectors = T.match_buffer(selectors_, (entries_, entry_), "uint32")
+            bias = T.match_buffer(bias_, (tiles_, rows_), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), dtype)
+            y = T.match_buffer(y_, (rows.m, n_), dtype)
+            staged = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, size_, columns_), dtype)
+            columns_of_x = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, steps_, parts_, warp_, block_), dtype)
+            entries = T.sblock_alloc_buffer((entries_, copies_, entry_), "uint32")
+            dense = T.sblock_alloc_buffer((tiles_, groups_ * shares_, steps_, warp_, registers_), "uint32")
+            sums = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, warp_, sums_), "float32", scope="local")
+            share = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, sums_, warp_), "float32")
+            total = T.sblock_alloc_buffer((rows.tiles, size_, tiles_, rows_), "float32", scope="local")
+            for o, g, i, c in T.grid(rows.tiles, groups_ * shares_, size_, columns_):
+                with T.sblock("stage"):
+                    vo, vg, vi, vc = T.axis.remap("SSSS", [o, g, i, c])
+                    staged[vo, vg, vi, vc] = stage(x, vo, vi, vg * columns_ + vc)
+            for o, g, s, p, r, c in T.grid(rows.tiles, groups_ * shares_, steps_, parts_, warp_, block_):
+                with T.sblock("read_x"):
+                    vo, vg, vs, vp, vr, vc = T.axis.remap("SSSSSS", [o, g, s, p, r, c])
+                    columns_of_x[vo, vg, vs, vp, vr, vc] = staged[
+                        vo, vg, vp * TOKENS + vr // QUAD, (vs * QUAD + vr % QUAD) * BLOCK + vc
+                    ]
+            if nnz < BLOCK:
+                for e, c, w in T.grid(entries_, copies_, entry_):
+                    with T.sblock("copy_selectors"):
+                        ve, vc, vw = T.axis.remap("SSS", [e, c, w])
+                        entries[ve, vc, vw] = selectors[ve, vw]
+            # the last loop runs once: a region that a block writes must start at one of its axes
+            for t, g, s, r, c in T.grid(tiles_, groups_ * shares_, steps_, warp_, once_):
+                with T.sblock("decode"):
+                    vt, vg, vs, vr, vc = T.axis.remap("SSSSS", [t, g, s, r, c])
+                    if nnz == BLOCK:
+                        T.reads(values[vt, vg, 0:loads_, vr, 0:4])
+                    else:
+                        T.reads(
+                            values[vt, vg, 0:loads_, vr, 0:4],
+                            positions[vt, vg, 0:loads_, vr],
+                            entries[0:entries_, 0:copies_, 0:entry_],
+                        )
+                    T.writes(dense[vt, vg, vs, vr, vc * REGISTERS : vc * REGISTERS + REGISTERS])
+                    if nnz == BLOCK:
+                        for j in T.serial(REGISTERS):
+                            dense[vt, vg, vs, vr, vc * REGISTERS + j] = values[
+                                vt, vg, (vs * REGISTERS + j) // 4, vr, (vs * REGISTERS + j) % 4
+                            ]
+                    else:
+                        picked = T.sblock_alloc_buffer((WORDS,), "uint32", scope="local")
+                        _spread(dense, (vt, vg, vs, vr, vc), (values, positions, entries), picked, nnz)
+            for o, f, t, r, g, s, p in T.grid(rows.tiles, shares_, tiles_, warp_, groups_, steps_, parts_):
+                with T.sblock("mma"):
+                    vo, vf, vt, vr, vg, vs, vp = T.axis.remap("SSSSRRS", [o, f, t, r, g, s, p])
+                    T.reads(
+                        dense[vt, vg * shares_ + vf, vs, vr, 0:REGISTERS],
+                        columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 0:BLOCK],
+                    )
+                    T.writes(sums[vo, vf, vt, vp, vr, 0:4])
+                    with T.init():
+                        for i in T.serial(4):
+                            sums[vo, vf, vt, vp, vr, i] = T.float32(0)
+                    for step in T.serial(4):  # nvcc unrolls it
+                        mma(
+                            dtype,
+                            T.address_of(sums[vo, vf, vt, vp, vr, 0]),
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step],
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 8],
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 1],
+                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 9],
+                            T.address_of(columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 4 * step]),
+                        )
+            for o, f, t, p, i, r in T.grid(rows.tiles, shares_, tiles_, parts_, sums_, warp_):
+                with T.sblock("share"):
+                    vo, vf, vt, vp, vi, vr = T.axis.remap("SSSSSS", [o, f, t, p, i, r])
+                    share[vo, vf, vt, vp, vi, vr] = sums[vo, vf, vt, vp, vr, vi]
+            for o, i, t, r, f in T.grid(rows.tiles, size_, tiles_, rows_, shares_):
+                with T.sblock("add_shares"):
+                    vo, vi, vt, vr, vf = T.axis.remap("SSSSR", [o, i, t, r, f])
+                    with T.init():
+                        total[vo, vi, vt, vr] = T.float32(0)
+                    total[vo, vi, vt, vr] = (
+                        total[vo, vi, vt, vr]
+                        + share[vo, vf, vt, vi // TOKENS, vr // 8 * 2 + vi % 2, vr % 8 * QUAD + vi % TOKENS // 2]
+                    )
+            for o, i, t, r in T.grid(rows.tiles, size_, tiles_, rows_):
+                with T.sblock("epilogue"):
+                    vo, vi, vt, vr = T.axis.remap("SSSS", [o, i, t, r])
+                    T.attr({MIN_BLOCKS: 1})
+                    if tirx.all(rows.at(vo, vi) < rows.m, vt * ROWS + vr < n_):
+                        y[rows.at(vo, vi), vt * ROWS + vr] = result(
+                            total[vo, vi, vt, vr] + bias[vt, vr], residual, rows.at(vo, vi), vt * ROWS + vr
+                        )
+
+        return workload.attach(cuda_decode_mma)
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        stage, read_x, decode, mma_ = (sch.get_sblock(name) for name in ("stage", "read_x", "decode", "mma"))
+        o, f, t, r, g, s, p = sch.get_loops(mma_)
+        cut = _cut(workload, target)
+        tiles = sch.sample_perfect_tile(t, 3, 4, decision=[cut.blocks, cut.warps, cut.tiles])
+        block, warps, tile = sch.split(t, tiles)
+        steps = _steps(workload, cut, target)
+        groups = Layout.of(workload.n, workload.k, workload.nnz).groups // cut.shares
+        stages, step = sch.split(g, sch.sample_perfect_tile(g, 2, 8, decision=[groups // steps, steps]))
+        # few rows of x stay in registers while tiles of the weight are decoded, many pass by tiles that are
+        keeps_x = _rows(workload).size <= KEPT_ROWS
+        sch.reorder(block, o, f, warps, r, stages, step, s, *((tile, p) if keeps_x else (p, tile)))
+        for loop, axis in (
+            (o, "blockIdx.x"),  # next to each other in time, so that all rows of x share what is read of the weight
+            (block, "blockIdx.y"),
+            (f, "threadIdx.z"),
+            (warps, "threadIdx.y"),
+            (r, "threadIdx.x"),
+        ):
+            sch.bind(loop, axis)
+        sch.set_scope(decode, 0, "local")
+        sch.compute_at(decode, tile if keeps_x else s, preserve_unit_loops=True)
+        shared, threads = shared_scope(target), (cut.shares, tiles[1])
+        for operand in (0,) if workload.nnz == BLOCK else (0, 1):
+            held = sch.cache_read(decode, operand, shared)
+            sch.compute_at(held, stages, preserve_unit_loops=True)
+            own_copy(sch, held, 5 if operand == 0 else 4, threads)
+            copy = sch.cache_read(decode, operand, "local")
+            sch.compute_at(copy, step, preserve_unit_loops=True)
+            if operand == 0:
+                sch.vectorize(sch.get_loops(copy)[-1])
+        if workload.nnz < BLOCK:
+            copied = sch.get_sblock("copy_selectors")
+            sch.set_scope(copied, 0, shared)
+            sch.compute_at(copied, r, preserve_unit_loops=True)
+            share_copy(sch, copied, 3, threads)
+        sch.set_scope(read_x, 0, "local")
+        sch.compute_at(read_x, s if keeps_x else p, preserve_unit_loops=True)
+        sch.vectorize(sch.split(sch.get_loops(read_x)[-1], [None, 8])[1])
+        sch.set_scope(stage, 0, shared)
+        sch.compute_at(stage, stages, preserve_unit_loops=True)
+        *_, sg, si, sc = sch.get_loops(stage)
+        so, sv = sch.split(sc, [None, 8])
+        bind_threads(sch, sch.fuse(sg, si, so), threads)
+        sch.vectorize(sv)
+        # rows of x eight columns apart from a multiple of 64: eight lanes then read 16 bytes each from all 32 banks
+        sch.storage_align(stage, 0, 2, 64, 8)
+        share, add, epilogue = (sch.get_sblock(name) for name in ("share", "add_shares", "epilogue"))
+        sch.set_scope(share, 0, shared)
+        sch.reverse_compute_at(share, r, preserve_unit_loops=True)
+        sch.reverse_compute_at(add, o, preserve_unit_loops=True)
+        sch.reverse_compute_at(epilogue, o, preserve_unit_loops=True)
+        *_, i, t, r = sch.get_loops(epilogue)
+        sch.compute_at(add, bind_threads(sch, sch.fuse(i, t, r), threads), preserve_unit_loops=True)
+        if target.kind.name != "opencl":  # where every mma is two barriers, and PoCL compiles what is between two apart
+            for loop in (tile, p, s, step):
+                sch.unroll(loop)
+        sch.decompose_reduction(mma_, stages)
+        # x of the next stage is copied, by cp.async, while that of this one is used
+        copies = 2 if workload.nnz == BLOCK else 3
+        sch.annotate(stages, "software_pipeline_stage", [*[0] * copies, 1])
+        sch.annotate(stages, "software_pipeline_order", list(range(copies + 1)))
+        sch.annotate(stages, "software_pipeline_async_stages", [0])
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        rows, turns = -(-m // TOKENS) * TOKENS, -(-m // self.rows)
+        weights = workload.n * workload.pattern.blocks(workload.k) * BLOCK
+        memory = weights / BLOCK * workload.nnz * SLOT_BYTES / (machine.gbytes_all * 1e9)
+        # integer instructions have half the rate of multiply-adds
+        decode = weights * turns * instructions(workload.nnz) / (machine.gmacs / 2 * 1e9)
+        tensor = weights * rows / (machine.tensor_gmacs * 1e9)
+        blocks = _blocks(replace(workload, m=min(m, self.rows))) * turns
+        busy = blocks / (machine.multiprocessors * -(-blocks // machine.multiprocessors))
+        x = blocks / turns * rows * workload.k * 2 / (CACHE_RATE * machine.gbytes_all * 1e9)
+        return FIXED + (MEMORY * memory + DECODING * decode + TENSOR * tensor) / busy + x
+
+
+def instructions(nnz: int) -> float:
+    """Integer instructions of a lane to decode a weight: two to find an entry, and 1.5 for each register that it reaches."""
+    each = [2 + 1.5 * look.registers for start in (0, nnz) for look in look_ups(nnz, start)]
+    return sum(each) / (2 * BLOCK) + OVERHEAD
+
+
+def share_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) -> None:
+    """Share a copy of words, whose loops are the last, among all threads of a block, (shares, warps) of 32, 16 bytes at once."""
+    *outer, words = sch.get_loops(block)[-loops:]
+    more, vector = sch.split(words, [None, 4])
+    bind_threads(sch, sch.fuse(*outer, more), threads)
+    sch.vectorize(vector)
+
+
+def own_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) -> None:
+    """Let each warp copy the words of the weight that it will use, 16 bytes at once: tiles, K groups and what is of one."""
+    tiles, groups, *inner, words = sch.get_loops(block)[-loops:]
+    warps, tile = sch.split(tiles, [threads[1], None])
+    step, shares = sch.split(groups, [None, threads[0]])
+    more, vector = sch.split(words, [None, 4])
+    sch.reorder(shares, warps, tile, step, *inner, more)
+    _, lanes = sch.split(sch.fuse(tile, step, *inner, more), [None, WARP])
+    for part, axis in ((shares, "threadIdx.z"), (warps, "threadIdx.y"), (lanes, "threadIdx.x")):
+        sch.bind(part, axis)
+    sch.vectorize(vector)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a weight is laid out: tiles of 16 rows, K groups of `steps` times 64 columns that fill `loads` whole loads."""
+
+    tiles: int
+    groups: int
+    steps: int
+    loads: int
+
+    @classmethod
+    def of(cls, n: int, k: int, nnz: int) -> "Layout":
+        """Return the layout of a weight (N, K) that keeps `nnz` of every 16."""
+        steps = next(s for s in (1, 2, 4) if 2 * nnz * s % SLOTS_PER_WORD == 0)
+        groups = -(-k // (steps * QUAD * BLOCK))
+        return cls(round_up(-(-n // ROWS)), round_up(groups), steps, 2 * nnz * steps // SLOTS_PER_WORD)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How tiles of the weight and K are cut among thread blocks and warps.
+
+    Parameters
+    ----------
+    shares : int
+        Warps that share K; part of the function, for their sums are.
+    blocks, warps, tiles : int
+        Of the tiles of the weight: thread blocks, warps of one, tiles of a warp.
+    """
+
+    shares: int
+    blocks: int
+    warps: int
+    tiles: int
+
+
+def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
+    """Choose the default cut: of those whose stages fit, the one that keeps all multiprocessors busiest.
+
+    Parameters
+    ----------
+    workload : Workload
+    target : target, optional
+        Where it is to run. Without one, the cut is for an H200 with the shared memory of the least GPU; how many shares that has
+        is part of the function, which knows no target.
+    """
+    layout, size = Layout.of(workload.n, workload.k, workload.nnz), _rows(workload).size
+    most = MOST_WARPS if size <= KEPT_ROWS else MOST_WARPS // 2  # sums of many rows take the registers of as many warps
+    fitting = shared_bytes(target) if target else LEAST_SHARED_KIB << 10
+    multiprocessors = gpu_of(target).multiprocessors if target else H200.multiprocessors
+    candidates = [
+        (shares, warps, tiles)
+        for shares in ([_cut(workload).shares] if target else divisors(layout.groups, most))
+        for tiles in divisors(layout.tiles, 2)
+        for warps in divisors(layout.tiles // tiles, most // shares)
+        if _shared_bytes(workload, shares, warps * tiles, 1) <= fitting
+    ]
+    shares, warps, tiles = min(candidates, key=lambda cut: (_turns(layout, multiprocessors, *cut), cut[0], -cut[1]))
+    return Cut(shares, layout.tiles // tiles // warps, warps, tiles)
+
+
+@cache
+def _blocks(workload: Workload) -> int:
+    """Return the thread blocks of the default cut for an H200."""
+    return _cut(workload).blocks
+
+
+def _turns(layout: Layout, multiprocessors: int, shares: int, warps: int, tiles: int) -> float:
+    """Time that a cut takes, relative to others: rounds of thread blocks, one on a multiprocessor, times the work of one."""
+    blocks, weights = layout.tiles // tiles // warps, layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
+    work = (1 + BUSY_WARPS / (shares * warps)) / blocks * (TWO_TILES if tiles == 2 else 1)
+    return round(-(-blocks // multiprocessors) * (work + START / weights), 6)
+
+
+def _steps(workload: Workload, cut: Cut, target: tvm.target.Target) -> int:
+    """Choose how many K groups of each share are a stage: STEPS where they fit shared memory and are not unrolled too far."""
+    layout = Layout.of(workload.n, workload.k, workload.nnz)
+    spilling = _rows(workload).size > KEPT_ROWS and workload.nnz > 4  # sums and look-ups together, where four steps are unrolled
+    unrolled = UNROLLED // (2 if spilling else 1)
+    return next(
+        steps
+        for steps in reversed(divisors(layout.groups // cut.shares, min(STEPS, unrolled // layout.steps)))
+        if steps == 1 or _shared_bytes(workload, cut.shares, cut.warps * cut.tiles, steps) <= shared_bytes(target)
+    )
+
+
+def _shared_bytes(workload: Workload, shares: int, tiles: int, steps: int) -> int:
+    """Bytes of shared memory of a thread block: two stages of x and of the weight, and the table of selectors."""
+    layout, dense = Layout.of(workload.n, workload.k, workload.nnz), workload.nnz == BLOCK
+    of_x = 2 * _rows(workload).size * (layout.steps * QUAD * BLOCK + 8)
+    of_weights = tiles * layout.loads * WARP * (16 if dense else 20)
+    return 2 * steps * shares * (of_x + of_weights) + (0 if dense else table(workload.nnz).nbytes * COPIES)
+
+
+def _rows(workload: Workload) -> Rows:
+    rows = Rows.of(workload.m, longest=CudaDecodeMma.rows, symbolic=workload.tile or CudaDecodeMma.rows)
+    return Rows(rows.m, -(-rows.size // TOKENS) * TOKENS)
+
+
+def _words(halves: Array) -> Array:
+    """Return values of 16 bits two a word."""
+    return np.ascontiguousarray(halves).view(np.uint32)
+
+
+def _stored(word: Any, slot: Any, slots: int) -> Any:
+    """Return the four bits of the `slot`-th slot of a word of positions, or the eight of two."""
+    return T.bitwise_and(T.shift_right(word, T.cast(slot * 4, "uint32")), tirx.const((1 << 4 * slots) - 1, "uint32"))
+
+
+def _spread(dense: tirx.Buffer, at: tuple[Any, ...], given: tuple[tirx.Buffer, ...], picked: tirx.Buffer, nnz: int) -> None:
+    """Emit the decoding of what a lane has of 64 columns: a block of each of its two rows, into eight registers each.
+
+    Parameters
+    ----------
+    dense : buffer
+        Of the registers.
+    at : tuple
+        Tile, K group, step, lane, and an axis that is 0.
+    given : tuple of buffers
+        Values, positions, and copies of the table of selectors.
+    picked : buffer
+        For an entry of the table.
+    nnz : int
+        Slots of a block.
+    """
+    (values, positions, entries), (tile, group, step, lane, once) = given, at
+    for half in range(2):
+        started: set[int] = set()
+        for look in look_ups(nnz, half * nnz):
+            slot = (step * 2 + half) * nnz + look.slot
+            load, within = slot // SLOTS_PER_WORD, slot % SLOTS_PER_WORD
+            stored = _stored(positions[tile, group, load, lane], within, look.slots)
+            found = entries[T.cast(entry(look, stored), "int64"), lane % COPIES, T.ramp(0, 1, WORDS)]
+            T.buffer_store(picked, found, [T.ramp(0, 1, WORDS)])
+            for i in range(look.registers):
+                register = (tile, group, step, lane, once * REGISTERS + half * 8 + look.first + i)
+                kept = dense[register] if look.first + i in started else tirx.const(0, "uint32")
+                selector = T.shift_right(picked[i // 2], tirx.const(i % 2 * 16, "uint32"))
+                T.buffer_store(dense, permute_bytes(values[tile, group, load, lane, within // 2], kept, selector), list(register))
+                started.add(look.first + i)
+
+
+CUDA_DECODE_MMA = CudaDecodeMma()

@@ -1,0 +1,350 @@
+"""Balanced-sparse dense layer for a few rows of x on CUDA cores: a lane is a row of the weight.
+
+A thread block computes 32 rows, or a few times as many where x is large. The warps of 32 rows split K among themselves; each lane
+reads 16 bytes of its row's values at a time and one index word for eight, looks x up in shared memory, and sums in float32. The
+warps' sums are added in shared memory in a fixed order, so that the same input gives the same bits. Layout: see `warp_rows`.
+
+    x_shared[column][row of x]  <-  x           one stage of K, by all threads together
+    sum[row of x]               +=  value * x_shared[block + index][row of x]
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.script import tirx as T
+
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
+from tvm_balanced.schedules.base.expressions import divisor, int64
+from tvm_balanced.schedules.base.gpu_specs import H200
+from tvm_balanced.schedules.base.kernel import SparseKernel
+from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.target_info import shared_scope, too_old
+from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, chunk
+from tvm_balanced.schedules.layouts.warp_panels import (
+    BLOCK,
+    BYTES,
+    WARP,
+    columns_inside,
+    count_chunks,
+    count_groups,
+    fit,
+    lowest_bit,
+    masked,
+    nibble,
+    pack_bias,
+    pack_warps,
+    shifted_position,
+    slots_per_load,
+)
+from tvm_balanced.schedules.tir.activations import ACTIVATIONS
+
+ROWS = 8  # of x in a tile at most
+# How a layer is cut, from what a search of cuts of 28672x8192 found on an H200 (benchmarks/data/gpu_cuts.csv).
+STAGE_BYTES = 32 << 10  # of x in shared memory at most by default: more of it, and fewer thread blocks run side by side
+WARPS = 16  # of a thread block at most by default
+WARPS_IN_ALL = 4096  # that are wanted
+LOADS = 4  # of 16 bytes that a lane asks for before it uses the first
+# Masks take more arithmetic than indices: with twice the warps and loads 8:16 has 1.57x cuBLAS at M = 1, with as many 1.38x.
+MASKED_WARPS, MASKED_LOADS = 2, 2  # times as many
+# Four rows of x in half precision take many registers and the time to stage them: 3.9x cuBLAS at M = 4, 2:16, with half of
+# STAGE_BYTES, two loads and two thread blocks on a multiprocessor, 3.6x without. Eight would spill.
+LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
+# Where groups of rows share x, its bytes are a small part of those of their weights: M = 2, 2:16, 4.9x with four, 4.3x with one.
+SPARE_X = 8  # times as many bytes of weights as of x
+# The cost model, fitted to 24 cells of seven sizes with up to four rows on an H200 (benchmarks/data/gpu.csv): all but three are
+# within 15%, the farthest is 5120x5120 at 8:16, which takes 1.45 times as long.
+MEMORY, LOOKING_UP = 1.18, 1.27  # of the times that peak rates give, which add up
+FIXED = 3.4e-6  # seconds of a kernel that are no work
+SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block has on every GPU and in OpenCL
+
+
+class CudaGemv(SparseKernel):
+    """One lane a row; 4-bit indices, or masks where half is kept; fp32, fp16 and bf16 with sums in fp32."""
+
+    name = "cuda_gemv"
+    parts = ("values", "positions")
+    kinds = ("cuda", "opencl")
+    small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
+    rows = ROWS  # of x in a tile at most
+    dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
+
+    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
+        if target.kind.name not in self.kinds:
+            return "the target is not a GPU"
+        if dtype not in self.dtypes:
+            return f"it does not compute {dtype}"
+        # TVM's source for vectors of bfloat16 does not compile for older ones
+        return too_old(target, 80) if dtype == "bfloat16" else None
+
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        return fit(found)
+
+    def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
+        return pack_warps(weight, str(weight.values.dtype))
+
+    def pack_bias(self, bias: Array) -> Array:
+        return pack_bias(bias)
+
+    def cut_rows(self, workload: Workload) -> Rows:
+        """Cut the rows of x into tiles of a power of two, for vector loads: a row that is read twice costs no memory."""
+        rows = Rows.of(workload.m, longest=self.rows, symbolic=workload.tile or self.rows)
+        return Rows(rows.m, 1 << (rows.size - 1).bit_length())
+
+    def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        rows, activation, dtype = self.cut_rows(workload), ACTIVATIONS[workload.activation], workload.dtype
+        n, k, nnz = workload.n, workload.k, workload.nnz
+        slots, blocks, words = chunk(nnz)
+        chunks, groups, per_load = count_chunks(k, nnz), count_groups(n), slots_per_load(workload.dtype)
+        n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * BLOCK))
+        size_, warp_, load_ = int64(rows.size), int64(WARP), int64(per_load)
+        whole, resident = chunks * blocks * BLOCK == k, 2 if _stages_little(dtype, rows.size) else 1
+
+        def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
+            """x where there is such a column, else 0."""
+            value = x[rows.read(tile, row), column]
+            return value if whole else T.if_then_else(columns_inside(column, k, per_load), value, tirx.const(0, dtype))
+
+        def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
+            total = total + T.cast(residual[row, column], "float32") if workload.residual else total
+            return T.cast(activation(total), dtype)
+
+        @T.prim_func(private=True, s_tir=True)
+        def cuda_gemv(
+            x_: T.handle, values_: T.handle, positions_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+        ) -> None:
+            T.func_attr({"tirx.noalias": True})
+            x = T.match_buffer(x_, (rows.m, k_), dtype)
+            values = T.match_buffer(values_, (groups_, chunks_ * slots_ // load_, warp_, load_), dtype)
+            positions = T.match_buffer(positions_, (groups_, chunks_ * words, warp_), "uint16" if masked(nnz) else "uint32")
+            bias = T.match_buffer(bias_, (groups_, warp_), "float32")
+            residual = T.match_buffer(residual_, (rows.m, n_), dtype)
+            y = T.match_buffer(y_, (rows.m, n_), dtype)
+            staged = T.sblock_alloc_buffer((rows.tiles, chunks_, width_, size_), dtype)
+            found = T.sblock_alloc_buffer((rows.tiles, groups_, chunks_, slots_, warp_, size_), dtype)
+            total = T.sblock_alloc_buffer((rows.tiles, size_, groups_, warp_), "float32")
+            for o, c, j, i in T.grid(rows.tiles, chunks_, width_, size_):
+                with T.sblock("stage"):
+                    vo, vc, vj, vi = T.axis.remap("SSSS", [o, c, j, i])
+                    staged[vo, vc, vj, vi] = stage(x, vo, vi, vc * width_ + vj)
+            indices = T.sblock_alloc_buffer((groups_, chunks_ * words, warp_), "uint32")
+            for g, w, r in T.grid(groups_, chunks_ * words, warp_):
+                with T.sblock("unpack"):
+                    vg, vw, vr = T.axis.remap("SSS", [g, w, r])
+                    if masked(nnz):
+                        left = T.sblock_alloc_buffer((1,), "uint32", scope="local")
+                        word = T.sblock_alloc_buffer((1,), "uint32", scope="local")
+                        left[0] = T.cast(positions[vg, vw, vr], "uint32")
+                        word[0] = T.uint32(0)
+                        for j in T.unroll(SLOTS_PER_WORD):
+                            word[0] = T.bitwise_or(word[0], shifted_position(lowest_bit(left[0]), j))
+                            left[0] = T.bitwise_xor(left[0], lowest_bit(left[0]))
+                        indices[vg, vw, vr] = word[0]
+                    else:
+                        indices[vg, vw, vr] = positions[vg, vw, vr]
+            for o, g, c, s, r, i in T.grid(rows.tiles, groups_, chunks_, slots_, warp_, size_):
+                with T.sblock("look_up"):
+                    vo, vg, vc, vs, vr, vi = T.axis.remap("SSSSSS", [o, g, c, s, r, i])
+                    T.reads(staged[vo, vc, 0:width_, vi], indices[vg, vc * words + vs // SLOTS_PER_WORD, vr])
+                    T.writes(found[vo, vg, vc, vs, vr, vi])
+                    # the bounds of a column cannot be derived, for it comes from memory
+                    T.sblock_attr({"explicit_read_region": [0]})
+                    found[vo, vg, vc, vs, vr, vi] = staged[
+                        vo,
+                        vc,
+                        vs // nnz * BLOCK + nibble(indices[vg, vc * words + vs // SLOTS_PER_WORD, vr], vs % SLOTS_PER_WORD),
+                        vi,
+                    ]
+            for o, g, r, c, s, i in T.grid(rows.tiles, groups_, warp_, chunks_, slots_, size_):
+                with T.sblock("gemv"):
+                    vo, vg, vr, vc, vs, vi = T.axis.remap("SSSRRS", [o, g, r, c, s, i])
+                    with T.init():
+                        total[vo, vi, vg, vr] = T.float32(0)
+                    total[vo, vi, vg, vr] = total[vo, vi, vg, vr] + T.cast(found[vo, vg, vc, vs, vr, vi], "float32") * T.cast(
+                        values[vg, (vc * slots_ + vs) // load_, vr, (vc * slots_ + vs) % load_], "float32"
+                    )
+            for o, g, r, i in T.grid(rows.tiles, groups_, warp_, size_):
+                with T.sblock("epilogue"):
+                    vo, vg, vr, vi = T.axis.remap("SSSS", [o, g, r, i])
+                    T.attr({MIN_BLOCKS: resident})
+                    if tirx.all(rows.at(vo, vi) < rows.m, vg * warp_ + vr < n_):
+                        y[rows.at(vo, vi), vg * warp_ + vr] = result(
+                            total[vo, vi, vg, vr] + bias[vg, vr], residual, rows.at(vo, vi), vg * warp_ + vr
+                        )
+
+        return workload.attach(cuda_gemv)
+
+    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        look_up, gemv, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
+        _, g, _, c, s, i = sch.get_loops(gemv)
+        split = _split(workload, self.cut_rows(workload).size)
+        block = sch.sample_perfect_tile(g, 2, 4, decision=[count_groups(workload.n) // split.groups, split.groups])
+        sch.split(g, block)
+        decision = sch.sample_perfect_tile(c, 4, 8, decision=[split.stages, split.warps, split.steps, split.unrolled])
+        stages, warps, steps, unrolled = sch.split(c, decision)
+        per_load = slots_per_load(workload.dtype)
+        word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
+        # each warp sums a share of K; the shares are added in shared memory, in order
+        partial = sch.rfactor(warps, 0)
+        o, g, groups, r, stages, warps, steps, unrolled, word, load, slot, i = sch.get_loops(partial)
+        sch.reorder(o, g, groups, warps, r, stages, steps, unrolled, word, load, slot, i)
+        for loop, axis in (
+            (o, "blockIdx.x"),  # next to each other in time, so that all rows of x share what is read of the weight
+            (g, "blockIdx.y"),
+            (groups, "threadIdx.z"),
+            (warps, "threadIdx.y"),
+            (r, "threadIdx.x"),
+        ):
+            sch.bind(loop, axis)
+        sch.set_scope(partial, 0, shared_scope(target))
+        threads = (block[1], decision[1])
+        _add_shares(sch, gemv, epilogue, g, threads)
+        values = sch.cache_read(partial, 1, "local")
+        sch.compute_at(values, load, preserve_unit_loops=True)
+        sch.vectorize(sch.get_loops(values)[-1])
+        sch.set_scope(look_up, 0, "local")
+        sch.compute_at(look_up, slot, preserve_unit_loops=True)
+        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.cut_rows(workload).size, per_load)])
+        sch.vectorize(vector)
+        unpack_at(sch, word)
+        stage_x(sch, shared_scope(target), stages, threads, vector=per_load if self.cut_rows(workload).size == 1 else 1)
+        sums = sch.cache_write(partial, 0, "local")
+        sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
+        for loop in (i, slot, load, word, unrolled):
+            sch.unroll(loop)
+        sch.decompose_reduction(partial, stages)
+        if _pipelined(workload, self.cut_rows(workload).size) and not too_old(target, 80):
+            sch.annotate(stages, "software_pipeline_stage", [0, 1])
+            sch.annotate(stages, "software_pipeline_order", [0, 1])
+            sch.annotate(stages, "software_pipeline_async_stages", [0])
+
+    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+        slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
+        size = min(self.rows, 1 << (m - 1).bit_length())
+        tiles = -(-m // size)
+        memory = tiles * slots * slot_bytes(workload) / (machine.gbytes_all * 1e9)
+        return FIXED + MEMORY * memory + LOOKING_UP * tiles * looking_up(slots, size, workload, machine)
+
+
+def looking_up(slots: float, size: int, workload: Workload, machine: Machine) -> float:
+    """Seconds that reading x from shared memory takes beyond what the weights hide, fitted to measurements on an H200.
+
+    Shared memory gives a byte for each multiply-add that CUDA cores can do. From 16 bytes a column on, two columns lie in each
+    bank.
+    """
+    nbytes = slots * size * BYTES[workload.dtype]
+    return 0.0 if size == 1 else nbytes * (4 if nbytes > 8 * slots else 1) / (machine.gmacs * 1e9)
+
+
+def slot_bytes(workload: Workload) -> float:
+    """Bytes of a value and its position."""
+    return BYTES[workload.dtype] + (0.25 if masked(workload.nnz) else 0.5)
+
+
+def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, block: Any, threads: tuple[Any, Any]) -> None:
+    """Add the warps' shares and finish the result, all threads of a block together."""
+    sch.reverse_compute_at(gemv, block, preserve_unit_loops=True)
+    sch.reverse_compute_at(epilogue, block, preserve_unit_loops=True)
+    g, r, i = sch.get_loops(epilogue)[-3:]
+    sch.reorder(g, i, r)
+    # not g and i to thread axes themselves: loops of one thread axis that differ in extent compile without a guard
+    x = bind_threads(sch, sch.fuse(g, i, r), threads)
+    sch.set_scope(gemv, 0, "local")
+    sch.compute_at(gemv, x, preserve_unit_loops=True)
+
+
+def bind_threads(sch: Schedule, loop: Any, threads: tuple[Any, Any]) -> Any:
+    """Share a loop among all threads of a block, (groups, warps) of them; return the loop over the lanes of a warp."""
+    _, z, y, x = sch.split(loop, [None, *threads, WARP])
+    for part, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
+        sch.bind(part, axis)
+    return x
+
+
+def unpack_at(sch: Schedule, loop: Any) -> None:
+    """Bring the indices of a word into a register, once in each iteration of `loop`."""
+    unpack = sch.get_sblock("unpack")
+    sch.set_scope(unpack, 0, "local")
+    sch.compute_at(unpack, loop, preserve_unit_loops=True)
+
+
+def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int, by_column: bool = True) -> None:
+    """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once.
+
+    Threads that follow one another take the rows of a column, or, for many rows, the columns of a row, which lie side by side.
+    """
+    stage = sch.get_sblock("stage")
+    sch.set_scope(stage, 0, scope)
+    sch.compute_at(stage, stages, preserve_unit_loops=True)
+    *_, c, j, i = sch.get_loops(stage)
+    outer, side_by_side = sch.split(j, [None, vector])
+    order = (c, outer, i) if by_column else (i, c, outer)
+    sch.reorder(*order, side_by_side)
+    bind_threads(sch, sch.fuse(*order), threads)
+    sch.vectorize(side_by_side)
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a thread block is cut: groups of 32 rows, and the chunks of K of each in stages of x in shared memory, warps, and steps
+    of `unrolled` chunks.
+    """
+
+    groups: int
+    stages: int
+    warps: int
+    steps: int
+    unrolled: int
+
+
+def _split(workload: Workload, size: int) -> Split:
+    """Choose the default split: enough warps, each with enough loads on their way, and all of x in shared memory where it fits,
+    which needs no barriers.
+    """
+    slots, blocks, _ = chunk(workload.nnz)
+    chunks, groups = count_chunks(workload.k, workload.nnz), _groups(workload, size)
+    chunk_bytes, share_bytes = blocks * BLOCK * size * BYTES[workload.dtype], WARP * size * 4 * groups
+    chunk_bytes *= 2 if _pipelined(workload, size) else 1
+    fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
+    masks, little = masked(workload.nnz), _stages_little(workload.dtype, size)
+    wanted = WARPS_IN_ALL * (MASKED_WARPS if masks else 1) // count_groups(workload.n)
+    warps = divisor(chunks, min(WARPS // groups, fitting, max(4, wanted)))
+    room = min(LITTLE_STAGE if little else STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
+    staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
+    loads = LITTLE_LOADS if little else LOADS * (MASKED_LOADS if masks else 1)
+    unrolled = divisor(staged, max(1, loads * slots_per_load(workload.dtype) // slots))
+    return Split(groups, chunks // warps // staged, warps, staged // unrolled, unrolled)
+
+
+def _stages_little(dtype: str, size: int) -> bool:
+    """Whether so many rows of x are staged in small parts, with fewer loads of the weight at once."""
+    return size == 4 and dtype != "float32"
+
+
+def _pipelined(workload: Workload, size: int) -> bool:
+    """Whether x of the next stage is copied while this one is used: by cp.async, which moves four bytes or more.
+
+    One row of x fits as a whole. Rows side by side in half precision are two bytes at a time: other warps fill that wait.
+    """
+    return size > 1 and workload.dtype == "float32"
+
+
+def _groups(workload: Workload, size: int) -> int:
+    """Choose how many groups of 32 rows share x in a thread block, so that one is left for each multiprocessor.
+
+    As many as keep the bytes of x that a block reads, from the second-level cache, small beside those of its weights.
+    """
+    of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / BLOCK * slot_bytes(workload)
+    times = 2 if size == 1 else SPARE_X
+    wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= times * of_x), 4)
+    return divisor(count_groups(workload.n), max(1, min(wanted, count_groups(workload.n) // H200.multiprocessors)))
+
+
+CUDA_GEMV = CudaGemv()

@@ -1,0 +1,1 @@
+"""How weights lie in memory: NumPy that packs them."""

@@ -1,0 +1,89 @@
+"""What kernels share whose lanes are sixteen rows of the weight: padding, tiles of accumulators, storing the result.
+
+Such a kernel has a block "dense" over (row group, reduction..., tile of rows of x, row of x) that adds into `acc` and a
+block "epilogue" over (row group, tile, row) that stores it.
+"""
+
+import math
+
+import numpy as np
+
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.pattern import BalancedPattern
+
+LANES = 16
+SLOTS_PER_WORD = 8  # of 32 bits, for blocks of 16 at most, whose indices have 4 bits
+SLOTS_PER_WORD_LONG = 6  # for blocks of 32, whose indices have 5
+# The slots that a block of 16 may keep: chunks of steps stay short (see `chunk`). 5, 7, 9, ... would unroll 40 to 120.
+NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
+GROUPS_TOGETHER = 4  # groups are padded to a multiple of this, so that tiles of 2 and 4 groups always divide
+
+
+def count_groups(n: int) -> int:
+    """Row groups that N rows take, padding included."""
+    groups = -(-n // LANES)
+    return groups if groups <= 2 else -(-groups // GROUPS_TOGETHER) * GROUPS_TOGETHER
+
+
+def pad_rows(a: Array, n: int) -> Array:
+    """Return `a` (N, ...) with zeros appended up to whole row groups: (groups * 16, ...)."""
+    padded = np.zeros((count_groups(n) * LANES, *a.shape[1:]), a.dtype)
+    padded[:n] = a
+    return padded
+
+
+def pack_bias(bias: Array) -> Array:
+    """Lay a bias (N,) out in row groups: (G, 16) float32."""
+    return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
+
+
+def fit_block(found: Detection, block: int, counts: tuple[int, ...]) -> BalancedPattern | None:
+    """Return the pattern of `block` that covers such zeros with the least of `counts` slots, None where that saves nothing."""
+    needed = found.covering(block).nnz
+    nnz = min(n for n in counts if n >= needed)
+    return BalancedPattern(nnz, block) if nnz < block else None
+
+
+def chunk(nnz: int, slots_per_word: int = SLOTS_PER_WORD) -> tuple[int, int, int]:
+    """(steps, blocks, index words) after which whole blocks and whole index words end together."""
+    steps = math.lcm(slots_per_word, nnz)
+    return steps, steps // nnz, steps // slots_per_word
+
+
+def slots_per_word(block: int) -> int:
+    """Slots whose indices in a block stand in one word of 32 bits."""
+    return SLOTS_PER_WORD if block <= 16 else SLOTS_PER_WORD_LONG
+
+
+def pack_indices(indices: Array, slots_per_word: int, bits: int = 4) -> Array:
+    """Pack indices (G, S, lanes) of an unsigned dtype into words of it, (G, S / slots, lanes), the first lowest."""
+    slots = indices.reshape(len(indices), -1, slots_per_word, indices.shape[-1])
+    words = np.zeros(slots[:, :, 0].shape, indices.dtype)
+    for slot in range(slots_per_word):
+        words |= slots[:, :, slot] << indices.dtype.type(bits * slot)
+    return words
+
+
+def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
+    """Lay a weight out in steps, a step being one slot of one block for a row group; blocks are at most 32 long.
+
+    Returns values (G, S, 16) and indices (G, S / slots, 16) int32, eight 4-bit indices a word, or six of 5 bits where blocks are
+    longer than 16. Where the last block would end past K, its indices count from the column `block` before K, which is where a
+    kernel must read.
+    """
+    n, k = weight.shape
+    nnz, block = weight.pattern.nnz, weight.pattern.block
+    slots = slots_per_word(block)
+    steps, chunk_blocks, _ = chunk(nnz, slots)
+    blocks = weight.pattern.blocks(k)
+    groups, chunks = count_groups(n), -(-blocks // chunk_blocks)
+    indices = weight.indices.astype(np.uint32)
+    indices[:, -1] += np.uint32(-k % block)
+
+    def by_group(a: Array) -> Array:
+        whole = np.zeros((n, chunks * chunk_blocks, nnz), a.dtype)
+        whole[:, :blocks] = a
+        return pad_rows(whole, n).reshape(groups, LANES, chunks * steps).transpose(0, 2, 1)
+
+    return np.ascontiguousarray(by_group(weight.values)), pack_indices(by_group(indices), slots, 32 // slots).view(np.int32)

@@ -1,0 +1,1 @@
+"""Rules for TVM's own operators, one file each."""

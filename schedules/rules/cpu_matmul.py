@@ -1,0 +1,75 @@
+"""Matmuls of two activations on CPUs, as in attention: a tile of the result in registers, vectors along its columns."""
+
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.s_tir import Schedule
+
+from tvm_balanced.schedules.base.expressions import divisor
+from tvm_balanced.schedules.base.rule import Rule
+from tvm_balanced.schedules.base.target_info import lanes
+from tvm_balanced.schedules.tir.loops import analyse, extent, inline, only_reduction
+
+ROWS, VECTORS = 6, 4  # of a tile: 24 accumulators of AVX-512's 32 registers
+
+
+class CpuMatmul(Rule):
+    """One matmul (..., M, K) @ (..., K, N), elementwise blocks before it inlined, after it fused into the tile."""
+
+    name = "cpu_matmul"
+
+    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+        analysed = analyse(func)
+        if analysed is None:
+            return None
+        sch, blocks = analysed
+        place = only_reduction(blocks)
+        if place is None or blocks[place].dom_kind().count("R") != 1 or not blocks[place].dom_kind().endswith("SSR"):
+            return None
+        matmul = blocks[place].block_rv
+        if not _is_product(sch, matmul):
+            return None
+        for block in blocks[:place]:
+            inline(sch, block.block_rv, target)
+        after = [block.block_rv for block in blocks[place + 1 :]]
+        for block in after[:-1]:
+            sch.compute_inline(block)
+        return _tile(sch, matmul, after[-1] if after else None, target)
+
+
+def _is_product(sch: Schedule, block: Any) -> bool:
+    reads = sch.get(block).reads
+    return len(reads) == 2 and all(len(region.region) >= 2 for region in reads)
+
+
+def _tile(sch: Schedule, matmul: Any, after: Any, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    *batch, i, j, k = sch.get_loops(matmul)
+    rows, columns = extent(sch, i), extent(sch, j)
+    if columns is None:
+        return None
+    width = divisor(columns, lanes(target))
+    if width < 4:
+        return None
+    vectors = divisor(columns // width, VECTORS if lanes(target) >= 16 else 2)
+    height = divisor(rows, ROWS if lanes(target) >= 16 else 4) if rows else 1
+    io, ii = sch.split(i, [None, height])
+    jo, ji, jv = sch.split(j, [None, vectors, width])
+    sch.reorder(*batch, io, jo, k, ii, ji, jv)
+    store = after if after is not None else sch.cache_write(matmul, 0, "local")
+    if after is not None:
+        sch.set_scope(matmul, 0, "local")
+    sch.reverse_compute_at(store, jo)
+    sch.vectorize(sch.split(sch.get_loops(store)[-1], [None, width])[1])
+    sch.parallel(sch.fuse(*batch, io))
+    sch.vectorize(jv)
+    sch.unroll(ii)
+    sch.unroll(ji)
+    init = sch.decompose_reduction(matmul, k)
+    *_, init_rows, init_vectors, _ = sch.get_loops(init)
+    sch.unroll(init_rows)
+    sch.unroll(init_vectors)
+    return sch.mod["main"]
+
+
+CPU_MATMUL = CpuMatmul()

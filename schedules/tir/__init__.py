@@ -1,0 +1,1 @@
+"""Pieces of TensorIR that kernels and rules share."""

@@ -1,0 +1,79 @@
+"""Loops and blocks of a schedule: trip counts, and the steps that rules share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import tirx
+from tvm.s_tir import Schedule
+from tvm.s_tir.dlight.analysis import SBlockInfo, normalize_prim_func
+
+from tvm_balanced.schedules.base.expressions import divisor
+from tvm_balanced.schedules.base.target_info import lanes
+
+# Below this many elements a loop costs less than waking the threads, about 5 us.
+PARALLEL_FROM = 16384
+
+
+def analyse(func: tirx.PrimFunc) -> tuple[Schedule, list[SBlockInfo]] | None:
+    """Return a schedule of `func` and its blocks in order, None where they have another form than loops over blocks."""
+    sch = Schedule(func)
+    blocks = normalize_prim_func(sch)
+    return None if not blocks else (sch, blocks)
+
+
+def extent(sch: Schedule, loop: Any) -> int | None:
+    """Return a loop's trip count, None where it is symbolic."""
+    count = sch.get(loop).extent
+    return int(count) if isinstance(count, (int, tirx.IntImm)) else None
+
+
+def work(sch: Schedule, block: Any) -> int | None:
+    """Return how often a block runs, None where it is symbolic."""
+    total = 1
+    for loop in sch.get_loops(block):
+        count = extent(sch, loop)
+        if count is None:
+            return None
+        total *= count
+    return total
+
+
+def only_reduction(blocks: Sequence[SBlockInfo]) -> int | None:
+    """Return the place of the one reduction among `blocks`, None where there is none or more."""
+    places = [place for place, block in enumerate(blocks) if block.is_reduction()]
+    return places[0] if len(places) == 1 else None
+
+
+def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
+    """Inline an elementwise block into its readers, unless it is costly: then compute it once, on its own.
+
+    A polynomial of ApproximateMath reads its argument twenty times; a chain of them, inlined, would grow exponentially.
+    """
+    found: list[Any] = []
+    tvm_ffi.structural_walk(sch.get(block).body, (tirx.Let, found.append))
+    if found:
+        elementwise(sch, block, target)
+    else:
+        sch.compute_inline(block)
+
+
+def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
+    """Schedule an elementwise block on its own: threads over the outer loops where there is enough to do, vectors inside."""
+    loops = sch.get_loops(block)
+    if not loops:  # a single value
+        return
+    total = work(sch, block)
+    vectorize_last(sch, block, target)
+    if len(loops) > 1 and (total is None or total >= PARALLEL_FROM):
+        sch.parallel(sch.fuse(*loops[:-1]))
+
+
+def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
+    """Vectorize a block's innermost loop where its trip count is a multiple of a few lanes."""
+    loop = sch.get_loops(block)[-1]
+    count = extent(sch, loop)
+    width = divisor(count, lanes(target)) if count else 1
+    if width >= 4:
+        sch.vectorize(sch.split(loop, [None, width])[1])

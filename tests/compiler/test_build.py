@@ -1,0 +1,41 @@
+import json
+
+import pytest
+import tvm
+from support import reference
+
+from tvm_balanced.compiler.build import OPTIONS, build, told
+from tvm_balanced.compiler.targets import parse_target
+from tvm_balanced.schedules import KERNELS, Workload
+
+
+def options(target):
+    return list(target.attrs.get("cl-opt", []))
+
+
+def test_llvm_is_told(rng):
+    target = parse_target("cpu/x86-64-v3")
+    assert options(told(target)) == list(OPTIONS)
+    assert options(target) == []
+    assert {k: v for k, v in told(target).export().items() if k != "cl-opt"} == dict(target.export())
+
+
+def test_what_a_user_tells_llvm_stays():
+    own = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64", "cl-opt": ["-unroll-threshold:uint=100"]})
+    assert options(told(own)) == ["-unroll-threshold:uint=100", *OPTIONS]
+
+
+def test_of_a_gpu_the_host_is_told():
+    target = parse_target("cuda/h200")
+    assert options(told(target).host) == list(OPTIONS)
+    assert json.loads(str(told(target)))["arch"] == "sm_90"
+
+
+@pytest.mark.parametrize("m", [8, 64])
+def test_indices_are_not_loaded_as_vectors(m):
+    """With TVM's own compile they are, of all rows at once, and a shuffle takes out each."""
+    target, workload = parse_target("cpu/x86-64-v3"), Workload("cpu_portable", m, 3072, 384, 4, 16)
+    kernel = KERNELS["cpu_portable"]
+    func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
+    loop = reference.innermost_loop(build(func, target).mod.inspect_source("asm").splitlines())
+    assert not any("vpextr" in line for line in loop)

@@ -1,0 +1,90 @@
+"""What TVM and torch print: remarks that no user can act on are dropped, all else comes through, and all if asked for."""
+
+import os
+import subprocess
+import sys
+
+REMARK = "[14:04:26] /x/executable.cc:276: Warning: Scope Saving:"
+FILTER = f"""
+import os, subprocess, sys, threading
+from tvm_balanced.core.stderr_filter import without_noise
+with without_noise():
+    os.write(2, b"{REMARK}\\n[14:04:26] /x/other.cc:1: Warning: something real\\n")
+    other = threading.Thread(target=without_noise()(lambda: os.write(2, b"from a thread\\n")))
+    other.start(); other.join()
+    os.write(2, b"{REMARK}\\n")
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); print('from a child', file=sys.stderr)"],
+                             stdin=subprocess.PIPE)
+    sys.stderr.write("no end of line")
+os.write(2, b"|after\\n")
+child.communicate()
+with without_noise():
+    os.write(2, b"again\\n{REMARK}\\n")
+"""
+
+
+def stderr_of(script, **environment):
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_only_known_remarks_are_dropped():
+    shown = stderr_of(FILTER)
+    assert "Scope Saving" not in shown
+    lines = ["something real", "from a thread", "no end of line|after", "from a child", "again"]
+    assert all(line in shown for line in lines)
+    assert "end of what is filtered" not in shown
+
+
+def test_all_is_shown_when_asked_for():
+    assert stderr_of(FILTER, TVM_BALANCED_VERBOSE="1").count(REMARK) == 3
+
+
+def test_a_closed_standard_error_is_no_failure():
+    stderr_of("import os; from tvm_balanced.core.stderr_filter import without_noise\nos.close(2)\nwith without_noise(): pass")
+
+
+PYTHON = """
+import os, sys, torch, tvm_balanced as tb
+from pathlib import Path
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(8, 8)
+    def forward(self, x):
+        return self.lstm(x)[0]
+Path("damaged.pt2").write_bytes(b"PK cut off")
+def work(path):
+    x = torch.ones(1, 8)
+    tb.compile(Model(), (x,)).save(path)
+    tb.load(path)(x)
+    for failing in (torch.nn.LayerNorm(8).double(), (x.double(),)), ("damaged.pt2", ()):  # neither can be imported
+        try:
+            tb.compile(*failing)
+        except tb.TvmBalancedError:
+            continue
+        raise SystemExit("compiled")
+work("quiet.tb")
+print("now all", file=sys.stderr)
+os.environ["TVM_BALANCED_VERBOSE"] = "1"
+work("all.tb")
+"""
+
+
+def test_python_is_as_quiet_as_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quiet, shown = stderr_of(PYTHON).split("now all\n")
+    assert quiet == ""
+    for remark in ("Scope Saving", "Scope Loaded", "assigned during export", "BlockBuilder destroyed", "Traceback"):
+        assert remark in shown
+
+
+def test_the_command_line_shows_all_when_asked(tmp_path):
+    (tmp_path / "damaged.pt2").write_bytes(b"PK cut off")
+    command = [sys.executable, "-m", "tvm_balanced", "-v", "inspect", "damaged.pt2"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "not a readable .pt2 file" in done.stderr

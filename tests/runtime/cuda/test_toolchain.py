@@ -1,0 +1,112 @@
+import os
+
+import pytest
+import tvm
+
+from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.runtime.cuda import cubins, toolchain
+
+H200 = cuda_target("h200")
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Ways of compiling in the order that they are tried in; `fails` is what each fails with. TVM compiles, as with a GPU."""
+    asked = []
+    asked_fails = {}
+
+    def compile_cuda(source, target_format, compiler):
+        assert "cuda_bf16.h" in source
+        asked.append((toolchain, target_format, str(tvm.target.Target.current().attrs["arch"])))
+        if toolchain in asked_fails:
+            raise asked_fails[toolchain]
+
+    monkeypatch.setenv(toolchain.MODE, "")  # what is set meanwhile is taken back
+    del os.environ[toolchain.MODE]
+    monkeypatch.setattr(toolchain, "_ours", set())
+    monkeypatch.setattr(toolchain, "compiles", lambda: True)
+    monkeypatch.setattr(toolchain, "compile_cuda", compile_cuda)
+    return asked, asked_fails
+
+
+def test_nvrtc_is_taken_where_it_works(asked):
+    toolchain.choose(H200)
+    toolchain.choose(H200)
+    assert asked[0] == [("nvrtc", "cubin", "sm_90")]
+    assert os.environ[toolchain.MODE] == "nvrtc"
+
+
+def test_nvcc_is_taken_where_nvrtc_does_not_work(asked):
+    asked[1]["nvrtc"] = RuntimeError("cuda-bindings is not available.\nSee the manual")
+    toolchain.choose(H200)
+    assert asked[0] == [("nvrtc", "cubin", "sm_90"), ("nvcc", "fatbin", "sm_90")]
+    assert os.environ[toolchain.MODE] == "nvcc"
+
+
+def test_nvcc_is_taken_first_where_many_are_compiled_at_once(asked):
+    toolchain.choose(H200, at_once=True)
+    assert asked[0] == [("nvcc", "fatbin", "sm_90")]
+    assert os.environ[toolchain.MODE] == "nvcc"
+
+
+def test_nvrtc_gives_way_to_nvcc_when_tuning_begins(asked):
+    toolchain.choose(H200)
+    toolchain.choose(H200, at_once=True)
+    assert os.environ[toolchain.MODE] == "nvcc"
+
+
+def test_without_nvcc_many_are_compiled_by_nvrtc(asked):
+    asked[1]["nvcc"] = FileNotFoundError("no nvcc")
+    toolchain.choose(H200, at_once=True)
+    assert os.environ[toolchain.MODE] == "nvrtc"
+
+
+def test_where_nothing_works_one_sentence_says_why_and_what_to_do(asked):
+    asked[1].update(nvrtc=RuntimeError("no cuda-bindings.\nSee the manual"), nvcc=FileNotFoundError("a page\nno nvcc"))
+    with pytest.raises(EnvironmentFaultError, match=r"NVRTC \(no cuda-bindings\) nor with nvcc \(no nvcc\); install") as error:
+        toolchain.choose(H200)
+    assert "tvm-balanced[cuda]" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert toolchain.MODE not in os.environ
+
+
+def test_what_the_user_chose_stays(asked, monkeypatch):
+    monkeypatch.setattr(toolchain, "_ours", set())
+    monkeypatch.setenv(toolchain.MODE, "nvrtc")
+    toolchain.choose(H200)
+    toolchain.choose(H200, at_once=True)
+    assert asked[0] == []
+
+
+def test_nothing_is_tried_where_tvm_keeps_the_source(asked, monkeypatch):
+    monkeypatch.setattr(toolchain, "compiles", lambda: False)
+    toolchain.choose(H200)
+    assert asked[0] == []
+
+
+@pytest.mark.nvcc
+def test_the_source_compiles(monkeypatch):
+    monkeypatch.setattr(toolchain, "compiles", lambda: True)
+    monkeypatch.setattr(toolchain, "FORMATS", {"nvcc": "fatbin"})
+    monkeypatch.setenv(toolchain.MODE, "")
+    del os.environ[toolchain.MODE]
+    toolchain.choose(H200)
+    assert os.environ[toolchain.MODE] == "nvcc"
+
+
+def test_compiling_tuning_and_loading_choose(asked, monkeypatch, tmp_path, mlp):
+    import tvm_ffi
+
+    import tvm_balanced as tb
+    from tvm_balanced.tuning.runners.gpu import GpuRunner
+
+    asked[1].update(nvrtc=RuntimeError("not here"), nvcc=RuntimeError("not here"))
+    model, inputs = mlp
+    with pytest.raises(EnvironmentFaultError):
+        tb.compile(model, inputs, target=H200)
+    with pytest.raises(EnvironmentFaultError):
+        GpuRunner(H200)
+    cubins.read(tmp_path)
+    with H200, pytest.raises(EnvironmentFaultError):  # not RuntimeError, though TVM has passed it on
+        tvm_ffi.get_global_func(cubins.CALLBACK)("unknown")

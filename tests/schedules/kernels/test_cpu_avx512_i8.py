@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+import tvm
+from support import reference
+
+from tvm_balanced.compiler.build import build
+from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.runtime.host import host_features, host_target
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.kernels.cpu_avx512_i8 import FEATURES
+
+P = BalancedPattern.parse
+KERNEL = KERNELS["cpu_avx512_i8"]
+NEEDS = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CPU has no AVX-512 VBMI and VNNI")
+
+
+def in_steps(a):
+    """Each row in 255 steps of its largest value, as a multiple of the step, and the step."""
+    step = np.maximum(np.abs(a).max(axis=1, keepdims=True) / 127, 1e-30)
+    return np.rint(a / step), step
+
+
+def computed(x, weight):
+    (rounded_x, step_x), (rounded_weight, step_weight) = in_steps(x), in_steps(weight)
+    return (rounded_x @ rounded_weight.T) * step_x * step_weight.T
+
+
+@NEEDS
+@pytest.mark.parametrize("pattern", ["1:16", "2:16", "3:16", "4:16", "8:16", "12:16"])
+@pytest.mark.parametrize("m", [1, 9, None])
+def test_computes_with_rounded_x_and_weight(pattern, m, rng):
+    weight = reference.balanced(40, 100, P(pattern), rng)
+    weight[3] = 0  # a row without a scale
+    x = rng.standard_normal((m or 7, 100)).astype(np.float32)
+    x[0] *= 1000
+    run = reference.compile_kernel("cpu_avx512_i8", weight, P(pattern), m=m)
+    want = computed(x.astype(np.float64), weight.astype(np.float64))
+    for got, wanted in zip(run(x), want, strict=True):  # a value of x half way between two steps may go to either
+        assert reference.relative_error(got, wanted) < 1e-2
+    assert (run(x)[:, 3] == 0).all()
+    assert reference.relative_error(run(x), reference.dense(x, weight)) < 2e-2
+
+
+@NEEDS
+@pytest.mark.parametrize(("n", "k"), [(16, 16), (33, 64), (100, 1000), (16, 48), (768, 768)])
+def test_ragged_shapes_with_epilogue(n, k, rng):
+    weight, bias = reference.balanced(n, k, P("2:16"), rng), rng.standard_normal(n).astype(np.float32)
+    x, residual = rng.standard_normal((5, k)).astype(np.float32), rng.standard_normal((5, n)).astype(np.float32)
+    run = reference.compile_kernel("cpu_avx512_i8", weight, P("2:16"), bias, 5, "gelu", residual=True)
+    assert reference.relative_error(run(x, residual), reference.dense(x, weight, bias, "gelu", residual)) < 2e-2
+
+
+@NEEDS
+def test_a_row_of_zeros(rng):
+    weight, x = reference.balanced(16, 64, P("2:16"), rng), np.zeros((2, 64), np.float32)
+    assert (reference.compile_kernel("cpu_avx512_i8", weight, P("2:16"), m=2)(x) == 0).all()
+
+
+@NEEDS
+def test_inner_loop_is_byte_permutes_and_dot_products():
+    workload = Workload("cpu_avx512_i8", 64, 3072, 768, 2, 16)
+    function = KERNEL.schedule(KERNEL.prim_func(workload), workload, host_target()).with_attr("global_symbol", "main")
+    lines = build(function, host_target()).mod.inspect_source("asm").splitlines()
+    assert sum("vpermb" in line for line in lines) == sum("vpdpbusd" in line for line in lines) == 32  # 2 steps of 4x4 sums
+
+
+def test_layout_is_the_documented_one(rng):
+    encoded = encode(reference.balanced(32, 128, P("2:16"), rng), P("2:16"))
+    values, indices, scales, corrections = KERNEL.pack(encoded)
+    assert (values.shape, indices.shape, scales.shape, corrections.shape) == ((2, 4, 64), (2, 2, 64), (2, 16), (2, 16))
+    for row, block, slot in ((0, 0, 0), (5, 3, 1), (17, 7, 0), (31, 4, 1)):
+        group, lane, step, byte = row // 16, row % 16, block // 4 * 2 + slot, block % 4
+        step_of_row = np.abs(encoded.values[row]).max() / 127
+        assert values[group, step, 4 * lane + byte] == np.rint(encoded.values[row, block, slot] / step_of_row)
+        assert indices[group, step // 2, 4 * lane + byte] >> 4 * (step % 2) & 15 == encoded.indices[row, block, slot]
+    assert corrections[1, 0] == 128 * int(values[1, :, :4].astype(int).sum())
+
+
+def test_bytes_a_nonzero_are_one_and_a_half(rng):
+    weight = reference.balanced(64, 256, P("2:16"), rng)
+    of_rows = 64 * 8
+    assert sum(a.nbytes for a in KERNEL.pack(encode(weight, P("2:16")))) == np.count_nonzero(weight) * 1.5 + of_rows
+
+
+def test_refuses_what_it_cannot_compute():
+    assert "VNNI" in KERNEL.refuses(tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512"}), 64, 64, "float32")
+    assert KERNEL.refuses(tvm.target.Target({"kind": "llvm", "mcpu": "znver4"}), 64, 64, "float32") is None
+    assert "K = 15" in KERNEL.refuses(tvm.target.Target({"kind": "llvm", "mcpu": "znver4"}), 64, 15, "float32")

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+from support.expressions import POINTS, erf, evaluate
+
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.schedules.kernels.cpu_avx512 import CPU_AVX512
+from tvm_balanced.schedules.tir import activations, activations_avx512
+
+pytestmark = pytest.mark.skipif(CPU_AVX512.refuses(host_target(), 64, 64, "float32") is not None, reason="no AVX-512 here")
+
+
+def exact(x):
+    x = x.astype(np.float64)
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def test_error_of_gelu():
+    np.testing.assert_allclose(evaluate(activations_avx512.gelu, POINTS), exact(POINTS), atol=4e-7, rtol=1e-7)
+
+
+def test_gelu_at_the_ends():
+    x = np.array([-np.inf, -1e30, -100, -6, 6, 100, 1e30, np.inf] * 2, np.float32)
+    np.testing.assert_allclose(evaluate(activations_avx512.gelu, x), np.maximum(x, 0), atol=1e-7)
+
+
+def test_nan_comes_through():
+    x = np.array([np.nan, -np.nan] * 7 + [0, 1], np.float32)
+    x.view(np.uint32)[:2] = 0x7FFFFFFF, 0xFFFFFFFF
+    assert np.isnan(evaluate(activations_avx512.gelu, x)).tolist() == [True] * 14 + [False] * 2
+
+
+def test_all_activations_are_there():
+    assert activations_avx512.ACTIVATIONS.keys() == activations.ACTIVATIONS.keys()

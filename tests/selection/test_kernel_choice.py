@@ -1,0 +1,169 @@
+import numpy as np
+import pytest
+import tvm
+from support import reference
+
+from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.core.detection import detect
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.errors import TargetError
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.selection.break_even import sample
+from tvm_balanced.selection.kernel_choice import DenseLayer, Judge
+from tvm_balanced.selection.rooflines import machine_of
+
+AVX512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 2})
+AVX2 = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
+
+
+def judge(weight, m=64, target=AVX512, dtype="float32", kernels=None, copies=3, rows=(1, None)):
+    n, k = weight.shape
+    layer = DenseLayer("fc", m, n, k, dtype, detect(weight), rows)
+    return Judge(target, machine_of(target), kernels, copies=copies)(layer)
+
+
+def pruned(text, rng, n=128, k=256):
+    return reference.balanced(n, k, BalancedPattern.parse(text), rng)
+
+
+def test_sparse_where_it_pays(rng):
+    verdict = judge(pruned("2:16", rng))
+    assert (verdict.kernel, str(verdict.pattern), verdict.source) == ("cpu_avx512", "2:16", "modelled")
+    assert verdict.speedup > 3
+    assert "faster than dense at M = 64" in verdict.reason
+
+
+def test_dense_where_sparsity_does_not_pay(rng):
+    verdict = judge(pruned("15:16", rng))
+    assert verdict.kernel == "cpu_dense"
+    assert not verdict.sparse
+    assert "the time of dense" in verdict.reason
+
+
+def test_dense_without_zeros(rng):
+    verdict = judge(rng.standard_normal((32, 64)).astype(np.float32))
+    assert (verdict.kernel, verdict.reason) == ("cpu_dense", "the weight has no zeros")
+
+
+def test_dense_where_no_block_saves_anything(rng):
+    weight = rng.standard_normal((512, 512)).astype(np.float32)
+    weight[rng.random(weight.shape) < 0.02] = 0
+    assert judge(weight).kernel == "cpu_dense"
+
+
+@pytest.mark.parametrize("m", [1, 8, 64, 1024, None])
+def test_sparser_is_never_modelled_slower(m, rng):
+    speedups = [judge(pruned(f"{nnz}:16", rng), m).speedup for nnz in (8, 4, 2, 1)]
+    assert speedups == sorted(speedups)
+
+
+def test_one_copy_must_win_at_every_m(rng):
+    weight = pruned("8:16", rng, 512, 512)
+    each = [judge(weight, m).speedup for m in sample((1, None))]
+    assert judge(weight, None, copies=1).speedup == pytest.approx(min(each))
+    assert "every M" in judge(weight, None, copies=1).reason
+
+
+def test_kernels_share_the_rows_of_a_layer(rng):
+    """At half the weights AVX2 wins while weights come from memory, then dense, until there are rows to fill long tiles with."""
+    weight = pruned("8:16", rng, 512, 512)
+    verdict = judge(weight, None, AVX2)
+    (few, gathers), (some, dense), (many, portable) = verdict.by_rows()
+    assert [v.kernel for v in (gathers, dense, portable)] == ["cpu_avx2", "cpu_dense", "cpu_portable"]
+    assert dense.pattern is None
+    assert (few[0], some[0], many[0], many[1]) == (1, few[1] + 1, some[1] + 1, None)
+    for m in (1, few[1], some[0], 8, 64, 4096):
+        assert judge(weight, m, AVX2).kernel == next(v.kernel for (_, last), v in verdict.by_rows() if last is None or m <= last)
+    assert f"every M up to {few[1]}, one of 3 copies of the weight" in gathers.reason
+    assert f"some M from {some[0]} to {some[1]}, one of 3 copies" in dense.reason
+    assert f"every M from {many[0]}, one of 3 copies" in portable.reason
+    assert judge(weight, None, AVX2, copies=1).by_rows() == [((1, None), judge(weight, None, AVX2, copies=1))]
+
+
+def test_rows_that_a_model_never_has_do_not_count(rng):
+    weight = pruned("8:16", rng, 512, 512)
+    for rows, kernel in (((1, 2), "cpu_avx2"), ((128, None), "cpu_portable")):
+        verdict = judge(weight, None, AVX2, rows=rows)
+        assert (verdict.kernel, verdict.above) == (kernel, None)
+
+
+def test_without_avx512_the_portable_kernel(rng):
+    assert judge(pruned("4:16", rng, 512, 512), target=AVX2).kernel == "cpu_portable"
+
+
+def test_other_dtypes_are_left_to_tvm(rng):
+    verdict = judge(pruned("2:16", rng), dtype="float64")
+    assert verdict.kernel is None
+    assert "float64" in verdict.reason
+
+
+def test_half_precision_has_kernels_of_its_own_or_float32_arithmetic(rng):
+    znver4 = tvm.target.Target({"kind": "llvm", "mcpu": "znver4"})
+    assert judge(pruned("2:16", rng), target=znver4, dtype="bfloat16").kernel == "cpu_avx512_bf16"
+    assert judge(pruned("2:16", rng), target=AVX512, dtype="bfloat16").kernel == "cpu_avx512"
+    assert judge(pruned("2:16", rng), target=AVX512, dtype="float16").kernel == "cpu_avx512"
+    dense = judge(pruned("2:16", rng), target=AVX2, dtype="float16")
+    assert dense.kernel == "cpu_dense"
+    assert "float16" in dense.reason
+
+
+def test_padding_is_named(rng):
+    verdict = judge(pruned("2:32", rng, 64, 512))
+    assert verdict.sparse
+    if str(verdict.pattern) != "2:32":
+        assert "stored as" in verdict.reason
+        assert "padding" in verdict.reason
+
+
+def test_forced(rng):
+    assert judge(pruned("2:16", rng), kernels={"f*": "cpu_dense"}).source == "forced"
+    assert judge(pruned("2:16", rng), kernels={"other": "cpu_dense"}).source == "modelled"
+    assert judge(pruned("2:16", rng), kernels={"fc": "none"}).kernel is None
+    assert judge(pruned("2:16", rng), kernels={"fc": "cpu_portable"}).kernel == "cpu_portable"
+    assert judge(np.ones((16, 32), np.float32), kernels={"fc": "cpu_portable"}).kernel == "cpu_dense"
+    with pytest.raises(TargetError, match="no AVX-512"):
+        judge(pruned("2:16", rng), target=AVX2, kernels={"fc": "cpu_avx512"})
+    with pytest.raises(TargetError, match="unknown"):
+        judge(pruned("2:16", rng), kernels={"fc": "magic"})
+
+
+@pytest.mark.parametrize(
+    ("m", "dtype", "kernel"),
+    [
+        (1, "float32", "cuda_gemv"),
+        (64, "float32", "cuda_gemm_fp32"),
+        (1, "float16", "cuda_gemv"),
+        (16, "bfloat16", "cuda_decode_mma"),
+    ],
+)
+def test_kernels_of_a_gpu(m, dtype, kernel, rng):
+    weight = pruned("1:16", rng, 256, 512)
+    layer = DenseLayer("layer", m, 4096, 8192, dtype, detect(weight))
+    verdict = Judge.of(cuda_target("h200"))(layer)
+    assert (verdict.kernel, verdict.source) == (kernel, "modelled")
+    assert "2:4-compatible" in verdict.reason
+
+
+def test_dense_on_a_gpu_where_rows_are_many(rng):
+    for dtype, kernel in (("float16", "cuda_dense_mma"), ("bfloat16", "cuda_dense_mma"), ("float32", "cuda_dense")):
+        layer = DenseLayer("layer", 4096, 4096, 4096, dtype, detect(pruned("8:16", rng, 256, 512)))
+        assert Judge.of(cuda_target("h200"))(layer).kernel == kernel
+
+
+def test_kernels_share_the_rows_of_a_layer_on_a_gpu(rng):
+    layer = DenseLayer("layer", None, 4096, 4096, "float32", detect(pruned("8:16", rng, 256, 512)))
+    verdicts = [verdict for _, verdict in Judge.of(cuda_target("h200"))(layer).by_rows()]
+    assert [verdict.sparse for verdict in verdicts] == [True] * (len(verdicts) - 1) + [False]
+    assert verdicts[-1].kernel == "cuda_dense"
+
+
+def test_one_copy_of_a_weight_serves_every_m_on_a_gpu(rng):
+    layer = DenseLayer("layer", None, 16384, 8192, "float16", detect(pruned("4:16", rng, 256, 512)))
+    verdict = Judge.of(cuda_target("h200"), copies=1)(layer)
+    assert (verdict.kernel, verdict.above) == ("cuda_decode_mma", None)
+    assert "every M up to 32" in verdict.reason
+
+
+def test_reasons_name_only_kernels_of_the_target(rng):
+    layer = DenseLayer("layer", 4, 64, 64, "float64", detect(pruned("2:16", rng, 64, 64)))
+    assert "cuda" not in Judge.of(host_target())(layer).reason

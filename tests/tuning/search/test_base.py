@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from support.fixed_latency import TASKS, fake_seconds
+
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.tuning.log.record import Measured
+from tvm_balanced.tuning.runners.base import space_of
+from tvm_balanced.tuning.search import STRATEGIES
+from tvm_balanced.tuning.search import base as module
+from tvm_balanced.tuning.search.model import features
+
+WORKLOAD = TASKS[0].workload
+
+
+def make(name, seed=0):
+    space = space_of(WORKLOAD, host_target())
+    return STRATEGIES[name](space, seed, WORKLOAD, host_target()), space
+
+
+def search(name, seed=0, trials=10_000, fails=lambda _: False):
+    strategy, space = make(name, seed)
+    order = [space.default]
+    batch = order
+    while batch and len(order) < trials:
+        strategy.tell([Measured(d, None if fails(d) else fake_seconds(d)) for d in batch])
+        batch = strategy.propose(8)
+        assert len(batch) <= 8
+        order = order + batch
+    return order, space
+
+
+@pytest.mark.parametrize("name", ["model", "replay", "exhaustive"])
+def test_every_point_is_proposed_once(name):
+    pytest.importorskip("xgboost")
+    order, space = search(name)
+    assert len(order) == len(set(order)) == len(space)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_failed_candidates_are_no_obstacle(name):
+    pytest.importorskip("xgboost")
+    order, _ = search(name, trials=40, fails=lambda d: d[0][-1] == 1)
+    assert len(order) == len(set(order)) >= 40
+
+
+@pytest.mark.parametrize("name", ["model", "replay"])
+def test_the_seed_decides(name):
+    pytest.importorskip("xgboost")
+    orders = [search(name, seed, trials=48)[0] for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_the_model_finds_the_best_sooner_than_chance():
+    pytest.importorskip("xgboost")
+
+    def needed(name):
+        found = []
+        for seed in range(6):
+            order, space = search(name, seed)
+            found.append(order.index(min(space, key=fake_seconds)))
+        return np.mean(found)
+
+    assert needed("model") < 0.6 * needed("replay")
+
+
+def test_large_spaces_are_sampled(monkeypatch):
+    monkeypatch.setattr(module, "WHOLE", 20)
+    strategy, space = make("replay")
+    batch = strategy.propose(8)
+    assert len(set(batch)) == 8
+    assert all(point in space for point in batch)
+
+
+def test_features_are_logarithms_and_their_sums():
+    assert features([((1, 8), (2, 4, 4))]).tolist() == [[0, 3, 1, 2, 2, 3, 1, 4, 2, 5, 3, 2, 5, 3, 4]]
+    assert np.isfinite(features([((0,), (3, 1))])).all()

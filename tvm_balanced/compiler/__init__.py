@@ -1,0 +1,1 @@
+"""From an imported model to a compiled module."""

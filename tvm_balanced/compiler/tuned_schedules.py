@@ -1,0 +1,108 @@
+"""Which decisions a workload gets: the user's log of the target, else the shipped one, else the kernel's defaults."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import tvm
+
+from tvm_balanced.runtime.host import threads_of, user_folder
+from tvm_balanced.runtime.target_features import target_key
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.base.space import Decisions
+from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.tuning.log.log import Log, logs_in
+from tvm_balanced.tuning.log.record import Winner
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The decisions of one workload, None for the kernel's defaults, and where they come from."""
+
+    decisions: Decisions | None
+    source: str
+
+
+class TunedSchedules:
+    """The winners of one target's logs.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+    threads : int
+        Of a call: a winner on another number of threads says nothing about this one.
+    logs : sequence of (name, Log)
+        The first that has a winner for a workload counts. Those that do not exist are passed over; one that is not for the
+        target, or not a log, raises TuningError.
+    """
+
+    def __init__(self, target: tvm.target.Target, threads: int, logs: Sequence[tuple[str, Log]]) -> None:
+        self.target, self.threads = target, threads
+        self._winners: list[tuple[str, dict[Workload, Winner]]] = []
+        for name, log in logs:
+            if log.exists():
+                records = [r for r in log.read().records if isinstance(r, Winner) and r.threads == threads]
+                self._winners.append((name, {record.workload: record for record in records}))
+        self._chosen: dict[Workload, Choice] = {}
+
+    @classmethod
+    def of(cls, target: tvm.target.Target, threads: int, logs: str | Path | Literal[False] | None = None) -> "TunedSchedules":
+        """Return what is tuned for a target: by the log in folder `logs` (None: this user's), then by the shipped one.
+
+        False leaves all kernels at their defaults. Raises TuningError where `logs` is no folder of logs.
+        """
+        if logs is False:
+            return cls(target, threads, [])
+        if logs is not None:
+            logs_in(Path(logs))  # says so where it is none: a name that was mistyped would leave all at its defaults
+        key, threads = target_key(target), threads_of(target, threads)
+        user = user_folder() if logs is None else Path(logs)
+        return cls(target, threads, [("user log", Log(user, key)), ("shipped", Log(_shipped(), key))])
+
+    @classmethod
+    def shipped(cls, target: tvm.target.Target, threads: int) -> "TunedSchedules":
+        """Return what the shipped log of a target has, whatever this user tuned."""
+        return cls(target, threads, [("shipped", Log(_shipped(), target_key(target)))])
+
+    def __call__(self, workload: Workload) -> Decisions | None:
+        """Return the decisions of a workload whose M is known, None for the defaults."""
+        return self.choose(workload).decisions
+
+    def choose(self, workload: Workload) -> Choice:
+        """Return the decisions of a workload whose M is known, and where they come from."""
+        if workload not in self._chosen:
+            self._chosen[workload] = self._choose(workload)
+        return self._chosen[workload]
+
+    def source(self, share: Share) -> str:
+        """Return where the schedule of a layer's share comes from, in a few words."""
+        if share.workload.m is not None:
+            return self.choose(share.workload).source
+        tuned: dict[str, list[int]] = {}
+        for tile in share.small_tiles:
+            choice = self.choose(replace(share.workload, m=tile))
+            if choice.decisions is not None:
+                tuned.setdefault(choice.source, []).append(tile)
+        return "; ".join(f"{source} at M = {', '.join(map(str, rows))}" for source, rows in tuned.items()) or DEFAULT
+
+    def _choose(self, workload: Workload) -> Choice:
+        for name, winners in self._winners:
+            winner = winners.get(workload)
+            if winner is None:
+                continue
+            if not winner.won:
+                return Choice(None, f"{DEFAULT}: nothing beat it, {name}")
+            kernel = KERNELS[workload.kernel]
+            space = kernel.sampled(kernel.prim_func(workload), workload, self.target)
+            if winner.space != space.fingerprint or winner.decisions not in space:
+                return Choice(None, f"{DEFAULT}: the kernel has changed since it was tuned, {name}")
+            return Choice(winner.decisions, f"tuned: {name}")
+        return Choice(None, DEFAULT)
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("tvm_balanced.tuning_logs")))

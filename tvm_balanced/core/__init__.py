@@ -1,0 +1,1 @@
+"""What everything else is built on: patterns, encoded weights, specifications, checks. Imports NumPy alone."""

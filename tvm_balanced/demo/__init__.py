@@ -1,0 +1,1 @@
+"""The demonstration: a sentence encoder, pruned, compiled, checked and timed."""

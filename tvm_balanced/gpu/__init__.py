@@ -1,1 +1,0 @@
-"""Checking GPU kernels, with a GPU and without one."""

@@ -1,0 +1,1 @@
+"""Loading and running compiled modules. Imports nothing of the compiler."""

@@ -1,0 +1,193 @@
+"""The artifact: a directory that holds a compiled module.
+
+    manifest.json   what it is: versions, target, instruction sets, inputs, outputs, report, max error, checksums
+    lib.so          the code
+    weights/*.npy   one file a parameter, 64-byte aligned, memory-mapped when loaded
+    gpu/*.cubin     machine code of a GPU's kernels, where nvcc was there to make it; else their source, in lib.so, is compiled
+                    when it is first used
+
+Compiled for several machines, it is a directory of such directories, its variants, and a manifest that lists them, best first;
+equal weights are one file under several names. Loading takes the first variant that this machine can run.
+
+It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tvm
+
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.files import new_directory
+from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.validation import check_path, require
+from tvm_balanced.errors import ArtifactError, InputError
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.cuda import cubins
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.runtime.metadata import Saveable
+from tvm_balanced.runtime.target_features import architecture, target_key
+from tvm_balanced.runtime.tensors import on_host
+
+FORMAT = 2
+
+
+@without_noise()
+def save(modules: Saveable | Sequence[Saveable], path: str | Path, cc: str | None = None) -> None:
+    """Write a compiled module as an artifact, or several as its variants, of which loading takes the first that runs.
+
+    Parameters
+    ----------
+    modules : CompiledModule or sequence of CompiledModule
+        Several are compiled from one model for different targets of one architecture, in order of preference: those that
+        need more instruction sets before those that need fewer.
+    path : str or Path
+        A directory that does not exist yet, or is empty.
+    cc : str, optional
+        Linker for the modules' targets where they are not this machine's, for instance "aarch64-linux-gnu-gcc".
+
+    Raises
+    ------
+    InputError
+        Where several modules are no variants of one model.
+    ArtifactError
+        Where the place is taken or cannot be written, or no C compiler can link a library.
+    """
+    place, variants = check_path(path), _listed(modules)
+    names = variant_names([tvm.target.Target(json.loads(module.facts.target)) for module in variants])
+    _check_one_model(variants)
+    with new_directory(place) as directory:
+        if len(variants) == 1:
+            _write(variants[0], directory, cc)
+            return
+        for name, module in zip(names, variants, strict=True):
+            (directory / name).mkdir()
+            _write(module, directory / name, cc)
+        _store_equal_files_once(directory, names)
+        _write_manifest(directory, {"variants": names})
+
+
+def _listed(modules: Any) -> list[Saveable]:
+    """Return one module or several as a list; raises InputError where they are none."""
+    if isinstance(modules, Saveable):
+        return [modules]
+    require("modules", modules or None, Sequence, "a compiled module, or a list of them")
+    for module in modules:
+        require("an entry of modules", module, Saveable, "a compiled module, as compile returns it")
+    return list(modules)
+
+
+def variant_names(targets: Sequence[tvm.target.Target]) -> list[str]:
+    """Return a name for the variant of each target, its key; raises InputError where one artifact cannot hold them all."""
+    names = [target_key(target) for target in targets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"two variants are for {twice}; give one for each target")
+    if len({(target.kind.name, architecture(target)) for target in targets}) > 1:
+        raise InputError(f"the variants are for {', '.join(names)}; give targets of one kind and one architecture")
+    return names
+
+
+def _check_one_model(modules: list[Saveable]) -> None:
+    first, *others = (module.facts for module in modules)
+    for facts in others:
+        if (facts.inputs, facts.outputs, facts.ranges) != (first.inputs, first.outputs, first.ranges):
+            raise InputError(
+                f"the variants for {first.target_key} and {facts.target_key} take or give other tensors; give modules compiled "
+                "from one model"
+            )
+
+
+def _write(module: Saveable, directory: Path, cc: str | None) -> None:
+    if module.origin is not None:  # a linked library is not linked again
+        shutil.copytree(module.origin, directory, dirs_exist_ok=True)
+        return
+    _link(module, directory / "lib.so", cc)
+    if module.facts.on_gpu:
+        cubins.write(module.executable, json.loads(module.facts.target)["arch"], directory / "gpu")
+    weights = [_write_weight(directory, i, name, on_host(tensor)) for i, (name, tensor) in enumerate(module.weights)]
+    files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
+    _write_manifest(
+        directory,
+        {
+            **{key: value for key, value in asdict(module.facts).items() if key != "report"},
+            "report": module.facts.report.to_json(),
+            "weights": weights,
+            "sha256": {file: digest(directory / file) for file in files},
+        },
+    )
+
+
+def _write_manifest(directory: Path, content: dict[str, Any]) -> None:
+    manifest = {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds"), **content}
+    (directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
+    """Make equal files of variants, as embeddings are, one file under several names where the file system can."""
+    known: dict[str, Path] = {}
+    for variant in variants:
+        for file, digest in read_manifest(directory / variant)["sha256"].items():
+            path = directory / variant / file
+            first = known.setdefault(digest, path)
+            if first is not path:
+                link = path.with_suffix(".link")
+                with contextlib.suppress(OSError):
+                    link.hardlink_to(first)
+                    link.replace(path)
+
+
+def read_manifest(directory: Path) -> dict[str, Any]:
+    """Return the manifest of an artifact as plain data; raises ArtifactError where there is none that can be read."""
+    path = directory / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError):
+        raise ArtifactError(
+            f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
+        ) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ArtifactError(f"{directory} has format {found}; this version reads format {FORMAT}: compile the model again")
+    return manifest
+
+
+def _link(module: Saveable, path: Path, cc: str | None) -> None:
+    linker = cc or environment.c_compiler()
+    if linker is None or shutil.which(linker) is None:
+        raise ArtifactError(f"no C compiler {cc or ''} was found to link the library; install gcc, or name one with cc=")
+    target = tvm.target.Target(json.loads(module.facts.target))
+    if cc is None and architecture(target) != architecture(host_target()):
+        raise ArtifactError(f"the module is for {architecture(target)}; name a compiler that links for it with cc=")
+    try:
+        module.executable.export_library(str(path), cc=linker)
+        if not path.is_file():
+            raise RuntimeError("it wrote no library")
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ArtifactError(
+            f"{linker} cannot link the library: {str(error).strip().splitlines()[-1]}; check the compiler"
+        ) from error
+
+
+def _write_weight(directory: Path, index: int, name: str, array: Array) -> dict[str, Any]:
+    (directory / "weights").mkdir(exist_ok=True)
+    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[-150:]
+    file = f"weights/{index:04d}.{safe}.npy"
+    bits = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
+    np.save(directory / file, bits)
+    return {"name": name, "file": file, "dtype": str(array.dtype), "shape": list(array.shape)}
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Running compiled modules on an NVIDIA GPU."""

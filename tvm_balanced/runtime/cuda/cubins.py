@@ -1,0 +1,77 @@
+"""Machine code of a GPU's kernels, made where there is no GPU, and found again where there is one.
+
+TVM can only keep CUDA source in a library that it writes on a machine without CUDA's driver. It compiles that on first use, and
+asks the global function `tvm_callback_cuda_compile` to; here this is answered from the artifact.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+
+from tvm_balanced.runtime.cuda import nvcc
+from tvm_balanced.runtime.cuda.device import gpu_arch
+from tvm_balanced.runtime.cuda.toolchain import choose
+
+CALLBACK = "tvm_callback_cuda_compile"
+_known: dict[str, bytes] = {}  # machine code by the source's digest
+
+
+def write(executable: Any, arch: str, folder: Path) -> None:
+    """Compile every CUDA module in `executable` for `arch` and write it to `folder`; nothing where nvcc is not installed."""
+    if not nvcc.available():
+        return
+    for source in sources(executable):
+        folder.mkdir(exist_ok=True)
+        write_source(source, arch, folder)
+
+
+def write_source(source: str, arch: str, folder: Path) -> None:
+    """Compile CUDA source for `arch` and write it to `folder`, which is there, as `read` looks for it."""
+    (folder / f"{_digest(source)}.cubin").write_bytes(nvcc.cubin(source, arch))
+
+
+def read(folder: Path) -> None:
+    """Let TVM find the machine code in `folder` when it next asks for the same source to be compiled.
+
+    Source that is not known is compiled with what works here; TVM passes on the EnvironmentFaultError where nothing does.
+    """
+    for file in folder.glob("*.cubin"):
+        _known[file.stem] = file.read_bytes()
+    _answer_from_known()
+
+
+def sources(executable: Any) -> list[str]:
+    """Return the CUDA source of every module of a compiled model."""
+    found, waiting = [], [executable.mod if hasattr(executable, "mod") else executable]
+    while waiting:
+        module = waiting.pop()
+        waiting.extend(module.imports)
+        if module.kind == "cuda":
+            found.append(str(module.inspect_source()))
+    return found
+
+
+def _this_gpu() -> tvm.target.Target:
+    return tvm.target.Target({"kind": "cuda", "arch": gpu_arch()})
+
+
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
+def _answer_from_known() -> None:
+    compiler = tvm_ffi.get_global_func(CALLBACK)
+    if getattr(_answer_from_known, "installed", False):
+        return
+
+    def compile_or_find(source: str) -> Any:
+        found = _known.get(_digest(str(source)))
+        if found is None:
+            choose(tvm.target.Target.current(allow_none=True) or _this_gpu())
+        return found or compiler(source)
+
+    tvm_ffi.register_global_func(CALLBACK, compile_or_find, override=True)
+    _answer_from_known.installed = True  # type: ignore[attr-defined]

@@ -1,0 +1,92 @@
+"""What NVIDIA's compiler makes of a kernel: registers, spills, shared memory, and its PTX. Needs no GPU."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvm_balanced.errors import EnvironmentFaultError
+
+# As TVM compiles on a machine with a GPU; 177 is about variables that it declares and does not use.
+OPTIONS = ("-O3", "-std=c++17", "--use_fast_math", "-Xptxas", "--register-usage-level=10", "-diag-suppress", "177")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one kernel takes.
+
+    Parameters
+    ----------
+    registers : int
+        Of a thread.
+    shared : int
+        Bytes of a thread block that are known when it is compiled.
+    spilled : int
+        Bytes that a thread stores to and loads from local memory because registers run out.
+    stack : int
+        Bytes of local memory of a thread, for arrays that are indexed at run time.
+    """
+
+    registers: int
+    shared: int
+    spilled: int
+    stack: int
+
+
+def available() -> bool:
+    """Whether nvcc is installed."""
+    return shutil.which("nvcc") is not None
+
+
+def resources(source: str, arch: str) -> dict[str, Resources]:
+    """Compile CUDA source to machine code and return what each of its kernels takes, by name.
+
+    Raises
+    ------
+    EnvironmentFaultError
+        Where nvcc is not installed.
+    ValueError
+        Where it refuses the source; the message is its own.
+    """
+    report = _nvcc(source, arch, "-cubin", "-Xptxas", "-v")[1]
+    found = {}
+    for part in report.split("Compiling entry function '")[1:]:
+        name = part.split("'")[0]
+        found[name] = Resources(
+            registers=_number(r"Used (\d+) registers", part),
+            shared=_number(r"(\d+) bytes smem", part),
+            spilled=_number(r"(\d+) bytes spill stores", part) + _number(r"(\d+) bytes spill loads", part),
+            stack=_number(r"(\d+) bytes stack frame", part),
+        )
+    return found
+
+
+def ptx(source: str, arch: str) -> str:
+    """Return the PTX of CUDA source; raises as `resources`."""
+    return _nvcc(source, arch, "-ptx")[0].decode()
+
+
+def cubin(source: str, arch: str) -> bytes:
+    """Return the machine code of CUDA source; raises as `resources`."""
+    return _nvcc(source, arch, "-cubin")[0]
+
+
+def _nvcc(source: str, arch: str, *options: str) -> tuple[bytes, str]:
+    """Return nvcc's output file and what it printed."""
+    if not available():
+        raise EnvironmentFaultError("nvcc was not found; install the CUDA toolkit to compile for a GPU")
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / "kernel.cu", Path(folder) / "made"
+        given.write_text(source)
+        command = ["nvcc", f"-arch={arch}", *OPTIONS, *options, str(given), "-o", str(made)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ValueError(done.stderr.strip())
+        return made.read_bytes(), done.stderr
+
+
+def _number(pattern: str, text: str) -> int:
+    found = re.search(pattern, text)
+    return int(found.group(1)) if found else 0

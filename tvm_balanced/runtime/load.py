@@ -1,0 +1,154 @@
+"""Loading an artifact: checked first, then mapped and opened. Needs neither torch nor the model it came from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tvm
+
+from tvm_balanced.core.imported_model import TensorSpec
+from tvm_balanced.core.report import Report
+from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.validation import check_count, check_path
+from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.artifact import digest, read_manifest
+from tvm_balanced.runtime.compiled_module import CompiledModule
+from tvm_balanced.runtime.cuda import cubins, diagnose
+from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
+from tvm_balanced.runtime.metadata import Facts
+from tvm_balanced.runtime.target_features import architecture, is_gpu
+
+SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
+
+
+@without_noise()
+def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
+    """Load an artifact; needs neither torch nor the model it came from.
+
+    Parameters
+    ----------
+    path : str or Path
+    threads : int, optional
+        Threads of a call; by default as many as it was compiled for, at most all cores.
+    verify : bool
+        Whether to check the checksums, which reads every byte of the weights once.
+
+    Raises
+    ------
+    InputError
+        Where an argument is of another type.
+    ArtifactError
+        Where something is missing or altered, or the artifact, with all its variants, is for another CPU or version of TVM;
+        nothing of its code is run then.
+    EnvironmentFaultError
+        Where it is for a GPU, holds no machine code, and nothing here can compile it.
+    """
+    directory = check_path(path)
+    if threads is not None:
+        check_count("threads", threads)
+    try:
+        directory, manifest = _variant(directory)
+        if verify:
+            _check_files(directory, manifest)
+        weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
+        facts = _facts(manifest)
+        if facts.on_gpu:
+            cubins.read(directory / "gpu")
+        library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
+    except (ArtifactError, EnvironmentFaultError):
+        raise
+    except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ArtifactError(
+            f"{directory} is not a whole artifact ({type(error).__name__}: {error}); compile the model again"
+        ) from error
+    module = CompiledModule(library, weights, facts, origin=directory.resolve())
+    module.threads = threads or min(module.threads, cores())
+    return module
+
+
+def _variant(directory: Path) -> tuple[Path, dict[str, Any]]:
+    """Return where the first variant is that this machine can run, and its manifest; an artifact of one is its own."""
+    manifest = read_manifest(directory)
+    if "variants" not in manifest:
+        _check_machine(directory, manifest)
+        return directory, manifest
+    refusal: ArtifactError | None = None
+    for name in manifest["variants"]:
+        variant, inner = directory / name, read_manifest(directory / name)
+        try:
+            _check_machine(variant, inner)
+        except ArtifactError as error:
+            refusal = error
+        else:
+            return variant, inner
+    if refusal is None:
+        raise ValueError("it lists no variant")
+    raise ArtifactError(f"no variant of {directory} runs here; the last: {refusal}")
+
+
+def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
+    target = tvm.target.Target(json.loads(manifest["target"]))
+    if architecture(target) != architecture(host_target()):
+        raise ArtifactError(
+            f"{directory} is for {architecture(target)}; this machine is {architecture(host_target())}: compile it for this one"
+        )
+    if is_gpu(target) and not gpu_runs(str(target.attrs["arch"])):
+        why = diagnose.fault() or "load it on one that has, or compile the model for this machine"
+        raise ArtifactError(f"{directory} is for a GPU of {target.attrs['arch']}, which this machine does not have; {why}")
+    missing = missing_features(manifest["features"])
+    if missing:
+        raise ArtifactError(
+            f"{directory} needs {', '.join(missing)}, which this CPU does not have; compile it for this CPU, or for an older one"
+        )
+    installed = environment.versions()
+    for package in SAME_VERSION:
+        built, here = manifest["versions"].get(package), installed.get(package)
+        if built != here:
+            raise ArtifactError(
+                f"{directory} was built with {package} {built}, {here} is installed; install {built}, or compile the model again"
+            )
+
+
+def _check_files(directory: Path, manifest: dict[str, Any]) -> None:
+    for file, expected in manifest["sha256"].items():
+        try:
+            actual = digest(directory / file)
+        except OSError:
+            raise ArtifactError(f"{directory} lacks {file}; copy the artifact again, or compile the model again") from None
+        if actual != expected:
+            raise ArtifactError(
+                f"{directory / file} was altered (its checksum differs); copy the artifact again, or compile the model again"
+            )
+
+
+def _facts(manifest: dict[str, Any]) -> Facts:
+    def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
+
+    return Facts(
+        inputs=specs(manifest["inputs"]),
+        outputs=specs(manifest["outputs"]),
+        report=Report.from_json(manifest["report"]),
+        target=manifest["target"],
+        features=tuple(manifest["features"]),
+        threads=manifest["threads"],
+        source=manifest["source"],
+        versions=manifest["versions"],
+        max_error=manifest["max_error"],
+        ranges={symbol: (low, high) for symbol, (low, high) in manifest["ranges"].items()},
+        structure=manifest["structure"],
+    )
+
+
+def _read_weight(directory: Path, weight: dict[str, Any]) -> Any:
+    # Copy-on-write: pages come from the file when they are first read, and nothing is written back. The format puts the
+    # data at a multiple of 64 bytes.
+    array = np.load(directory / weight["file"], mmap_mode="c")
+    if list(array.shape) != weight["shape"]:
+        raise ValueError(f"{weight['file']} has shape {array.shape}")
+    if weight["dtype"] == "bfloat16":
+        return tvm.runtime.tensor(array.view(ml_dtypes.bfloat16))
+    return tvm.runtime.from_dlpack(np.asarray(array))

@@ -1,0 +1,224 @@
+"""A caller's tensors into TVM's and back: what compiled code takes for granted is checked here, for it checks nothing itself."""
+
+import functools
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import tvm
+
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.imported_model import Range, TensorSpec
+from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.cuda.device import place
+
+ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes on less, without a check of its own
+
+
+def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return the arguments of a call in the order of `inputs`; raises InputError where one is missing, unknown or too many."""
+    names = [spec.name for spec in inputs]
+    listed = ", ".join(str(spec) for spec in inputs)
+    if len(args) > len(names):
+        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {listed}")
+    given = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in names or name in given:
+            raise InputError(f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}')
+        given[name] = value
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(f"input {missing[0]} is missing; the model takes {listed}")
+    return [given[name] for name in names]
+
+
+def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[str, Range], device: Any) -> list[Any]:
+    """Return a call's arguments as TVM tensors, which share memory where that is contiguous and aligned.
+
+    Parameters
+    ----------
+    inputs : sequence of TensorSpec
+    values : sequence of torch.Tensor, array or tvm.runtime.Tensor
+        One for each of `inputs`.
+    ranges : mapping
+        Symbol of a dimension to the sizes that it may have.
+    device : tvm.runtime.Device
+        Where torch tensors must be, and arrays are copied to.
+
+    Raises
+    ------
+    InputError
+        Where one has the wrong type, shape, dtype or device.
+    """
+    sizes: dict[str, int] = {}
+    tensors = [_to_tvm(spec, value, sizes, device) for spec, value in zip(inputs, values, strict=True)]
+    for symbol, (low, high) in ranges.items():
+        size = sizes.get(symbol, low)
+        if size < low or (high is not None and size > high):
+            spec = next(spec for spec in inputs if symbol in spec.shape)
+            sought = f"{low} or more" if high is None else f"{low} to {high}" if low else f"at most {high}"
+            raise InputError(f"{symbol} is {size} in input {spec}; the model was compiled for {sought}: split or pad the input")
+    return tensors
+
+
+def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) -> Any:
+    if is_torch(value):
+        check_device(spec, value.device, device)
+        _check(spec, tuple(value.shape), str(value.dtype).removeprefix("torch."), sizes)
+        value = value.detach().to_dense() if value.layout != sys.modules["torch"].strided else value.detach()
+        value = value.resolve_conj().resolve_neg().contiguous()
+        if value.data_ptr() % ALIGNMENT:
+            value = value.clone()
+        return tvm.runtime.from_dlpack(value)
+    if isinstance(value, tvm.runtime.Tensor):
+        if value.device != device:
+            raise InputError(f"input {spec.name} is on {value.device}; this module runs on {device}: copy it there with copyto")
+        _check(spec, tuple(int(d) for d in value.shape), str(value.dtype), sizes)
+        if not value.is_contiguous() or value.data_ptr() % ALIGNMENT:
+            raise InputError(
+                f"input {spec.name} is not contiguous or not at a multiple of {ALIGNMENT} bytes, which compiled code takes for "
+                "granted; give a torch tensor or a NumPy array, or a copy"
+            )
+        return value
+    if not isinstance(value, np.ndarray):
+        raise InputError(f"input {spec.name} is {type(value).__name__}; give a torch tensor or a NumPy array")
+    _check(spec, value.shape, str(value.dtype), sizes)
+    ((_, given),) = place([(spec.name, as_tvm(aligned(value)))], device)
+    return given
+
+
+def check_device(spec: TensorSpec, given: Any, device: Any) -> None:
+    """Raise InputError where a torch tensor on the device `given` is not where a module on `device` needs it."""
+    if device == tvm.cpu() and given.type != "cpu":
+        raise InputError(f"input {spec.name} is on {given}; this module runs on the CPU: pass {spec.name}.cpu()")
+    if device != tvm.cpu() and (given.type != "cuda" or (given.index or 0) != device.index):
+        raise InputError(
+            f"input {spec.name} is on {given}; this module runs on cuda:{device.index}: "
+            f'pass {spec.name}.to("cuda:{device.index}")'
+        )
+
+
+def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]) -> None:
+    if dtype != spec.dtype:
+        raise InputError(f"input {spec.name} is {dtype}; the model was compiled for {spec}: convert it first")
+    fits = len(shape) == len(spec.shape) and all(
+        sizes.setdefault(want, got) == got if isinstance(want, str) else want == got
+        for want, got in zip(spec.shape, shape, strict=True)
+    )
+    if not fits:
+        raise InputError(f"input {spec.name} has shape {shape}; the model was compiled for {spec}")
+
+
+def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], values: Sequence[Any]) -> list[Any] | None:
+    """Return the results of a call whose outputs are all empty, for a GPU launches no kernel over nothing; else None.
+
+    Parameters
+    ----------
+    inputs, outputs : sequences of TensorSpec
+    values : sequence of torch.Tensor, array or tvm.runtime.Tensor
+        That fit `inputs`.
+
+    Returns
+    -------
+    Torch tensors on the device of `values` where one of these is a torch tensor, else TVM tensors on the CPU.
+    """
+    if not any(0 in value.shape for value in values):
+        return None
+    sizes = {d: int(n) for spec, value in zip(inputs, values, strict=True) for d, n in zip(spec.shape, value.shape, strict=True)}
+    shapes = [tuple(sizes.get(d) if isinstance(d, str) else d for d in spec.shape) for spec in outputs]
+    if any(None in shape or 0 not in shape for shape in shapes):
+        return None
+    given = next((value for value in values if is_torch(value)), None)
+    if given is None:
+        return [tvm.runtime.empty(shape, spec.dtype) for shape, spec in zip(shapes, outputs, strict=True)]
+    torch = sys.modules["torch"]
+    return [
+        torch.empty(shape, dtype=getattr(torch, spec.dtype), device=given.device)
+        for shape, spec in zip(shapes, outputs, strict=True)
+    ]
+
+
+def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> Any:
+    """Return a call's results, which share the tensors' memory.
+
+    Parameters
+    ----------
+    tensors : sequence of tvm.runtime.Tensor
+        Or of torch tensors, as `empty_results` has them.
+    as_torch : bool
+        Torch tensors, in the model's structure; else arrays: one, or a flat tuple.
+    structure : str or None
+        As `Facts` has it.
+
+    Raises
+    ------
+    InputError
+        Where the structure has a class that torch does not know in this process.
+    """
+    if not as_torch:
+        return _flat(tuple(on_host(tensor) for tensor in tensors))
+    leaves = tuple(sys.modules["torch"].from_dlpack(tensor) for tensor in tensors)
+    return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
+
+
+def _flat(leaves: tuple[Any, ...]) -> Any:
+    return leaves[0] if len(leaves) == 1 else leaves
+
+
+@functools.lru_cache(maxsize=16)
+def _tree(structure: str) -> Any:
+    try:
+        return importlib.import_module("torch.utils._pytree").treespec_loads(structure)
+    except NotImplementedError as error:  # "Deserializing transformers.modeling_outputs.BaseModelOutput in pytree is not ..."
+        raise InputError(
+            f"the model's outputs have a class that this process has not loaded ({error}); "
+            "import the module it is in before the call, or give NumPy arrays for a flat tuple"
+        ) from None
+
+
+def aligned(array: Array) -> Array:
+    """Return `array` itself where it is contiguous, 64-byte aligned and writable, else a copy that is."""
+    # NumPy does not tell where an array of no elements lies, which must be aligned as well
+    if array.size and array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
+        return array
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    # no slice: one of no elements begins where `raw` does, aligned or not
+    copy: Array = np.ndarray(array.shape, array.dtype, raw, start)
+    copy[...] = array
+    return copy
+
+
+def as_tvm(array: Array) -> Any:
+    """Return an aligned array as a TVM tensor, which shares its memory where NumPy can export its dtype."""
+    if array.dtype.kind not in "biuf":  # bfloat16
+        return tvm.runtime.tensor(array)
+    return tvm.runtime.from_dlpack(array)
+
+
+def on_host(tensor: tvm.runtime.Tensor) -> Array:
+    """Return a tensor as an array, which shares its memory where that is the CPU's; else once work on TVM's stream has ended."""
+    return view(tensor if tensor.device == tvm.cpu() else tensor.copyto(tvm.cpu()))
+
+
+def is_torch(value: Any) -> bool:
+    """Whether a value is a torch tensor; one can only be given where torch is loaded."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def address_of(tensor: tvm.runtime.Tensor) -> int:
+    """Return the address of a tensor's first byte, on whatever device: equal for constants that share their memory."""
+    return int(tensor.data_ptr())
+
+
+def view(tensor: tvm.runtime.Tensor) -> Array:
+    """Return a tensor on the CPU as an array that shares its memory."""
+    if str(tensor.dtype) == "bfloat16":  # which NumPy cannot import
+        bits: Array = np.from_dlpack(tensor._create_view(tensor.shape, "uint16"))
+        return bits.view(ml_dtypes.bfloat16)
+    array: Array = np.from_dlpack(tensor)
+    return array

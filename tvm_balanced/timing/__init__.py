@@ -1,0 +1,1 @@
+"""Timing kernels, modules and this machine."""

@@ -1,0 +1,67 @@
+"""Measuring a calibration: every kernel on this machine, beside what its model says."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import tvm
+
+from tvm_balanced.compiler.build import build
+from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.errors import TargetError
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.host import runs_here
+from tvm_balanced.schedules import KERNELS, DenseKernel, Kernel, Machine, Workload
+from tvm_balanced.selection.machine_profile import Calibration
+from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.timing.rotating import rotation, time_rotating
+
+PATTERN = (2, 16)  # that sparse kernels are measured at
+# (from which M on, N, K, M) of layers that fit the caches, for arithmetic; (N, K) of one that comes from memory, at M = 1
+ARITHMETIC = ((1, 768, 3072, 1), (4, 3072, 768, 8), (17, 3072, 768, 24), (32, 3072, 768, 64))
+MEMORY = (4096, 4096)
+UNLIMITED = 1e9  # a rate, in 10^9 a second, that nothing waits for
+
+
+@without_noise()
+def measure(target: tvm.target.Target) -> Calibration:
+    """Time every kernel that runs on this machine, on one thread; takes about a minute.
+
+    Parameters
+    ----------
+    target : tvm.target.Target
+        This machine.
+
+    Raises
+    ------
+    TargetError
+        Where `target` is another machine.
+    """
+    if not runs_here(target):
+        raise TargetError(f"{target} is not this machine, and only this one can be measured; run calibrate on that machine")
+    machine = machine_of(target, threads=1)
+    no_memory = replace(machine, gbytes=UNLIMITED, gbytes_all=UNLIMITED)
+    no_arithmetic = replace(machine, gmacs=UNLIMITED)
+    arithmetic, memory = {}, {}
+    for kernel in KERNELS.values():
+        for dtype in kernel.dtypes:
+            if kernel.refuses(target, *MEMORY, dtype) is None:
+                name = f"{kernel.name} {dtype}"
+                arithmetic[name] = tuple(
+                    (first, _factor(kernel, dtype, (n, k, m), "hot", target, no_memory)) for first, n, k, m in ARITHMETIC
+                )
+                memory[name] = _factor(kernel, dtype, (*MEMORY, 1), "cold", target, no_arithmetic)
+    facts = environment.describe()
+    source = f"{facts['cpu']}, apache-tvm {facts['versions']['apache-tvm']}, {datetime.now(UTC).date()}"
+    return Calibration(arithmetic, memory, source)
+
+
+def _factor(
+    kernel: Kernel, dtype: str, shape: tuple[int, int, int], regime: str, target: tvm.target.Target, machine: Machine
+) -> float:
+    n, k, m = shape
+    workload = Workload(kernel.name, m, n, k, *((1, 1) if isinstance(kernel, DenseKernel) else PATTERN), dtype)
+    func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
+    main = build(func, target)["main"]
+    _, arguments = rotation(workload, CACHE_MULTIPLE * last_level_cache() if regime == "cold" else 0)
+    return time_rotating(main, 1, arguments) / kernel.seconds(workload, m, machine)

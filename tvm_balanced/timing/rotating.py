@@ -1,0 +1,58 @@
+"""Timing a kernel on copies of its weights in rotation, so that each call finds them where a model's would be."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tvm
+
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.runtime.threads import use_threads
+from tvm_balanced.schedules import Workload
+from tvm_balanced.testing.operands import Arguments, draw, numpy_dtype
+
+SECONDS = 0.03  # a candidate is timed for
+LONG_ENOUGH = 1e-4  # seconds that are timed at once
+Rotation = list[list[Any]]  # arguments of a kernel, as many times as copies of the weights are needed
+
+
+def rotation(workload: Workload, rotate: int, put: Callable[[Array], Any] = tvm.runtime.tensor) -> tuple[Arguments, Rotation]:
+    """Draw arguments of a workload; return them, and as many copies, made by `put`, as `rotate` bytes of weights take."""
+    arguments = draw(workload)
+    y = empty_result(workload)
+    copies = 1 + rotate // arguments.packed
+    return arguments, [[put(a) for a in (*arguments.given, y)] for _ in range(copies)]
+
+
+def empty_result(workload: Workload) -> Array:
+    """Return y (M, N) full of NaN, all of which a kernel must write."""
+    assert workload.m is not None
+    return np.full((workload.m, workload.n), np.nan, numpy_dtype(workload.dtype))
+
+
+def time_rotating(main: Callable[..., Any], threads: int, copies: Rotation) -> float:
+    """Return the median time of a kernel in seconds, on each list of arguments in turn."""
+    use_threads(threads)
+    main(*copies[-1])
+    call = itertools.count()
+
+    def seconds(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            main(*copies[next(call) % len(copies)])
+        return (time.perf_counter() - start) / calls
+
+    calls = calls_together(seconds(1))
+    times: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while len(times) < 5 or time.perf_counter() < end:
+        times.append(seconds(calls))
+    return float(np.median(times))
+
+
+def calls_together(seconds: float) -> int:
+    """How many calls to time together: the clock counts in tens of nanoseconds, and small kernels take a few hundred."""
+    return math.ceil(min(100.0, max(1.0, LONG_ENOUGH / seconds)))

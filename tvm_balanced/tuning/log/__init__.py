@@ -1,0 +1,1 @@
+"""Tuning logs: records, files, tools."""

@@ -1,0 +1,75 @@
+"""The manifest of a tuning log: where it was made, for people and for `logs list`."""
+
+import json
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from tvm_balanced.errors import TuningError
+from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.target_features import required_features
+from tvm_balanced.tuning.log.log import Log, replace_file
+
+FILE = "manifest.json"
+FORMAT = 1
+
+
+def write(log: Log, target: tvm.target.Target, device: str | None = None) -> None:
+    """Write the manifest of a log, whole or not at all; raises TuningError where it cannot be written.
+
+    Parameters
+    ----------
+    log : Log
+    target : tvm.target.Target
+        The target that it is for.
+    device : str, optional
+        What measures; this machine's CPU by default.
+    """
+    facts = {
+        "format": FORMAT,
+        "key": log.key,
+        "device": device or environment.cpu_name(),
+        "target": str(target),
+        "features": sorted(required_features(target)),
+        "versions": environment.versions(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+    _write(log, facts)
+
+
+def copy(log: Log, into: Log) -> None:
+    """Give `into` the manifest of `log`, where that has one and `into` none; raises TuningError where it cannot be written."""
+    if (into.folder / FILE).exists():
+        return
+    try:
+        facts = read(log)
+    except TuningError:
+        return  # as without one: `logs verify` says so
+    _write(into, facts)
+
+
+def _write(log: Log, facts: dict[str, Any]) -> None:
+    with log.writing():
+        replace_file(log.folder / FILE, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def read(log: Log) -> dict[str, Any]:
+    """Return the manifest of a log as plain data; raises TuningError where there is none that can be read."""
+    path = log.folder / FILE
+    try:
+        facts = json.loads(path.read_text())
+        if facts["format"] != FORMAT:
+            raise ValueError(f"format {facts['format']}")
+        if facts["key"] != log.key:
+            raise ValueError(f"it is for {facts['key']}")
+        for name in ("device", "target", "date"):
+            if not isinstance(facts.get(name), str):
+                raise ValueError(f"it has no {name}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TuningError(f"{path} cannot be read as a manifest ({error}); tune writes it anew") from None
+    return dict(facts)

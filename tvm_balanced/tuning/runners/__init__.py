@@ -1,0 +1,1 @@
+"""What measures candidates: this machine's CPU or GPU."""

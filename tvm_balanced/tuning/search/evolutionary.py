@@ -1,0 +1,116 @@
+"""MetaSchedule's evolutionary search with its XGBoost cost model, as a strategy: it proposes, our runners measure."""
+
+import importlib
+import logging
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tvm
+
+from tvm_balanced.runtime.environment import require_extra
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.base.space import Decisions, Space
+from tvm_balanced.tuning.log.record import Measured
+from tvm_balanced.tuning.search.base import Strategy
+
+log = logging.getLogger(__name__)
+ROUND = 8  # candidates of one generation, as many as the scheduler asks for
+ROUNDS_WITHOUT = 5  # generations that bring nothing new, after which the rest of the space is drawn at random
+
+
+class Evolutionary(Strategy):
+    """Generations of MetaSchedule's search, from a population of what was measured and of random points.
+
+    Parameters
+    ----------
+    space : Space
+    seed : int
+    workload : Workload
+    target : tvm.target.Target
+    """
+
+    def __init__(self, space: Space, seed: int, workload: Workload, target: tvm.target.Target) -> None:
+        super().__init__(space, seed)
+        self.ms, self.target = meta_schedule(), target
+        kernel = KERNELS[workload.kernel]
+        assert workload.m is not None
+        # MetaSchedule counts operations to report rates, and cannot count vector expressions.
+        operations = 2 * workload.n * workload.k * workload.m * workload.nnz // workload.block
+        self.func = kernel.prim_func(workload).with_attrs({"global_symbol": "main", "estimated_flops": operations})
+        self.context = self.ms.TuneContext(
+            mod=self.func,
+            target=target,
+            space_generator=self.ms.space_generator.ScheduleFn(
+                lambda sch: kernel.space(sch, workload, target),
+                sch_rules=[],
+                postprocs=[],
+                mutator_probs={self.ms.mutator.MutateTileSize(): 1.0},
+            ),
+            search_strategy=self.ms.search_strategy.EvolutionarySearch(population_size=64, genetic_num_iters=2),
+            task_name=workload.kernel,
+            num_threads=1,
+            rand_state=seed + 1,  # TVM takes no 0
+            logger=log,  # it would make its own, which fails where the program has handlers of its own
+        )
+        self.database = self.ms.database.MemoryDatabase()
+        self.workload = self.database.commit_workload(tvm.IRModule({"main": self.func}))
+        self.cost_model = self.ms.cost_model.XGBModel(num_tuning_cores=1)
+        self.started = False
+
+    def propose(self, count: int) -> list[Decisions]:
+        if not self.started:
+            self.started = True
+            self.context.pre_tuning(1 << 20, ROUND, database=self.database, cost_model=self.cost_model)
+        found: dict[Decisions, None] = {}
+        for _ in range(ROUNDS_WITHOUT):
+            candidates = self.context.generate_measure_candidates() or []
+            points = [_decisions(candidate.sch.trace, self.space) for candidate in candidates]
+            found |= {point: None for point in points if point in self.space and point not in self.seen}
+            self.context.notify_runner_results(candidates, [self._result(None) for _ in candidates])
+            if len(found) >= count or not candidates:
+                break
+        left = [point for point in self.left() if point not in found] if len(found) < count else []
+        chosen = [*found, *(left[i] for i in self.rng.permutation(len(left)))]
+        return chosen[:count]
+
+    def tell(self, results: Sequence[Measured]) -> None:
+        super().tell(results)
+        candidates = []
+        for result in results:
+            sch = tvm.s_tir.Schedule(self.func)
+            self.space.trace_of(result.decisions).apply_to_schedule(sch, remove_postproc=False)
+            arguments = self.ms.arg_info.ArgInfo.from_prim_func(self.func)
+            candidates.append(self.ms.MeasureCandidate(sch, arguments))
+            if result.seconds is not None:
+                record = self.ms.database.TuningRecord(sch.trace, self.workload, [result.seconds], self.target, arguments)
+                self.database.commit_tuning_record(record)
+        self.cost_model.update(self.context, candidates, [self._result(result.seconds) for result in results])
+
+    def _result(self, seconds: float | None) -> Any:
+        return self.ms.runner.RunnerResult(None if seconds is None else [seconds], "failed" if seconds is None else None)
+
+
+def _decisions(trace: Any, space: Space) -> Decisions:
+    """The decisions of a trace of MetaSchedule's, in the order of the space."""
+    return tuple(tuple(int(d) for d in trace.decisions[inst]) for inst in trace.insts if inst in trace.decisions)
+
+
+def meta_schedule() -> Any:
+    """Return MetaSchedule, which would import every target's tensor intrinsics: 20 to 70 s for what no kernel of ours uses.
+
+    Only those of x86 are registered then, for as long as the process runs. Raises EnvironmentFaultError where a package that a
+    search needs is missing.
+    """
+    require_extra("tune", ("cloudpickle", "psutil", "xgboost"))
+    if "tvm.s_tir.tensor_intrin" not in sys.modules:
+        import tvm.s_tir
+
+        stub = types.ModuleType("tvm.s_tir.tensor_intrin")
+        stub.__path__ = [str(Path(tvm.s_tir.__file__).parent / "tensor_intrin")]
+        sys.modules["tvm.s_tir.tensor_intrin"] = stub
+        tvm.s_tir.tensor_intrin = stub
+        importlib.import_module("tvm.s_tir.tensor_intrin.x86")
+    return importlib.import_module("tvm.s_tir.meta_schedule")

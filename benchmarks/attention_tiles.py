@@ -26,7 +26,7 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules.rules import cpu_attention
-from tvm_balanced.timing.paired import Rival, race
+from tvm_balanced.timing.paired import Implementation, measure_paired
 
 DATA = Path(__file__).parent / "data" / "attention_tiles.csv"
 COLUMNS = (
@@ -66,7 +66,7 @@ def variants(func: tirx.PrimFunc) -> Iterator[tuple[Tile, tirx.PrimFunc]]:
             yield tile, scheduled
 
 
-def rival(func: tirx.PrimFunc, threads: int) -> Rival:
+def rival(func: tirx.PrimFunc, threads: int) -> Implementation:
     """Return a call of a scheduled function on arguments of its own."""
     rng = np.random.default_rng(0)
     main = build(func.with_attr("global_symbol", "main"), host_target())["main"]
@@ -91,7 +91,7 @@ def main() -> None:
     table = Table("function", "shapes", "tiles", "us", "best tile", "over the rule's")
     for func in functions(options.batch):
         tiles = dict(variants(func))
-        timing = race({str(tile): rival(scheduled, options.threads) for tile, scheduled in tiles.items()}, 31, warm=4)
+        timing = measure_paired({str(tile): rival(scheduled, options.threads) for tile, scheduled in tiles.items()}, 31, warm=4)
         own = str(next(iter(tiles)))
         shapes = " ".join("x".join(str(int(dim)) for dim in param.ty.shape) for param in func.params)
         name = str(func.attrs.get("global_symbol", "attention"))

@@ -23,7 +23,7 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.huge_pages import collapse
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules.base.expressions import int64
-from tvm_balanced.timing.paired import Rival, Seconds, copies
+from tvm_balanced.timing.paired import Implementation, Seconds, copies
 
 LANES = 16
 SLOT_BYTES = 4.5  # a float32 and an index of 4 bits
@@ -62,12 +62,12 @@ class Bound:
         return y
 
 
-def bound(cell: Cell) -> Callable[[Array, Array], Rival]:
+def bound(cell: Cell) -> Callable[[Array, Array], Implementation]:
     """Return the maker of the rival of `cell` from weight (N, K) and x (M, K)."""
     return lambda weight, x: Bound(cell, weight, x)
 
 
-def read(threads: int, lines: int, count: int) -> Rival:
+def read(threads: int, lines: int, count: int) -> Implementation:
     """Return the loop that adds up `lines` lines of memory, of 1 KiB a thread, and rotates over `count` copies of it."""
     threads_, lines_ = int64(threads), int64(lines)
 
@@ -98,7 +98,7 @@ def read(threads: int, lines: int, count: int) -> Rival:
     return lambda number: call(given[number % count], result)
 
 
-def compute(threads: int, steps: int) -> Rival:
+def compute(threads: int, steps: int) -> Implementation:
     """Return the loop that does ROWS * GROUPS permutes and as many multiply-adds a step on registers."""
     threads_ = int64(threads)
 

@@ -19,7 +19,7 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.timing.paired import Rival, race
+from tvm_balanced.timing.paired import Implementation, measure_paired
 from tvm_balanced.timing.rotating import rotation
 
 DATA = Path(__file__).parent / "data" / "eight_bit.csv"
@@ -36,7 +36,7 @@ CELLS = (
 COLUMNS = ("date", "cpu", "tvm", "n", "k", "m", "pattern", "regime", "threads", "kernel", "us", "p20", "p50", "p80")
 
 
-def rival(name: str, cell: tuple[int, int, int, str, str], threads: int, place: int) -> Rival:
+def rival(name: str, cell: tuple[int, int, int, str, str], threads: int, place: int) -> Implementation:
     """Return a call of one kernel; cold, on weights that are in no cache."""
     n, k, m, text, regime = cell
     pattern, kernel, target = BalancedPattern.parse(text), KERNELS[name], host_target()
@@ -64,7 +64,7 @@ def main() -> None:
     for cell in CELLS:
         n, k, m, pattern, regime = cell
         racing = {name: rival(name, cell, options.threads, place) for place, name in enumerate((OVER, *names))}
-        timing = race(racing, 31, warm=1 if regime == "cold" else 4)
+        timing = measure_paired(racing, 31, warm=1 if regime == "cold" else 4)
         gains = {name: timing.speedup(name, OVER) for name in names}
         for name, gain in gains.items():
             spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]

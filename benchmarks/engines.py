@@ -25,9 +25,9 @@ from benchmarks import deepsparse_process as deepsparse
 from benchmarks.cell import COLUMNS, Cell, append, measure, row_of, show, stamp
 from benchmarks.deepsparse_process import EngineError
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.timing.paired import Rival, copies
+from tvm_balanced.timing.paired import Implementation, copies
 
-Maker = Callable[[Array, Array, int, int], Rival]
+Maker = Callable[[Array, Array, int, int], Implementation]
 DATA = Path(__file__).parent / "data" / "engines.csv"
 # (N, K, M): shapes of transformers, small batch to large
 CELLS = ((768, 768, 64), (3072, 768, 16), (3072, 768, 64), (4096, 4096, 64))
@@ -61,10 +61,10 @@ class Engine:
         """Return its packages with their versions."""
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in self.packages)
 
-    def bound(self, regime: str, threads: int) -> Callable[[Array, Array], Rival]:
+    def bound(self, regime: str, threads: int) -> Callable[[Array, Array], Implementation]:
         """Return the maker of (weight, x) for a regime and a number of threads."""
 
-        def make(weight: Array, x: Array) -> Rival:
+        def make(weight: Array, x: Array) -> Implementation:
             nbytes = np.count_nonzero(weight) * self.sparse_bytes if self.sparse_bytes else weight.nbytes
             return self.make(weight, x, copies(int(nbytes), regime), threads)
 
@@ -83,7 +83,7 @@ class DeepSparse(Engine):
         return deepsparse.REQUIREMENT.replace("==", " ")
 
 
-def mkl_csr(weight: Array, x: Array, copies: int, threads: int) -> Rival:
+def mkl_csr(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
     """MKL's sparse BLAS on handles that are hinted and optimised once; sparse_dot_mkl makes a new one in every call.
 
     x is transposed beforehand and y left transposed: as rows of x, which dense layers have, MKL takes three times as long.
@@ -108,7 +108,7 @@ def mkl_csr(weight: Array, x: Array, copies: int, threads: int) -> Rival:
     return run
 
 
-def onnx_runtime(weight: Array, x: Array, copies: int, threads: int) -> Rival:
+def onnx_runtime(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
     """ONNX Runtime's dense MatMul, its input and output bound beforehand."""
     import onnxruntime
 
@@ -134,7 +134,7 @@ def onnx_runtime(weight: Array, x: Array, copies: int, threads: int) -> Rival:
     return run
 
 
-def openvino(weight: Array, x: Array, copies: int, threads: int) -> Rival:
+def openvino(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
     """OpenVINO's dense MatMul in float32: left to itself it computes in bfloat16 where the CPU can."""
     import openvino as ov
 
@@ -153,7 +153,7 @@ def openvino(weight: Array, x: Array, copies: int, threads: int) -> Rival:
     return lambda call: requests[call % copies].infer(share_outputs=True)[0]
 
 
-def torch_compile(weight: Array, x: Array, copies: int, threads: int) -> Rival:
+def torch_compile(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
     """torch.compile of nn.Linear with freezing, which packs the weight."""
     import torch
     import torch._dynamo.config as dynamo
@@ -175,7 +175,7 @@ def torch_compile(weight: Array, x: Array, copies: int, threads: int) -> Rival:
     return lambda call: modules[call % copies](given)
 
 
-def deep_sparse(weight: Array, x: Array, copies: int, threads: int) -> Rival:
+def deep_sparse(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
     """DeepSparse in a process of its own, which measures its calls. Its engines share equal weights, so each copy is rolled."""
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "x.npy", x)

@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks import deepsparse_process, engines
 from benchmarks.bootstrap import Estimate, estimate, geometric_mean
 from benchmarks.cell import BOUND, COLUMNS, ROUNDS, Cell, Timed, append, measure, row_of, stamp
-from benchmarks.quiet import others
+from benchmarks.interference import other_load
 from tvm_balanced.core.encoding import Array
 
 SIZES = ((768, 768), (3072, 768), (768, 3072), (4096, 4096), (11008, 4096), (16384, 8192))  # N, K
@@ -40,8 +40,8 @@ DTYPES = ("float32", "bfloat16")
 SEED = 0
 
 OURS = "balanced"
-RIVALS = ("reference", "onednn", "eager")
-WITH_ENGINES = (*RIVALS, "csr", *engines.ENGINES, BOUND)
+BASELINES = ("reference", "onednn", "eager")
+WITH_ENGINES = (*BASELINES, "csr", *engines.ENGINES, BOUND)
 
 FOLDER = Path(__file__).parent / "data"
 GRID, GRID_ROUNDS = (FOLDER / name for name in ("grid.csv", "grid_rounds.csv"))
@@ -121,7 +121,7 @@ def run_grid(plan: Plan, cells: Sequence[Cell], rivals: Sequence[str], time_cell
             break
         start = time.monotonic()
         try:
-            with others() as neighbours:
+            with other_load() as neighbours:
                 results = time_cell(cell, wanted, plan.seconds, ROUNDS)
             if neighbours.share > plan.quiet:
                 raise RuntimeError(f"{cell}: other processes took {neighbours.share:.0%} of the machine; not recorded")
@@ -251,7 +251,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--label", help="names a series of runs; by default today's date, the dtype and whether it is tuned")
     parser.add_argument("--every", action="store_true", help="every size with every M and pattern on one thread, 120 cells")
-    parser.add_argument("--rivals", nargs="+", choices=(*RIVALS, BOUND), default=RIVALS, help="the first three by default")
+    parser.add_argument("--rivals", nargs="+", choices=(*BASELINES, BOUND), default=BASELINES, help="the first three by default")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--cold", action="store_true", help="weights come from memory in every cell, as in a large model")
     parser.add_argument("--tuned", action="store_true", help="our kernels with the schedules of the shipped log")

@@ -23,7 +23,7 @@ from torch import nn
 
 import tvm_balanced as tb
 from benchmarks.cell import append, stamp
-from benchmarks.quiet import others
+from benchmarks.interference import other_load
 from tvm_balanced.bench.model import ModelBenchmark
 from tvm_balanced.bench.result import to_json
 
@@ -134,7 +134,7 @@ def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str
 def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
     """Time a cell in a process of its own; return its results, its profile and what others took of the machine."""
     work = json.dumps([asdict(cell), rounds, torch_compile, profile])
-    with others() as neighbours:
+    with other_load() as neighbours:
         command = [sys.executable, "-m", "benchmarks.models", "--cell", work]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -22,13 +22,13 @@ from benchmarks.gpu.device import Device
 from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
-from benchmarks.gpu.measuring import OURS, RIVALS_MAY, stamp, told
+from benchmarks.gpu.measuring import OURS, RIVALS_MAY, reported, stamp
 from benchmarks.gpu.report import CLOCKS, speedup, table
-from benchmarks.gpu.rivals import RIVALS, UNCAPTURED, Maker, block_sparse
+from benchmarks.gpu.rivals import BASELINES, UNCAPTURED, Maker, block_sparse
+from benchmarks.interference import other_load
 from benchmarks.paper_cases import CASES, Case
-from benchmarks.quiet import others
 from tvm_balanced.errors import TvmBalancedError
-from tvm_balanced.timing.paired import Rival, race
+from tvm_balanced.timing.paired import Implementation, measure_paired
 
 DTYPE = "float32"
 COLUMNS = (
@@ -64,14 +64,14 @@ def measure(case: Case, device: Device, rivals: Sequence[str]) -> list[dict[str,
     layers = [Layer(nearest(device, size, case.batch, case.sparsity), device) for size in case.layers]
     racing, notes = {OURS: _in_turn([_ours(layer) for layer in layers])}, {}
     for name in rivals:
-        maker = partial(block_sparse, sparsity=case.block_sparsity) if name == "block" else RIVALS[name]
+        maker = partial(block_sparse, sparsity=case.block_sparsity) if name == "block" else BASELINES[name]
         try:
             racing[name] = _in_turn([_checked(name, maker, layer) for layer in layers])
         except Exception as error:  # libraries raise many kinds; what is not there is said in the row
             notes[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     calls = max(rotate(layer.packed_bytes, device) for layer in layers)
     timers = {name: device.timer(rival, calls, name not in UNCAPTURED) for name, rival in racing.items()}
-    timing = race({name: told(timer) for name, timer in timers.items()}, device.rounds, SECONDS, warm=0)
+    timing = measure_paired({name: reported(timer) for name, timer in timers.items()}, device.rounds, SECONDS, warm=0)
     cell, rows = layers[0].cell, []
     common = {"case": case.name, "batch": case.batch, "asked": case.sparsity, "pattern": cell.pattern, "kernel": cell.kernel}
     for name in (*racing, *notes):
@@ -87,19 +87,19 @@ def measure(case: Case, device: Device, rivals: Sequence[str]) -> list[dict[str,
     return rows
 
 
-def _ours(layer: Layer) -> Rival:
+def _ours(layer: Layer) -> Implementation:
     run = layer.ours(layer.default())
     check(layer.cell.kernel, run(0), layer.x, layer.dense, LIMITS[DTYPE])
     return run
 
 
-def _checked(name: str, maker: Maker, layer: Layer) -> Rival:
+def _checked(name: str, maker: Maker, layer: Layer) -> Implementation:
     made = maker(layer.dense, layer.x, lambda nbytes: rotate(nbytes, layer.device))
     check(name, made.run(0), layer.x, made.weight, max(RIVALS_MAY * LIMITS[DTYPE], made.rounding))
     return made.run
 
 
-def _in_turn(rivals: Sequence[Rival]) -> Rival:
+def _in_turn(rivals: Sequence[Implementation]) -> Implementation:
     """Return a rival that is all layers of a model, one after another."""
 
     def run(call: int) -> torch.Tensor:
@@ -126,7 +126,7 @@ def run(device: Device, folder: Folder, cases: Sequence[Case], rivals: Sequence[
             break
         gc.collect()  # compiled kernels, and so gigabytes of weights, are held in cycles
         try:
-            with others() as neighbours:
+            with other_load() as neighbours:
                 rows = measure(case, device, rivals)
         except Exception as error:  # the other cases go on
             failed.append(f"{case}: {type(error).__name__}: {error}")

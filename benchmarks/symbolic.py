@@ -21,7 +21,7 @@ from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import KERNELS, DenseKernel
-from tvm_balanced.timing.paired import Rival, race
+from tvm_balanced.timing.paired import Implementation, measure_paired
 
 DATA = Path(__file__).parent / "data" / "symbolic.csv"
 SHAPES = ((768, 768), (3072, 768))
@@ -70,10 +70,10 @@ def times(n: int, k: int, options: argparse.Namespace) -> Any:
     for m in ROWS:
         x = torch.randn(m, k)
 
-        def call(module: tb.CompiledModule, x: torch.Tensor = x) -> Rival:
+        def call(module: tb.CompiledModule, x: torch.Tensor = x) -> Implementation:
             return lambda _: module(x)
 
-        yield m, race({"known": call(tb.compile(layer, (x,), **how)), "symbolic": call(symbolic)}, rounds=51, warm=4)
+        yield m, measure_paired({"known": call(tb.compile(layer, (x,), **how)), "symbolic": call(symbolic)}, rounds=51, warm=4)
 
 
 if __name__ == "__main__":

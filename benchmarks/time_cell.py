@@ -9,7 +9,7 @@ from benchmarks.bound import bound
 from benchmarks.cell import BOUND, Cell
 from benchmarks.engines import ENGINES
 from tvm_balanced.bench.kernel import KernelBenchmark
-from tvm_balanced.bench.pytorch_baselines import RIVALS
+from tvm_balanced.bench.pytorch_baselines import BASELINES
 from tvm_balanced.bench.result import OURS
 from tvm_balanced.core.pattern import BalancedPattern
 
@@ -22,7 +22,7 @@ def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int, tuned: b
         benchmark = benchmark.as_tuned()
     engines = {name: ENGINES[name].bound(cell.regime, cell.threads) for name in rivals if name in ENGINES}
     engines |= {BOUND: bound(cell)} if BOUND in rivals else {}
-    timing = benchmark.time([name for name in rivals if name in RIVALS or name == "reference"], engines, seconds)
+    timing = benchmark.time([name for name in rivals if name in BASELINES or name == "reference"], engines, seconds)
     results = {}
     for name in (OURS, *rivals):
         if name not in timing.times:

@@ -23,7 +23,7 @@ from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
-from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.tuning.log import manifest, tools
 from tvm_balanced.tuning.log.log import FILE
 from tvm_balanced.tuning.result import TuningResult
@@ -66,7 +66,7 @@ def _layer(cell: Cell) -> Task:
 
 def _tasks(model: object, args: object, threads: int) -> list[Task]:
     imported = import_model(model, args)  # type: ignore[arg-type]
-    return tasks_of(layers_of(imported, Judge.of(host_target(), threads)))
+    return tasks_of(layers_of(imported, KernelSelector.of(host_target(), threads)))
 
 
 SETS: dict[str, Callable[[int], list[Task]]] = {

@@ -21,7 +21,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.timing.paired import race
+from tvm_balanced.timing.paired import measure_paired
 from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
@@ -49,7 +49,7 @@ COLUMNS = (
 class Tuned(KernelBenchmark):
     """A kernel benchmark that races the default schedule against a tuned one."""
 
-    def race(self, trials: int) -> tuple[Any, list[list[int]]]:
+    def measure_paired(self, trials: int) -> tuple[Any, list[list[int]]]:
         """Search; return the Timing of "default", "tuned" and "reference", and the decisions, none where the default won."""
         kernel, target = KERNELS["cpu_avx512"], host_target()
         workload = Workload(kernel.name, self.m, self.n, self.k, self.pattern.nnz, self.pattern.block)
@@ -64,7 +64,9 @@ class Tuned(KernelBenchmark):
         racing["tuned"] = replace(self, scheduled=state.space.replay(decisions))._ours(kernel, weight, dense, x)
         reference = self._reference(weight, x)
         racing |= {} if reference is None else {"reference": reference}
-        return race(racing, 41, warm=1 if self.regime == "cold" else 4), [list(d) for d in decisions] if state.winner.won else []
+        return measure_paired(racing, 41, warm=1 if self.regime == "cold" else 4), [
+            list(d) for d in decisions
+        ] if state.winner.won else []
 
 
 def main() -> None:

@@ -15,14 +15,14 @@ from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
-from tvm_balanced.core.stderr_filter import without_noise, without_torch_noise
+from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.converters import converters
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
 
 
-@without_noise()
+@quiet_tvm()
 def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
     """Import an exported program; its weights stay where they are and are shared, not copied.
 
@@ -42,7 +42,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
-    with without_torch_noise():
+    with quiet_torch():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
     _align(lowered)

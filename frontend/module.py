@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize, prune
 from torch.utils import _pytree as pytree
 
 from tvm_balanced.core.imported_model import ImportedModel
-from tvm_balanced.core.stderr_filter import without_torch_noise
+from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
 
@@ -62,7 +62,7 @@ def export(
         if isinstance(leaf, np.ndarray):
             raise InputError("the example arguments hold a NumPy array; give torch tensors, for instance torch.from_numpy(x)")
     try:
-        with torch.no_grad(), without_torch_noise():
+        with torch.no_grad(), quiet_torch():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # export runs the model: anything may come out of it
         lines = [line for line in str(error).strip().splitlines() if line.strip()]

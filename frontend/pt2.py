@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from tvm_balanced.core.imported_model import ImportedModel
-from tvm_balanced.core.stderr_filter import without_torch_noise
+from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program
 
@@ -28,7 +28,7 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
     if not path.is_file():
         raise ModelError(f"{path} is not a file; give a .pt2 that torch.export.save wrote, or package.module:factory", usage=True)
     try:
-        with without_torch_noise():
+        with quiet_torch():
             return torch.export.load(path)
     except Exception as error:  # zipfile, pickle and torch each raise their own
         raise ModelError(

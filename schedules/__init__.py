@@ -1,7 +1,7 @@
 """Kernels for dense layers and rules for everything else, one file each; see `kernel.Kernel` and `rule.Rule`."""
 
 from tvm_balanced.schedules.base.kernel import DenseKernel, Kernel, SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cpu_avx2 import CPU_AVX2
@@ -56,7 +56,7 @@ __all__ = [
     "SPARSE_KERNELS",
     "DenseKernel",
     "Kernel",
-    "Machine",
+    "Roofline",
     "Rule",
     "SparseKernel",
     "Workload",

@@ -13,7 +13,7 @@ import tvm
 from tvm import tirx
 
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.schedules.base.buckets import EVERY_M, Instance, Range, choose_by_rows
+from tvm_balanced.schedules.base.buckets import EVERY_M, Instance, Range, dispatch_on_m
 from tvm_balanced.schedules.base.kernel import Kernel, Tuned
 from tvm_balanced.schedules.base.workload import Workload
 
@@ -50,7 +50,7 @@ def prim_func(shares: tuple[Share, ...]) -> tirx.PrimFunc:
         return funcs[0]
     whole = [Instance(_with_all_weights(func, i, funcs, shares), (shares[i].rows,)) for i, func in enumerate(funcs)]
     text = json.dumps([[asdict(share.workload), share.rows] for share in shares])
-    return choose_by_rows(whole).with_attr(SHARES_ATTR, text)
+    return dispatch_on_m(whole).with_attr(SHARES_ATTR, text)
 
 
 def schedule(func: tirx.PrimFunc, target: tvm.target.Target, tuned: Tuned | None = None) -> tirx.PrimFunc | None:
@@ -67,7 +67,7 @@ def schedule(func: tirx.PrimFunc, target: tvm.target.Target, tuned: Tuned | None
         for i, share in enumerate(shares)
         for instance in share.kernel.instances(funcs[i], share.workload, target, share.rows, tuned or (lambda _: None))
     ]
-    return choose_by_rows(instances, kernels=target.kind.name != "llvm")
+    return dispatch_on_m(instances, kernels=target.kind.name != "llvm")
 
 
 def _with_all_weights(func: tirx.PrimFunc, place: int, funcs: list[tirx.PrimFunc], shares: tuple[Share, ...]) -> tirx.PrimFunc:

@@ -18,11 +18,11 @@ from tvm_balanced.runtime.cuda.device import current_stream
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.runtime.threads import use_threads
-from tvm_balanced.schedules import SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
+from tvm_balanced.schedules import SPARSE_KERNELS, Kernel, Roofline, SparseKernel, Workload
 from tvm_balanced.schedules.base import cuda_config
-from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.timing.gpu_timer import Timer, gpu_timer
-from tvm_balanced.timing.paired import Rival
+from tvm_balanced.timing.paired import Implementation
 from tvm_balanced.tuning.runners.base import Runner
 from tvm_balanced.tuning.runners.gpu import GpuRunner
 from tvm_balanced.tuning.runners.local import LocalRunner
@@ -68,13 +68,13 @@ class Device(ABC):
         """Compile a scheduled function."""
 
     @abstractmethod
-    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+    def timer(self, rival: Implementation, calls: int, capture: bool = True) -> Timer:
         """Prepare to time `calls` calls of a rival in a row, numbered from 0; in a CUDA graph, if it may be captured."""
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> Roofline:
         """Rates for the kernels' cost models."""
-        return machine_of(self.target)
+        return roofline_of(self.target)
 
     @property
     def key(self) -> str:
@@ -133,7 +133,7 @@ class Cuda(Device):
         with self.target, tvm.transform.PassContext(config=cuda_config.PASS_CONFIG):
             return build(func.with_attr("global_symbol", "main"), self.target)["main"]
 
-    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+    def timer(self, rival: Implementation, calls: int, capture: bool = True) -> Timer:
         return gpu_timer(rival, calls, capture)
 
     def synchronize(self) -> None:
@@ -158,7 +158,7 @@ class Absent(Device):
     def compile(self, func: tirx.PrimFunc) -> Function:
         raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
 
-    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+    def timer(self, rival: Implementation, calls: int, capture: bool = True) -> Timer:
         raise EnvironmentFaultError("this GPU is planned for and is not there; run on a machine with one, or give --stand-in")
 
     def runner(self) -> Runner:
@@ -178,8 +178,8 @@ class Cpu(Device):
         self.target, self.name, self.cache_bytes = host_target(), describe()["cpu"], last_level_cache()
 
     @property
-    def machine(self) -> Machine:
-        return machine_of(self.target, 1)
+    def machine(self) -> Roofline:
+        return roofline_of(self.target, 1)
 
     def compile(self, func: tirx.PrimFunc) -> Function:
         main = build(func.with_attr("global_symbol", "main"), self.target)["main"]
@@ -195,7 +195,7 @@ class Cpu(Device):
 
         return bind
 
-    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+    def timer(self, rival: Implementation, calls: int, capture: bool = True) -> Timer:
         rival(0)
         return Timer("wall", lambda: wall_clock(rival, calls))
 
@@ -203,7 +203,7 @@ class Cpu(Device):
         return LocalRunner(self.target, 1, EVERYTHING)
 
 
-def wall_clock(rival: Rival, calls: int) -> float:
+def wall_clock(rival: Implementation, calls: int) -> float:
     """Return the seconds of one of `calls` calls."""
     start = time.perf_counter()
     for call in range(calls):

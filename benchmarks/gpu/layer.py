@@ -16,7 +16,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
 from tvm_balanced.testing.operands import axis_of_rows, random_weight
-from tvm_balanced.timing.paired import Rival
+from tvm_balanced.timing.paired import Implementation
 
 # Rows of a weight that are drawn; more are these again. Drawing and packing 16384x8192 on the host takes longer than timing it,
 # and a kernel cannot know. Layouts group rows by powers of two.
@@ -106,7 +106,7 @@ class Layer:
         """Return the kernel's function in its default schedule."""
         return self.device.schedule(self.kernel, self._func, self.cell.workload)
 
-    def ours(self, scheduled: tirx.PrimFunc) -> Rival:
+    def ours(self, scheduled: tirx.PrimFunc) -> Implementation:
         """Return a rival that calls the kernel, in turn on copies of the packed weight; it returns y (M, N)."""
         main = self.device.compile(scheduled)
         y = torch.full((self.cell.m, self.cell.n), float("nan"), dtype=self.x.dtype, device=self.x.device)

@@ -12,10 +12,10 @@ from tvm import tirx
 
 from benchmarks.gpu.device import Device, Timer
 from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
-from benchmarks.gpu.rivals import RIVALS, UNCAPTURED, rivals_of
+from benchmarks.gpu.rivals import BASELINES, UNCAPTURED, rivals_of
 from tvm_balanced.runtime import environment
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.timing.paired import Rival, Seconds, race
+from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 
 OURS, DEFAULT = "balanced", "default"
 OWN_DENSE = ("cuda_dense_mma", "cuda_dense")  # of those, which compute a dtype
@@ -90,7 +90,7 @@ def vendor_ceilings(device: Device) -> Ceilings:
     return Ceilings(machine.gbytes_all, gflops | {"float32": 2 * machine.gmacs})
 
 
-def _seconds(device: Device, rival: Rival) -> float:
+def _seconds(device: Device, rival: Implementation) -> float:
     timer = device.timer(rival, 1)
     return float(np.median([timer.once() for _ in range(7)]))
 
@@ -133,7 +133,7 @@ def measure(
         except Exception as error:  # libraries raise many kinds; what is not there is said in the row
             notes[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     device.synchronize()
-    timing = race({name: told(entrant.timer) for name, entrant in racing.items()}, device.rounds, seconds, warm=0)
+    timing = measure_paired({name: reported(entrant.timer) for name, entrant in racing.items()}, device.rounds, seconds, warm=0)
     rows = []
     for name in (*racing, *notes):
         row: dict[str, object] = stamp(device) | cell.row() | {"rival": name, "note": notes.get(name, "")}
@@ -155,13 +155,13 @@ def kernel_entrant(name: str, layer: Layer, scheduled: tirx.PrimFunc) -> Entrant
 
 
 def rival_entrant(name: str, layer: Layer) -> Entrant:
-    """Return a rival of RIVALS, a dense kernel of ours or the default schedule, on a layer."""
+    """Return a rival of BASELINES, a dense kernel of ours or the default schedule, on a layer."""
     if name == DEFAULT:
         return kernel_entrant(name, layer, layer.default())
     if name in OWN_DENSE:
         dense = Layer(replace(layer.cell, kernel=name), layer.device)
         return kernel_entrant(name, dense, dense.default())
-    made = RIVALS[name](layer.dense, layer.x, lambda nbytes: rotate(nbytes, layer.device))
+    made = BASELINES[name](layer.dense, layer.x, lambda nbytes: rotate(nbytes, layer.device))
     error = check(name, made.run(0), layer.x, made.weight, max(RIVALS_MAY * LIMITS[layer.cell.dtype], made.rounding))
     return Entrant(layer.device.timer(made.run, _calls(layer), name not in UNCAPTURED), error)
 
@@ -171,7 +171,7 @@ def _calls(layer: Layer) -> int:
     return rotate(layer.packed_bytes, layer.device)
 
 
-def told(timer: Timer) -> Callable[[int], Seconds]:
+def reported(timer: Timer) -> Callable[[int], Seconds]:
     """Return a rival for `race` that says itself what its calls took."""
     return lambda _: Seconds(timer.once())
 

@@ -24,12 +24,12 @@ import tvm_balanced as tb
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
-from benchmarks.gpu.measuring import OURS, stamp, told
+from benchmarks.gpu.measuring import OURS, reported, stamp
 from benchmarks.models import lstm
 from tvm_balanced.demo.minilm import ENCODER_LINEARS, LENGTH, SentenceEncoder
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.timing.gpu_timer import gpu_timer, synced_timer
-from tvm_balanced.timing.paired import Rival, race
+from tvm_balanced.timing.paired import Implementation, measure_paired
 
 COLUMNS = (
     *("date", "gpu", "versions", "model", "m", "pattern", "dtype", "kernels", "compile_seconds"),
@@ -138,7 +138,7 @@ class Subject:
         )
         rows = []
         for of_clock in timers:
-            timing = race({name: told(timer) for name, timer in of_clock.items()}, ROUNDS, SECONDS, warm=0)
+            timing = measure_paired({name: reported(timer) for name, timer in of_clock.items()}, ROUNDS, SECONDS, warm=0)
             for name, error in errors.items():
                 row: dict[str, object] = {"m": m, "rival": name, "clock": of_clock[name].clock}
                 row |= {"rounds": len(timing.times[name]), "us": f"{timing.microseconds(name):.1f}", "error": f"{error:.1e}"}
@@ -146,7 +146,7 @@ class Subject:
                 rows.append(self._shared() | row | {p: f"{getattr(ratio, p):.3f}" for p in ("p20", "p50", "p80")})
         return rows
 
-    def _errors(self, rivals: Mapping[str, Rival], args: tuple[torch.Tensor, ...]) -> dict[str, float]:
+    def _errors(self, rivals: Mapping[str, Implementation], args: tuple[torch.Tensor, ...]) -> dict[str, float]:
         """Return the largest error of each rival against float64, relative to the largest result."""
         exact = copy.deepcopy(self.model).double()
         expected = _tensors(exact(*(arg.double() if arg.is_floating_point() else arg for arg in args)))

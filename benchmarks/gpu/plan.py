@@ -139,7 +139,7 @@ class RunBook:
         return f"{gain}; {self._measure(cell.tuned, found.func)}"
 
     def _tests(self) -> str:
-        command = [sys.executable, "-c", PYTEST, "-m", "cuda", "-q", "--tb=line", "-p", "no:cacheprovider", "tests/gpu"]
+        command = [sys.executable, "-c", PYTEST, "-m", "cuda", "-q", "--tb=line", "-p", "no:cacheprovider", "tests/runtime/cuda"]
         limit = max(10.0, min(180.0, self.until - time.time()))
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit, check=False)
         said = done.stdout.strip().splitlines() or [done.stderr.strip()]

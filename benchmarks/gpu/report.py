@@ -23,7 +23,7 @@ CLOCKS = (
     "A rival's clock is named where it is not a CUDA graph: `queue` is of calls that were all launched before the first one ran,",
     "`events` of calls as they are launched, so that a short one seems slower than it is.",
 )
-RIVALS = ("cublas", "cublas_tf32", "csr", "cusparselt_2:4", "triton_bitmask", "cuda_dense_mma", "cuda_dense", "default")
+BASELINES = ("cublas", "cublas_tf32", "csr", "cusparselt_2:4", "triton_bitmask", "cuda_dense_mma", "cuda_dense", "default")
 
 
 def write_report(folder: Folder) -> Path:
@@ -94,7 +94,7 @@ def _cells(rows: Sequence[Row]) -> list[str]:
         ours = rivals.get("balanced")
         if ours is None:
             continue
-        speedups = [speedup(rivals.get(name)) for name in RIVALS]
+        speedups = [speedup(rivals.get(name)) for name in BASELINES]
         shares = [ours[name] for name in ("us", "weight_bytes", "gbytes", "of_bandwidth", "of_roofline")]
         shown.append((f"{cell[0]}x{cell[1]}", *cell[2:], *shares, *speedups, _wanted(cell)))
     return [
@@ -103,7 +103,7 @@ def _cells(rows: Sequence[Row]) -> list[str]:
         "`cuda_dense` TVM's.",
         *CLOCKS,
         "",
-        *table((*header, *(f"over {name}" for name in RIVALS), "wanted over cublas"), shown),
+        *table((*header, *(f"over {name}" for name in BASELINES), "wanted over cublas"), shown),
     ]
 
 

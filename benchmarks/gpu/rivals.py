@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import linear, pad
 
 from tvm_balanced.bench.pytorch_baselines import onednn as packed_onednn
-from tvm_balanced.timing.paired import Rival
+from tvm_balanced.timing.paired import Implementation
 
 Rotate = Callable[[int], int]
 BLOCK = 16  # edge of the blocks of block sparsity: as tensor cores and vendors' libraries want them
@@ -26,7 +26,7 @@ UNCAPTURED = ("csr", "block")
 class Made:
     """A rival that returns y (M, N), and the weight that it multiplies with, which its own pattern may have changed."""
 
-    run: Rival
+    run: Implementation
     weight: torch.Tensor
     rounding: float = 0.0
 
@@ -46,7 +46,7 @@ def cublas_tf32(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
     return Made(_linear(weight, x, rotate, "high"), weight, TF32)
 
 
-def _linear(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate, precision: str) -> Rival:
+def _linear(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate, precision: str) -> Implementation:
     weights = _copies(weight, rotate(weight.numel() * weight.element_size()))
 
     def run(call: int) -> torch.Tensor:
@@ -104,7 +104,7 @@ def block_sparse(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate, sparsity
     return Made(_times(sparse, given, rotate(sparse.values().numel() * weight.element_size()), n), padded[:n, :k])
 
 
-def _times(sparse: torch.Tensor, x: torch.Tensor, copies: int, n: int) -> Rival:
+def _times(sparse: torch.Tensor, x: torch.Tensor, copies: int, n: int) -> Implementation:
     """A sparse weight (N, K) times x^T: for one row of x as a vector, which the libraries have a kernel for."""
     weights = _copies(sparse, copies)
     given = x[0].contiguous() if len(x) == 1 else x.T.contiguous()
@@ -128,7 +128,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-RIVALS: Mapping[str, Maker] = {
+BASELINES: Mapping[str, Maker] = {
     "cublas": cublas,
     "eager": cublas,  # what the same call is on a CPU
     "cublas_tf32": cublas_tf32,

@@ -13,10 +13,10 @@ from benchmarks.gpu.device import EVERYTHING, Call, Device, Function, Timer, wal
 from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.schedules import Kernel, Machine, Workload
+from tvm_balanced.schedules import Kernel, Roofline, Workload
 from tvm_balanced.selection import rooflines
 from tvm_balanced.testing import opencl
-from tvm_balanced.timing.paired import Rival
+from tvm_balanced.timing.paired import Implementation
 from tvm_balanced.tuning.runners.base import Runner
 from tvm_balanced.tuning.runners.local import LocalRunner
 
@@ -36,7 +36,7 @@ class StandIn(Device):
         self.target = opencl.target()
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> Roofline:
         return rooflines.machine(cuda_target("h200"))
 
     def schedule(self, kernel: Kernel, func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
@@ -56,7 +56,7 @@ class StandIn(Device):
 
         return bind
 
-    def timer(self, rival: Rival, calls: int, capture: bool = True) -> Timer:
+    def timer(self, rival: Implementation, calls: int, capture: bool = True) -> Timer:
         return Timer("wall", lambda: wall_clock(rival, calls))
 
     def runner(self) -> Runner:

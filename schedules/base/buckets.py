@@ -40,7 +40,7 @@ def without(rows: Range, taken: list[Range]) -> tuple[Range, ...]:
     return tuple(left)
 
 
-def choose_by_rows(instances: list[Instance], kernels: bool = False) -> tirx.PrimFunc:
+def dispatch_on_m(instances: list[Instance], kernels: bool = False) -> tirx.PrimFunc:
     """Return a function that runs the instance whose ranges M is in; the last where M is in none.
 
     All have parameters for the same things, x (M, K) first, each with a symbolic M of its own. Their ranges do not overlap.

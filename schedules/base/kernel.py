@@ -17,15 +17,15 @@ from tvm.s_tir import Schedule
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.schedules.base.buckets import EVERY_M, Instance, Range, choose_by_rows, common, without
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.buckets import EVERY_M, Instance, Range, common, dispatch_on_m, without
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.schedules.base.workload import Workload
 
 Tuned = Callable[[Workload], Decisions | None]
 
 
-def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+def in_fresh_thread(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that does the same in a thread of its own.
 
     TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle: a model that was
@@ -55,7 +55,7 @@ class Kernel(ABC):
 
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
-            setattr(cls, "prim_func", apart(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+            setattr(cls, "prim_func", in_fresh_thread(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -112,7 +112,7 @@ class Kernel(ABC):
         if workload.m is not None:
             return self.schedule_tiles(func, workload, target, tuned(workload))
         instances = self.instances(func, workload, target, EVERY_M, tuned)
-        return choose_by_rows(instances, kernels=target.kind.name != "llvm")
+        return dispatch_on_m(instances, kernels=target.kind.name != "llvm")
 
     def instances(
         self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, rows: Range, tuned: Tuned
@@ -137,8 +137,8 @@ class Kernel(ABC):
         }
 
     @abstractmethod
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
-        """Model the time of one call with M = m on `machine`; an input of the verdict, not a measurement."""
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
+        """Model the time of one call with M = m on `roofline`; an input of the verdict, not a measurement."""
 
 
 class SparseKernel(Kernel):

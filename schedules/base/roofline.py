@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Machine:
+class Roofline:
     """Peak rates of the machine that a target describes.
 
     Parameters

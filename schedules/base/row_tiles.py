@@ -10,7 +10,7 @@ from tvm_balanced.schedules.base.expressions import int64
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowTiles:
     """How the M rows of x are cut into tiles of `size`, the last of which may be part empty.
 
     Parameters
@@ -25,7 +25,7 @@ class Rows:
     size: int
 
     @classmethod
-    def of(cls, m: int | None, longest: int, symbolic: int) -> "Rows":
+    def of(cls, m: int | None, longest: int, symbolic: int) -> "RowTiles":
         """Cut M into tiles of at most `longest` rows, with as few empty rows as that allows; of `symbolic` rows
         where M is symbolic.
         """

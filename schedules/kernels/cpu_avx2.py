@@ -30,12 +30,20 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, SLOTS_PER_WORD, chunk, count_groups, pack_bias, pack_steps
+from tvm_balanced.schedules.layouts.row_panels import (
+    LANES,
+    NNZ,
+    SLOTS_PER_WORD,
+    chunk,
+    count_row_panels,
+    pack_panel_bias,
+    pack_steps,
+)
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.prefetch import order
+from tvm_balanced.schedules.tir.prefetch import panel_order
 from tvm_balanced.schedules.tir.tiling import Tiles, read_lanes, schedule_tiles, store_lanes, tiles_together
 
 HALF = 8  # lanes of a register, half a row group
@@ -81,16 +89,16 @@ class CpuAvx2(SparseKernel):
         return pack_steps(weight)
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_panel_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = _rows(workload), ACTIVATIONS[workload.activation]
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         steps, chunk_blocks, chunk_words = chunk(nnz)
-        groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
+        groups, chunks = count_row_panels(n), -(-workload.pattern.blocks(k) // chunk_blocks)
         whole_k = not k % (block * chunk_blocks)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
-        streams = order(workload, max(1, _tiles(workload).groups // 2))  # tiles are of halves
+        streams = panel_order(workload, max(1, _tiles(workload).groups // 2))  # tiles are of halves
         halves_, ahead = int64(2 * groups), AHEAD if rows.size > 1 else AHEAD_OF_ONE
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
@@ -162,14 +170,14 @@ class CpuAvx2(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         schedule_tiles(sch, _tiles(workload), unroll=1)
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         size = _rows(workload).size
         # One thread of a Zen 4 core, where permutes take a cycle each, AVX2 code. Of the peak, hot: blocks of 16 0.21 to 0.24
         # at every M (two permutes allow 0.25), of 8 0.36 to 0.43 where M > 1. Weights from memory at 22 of the 31 GB/s of
         # cpu_dense: 4096x4096, M = 1, 4:16 835 us and 1:8 386 us, dense 2330 us.
-        share = (0.22 if workload.block == BLOCK else 0.4) * HALF / machine.lanes
-        return machine.seconds(slots * -(-m // size) * size, share, slots * 4.5 * 1.4)
+        share = (0.22 if workload.block == BLOCK else 0.4) * HALF / roofline.lanes
+        return roofline.seconds(slots * -(-m // size) * size, share, slots * 4.5 * 1.4)
 
 
 def _pick(parts: list[Any], word: Any, step: Any) -> Any:
@@ -195,16 +203,16 @@ def _fetch(element: Any) -> Any:
 
 def _tiles(workload: Workload) -> Tiles:
     """Return how the layer is cut without tuning, in halves of row groups."""
-    rows, halves = _rows(workload).size, 2 * count_groups(workload.n)
+    rows, halves = _rows(workload).size, 2 * count_row_panels(workload.n)
     covered = min(ACCUMULATORS[workload.block] // rows, halves)
     half_bytes = workload.pattern.blocks(workload.k) * workload.nnz * HALF * 9 // 2
     return Tiles(rows, covered, tiles_together(halves // covered, half_bytes * covered))
 
 
-def _rows(workload: Workload) -> Rows:
+def _rows(workload: Workload) -> RowTiles:
     # Two rows use what one decodes; more take as long, for the permutes are what a step waits for: 3072x768, 4:16, M = 8,
     # tiles of 4 rows 1.03x to 1.07x the time. A symbolic M takes two as well, but for one row, which took 1.2x to 1.9x, hot.
-    return Rows.of(workload.m, longest=2, symbolic=workload.tile or 2)
+    return RowTiles.of(workload.m, longest=2, symbolic=workload.tile or 2)
 
 
 CPU_AVX2 = CpuAvx2()

@@ -32,23 +32,23 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import (
     LANES,
     NNZ,
     chunk,
-    count_groups,
+    count_row_panels,
     fit_block,
-    pack_bias,
+    pack_panel_bias,
     pack_steps,
     slots_per_word,
 )
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Spread, Stream, import_prefetch, split_rows_once, streams
 from tvm_balanced.schedules.tir.prefetch_rows import NextRows
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiles, read_lanes, schedule_tiles, store_lanes
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes, schedule_tiles, store_lanes
 
 BLOCK, LONG = 16, 32
 NNZ_LONG = (1, 2, 3, 4, 6, 8, 12)  # as NNZ for words of six slots; 16 would unroll 48 steps
@@ -98,20 +98,20 @@ class CpuAvx512(SparseKernel):
         return sums
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_panel_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
+        rows, activation = split_rows_once(workload), ACTIVATIONS[workload.activation]
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         slots = slots_per_word(block)
         steps, chunk_blocks, chunk_words = chunk(nnz, slots)
-        groups, chunks = count_groups(n), -(-workload.pattern.blocks(k) // chunk_blocks)
+        groups, chunks = count_row_panels(n), -(-workload.pattern.blocks(k) // chunk_blocks)
         whole_k, per_word = not k % (block * chunk_blocks), self.steps_per_word
         words = chunks * steps // per_word + self.extra_words
         n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
         tiles, fetches, stores = self._tiles(workload), self._fetches(workload), prefetch_rows.are_large(workload)
-        group, next_rows = prefetch.order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
+        group, next_rows = prefetch.panel_order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
 
         def start(c: Any, step: Any) -> Any:
             """First column of the block of a step; the last columns where the block would end past K."""
@@ -155,7 +155,7 @@ class CpuAvx512(SparseKernel):
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                         if stores:
-                            prefetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
+                            prefetch_rows.prefetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + permute(
                         [wide(x[rows.read(vo, vi), T.ramp(start(vc, vs) + part, 1, LANES)]) for part in range(0, block, LANES)],
                         indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
@@ -181,34 +181,34 @@ class CpuAvx512(SparseKernel):
         fetches = self._fetches(workload)
         schedule_tiles(sch, self._tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
         if fetches or prefetch_rows.are_large(workload):
-            import_fetch(sch, "dense_update", target, stores=prefetch_rows.are_large(workload))
+            import_prefetch(sch, "dense_update", target, stores=prefetch_rows.are_large(workload))
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (docs/cpu.md).
         cost = LONG_COST if workload.block == LONG else 1
-        return machine.seconds(slots * m * cost, 0.55 if m > 1 else 0.35, slots * self._slot_bytes(workload))
+        return roofline.seconds(slots * m * cost, 0.55 if m > 1 else 0.35, slots * self._slot_bytes(workload))
 
     def _tiles(self, workload: Workload) -> Tiles:
         """Return how the layer is cut without tuning."""
-        nbytes, slots, groups = self._nbytes(workload), slots_per_word(workload.block), count_groups(workload.n)
-        rows, once = cut_rows_once(workload), streams(workload)
+        nbytes, slots, groups = self._nbytes(workload), slots_per_word(workload.block), count_row_panels(workload.n)
+        rows, once = split_rows_once(workload), streams(workload)
         # Where a chunk is more than a word of steps, fetches beside 16 sums spill (3:16, M = 8: 1.02x, one group 1.28x).
         sums = 15 if once and rows.size % 8 == 0 and chunk(workload.nnz, slots)[0] > slots else 16
-        return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, sums, workload.block // LANES, once)
+        return default_tiling(rows.size, rows.known_tiles, groups, nbytes // groups, sums, workload.block // LANES, once)
 
     def _fetches(self, workload: Workload) -> Stream | Spread | None:
         """Return how weights are fetched before they are used, None where they are not."""
         steps, chunk_blocks, _ = chunk(workload.nnz, slots_per_word(workload.block))
         chunks, nbytes = -(-workload.pattern.blocks(workload.k) // chunk_blocks), self._nbytes(workload)
-        fetches = prefetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload), self._tiles(workload))
+        fetches = prefetch.choose(workload, nbytes, chunks, steps, split_rows_once(workload), self._tiles(workload))
         # Beside permutes of two registers there is none left: 0.95x.
         return None if workload.block == LONG and isinstance(fetches, Spread) else fetches
 
     def _nbytes(self, workload: Workload) -> int:
         """Bytes of the packed weight."""
         slots = workload.pattern.blocks(workload.k) * workload.nnz
-        return int(count_groups(workload.n) * slots * LANES * self._slot_bytes(workload))
+        return int(count_row_panels(workload.n) * slots * LANES * self._slot_bytes(workload))
 
     def _slot_bytes(self, workload: Workload) -> float:
         """Bytes of a value with its index."""

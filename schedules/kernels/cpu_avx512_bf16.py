@@ -34,23 +34,23 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import (
     LANES,
     NNZ,
     chunk,
-    count_groups,
+    count_row_panels,
     fit_block,
-    pack_bias,
     pack_indices,
+    pack_panel_bias,
     pad_rows,
 )
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Spread, Stream, cut_rows_once, import_fetch, streams
+from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Spread, Stream, import_prefetch, split_rows_once, streams
 from tvm_balanced.schedules.tir.prefetch_rows import NextRows
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiles, read_lanes, schedule_tiles, store_lanes
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes, schedule_tiles, store_lanes
 
 BLOCK = 16
 WINDOW = 2 * BLOCK
@@ -104,25 +104,27 @@ class CpuAvx512Bf16(SparseKernel):
         def by_group(a: Array) -> Array:
             spread = np.zeros((n, windows * WINDOW // block, nnz), a.dtype)
             spread[:, _places(k, block)] = a
-            rows = pad_rows(spread, n).reshape(count_groups(n), LANES, windows, *((2, steps) if block == BLOCK else (steps, 2)))
+            rows = pad_rows(spread, n).reshape(
+                count_row_panels(n), LANES, windows, *((2, steps) if block == BLOCK else (steps, 2))
+            )
             ordered = rows.transpose(0, 2, 4, 1, 3) if block == BLOCK else rows.transpose(0, 2, 3, 1, 4)
-            return np.ascontiguousarray(ordered).reshape(count_groups(n), windows * steps, WINDOW)
+            return np.ascontiguousarray(ordered).reshape(count_row_panels(n), windows * steps, WINDOW)
 
         return by_group(weight.values.astype(ml_dtypes.bfloat16)), pack_indices(by_group(indices), slots, 16 // slots)
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_panel_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
+        rows, activation = split_rows_once(workload), ACTIVATIONS[workload.activation]
         n, k, block, slots = workload.n, workload.k, workload.block, SLOTS_PER_WORD[workload.block]
         per_window = _steps(workload.nnz, block)
         steps, chunk_windows, chunk_words = chunk(per_window, slots)
-        groups, chunks = count_groups(n), -(-_windows(k, block) // chunk_windows)
+        groups, chunks = count_row_panels(n), -(-_windows(k, block) // chunk_windows)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
         tiles, fetches, stores = _tiles(workload), _fetches(workload), prefetch_rows.are_large(workload)
-        group, next_rows = prefetch.order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
+        group, next_rows = prefetch.panel_order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
 
         def start(c: Any, step: Any) -> Any:
             """First column of the window of a step."""
@@ -175,7 +177,7 @@ class CpuAvx512Bf16(SparseKernel):
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                         if stores:
-                            prefetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
+                            prefetch_rows.prefetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = step_of(
                         x[rows.read(vo, vi), T.ramp(start(vc, vs), 1, WINDOW)],
                         indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, WINDOW)],
@@ -201,12 +203,12 @@ class CpuAvx512Bf16(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         fetches = _fetches(workload)
         schedule_tiles(sch, _tiles(workload), unroll=1, unroll_rows=isinstance(fetches, Stream))
-        import_fetch(sch, "dense_update", target, DOT, stores=prefetch_rows.are_large(workload))
+        import_prefetch(sch, "dense_update", target, DOT, stores=prefetch_rows.are_large(workload))
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * _slots(workload)
         # Of the fp32 multiply-adds' peak, twice what cpu_avx512 reaches, for a step does two.
-        return machine.seconds(slots * m, 1.1 if m > 1 else 0.7, slots * _slot_bytes(workload))
+        return roofline.seconds(slots * m, 1.1 if m > 1 else 0.7, slots * _slot_bytes(workload))
 
 
 def _steps(nnz: int, block: int) -> int:
@@ -240,20 +242,20 @@ def _slot_bytes(workload: Workload) -> float:
 
 def _nbytes(workload: Workload) -> int:
     """Bytes of the packed weight."""
-    return int(count_groups(workload.n) * _slots(workload) * LANES * _slot_bytes(workload))
+    return int(count_row_panels(workload.n) * _slots(workload) * LANES * _slot_bytes(workload))
 
 
 def _tiles(workload: Workload) -> Tiles:
     """Return how the layer is cut without tuning."""
-    nbytes, groups, rows = _nbytes(workload), count_groups(workload.n), cut_rows_once(workload)
-    return default_tiles(rows.size, rows.known_tiles, groups, nbytes // groups, once=streams(workload))
+    nbytes, groups, rows = _nbytes(workload), count_row_panels(workload.n), split_rows_once(workload)
+    return default_tiling(rows.size, rows.known_tiles, groups, nbytes // groups, once=streams(workload))
 
 
 def _fetches(workload: Workload) -> Stream | Spread | None:
     """Return how weights are fetched before they are used, None where they are not."""
     steps, chunk_windows, _ = chunk(_steps(workload.nnz, workload.block), SLOTS_PER_WORD[workload.block])
     chunks, nbytes = -(-_windows(workload.k, workload.block) // chunk_windows), _nbytes(workload)
-    return prefetch.choose(workload, nbytes, chunks, steps, cut_rows_once(workload), _tiles(workload))
+    return prefetch.choose(workload, nbytes, chunks, steps, split_rows_once(workload), _tiles(workload))
 
 
 CPU_AVX512_BF16 = CpuAvx512Bf16()

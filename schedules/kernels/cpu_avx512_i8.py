@@ -29,13 +29,13 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_groups, fit_block, pack_bias, pad_rows
+from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias, pad_rows
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, cut_rows_once, import_fetch, streams
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiles, divide, read_lanes, store_lanes
+from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, import_prefetch, split_rows_once, streams
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, divide, read_lanes, store_lanes
 
 BLOCK = 16
 BLOCKS = 4  # of a window
@@ -74,8 +74,8 @@ class CpuAvx512I8(SparseKernel):
             whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
             whole[:, : a.shape[1]] = a
             rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
-            lanes = rows.reshape(count_groups(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
-            return np.ascontiguousarray(lanes).reshape(count_groups(n), windows * nnz, WINDOW)
+            lanes = rows.reshape(count_row_panels(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
+            return np.ascontiguousarray(lanes).reshape(count_row_panels(n), windows * nnz, WINDOW)
 
         positions = by_group(weight.indices.astype(np.uint8))
         corrections = ZERO * rounded.sum(axis=(1, 2), dtype=np.int32)
@@ -87,18 +87,18 @@ class CpuAvx512I8(SparseKernel):
         )
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_panel_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
+        rows, activation = split_rows_once(workload), ACTIVATIONS[workload.activation]
         n, k, nnz = workload.n, workload.k, workload.nnz
-        groups, windows, steps = count_groups(n), _windows(k, nnz), nnz if nnz % 2 == 0 else 2 * nnz
+        groups, windows, steps = count_row_panels(n), _windows(k, nnz), nnz if nnz % 2 == 0 else 2 * nnz
         n_, k_, groups_, steps_, size_ = map(int64, (n, k, groups, steps, rows.size))
         chunks_, parts_, width_ = int64(windows * nnz // steps), int64(windows * WINDOW // LANES), int64(windows * WINDOW)
         lanes_ = int64(LANES)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
         tiles, stores = _tiles(workload), prefetch_rows.are_large(workload)
-        group = prefetch.order(workload, tiles.groups).group
+        group = prefetch.panel_order(workload, tiles.groups).group
         fetches = prefetch.choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
 
         def column(x: tirx.Buffer, row: Any, part: Any, lane: Any) -> Any:
@@ -164,7 +164,7 @@ class CpuAvx512I8(SparseKernel):
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.int32(0), LANES)
                         if stores:
-                            prefetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
+                            prefetch_rows.prefetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = _dot(
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
                         rounded[rows.read(vo, vi), T.ramp(_start(vc, vs, steps, nnz), 1, WINDOW)],
@@ -209,14 +209,14 @@ class CpuAvx512I8(SparseKernel):
         for loop in (step, inner, *rest, *([io] if streams(workload) else []), gi, ii):
             sch.unroll(loop)
         sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
-        import_fetch(sch, "dense", target, stores=prefetch_rows.are_large(workload))
+        import_prefetch(sch, "dense", target, stores=prefetch_rows.are_large(workload))
         init = sch.decompose_reduction(dense, chunk)
         for loop in sch.get_loops(init)[-3:]:
             sch.unroll(loop)
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        return machine.seconds(slots * m, 1.6 if m > 1 else 0.8, slots * 1.5)
+        return roofline.seconds(slots * m, 1.6 if m > 1 else 0.8, slots * 1.5)
 
 
 def _windows(k: int, nnz: int) -> int:
@@ -246,13 +246,13 @@ def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
 
 def _nbytes(workload: Workload) -> int:
     """Bytes of the packed weight."""
-    return count_groups(workload.n) * _windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
+    return count_row_panels(workload.n) * _windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
 
 
 def _tiles(workload: Workload) -> Tiles:
     """Return how the layer is cut without tuning."""
-    rows, groups = cut_rows_once(workload), count_groups(workload.n)
-    return default_tiles(rows.size, rows.known_tiles, groups, _nbytes(workload) // groups, once=streams(workload))
+    rows, groups = split_rows_once(workload), count_row_panels(workload.n)
+    return default_tiling(rows.size, rows.known_tiles, groups, _nbytes(workload) // groups, once=streams(workload))
 
 
 CPU_AVX512_I8 = CpuAvx512I8()

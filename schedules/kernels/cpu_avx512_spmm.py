@@ -34,14 +34,21 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.tir import prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
-from tvm_balanced.schedules.tir.packed_activations import GROUP, Columns, count_groups, count_tasks, pack_bias, tile_rows
-from tvm_balanced.schedules.tir.prefetch import fetch, import_fetch
-from tvm_balanced.schedules.tir.register_transpose import OPAQUE, opaque
+from tvm_balanced.schedules.tir.packed_activations import (
+    GROUP,
+    PackedActivations,
+    count_column_groups,
+    count_tasks,
+    pack_column_bias,
+    tile_rows,
+)
+from tvm_balanced.schedules.tir.prefetch import import_prefetch, prefetch_line
+from tvm_balanced.schedules.tir.register_transpose import BARRIER, optimization_barrier
 from tvm_balanced.schedules.tir.tiling import divide
 
 LANES = 16
@@ -83,7 +90,7 @@ class CpuAvx512Spmm(SparseKernel):
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
-        pattern, groups, tiles = weight.pattern, count_groups(n), KTiles.of(weight.pattern, k)
+        pattern, groups, tiles = weight.pattern, count_column_groups(n), KTiles.of(weight.pattern, k)
         slots = tiles.blocks * pattern.nnz
 
         def lay_out(a: Array) -> Array:
@@ -99,13 +106,15 @@ class CpuAvx512Spmm(SparseKernel):
         return lay_out(weight.values), columns.view("<u8")[..., 0]
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_column_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, tiles = _rows(workload), KTiles.of(workload.pattern, workload.k)
-        columns = Columns(workload, rows, LANES, ACTIVATIONS, opaque)
+        columns = PackedActivations(workload, rows, LANES, ACTIVATIONS, optimization_barrier)
         squares, k_tile, size = columns.squares(tiles.count * tiles.columns), tiles.columns, rows.size
-        n_, k_, groups_, tiles_, octs_ = map(int64, (workload.n, workload.k, count_groups(workload.n), tiles.count, tiles.octs))
+        n_, k_, groups_, tiles_, octs_ = map(
+            int64, (workload.n, workload.k, count_column_groups(workload.n), tiles.count, tiles.octs)
+        )
         packed = (tiles_, groups_, GROUP, octs_, OCT)
         acc_shape, xt_shape = (rows.tiles, groups_, GROUP, int64(size)), (rows.tiles, int64(squares * LANES), int64(size))
         fetches = _is_large(workload) or (rows.known_tiles is not None and rows.known_tiles <= FETCHED_TILES)
@@ -113,18 +122,18 @@ class CpuAvx512Spmm(SparseKernel):
 
         def fetch_x(x: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
             """Fetch a share of the tile of x that is laid out next; those of a set of row groups make the whole."""
-            lines, sharing = k_tile // LANES, divisor(count_groups(workload.n), SET_ROWS // GROUP)
+            lines, sharing = k_tile // LANES, divisor(count_column_groups(workload.n), SET_ROWS // GROUP)
             share, later = -(-size * lines * ROWS // (sharing * GROUP)), o + (t + 1) // tiles.count * _tiles_together(workload)
             for i in range(share):
                 line = (g % sharing * (GROUP // ROWS) + r) * share + i
-                T.evaluate(fetch(x[rows.at(later, line // lines), (t + 1) % tiles.count * k_tile + line % lines * LANES]))
+                T.evaluate(prefetch_line(x[rows.at(later, line // lines), (t + 1) % tiles.count * k_tile + line % lines * LANES]))
 
         def fetch_y(residual: tirx.Buffer, y: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
             """Fetch a share of what a row group's sums are stored to once they are whole."""
             share = size * ROWS // GROUP
             with T.If(t == tiles.count - 1), T.Then():
                 for i in range(share):
-                    prefetch_rows.fetch_stores((residual, y), workload, rows.at(o, r * share + i), g * GROUP)
+                    prefetch_rows.prefetch_stores((residual, y), workload, rows.at(o, r * share + i), g * GROUP)
 
         def vectors(r: Any) -> list[tuple[Any, Any, Any]]:
             """(row among those in registers, row of the group, lanes) of the vectors of sums."""
@@ -137,13 +146,13 @@ class CpuAvx512Spmm(SparseKernel):
             for row, place, lanes in vectors(r):
                 T.buffer_store(sums, acc[o, g, place, lanes], [row, lanes])
             for oct_ in range(0, ROWS * tiles.octs if fetches else 0, 64 // 8):
-                T.evaluate(fetch(words[t, g, r * ROWS + AHEAD, oct_]))
+                T.evaluate(prefetch_line(words[t, g, r * ROWS + AHEAD, oct_]))
 
         def add(buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, t: Any, r: Any, q: Any) -> None:
             """Add the products of an oct of each row to its sums."""
             xt, values, words, sums = buffers
             if fetches:
-                T.evaluate(fetch(values[t, g, r * ROWS + AHEAD, q * ROWS, 0]))
+                T.evaluate(prefetch_line(values[t, g, r * ROWS + AHEAD, q * ROWS, 0]))
             for slot, (row, place, lanes) in product(range(OCT), vectors(r)):
                 x = T.address_of(xt[o, t * k_tile, lanes.base])
                 oct_ = words[t, g, place, q], values[t, g, place, q, T.ramp(0, 1, OCT)]
@@ -223,9 +232,9 @@ class CpuAvx512Spmm(SparseKernel):
         else:
             sch.compute_at(transpose, t, preserve_unit_loops=True)
         sch.parallel(sch.fuse(oo, go))
-        import_fetch(sch, "dense", target, functions(rows.size), stores=prefetch_rows.are_large(workload))
+        import_prefetch(sch, "dense", target, functions(rows.size), stores=prefetch_rows.are_large(workload))
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tiles = KTiles.of(workload.pattern, workload.k)
         size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, (m, m))), max(TILES))
         slots = workload.n * tiles.count * tiles.octs * OCT
@@ -235,7 +244,7 @@ class CpuAvx512Spmm(SparseKernel):
         # Beside cpu_avx512, 2:16, N and K of 384 to 4096: where x is not laid out at once, which goes through the second-level
         # cache, it is 1.04x as fast as up to 128 rows, and 1.1x above 1024 columns, where eight rows of x leave the first.
         share = 0.67 if -(-m // size) <= AT_ONCE or _at_once(workload) else 0.7 if workload.k <= 1024 else 0.735
-        return machine.seconds(-(-m // size) * size * sums * TILES[size], share, slots * SLOT_BYTES)
+        return roofline.seconds(-(-m // size) * size * sums * TILES[size], share, slots * SLOT_BYTES)
 
 
 @dataclass(frozen=True)
@@ -290,7 +299,9 @@ def functions(size: int) -> str:
             "  ret <16 x float> %result",
             "}",
         ]
-    return OPAQUE + "\n".join([*text, "!0 = !{!1, !1, i64 0}", '!1 = !{!"tvm_balanced_x", !2, i64 0}', '!2 = !{!"tvm-tbaa"}', ""])
+    return BARRIER + "\n".join(
+        [*text, "!0 = !{!1, !1, i64 0}", '!1 = !{!"tvm_balanced_x", !2, i64 0}', '!2 = !{!"tvm-tbaa"}', ""]
+    )
 
 
 def function(size: int, slot: int) -> str:
@@ -307,7 +318,7 @@ def _shuffle(result: str, source: str, picked: Iterable[int], lanes: int = LANES
 
 def _set(workload: Workload, target: tvm.target.Target) -> tuple[int, int]:
     """Return the tiles of rows of x, and the groups of rows of the weight, whose sums are a set."""
-    tiles, groups, together = _rows(workload).known_tiles, count_groups(workload.n), _tiles_together(workload)
+    tiles, groups, together = _rows(workload).known_tiles, count_column_groups(workload.n), _tiles_together(workload)
     enough = groups if tiles is None else max(1, groups * (tiles // together) // count_tasks(target))
     return together, divisor(groups, min(SET_ROWS // GROUP, enough))
 
@@ -327,13 +338,13 @@ def _at_once(workload: Workload) -> bool:
 def _is_large(workload: Workload) -> bool:
     """Whether the packed weight comes from memory."""
     tiles = KTiles.of(workload.pattern, workload.k)
-    return count_groups(workload.n) * GROUP * tiles.count * tiles.octs * OCT * SLOT_BYTES >= LARGE_BYTES
+    return count_column_groups(workload.n) * GROUP * tiles.count * tiles.octs * OCT * SLOT_BYTES >= LARGE_BYTES
 
 
-def _rows(workload: Workload) -> Rows:
+def _rows(workload: Workload) -> RowTiles:
     if workload.m is None:
-        return Rows.of(None, longest=max(TILES), symbolic=workload.tile or max(TILES))
-    return Rows(int64(workload.m), _size(workload.m))
+        return RowTiles.of(None, longest=max(TILES), symbolic=workload.tile or max(TILES))
+    return RowTiles(int64(workload.m), _size(workload.m))
 
 
 def _size(m: int) -> int:

@@ -24,14 +24,14 @@ from tvm.target import codegen
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import DenseKernel
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import is_x86, lanes
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.row_panels import LANES, count_groups, pack_bias, pad_rows
+from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, pack_panel_bias, pad_rows
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Stream, cut_rows_once
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiles, read_lanes, schedule_tiles, store_lanes
+from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Stream, split_rows_once
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes, schedule_tiles, store_lanes
 
 FLOATS = f"float32x{LANES}"
 # Vectors of sums with AVX-512. Row groups are in the order of its tiles on every target: 1.0 to 1.1x with AVX2, whose tiles are
@@ -60,12 +60,12 @@ class CpuDense(DenseKernel):
         return (np.ascontiguousarray(values),)
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_panel_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = cut_rows_once(workload), ACTIVATIONS[workload.activation]
-        n, groups, tiles = workload.n, count_groups(workload.n), _tiles(workload, LONGEST)
-        group, stores = prefetch.order(workload, tiles.groups).group, prefetch_rows.are_large(workload)
+        rows, activation = split_rows_once(workload), ACTIVATIONS[workload.activation]
+        n, groups, tiles = workload.n, count_row_panels(workload.n), _tiles(workload, LONGEST)
+        group, stores = prefetch.panel_order(workload, tiles.groups).group, prefetch_rows.are_large(workload)
         fetches = prefetch.choose(workload, groups * _group_bytes(workload), workload.k, 1, rows, tiles)
         n_, k_, groups_, size_ = map(int64, (n, workload.k, groups, rows.size))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
@@ -93,7 +93,7 @@ class CpuDense(DenseKernel):
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.float32(0), LANES)
                         if stores:
-                            prefetch_rows.fetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
+                            prefetch_rows.prefetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = (
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
                         + T.broadcast(wide(x[rows.read(vo, vi), vc]), LANES) * values[group(vg), vc, T.ramp(0, 1, LANES)]
@@ -113,11 +113,11 @@ class CpuDense(DenseKernel):
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         schedule_tiles(sch, _tiles(workload, _accumulators(target)), unroll=0, unroll_rows=prefetch.streams(workload))
-        prefetch.import_fetch(sch, "dense_update", target, stores=prefetch_rows.are_large(workload))
+        prefetch.import_prefetch(sch, "dense_update", target, stores=prefetch_rows.are_large(workload))
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         weights = workload.n * workload.k
-        return machine.seconds(weights * m, 0.8 if m > 1 else 0.4, weights * 4)
+        return roofline.seconds(weights * m, 0.8 if m > 1 else 0.4, weights * 4)
 
 
 def _accumulators(target: tvm.target.Target) -> int:
@@ -130,8 +130,8 @@ def _accumulators(target: tvm.target.Target) -> int:
 
 def _tiles(workload: Workload, accumulators: int) -> Tiles:
     """Return how the layer is cut without tuning."""
-    rows, groups, once = cut_rows_once(workload), count_groups(workload.n), prefetch.streams(workload)
-    return default_tiles(rows.size, rows.known_tiles, groups, _group_bytes(workload), accumulators, once=once)
+    rows, groups, once = split_rows_once(workload), count_row_panels(workload.n), prefetch.streams(workload)
+    return default_tiling(rows.size, rows.known_tiles, groups, _group_bytes(workload), accumulators, once=once)
 
 
 def _group_bytes(workload: Workload) -> int:

@@ -29,14 +29,21 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.tir import prefetch_rows
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.packed_activations import GROUP, Columns, count_groups, count_tasks, pack_bias, tile_rows
-from tvm_balanced.schedules.tir.prefetch import import_fetch
+from tvm_balanced.schedules.tir.packed_activations import (
+    GROUP,
+    PackedActivations,
+    count_column_groups,
+    count_tasks,
+    pack_column_bias,
+    tile_rows,
+)
+from tvm_balanced.schedules.tir.prefetch import import_prefetch
 from tvm_balanced.schedules.tir.tiling import divide
 
 K_TILE = 128  # columns of a tile of K, about: with 64 rows of x 32 KB
@@ -68,7 +75,7 @@ class CpuPortable(SparseKernel):
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
-        groups, (tiles, blocks) = count_groups(n), _k_tiles(weight.pattern, k)
+        groups, (tiles, blocks) = count_column_groups(n), _k_tiles(weight.pattern, k)
 
         def lay_out(a: Array) -> Array:
             whole = np.zeros((groups * GROUP, tiles * blocks, a.shape[2]), a.dtype)
@@ -78,16 +85,16 @@ class CpuPortable(SparseKernel):
         return lay_out(weight.values), lay_out(weight.indices.astype(np.uint8))
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_column_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows = _rows(workload)
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
         tiles, blocks = _k_tiles(workload.pattern, k)
         side, ahead = _side(workload), blocks * block if prefetch_rows.are_large(workload) and not _at_once(workload) else 0
-        columns = Columns(workload, rows, side, ACTIVATIONS, ahead=ahead)
+        columns = PackedActivations(workload, rows, side, ACTIVATIONS, ahead=ahead)
         squares = columns.squares(tiles * blocks * block)
-        n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, count_groups(n), tiles, blocks, nnz, rows.size))
+        n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, count_column_groups(n), tiles, blocks, nnz, rows.size))
         packed = (tiles_, groups_, GROUP, blocks_, nnz_)
         acc_shape, xt_shape = (rows.tiles, groups_, GROUP, size_), (rows.tiles, int64(squares * side), size_)
 
@@ -159,11 +166,11 @@ class CpuPortable(SparseKernel):
         sch.vectorize(ii)
         sch.parallel(sch.fuse(o, go))
         if prefetch_rows.are_large(workload):
-            import_fetch(sch, "dense", target, stores=True)
+            import_prefetch(sch, "dense", target, stores=True)
         init = sch.decompose_reduction(dense, t)
         sch.vectorize(sch.get_loops(init)[-1])
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tiles, blocks = _k_tiles(workload.pattern, workload.k)
         size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, (m, m))), SYMBOLIC)
         padded, sets = -(-m // size) * size, -(-workload.n // SET_ROWS)
@@ -172,7 +179,7 @@ class CpuPortable(SparseKernel):
         sums = workload.n * tiles * (blocks * workload.nnz + 2) + 10 * (sets * workload.k + workload.n)
         # Weights come at 11 GB/s where cpu_dense's come at 28: 4096x4096, 4:16, M = 1, cold, 1.9 ms, and 2.4 ms.
         nbytes = workload.n * tiles * blocks * workload.nnz * 5 * 2.6
-        return machine.seconds(padded * sums, 0.66 / (1 + machine.lanes / size), nbytes)
+        return roofline.seconds(padded * sums, 0.66 / (1 + roofline.lanes / size), nbytes)
 
 
 def _k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
@@ -197,7 +204,7 @@ def _at_once(workload: Workload) -> bool:
 
 def _groups_of_set(workload: Workload, target: tvm.target.Target) -> int:
     """Return how many groups of rows of the weight are a set; where the tiles of x are not known, half as many as at most."""
-    groups, tiles = count_groups(workload.n), _rows(workload).known_tiles
+    groups, tiles = count_column_groups(workload.n), _rows(workload).known_tiles
     tasks, most = count_tasks(target), SET_ROWS // GROUP
     return divisor(groups, most // 2 if tiles is None else max(1, min(most, groups * tiles // tasks)))
 
@@ -207,10 +214,10 @@ def _side(workload: Workload) -> int:
     return 4 if _rows(workload).size == 4 else 8
 
 
-def _rows(workload: Workload) -> Rows:
+def _rows(workload: Workload) -> RowTiles:
     if workload.m is None:
-        return Rows.of(None, longest=SYMBOLIC, symbolic=workload.tile or SYMBOLIC)
-    return Rows(int64(workload.m), _size(workload.m))
+        return RowTiles.of(None, longest=SYMBOLIC, symbolic=workload.tile or SYMBOLIC)
+    return RowTiles(int64(workload.m), _size(workload.m))
 
 
 def _size(m: int) -> int:

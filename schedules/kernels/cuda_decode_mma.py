@@ -36,8 +36,8 @@ from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
 from tvm_balanced.schedules.base.expressions import divisors, int64
 from tvm_balanced.schedules.base.gpu_specs import H200, gpu_of
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.target_info import LEAST_SHARED_KIB, shared_bytes, shared_scope, too_old
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cuda_gemv import bind_threads
@@ -309,16 +309,16 @@ class CudaDecodeMma(SparseKernel):
         sch.annotate(stages, "software_pipeline_order", list(range(copies + 1)))
         sch.annotate(stages, "software_pipeline_async_stages", [0])
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         rows, turns = -(-m // TOKENS) * TOKENS, -(-m // self.rows)
         weights = workload.n * workload.pattern.blocks(workload.k) * BLOCK
-        memory = weights / BLOCK * workload.nnz * SLOT_BYTES / (machine.gbytes_all * 1e9)
+        memory = weights / BLOCK * workload.nnz * SLOT_BYTES / (roofline.gbytes_all * 1e9)
         # integer instructions have half the rate of multiply-adds
-        decode = weights * turns * instructions(workload.nnz) / (machine.gmacs / 2 * 1e9)
-        tensor = weights * rows / (machine.tensor_gmacs * 1e9)
+        decode = weights * turns * instructions(workload.nnz) / (roofline.gmacs / 2 * 1e9)
+        tensor = weights * rows / (roofline.tensor_gmacs * 1e9)
         blocks = _blocks(replace(workload, m=min(m, self.rows))) * turns
-        busy = blocks / (machine.multiprocessors * -(-blocks // machine.multiprocessors))
-        x = blocks / turns * rows * workload.k * 2 / (CACHE_RATE * machine.gbytes_all * 1e9)
+        busy = blocks / (roofline.multiprocessors * -(-blocks // roofline.multiprocessors))
+        x = blocks / turns * rows * workload.k * 2 / (CACHE_RATE * roofline.gbytes_all * 1e9)
         return FIXED + (MEMORY * memory + DECODING * decode + TENSOR * tensor) / busy + x
 
 
@@ -442,9 +442,9 @@ def _shared_bytes(workload: Workload, shares: int, tiles: int, steps: int) -> in
     return 2 * steps * shares * (of_x + of_weights) + (0 if dense else table(workload.nnz).nbytes * COPIES)
 
 
-def _rows(workload: Workload) -> Rows:
-    rows = Rows.of(workload.m, longest=CudaDecodeMma.rows, symbolic=workload.tile or CudaDecodeMma.rows)
-    return Rows(rows.m, -(-rows.size // TOKENS) * TOKENS)
+def _rows(workload: Workload) -> RowTiles:
+    rows = RowTiles.of(workload.m, longest=CudaDecodeMma.rows, symbolic=workload.tile or CudaDecodeMma.rows)
+    return RowTiles(rows.m, -(-rows.size // TOKENS) * TOKENS)
 
 
 def _words(halves: Array) -> Array:

@@ -15,7 +15,7 @@ from tvm.script import tirx as T
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import DenseKernel
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.space import Decisions
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.warp_panels import BYTES
@@ -84,12 +84,12 @@ class CudaDense(DenseKernel):
                 return (done[0] if isinstance(done, list) else done).mod["main"]
         raise ValueError(f"no rule of dlight schedules {workload}")
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tensor_cores = workload.dtype == "float16" and (workload.m is None or m >= 256)
-        rate = machine.tensor_gmacs if tensor_cores else machine.gmacs
+        rate = roofline.tensor_gmacs if tensor_cores else roofline.gmacs
         # what cuBLAS reaches: dlight's kernels are slower, but a verdict must hold against the best dense there is
         macs, nbytes = workload.n * workload.k * m, workload.n * workload.k * BYTES[workload.dtype]
-        return machine.seconds(macs * machine.gmacs / rate, 0.7, nbytes / 0.85)
+        return roofline.seconds(macs * roofline.gmacs / rate, 0.7, nbytes / 0.85)
 
 
 CUDA_DENSE = CudaDense()

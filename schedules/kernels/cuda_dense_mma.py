@@ -17,7 +17,7 @@ from tvm.s_tir import Schedule
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.kernel import DenseKernel
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import WORKLOAD_ATTR, Workload
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA, TOKENS
 from tvm_balanced.schedules.layouts.warp_panels import BLOCK
@@ -61,9 +61,9 @@ class CudaDenseMma(DenseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         CUDA_DECODE_MMA.space(sch, _whole(workload), target)
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         macs = workload.n * workload.k * -(-m // TOKENS) * TOKENS
-        memory, tensor = workload.n * workload.k * 2 / (machine.gbytes_all * 1e9), macs / (machine.tensor_gmacs * 1e9)
+        memory, tensor = workload.n * workload.k * 2 / (roofline.gbytes_all * 1e9), macs / (roofline.tensor_gmacs * 1e9)
         return FIXED + max(MEMORY * memory + TENSOR * tensor, tensor / EFFICIENCY)
 
 

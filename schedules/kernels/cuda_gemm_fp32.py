@@ -14,7 +14,7 @@ import tvm
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules.base.expressions import divisor
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import shared_scope
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cuda_gemv import SHARED_BYTES, CudaGemv, looking_up, slot_bytes, stage_x, unpack_at
@@ -34,7 +34,7 @@ class CudaGemmFp32(CudaGemv):
     rows = 64
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        size = self.cut_rows(workload).size
+        size = self.split_rows(workload).size
         if size <= PER_WARP:  # so few rows are cuda_gemv's
             super().space(sch, workload, target)
             return
@@ -64,13 +64,13 @@ class CudaGemmFp32(CudaGemv):
             sch.unroll(loop)
         sch.decompose_reduction(gemm, stages)
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         if m <= PER_WARP:
-            return super().seconds(workload, m, machine)
+            return super().seconds(workload, m, roofline)
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tiles, size = -(-m // self.rows), min(self.rows, -(-m // PER_WARP) * PER_WARP)
-        memory = machine.seconds(0, 1, tiles * slots * slot_bytes(workload) / 0.8)
-        return memory + tiles * looking_up(slots, size, workload, machine)
+        memory = roofline.seconds(0, 1, tiles * slots * slot_bytes(workload) / 0.8)
+        return memory + tiles * looking_up(slots, size, workload, roofline)
 
 
 def _stages(workload: Workload, size: int) -> list[Any]:

@@ -23,8 +23,8 @@ from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.gpu_specs import H200
 from tvm_balanced.schedules.base.kernel import SparseKernel
-from tvm_balanced.schedules.base.roofline import Machine
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.target_info import shared_scope, too_old
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, chunk
@@ -34,12 +34,12 @@ from tvm_balanced.schedules.layouts.warp_panels import (
     WARP,
     columns_inside,
     count_chunks,
-    count_groups,
+    count_warp_panels,
     fit,
     lowest_bit,
     masked,
     nibble,
-    pack_bias,
+    pack_warp_bias,
     pack_warps,
     shifted_position,
     slots_per_load,
@@ -91,18 +91,18 @@ class CudaGemv(SparseKernel):
         return pack_warps(weight, str(weight.values.dtype))
 
     def pack_bias(self, bias: Array) -> Array:
-        return pack_bias(bias)
+        return pack_warp_bias(bias)
 
-    def cut_rows(self, workload: Workload) -> Rows:
+    def split_rows(self, workload: Workload) -> RowTiles:
         """Cut the rows of x into tiles of a power of two, for vector loads: a row that is read twice costs no memory."""
-        rows = Rows.of(workload.m, longest=self.rows, symbolic=workload.tile or self.rows)
-        return Rows(rows.m, 1 << (rows.size - 1).bit_length())
+        rows = RowTiles.of(workload.m, longest=self.rows, symbolic=workload.tile or self.rows)
+        return RowTiles(rows.m, 1 << (rows.size - 1).bit_length())
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation, dtype = self.cut_rows(workload), ACTIVATIONS[workload.activation], workload.dtype
+        rows, activation, dtype = self.split_rows(workload), ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz = workload.n, workload.k, workload.nnz
         slots, blocks, words = chunk(nnz)
-        chunks, groups, per_load = count_chunks(k, nnz), count_groups(n), slots_per_load(workload.dtype)
+        chunks, groups, per_load = count_chunks(k, nnz), count_warp_panels(n), slots_per_load(workload.dtype)
         n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * BLOCK))
         size_, warp_, load_ = int64(rows.size), int64(WARP), int64(per_load)
         whole, resident = chunks * blocks * BLOCK == k, 2 if _stages_little(dtype, rows.size) else 1
@@ -184,8 +184,8 @@ class CudaGemv(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         look_up, gemv, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
         _, g, _, c, s, i = sch.get_loops(gemv)
-        split = _split(workload, self.cut_rows(workload).size)
-        block = sch.sample_perfect_tile(g, 2, 4, decision=[count_groups(workload.n) // split.groups, split.groups])
+        split = _split(workload, self.split_rows(workload).size)
+        block = sch.sample_perfect_tile(g, 2, 4, decision=[count_warp_panels(workload.n) // split.groups, split.groups])
         sch.split(g, block)
         decision = sch.sample_perfect_tile(c, 4, 8, decision=[split.stages, split.warps, split.steps, split.unrolled])
         stages, warps, steps, unrolled = sch.split(c, decision)
@@ -211,36 +211,36 @@ class CudaGemv(SparseKernel):
         sch.vectorize(sch.get_loops(values)[-1])
         sch.set_scope(look_up, 0, "local")
         sch.compute_at(look_up, slot, preserve_unit_loops=True)
-        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.cut_rows(workload).size, per_load)])
+        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.split_rows(workload).size, per_load)])
         sch.vectorize(vector)
         unpack_at(sch, word)
-        stage_x(sch, shared_scope(target), stages, threads, vector=per_load if self.cut_rows(workload).size == 1 else 1)
+        stage_x(sch, shared_scope(target), stages, threads, vector=per_load if self.split_rows(workload).size == 1 else 1)
         sums = sch.cache_write(partial, 0, "local")
         sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
         for loop in (i, slot, load, word, unrolled):
             sch.unroll(loop)
         sch.decompose_reduction(partial, stages)
-        if _pipelined(workload, self.cut_rows(workload).size) and not too_old(target, 80):
+        if _pipelined(workload, self.split_rows(workload).size) and not too_old(target, 80):
             sch.annotate(stages, "software_pipeline_stage", [0, 1])
             sch.annotate(stages, "software_pipeline_order", [0, 1])
             sch.annotate(stages, "software_pipeline_async_stages", [0])
 
-    def seconds(self, workload: Workload, m: int, machine: Machine) -> float:
+    def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         size = min(self.rows, 1 << (m - 1).bit_length())
         tiles = -(-m // size)
-        memory = tiles * slots * slot_bytes(workload) / (machine.gbytes_all * 1e9)
-        return FIXED + MEMORY * memory + LOOKING_UP * tiles * looking_up(slots, size, workload, machine)
+        memory = tiles * slots * slot_bytes(workload) / (roofline.gbytes_all * 1e9)
+        return FIXED + MEMORY * memory + LOOKING_UP * tiles * looking_up(slots, size, workload, roofline)
 
 
-def looking_up(slots: float, size: int, workload: Workload, machine: Machine) -> float:
+def looking_up(slots: float, size: int, workload: Workload, roofline: Roofline) -> float:
     """Seconds that reading x from shared memory takes beyond what the weights hide, fitted to measurements on an H200.
 
     Shared memory gives a byte for each multiply-add that CUDA cores can do. From 16 bytes a column on, two columns lie in each
     bank.
     """
     nbytes = slots * size * BYTES[workload.dtype]
-    return 0.0 if size == 1 else nbytes * (4 if nbytes > 8 * slots else 1) / (machine.gmacs * 1e9)
+    return 0.0 if size == 1 else nbytes * (4 if nbytes > 8 * slots else 1) / (roofline.gmacs * 1e9)
 
 
 def slot_bytes(workload: Workload) -> float:
@@ -314,7 +314,7 @@ def _split(workload: Workload, size: int) -> Split:
     chunk_bytes *= 2 if _pipelined(workload, size) else 1
     fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
     masks, little = masked(workload.nnz), _stages_little(workload.dtype, size)
-    wanted = WARPS_IN_ALL * (MASKED_WARPS if masks else 1) // count_groups(workload.n)
+    wanted = WARPS_IN_ALL * (MASKED_WARPS if masks else 1) // count_warp_panels(workload.n)
     warps = divisor(chunks, min(WARPS // groups, fitting, max(4, wanted)))
     room = min(LITTLE_STAGE if little else STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
     staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
@@ -344,7 +344,7 @@ def _groups(workload: Workload, size: int) -> int:
     of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / BLOCK * slot_bytes(workload)
     times = 2 if size == 1 else SPARE_X
     wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= times * of_x), 4)
-    return divisor(count_groups(workload.n), max(1, min(wanted, count_groups(workload.n) // H200.multiprocessors)))
+    return divisor(count_warp_panels(workload.n), max(1, min(wanted, count_warp_panels(workload.n) // H200.multiprocessors)))
 
 
 CUDA_GEMV = CudaGemv()

@@ -20,7 +20,7 @@ NNZ = (1, 2, 3, 4, 6, 8, 12, 16)
 GROUPS_TOGETHER = 4  # groups are padded to a multiple of this, so that tiles of 2 and 4 groups always divide
 
 
-def count_groups(n: int) -> int:
+def count_row_panels(n: int) -> int:
     """Row groups that N rows take, padding included."""
     groups = -(-n // LANES)
     return groups if groups <= 2 else -(-groups // GROUPS_TOGETHER) * GROUPS_TOGETHER
@@ -28,12 +28,12 @@ def count_groups(n: int) -> int:
 
 def pad_rows(a: Array, n: int) -> Array:
     """Return `a` (N, ...) with zeros appended up to whole row groups: (groups * 16, ...)."""
-    padded = np.zeros((count_groups(n) * LANES, *a.shape[1:]), a.dtype)
+    padded = np.zeros((count_row_panels(n) * LANES, *a.shape[1:]), a.dtype)
     padded[:n] = a
     return padded
 
 
-def pack_bias(bias: Array) -> Array:
+def pack_panel_bias(bias: Array) -> Array:
     """Lay a bias (N,) out in row groups: (G, 16) float32."""
     return pad_rows(bias.astype(np.float32), len(bias)).reshape(-1, LANES)
 
@@ -77,7 +77,7 @@ def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
     slots = slots_per_word(block)
     steps, chunk_blocks, _ = chunk(nnz, slots)
     blocks = weight.pattern.blocks(k)
-    groups, chunks = count_groups(n), -(-blocks // chunk_blocks)
+    groups, chunks = count_row_panels(n), -(-blocks // chunk_blocks)
     indices = weight.indices.astype(np.uint32)
     indices[:, -1] += np.uint32(-k % block)
 

@@ -33,7 +33,7 @@ def slots_per_load(dtype: str) -> int:
     return LOAD_BYTES // BYTES[dtype]
 
 
-def count_groups(n: int) -> int:
+def count_warp_panels(n: int) -> int:
     """Return groups of 32 rows."""
     return -(-n // WARP)
 
@@ -68,14 +68,14 @@ def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
     slots = count_chunks(k, nnz) * chunk(nnz)[0]
 
     def by_lane(a: Array, together: int) -> Array:
-        whole = np.zeros((count_groups(n) * WARP, slots), a.dtype)
+        whole = np.zeros((count_warp_panels(n) * WARP, slots), a.dtype)
         whole[:n, : a.shape[1] * nnz] = a.reshape(n, -1)
         return np.ascontiguousarray(whole.reshape(-1, WARP, slots // together, together).transpose(0, 2, 1, 3))
 
     if masked(nnz):
         kept, masks = with_masks(weight)
         none = (1 << nnz) - 1  # as many bits as others, where there is no block
-        bits = np.full((count_groups(n) * WARP, slots // nnz), none, np.uint16)
+        bits = np.full((count_warp_panels(n) * WARP, slots // nnz), none, np.uint16)
         bits[:n, : masks.shape[1]] = masks
         positions = np.ascontiguousarray(bits.reshape(-1, WARP, slots // nnz).transpose(0, 2, 1))
     else:
@@ -118,9 +118,9 @@ def with_masks(weight: EncodedWeight) -> tuple[Array, Array]:
     return values, np.bitwise_or.reduce(np.uint16(1) << columns.astype(np.uint16), axis=2)
 
 
-def pack_bias(bias: Array) -> Array:
+def pack_warp_bias(bias: Array) -> Array:
     """Lay a bias (N,) out in groups: (N / 32, 32), float32."""
-    padded = np.zeros(count_groups(len(bias)) * WARP, np.float32)
+    padded = np.zeros(count_warp_panels(len(bias)) * WARP, np.float32)
     padded[: len(bias)] = bias
     return padded.reshape(-1, WARP)
 

@@ -27,9 +27,9 @@ from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.rules.cpu_transpose import contiguous_loop
 from tvm_balanced.schedules.tir.loops import analyse, extent
-from tvm_balanced.schedules.tir.prefetch import import_fetch
-from tvm_balanced.schedules.tir.prefetch_task import Copied, fetch_next
-from tvm_balanced.schedules.tir.tile_transpose import cut_squares, fill_squares, imports
+from tvm_balanced.schedules.tir.prefetch import import_prefetch
+from tvm_balanced.schedules.tir.prefetch_task import Copied, prefetch_next_task
+from tvm_balanced.schedules.tir.tile_transpose import llvm_imports, split_into_tiles, transpose_tiles
 from tvm_balanced.schedules.tir.vector_reduction import split_reduction, vectorize_partial, widths
 
 CHUNK = 128  # rows of a task, for which keys and values are laid out anew: enough that this counts little
@@ -37,7 +37,7 @@ ROWS = 4  # that are computed together
 SCORE_VECTORS, RESULT_VECTORS = 2, 2  # of a tile in registers: more spill beside the constants of exp (docs/tuning.md)
 
 
-def suits(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bool:
+def is_supported(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bool:
     """Whether the rule takes scores (rows, length) and values (length, columns)."""
     width = lanes(target)
     if not isinstance(columns, (int, tirx.IntImm)) or int(columns) % width:
@@ -54,14 +54,14 @@ def padded(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> t
     call, the alternative is loops without vectors: one query, 512 keys, 8 heads of 64: 250 us for four rows, 988 without.
     """
     width = lanes(target)
-    if suits(rows, length, columns, target):
+    if is_supported(rows, length, columns, target):
         return None
     known = _constant(rows) and _constant(length)
     if known and (int(rows) < ROWS or int(length) <= width):
         return None
     step = width if known else SCORE_VECTORS * width
     grown = -(-rows // ROWS) * ROWS if known else (rows + (ROWS - 1)) // ROWS * ROWS, (length + (step - 1)) // step * step
-    return grown if suits(*grown, columns, target) else None
+    return grown if is_supported(*grown, columns, target) else None
 
 
 def _constant(count: Any) -> bool:
@@ -112,8 +112,8 @@ def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], target: t
         vectorize_partial(sch, block, width)
     _clear_before(sch, product, score_steps)
     _clear_before(sch, result, steps)
-    import_fetch(sch, _name(sch, last), target, imports(width))
-    return fetch_next(fill_squares(sch.mod["main"], squares), sch.get(tile).loop_var, extent(sch, tile), copied)
+    import_prefetch(sch, _name(sch, last), target, llvm_imports(width))
+    return prefetch_next_task(transpose_tiles(sch.mod["main"], squares), sch.get(tile).loop_var, extent(sch, tile), copied)
 
 
 def _name(sch: Schedule, block: Any) -> str:
@@ -200,7 +200,7 @@ def _lay_out(sch: Schedule, blocks: list[Any], transposed: set[str], task: Any, 
         sch.compute_at(block, task, preserve_unit_loops=True)
         across = _name(sch, block) in transposed
         copied.append(Copied.of(sch, block, across))
-        name = cut_squares(sch, block, width) if across else None
+        name = split_into_tiles(sch, block, width) if across else None
         if name is None:
             _store_vectors(sch, block, across, width)
         else:

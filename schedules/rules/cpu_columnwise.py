@@ -9,7 +9,7 @@ from tvm.s_tir import Schedule
 from tvm_balanced.schedules.base.expressions import divisor
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
-from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, elementwise, extent, inline, only_reduction, work
+from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, elementwise, extent, inline, only_reduction, trip_count
 
 VECTORS = (
     8  # of a tile: as many lines of each row, of which memory brings the next by itself, and sums that do not wait for each other
@@ -57,7 +57,7 @@ def _tile(sch: Schedule, reduction: Any, width: int) -> bool:
     count = extent(sch, columns)
     if not count or count % width:
         return False
-    total = work(sch, reduction)
+    total = trip_count(sch, reduction)
     across, vector, lane = sch.split(columns, [None, divisor(count // width, VECTORS), width])
     sch.reorder(*outer, across, *rows, vector, lane)
     store = sch.cache_write(reduction, 0, "global")  # "local" is memory that each task asks the runtime for: 0.3x for two rows

@@ -11,7 +11,7 @@ from tvm.s_tir.dlight.analysis import SBlockInfo
 from tvm_balanced.schedules.base.expressions import variables
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
-from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, extent, vectorize_last, work
+from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, extent, trip_count, vectorize_last
 from tvm_balanced.schedules.tir.vector_reduction import split_reduction, vectorize_partial, widths
 
 
@@ -32,7 +32,7 @@ class CpuRowwise(Rule):
         has_columns = any(len(sch.get_loops(block.block_rv)) > rows for block in blocks if not block.is_reduction())
         if has_columns and not all(_is_along_row(sch, block) for block in reductions):
             return None
-        total = work(sch, blocks[-1].block_rv)
+        total = trip_count(sch, blocks[-1].block_rv)
         stages = [stage for block in blocks for stage in _stages(sch, block, rows, lanes(target))]
         outer = sch.fuse(*sch.get_loops(stages[-1].block)[:rows])
         if total is None or total >= PARALLEL_FROM:

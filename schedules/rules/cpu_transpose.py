@@ -10,8 +10,8 @@ from tvm.sym import detect_linear_equation
 from tvm_balanced.schedules.base.expressions import divisor, variables
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
-from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, extent, inline, work
-from tvm_balanced.schedules.tir.tile_transpose import cut_squares, fill_squares, imports
+from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, extent, inline, trip_count
+from tvm_balanced.schedules.tir.tile_transpose import llvm_imports, split_into_tiles, transpose_tiles
 
 # Rows of a tile: as many as a cache line has floats. K of MiniLM's attention, 128x384 to 12x32x128, on one thread of Zen 4:
 # 7.9 us, 28.7 us without tiles, where 128 rows that lie 1536 bytes apart fall on one another in the first-level cache.
@@ -44,7 +44,7 @@ class CpuTranspose(Rule):
         height = divisor(rows, ROWS) if rows else 1
         if min(width, height) < 4:
             return None
-        total = work(sch, block)
+        total = trip_count(sch, block)
         row, row_inner = sch.split(loops[along], [None, height])
         column, vector = sch.split(loops[-1], [None, width])
         outer.append(column)
@@ -57,17 +57,17 @@ class CpuTranspose(Rule):
 
 def _in_squares(sch: Schedule, block: Any, outer: list[Any], i: Any, j: Any, target: tvm.target.Target) -> tirx.PrimFunc | None:
     """Schedule a block as squares of registers along the loops `i` and `j`, None where it cannot be."""
-    side, total = lanes(target), work(sch, block)
+    side, total = lanes(target), trip_count(sch, block)
     sch.reorder(*outer, i, j)
-    name = cut_squares(sch, block, side)
+    name = split_into_tiles(sch, block, side)
     if name is None:
         return None
     *tasks, _row = sch.get_loops(sch.get_sblock(name))
     task = sch.fuse(*tasks)
     if total is None or total >= PARALLEL_FROM:
         sch.parallel(task)
-    sch.annotate(task, "pragma_import_llvm", imports(side))
-    return fill_squares(sch.mod["main"], {name})
+    sch.annotate(task, "pragma_import_llvm", llvm_imports(side))
+    return transpose_tiles(sch.mod["main"], {name})
 
 
 def contiguous_loop(sch: Schedule, block: Any) -> int | None:

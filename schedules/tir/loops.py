@@ -29,7 +29,7 @@ def extent(sch: Schedule, loop: Any) -> int | None:
     return int(count) if isinstance(count, (int, tirx.IntImm)) else None
 
 
-def work(sch: Schedule, block: Any) -> int | None:
+def trip_count(sch: Schedule, block: Any) -> int | None:
     """Return how often a block runs, None where it is symbolic."""
     total = 1
     for loop in sch.get_loops(block):
@@ -64,7 +64,7 @@ def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
     loops = sch.get_loops(block)
     if not loops:  # a single value
         return
-    total = work(sch, block)
+    total = trip_count(sch, block)
     vectorize_last(sch, block, target)
     if len(loops) > 1 and (total is None or total >= PARALLEL_FROM):
         sch.parallel(sch.fuse(*loops[:-1]))

@@ -16,24 +16,24 @@ from tvm.script import tirx as T
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.expressions import int64
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.tir.prefetch import fetch
-from tvm_balanced.schedules.tir.prefetch_rows import LINE, fetch_stores
-from tvm_balanced.schedules.tir.register_transpose import transposed
+from tvm_balanced.schedules.tir.prefetch import prefetch_line
+from tvm_balanced.schedules.tir.prefetch_rows import LINE, prefetch_stores
+from tvm_balanced.schedules.tir.register_transpose import transpose_registers
 
 GROUP = 16  # rows of the weight that are padded and laid out together
 TASKS = 8  # of sets and tiles of x, at least, and two for each core, for threads to share
 
 
-def count_groups(n: int) -> int:
+def count_column_groups(n: int) -> int:
     """Row groups that N rows take, padding included."""
     return -(-n // GROUP)
 
 
-def pack_bias(bias: Array) -> Array:
+def pack_column_bias(bias: Array) -> Array:
     """Lay a bias (N,) out in row groups: (groups, 16)."""
-    return np.pad(bias, (0, count_groups(len(bias)) * GROUP - len(bias))).reshape(-1, GROUP)
+    return np.pad(bias, (0, count_column_groups(len(bias)) * GROUP - len(bias))).reshape(-1, GROUP)
 
 
 def count_tasks(target: tvm.target.Target) -> int:
@@ -47,19 +47,19 @@ def tile_rows(m: int, times: Mapping[int, float]) -> int:
 
 
 @dataclass(frozen=True)
-class Columns:
+class PackedActivations:
     """How a kernel lays x out in columns.
 
     Parameters
     ----------
     workload : Workload
-    rows : Rows
+    rows : RowTiles
         Tiles of rows of x.
     side : int
         Of a square; it divides a tile's rows and a row group's.
     activations : mapping
         From a name to a function of a vector of `side` sums.
-    opaque : callable, optional
+    optimization_barrier : callable, optional
         As for `transposed`.
     ahead : int, optional
         Columns of a tile of K, where x and y come from memory, else 0. Each square of x that is laid out then fetches the one at
@@ -68,10 +68,10 @@ class Columns:
     """
 
     workload: Workload
-    rows: Rows
+    rows: RowTiles
     side: int
     activations: Mapping[str, Callable[[Any], Any]]
-    opaque: Callable[[Any], Any] = lambda vector: vector
+    optimization_barrier: Callable[[Any], Any] = lambda vector: vector
     ahead: int = 0
 
     def squares(self, columns: int) -> int:
@@ -83,9 +83,11 @@ class Columns:
         side, k, total = self.side, self.workload.k, xt.shape[1].value
         if self.ahead:
             later = c * side + self.ahead
-            self._at_each_line(c, lambda p: T.evaluate(fetch(x[self.rows.at(o + later // total, i * side + p), later % total])))
+            self._at_each_line(
+                c, lambda p: T.evaluate(prefetch_line(x[self.rows.at(o + later // total, i * side + p), later % total]))
+            )
         square = [self._read(x, self.rows.read(o, i * side + p), c * side, k, total == k) for p in range(side)]
-        for p, column in enumerate(transposed(square, self.opaque)):
+        for p, column in enumerate(transpose_registers(square, self.optimization_barrier)):
             T.buffer_store(xt, column, [o, c * side + p, T.ramp(i * side, 1, side)])
 
     def finish(self, buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, q: Any, i: Any) -> None:
@@ -94,9 +96,9 @@ class Columns:
         side, rows = self.side, self.rows
         if self.ahead:
             column = (g + 1) * GROUP
-            self._at_each_line(q, lambda p: fetch_stores(others, self.workload, rows.at(o, i * side + p), column))
+            self._at_each_line(q, lambda p: prefetch_stores(others, self.workload, rows.at(o, i * side + p), column))
         square = [acc[o, g, q * side + p, T.ramp(i * side, 1, side)] for p in range(side)]
-        for p, sums in enumerate(transposed(square, self.opaque)):
+        for p, sums in enumerate(transpose_registers(square, self.optimization_barrier)):
             row, total = rows.at(o, i * side + p), sums + bias[g, T.ramp(q * side, 1, side)]
             if rows.exact:
                 self._store(others, row, g * GROUP + q * side, total)

@@ -20,11 +20,11 @@ from tvm.script import tirx as T
 
 from tvm_balanced.core.caches import LARGE_BYTES
 from tvm_balanced.schedules.base.expressions import int64
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.target_info import is_x86
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.row_panels import count_groups
-from tvm_balanced.schedules.tir.tiling import Tiles, cut_rows
+from tvm_balanced.schedules.layouts.row_panels import count_row_panels
+from tvm_balanced.schedules.tir.tiling import Tiles, split_rows
 
 # Where M is symbolic it is cut into tiles of 4 rows, which read weights again for every one of them; up to 16 rows have instances
 # with one tile: (first M, last M, rows of the tile).
@@ -56,29 +56,30 @@ define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn memo
 """
 
 
-FETCH, FETCH_TO_STORE = "tvm_balanced_fetch", "tvm_balanced_fetch_to_store"
-INTO_SECOND_LEVEL, NOWHERE = _function(FETCH, "prefetcht1"), _nothing(FETCH)
-TO_STORE, NOT_TO_STORE = _function(FETCH_TO_STORE, "prefetchw"), _nothing(FETCH_TO_STORE)
+PREFETCH, PREFETCH_FOR_WRITE = "tvm_balanced_fetch", "tvm_balanced_fetch_to_store"
+INTO_SECOND_LEVEL, NOWHERE = _function(PREFETCH, "prefetcht1"), _nothing(PREFETCH)
+TO_STORE, NOT_TO_STORE = _function(PREFETCH_FOR_WRITE, "prefetchw"), _nothing(PREFETCH_FOR_WRITE)
 
 
-def fetch(element: Any) -> Any:
+def prefetch_line(element: Any) -> Any:
     """Return the expression that brings the cache line of a buffer's element into the second-level cache.
 
-    The element may lie past the buffer's end. The schedule must call `import_fetch`.
+    The element may lie past the buffer's end. The schedule must call `import_prefetch`.
     """
-    return T.call_extern("int32", FETCH, T.address_of(element))
+    return T.call_extern("int32", PREFETCH, T.address_of(element))
 
 
-def fetch_to_store(element: Any) -> Any:
+def prefetch_line_for_write(element: Any) -> Any:
     """Return the expression that brings the cache line of a buffer's element near, for this core alone, as a store needs it.
 
-    The element may lie past the buffer's end. The schedule must call `import_fetch` with `stores`.
+    The element may lie past the buffer's end. The schedule must call `import_prefetch` with `stores`.
     """
-    return T.call_extern("int32", FETCH_TO_STORE, T.address_of(element))
+    return T.call_extern("int32", PREFETCH_FOR_WRITE, T.address_of(element))
 
 
-def import_fetch(sch: Schedule, block: str, target: tvm.target.Target, others: str = "", stores: bool = False) -> None:
-    """Let the function whose schedule is `sch` use `fetch`, with `stores` also `fetch_to_store`, and `others` in LLVM's IR.
+def import_prefetch(sch: Schedule, block: str, target: tvm.target.Target, others: str = "", stores: bool = False) -> None:
+    """Let the function whose schedule is `sch` use `prefetch_line`, with `stores` also `prefetch_line_for_write`, and `others`,
+    in LLVM's IR.
 
     `block` is any of its blocks. On CPUs other than x86 nothing is fetched. What is imported is a part of the space of decisions,
     whose logs are void where it changes.
@@ -138,7 +139,7 @@ class Stream:
         for buffer, count in zip(buffers, lines, strict=True):
             every = self.steps // count
             with T.If(step % every == 0), T.Then():
-                T.evaluate(fetch(buffer[group, later * count + step // every, 0]))
+                T.evaluate(prefetch_line(buffer[group, later * count + step // every, 0]))
 
 
 @dataclass(frozen=True)
@@ -168,14 +169,14 @@ class Spread:
             for part in range(-(-count // self.tiles)):
                 with T.If(step == part), T.Then():
                     line = (tile * self.chunks + chunk) * count // self.tiles + part
-                    T.evaluate(fetch(buffer[group + self.groups, line, 0]))
+                    T.evaluate(prefetch_line(buffer[group + self.groups, line, 0]))
 
 
-def cut_rows_once(workload: Workload) -> Rows:
-    """Cut M as `cut_rows` does, but up to STREAMED_ROWS into one tile, of two equal halves."""
+def split_rows_once(workload: Workload) -> RowTiles:
+    """Cut M as `split_rows` does, but up to STREAMED_ROWS into one tile, of two equal halves."""
     if workload.m is None or workload.m <= 8 or not streams(workload):
-        return cut_rows(workload)
-    return Rows(int64(workload.m), -(-workload.m // 2) * 2)
+        return split_rows(workload)
+    return RowTiles(int64(workload.m), -(-workload.m // 2) * 2)
 
 
 def streams(workload: Workload) -> bool:
@@ -183,18 +184,18 @@ def streams(workload: Workload) -> bool:
     return 0 < _rows(workload) <= STREAMED_ROWS
 
 
-def order(workload: Workload, count: int) -> Streams:
+def panel_order(workload: Workload, count: int) -> Streams:
     """Return the order of row groups for a layer whose tiles have `count` of them."""
-    return Streams(count_groups(workload.n), count if streams(workload) else 1)
+    return Streams(count_row_panels(workload.n), count if streams(workload) else 1)
 
 
-def choose(workload: Workload, nbytes: int, chunks: int, steps: int, rows: Rows, tiles: Tiles) -> Stream | Spread | None:
+def choose(workload: Workload, nbytes: int, chunks: int, steps: int, rows: RowTiles, tiles: Tiles) -> Stream | Spread | None:
     """Return how `nbytes` of packed weights, `chunks` of `steps` in a row group, are fetched; None where they are not."""
     few = _rows(workload) <= FEW_ROWS
     if streams(workload):
         return None if few and nbytes < LARGE_BYTES else Stream(steps, AHEAD_OF_FEW if few else AHEAD)
     known, together = rows.known_tiles, tiles.groups * tiles.together
-    if known is None or known > SPREAD_TILES or together == count_groups(workload.n):  # then there is no next set
+    if known is None or known > SPREAD_TILES or together == count_row_panels(workload.n):  # then there is no next set
         return None
     return Spread(chunks, known, together)
 

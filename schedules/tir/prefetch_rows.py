@@ -15,9 +15,9 @@ from typing import Any
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.tir.prefetch import fetch, fetch_to_store
+from tvm_balanced.schedules.tir.prefetch import prefetch_line, prefetch_line_for_write
 from tvm_balanced.schedules.tir.tiling import Tiles
 
 LINE = 64  # bytes
@@ -37,12 +37,12 @@ def are_large(workload: Workload) -> bool:
     return workload.m * (workload.n + workload.k) * _itemsize(workload.dtype) >= FAR_BYTES
 
 
-def fetch_stores(buffers: Sequence[tirx.Buffer], workload: Workload, row: Any, column: Any) -> None:
+def prefetch_stores(buffers: Sequence[tirx.Buffer], workload: Workload, row: Any, column: Any) -> None:
     """Fetch the line of an element of `buffers`, of the residual, which is read later, and of y, from inside TVMScript."""
     residual, y = buffers
-    T.evaluate(fetch_to_store(y[row, column]))
+    T.evaluate(prefetch_line_for_write(y[row, column]))
     if workload.residual:
-        T.evaluate(fetch(residual[row, column]))
+        T.evaluate(prefetch_line(residual[row, column]))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class NextRows:
 
     Parameters
     ----------
-    rows : Rows
+    rows : RowTiles
         Tiles of rows of x.
     tiles : Tiles
         How the layer is cut.
@@ -62,12 +62,12 @@ class NextRows:
         Of a line.
     """
 
-    rows: Rows
+    rows: RowTiles
     tiles: Tiles
     columns: int
 
     @classmethod
-    def of(cls, workload: Workload, rows: Rows, tiles: Tiles) -> "NextRows | None":
+    def of(cls, workload: Workload, rows: RowTiles, tiles: Tiles) -> "NextRows | None":
         """Return what a layer fetches, None where there is no next tile or all of x is near."""
         if rows.known_tiles == 1 or not are_large(workload):
             return None
@@ -80,4 +80,4 @@ class NextRows:
             for row in range(share):
                 for part in range(0, columns, self.columns):
                     later = T.min(group // self.tiles.groups % self.tiles.together * share + row, self.rows.size - 1)
-                    T.evaluate(fetch(x[self.rows.at(tile + 1, later), column + part]))
+                    T.evaluate(prefetch_line(x[self.rows.at(tile + 1, later), column + part]))

@@ -16,7 +16,7 @@ from tvm.s_tir import SBlockRealize, Schedule
 
 from tvm_balanced.schedules.base.expressions import substitute
 from tvm_balanced.schedules.tir.loops import extent
-from tvm_balanced.schedules.tir.prefetch import fetch
+from tvm_balanced.schedules.tir.prefetch import prefetch_line
 from tvm_balanced.schedules.tir.prefetch_rows import FAR_BYTES, LINE
 
 FLOATS = LINE // 4  # of a cache line
@@ -71,11 +71,11 @@ class Copied:
         """Return how many lines each of `turns` turns fetches."""
         return -(-self.rows // turns) * -(-self.columns // FLOATS)
 
-    def fetches(self, turn: tirx.Var, turns: int) -> list[tirx.Stmt]:
+    def prefetches(self, turn: tirx.Var, turns: int) -> list[tirx.Stmt]:
         """Return the statements that fetch, in one of `turns` turns, an equal share of what the next task copies."""
         share = -(-self.rows // turns)
         places = [(turn * share + row, column) for row in range(share) for column in range(0, self.columns, FLOATS)]
-        return [tirx.Evaluate(fetch(self._in_next(*place))) for place in places]
+        return [tirx.Evaluate(prefetch_line(self._in_next(*place))) for place in places]
 
     def _in_next(self, row: Any, column: int) -> TensorLoad:
         """Return an element that the next task copies."""
@@ -83,11 +83,11 @@ class Copied:
         return tirx.BufferLoad(self.load.source, [substitute(index, places) for index in self.load.indices])
 
 
-def fetch_next(func: tirx.PrimFunc, loop: tirx.Var, turns: int | None, copied: Sequence[Copied]) -> tirx.PrimFunc:
+def prefetch_next_task(func: tirx.PrimFunc, loop: tirx.Var, turns: int | None, copied: Sequence[Copied]) -> tirx.PrimFunc:
     """Return a scheduled function in which each of the `turns` of `loop`, inside a task, fetches a share of what the next copies.
 
     Unchanged where that is near, or more than a turn can ask for, or the number of turns is not known (None). The schedule must
-    have called `import_fetch`.
+    have called `import_prefetch`.
     """
     if turns is None or sum(copy.nbytes for copy in copied) < FAR_BYTES:
         return func
@@ -96,7 +96,7 @@ def fetch_next(func: tirx.PrimFunc, loop: tirx.Var, turns: int | None, copied: S
     if sum(copy.lines(turns) for copy in copied) > MOST_LINES:
         return func
 
-    fetches = [statement for copy in copied for statement in copy.fetches(loop, turns)]
+    fetches = [statement for copy in copied for statement in copy.prefetches(loop, turns)]
 
     def replace(found: tirx.For) -> tirx.For:
         if not found.loop_var.same_as(loop):

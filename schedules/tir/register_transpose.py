@@ -9,8 +9,8 @@ Vector = Any  # a PrimExpr with lanes
 QUARTER = 4  # floats of 128 bits, inside which a vector unit interleaves at the lowest cost
 
 
-OPAQUE_LANES = 16
-OPAQUE = """
+BARRIER_LANES = 16
+BARRIER = """
 define linkonce_odr <16 x float> @tvm_balanced_opaque(<16 x float> %v) alwaysinline nounwind willreturn memory(none) {
   %r = call <16 x float> asm "", "=v,0"(<16 x float> %v) nounwind willreturn memory(none)
   ret <16 x float> %r
@@ -18,16 +18,16 @@ define linkonce_odr <16 x float> @tvm_balanced_opaque(<16 x float> %v) alwaysinl
 """
 
 
-def opaque(vector: Vector) -> Vector:
-    """Return a vector of sixteen as it is, without LLVM seeing how it came about; the function must import OPAQUE."""
-    return T.call_extern(f"float32x{OPAQUE_LANES}", "tvm_balanced_opaque", vector)
+def optimization_barrier(vector: Vector) -> Vector:
+    """Return a vector of sixteen as it is, without LLVM seeing how it came about; the function must import BARRIER."""
+    return T.call_extern(f"float32x{BARRIER_LANES}", "tvm_balanced_opaque", vector)
 
 
-def transposed(rows: list[Vector], opaque: Callable[[Vector], Vector] = lambda vector: vector) -> list[Vector]:
+def transpose_registers(rows: list[Vector], barrier: Callable[[Vector], Vector] = lambda vector: vector) -> list[Vector]:
     """Return the columns of a square of float32 whose rows are vectors: 1, 2, 4, 8 or 16 of as many lanes.
 
     log2(lanes) shuffles a vector: pairs and fours are interleaved inside 128 bits, then quarters of registers change places, as
-    in a transpose of blocks. `opaque` returns a vector as it is, in a form that the compiler does not see through: LLVM merges
+    in a transpose of blocks. `barrier` returns a vector as it is, in a form that the compiler does not see through: LLVM merges
     the shuffles of a square of sixteen into others, 1.6 times as many, and runs out of registers, for 1.6 times the time.
     """
     lanes = len(rows)
@@ -39,8 +39,8 @@ def transposed(rows: list[Vector], opaque: Callable[[Vector], Vector] = lambda v
             rows = [_interleave(rows[i], rows[i + width], width, high) for i in _first_of_pairs(lanes, width) for high in (0, 1)]
     if lanes == quarter:
         return rows
-    rows = [opaque(row) for row in rows]
-    columns = [_exchange(rows[first::quarter], opaque) for first in range(quarter)]
+    rows = [barrier(row) for row in rows]
+    columns = [_exchange(rows[first::quarter], barrier) for first in range(quarter)]
     return [column[group] for group in range(lanes // quarter) for column in columns]
 
 
@@ -56,11 +56,11 @@ def _interleave(a: Vector, b: Vector, width: int, high: int) -> Vector:
     return _shuffle(a, b, [source + start + w for start in starts for source in (0, lanes) for w in range(width)])
 
 
-def _exchange(vectors: list[Vector], opaque: Callable[[Vector], Vector]) -> list[Vector]:
+def _exchange(vectors: list[Vector], barrier: Callable[[Vector], Vector]) -> list[Vector]:
     """Transpose a square of quarters: as many vectors as quarters in one, 2 or 4."""
     if len(vectors) == 2:
         return [_every_other(vectors[0], vectors[1], first) for first in (0, 1)]
-    even, odd = ([opaque(_every_other(vectors[i], vectors[i + 1], first)) for i in (0, 2)] for first in (0, 1))
+    even, odd = ([barrier(_every_other(vectors[i], vectors[i + 1], first)) for i in (0, 2)] for first in (0, 1))
     return [_every_other(low, high, first) for first in (0, 1) for low, high in (even, odd)]
 
 

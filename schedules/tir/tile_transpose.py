@@ -12,14 +12,14 @@ from tvm.s_tir import SBlock, Schedule
 from tvm.script import tirx as T
 
 from tvm_balanced.schedules.base.expressions import is_multiple, substitute
-from tvm_balanced.schedules.tir.register_transpose import OPAQUE, OPAQUE_LANES, opaque, transposed
+from tvm_balanced.schedules.tir.register_transpose import BARRIER, BARRIER_LANES, optimization_barrier, transpose_registers
 
 
-def cut_squares(sch: Schedule, block: Any, side: int) -> str | None:
+def split_into_tiles(sch: Schedule, block: Any, side: int) -> str | None:
     """Cut the last two loops of a block that transposes them into squares; return the name of the block of a square.
 
     None, and nothing is changed, where the block does more than to copy or scale, or `side` does not divide both loops.
-    Once the function is scheduled, with what it `imports`, `fill_squares` must follow.
+    Once the function is scheduled, with what it `llvm_imports`, `transpose_tiles` must follow.
     """
     *_, i, j = sch.get_loops(block)
     if _source(sch.get(block).body) is None or not all(is_multiple(sch.get(loop).extent, side) for loop in (i, j)):
@@ -29,12 +29,12 @@ def cut_squares(sch: Schedule, block: Any, side: int) -> str | None:
     return str(sch.get(sch.blockize(inner_row)).name_hint)
 
 
-def imports(side: int) -> str:
+def llvm_imports(side: int) -> str:
     """Return what a function with squares must import, LLVM's IR."""
-    return OPAQUE if side == OPAQUE_LANES else ""
+    return BARRIER if side == BARRIER_LANES else ""
 
 
-def fill_squares(func: tirx.PrimFunc, names: set[str]) -> tirx.PrimFunc:
+def transpose_tiles(func: tirx.PrimFunc, names: set[str]) -> tirx.PrimFunc:
     """Return a scheduled function in which the blocks of squares of these names are shuffles."""
 
     def replace(block: SBlock) -> SBlock:
@@ -72,9 +72,9 @@ def _shuffles(loops: tirx.For) -> Any:
         return [*others, T.ramp(last, 1, side)]
 
     copied, store = _source(realize.block.body), realize.block.body
-    assert copied is not None  # or `cut_squares` would not have cut it
+    assert copied is not None  # or `split_into_tiles` would not have cut it
     load, factor = copied
     rows = [tirx.BufferLoad(load.source, along(load.indices, 0, column)) for column in range(side)]
-    columns = transposed(rows, opaque if side == OPAQUE_LANES else lambda vector: vector)
+    columns = transpose_registers(rows, optimization_barrier if side == BARRIER_LANES else lambda vector: vector)
     scaled = [column if factor is None else column * T.broadcast(factor, side) for column in columns]
     return tirx.SeqStmt([tirx.BufferStore(store.buffer, value, along(store.indices, row, 0)) for row, value in enumerate(scaled)])

@@ -11,21 +11,21 @@ from tvm.script import tirx as T
 
 from tvm_balanced.core.caches import LARGE_BYTES
 from tvm_balanced.schedules.base.expressions import divisor, int64
-from tvm_balanced.schedules.base.row_tiles import Rows
+from tvm_balanced.schedules.base.row_tiles import RowTiles
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.row_panels import LANES, count_groups
+from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels
 
 
-def cut_rows(workload: Workload) -> Rows:
+def split_rows(workload: Workload) -> RowTiles:
     """Cut M into tiles of 8 rows; of 4 where it is symbolic and not small, since 8 would waste up to 7 and gain 1.05x at best."""
-    return Rows.of(workload.m, longest=8, symbolic=workload.tile or 4)
+    return RowTiles.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) -> Any:
     """Read the columns of a row group, or of a part of one of `lanes` rows, of `source` (M, N); those past N as anything."""
     n = source.shape[1]
     columns = T.ramp(group * lanes, 1, lanes)
-    if n.value == count_groups(n.value) * LANES:
+    if n.value == count_row_panels(n.value) * LANES:
         return source[row, columns]
     within = columns < T.broadcast(int64(n.value), lanes)
     return T.masked_load(f"{source.dtype}x{lanes}", source, row, columns, within)
@@ -43,7 +43,7 @@ def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Ca
     def narrow() -> Any:
         return activation(total) if y.dtype == "float32" else T.cast(activation(total), f"{y.dtype}x{lanes}")
 
-    if n == count_groups(n) * LANES:
+    if n == count_row_panels(n) * LANES:
         T.buffer_store(y, narrow(), [row, columns])
     elif n % lanes == 1 and y.dtype == "bfloat16":
         # LLVM turns a masked store of one lane that it has just cut to 16 bits into one of the 32 bits before the cut
@@ -71,7 +71,7 @@ TOGETHER_BYTES = 256 << 10
 TOGETHER_BYTES_LARGE = 512 << 10
 
 
-def default_tiles(
+def default_tiling(
     size: int, tiles: int | None, groups: int, group_bytes: int, accumulators: int = 16, registers: int = 1, once: bool = False
 ) -> Tiles:
     """Choose how a layer is cut, without tuning.

@@ -12,7 +12,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError, TargetError
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import SPARSE_KERNELS, Workload
-from tvm_balanced.selection.kernel_choice import DenseLayer, Judge
+from tvm_balanced.selection.kernel_choice import DenseLayer, KernelSelector
 from tvm_balanced.testing.operands import random_weight
 from tvm_balanced.tuning.runners.base import space_of
 
@@ -62,7 +62,7 @@ def test_a_kernel_can_be_chosen():
 def test_the_kernel_is_that_of_a_compiled_model(dtype):
     plain = benchmark(n=768, k=768, dtype=dtype)
     layer = DenseLayer("", plain.m, plain.n, plain.k, dtype, Detection((plain.n, plain.k), 1, {16: 2}))
-    assert plain._kernel().name == Judge.of(host_target(), plain.threads)(layer).kernel
+    assert plain._kernel().name == KernelSelector.of(host_target(), plain.threads)(layer).kernel
 
 
 def test_a_dtype_that_no_kernel_takes():

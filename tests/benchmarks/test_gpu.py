@@ -13,12 +13,13 @@ import torch
 from benchmarks.gpu import __main__ as run_book
 from benchmarks.gpu import correctness, plan, supervise
 from benchmarks.gpu.cells import GPU_SHAPES, cells, kernels_for
-from benchmarks.gpu.device import Absent, Cpu, open_device
+from benchmarks.gpu.device import Absent, Cpu
+from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import Cell, Layer, check, error_of, rotate, upload
 from benchmarks.gpu.measuring import COLUMNS, Ceilings
 from benchmarks.gpu.report import write_report
-from benchmarks.gpu.rivals import RIVALS, rivals_of
+from benchmarks.gpu.rivals import BASELINES, rivals_of
 from benchmarks.gpu.tuning import tune
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import Workload
@@ -314,12 +315,12 @@ def test_rivals_compute_what_they_say():
     weight, x = torch.randn(37, 52) * (torch.rand(37, 52) < 0.25), torch.randn(3, 52)
     for name in ("cublas", "csr", "block"):
         for m in (1, 3):
-            made = RIVALS[name](weight, x[:m], lambda nbytes: 2)
+            made = BASELINES[name](weight, x[:m], lambda nbytes: 2)
             assert error_of(made.run(1), x[:m], made.weight) < 1e-5
     assert rivals_of("float16", "8:16", 64) == ("cublas", "csr", "cusparselt_2:4")
     assert rivals_of("float32", "8:16", 1) == ("cublas", "cublas_tf32", "csr", "triton_bitmask")
     with pytest.raises(ValueError, match="TF32 is for float32"):
-        RIVALS["cublas_tf32"](weight.half(), x.half(), lambda nbytes: 2)
+        BASELINES["cublas_tf32"](weight.half(), x.half(), lambda nbytes: 2)
 
 
 def test_a_wrong_result_is_seen():

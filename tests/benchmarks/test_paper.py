@@ -3,7 +3,8 @@ import time
 import pytest
 
 from benchmarks import paper
-from benchmarks.gpu.device import Absent, Cpu, open_device
+from benchmarks.gpu.device import Absent, Cpu
+from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.paper_cases import CASES, MICRO, Case
 

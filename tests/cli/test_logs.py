@@ -2,8 +2,8 @@ import json
 from dataclasses import replace
 
 import pytest
-from tuning.test_lookup import KEY, TARGET, WORKLOAD, log_of, winner
-from tuning.test_record import RUN, TRIAL
+from support.log_records import RUN, TRIAL
+from support.tuned_logs import KEY, TARGET, WORKLOAD, log_of, winner
 
 from tvm_balanced.cli.app import run
 from tvm_balanced.tuning.log import manifest

@@ -4,7 +4,7 @@ import pytest
 import tvm
 from support import reference
 
-from tvm_balanced.compiler.build import OPTIONS, build, told
+from tvm_balanced.compiler.build import OPTIONS, build, with_llvm_options
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.schedules import KERNELS, Workload
 
@@ -15,20 +15,20 @@ def options(target):
 
 def test_llvm_is_told(rng):
     target = parse_target("cpu/x86-64-v3")
-    assert options(told(target)) == list(OPTIONS)
+    assert options(with_llvm_options(target)) == list(OPTIONS)
     assert options(target) == []
-    assert {k: v for k, v in told(target).export().items() if k != "cl-opt"} == dict(target.export())
+    assert {k: v for k, v in with_llvm_options(target).export().items() if k != "cl-opt"} == dict(target.export())
 
 
 def test_what_a_user_tells_llvm_stays():
     own = tvm.target.Target({"kind": "llvm", "mcpu": "x86-64", "cl-opt": ["-unroll-threshold:uint=100"]})
-    assert options(told(own)) == ["-unroll-threshold:uint=100", *OPTIONS]
+    assert options(with_llvm_options(own)) == ["-unroll-threshold:uint=100", *OPTIONS]
 
 
 def test_of_a_gpu_the_host_is_told():
     target = parse_target("cuda/h200")
-    assert options(told(target).host) == list(OPTIONS)
-    assert json.loads(str(told(target)))["arch"] == "sm_90"
+    assert options(with_llvm_options(target).host) == list(OPTIONS)
+    assert json.loads(str(with_llvm_options(target)))["arch"] == "sm_90"
 
 
 @pytest.mark.parametrize("m", [8, 64])

@@ -62,8 +62,8 @@ def test_architecture_and_key():
 
 
 def test_machine_knows_its_vectors():
-    wide = rooflines.machine_of(tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 4}))
-    narrow = rooflines.machine_of(tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 4}), threads=1)
+    wide = rooflines.roofline_of(tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 4}))
+    narrow = rooflines.roofline_of(tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 4}), threads=1)
     assert (wide.lanes, wide.cores) == (16, 4)
     assert (narrow.lanes, narrow.cores) == (8, 1)
     assert wide.gmacs == 2 * narrow.gmacs

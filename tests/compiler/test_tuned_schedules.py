@@ -1,36 +1,15 @@
 from dataclasses import replace
 
 import pytest
+from support.tuned_logs import KEY, TARGET, WORKLOAD, log_of, winner
 
 import tvm_balanced as tb
 from tvm_balanced.compiler.tuned_schedules import Choice, TunedSchedules
-from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.errors import TuningError
-from tvm_balanced.runtime.host import host_target, user_folder
-from tvm_balanced.runtime.target_features import target_key
+from tvm_balanced.runtime.host import user_folder
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.multi_kernel import Share
-from tvm_balanced.tuning.log.log import Log
-from tvm_balanced.tuning.log.record import Winner
 from tvm_balanced.tuning.runners.base import space_of
-
-WORKLOAD = Workload("cpu_dense", 16, 128, 64, 1, 1)
-TARGET = host_target()
-KEY = target_key(TARGET)
-
-
-def winner(workload=WORKLOAD, **changes):
-    space = space_of(workload, TARGET)
-    decisions = next(point for point in space if point != space.default)
-    made = Winner("a1", workload, 1, space.fingerprint, decisions, True, Ratio(1.2, 1.1, 1.3), 1e-7, "2026-01-01T00:00:00+00:00")
-    return replace(made, **changes)
-
-
-def log_of(folder, *winners, key=KEY):
-    log = Log(folder, key)
-    log.create()
-    log.append(winners)
-    return log
 
 
 def test_the_users_log_comes_before_the_shipped_one(tmp_path):

@@ -7,10 +7,10 @@ import sys
 REMARK = "[14:04:26] /x/executable.cc:276: Warning: Scope Saving:"
 FILTER = f"""
 import os, subprocess, sys, threading
-from tvm_balanced.core.stderr_filter import without_noise
-with without_noise():
+from tvm_balanced.core.stderr_filter import quiet_tvm
+with quiet_tvm():
     os.write(2, b"{REMARK}\\n[14:04:26] /x/other.cc:1: Warning: something real\\n")
-    other = threading.Thread(target=without_noise()(lambda: os.write(2, b"from a thread\\n")))
+    other = threading.Thread(target=quiet_tvm()(lambda: os.write(2, b"from a thread\\n")))
     other.start(); other.join()
     os.write(2, b"{REMARK}\\n")
     child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read(); print('from a child', file=sys.stderr)"],
@@ -18,7 +18,7 @@ with without_noise():
     sys.stderr.write("no end of line")
 os.write(2, b"|after\\n")
 child.communicate()
-with without_noise():
+with quiet_tvm():
     os.write(2, b"again\\n{REMARK}\\n")
 """
 
@@ -43,7 +43,7 @@ def test_all_is_shown_when_asked_for():
 
 
 def test_a_closed_standard_error_is_no_failure():
-    stderr_of("import os; from tvm_balanced.core.stderr_filter import without_noise\nos.close(2)\nwith without_noise(): pass")
+    stderr_of("import os; from tvm_balanced.core.stderr_filter import quiet_tvm\nos.close(2)\nwith quiet_tvm(): pass")
 
 
 PYTHON = """

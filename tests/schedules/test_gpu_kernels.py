@@ -127,7 +127,7 @@ def test_a_missing_barrier_and_a_wrong_index_are_seen(case, seen):
 def test_the_staged_case_has_stages():
     name, nnz, m, k = STAGED
     workload = Workload(name, int(m), 32, int(k), int(nnz), 16)
-    assert cuda_gemv._split(workload, KERNELS[name].cut_rows(workload).size).stages == 11
+    assert cuda_gemv._split(workload, KERNELS[name].split_rows(workload).size).stages == 11
 
 
 @pytest.mark.pocl

@@ -97,9 +97,9 @@ def test_parts_name_what_pack_returns(name, rng):
 
 @pytest.mark.parametrize("name", SPARSE)
 def test_times_are_modelled_longer_for_more_work(name):
-    from tvm_balanced.selection.rooflines import machine_of
+    from tvm_balanced.selection.rooflines import roofline_of
 
-    machine = machine_of(host_target())
+    machine = roofline_of(host_target())
 
     def seconds(m, nnz):
         return KERNELS[name].seconds(Workload(name, m, 512, 512, nnz, 16), m, machine)

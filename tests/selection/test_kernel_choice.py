@@ -9,8 +9,8 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.selection.break_even import sample
-from tvm_balanced.selection.kernel_choice import DenseLayer, Judge
-from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.selection.kernel_choice import DenseLayer, KernelSelector
+from tvm_balanced.selection.rooflines import roofline_of
 
 AVX512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 2})
 AVX2 = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
@@ -19,7 +19,7 @@ AVX2 = tvm.target.Target({"kind": "llvm", "mcpu": "haswell", "num-cores": 2})
 def judge(weight, m=64, target=AVX512, dtype="float32", kernels=None, copies=3, rows=(1, None)):
     n, k = weight.shape
     layer = DenseLayer("fc", m, n, k, dtype, detect(weight), rows)
-    return Judge(target, machine_of(target), kernels, copies=copies)(layer)
+    return KernelSelector(target, roofline_of(target), kernels, copies=copies)(layer)
 
 
 def pruned(text, rng, n=128, k=256):
@@ -139,7 +139,7 @@ def test_forced(rng):
 def test_kernels_of_a_gpu(m, dtype, kernel, rng):
     weight = pruned("1:16", rng, 256, 512)
     layer = DenseLayer("layer", m, 4096, 8192, dtype, detect(weight))
-    verdict = Judge.of(cuda_target("h200"))(layer)
+    verdict = KernelSelector.of(cuda_target("h200"))(layer)
     assert (verdict.kernel, verdict.source) == (kernel, "modelled")
     assert "2:4-compatible" in verdict.reason
 
@@ -147,23 +147,23 @@ def test_kernels_of_a_gpu(m, dtype, kernel, rng):
 def test_dense_on_a_gpu_where_rows_are_many(rng):
     for dtype, kernel in (("float16", "cuda_dense_mma"), ("bfloat16", "cuda_dense_mma"), ("float32", "cuda_dense")):
         layer = DenseLayer("layer", 4096, 4096, 4096, dtype, detect(pruned("8:16", rng, 256, 512)))
-        assert Judge.of(cuda_target("h200"))(layer).kernel == kernel
+        assert KernelSelector.of(cuda_target("h200"))(layer).kernel == kernel
 
 
 def test_kernels_share_the_rows_of_a_layer_on_a_gpu(rng):
     layer = DenseLayer("layer", None, 4096, 4096, "float32", detect(pruned("8:16", rng, 256, 512)))
-    verdicts = [verdict for _, verdict in Judge.of(cuda_target("h200"))(layer).by_rows()]
+    verdicts = [verdict for _, verdict in KernelSelector.of(cuda_target("h200"))(layer).by_rows()]
     assert [verdict.sparse for verdict in verdicts] == [True] * (len(verdicts) - 1) + [False]
     assert verdicts[-1].kernel == "cuda_dense"
 
 
 def test_one_copy_of_a_weight_serves_every_m_on_a_gpu(rng):
     layer = DenseLayer("layer", None, 16384, 8192, "float16", detect(pruned("4:16", rng, 256, 512)))
-    verdict = Judge.of(cuda_target("h200"), copies=1)(layer)
+    verdict = KernelSelector.of(cuda_target("h200"), copies=1)(layer)
     assert (verdict.kernel, verdict.above) == ("cuda_decode_mma", None)
     assert "every M up to 32" in verdict.reason
 
 
 def test_reasons_name_only_kernels_of_the_target(rng):
     layer = DenseLayer("layer", 4, 64, 64, "float64", detect(pruned("2:16", rng, 64, 64)))
-    assert "cuda" not in Judge.of(host_target())(layer).reason
+    assert "cuda" not in KernelSelector.of(host_target())(layer).reason

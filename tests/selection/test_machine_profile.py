@@ -7,9 +7,9 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.selection import machine_profile
-from tvm_balanced.selection.kernel_choice import DenseLayer, Judge
-from tvm_balanced.selection.machine_profile import Calibration
-from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.selection.kernel_choice import DenseLayer, KernelSelector
+from tvm_balanced.selection.machine_profile import MachineProfile
+from tvm_balanced.selection.rooflines import roofline_of
 
 AVX512 = tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512", "num-cores": 2})
 
@@ -21,8 +21,8 @@ def verdict(rng, factors):
     if factors is not None:
         named = {f"{name} float32": values for name, values in factors.items()}
         arithmetic = {name: ((1, few), (32, many)) for name, (few, many, _) in named.items()}
-        found = Calibration(arithmetic, {name: memory for name, (_, _, memory) in named.items()}, "a test")
-    return Judge(AVX512, machine_of(AVX512), None, found)(DenseLayer("fc", 64, 128, 256, "float32", detect(weight)))
+        found = MachineProfile(arithmetic, {name: memory for name, (_, _, memory) in named.items()}, "a test")
+    return KernelSelector(AVX512, roofline_of(AVX512), None, found)(DenseLayer("fc", 64, 128, 256, "float32", detect(weight)))
 
 
 FAIR, SLOW = (1.0, 1.0, 1.0), (100.0, 100.0, 100.0)
@@ -40,8 +40,8 @@ def test_measured_times_overrule_the_model(rng):
 
 
 def test_the_point_below_m_counts():
-    found = Calibration({"k float32": ((1, 1.0), (8, 2.0))}, {"k float32": 4.0}, "a test")
-    machine = machine_of(AVX512)
+    found = MachineProfile({"k float32": ((1, 1.0), (8, 2.0))}, {"k float32": 4.0}, "a test")
+    machine = roofline_of(AVX512)
     ratios = [machine.gmacs / found.machine(machine, "k", "float32", m).gmacs for m in (1, 7, 8, 500)]
     assert ratios == [1.0, 1.0, 2.0, 2.0]
     assert machine.gbytes / found.machine(machine, "k", "float32", 1).gbytes == 4.0
@@ -52,8 +52,10 @@ def test_the_users_file_comes_before_the_shipped_one(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     target = tvm.target.Target({"kind": "llvm", "mcpu": "z15", "mtriple": "s390x-linux-gnu"})
     assert machine_profile.load(target) is None
-    machine_profile.save(Calibration({"k float32": ((1, 2.0),)}, {"k float32": 1.0}, "mine"), machine_profile.user_file(target))
-    assert machine_profile.load(target) == Calibration({"k float32": ((1, 2.0),)}, {"k float32": 1.0}, "mine")
+    machine_profile.save(
+        MachineProfile({"k float32": ((1, 2.0),)}, {"k float32": 1.0}, "mine"), machine_profile.user_file(target)
+    )
+    assert machine_profile.load(target) == MachineProfile({"k float32": ((1, 2.0),)}, {"k float32": 1.0}, "mine")
     assert target_key(target) in str(machine_profile.user_file(target))
     assert machine_profile.load(tvm.target.Target({"kind": "llvm", "mcpu": "z14", "mtriple": "s390x-linux-gnu"})) is None
 

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
-from tvm_balanced.timing.paired import Seconds, Timing, copies, race
+from tvm_balanced.timing.paired import Seconds, Timing, copies, measure_paired
 
 
 def test_race_alternates_and_reverses():
     calls = []
-    timing = race({"a": lambda i: calls.append(("a", i)), "b": lambda i: calls.append(("b", i))}, rounds=5)
+    timing = measure_paired({"a": lambda i: calls.append(("a", i)), "b": lambda i: calls.append(("b", i))}, rounds=5)
     assert len(timing.times["a"]) == len(timing.times["b"]) == 5
     assert [name for name, _ in calls[:8]] == ["b", "b", "a", "a", "a", "a", "b", "b"]
     assert [i for _, i in calls[:8]] == [0, 1, 0, 1, 2, 3, 2, 3]
 
 
 def test_race_ends_in_time_with_enough_rounds():
-    timing = race({"slow": lambda i: time.sleep(0.02)}, rounds=1000, seconds=0.1)
+    timing = measure_paired({"slow": lambda i: time.sleep(0.02)}, rounds=1000, seconds=0.1)
     assert 5 <= len(timing.times["slow"]) < 50
 
 
@@ -25,7 +25,7 @@ def test_a_rival_that_reports_its_own_seconds_is_believed():
         time.sleep(0.002)  # the way there and back
         return Seconds(call)
 
-    timing = race({"remote": remote, "local": lambda call: float(call)}, rounds=5, warm=1)
+    timing = measure_paired({"remote": remote, "local": lambda call: float(call)}, rounds=5, warm=1)
     assert timing.times["remote"].tolist() == [5, 7, 9, 11, 13]  # two rounds of two calls were thrown away
     assert (timing.times["local"] < 0.002).all()
 

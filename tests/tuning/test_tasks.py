@@ -7,7 +7,7 @@ from tvm_balanced.compiler.layers import layers_of
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.multi_kernel import Share
-from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.tuning.tasks import Task, instances, shard, tasks_of
 
 
@@ -27,7 +27,7 @@ def tasks(dynamic=None, kernels=None):
     module = Block().eval()
     tb.prune(module, "2:16", exclude="out")
     imported = tb.api.import_model(module, (torch.randn(8, 64),), None, dynamic)
-    return tasks_of(layers_of(imported, Judge.of(host_target(), 1, kernels)))
+    return tasks_of(layers_of(imported, KernelSelector.of(host_target(), 1, kernels)))
 
 
 def test_equal_kernels_are_one_task_with_its_calls_and_layers():

@@ -20,11 +20,11 @@ from tvm_balanced.runtime.huge_pages import collapse
 from tvm_balanced.runtime.tensors import aligned, as_tvm, view
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
-from tvm_balanced.selection.kernel_choice import EXACT, Judge
+from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
 from tvm_balanced.testing.operands import random_weight
-from tvm_balanced.timing.paired import PAUSE, Rival, Timing, copies, race
+from tvm_balanced.timing.paired import PAUSE, Implementation, Timing, copies, measure_paired
 
-Engine = Callable[[Array, Array], Rival]  # takes a weight (N, K) and x (M, K)
+Engine = Callable[[Array, Array], Implementation]  # takes a weight (N, K) and x (M, K)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class KernelBenchmark:
         engines : mapping of name to callable, optional
             More rivals, made for this benchmark's weight and x.
         seconds : float
-            See `measure.race`.
+            See `timing.paired.measure_paired`.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class KernelBenchmark:
                 _check(_result(name, rival), expected, name, max(rounding, 1e-5 if self.dtype == "float32" else 1e-2))
             # one call is not enough to bring weights of 9 MB back into a 32 MB cache that a rival's 67 MB went through
             warm = 1 if self.regime == "cold" else 4
-            return race(racing, self.rounds, seconds, warm, PAUSE if self.threads > 1 else 0.0)
+            return measure_paired(racing, self.rounds, seconds, warm, PAUSE if self.threads > 1 else 0.0)
 
     def as_tuned(self) -> "KernelBenchmark":
         """Return the same with the schedule of the shipped log, the default where it has none."""
@@ -107,15 +107,15 @@ class KernelBenchmark:
         x = np.random.default_rng(1).standard_normal((self.m, self.k)).astype(self._as_numpy)
         return weight, weight.decode(), aligned(x)
 
-    def _rivals(self, wanted: Collection[str] | None, weight: EncodedWeight, dense: Array, x: Array) -> dict[str, Rival]:
-        from tvm_balanced.bench.pytorch_baselines import RIVALS
+    def _rivals(self, wanted: Collection[str] | None, weight: EncodedWeight, dense: Array, x: Array) -> dict[str, Implementation]:
+        from tvm_balanced.bench.pytorch_baselines import BASELINES
 
-        made: dict[str, Rival] = {}
-        here = RIVALS if self.dtype == "float32" else {name: RIVALS[name] for name in ("onednn", "eager")}
+        made: dict[str, Implementation] = {}
+        here = BASELINES if self.dtype == "float32" else {name: BASELINES[name] for name in ("onednn", "eager")}
         for name in (name for name in here if wanted is None or name in wanted):
             # a CSR weight holds an index of 8 bytes beside each value
             nbytes = weight.values.size * 12 if name == "csr" else dense.nbytes
-            made[name] = RIVALS[name](dense, x, copies(nbytes, self.regime))
+            made[name] = BASELINES[name](dense, x, copies(nbytes, self.regime))
         reference = self._reference(weight, x) if wanted is None or "reference" in wanted else None
         return made if reference is None else made | {"reference": reference}
 
@@ -139,7 +139,7 @@ class KernelBenchmark:
 
     def _fastest(self, target: tvm.target.Target) -> SparseKernel:
         """The kernel that a model's layer would get, were it to be sparse."""
-        judge = Judge.of(target, self.threads)
+        judge = KernelSelector.of(target, self.threads)
         fitting = [kernel for kernel in EXACT if kernel.fit(self._found()) == self.pattern]
         takers = [kernel for kernel in fitting if kernel.refuses(target, self.n, self.k, self.dtype) is None]
         if not takers:
@@ -157,7 +157,7 @@ class KernelBenchmark:
         nnz, block = (self.pattern.nnz, self.pattern.block) if isinstance(kernel, SparseKernel) else (1, 1)
         return Workload(kernel.name, self.m, self.n, self.k, nnz, block, self.dtype)
 
-    def _ours(self, kernel: SparseKernel | DenseKernel, weight: EncodedWeight, dense: Array, x: Array) -> Rival:
+    def _ours(self, kernel: SparseKernel | DenseKernel, weight: EncodedWeight, dense: Array, x: Array) -> Implementation:
         workload, target = self._workload(kernel), host_target()
         function = self.scheduled or kernel.schedule(kernel.prim_func(workload), workload, target)
         main = build(function.with_attr("global_symbol", "main"), target)["main"]
@@ -175,7 +175,7 @@ class KernelBenchmark:
 
         return run
 
-    def _reference(self, weight: EncodedWeight, x: Array) -> Rival | None:
+    def _reference(self, weight: EncodedWeight, x: Array) -> Implementation | None:
         """The hand-written kernel, where this is a clone with a compiler and the kernel takes the shape."""
         module = reference_module()
         tile, row_groups = (1, 4) if self.m == 1 else (8, 2)
@@ -212,7 +212,7 @@ class KernelBenchmark:
         return run
 
 
-def _result(name: str, rival: Rival) -> Array:
+def _result(name: str, rival: Implementation) -> Array:
     """Return what a rival computes (M, N). One that returns Seconds has a method `result`."""
     y: Any = rival.result() if hasattr(rival, "result") else rival(0)
     if hasattr(y, "float"):  # torch

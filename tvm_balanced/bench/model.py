@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tvm_balanced.bench.result import OURS, Row, rows
-from tvm_balanced.timing.paired import PAUSE, Rival, race
+from tvm_balanced.timing.paired import PAUSE, Implementation, measure_paired
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class ModelBenchmark:
             for name, form in forms.items():
                 torch.testing.assert_close(form(*self.args), expected, rtol=1e-3, atol=1e-4, msg=f"{name} is wrong")
             return rows(
-                race(
+                measure_paired(
                     {OURS: self._call(compiled)} | {name: self._call(form) for name, form in forms.items()},
                     self.rounds,
                     pause=PAUSE if self.threads > 1 else 0.0,
                 )
             )
 
-    def _call(self, form: Callable[..., Any]) -> Rival:
+    def _call(self, form: Callable[..., Any]) -> Implementation:
         return lambda _: form(*self.args)

@@ -15,25 +15,25 @@ import torch
 from torch import nn
 
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.timing.paired import Rival
+from tvm_balanced.timing.paired import Implementation
 
-Maker = Callable[[Array, Array, int], Rival]
+Maker = Callable[[Array, Array, int], Implementation]
 
 
-def onednn(weight: Array, x: Array, copies: int) -> Rival:
+def onednn(weight: Array, x: Array, copies: int) -> Implementation:
     """OneDNN with its weight packed beforehand for this M."""
     given = _tensor(x)
     packed = [_pack(_tensor(weight.copy()), len(x)) for _ in range(copies)]
     return lambda call: torch.ops.mkldnn._linear_pointwise(given, packed[call % copies], None, "none", [], "")
 
 
-def eager(weight: Array, x: Array, copies: int) -> Rival:
+def eager(weight: Array, x: Array, copies: int) -> Implementation:
     """torch.nn.functional.linear."""
     given, weights = _tensor(x), [_tensor(weight.copy()) for _ in range(copies)]
     return lambda call: nn.functional.linear(given, weights[call % copies])
 
 
-def csr(weight: Array, x: Array, copies: int) -> Rival:
+def csr(weight: Array, x: Array, copies: int) -> Implementation:
     """A torch CSR weight times x^T: the faster of torch's two sparse forms (F.linear with a CSR weight is 5x slower)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "CSR support is in beta"
@@ -42,7 +42,7 @@ def csr(weight: Array, x: Array, copies: int) -> Rival:
     return lambda call: weights[call % copies] @ transposed
 
 
-RIVALS: dict[str, Maker] = {"onednn": onednn, "eager": eager, "csr": csr}
+BASELINES: dict[str, Maker] = {"onednn": onednn, "eager": eager, "csr": csr}
 
 
 def _tensor(array: Array) -> torch.Tensor:

@@ -15,13 +15,13 @@ OPTIONS = ("-vectorize-slp:bool=false",)
 
 def build(code: tvm.IRModule | tvm.tirx.PrimFunc, target: tvm.target.Target, **options: Any) -> Any:
     """Return `code` built for `target`, an executable; further options are those of tvm.compile."""
-    return tvm.compile(code, told(target), **options)
+    return tvm.compile(code, with_llvm_options(target), **options)
 
 
-def told(target: tvm.target.Target) -> tvm.target.Target:
+def with_llvm_options(target: tvm.target.Target) -> tvm.target.Target:
     """Return `target` with what LLVM is told about it; other compilers are told nothing, but for the host's."""
     if target.kind.name != "llvm":
-        return target.with_host(told(target.host)) if target.host else target
+        return target.with_host(with_llvm_options(target.host)) if target.host else target
     config = dict(target.export())
     return tvm.target.Target(config | {"cl-opt": [*config.get("cl-opt", []), *OPTIONS]})
 

@@ -14,18 +14,18 @@ from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.imported_model import ImportedModel, Range
 from tvm_balanced.core.report import LayerReport, Report
-from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_count, check_kernels, check_tolerance
 from tvm_balanced.errors import ModelError, TvmBalancedError
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import toolchain as cuda_compiler
 from tvm_balanced.runtime.host import cores, runs_here
-from tvm_balanced.runtime.metadata import Facts
+from tvm_balanced.runtime.metadata import ModuleMetadata
 from tvm_balanced.runtime.target_features import is_gpu, required_features
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.cuda_config import PASS_CONFIG
-from tvm_balanced.selection.kernel_choice import Judge, Verdict
+from tvm_balanced.selection.kernel_choice import KernelSelector, Verdict
 from tvm_balanced.transform.lift_weights import LiftedWeight
 from tvm_balanced.transform.lower_dense_ops import LoweredLayer
 from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
@@ -46,7 +46,7 @@ class Options:
         Largest allowed difference to the original model, relative to the largest output (or 1 if that is less); None
         chooses by the outputs' dtype, see TOLERANCE.
     kernels : mapping
-        Layer name pattern to the kernel to force, as `verdict.Judge` takes it.
+        Layer name pattern to the kernel to force, as `verdict.KernelSelector` takes it.
     logs : str, Path, False or None
         Folder of tuning logs whose winners are used before the shipped ones; None is this user's, False leaves all kernels
         at their defaults.
@@ -76,7 +76,7 @@ class Options:
         check_kernels(self.kernels)
 
 
-@without_noise()
+@quiet_tvm()
 def compile_imported(imported: ImportedModel, options: Options) -> CompiledModule:
     """Compile an imported model and check it on its example inputs.
 
@@ -103,7 +103,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     layers: list[RewrittenLayer] = []
     weights: list[LiftedWeight] = []
     lowered: list[LoweredLayer] = []
-    judge = Judge.of(target, threads, options.kernels, options.copies)
+    judge = KernelSelector.of(target, threads, options.kernels, options.copies)
     tuned = TunedSchedules.of(target, threads, options.logs)
     pipeline = tvm_balanced_pipeline(judge, dict(imported.weight_names), layers, weights, lowered, tuned, imported.ranges)
     try:
@@ -120,7 +120,7 @@ def compile_imported(imported: ImportedModel, options: Options) -> CompiledModul
     judge.check_all_used()
     weights = [_own(weight, imported) for weight in weights]
     runs = runs_here(target)
-    facts = Facts(
+    facts = ModuleMetadata(
         inputs=tuple(imported.inputs),
         outputs=tuple(imported.outputs),
         report=report_of(layers, lowered, tuned),
@@ -143,14 +143,14 @@ def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
     return LiftedWeight(weight.name, tvm.runtime.tensor(view(weight.tensor)))
 
 
-@without_noise()
+@quiet_tvm()
 def inspect_imported(imported: ImportedModel, options: Options) -> Report:
     """Return what `compile_imported` would do with each layer, without compiling; raises alike."""
     environment.require_working_tvm()
     target = parse_target(options.target)
     layers: list[RewrittenLayer] = []
     threads = options.threads or cores()
-    judge = Judge.of(target, threads, options.kernels, options.copies)
+    judge = KernelSelector.of(target, threads, options.kernels, options.copies)
     tuned = TunedSchedules.of(target, threads, options.logs)
     lowered = layers_of(imported, judge, layers)
     judge.check_all_used()

@@ -5,13 +5,13 @@ from tvm import relax
 
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.ops import is_dense_op
-from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.lower_dense_ops import LoweredLayer, shares_of
 from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense, RewrittenLayer
 
 
-def layers_of(imported: ImportedModel, judge: Judge, layers: list[RewrittenLayer] | None = None) -> list[LoweredLayer]:
+def layers_of(imported: ImportedModel, judge: KernelSelector, layers: list[RewrittenLayer] | None = None) -> list[LoweredLayer]:
     """Return every call of a dense layer that a kernel of ours computes, in order, without packing a weight.
 
     `layers` receives what was decided for each dense layer.

@@ -44,7 +44,7 @@ class ImportedModel:
     ranges : dict
         Symbol of a dimension to the sizes that it may have.
     structure : str or None
-        How the model nests its outputs, as `compiled_module.Facts` has it.
+        How the model nests its outputs, as `compiled_module.ModuleMetadata` has it.
     keep_alive : list
         Objects whose memory the constants share.
     """

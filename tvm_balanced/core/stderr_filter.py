@@ -29,7 +29,7 @@ def verbose() -> bool:
 
 
 @contextlib.contextmanager
-def without_noise() -> Iterator[None]:
+def quiet_tvm() -> Iterator[None]:
     """Drop lines with REMARKS from the process's standard error while the block runs; all others come through."""
     if verbose():
         yield
@@ -42,7 +42,7 @@ def without_noise() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without_torch_noise() -> Iterator[None]:
+def quiet_torch() -> Iterator[None]:
     """Drop torch's warnings about an export that goes well, and its log of one that does not, which an error here tells."""
     if verbose():
         yield
@@ -60,7 +60,7 @@ def without_torch_noise() -> Iterator[None]:
 
 
 class _Filter:
-    """Standard error led through a pipe for as long as any thread is in `without_noise`.
+    """Standard error led through a pipe for as long as any thread is in `quiet_tvm`.
 
     A thread reads the pipe, for which TVM's calls let it: they release the interpreter's lock.
     """

@@ -28,7 +28,7 @@ import tvm
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.files import new_directory
-from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path, require
 from tvm_balanced.errors import ArtifactError, InputError
 from tvm_balanced.runtime import environment
@@ -41,7 +41,7 @@ from tvm_balanced.runtime.tensors import on_host
 FORMAT = 2
 
 
-@without_noise()
+@quiet_tvm()
 def save(modules: Saveable | Sequence[Saveable], path: str | Path, cc: str | None = None) -> None:
     """Write a compiled module as an artifact, or several as its variants, of which loading takes the first that runs.
 

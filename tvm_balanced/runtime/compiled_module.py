@@ -15,13 +15,13 @@ from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import InputError, TargetError
 from tvm_balanced.runtime.cuda.device import current_gpu, place, wait
 from tvm_balanced.runtime.cuda.graph_capture import capturing, keeping
-from tvm_balanced.runtime.cuda.stream_order import in_turn
-from tvm_balanced.runtime.huge_pages import moved
+from tvm_balanced.runtime.cuda.stream_order import in_stream_order
+from tvm_balanced.runtime.huge_pages import in_huge_pages
 from tvm_balanced.runtime.tensors import bind, empty_results, from_tvm, is_torch, to_tvm
 
 if TYPE_CHECKING:
     from tvm_balanced.timing.profile import Profile
-from tvm_balanced.runtime.metadata import Facts
+from tvm_balanced.runtime.metadata import ModuleMetadata
 from tvm_balanced.runtime.threads import use_threads
 
 
@@ -35,7 +35,7 @@ class CompiledModule:
     executable : tvm.relax.VMExecutable or tvm.runtime.Module
     weights : sequence of (name, tvm.runtime.Tensor)
         Parameters of the library's function, in order; on the CPU, 64-byte aligned.
-    facts : Facts
+    facts : ModuleMetadata
     runnable : bool
         Whether this machine can run the code; a module for another machine can be saved, not called.
     origin : Path, optional
@@ -46,7 +46,7 @@ class CompiledModule:
         self,
         executable: Any,
         weights: Sequence[tuple[str, Any]],
-        facts: Facts,
+        facts: ModuleMetadata,
         runnable: bool = True,
         origin: Path | None = None,
     ) -> None:
@@ -54,7 +54,7 @@ class CompiledModule:
         self.device = current_gpu() if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
         if runnable and not facts.on_gpu:
-            self.weights = moved(self.weights)
+            self.weights = in_huge_pages(self.weights)
         self._machine = relax.VirtualMachine(executable, self.device) if runnable else None
         self._function = self._machine["main"] if self._machine else None
         self._weight_tensors = [tensor for _, tensor in self.weights]
@@ -127,7 +127,11 @@ class CompiledModule:
         empty = empty_results(self.facts.inputs, self.facts.outputs, values)
         if empty is not None:
             return from_tvm(empty, as_torch, self.facts.structure)
-        with self._lock, in_turn(self.device), keeping(self._machine, self._captured) if captured else contextlib.nullcontext():
+        with (
+            self._lock,
+            in_stream_order(self.device),
+            keeping(self._machine, self._captured) if captured else contextlib.nullcontext(),
+        ):
             use_threads(self.facts.threads)
             assert self._function is not None
             result = self._function(*tensors, *self._weight_tensors)
@@ -144,7 +148,7 @@ class CompiledModule:
         if capturing(self.device):
             raise InputError("a call cannot be profiled while a CUDA graph is captured; profile it before or after")
         tensors = self._tensors_of(bind(self.facts.inputs, args, kwargs))
-        with self._lock, in_turn(self.device):
+        with self._lock, in_stream_order(self.device):
             use_threads(self.facts.threads)
             return profile(self, [*tensors, *self._weight_tensors], rounds)
 

@@ -29,7 +29,7 @@ def collapse(tensors: Iterable[Any]) -> int:
     return sum(_collapse(address_of(t), t.numel() * t.dtype.itemsize) for t in tensors) if sys.platform == "linux" else 0
 
 
-def moved(tensors: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def in_huge_pages(tensors: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
     """Return named tensors with the large ones in huge pages: in place, or copies of those that cannot be, as pages of a file.
 
     A copy is a process's own, where processes share the pages of an artifact that they load: what a layer that does not stay in

@@ -10,7 +10,7 @@ import tvm
 
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.report import Report
-from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_count, check_path
 from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
 from tvm_balanced.runtime import environment
@@ -18,13 +18,13 @@ from tvm_balanced.runtime.artifact import digest, read_manifest
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
-from tvm_balanced.runtime.metadata import Facts
+from tvm_balanced.runtime.metadata import ModuleMetadata
 from tvm_balanced.runtime.target_features import architecture, is_gpu
 
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
 
 
-@without_noise()
+@quiet_tvm()
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
     """Load an artifact; needs neither torch nor the model it came from.
 
@@ -124,11 +124,11 @@ def _check_files(directory: Path, manifest: dict[str, Any]) -> None:
             )
 
 
-def _facts(manifest: dict[str, Any]) -> Facts:
+def _facts(manifest: dict[str, Any]) -> ModuleMetadata:
     def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
         return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
 
-    return Facts(
+    return ModuleMetadata(
         inputs=specs(manifest["inputs"]),
         outputs=specs(manifest["outputs"]),
         report=Report.from_json(manifest["report"]),

@@ -14,7 +14,7 @@ from tvm_balanced.runtime.target_features import target_key
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModuleMetadata:
     """All that is known about a compiled module besides its code and weights.
 
     Parameters
@@ -76,7 +76,7 @@ class Saveable(Protocol):
         """Name and tensor of each parameter."""
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> ModuleMetadata:
         """What is known about it."""
 
     @property

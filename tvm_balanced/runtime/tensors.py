@@ -151,7 +151,7 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> A
     as_torch : bool
         Torch tensors, in the model's structure; else arrays: one, or a flat tuple.
     structure : str or None
-        As `Facts` has it.
+        As `ModuleMetadata` has it.
 
     Raises
     ------

@@ -16,11 +16,11 @@ from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.target_features import is_gpu
-from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Machine, SparseKernel, Workload
+from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Roofline, SparseKernel, Workload
 from tvm_balanced.schedules.base.buckets import common
 from tvm_balanced.selection.break_even import MOST_COPIES, divide, sample
-from tvm_balanced.selection.machine_profile import Calibration, load
-from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.selection.machine_profile import MachineProfile, load
+from tvm_balanced.selection.rooflines import roofline_of
 
 # With one copy of a weight for every M, what must win is sparse at these M. On a GPU dense wins from a few hundred rows on,
 # whatever the sparsity, and a layer that is sparse for the few rows of decoding is what one compiles there.
@@ -92,18 +92,18 @@ class Verdict:
         return self.pattern is not None
 
 
-class Judge:
+class KernelSelector:
     """Gives the verdict on each layer for one target.
 
     Parameters
     ----------
     target : tvm.target.Target
-    machine : Machine
+    machine : Roofline
         Rates of the target with the threads that will be used.
     kernels : mapping, optional
         Layer name pattern (as in a shell: "encoder.*") to the name of the kernel to use, or "none" to leave the layer to
         TVM; the first that fits counts.
-    calibration : Calibration, optional
+    calibration : MachineProfile, optional
         What was measured of the target.
     copies : int
         The most kernels that may share a layer whose M is known only at the call, each with its own copy of the weight.
@@ -117,9 +117,9 @@ class Judge:
     def __init__(
         self,
         target: tvm.target.Target,
-        machine: Machine,
+        machine: Roofline,
         kernels: Mapping[str, str] | None = None,
-        calibration: Calibration | None = None,
+        calibration: MachineProfile | None = None,
         copies: int = MOST_COPIES,
     ) -> None:
         self.target, self.machine, self.calibration, self.copies = target, machine, calibration, copies
@@ -136,9 +136,9 @@ class Judge:
         threads: int | None = None,
         kernels: Mapping[str, str] | None = None,
         copies: int | None = None,
-    ) -> "Judge":
+    ) -> "KernelSelector":
         """Return the judge for a target with all that is known of it; `threads` are all its cores by default."""
-        return cls(target, machine_of(target, threads), kernels, load(target), MOST_COPIES if copies is None else copies)
+        return cls(target, roofline_of(target, threads), kernels, load(target), MOST_COPIES if copies is None else copies)
 
     def __call__(self, layer: DenseLayer) -> Verdict:
         """Return the verdict on one layer."""

@@ -1,4 +1,4 @@
-"""Calibration: how far kernels' modelled times are from measured ones on a machine, for verdicts that rest on measurement."""
+"""MachineProfile: how far kernels' modelled times are from measured ones on a machine, for verdicts that rest on measurement."""
 
 import json
 import tempfile
@@ -12,14 +12,14 @@ import tvm
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.host import user_folder
 from tvm_balanced.runtime.target_features import target_key
-from tvm_balanced.schedules import Machine
+from tvm_balanced.schedules import Roofline
 
 FILE = "calibration.json"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MachineProfile:
     """Measured over modelled time, of arithmetic and of memory apart, for a layer waits for the slower of the two.
 
     Parameters
@@ -40,7 +40,7 @@ class Calibration:
         """Whether a kernel was measured."""
         return f"{kernel} {dtype}" in self.memory
 
-    def machine(self, machine: Machine, kernel: str, dtype: str, m: int) -> Machine:
+    def machine(self, machine: Roofline, kernel: str, dtype: str, m: int) -> Roofline:
         """Return `machine` as a kernel finds it at M = m; itself where the kernel was not measured."""
         if not self.knows(kernel, dtype):
             return machine
@@ -55,7 +55,7 @@ class Calibration:
         )
 
 
-def save(calibration: Calibration, path: Path) -> None:
+def save(calibration: MachineProfile, path: Path) -> None:
     """Write a calibration as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{FILE}.", delete=False) as file:
@@ -63,7 +63,7 @@ def save(calibration: Calibration, path: Path) -> None:
     Path(file.name).replace(path)
 
 
-def load(target: tvm.target.Target) -> Calibration | None:
+def load(target: tvm.target.Target) -> MachineProfile | None:
     """Return the calibration of a target: the user's, else the shipped one, else None.
 
     Raises
@@ -83,7 +83,7 @@ def user_file(target: tvm.target.Target) -> Path:
     return user_folder() / target_key(target) / FILE
 
 
-def _read(path: Path) -> Calibration:
+def _read(path: Path) -> MachineProfile:
     try:
         data = json.loads(path.read_text())
         if data["format"] != FORMAT:
@@ -93,6 +93,6 @@ def _read(path: Path) -> Calibration:
         factors = [*memory.values(), *(factor for points in arithmetic.values() for _, factor in points)]
         if set(memory) != set(arithmetic) or not all(factor > 0 for factor in factors):
             raise ValueError("a factor that is missing or not positive")
-        return Calibration(arithmetic, memory, str(data["source"]))
+        return MachineProfile(arithmetic, memory, str(data["source"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TargetError(f"{path} cannot be read as a calibration ({error}); delete it or run tvm-balanced calibrate") from None

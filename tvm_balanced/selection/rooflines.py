@@ -6,7 +6,7 @@ from tvm.target import Target
 from tvm_balanced.runtime.host import cores
 from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.gpu_specs import gpu_of
-from tvm_balanced.schedules.base.roofline import Machine
+from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.selection import rooflines
 
@@ -14,10 +14,10 @@ from tvm_balanced.selection import rooflines
 LAUNCH = 2e-6
 
 
-def machine(target: tvm.target.Target) -> Machine:
+def machine(target: tvm.target.Target) -> Roofline:
     """Return the rates that the cost model uses for a GPU: one "core" that is all of it."""
     gpu = gpu_of(target)
-    return Machine(
+    return Roofline(
         cores=1,
         gmacs=gpu.fp32_gmacs,
         gbytes=gpu.gbytes,
@@ -29,7 +29,7 @@ def machine(target: tvm.target.Target) -> Machine:
     )
 
 
-def machine_of(target: Target, threads: int | None = None) -> Machine:
+def roofline_of(target: Target, threads: int | None = None) -> Roofline:
     """Return the rates that the cost model uses for `target` with `threads` threads, all its cores by default.
 
     They are those of one 3.7 GHz core with two fused multiply-add units; verdicts use only ratios of times, in which the
@@ -40,4 +40,4 @@ def machine_of(target: Target, threads: int | None = None) -> Machine:
     width = lanes(target)
     count = threads or int(target.attrs.get("num-cores", 0)) or cores()
     # measured on a Zen 5 core: 118 GMAC/s with AVX-512, 34 GB/s from memory, 50 GB/s on two cores
-    return Machine(cores=count, gmacs=118 * width / 16, gbytes=34, gbytes_all=25 * count if count > 1 else 34, lanes=width)
+    return Roofline(cores=count, gmacs=118 * width / 16, gbytes=34, gbytes_all=25 * count if count > 1 else 34, lanes=width)

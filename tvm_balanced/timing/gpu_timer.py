@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tvm_balanced.timing.paired import Rival
+from tvm_balanced.timing.paired import Implementation
 
 GRAPH_SECONDS = 2e-3  # of work in a CUDA graph, so that starting it does not count
 GRAPH_CALLS = 256
@@ -31,10 +31,10 @@ class Timer:
 
     clock: str
     once: Callable[[], float]
-    rival: Rival | None = None
+    rival: Implementation | None = None
 
 
-def gpu_timer(rival: Rival, calls: int, capture: bool = True) -> Timer:
+def gpu_timer(rival: Implementation, calls: int, capture: bool = True) -> Timer:
     """Prepare to time `calls` calls of a rival in a row, numbered from 0, on torch's current CUDA device, torch being loaded.
 
     They are captured in a CUDA graph, unless they may not or cannot be: then they are launched while the GPU sleeps, so that
@@ -57,7 +57,7 @@ def gpu_timer(rival: Rival, calls: int, capture: bool = True) -> Timer:
     return Timer("graph", lambda: _between_events(graph.replay) / many, rival)
 
 
-def _launched(rival: Rival, calls: int, many: int) -> Timer:
+def _launched(rival: Implementation, calls: int, many: int) -> Timer:
     """Prepare to time `many` calls that are launched one by one; only `calls` where so many do not fit the GPU's queue."""
     for count in dict.fromkeys((many, calls)):
         sleep = 2 * _launching(rival, count) + 1e-3
@@ -66,7 +66,7 @@ def _launched(rival: Rival, calls: int, many: int) -> Timer:
     return Timer("events", lambda: _between_events(lambda: [rival(call) for call in range(many)]) / many)
 
 
-def _launching(rival: Rival, calls: int) -> float:
+def _launching(rival: Implementation, calls: int) -> float:
     """Return the seconds that it takes to launch calls."""
     torch = sys.modules["torch"]
     torch.cuda.synchronize()
@@ -76,7 +76,7 @@ def _launching(rival: Rival, calls: int) -> float:
     return time.perf_counter() - start
 
 
-def _queued(rival: Rival, calls: int, sleep: float) -> float:
+def _queued(rival: Implementation, calls: int, sleep: float) -> float:
     """Return the seconds of one of `calls` calls; tried again where something held up their launch, but not for ever."""
     for _ in range(3):
         seconds, queued = _behind_sleep(rival, calls, sleep)
@@ -85,7 +85,7 @@ def _queued(rival: Rival, calls: int, sleep: float) -> float:
     return seconds / calls
 
 
-def _behind_sleep(rival: Rival, calls: int, sleep: float) -> tuple[float, bool]:
+def _behind_sleep(rival: Implementation, calls: int, sleep: float) -> tuple[float, bool]:
     """Return the seconds of calls that are launched while the GPU sleeps, and whether all were before it woke."""
     torch = sys.modules["torch"]
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -99,7 +99,7 @@ def _behind_sleep(rival: Rival, calls: int, sleep: float) -> tuple[float, bool]:
     return float(start.elapsed_time(end)) / 1e3, queued
 
 
-def synced_timer(rival: Rival, calls: int, synchronize: Callable[[], Any]) -> Timer:
+def synced_timer(rival: Implementation, calls: int, synchronize: Callable[[], Any]) -> Timer:
     """Prepare to time calls by the wall clock until `synchronize` says that they have ended: where torch knows no GPU."""
 
     def once() -> float:
@@ -113,7 +113,7 @@ def synced_timer(rival: Rival, calls: int, synchronize: Callable[[], Any]) -> Ti
     return Timer("wall", once)
 
 
-def _enough(rival: Rival, calls: int) -> int:
+def _enough(rival: Implementation, calls: int) -> int:
     """Return a multiple of `calls` that takes GRAPH_SECONDS or so."""
     rival(0)
     seconds = _between_events(lambda: [rival(call) for call in range(calls)])

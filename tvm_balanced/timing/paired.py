@@ -10,7 +10,7 @@ from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.ratio import Ratio
 
-Rival = Callable[[int], object]  # takes the number of the call, to choose which copy of the weights to use; see Seconds
+Implementation = Callable[[int], object]  # takes the number of the call, to choose which copy of the weights to use; see Seconds
 # Seconds after which the threads of an OpenMP or TVM pool have gone to sleep, see benchmarks/README.md. 4096x4096, 4:16, M = 16,
 # two threads, cold, after a PyTorch rival: 0.5x the reference without it.
 PAUSE = 0.02
@@ -40,8 +40,13 @@ class Timing:
         return Ratio(float(p50), float(p20), float(p80))
 
 
-def race(
-    rivals: Mapping[str, Rival], rounds: int = 31, seconds: float = 60.0, warm: int = 1, pause: float = 0.0, least: int = 6
+def measure_paired(
+    rivals: Mapping[str, Implementation],
+    rounds: int = 31,
+    seconds: float = 60.0,
+    warm: int = 1,
+    pause: float = 0.0,
+    least: int = 6,
 ) -> Timing:
     """Time rivals in alternation.
 

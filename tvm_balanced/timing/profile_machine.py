@@ -7,13 +7,13 @@ import tvm
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
-from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import runs_here
-from tvm_balanced.schedules import KERNELS, DenseKernel, Kernel, Machine, Workload
-from tvm_balanced.selection.machine_profile import Calibration
-from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.schedules import KERNELS, DenseKernel, Kernel, Roofline, Workload
+from tvm_balanced.selection.machine_profile import MachineProfile
+from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.timing.rotating import rotation, time_rotating
 
 PATTERN = (2, 16)  # that sparse kernels are measured at
@@ -23,8 +23,8 @@ MEMORY = (4096, 4096)
 UNLIMITED = 1e9  # a rate, in 10^9 a second, that nothing waits for
 
 
-@without_noise()
-def measure(target: tvm.target.Target) -> Calibration:
+@quiet_tvm()
+def measure(target: tvm.target.Target) -> MachineProfile:
     """Time every kernel that runs on this machine, on one thread; takes about a minute.
 
     Parameters
@@ -39,7 +39,7 @@ def measure(target: tvm.target.Target) -> Calibration:
     """
     if not runs_here(target):
         raise TargetError(f"{target} is not this machine, and only this one can be measured; run calibrate on that machine")
-    machine = machine_of(target, threads=1)
+    machine = roofline_of(target, threads=1)
     no_memory = replace(machine, gbytes=UNLIMITED, gbytes_all=UNLIMITED)
     no_arithmetic = replace(machine, gmacs=UNLIMITED)
     arithmetic, memory = {}, {}
@@ -53,11 +53,11 @@ def measure(target: tvm.target.Target) -> Calibration:
                 memory[name] = _factor(kernel, dtype, (*MEMORY, 1), "cold", target, no_arithmetic)
     facts = environment.describe()
     source = f"{facts['cpu']}, apache-tvm {facts['versions']['apache-tvm']}, {datetime.now(UTC).date()}"
-    return Calibration(arithmetic, memory, source)
+    return MachineProfile(arithmetic, memory, source)
 
 
 def _factor(
-    kernel: Kernel, dtype: str, shape: tuple[int, int, int], regime: str, target: tvm.target.Target, machine: Machine
+    kernel: Kernel, dtype: str, shape: tuple[int, int, int], regime: str, target: tvm.target.Target, machine: Roofline
 ) -> float:
     n, k, m = shape
     workload = Workload(kernel.name, m, n, k, *((1, 1) if isinstance(kernel, DenseKernel) else PATTERN), dtype)

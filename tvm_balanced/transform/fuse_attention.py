@@ -10,7 +10,7 @@ from tvm.relax.dpl import DFPattern, is_op, wildcard
 from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm.relax.transform import FusionPattern, PatternCheckContext
 
-from tvm_balanced.schedules.rules.cpu_attention import suits
+from tvm_balanced.schedules.rules.cpu_attention import is_supported
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import match_attention, scores_pattern
 
@@ -53,7 +53,7 @@ class _DivideLast(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         match = match_attention(call, self.uses, self.bound)
         call = self.visit_expr_post_order(call)
-        if match is None or not suits(*match.sizes, tvm.target.Target.current()):
+        if match is None or not is_supported(*match.sizes, tvm.target.Target.current()):
             return call
         self.found += 1
         scores, emit, op = self.visit_expr(match.scores), self.builder_.emit, relax.op

@@ -64,8 +64,8 @@ class _Padding(PyExprMutator):
         scores = self.scores(match.chain, (own_rows, own_length), (rows, length))
         if not _equal(own_length, length):
             scores = self.builder_.emit(relax.op.add(scores, self.tail(own_length, length)))
-        probabilities = self.again(match.call.args[0], {match.scores: scores})
-        values = self.grown(call.args[1], -2, length)
+        probabilities = self.reemit(match.call.args[0], {match.scores: scores})
+        values = self.pad_to(call.args[1], -2, length)
         result = relax.op.matmul(probabilities, values, "float32")
         if _equal(own_rows, rows):
             return result
@@ -77,7 +77,7 @@ class _Padding(PyExprMutator):
         call = self.bound[chain[0]]
         if len(chain) == 1:
             queries, keys = (self.visit_expr(arg) for arg in call.args)
-            operands = self.grown(queries, -2, sizes[0]), self.grown(keys, -1, sizes[1])
+            operands = self.pad_to(queries, -2, sizes[0]), self.pad_to(keys, -1, sizes[1])
             return self.builder_.emit(relax.op.matmul(*operands, call.attrs.out_dtype))
         inner = self.scores(chain[1:], own, sizes)
         args = [inner if arg.same_as(chain[1]) else self.mask(self.visit_expr(arg), own, sizes) for arg in call.args]
@@ -91,16 +91,16 @@ class _Padding(PyExprMutator):
         padded, shape = mask, list(mask.ty.shape)
         for axis in (-1, -2):
             if len(shape) >= -axis and _equal(shape[axis], own[axis]):
-                padded = self.grown(padded, axis, sizes[axis])
+                padded = self.pad_to(padded, axis, sizes[axis])
         if isinstance(mask, relax.Var):
             self.shared[key] = padded
         return padded
 
-    def again(self, var: relax.Var, known: dict[relax.Var, relax.Var]) -> relax.Var:
+    def reemit(self, var: relax.Var, known: dict[relax.Var, relax.Var]) -> relax.Var:
         """Emit what leads from the scores to `var` once more, for other scores."""
         if var not in known:
             call = self.bound[var]
-            args = [self.again(arg, known) if self.depends(arg, known) else self.visit_expr(arg) for arg in call.args]
+            args = [self.reemit(arg, known) if self.depends(arg, known) else self.visit_expr(arg) for arg in call.args]
             known[var] = self.builder_.emit(relax.Call(call.op, args, call.attrs, call.ty_args))
         return known[var]
 
@@ -111,7 +111,7 @@ class _Padding(PyExprMutator):
         call = self.bound.get(arg)
         return isinstance(call, relax.Call) and any(self.depends(inner, known) for inner in call.args)
 
-    def grown(self, x: relax.Expr, axis: int, size: Any) -> relax.Expr:
+    def pad_to(self, x: relax.Expr, axis: int, size: Any) -> relax.Expr:
         """Return `x` with its last place along an axis again until there are `size`."""
         if _equal(x.ty.shape[axis], size):
             return x

@@ -12,7 +12,7 @@ from tvm_balanced import ops
 from tvm_balanced.core.imported_model import Range
 from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.kernel import Tuned
-from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.fuse_attention import FuseAttention
@@ -25,7 +25,7 @@ from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalance
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
-from tvm_balanced.transform.workarounds.bitcast_nan import SpellNan
+from tvm_balanced.transform.workarounds.bitcast_nan import BitcastNaN
 from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
 from tvm_balanced.transform.workarounds.exact_math import ExactMath
 from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
@@ -48,7 +48,7 @@ def tvm_balanced_pipeline(
     Parameters
     ----------
     decide : callable, optional
-        From a DenseLayer to its Verdict; by default a Judge of the current target.
+        From a DenseLayer to its Verdict; by default a KernelSelector of the current target.
     names : dict, optional
         Address of a constant to its name in the model.
     layers : list, optional
@@ -72,7 +72,7 @@ def tvm_balanced_pipeline(
             [
                 # Phase 1: dense layers become operators with a kernel each
                 CheckLookups(),
-                RewriteBalancedDense(decide or Judge.of(target), names, layers, ranges),
+                RewriteBalancedDense(decide or KernelSelector.of(target), names, layers, ranges),
                 FuseEpilogue(),
                 # Phase 2: everything else becomes TensorIR, and is folded where it is constant, before our kernels are there
                 *backend.library_dispatch_passes(target),
@@ -121,7 +121,7 @@ def attention_passes() -> list[tvm.transform.Pass]:
 def gpu_remainder() -> list[tvm.transform.Pass]:
     """Return the passes that schedule what no kernel of ours computes on a GPU, by TVM's own rules, and mend what comes of it."""
     rules = dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback()
-    return [dl.ApplyDefaultSchedule(*rules), ExactMath(), UnvectorizeBooleans(), SpellNan()]
+    return [dl.ApplyDefaultSchedule(*rules), ExactMath(), UnvectorizeBooleans(), BitcastNaN()]
 
 
 def register() -> None:

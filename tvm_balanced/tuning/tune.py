@@ -18,7 +18,7 @@ from tvm_balanced.compiler.layers import layers_of
 from tvm_balanced.compiler.targets import host_gpu, parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.imported_model import ImportedModel
-from tvm_balanced.core.stderr_filter import without_noise
+from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import TargetError, TuningError
 from tvm_balanced.runtime import environment
@@ -26,7 +26,7 @@ from tvm_balanced.runtime.cuda.device import current_gpu
 from tvm_balanced.runtime.host import runs_here, threads_of, user_folder
 from tvm_balanced.runtime.target_features import is_gpu, target_key
 from tvm_balanced.schedules import KERNELS
-from tvm_balanced.selection.kernel_choice import Judge
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.testing.operands import packed_shapes
 from tvm_balanced.tuning.log import manifest
 from tvm_balanced.tuning.log.log import Log
@@ -91,7 +91,7 @@ class TuneOptions:
     copies: int | None = None
 
 
-@without_noise()
+@quiet_tvm()
 def tune_imported(
     imported: ImportedModel, options: TuneOptions, on_progress: Callable[[Tuner], None] = lambda _: None, started: float = 0.0
 ) -> TuningResult:
@@ -101,7 +101,7 @@ def tune_imported(
     if options.copies is not None:
         check_count("copies", options.copies)
     target = parse_target(options.target)
-    judge = Judge.of(target, _threads(options, target), options.kernels, options.copies)
+    judge = KernelSelector.of(target, _threads(options, target), options.kernels, options.copies)
     tasks = tasks_of(layers_of(imported, judge))
     judge.check_all_used()
     return tune_tasks(tasks, options, imported.source, on_progress, started)

@@ -11,7 +11,7 @@ from torch import nn
 import tvm_balanced as tb
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import InputError
-from tvm_balanced.selection.kernel_choice import Judge, Verdict
+from tvm_balanced.selection.kernel_choice import KernelSelector, Verdict
 
 pytestmark = pytest.mark.cuda
 LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -54,7 +54,7 @@ def test_kernels_that_share_the_rows_of_a_layer():
     few, some, many = verdicts
     shared = replace(few, last=4, above=replace(some, last=40, above=many))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Judge, "__call__", lambda _self, _layer: shared)
+        patch.setattr(KernelSelector, "__call__", lambda _self, _layer: shared)
         run = compiled(pruned(torch.float16))
     assert [row.kernel for row in run.report.layers[:3]] == ["cuda_gemv", "cuda_decode_mma", "cuda_dense_mma"]
     for m in (1, 4, 5, 40, 41, 200):

@@ -6,7 +6,7 @@ import tvm_ffi
 from support.fake_gpu import FakeCuda
 
 from tvm_balanced.runtime.cuda import stream_order
-from tvm_balanced.runtime.cuda.stream_order import in_turn
+from tvm_balanced.runtime.cuda.stream_order import in_stream_order
 
 GPU = tvm.cuda(0)
 
@@ -19,7 +19,7 @@ def cuda(monkeypatch):
 
 def call(cuda, stream):
     cuda.current = stream
-    with in_turn(GPU):
+    with in_stream_order(GPU):
         cuda.log.append((stream.cuda_stream, "runs", tvm_ffi.get_raw_stream(tvm_ffi.device("cuda", 0))))
 
 
@@ -53,11 +53,11 @@ def test_threads_take_turns(cuda):
     entered = threading.Event()
 
     def other():
-        with in_turn(GPU):
+        with in_stream_order(GPU):
             entered.set()
 
     thread = threading.Thread(target=other)
-    with in_turn(GPU):
+    with in_stream_order(GPU):
         thread.start()
         assert not entered.wait(0.1)
     thread.join(10)
@@ -65,8 +65,8 @@ def test_threads_take_turns(cuda):
 
 
 def test_calls_on_the_cpu_are_free(cuda):
-    with in_turn(tvm.cpu()):
-        thread = threading.Thread(target=lambda: in_turn(tvm.cpu()).__enter__())
+    with in_stream_order(tvm.cpu()):
+        thread = threading.Thread(target=lambda: in_stream_order(tvm.cpu()).__enter__())
         thread.start()
         thread.join(10)
         assert not thread.is_alive()

@@ -6,7 +6,7 @@ from support import reference
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.base.buckets import Instance, choose_by_rows, common, without
+from tvm_balanced.schedules.base.buckets import Instance, common, dispatch_on_m, without
 
 PATTERN = BalancedPattern(2, 16)
 WITH_SMALL_TILES = [
@@ -45,7 +45,7 @@ def test_the_instance_for_m_is_chosen(kernels):
         return main
 
     instances = [Instance(adds(1), ((1, 1), (7, 7))), Instance(adds(2), ((3, 5),)), Instance(adds(0), ((2, 2), (6, None)))]
-    chosen = choose_by_rows(instances, kernels)
+    chosen = dispatch_on_m(instances, kernels)
     main = tvm.compile(chosen, "llvm")["main"]
     got = []
     for m in range(1, 9):

@@ -14,8 +14,8 @@ from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.selection.kernel_choice import DenseLayer, Judge
-from tvm_balanced.selection.rooflines import machine_of
+from tvm_balanced.selection.kernel_choice import DenseLayer, KernelSelector
+from tvm_balanced.selection.rooflines import roofline_of
 
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_avx2"]
@@ -120,7 +120,7 @@ def test_inner_loop_is_permutes_and_multiply_adds(m, pattern, sums):
 
 def chosen(m, pattern, n, k, rng, target=AVX2):
     weight = reference.balanced(n, k, P(pattern), rng)
-    return Judge(target, machine_of(target))(DenseLayer("fc", m, n, k, "float32", detect(weight)))
+    return KernelSelector(target, roofline_of(target))(DenseLayer("fc", m, n, k, "float32", detect(weight)))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_avx512_is_preferred_where_it_is(pattern, m, rng):
 
 def test_one_row_of_a_large_weight(rng):
     """Measured: 0.82 ms, 1.92 ms and 2.42 ms for 4096x4096, 4:16, cold."""
-    machine = machine_of(AVX2, 1)
+    machine = roofline_of(AVX2, 1)
     avx2, portable, dense = (
         KERNELS[name].seconds(Workload(name, 1, 4096, 4096, *stored), 1, machine)
         for name, stored in (("cpu_avx2", (4, 16)), ("cpu_portable", (4, 16)), ("cpu_dense", (1, 1)))

@@ -4,7 +4,7 @@ from tvm.s_tir import Schedule
 
 from tvm_balanced.core.caches import LARGE_BYTES
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.tir.tiling import TOGETHER_BYTES, TOGETHER_BYTES_LARGE, Tiles, default_tiles, schedule_tiles
+from tvm_balanced.schedules.tir.tiling import TOGETHER_BYTES, TOGETHER_BYTES_LARGE, Tiles, default_tiling, schedule_tiles
 
 KIB = 1 << 10
 
@@ -23,12 +23,12 @@ KIB = 1 << 10
     ],
 )
 def test_default_tiles(size, tiles, groups, tile):
-    assert default_tiles(size, tiles, groups, 64 * KIB) == tile
+    assert default_tiling(size, tiles, groups, 64 * KIB) == tile
 
 
 def test_weights_that_are_computed_together_fit_the_cache():
     for group_bytes in (1, 3 * KIB, 100 * KIB, 10 << 20):
-        tiles = default_tiles(8, 16, 96, group_bytes)
+        tiles = default_tiling(8, 16, 96, group_bytes)
         assert 96 % (tiles.groups * tiles.together) == 0
         most = TOGETHER_BYTES_LARGE if 96 * group_bytes >= LARGE_BYTES else TOGETHER_BYTES
         assert tiles.together == 1 or tiles.groups * tiles.together * group_bytes <= most

@@ -13,7 +13,7 @@ from tvm import relax, tirx
 from tvm_balanced.runtime.host import host_target, runs_here
 from tvm_balanced.schedules import RULES
 from tvm_balanced.schedules.base.target_info import lanes
-from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION, suits
+from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION, is_supported
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.fuse_attention import FuseAttention
 
@@ -82,7 +82,7 @@ def test_on_each_instruction_set(target, masked, rng):
 def test_random_shapes(data):
     width = lanes(host_target())
     heads, batch = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
-    rows = data.draw(st.integers(1, 90).filter(lambda n: suits(n, 2 * width, width, host_target())))
+    rows = data.draw(st.integers(1, 90).filter(lambda n: is_supported(n, 2 * width, width, host_target())))
     tokens = width * data.draw(st.integers(2, 9))
     columns = width * data.draw(st.integers(1, 5))
     shape = (batch, heads, rows, tokens, data.draw(st.integers(2, 40)), columns)
@@ -115,5 +115,5 @@ def test_scores_stay_with_the_rows_that_are_computed():
     [(128, 128, 32, True), (1, 128, 32, False), (7, 128, 32, False), (128, 100, 32, False), (128, 128, 20, False)],
 )
 def test_suits(rows, tokens, columns, fits):
-    assert suits(rows, tokens, columns, host_target()) is fits
-    assert not suits(tirx.Var("n", "int64"), tokens, columns, host_target())
+    assert is_supported(rows, tokens, columns, host_target()) is fits
+    assert not is_supported(tirx.Var("n", "int64"), tokens, columns, host_target())

@@ -11,7 +11,7 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.tir import prefetch as fetch_module
 from tvm_balanced.schedules.tir import prefetch_rows
-from tvm_balanced.schedules.tir.prefetch import Spread, Stream, Streams, fetch, import_fetch
+from tvm_balanced.schedules.tir.prefetch import Spread, Stream, Streams, fetch, import_prefetch
 
 
 def assembly(m, n):
@@ -34,7 +34,7 @@ def test_what_is_fetched_may_lie_anywhere(ahead, rng):
 
     sch = Schedule(sums)
     target = parse_target("cpu/x86-64-v3")
-    import_fetch(sch, "sum", target)
+    import_prefetch(sch, "sum", target)
     library = build(sch.mod["main"], target)
     code = library.mod.inspect_source("asm")
     assert "prefetcht1" in code
@@ -90,7 +90,7 @@ def fetched(fetches, tiles, sets, groups, chunks, steps, counts, monkeypatch, or
                 fetches.emit((a, b), counts, group(vs * (groups // sets) + vg), vc, vi, vo)
 
     sch = Schedule(main)
-    import_fetch(sch, "fetch", host_target())
+    import_prefetch(sch, "fetch", host_target())
     arrays = [tvm.runtime.tensor(np.zeros(shape, np.int32)) for shape in shapes]
     build(sch.mod["main"], host_target())["main"](*arrays)
     return [array.numpy()[:, :, 0] for array in arrays]

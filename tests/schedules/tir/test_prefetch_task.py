@@ -10,7 +10,7 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import view
 from tvm_balanced.schedules.tir import prefetch, prefetch_task
 from tvm_balanced.schedules.tir.loops import extent
-from tvm_balanced.schedules.tir.prefetch_task import Copied, fetch_next
+from tvm_balanced.schedules.tir.prefetch_task import Copied, prefetch_next_task
 
 ROWS, TASKS, COLUMNS, TURNS = 32, 8, 48, 5  # whose turns do not divide the rows
 
@@ -48,8 +48,8 @@ def run(func, transposed):
     """Fetch what `func` copies; return x and y after it ran on zeros."""
     sch = Schedule(func)
     copied, turn = Copied.of(sch, sch.get_sblock("copy"), transposed), sch.get_loops(sch.get_sblock("read"))[1]
-    prefetch.import_fetch(sch, "read", host_target())
-    func = fetch_next(sch.mod["main"], sch.get(turn).loop_var, extent(sch, turn), [copied])
+    prefetch.import_prefetch(sch, "read", host_target())
+    func = prefetch_next_task(sch.mod["main"], sch.get(turn).loop_var, extent(sch, turn), [copied])
     whole = tvm.runtime.tensor(np.zeros((2 * ROWS, TASKS, COLUMNS), np.float32))
     y = tvm.runtime.tensor(np.full((TASKS, TURNS), np.nan, np.float32))
     build(func.with_attr("global_symbol", "main"), host_target())["main"](whole._create_view((ROWS, TASKS, COLUMNS)), y)
@@ -96,7 +96,7 @@ def test_nothing_is_fetched_in_an_unknown_number_of_turns_or_too_many_lines_at_o
         sch = Schedule(func)
         copied, turn = Copied.of(sch, sch.get_sblock("copy"), False), sch.get_loops(sch.get_sblock("read"))[1]
         scheduled = sch.mod["main"]
-        assert fetch_next(scheduled, sch.get(turn).loop_var, extent(sch, turn), [copied]).same_as(scheduled)
+        assert prefetch_next_task(scheduled, sch.get(turn).loop_var, extent(sch, turn), [copied]).same_as(scheduled)
 
 
 def test_what_reads_several_elements_is_not_a_copy():

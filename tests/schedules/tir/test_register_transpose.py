@@ -4,12 +4,12 @@ import tvm
 from tvm.script import tirx as T
 
 from tvm_balanced.compiler.targets import parse_target
-from tvm_balanced.schedules.tir.register_transpose import transposed
+from tvm_balanced.schedules.tir.register_transpose import transpose_registers
 
 
 def transpose_of(side):
     def store(y, rows):
-        for i, row in enumerate(transposed(rows)):
+        for i, row in enumerate(transpose_registers(rows)):
             T.buffer_store(y, row, [i, T.ramp(0, 1, side)])
 
     @T.prim_func(s_tir=True)
@@ -32,7 +32,7 @@ def test_rows_become_columns(side, target, rng):
 
 
 def test_one_value_is_its_own_transpose():
-    assert transposed([1.0]) == [1.0]
+    assert transpose_registers([1.0]) == [1.0]
 
 
 @pytest.mark.parametrize(("side", "most"), [(8, 48), (16, 128)])

@@ -9,7 +9,7 @@ from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.runtime.host import runs_here
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.rules.cpu_transpose import CPU_TRANSPOSE
-from tvm_balanced.schedules.tir.tile_transpose import cut_squares, fill_squares, imports
+from tvm_balanced.schedules.tir.tile_transpose import llvm_imports, split_into_tiles, transpose_tiles
 
 TARGETS = ["cpu/x86-64-v4", "cpu/x86-64-v3", "cpu/x86-64"]
 
@@ -29,11 +29,11 @@ def in_squares(func, target):
     """The function in squares, None where it cannot be."""
     sch = Schedule(func)
     (block,) = sch.get_child_blocks(sch.get_sblock("root"))
-    name = cut_squares(sch, block, lanes(target))
+    name = split_into_tiles(sch, block, lanes(target))
     if name is None:
         return None
-    sch.annotate(sch.get_loops(sch.get_sblock(name))[0], "pragma_import_llvm", imports(lanes(target)))
-    return fill_squares(sch.mod["main"], {name}).with_attr("global_symbol", "main")
+    sch.annotate(sch.get_loops(sch.get_sblock(name))[0], "pragma_import_llvm", llvm_imports(lanes(target)))
+    return transpose_tiles(sch.mod["main"], {name}).with_attr("global_symbol", "main")
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -8,7 +8,7 @@ from tvm import te, tirx
 import tvm_balanced as tb
 from tvm_balanced.runtime.cuda import cubins, nvcc
 from tvm_balanced.runtime.host import host_target
-from tvm_balanced.transform.workarounds.bitcast_nan import BITS, SpellNan
+from tvm_balanced.transform.workarounds.bitcast_nan import BITS, BitcastNaN
 
 
 def chosen(value, dtype):
@@ -19,7 +19,7 @@ def chosen(value, dtype):
 
 
 def test_the_bits_are_those_of_no_number(rng):
-    after = SpellNan()(chosen(float("nan"), "bfloat16"))
+    after = BitcastNaN()(chosen(float("nan"), "bfloat16"))
     assert "nan" not in after.script()
     x = torch.from_numpy(rng.standard_normal(64).astype(np.float32)).bfloat16()
     y = torch.zeros_like(x)
@@ -32,7 +32,7 @@ def test_the_bits_are_those_of_no_number(rng):
 @pytest.mark.parametrize(("value", "dtype"), [(float("nan"), "float32"), (float("nan"), "float16"), (1.5, "bfloat16")])
 def test_other_constants_stay(value, dtype):
     before = chosen(value, dtype)
-    tvm.ir.assert_structural_equal(SpellNan()(before), before, map_free_vars=True)
+    tvm.ir.assert_structural_equal(BitcastNaN()(before), before, map_free_vars=True)
 
 
 class Embedded(nn.Module):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from support.fixed_latency import forkserver
-from tuning.test_record import RUN, TRIAL, WINNER
+from support.log_records import RUN, TRIAL, WINNER
 
 from tvm_balanced.errors import TuningError
 from tvm_balanced.tuning.log.log import Log, logs_in, replace_file

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from filelock import FileLock
 from support.fixed_latency import tune
-from tuning.test_lookup import KEY, TARGET, WORKLOAD, log_of, winner
-from tuning.test_record import RUN
+from support.log_records import RUN
+from support.tuned_logs import KEY, TARGET, WORKLOAD, log_of, winner
 
 from tvm_balanced.errors import TuningError
 from tvm_balanced.tuning.log import manifest, tools

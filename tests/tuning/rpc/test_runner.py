@@ -9,7 +9,7 @@ import time
 import pytest
 import tvm
 from support.fixed_latency import TASKS, fake_seconds, tune
-from tuning.test_serve import wait_for_servers
+from support.rpc_fleet import wait_for_servers
 from tvm.script import tirx as T
 
 from tvm_balanced.compiler.targets import parse_target

@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+from support.rpc_fleet import wait_for_servers
 
 from tvm_balanced.errors import TuningError
 from tvm_balanced.tuning.rpc.serve import end, serve
@@ -20,16 +21,6 @@ def alive(process):
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_for_servers(fleet, count, seconds=30.0):
-    end_ = time.monotonic() + seconds
-    options = RpcOptions.parse(fleet.tracker, fleet.key)
-    while time.monotonic() < end_:
-        if options.servers() == count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{options.servers()} servers, not {count}")
 
 
 def test_a_fleet_serves_is_revived_and_ends_with_all_its_processes():

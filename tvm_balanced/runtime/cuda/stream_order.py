@@ -18,7 +18,7 @@ _last: dict[int, Any] = {}  # index of a GPU to the stream of the last call
 
 
 @contextlib.contextmanager
-def in_turn(device: Any) -> Iterator[None]:
+def in_stream_order(device: Any) -> Iterator[None]:
     """Let a call run on torch's current stream of `device` after those that were launched before, on whatever stream.
 
     A call that is captured in a CUDA graph waits for none: it may not, and torch.cuda.graph has waited for all of them.

@@ -1,4 +1,4 @@
-"""SpellNan: a bfloat16 that is not a number, on a GPU --> its bits."""
+"""BitcastNaN: a bfloat16 that is not a number, on a GPU --> its bits."""
 
 import math
 
@@ -11,8 +11,8 @@ from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 BITS = 0x7FC0  # a quiet NaN
 
 
-@tvm.transform.module_pass(opt_level=0, name="SpellNan")
-class SpellNan:
+@tvm.transform.module_pass(opt_level=0, name="BitcastNaN")
+class BitcastNaN:
     """Replace the constant, which TVM 0.27 prints as `nanf`, a function's name: no embedding in bfloat16 could be compiled.
 
     rewrite: `T.bfloat16(float("nan"))` --> `T.reinterpret("bfloat16", T.uint16(0x7FC0))`

@@ -26,7 +26,7 @@ from tvm_balanced.runtime.host import cores
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
 from tvm_balanced.testing.operands import Arguments, draw, relative_error
-from tvm_balanced.timing.paired import Rival, Seconds, race
+from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 from tvm_balanced.timing.rotating import empty_result
 from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.rpc import tracker
@@ -272,10 +272,10 @@ class RpcRunner:
     ) -> tuple[Decisions, Ratio]:
         """Return the fastest of `others`, and how many times faster than the default it is, as LocalRunner does."""
 
-        def rival(evaluator: Any) -> Rival:
+        def rival(evaluator: Any) -> Implementation:
             return lambda _: Seconds(self._seconds(evaluator, arguments))
 
         racers = {"default": rival(default)} | {str(decisions): rival(evaluator) for decisions, evaluator in others.items()}
-        timing = race(racers, ROUNDS, seconds, warm=0, least=LEAST_ROUNDS)  # an evaluator makes a call before it times
+        timing = measure_paired(racers, ROUNDS, seconds, warm=0, least=LEAST_ROUNDS)  # an evaluator makes a call before it times
         best = max(others, key=lambda decisions: timing.half(0).speedup(str(decisions), "default").p50)
         return best, timing.half(1).speedup(str(best), "default")

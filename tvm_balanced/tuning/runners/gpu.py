@@ -21,7 +21,7 @@ from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base import cuda_config, gpu_specs, target_info
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.timing.gpu_timer import Timer, gpu_timer, synced_timer
-from tvm_balanced.timing.paired import Rival, Seconds
+from tvm_balanced.timing.paired import Implementation, Seconds
 from tvm_balanced.timing.rotating import Rotation
 from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.runners.base import space_of
@@ -102,11 +102,11 @@ class GpuRunner(LocalRunner):
         timer = self._timer(_rotating(main, copies), len(copies))
         return float(np.median([timer.once() for _ in range(REPEATS)]))
 
-    def _rival(self, main: Any, copies: Rotation, offset: int, calls: int) -> Rival:
+    def _rival(self, main: Any, copies: Rotation, offset: int, calls: int) -> Implementation:
         timer = self._timer(_rotating(main, copies, offset), max(calls, len(copies)))
         return lambda _: Seconds(timer.once())
 
-    def _timer(self, rival: Rival, calls: int) -> Timer:
+    def _timer(self, rival: Implementation, calls: int) -> Timer:
         torch = sys.modules.get("torch")  # has CUDA graphs; there where the model is of PyTorch
         if torch is not None and torch.cuda.is_available():
             return gpu_timer(rival, calls)
@@ -116,7 +116,7 @@ class GpuRunner(LocalRunner):
         self.device.sync()
 
 
-def _rotating(main: Any, copies: Rotation, offset: int = 0) -> Rival:
+def _rotating(main: Any, copies: Rotation, offset: int = 0) -> Implementation:
     def run(call: int) -> None:
         main(*copies[(call + offset) % len(copies)])
 

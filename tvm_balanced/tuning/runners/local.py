@@ -20,7 +20,7 @@ from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
 from tvm_balanced.testing.operands import Arguments, relative_error
-from tvm_balanced.timing.paired import Rival, Seconds, race
+from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 from tvm_balanced.timing.rotating import Rotation, calls_together, empty_result, rotation, time_rotating
 from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, dense_workload, space_of, tolerance
@@ -137,11 +137,11 @@ class LocalRunner:
             name: self._rival(main, copies, place * len(copies) // len(racers), calls)
             for place, (name, main) in enumerate(racers.items())
         }
-        timing = race(rivals, ROUNDS, seconds, warm=4 if len(copies) == 1 else 1, least=LEAST_ROUNDS)
+        timing = measure_paired(rivals, ROUNDS, seconds, warm=4 if len(copies) == 1 else 1, least=LEAST_ROUNDS)
         best = max(others, key=lambda decisions: timing.half(0).speedup(str(decisions), "default").p50)
         return best, timing.half(1).speedup(str(best), "default")
 
-    def _rival(self, main: Any, copies: Rotation, offset: int, calls: int) -> Rival:
+    def _rival(self, main: Any, copies: Rotation, offset: int, calls: int) -> Implementation:
         def run(call: int) -> Seconds:
             use_threads(self.threads)
             start = time.perf_counter()

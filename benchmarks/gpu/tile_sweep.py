@@ -1,4 +1,4 @@
-"""Which cut of a kernel is fastest on a GPU: `python -m benchmarks.gpu.cuts --out DIR`, beside cuBLAS, on 28672x8192.
+"""Which cut of a kernel is fastest on a GPU: `python -m benchmarks.gpu.tile_sweep --out DIR`, beside cuBLAS, on 28672x8192.
 
 What `tvm-balanced tune` searches, and what it cannot change: how many warps share K is part of `cuda_decode_mma`'s function. To
 spare a GPU's time the machine code may be made before, on a machine without one: `--compile FOLDER`, then there `--known FOLDER`.
@@ -24,7 +24,7 @@ from benchmarks.gpu.device import Absent, Device
 from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import Cell, Layer
-from benchmarks.gpu.measuring import KEY, OURS, kernel_entrant, rival_entrant, stamp, told
+from benchmarks.gpu.measuring import KEY, OURS, kernel_entrant, reported, rival_entrant, stamp
 from tvm_balanced.compiler import build
 from tvm_balanced.errors import EnvironmentFaultError
 from tvm_balanced.runtime.cuda import cubins
@@ -34,7 +34,7 @@ from tvm_balanced.schedules.kernels import cuda_decode_mma, cuda_gemv
 from tvm_balanced.schedules.kernels.cuda_decode_mma import Cut, Layout
 from tvm_balanced.schedules.kernels.cuda_gemv import Split
 from tvm_balanced.schedules.layouts.warp_panels import count_chunks
-from tvm_balanced.timing.paired import race
+from tvm_balanced.timing.paired import measure_paired
 
 SIZE = (28672, 8192)
 PATTERNS = ("2:16", "4:16", "8:16")
@@ -119,7 +119,7 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m benchmarks.gpu.cuts", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m benchmarks.gpu.tile_sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("cells", nargs="*", default=["*"], help='such as "* m16 *"; all by default, 827 kernels')
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of gpu_cuts.csv; %(default)s by default")
@@ -149,7 +149,7 @@ def _measure(cell: Cell, device: Device) -> list[dict[str, object]]:
             racing[candidate.name] = kernel_entrant(OURS, layer, candidate.schedule(cell, device.target))
         except Exception as error:  # more registers or shared memory than there is; what is wrong is told
             print(f"{cell}, {candidate.name}: {str(error).splitlines()[0][:120]}", file=sys.stderr)
-    timing = race({name: told(entrant.timer) for name, entrant in racing.items()}, ROUNDS, SECONDS, warm=0)
+    timing = measure_paired({name: reported(entrant.timer) for name, entrant in racing.items()}, ROUNDS, SECONDS, warm=0)
     dense = timing.microseconds("cublas")
     rows = [
         stamp(device)

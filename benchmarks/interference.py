@@ -17,7 +17,7 @@ class Others:
 
 
 @contextmanager
-def others() -> Iterator[Others]:
+def other_load() -> Iterator[Others]:
     """Measure the block. Its own share is this process's and that of children that have ended and were waited for.
 
     With two threads on two cores, one busy neighbour makes an OpenMP rival wait 8 ms for a core in every call, which a spinning

@@ -1,4 +1,4 @@
-"""What do fetches gain where operands come from far? `python -m benchmarks.far [--only 'weights *'] [--seconds S]`.
+"""What do fetches gain where operands come from far? `python -m benchmarks.prefetch_ablation [--only 'weights *'] [--seconds S]`.
 
 The tables of docs/cpu.md, "How weights come" and "How rows of x and y come": each kernel takes turns with itself without what
 `schedules/fetch.py` does in layers of up to 16 rows of x, or without `schedules/fetch_rows.py`, once on one copy of the arguments
@@ -33,7 +33,7 @@ from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.testing.operands import Arguments, draw
-from tvm_balanced.timing.paired import Rival, Timing, race
+from tvm_balanced.timing.paired import Implementation, Timing, measure_paired
 from tvm_balanced.timing.rotating import empty_result
 
 DATA = Path(__file__).parent / "data" / "far.csv"
@@ -133,13 +133,15 @@ def time_layer(workload: Workload, what: str, target: tvm.target.Target, seconds
     arguments = draw(workload)
     copies = in_turn(workload, arguments, what)
 
-    def rival(main: Any, place: str) -> Rival:
+    def rival(main: Any, place: str) -> Implementation:
         count = len(copies) if place == "in turn" else 1
         return lambda call: main(*copies[call % count])
 
     use_threads(1)
     _check(functions, copies[0], arguments, KERNELS[workload.kernel].tolerance)
-    return race({f"{how} {place}": rival(main, place) for (how, main), place in product(functions.items(), PLACES)}, 61, seconds)
+    return measure_paired(
+        {f"{how} {place}": rival(main, place) for (how, main), place in product(functions.items(), PLACES)}, 61, seconds
+    )
 
 
 def _check(functions: dict[str, Any], given: list[tvm.runtime.Tensor], arguments: Arguments, tolerance: float | None) -> None:

@@ -1,7 +1,7 @@
 import math
 import re
 
-from benchmarks.gpu import cuts
+from benchmarks.gpu import tile_sweep
 from benchmarks.gpu.device import Absent
 from benchmarks.gpu.layer import Cell
 from tvm_balanced.schedules.kernels import cuda_decode_mma
@@ -12,12 +12,15 @@ H200 = Absent().target
 
 def test_every_cut_is_what_its_name_says():
     """Those of each kernel at one cell, every tenth; and the kernel's own cut is back afterwards."""
-    for cell in (Cell(*cuts.SIZE, 16, "2:16", "float16", "cuda_decode_mma"), Cell(*cuts.SIZE, 4, "2:16", "float16", "cuda_gemv")):
+    for cell in (
+        Cell(*tile_sweep.SIZE, 16, "2:16", "float16", "cuda_decode_mma"),
+        Cell(*tile_sweep.SIZE, 4, "2:16", "float16", "cuda_gemv"),
+    ):
         own = cuda_decode_mma._cut
-        candidates = list(cuts.CUTS[cell.kernel](cell, H200))
+        candidates = list(tile_sweep.CUTS[cell.kernel](cell, H200))
         assert len({candidate.name for candidate in candidates}) == len(candidates) > 20
         for candidate in candidates[::10]:
             parts = {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", candidate.name)}
             threads = 32 * parts["warps"] * parts.get("shares", parts.get("groups"))
-            assert math.prod(opencl.launch(candidate.schedule(cell, H200))[1]) == threads <= cuts.THREADS, candidate.name
+            assert math.prod(opencl.launch(candidate.schedule(cell, H200))[1]) == threads <= tile_sweep.THREADS, candidate.name
         assert cuda_decode_mma._cut is own

@@ -1,13 +1,13 @@
 import pytest
 
-from benchmarks import far
+from benchmarks import prefetch_ablation
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.testing.operands import draw
 
 
 def test_sets_have_names_of_their_own():
-    assert len({str(chosen) for chosen in far.SETS}) == len(far.SETS)
+    assert len({str(chosen) for chosen in prefetch_ablation.SETS}) == len(prefetch_ablation.SETS)
 
 
 @pytest.mark.parametrize(("what", "m"), [("weights", 8), ("rows", 1024)])
@@ -19,7 +19,7 @@ def test_without_fetches_nothing(what, m):
         return kernel.schedule(kernel.prim_func(workload), workload, target).script()
 
     assert "tvm_balanced_fetch" in script()
-    with far.without(what):
+    with prefetch_ablation.without(what):
         assert "tvm_balanced_fetch" not in script()
     assert "tvm_balanced_fetch" in script()
 
@@ -27,5 +27,5 @@ def test_without_fetches_nothing(what, m):
 @pytest.mark.parametrize(("what", "moving"), [("weights", [1, 2, 3]), ("rows", [0, 4, 5])])
 def test_only_what_comes_from_far_is_copied(what, moving):
     workload = Workload("cpu_avx512", 64, 384, 384, 2, 16, residual=True)  # x, values, indices, bias, residual, y
-    first, second, *_ = far.in_turn(workload, draw(workload), what)
+    first, second, *_ = prefetch_ablation.in_turn(workload, draw(workload), what)
     assert [place for place in range(6) if not first[place].same_as(second[place])] == moving

@@ -18,7 +18,7 @@ from benchmarks.cell import Cell
 from benchmarks.models import lstm, minilm
 from tvm_balanced.api import import_model
 from tvm_balanced.bench.kernel import KernelBenchmark
-from tvm_balanced.compiler.layers import layers_of
+from tvm_balanced.compiler.layers import planned
 from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
@@ -66,7 +66,7 @@ def _layer(cell: Cell) -> Task:
 
 def _tasks(model: object, args: object, threads: int) -> list[Task]:
     imported = import_model(model, args)  # type: ignore[arg-type]
-    return tasks_of(layers_of(imported, KernelSelector.of(host_target(), threads)))
+    return tasks_of(planned(imported, KernelSelector.of(host_target(), threads))[1])
 
 
 SETS: dict[str, Callable[[int], list[Task]]] = {

@@ -81,9 +81,9 @@ def compile(
     TvmBalancedError
         Of a kind that says whose fault it is; see `compiler.compile_imported` and `frontend.module.import_module`.
     """
-    from tvm_balanced.compiler.compile import Options, compile_imported
+    from tvm_balanced.compiler.compile import CompileOptions, compile_imported
 
-    options = Options(target, threads, tolerance, kernels, logs, copies)
+    options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs, copies=copies)
     return compile_imported(import_model(model, args, kwargs, dynamic_shapes), options)
 
 
@@ -100,9 +100,9 @@ def inspect(
     copies: int | None = None,
 ) -> Report:
     """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
-    from tvm_balanced.compiler.compile import Options, inspect_imported
+    from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
 
-    options = Options(target, threads, None, kernels, logs, copies)
+    options = CompileOptions(target=target, threads=threads, kernels=kernels, logs=logs, copies=copies)
     return inspect_imported(import_model(model, args, kwargs, dynamic_shapes), options)
 
 
@@ -164,7 +164,19 @@ def tune(
     from tvm_balanced.tuning.tune import TuneOptions, tune_imported
 
     options = TuneOptions(
-        target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, kernels, shard, rpc, copies
+        target=target,
+        work_dir=work_dir,
+        minutes=minutes,
+        trials=trials,
+        per_kernel=per_kernel,
+        resume=resume,
+        seed=seed,
+        strategy=strategy,
+        threads=threads,
+        kernels=kernels,
+        shard=shard,
+        rpc=rpc,
+        copies=copies,
     )
     return tune_imported(import_model(model, args, kwargs, dynamic_shapes), options, started=started)
 

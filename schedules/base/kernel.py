@@ -5,8 +5,10 @@ One file of this folder is one kernel, a module-level instance of `Kernel`. To a
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -17,7 +19,8 @@ from tvm.s_tir import Schedule
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.schedules.base.buckets import EVERY_M, Instance, Range, common, dispatch_on_m, without
+from tvm_balanced.core.row_range import EVERY_M, RowRange
+from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.schedules.base.workload import Workload
@@ -25,17 +28,37 @@ from tvm_balanced.schedules.base.workload import Workload
 Tuned = Callable[[Workload], Decisions | None]
 
 
-def in_fresh_thread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the same in a thread of its own.
+_built: ContextVar[dict[Any, tirx.PrimFunc] | None] = ContextVar("built", default=None)
 
-    TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle: a model that was
-    compiled in a function that has returned stayed in memory until Python collected garbage. 40 ms a kernel, where it took 60.
+
+@contextmanager
+def built_once() -> Iterator[None]:
+    """Build the TensorIR of each workload once within this block: a model has many layers of few shapes."""
+    token = _built.set({} if _built.get() is None else _built.get())
+    try:
+        yield
+    finally:
+        _built.reset(token)
+
+
+def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
+    """Return a kernel's `prim_func` that remembers what it built inside `built_once`, and runs in a thread of its own.
+
+    TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle, so that a model
+    that was compiled in a function that has returned stays in memory until Python collects garbage. A fresh thread has no frames
+    but its own; it is also faster, 40 ms a kernel instead of 60.
     """
 
-    @functools.wraps(function)
-    def run(*args: Any) -> Any:
+    @functools.wraps(prim_func)
+    def run(self: Any, workload: Workload) -> tirx.PrimFunc:
+        known = _built.get()
+        if known is not None and (self, workload) in known:
+            return known[self, workload]
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(function, *args).result()
+            func = thread.submit(prim_func, self, workload).result()
+        if known is not None:
+            known[self, workload] = func
+        return func
 
     return run
 
@@ -50,12 +73,12 @@ class Kernel(ABC):
     # Largest difference to the original model that its rounding of weights may make, as compiler.TOLERANCE; None for a kernel
     # that rounds none. One that does is taken only where it is named.
     tolerance: ClassVar[float | None] = None
-    # Where M is symbolic: (first M, last M, rows of x in a tile) of the instances for small M
+    # Where M is symbolic: (first M, last M, rows of x in a tile) of the specializations for small M
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
 
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
-            setattr(cls, "prim_func", in_fresh_thread(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+            setattr(cls, "prim_func", _build_once(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -105,31 +128,31 @@ class Kernel(ABC):
         workload : Workload
         target : tvm.target.Target
         tuned : callable, optional
-            From a workload whose M is known to its decisions, or to None for the defaults. Where M is symbolic it is asked for
-            the M of the instances; all other M are in default tiles.
+            From a workload whose M is known to its decisions, or to None for the defaults. If M is symbolic it is asked for
+            the M of the specializations; all other M are in default tiles.
         """
         tuned = tuned or (lambda _: None)
         if workload.m is not None:
             return self.schedule_tiles(func, workload, target, tuned(workload))
-        instances = self.instances(func, workload, target, EVERY_M, tuned)
-        return dispatch_on_m(instances, kernels=target.kind.name != "llvm")
+        specializations = self.specializations(func, workload, target, EVERY_M, tuned)
+        return dispatch_on_m(specializations, kernels=target.kind.name != "llvm")
 
-    def instances(
-        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, rows: Range, tuned: Tuned
-    ) -> list[Instance]:
+    def specializations(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, rows: RowRange, tuned: Tuned
+    ) -> list[Specialization]:
         """Return what `func`, whose M is symbolic, is scheduled as for the M of `rows`: some small M in smaller tiles, and the
         rest in default tiles, last. Parameters as for `schedule`.
         """
-        instances = []
+        made = []
         for tile, ranges in ({} if workload.tile else self.tiles_in(workload, rows)).items():
             smaller, decisions = replace(workload, tile=tile), tuned(replace(workload, m=tile))
-            instances.append(Instance(self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions), ranges))
-        rest = without(rows, sorted((taken for instance in instances for taken in instance.ranges), key=lambda taken: taken[0]))
-        return [*instances, Instance(self.schedule_tiles(func, workload, target), rest)] if rest else instances
+            made.append(Specialization(self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions), ranges))
+        rest = rows.minus(taken for special in made for taken in special.ranges)
+        return [*made, Specialization(self.schedule_tiles(func, workload, target), rest)] if rest else made
 
-    def tiles_in(self, workload: Workload, rows: Range) -> dict[int, tuple[Range, ...]]:
-        """Return the smaller tiles that have an instance for some M of `rows`, each with the M that it is for."""
-        shared = [(tile, common((first, last), rows)) for first, last, tile in self.small_tiles]
+    def tiles_in(self, workload: Workload, rows: RowRange) -> dict[int, tuple[RowRange, ...]]:
+        """Return the smaller tiles that have a specialization for some M of `rows`, each with the M that it is for."""
+        shared = [(tile, RowRange(first, last).intersect(rows)) for first, last, tile in self.small_tiles]
         return {
             tile: tuple(met for other, met in shared if met is not None and other == tile)
             for tile, met in shared

@@ -32,6 +32,7 @@ from tvm_balanced.core.caches import LARGE_BYTES
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
@@ -236,7 +237,7 @@ class CpuAvx512Spmm(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tiles = KTiles.of(workload.pattern, workload.k)
-        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, (m, m))), max(TILES))
+        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), max(TILES))
         slots = workload.n * tiles.count * tiles.octs * OCT
         # Where cpu_avx512 reaches 0.55 of the peak; on Zen 4 these are 0.7 and 0.85. Loading and storing a sum once a tile of K
         # takes as long as five multiply-adds, laying a number out, or back, as two: 1:16 runs at 37 GMAC/s, 8:16 at 47.

@@ -27,6 +27,7 @@ from tvm.script import tirx as T
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
@@ -172,7 +173,7 @@ class CpuPortable(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tiles, blocks = _k_tiles(workload.pattern, workload.k)
-        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, (m, m))), SYMBOLIC)
+        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), SYMBOLIC)
         padded, sets = -(-m // size) * size, -(-workload.n // SET_ROWS)
         # One thread of Zen 4, AVX2, of the peak: 0.57 where a tile is eight vectors, 0.33 where it is one. Sums are loaded and
         # stored once a tile of K. What is laid out in columns, and back, takes 0.3 ns a number, as ten multiply-adds do.

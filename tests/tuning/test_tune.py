@@ -12,7 +12,7 @@ from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.errors import InputError, TargetError, TuningError
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
-from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Run, Trial, Winner
 from tvm_balanced.tuning.log.tools import prune, verify
@@ -140,7 +140,7 @@ def test_where_nothing_comes_near_the_default_the_log_says_so(tmp_path):
     assert (winner.decisions, winner.won, winner.raced) == (default, False, ())
     assert not tuner.kernels[0].won
     schedules = TunedSchedules.of(host_target(), 1, tmp_path)
-    assert schedules.source(Share(TASKS[0].workload)) == "default: nothing beat it, user log"
+    assert schedules.source(Variant(TASKS[0].workload)) == "default: nothing beat it, user log"
     tune(tmp_path, TASKS[:1], trials=8, resume=True)
     assert records(tmp_path, Winner)[-1].won
 

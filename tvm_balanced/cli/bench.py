@@ -82,7 +82,7 @@ def model(
     with step("loading"):
         from tvm_balanced.bench.model import ModelBenchmark
         from tvm_balanced.bench.result import to_json
-        from tvm_balanced.compiler.compile import Options, compile_imported
+        from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.frontend.module import import_module
         from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
 
@@ -90,7 +90,7 @@ def model(
         if parsed:
             prune_module(module, parsed, tuple(include or ("*",)))
     with step("compiling"):
-        compiled = compile_imported(import_module(module, args), Options(threads=threads))
+        compiled = compile_imported(import_module(module, args), CompileOptions(threads=threads))
     with step("timing"):
         results = ModelBenchmark(module, args, threads, torch_compile, rounds).run(compiled)
     if json:

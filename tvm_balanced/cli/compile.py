@@ -44,7 +44,7 @@ def compile(
         from tvm_balanced.core.files import require_free
 
         require_free(output)  # now, rather than after the work
-        from tvm_balanced.compiler.compile import Options, compile_imported
+        from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.compiler.targets import parse_target
         from tvm_balanced.runtime.artifact import save, variant_names
 
@@ -53,7 +53,7 @@ def compile(
     modules = []
     for name in variants:
         with step(f"compiling for {name} and checking against PyTorch"):
-            options = Options(name, threads, tolerance, overrides, False if no_logs else logs, copies)
+            options = CompileOptions(name, threads, tolerance, overrides, False if no_logs else logs, copies)
             modules.append(compile_imported(imported, options))
     with step(f"writing {output}"):
         save(modules, output, cc)

@@ -32,11 +32,11 @@ def inspect(
     """Show each dense layer of MODEL: its zeros, their pattern, the kernel it would run on, and why."""
     overrides = forced(kernel)
     with step("importing"):
-        from tvm_balanced.compiler.compile import Options, inspect_imported
+        from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
 
         imported = import_model(model, weights, dynamic_batch)
     with step("counting zeros"):
-        report = inspect_imported(imported, Options(target, threads, None, overrides, False if no_logs else logs, copies))
+        report = inspect_imported(imported, CompileOptions(target, threads, None, overrides, False if no_logs else logs, copies))
     if json:
         print_json(report.to_json())
     else:

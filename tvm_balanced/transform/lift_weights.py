@@ -31,12 +31,16 @@ class LiftWeights:
     ----------
     names : dict
         Address of a constant to the name its parameter gets; "constant_3" where there is none.
-    weights : list
-        Receives a LiftedWeight for each new parameter, in order.
+
+    Attributes
+    ----------
+    weights : list of LiftedWeight
+        After the pass: one for each new parameter, in order.
     """
 
-    def __init__(self, names: dict[int, str], weights: list[LiftedWeight]) -> None:
-        self.names, self.weights = names, weights
+    def __init__(self, names: dict[int, str]) -> None:
+        self.names = names
+        self.weights: list[LiftedWeight] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         lifter = _Lifter(mod, self.names)
@@ -45,7 +49,7 @@ class LiftWeights:
         main = relax.Function(params, main.body, main.ret_ty, main.is_pure, main.attrs)
         main = main.with_attr("num_input", len(params) - len(lifter.lifted))
         lifter.builder_.update_func(mod.get_global_var("main"), main)
-        self.weights.extend(weight for _, weight in lifter.lifted.values())
+        self.weights = [weight for _, weight in lifter.lifted.values()]
         return lifter.builder_.finalize()
 
 

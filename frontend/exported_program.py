@@ -16,7 +16,7 @@ from tvm.relax.frontend.torch import from_exported_program
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import ModelError, last_line
 from tvm_balanced.frontend.converters import converters
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
@@ -54,10 +54,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
             custom_convert_map=converters(),
         )
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it"
-        ) from error
+        raise ModelError(f"{source} cannot be imported: {last_line(error)}; rewrite that operator, or report it") from error
     # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     return ImportedModel(

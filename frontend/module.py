@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import InputError, ModelError
+from tvm_balanced.errors import InputError, ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
 
 
@@ -65,8 +65,7 @@ def export(
         with torch.no_grad(), quiet_torch():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # export runs the model: anything may come out of it
-        lines = [line for line in str(error).strip().splitlines() if line.strip()]
-        what = lines[0] if lines else type(error).__name__
+        what = first_line(error)
         advice = "try torch.export.export on it by itself"
         if dynamic_shapes is not None:  # torch takes a size of 1 for a constant
             advice = "give examples whose dynamic dimensions are 2 or more"

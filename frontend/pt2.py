@@ -1,13 +1,13 @@
 """The way in for a .pt2 file, as torch.export.save writes it."""
 
-import os
 from pathlib import Path
 
 import torch
 
+from tvm_balanced.core.files import new_file
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
 
 
@@ -45,11 +45,8 @@ def save_pt2(program: torch.export.ExportedProgram, path: str | Path) -> None:
         Where the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.pt2")
     try:
-        torch.export.save(program, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the folder does not exist
-        raise ModelError(f"{path} cannot be written ({str(error).splitlines()[0]}); choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        with new_file(path) as temporary:
+            torch.export.save(program, temporary)
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the folder does not exist
+        raise ModelError(f"{path} cannot be written ({first_line(error)}); choose another place") from None

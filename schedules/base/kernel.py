@@ -80,6 +80,23 @@ class Kernel(ABC):
         if "prim_func" in vars(cls):
             setattr(cls, "prim_func", _build_once(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
 
+    def workload(
+        self, m: int | None, n: int, k: int, pattern: BalancedPattern | None, dtype: str = "float32", **epilogue: Any
+    ) -> Workload:
+        """Return a layer as this kernel sees it.
+
+        Parameters
+        ----------
+        m, n, k, dtype
+            As Workload has them.
+        pattern : BalancedPattern or None
+            What the weight is stored in; None for a dense kernel.
+        **epilogue
+            Activation and residual, as Workload has them.
+        """
+        nnz, block = (pattern.nnz, pattern.block) if pattern else (1, 1)
+        return Workload(self.name, m, n, k, nnz, block, dtype, **epilogue)
+
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         """Return why this kernel cannot compute such a layer on `target`, None where it can."""

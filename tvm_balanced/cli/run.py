@@ -9,6 +9,7 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json, Threads
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -110,12 +111,11 @@ def _read(file: Path) -> Any:
 
 
 def _draw(spec: "TensorSpec", batch: int, rng: Any) -> Any:
-    import ml_dtypes
     import numpy as np
 
     shape = [d if isinstance(d, int) else batch for d in spec.shape]
     if "float" in spec.dtype:
-        return rng.standard_normal(shape).astype(ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else spec.dtype)
+        return rng.standard_normal(shape).astype(numpy_dtype(spec.dtype))
     return np.ones(shape, spec.dtype)
 
 

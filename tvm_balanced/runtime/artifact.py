@@ -30,7 +30,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.files import new_directory
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path, require
-from tvm_balanced.errors import ArtifactError, InputError
+from tvm_balanced.errors import ArtifactError, InputError, last_line
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.cuda import cubins
 from tvm_balanced.runtime.host import host_target
@@ -173,9 +173,7 @@ def _link(module: Saveable, path: Path, cc: str | None) -> None:
         if not path.is_file():
             raise RuntimeError("it wrote no library")
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ArtifactError(
-            f"{linker} cannot link the library: {str(error).strip().splitlines()[-1]}; check the compiler"
-        ) from error
+        raise ArtifactError(f"{linker} cannot link the library: {last_line(error)}; check the compiler") from error
 
 
 def _write_weight(directory: Path, index: int, name: str, array: Array) -> dict[str, Any]:

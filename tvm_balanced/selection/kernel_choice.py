@@ -136,8 +136,7 @@ class KernelSelector:
 
     def _time(self, layer: DenseLayer, candidate: Candidate, m: int) -> float:
         kernel, pattern = candidate
-        nnz, block = (pattern.nnz, pattern.block) if pattern else (1, 1)
-        return self.seconds(Workload(kernel.name, layer.m, layer.n, layer.k, nnz, block, layer.dtype), m)
+        return self.seconds(kernel.workload(layer.m, layer.n, layer.k, pattern, layer.dtype), m)
 
     def _weigh(
         self, layer: DenseLayer, candidate: Candidate, sparse: Sequence[Candidate], dense: Candidate, rows: RowRange

@@ -1,7 +1,6 @@
 """MachineProfile: how far kernels' modelled times are from measured ones on a machine, for verdicts that rest on measurement."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import tvm
 
+from tvm_balanced.core.files import replace_file
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.host import user_folder
 from tvm_balanced.runtime.target_features import target_key
@@ -58,9 +58,8 @@ class MachineProfile:
 def save(profile: MachineProfile, path: Path) -> None:
     """Write a machine profile as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{FILE}.", delete=False) as file:
-        json.dump({"format": FORMAT, **asdict(profile)}, file, indent=1)
-    Path(file.name).replace(path)
+    content = json.dumps({"format": FORMAT, **asdict(profile)}, indent=1)
+    replace_file(path, content.encode())
 
 
 def load(target: tvm.target.Target) -> MachineProfile | None:

@@ -167,14 +167,12 @@ def variants_of(call: relax.Call) -> tuple[Variant, ...]:
 def _workload(call: relax.Call, bucket: Bucket) -> Workload:
     *rows, k = call.args[0].ty.shape
     assert bucket.kernel is not None
-    return Workload(
-        kernel=bucket.kernel,
-        m=math.prod(int(d) for d in rows) if all(isinstance(d, tirx.IntImm) for d in rows) else None,
-        n=int(call.ty.shape[-1]),
-        k=int(k),
-        nnz=bucket.pattern.nnz if bucket.pattern else 1,
-        block=bucket.pattern.block if bucket.pattern else 1,
-        dtype=str(call.ty.dtype.dtype),
+    return KERNELS[bucket.kernel].workload(
+        math.prod(int(d) for d in rows) if all(isinstance(d, tirx.IntImm) for d in rows) else None,
+        int(call.ty.shape[-1]),
+        int(k),
+        bucket.pattern,
+        str(call.ty.dtype.dtype),
         activation=str(call.attrs["activation"]),
         residual=residual_of(call) is not None,
     )

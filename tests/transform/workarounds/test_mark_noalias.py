@@ -5,15 +5,14 @@ from torch import nn
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
 from tvm_balanced.runtime.host import host_target
-from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
+from tvm_balanced.transform.pipeline import lower
 from tvm_balanced.transform.workarounds.mark_noalias import NOALIAS, MarkNoalias
 
 BATCH = ({0: torch.export.Dim("batch")},)
 
 
 def test_functions_on_shapes_are_marked_and_others_are_left(mlp):
-    with host_target():
-        mod = tvm_balanced_pipeline(weights=[])(import_model(*mlp, dynamic_shapes=BATCH).mod)
+    mod = lower(import_model(*mlp, dynamic_shapes=BATCH).mod, host_target()).mod
     functions = {var.name_hint: func for var, func in mod.functions_items() if isinstance(func, tvm.tirx.PrimFunc)}
     assert "shape_func" in functions
     assert all(func.attrs[NOALIAS] for func in functions.values())

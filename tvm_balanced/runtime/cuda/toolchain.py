@@ -6,7 +6,7 @@ import tvm
 import tvm_ffi
 from tvm.support.nvcc import compile_cuda
 
-from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.errors import EnvironmentFaultError, first_line, last_line
 
 MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that tells TVM, and that a user may set
 FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # what TVM asks each for
@@ -56,8 +56,7 @@ def choose(target: tvm.target.Target, at_once: bool = False) -> None:
             with target:  # for its arch
                 compile_cuda(SOURCE, target_format=form, compiler=mode)
         except Exception as error:  # a missing package or program, or a page of what the compiler says
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            why[mode] = (lines[0] if mode == "nvrtc" else lines[-1]).strip().rstrip(".")
+            why[mode] = (first_line(error) if mode == "nvrtc" else last_line(error)).rstrip(".")
         else:
             os.environ[MODE] = mode
             _ours.add(mode)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tvm_balanced.core.files import replace_file
 from tvm_balanced.errors import TuningError
 from tvm_balanced.tuning.log.record import Read, Record, from_line, to_line
 
@@ -156,34 +157,6 @@ def _whole(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, on disk when this returns; the caller holds the lock of its folder.
-
-    The new file has one name, so that the next writer replaces what a killed one left, and the mode of any file made here.
-    """
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.unlink(missing_ok=True)  # it may be another user's
-        with new.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring the names of a folder's files to disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def logs_in(folder: Path) -> list[Log]:

@@ -54,7 +54,21 @@ assert not {"tvm", "torch", "numpy"} & set(sys.modules)
 
 @pytest.mark.parametrize(
     "command",
-    ["", "demo", "inspect", "prune", "compile", "run", "env", "calibrate", "bench kernel", "tune", "logs verify", "serve-rpc"],
+    [
+        "",
+        "demo",
+        "inspect",
+        "prune",
+        "compile",
+        "run",
+        "env",
+        "profile-machine",
+        "calibrate",
+        "bench kernel",
+        "tune",
+        "logs verify",
+        "serve-rpc",
+    ],
 )
 def test_help_is_quick_and_loads_nothing_heavy(command):
     start = time.perf_counter()
@@ -98,10 +112,10 @@ def test_dynamic_batch_and_forced_kernels(capfd, folder):
     assert manifest["threads"] == 1
 
 
-def test_calibrate(capfd, tmp_path, monkeypatch):
+def test_profile_machine(capfd, tmp_path, monkeypatch):
     monkeypatch.setattr("tvm_balanced.timing.profile_machine.ARITHMETIC", ((1, 64, 64, 1),))
     monkeypatch.setattr("tvm_balanced.timing.profile_machine.MEMORY", (512, 512))
-    shown = ok(capfd, "calibrate", "-o", str(tmp_path / "c.json"))
+    shown = ok(capfd, "profile-machine", "-o", str(tmp_path / "c.json"))
     assert "cpu_dense float32" in shown
     assert json.loads((tmp_path / "c.json").read_text())["arithmetic"]["cpu_dense float32"][0][0] == 1
 

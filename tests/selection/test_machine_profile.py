@@ -70,5 +70,5 @@ def test_a_damaged_file_is_named(text, tmp_path, monkeypatch):
     path = machine_profile.user_file(AVX512)
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    with pytest.raises(TargetError, match="cannot be read as a calibration"):
+    with pytest.raises(TargetError, match="cannot be read as a machine profile"):
         machine_profile.load(AVX512)

@@ -15,7 +15,7 @@ from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Run, Trial, Winner
-from tvm_balanced.tuning.log.tools import prune, verify
+from tvm_balanced.tuning.log.tools import compact, verify
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
@@ -289,11 +289,11 @@ def test_a_log_of_a_running_tuner_is_not_pruned(tmp_path):
     wait_for_lines(tmp_path, 3)
     try:
         with pytest.raises(TuningError, match=r"is being written by run .*; prune it when that has ended"):
-            prune(tmp_path)
+            compact(tmp_path)
     finally:
         process.kill()
         process.join()
-    assert prune(tmp_path) > 0  # a dead process holds no lock
+    assert compact(tmp_path) > 0  # a dead process holds no lock
 
 
 def test_a_log_that_cannot_be_used_is_not_touched(tmp_path):

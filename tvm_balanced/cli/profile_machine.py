@@ -1,4 +1,4 @@
-"""`tvm-balanced calibrate`: measure this machine, for verdicts that rest on it."""
+"""`tvm-balanced profile-machine`: measure this machine, for verdicts that rest on it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +10,7 @@ from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
 
 
-def calibrate(
+def profile_machine(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default where compile looks.")] = None,
     json: Json = False,
 ) -> None:

@@ -9,7 +9,6 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json, Threads
-from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,6 +111,8 @@ def _read(file: Path) -> Any:
 
 def _draw(spec: "TensorSpec", batch: int, rng: Any) -> Any:
     import numpy as np
+
+    from tvm_balanced.core.dtypes import numpy_dtype
 
     shape = [d if isinstance(d, int) else batch for d in spec.shape]
     if "float" in spec.dtype:

@@ -51,14 +51,23 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, locked: bool = False) -> Iterator[Path]:
     """Yield a file to write, which becomes `path` if nothing goes wrong and is removed if something does.
 
     It is there, empty, with the mode of any file made here, and is on disk before it gets its name. Raises OSError.
+
+    Parameters
+    ----------
+    path : Path
+    locked : bool
+        Whether the caller holds a lock, so that no other writer is here. Then the file has one name before it gets its own, and
+        the next writer removes what a killed one left.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    writer = "" if locked else f".{os.getpid()}.{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}{writer}.new")
     try:
-        temporary.touch()
+        temporary.unlink(missing_ok=True)  # it may be another user's
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -68,9 +77,9 @@ def new_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, on disk when this returns; raises OSError."""
-    with new_file(path) as temporary:
+def replace_file(path: Path, content: bytes, locked: bool = False) -> None:
+    """Write a file whole or not at all, on disk when this returns; `locked` and errors as for `new_file`."""
+    with new_file(path, locked) as temporary:
         temporary.write_bytes(content)
 
 

@@ -94,4 +94,6 @@ def _read(path: Path) -> MachineProfile:
             raise ValueError("a factor that is missing or not positive")
         return MachineProfile(arithmetic, memory, str(data["source"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TargetError(f"{path} cannot be read as a calibration ({error}); delete it or run tvm-balanced calibrate") from None
+        raise TargetError(
+            f"{path} cannot be read as a machine profile ({error}); delete it or run tvm-balanced profile-machine"
+        ) from None

@@ -39,7 +39,7 @@ def measure(target: tvm.target.Target) -> MachineProfile:
         Where `target` is another machine.
     """
     if not runs_here(target):
-        raise TargetError(f"{target} is not this machine, and only this one can be measured; run calibrate on that machine")
+        raise TargetError(f"{target} is not this machine, and only this one can be measured; run profile-machine on that machine")
     machine = roofline_of(target, threads=1)
     no_memory = replace(machine, gbytes=UNLIMITED, gbytes_all=UNLIMITED)
     no_arithmetic = replace(machine, gmacs=UNLIMITED)

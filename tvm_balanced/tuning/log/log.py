@@ -48,7 +48,7 @@ class Log:
         """Make the log where there is none yet, else check that it is one for this key; raises TuningError."""
         with self.writing():
             if not self.exists():
-                replace_file(self.path, self._header().encode())
+                replace_file(self.path, self._header().encode(), locked=True)
             self._check(self.path.read_bytes())
 
     def read(self) -> Read:
@@ -96,7 +96,7 @@ class Log:
         """Replace the records by those that `select` returns for them, whole or not at all; drops damaged lines."""
         with self.writing():
             lines = [to_line(record) for record in select(self.read().records)]
-            replace_file(self.path, "".join([self._header(), *lines]).encode())
+            replace_file(self.path, "".join([self._header(), *lines]).encode(), locked=True)
 
     def _header(self) -> str:
         return json.dumps({"log": "tvm_balanced", "format": FORMAT, "key": self.key}) + "\n"

@@ -94,7 +94,7 @@ def _by_time(records: Sequence[Record]) -> list[Record]:
     return sorted(once.values(), key=lambda record: record.at)
 
 
-def prune(folder: Path, trials: bool = False) -> int:
+def compact(folder: Path, trials: bool = False) -> int:
     """Keep the last winner of each workload, and with `trials` all trials, in every log; return how many records went.
 
     Raises

@@ -1,5 +1,7 @@
 """`tvm-balanced compile`: from MODEL to an artifact."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,8 +54,16 @@ def compile(
         imported = import_model(model, weights, dynamic_batch)
     modules = []
     for name in variants:
-        with step(f"compiling for {name} and checking against PyTorch"):
-            options = CompileOptions(name, threads, tolerance, overrides, False if no_logs else logs, copies)
+        with step(f"compiling for {name} and checking against PyTorch") as update:
+            options = CompileOptions(
+                target=name,
+                threads=threads,
+                tolerance=tolerance,
+                kernels=overrides,
+                logs=False if no_logs else logs,
+                copies=copies,
+                progress=partial(_show, update, name),
+            )
             modules.append(compile_imported(imported, options))
     with step(f"writing {output}"):
         save(modules, output, cc)
@@ -80,3 +90,7 @@ def _print(module: "CompiledModule", which: str) -> None:
         else f"largest difference to PyTorch on the example inputs {error:.1e}"
     )
     out.print(checked, highlight=False, soft_wrap=True)
+
+
+def _show(update: Callable[[str], None], target: str, phase: str) -> None:
+    update(f"compiling for {target}: {phase}")

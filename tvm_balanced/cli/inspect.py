@@ -36,7 +36,10 @@ def inspect(
 
         imported = import_model(model, weights, dynamic_batch)
     with step("counting zeros"):
-        report = inspect_imported(imported, CompileOptions(target, threads, None, overrides, False if no_logs else logs, copies))
+        options = CompileOptions(
+            target=target, threads=threads, kernels=overrides, logs=False if no_logs else logs, copies=copies
+        )
+        report = inspect_imported(imported, options)
     if json:
         print_json(report.to_json())
     else:

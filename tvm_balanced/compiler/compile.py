@@ -32,7 +32,7 @@ from tvm_balanced.transform.lower_dense_ops import LayerCall
 from tvm_balanced.transform.pipeline import Lowered, lower
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompileOptions:
     """How to compile.
 

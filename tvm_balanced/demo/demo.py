@@ -21,7 +21,7 @@ from tvm_balanced.runtime.compiled_module import CompiledModule
 TOLERANCE = 1e-4  # of a component of a unit embedding
 SMALLEST_COSINE = 0.99999
 
-Step = Callable[[str], AbstractContextManager[None]]
+Step = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)

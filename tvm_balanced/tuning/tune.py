@@ -45,7 +45,7 @@ BUDGETS = ("trials", "per_kernel", "minutes")  # of a plan; a resumed run takes 
 SAME = ("source", "threads", "shard")  # in which a run must agree to be resumed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuneOptions:
     """How to tune.
 

@@ -83,7 +83,12 @@ def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
     """Tune one set, in a folder of its own: going on resumes the last run of a folder."""
     folder = options.work_dir / f"{name}-{threads}"
     settings = TuneOptions(
-        host_target(), folder, minutes=options.minutes, per_kernel=options.per_kernel, resume=True, threads=threads
+        target=host_target(),
+        work_dir=folder,
+        minutes=options.minutes,
+        per_kernel=options.per_kernel,
+        resume=True,
+        threads=threads,
     )
     runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache()) if name in ALONE else None
     return tune_tasks(SETS[name](threads), settings, f"benchmarks.tune_shipped {name}", runner=runner)

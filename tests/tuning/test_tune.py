@@ -242,10 +242,9 @@ def test_candidates_that_do_not_fit_are_no_trials(tmp_path):
 
 
 def test_servers_measure_no_gpu(tmp_path):
+    options = TuneOptions(target="cuda/h200", work_dir=tmp_path, trials=1, rpc=RpcOptions("127.0.0.1", 9190, "k"))
     with pytest.raises(TuningError, match="is a GPU, and servers measure on their CPU"):
-        tune_tasks(
-            TASKS, TuneOptions(target="cuda/h200", work_dir=tmp_path, trials=1, rpc=RpcOptions("127.0.0.1", 9190, "k")), "a test"
-        )
+        tune_tasks(TASKS, options, "a test")
     assert not list(tmp_path.iterdir())
 
 

@@ -17,6 +17,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, last_line
+from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.converters import converters
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
@@ -45,6 +46,7 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     with quiet_torch():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
+    fold_constants(lowered)
     _align(lowered)
     try:
         mod = from_exported_program(
@@ -215,6 +217,7 @@ def layer_name(parameter: str) -> str:
         .removesuffix(".original")
         .removesuffix("_orig")
     )
+    name = name.removesuffix(".folded")
     return name.removesuffix(".weight") or name
 
 

@@ -5,6 +5,8 @@ from tvm import relax
 from tvm.ir import Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
+
 
 @tvm.transform.module_pass(opt_level=0, name="CheckLookups")
 class CheckLookups:
@@ -14,11 +16,7 @@ class CheckLookups:
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        checker = _Checker(mod)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                checker.builder_.update_func(var, checker.visit_expr(func))
-        return checker.builder_.finalize()
+        return rewrite_relax_funcs(mod, _Checker(mod))
 
 
 @mutator

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from tvm import te, tirx
 from tvm.script import tirx as T
 
 import tvm_balanced as tb
+from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.runtime.cuda import cubins, nvcc
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.transform.workarounds.bitcast_nan import BITS, BitcastNaN
@@ -35,6 +38,17 @@ def test_the_bits_are_those_of_no_number(rng):
 def test_other_constants_stay(value, dtype):
     before = chosen(value, dtype)
     tvm.ir.assert_structural_equal(BitcastNaN()(before), before, map_free_vars=True)
+
+
+@T.prim_func(s_tir=True)
+def no_number(y: T.Buffer((32,), "bfloat16")):
+    for i in T.thread_binding(32, thread="threadIdx.x"):
+        y[i] = T.bfloat16(float("nan"))
+
+
+def test_plain_tvm_prints_the_name_of_a_function():
+    (source,) = cubins.sources(tvm.compile(no_number, cuda_target("h200")))
+    assert re.search(r"\bnanf\b(?!\()", source), "TVM prints a NaN of bfloat16 as C knows it: BitcastNaN may go"
 
 
 class Embedded(nn.Module):

@@ -8,8 +8,10 @@ import tvm_ffi
 from torch import nn
 from tvm import te, tirx, topi
 from tvm.script import tirx as T
+from tvm.support.nvcc import compile_cuda
 
 import tvm_balanced as tb
+from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.runtime.cuda import cubins, nvcc
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
@@ -116,6 +118,20 @@ def test_our_kernels_and_other_dtypes_are_left():
         module(topi.exp),
     ):
         tvm.ir.assert_structural_equal(ExactMath()(mod), mod)
+
+
+@T.prim_func(s_tir=True)
+def square(x: T.Buffer((32,), "float32")):
+    for i in T.thread_binding(32, thread="threadIdx.x"):
+        x[i] = T.pow(x[i], T.float32(2))
+
+
+@pytest.mark.nvcc
+def test_plain_tvm_compiles_a_square_to_a_logarithm():
+    with cuda_target("h200") as target:
+        (source,) = cubins.sources(tvm.compile(square, target))
+        code = compile_cuda(source, target_format="ptx", arch="sm_90", compiler="nvcc").decode()
+    assert "lg2.approx" in code, "TVM compiles without fast math: ExactMath may go"
 
 
 class Decoder(nn.Module):

@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn import functional
 from tvm import te, tirx
 from tvm.s_tir import Schedule
+from tvm.script import tirx as T
 
 import tvm_balanced as tb
+from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.runtime.cuda import cubins
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
@@ -44,6 +46,18 @@ def test_results_stay(rng):
     y = tvm.runtime.tensor(np.zeros(64, np.float32))
     tvm.compile(UnvectorizeBooleans()(masked()), host_target())["main"](*map(tvm.runtime.tensor, (mask, x)), y)
     np.testing.assert_array_equal(y.numpy(), np.where(mask, x, 0))
+
+
+@T.prim_func(s_tir=True)
+def chosen(mask: T.Buffer((64,), "bool"), y: T.Buffer((64,), "float32")):
+    for i in T.thread_binding(32, thread="threadIdx.x"):
+        for j in T.vectorized(2):
+            y[i * 2 + j] = T.Select(mask[i * 2 + j], T.float32(1), T.float32(0))
+
+
+def test_plain_tvm_reads_four_bytes_for_two_booleans():
+    (source,) = cubins.sources(tvm.compile(chosen, cuda_target("h200")))
+    assert re.search(r"ushort2\*\)\(mask", source), "TVM reads booleans as bytes: UnvectorizeBooleans may go"
 
 
 class MaskedAttention(nn.Module):

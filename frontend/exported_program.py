@@ -7,24 +7,33 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
+import tvm
 from torch import nn
 from torch.export import ExportedProgram, default_decompositions
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
+from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
+from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, last_line
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.converters import converters
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
+Moved = dict[tuple[Any, ...], torch.Tensor]  # address, shape and strides of a tensor to an aligned copy of it
 
 
 @quiet_tvm()
-def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
+def import_exported_program(
+    program: ExportedProgram,
+    source: str,
+    keep_alive: Sequence[Any] = (),
+    donate: Mapping[str, str] | None = None,
+    moved: Moved | None = None,
+) -> ImportedModel:
     """Import an exported program; its weights stay where they are and are shared, not copied.
 
     Parameters
@@ -35,19 +44,27 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         Where it came from, for the manifest.
     keep_alive : sequence
         Owners of memory that the weights share.
+    donate : mapping, optional
+        Name of an input to the name of the output that takes its place.
+    moved : dict, optional
+        Aligned copies of weights that earlier programs of the same model needed, and of this one's afterwards.
 
     Raises
     ------
+    InputError
+        Where an input cannot be donated.
     ModelError
         Where an input is not a tensor, or TVM's importer does not know an operator.
     """
     inputs, outputs = _inputs(program), _outputs(program)
+    check_donation(inputs, outputs, donate or {})
     examples = _examples(program, inputs)
     with quiet_torch():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
-    fold_constants(lowered)
-    _align(lowered)
+    moved = {} if moved is None else moved
+    fold_constants(lowered, moved)
+    _align(lowered, moved)
     try:
         mod = from_exported_program(
             lowered,
@@ -59,18 +76,18 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         raise ModelError(f"{source} cannot be imported: {last_line(error)}; rewrite that operator, or report it") from error
     # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
-    return ImportedModel(
-        mod=mod,
-        inputs=inputs,
-        outputs=outputs,
-        weight_names=_weight_names(lowered),
-        reference=_reference(program),
-        examples=examples,
-        source=source,
-        ranges=_ranges(program),
-        structure=_structure(program),
-        keep_alive=[program, lowered, *keep_alive],
+    _hide_branches(mod)
+    main = ImportedFunction(
+        inputs, outputs, _reference(program), examples, _ranges(program), _structure(program), dict(donate or {})
     )
+    return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
+
+
+def _hide_branches(mod: tvm.IRModule) -> None:
+    """Make the branches of torch.cond private, for public functions are entry points."""
+    for var, func in mod.functions_items():
+        if isinstance(func, relax.Function) and var.name_hint != "main":
+            mod[var] = func.without_attr("global_symbol")
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
@@ -105,12 +122,11 @@ def _refuse_state(program: ExportedProgram) -> None:
         )
 
 
-def _align(program: ExportedProgram) -> None:
-    """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy.
+def _align(program: ExportedProgram, moved: Moved) -> None:
+    """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy, which `moved` has or receives.
 
     TVM shares the memory of aligned tensors and copies others by itself, once a name: names and ties would be lost.
     """
-    moved: dict[tuple[Any, ...], torch.Tensor] = {}
     for name, tensor in program.state_dict.items():
         if tensor.data_ptr() % ALIGNMENT or not tensor.is_contiguous():
             key = (tensor.data_ptr(), tensor.shape, tensor.stride())

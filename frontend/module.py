@@ -21,6 +21,7 @@ def import_module(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    donate: Mapping[str, str] | None = None,
 ) -> ImportedModel:
     """Import a module through torch.export; the module itself is not touched.
 
@@ -31,16 +32,23 @@ def import_module(
         Example arguments: tensors, of the shapes and dtypes that calls will have.
     dynamic_shapes : optional
         As torch.export.export takes it, for instance ({0: torch.export.Dim("batch")},).
+    donate : optional
+        Name of an input to the name of the output that takes its place.
 
     Raises
     ------
+    InputError
+        Where an example is a NumPy array, or an input cannot be donated.
     ModelError
         Where torch cannot export the model, or TVM cannot import what it exported.
     """
     folded = plain_copy(model)
-    return import_exported_program(
-        export(folded, args, kwargs, dynamic_shapes), f"{type(model).__module__}.{type(model).__qualname__}", [folded]
-    )
+    return import_exported_program(export(folded, args, kwargs, dynamic_shapes), source_of(model), [folded], donate)
+
+
+def source_of(model: nn.Module) -> str:
+    """Return where a module comes from, for the manifest: its class."""
+    return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
 def export(

@@ -1,5 +1,6 @@
 """The way in for a .pt2 file, as torch.export.save writes it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,15 +12,17 @@ from tvm_balanced.errors import ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
 
 
-def import_pt2(path: str | Path) -> ImportedModel:
-    """Import an exported program from a file.
+def import_pt2(path: str | Path, donate: Mapping[str, str] | None = None) -> ImportedModel:
+    """Import an exported program from a file; `donate` names an output for each input whose place it takes.
 
     Raises
     ------
+    InputError
+        Where an input cannot be donated.
     ModelError
         Where the file is missing, damaged, or cannot be imported.
     """
-    return import_exported_program(load_pt2(path), str(path))
+    return import_exported_program(load_pt2(path), str(path), donate=donate)
 
 
 def load_pt2(path: str | Path) -> torch.export.ExportedProgram:

@@ -30,10 +30,10 @@ def test_arrays_and_tensors_convert_exactly(dtype):
 def test_inputs_and_outputs_are_described():
     program = export(nn.Linear(8, 4), (torch.ones(3, 8),), None, ({0: torch.export.Dim("batch")},))
     imported = import_exported_program(program, "test")
-    assert imported.inputs[0].name == "input"
-    assert isinstance(imported.inputs[0].shape[0], str)
-    assert imported.inputs[0].shape[1] == 8
-    assert imported.outputs[0].shape == (imported.inputs[0].shape[0], 4)
+    assert imported.main.inputs[0].name == "input"
+    assert isinstance(imported.main.inputs[0].shape[0], str)
+    assert imported.main.inputs[0].shape[1] == 8
+    assert imported.main.outputs[0].shape == (imported.main.inputs[0].shape[0], 4)
 
 
 def test_an_input_that_is_no_tensor_is_refused():

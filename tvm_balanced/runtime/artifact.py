@@ -1,6 +1,6 @@
 """The artifact: a directory that holds a compiled module.
 
-    manifest.json   what it is: versions, target, instruction sets, inputs, outputs, report, max error, checksums
+    manifest.json   what it is: versions, target, instruction sets, entry points, report, max error, checksums
     lib.so          the code
     weights/*.npy   one file a parameter, 64-byte aligned, memory-mapped when loaded
     gpu/*.cubin     machine code of a GPU's kernels, where nvcc was there to make it; else their source, in lib.so, is compiled
@@ -8,6 +8,8 @@
 
 Compiled for several machines, it is a directory of such directories, its variants, and a manifest that lists them, best first;
 equal weights are one file under several names. Loading takes the first variant that this machine can run.
+
+Format 2, which this version reads too, had one entry point, and its inputs and outputs where `entry_points` is now.
 
 It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
 """
@@ -38,7 +40,7 @@ from tvm_balanced.runtime.metadata import Saveable
 from tvm_balanced.runtime.target_features import architecture, target_key
 from tvm_balanced.runtime.tensors import on_host
 
-FORMAT = 2
+FORMAT = 3
 
 
 @quiet_tvm()
@@ -100,7 +102,9 @@ def variant_names(targets: Sequence[tvm.target.Target]) -> list[str]:
 def _check_one_model(modules: list[Saveable]) -> None:
     first, *others = (module.facts for module in modules)
     for facts in others:
-        if (facts.inputs, facts.outputs, facts.ranges) != (first.inputs, first.outputs, first.ranges):
+        pairs = zip(facts.entry_points.items(), first.entry_points.items(), strict=False)
+        same = all(name == other and spec.same_tensors(wanted) for (name, spec), (other, wanted) in pairs)
+        if not same or len(facts.entry_points) != len(first.entry_points):
             raise InputError(
                 f"the variants for {first.target_key} and {facts.target_key} take or give other tensors; give modules compiled "
                 "from one model"
@@ -147,7 +151,7 @@ def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of an artifact as plain data; raises ArtifactError where there is none that can be read."""
+    """Return the manifest of an artifact as plain data, as format 3 has it; raises ArtifactError where none can be read."""
     path = directory / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
@@ -155,10 +159,22 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise ArtifactError(f"{directory} has format {found}; this version reads format {FORMAT}: compile the model again")
-    return manifest
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found not in (2, FORMAT):
+        raise ArtifactError(f"{directory} has format {found}; this version reads formats 2 and {FORMAT}: compile the model again")
+    return _from_format_2(manifest) if found == 2 else manifest
+
+
+def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of format 2 as format 3 has it: with its one entry point, which takes all weights."""
+    parts = ("inputs", "outputs", "ranges", "structure")
+    if not set(parts) <= set(manifest):  # one that lists variants, or is damaged
+        return manifest
+    main = {part: manifest[part] for part in parts} | {"donate": {}, "weights": list(range(len(manifest["weights"])))}
+    return {key: value for key, value in manifest.items() if key not in parts} | {
+        "format": FORMAT,
+        "entry_points": {"main": main},
+    }
 
 
 def _link(module: Saveable, path: Path, cc: str | None) -> None:

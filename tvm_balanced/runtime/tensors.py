@@ -141,7 +141,7 @@ def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], v
     ]
 
 
-def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> Any:
+def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None, buffers: Mapping[int, Any] | None = None) -> Any:
     """Return a call's results, which share the tensors' memory.
 
     Parameters
@@ -151,16 +151,19 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> A
     as_torch : bool
         Torch tensors, in the model's structure; else arrays: one, or a flat tuple.
     structure : str or None
-        As `ModuleMetadata` has it.
+        As `EntryPointSpec` has it.
+    buffers : mapping, optional
+        Place of a result to what is returned for it: the caller's buffer, which holds it already.
 
     Raises
     ------
     InputError
         Where the structure has a class that torch does not know in this process.
     """
+    buffers, convert = buffers or {}, sys.modules["torch"].from_dlpack if as_torch else on_host
+    leaves = tuple(buffers[place] if place in buffers else convert(tensor) for place, tensor in enumerate(tensors))
     if not as_torch:
-        return _flat(tuple(on_host(tensor) for tensor in tensors))
-    leaves = tuple(sys.modules["torch"].from_dlpack(tensor) for tensor in tensors)
+        return _flat(leaves)
     return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
 
 

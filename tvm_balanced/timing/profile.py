@@ -21,6 +21,7 @@ from tvm_balanced.timing.rates import Rates, measure
 
 if TYPE_CHECKING:
     from tvm_balanced.runtime.compiled_module import CompiledModule
+    from tvm_balanced.runtime.function import Function
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,20 @@ class _Call:
         self.nbytes = [0 if address in others else size for address, size in zip(self.addresses, self.nbytes, strict=True)]
 
 
-def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> Profile:
+def profile(function: "Function", arguments: Sequence[Any], rounds: int) -> Profile:
     """Time every function of a call.
 
     Parameters
     ----------
-    module : CompiledModule
+    function : Function
+        An entry point of a compiled module.
     arguments : sequence of tvm.runtime.Tensor
         Inputs and weights.
     rounds : int
         Calls; times are medians over them.
     """
-    calls, seconds = _record(module, arguments, rounds)
+    module = function.module
+    calls, seconds = _record(function, arguments, rounds)
     addresses = [address_of(tensor) for _, tensor in module.weights]
     reports = module.report.layers
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -183,10 +186,10 @@ def _rates(module: "CompiledModule") -> Rates:
     return Rates(roofline.gmacs, roofline.gbytes)
 
 
-def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
-    """Call the module `rounds` times; return its functions in order, and their seconds as (rounds, functions)."""
-    device = module.device
-    machine = relax.VirtualMachine(module.executable, device)  # one of its own: the module's stays free of instruments
+def _record(function: "Function", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
+    """Call it `rounds` times; return the functions that it calls in order, and their seconds as (rounds, functions)."""
+    device = function.module.device
+    machine = relax.VirtualMachine(function.module.executable, device)  # one of its own: the module's stays free of instruments
     calls: list[_Call] = []
     times: list[list[float]] = []
     start = 0.0
@@ -207,7 +210,7 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
             calls.append(_Call(symbol, tuple(address_of(t) for t in tensors), rows, nbytes))
         return 0
 
-    main = machine["main"]
+    main = machine[function.name]
     main(*arguments)
     machine.set_instrument(instrument)
     for _ in range(rounds):

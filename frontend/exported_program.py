@@ -45,7 +45,8 @@ def import_exported_program(
     keep_alive : sequence
         Owners of memory that the weights share.
     donate : mapping, optional
-        Name of an input to the name of the output that takes its place.
+        Name of an input to the name of the output that takes its place. An input that the model itself writes to, and
+        returns, is donated in any case.
     moved : dict, optional
         Aligned copies of weights that earlier programs of the same model needed, and of this one's afterwards.
 
@@ -57,11 +58,12 @@ def import_exported_program(
         Where an input is not a tensor, or TVM's importer does not know an operator.
     """
     inputs, outputs = _inputs(program), _outputs(program)
-    check_donation(inputs, outputs, donate or {})
     examples = _examples(program, inputs)
     with quiet_torch():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
+    donated = _written(lowered, outputs) | dict(donate or {})
+    check_donation(inputs, outputs, donated)
     moved = {} if moved is None else moved
     fold_constants(lowered, moved)
     _align(lowered, moved)
@@ -77,9 +79,7 @@ def import_exported_program(
     # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     _hide_branches(mod)
-    main = ImportedFunction(
-        inputs, outputs, _reference(program), examples, _ranges(program), _structure(program), dict(donate or {})
-    )
+    main = ImportedFunction(inputs, outputs, _reference(program), examples, _ranges(program), _structure(program), donated)
     return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
 
 
@@ -120,6 +120,23 @@ def _refuse_state(program: ExportedProgram) -> None:
         raise ModelError(
             f'the model changes its buffer "{name}" while it runs; a compiled module keeps no state: return it instead'
         )
+
+
+def _written(program: ExportedProgram, outputs: Sequence[TensorSpec]) -> dict[str, str]:
+    """Return the inputs that a decomposed program writes to, and the output that is what each holds afterwards.
+
+    Raises ModelError where there is no such output.
+    """
+    signature = program.graph_signature
+    results = {name: spec.name for name, spec in zip(signature.user_outputs, outputs, strict=True)}
+    written = {}
+    for value, name in signature.user_inputs_to_mutate.items():
+        if value not in results:
+            raise ModelError(
+                f'the model changes its input "{name}" while it runs, and does not return it: return it, or work on a copy'
+            )
+        written[name] = results[value]
+    return written
 
 
 def _align(program: ExportedProgram, moved: Moved) -> None:
@@ -242,8 +259,8 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
     spec = program.call_spec.in_spec
 
     def run(arrays: Sequence[Array]) -> list[Array]:
-        leaves = iter(to_torch(a) for a in arrays)
-        args, kwargs = pytree.tree_unflatten(list(leaves), spec)
+        # copies: a model may write to its inputs
+        args, kwargs = pytree.tree_unflatten([to_torch(a.copy()) for a in arrays], spec)
         with torch.no_grad():
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 

@@ -25,6 +25,15 @@ def nan():
     module, args = dense()
     with torch.no_grad(): module[0].weight[1, 2] = float("nan")
     return module, args
+class Halves(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(64, 64), torch.nn.Linear(64, 48)
+    def forward(self, x): return self.second(self.first(x))
+    def tail(self, x, state): return {"y": self.second(x), "state": state + x}
+def halves():
+    x = torch.randn(4, 64)
+    return Halves(), {"whole": tb.EntryPoint((x,)), "tail": tb.EntryPoint((x, x), method="tail", donate={"state": "state"})}
 def empty(): return torch.nn.ReLU(), (torch.randn(2, 2),)
 def fails(): import not_there
 def number(): return 1
@@ -95,6 +104,20 @@ def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     result = json.loads(ok(capfd, "run", "model.tb", "--json"))
     assert result["outputs"] == [[4, 8]]
     assert result["random_inputs"] == ["input"]
+
+
+def test_a_factory_of_several_entry_points(capfd, folder):
+    whole, tail = "whole: x: float32[4, 64] -> output_0: float32[4, 48]", "tail: x: float32[4, 64], state: float32[4, 64] -> "
+    printed = [ok(capfd, *command) for command in (("inspect", "models:halves"), ("compile", "models:halves", "-o", "m.tb"))]
+    printed.append(ok(capfd, "run", "m.tb", "--repeat", "2"))
+    assert all(whole in text and tail in text for text in printed)
+    np.save("x.npy", np.ones((4, 64), np.float32))
+    inputs = ("-i", "x=x.npy", "-i", "state=x.npy")
+    result = json.loads(ok(capfd, "run", "m.tb", "--entry", "tail", *inputs, "-o", "out", "--repeat", "3", "--json"))
+    assert (result["entry_point"], result["outputs"]) == ("tail", [[4, 48], [4, 64]])
+    assert (np.load("out/state.npy") == 2).all()  # of the first call, whatever was timed later
+    profile = json.loads(ok(capfd, "run", "m.tb", "--entry", "tail", "--profile", "--json"))
+    assert "second" in {row["name"] for row in profile["rows"]}
 
 
 def test_pruned_weights_alone(capfd, folder):
@@ -184,6 +207,8 @@ BAD = {
     "tolerance": (["compile", "models:pruned", "-o", "m.tb", "--tolerance", "1e-12"], 1, "differs from the original"),
     "not empty": (["compile", "models:pruned", "-o", "full"], 2, "not an empty directory"),
     "below a file": (["compile", "models:pruned", "-o", "models.py/m.tb"], 1, "cannot be written"),
+    "dynamic batch of entry points": (["inspect", "models:halves", "--dynamic-batch"], 2, "entry points whole, tail"),
+    "bench of entry points": (["bench", "model", "models:halves"], 2, "goes with a factory that gives example inputs"),
     "no artifact": (["run", "full"], 2, "no readable manifest"),
     "damaged artifact": (["run", "damaged"], 1, "no readable manifest"),
     "older artifact": (["run", "older"], 1, "has format 0"),

@@ -224,6 +224,21 @@ def test_states_that_change_places_and_one_that_is_returned_as_it_was(accumulate
     assert (count == 3).all()
 
 
+def test_the_state_of_an_lstm_is_donated():
+    torch.manual_seed(0)
+    model = nn.LSTM(32, 32, batch_first=True).eval()
+    x, steps = torch.randn(1, 3, 32), torch.randn(4, 1, 3, 32)
+    h, c = torch.zeros(1, 1, 32), torch.zeros(1, 1, 32)
+    module = tb.compile(model, (x, (h, c)), donate={"hx_0": "output_1_0", "hx_1": "output_1_1"})
+    want = (h.clone(), c.clone())
+    for step in steps:
+        y, state = module(step, h, c)
+        expected, want = model(step, want)
+        assert state[0] is h
+        assert state[1] is c
+        torch.testing.assert_close((y, (h, c)), (expected, want), rtol=1e-4, atol=1e-5)
+
+
 def test_a_donated_tensor_of_tvm_holds_the_output(accumulate):
     x, total, count = (tvm.runtime.tensor(np.zeros((4, 32), np.float32)) for _ in range(3))
     accumulate(tvm.runtime.tensor(np.ones((4, 32), np.float32)), total, count)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import print_json, print_table, step
-from tvm_balanced.cli.model import Factory, Json, Weights, load_module, require_factory
+from tvm_balanced.cli.model import Factory, Json, Weights, load_module, one_entry, require_factory
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError
 
@@ -87,6 +87,7 @@ def model(
         from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
 
         module, args = load_module(model, weights)
+        args = one_entry(model, args, "bench model")
         if parsed:
             prune_module(module, parsed, tuple(include or ("*",)))
     with step("compiling"):

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -39,3 +39,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_row(*row)
     console = out if out.is_terminal else Console(width=width)
     console.print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of text on standard output as they are."""
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -25,6 +25,11 @@ class TensorSpec:
         return f"{self.name}: {self.dtype}[{', '.join(str(d) for d in self.shape)}]"
 
 
+def signature(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
+    """Return inputs and outputs in one line."""
+    return " -> ".join(", ".join(map(str, specs)) for specs in (inputs, outputs))
+
+
 @dataclass
 class ImportedFunction:
     """One entry point of an imported model.

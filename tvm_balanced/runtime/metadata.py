@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import tvm
 
-from tvm_balanced.core.imported_model import Range, TensorSpec
+from tvm_balanced.core.imported_model import Range, TensorSpec, signature
 from tvm_balanced.core.report import Report
 from tvm_balanced.runtime.target_features import target_key
 
@@ -41,8 +41,7 @@ class EntryPointSpec:
     @property
     def signature(self) -> str:
         """Inputs and outputs in one line."""
-        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
-        return f"{inputs} -> {outputs}"
+        return signature(self.inputs, self.outputs)
 
     def same_tensors(self, other: "EntryPointSpec") -> bool:
         """Whether it can be called as `other` can, and gives and donates the same."""

@@ -21,18 +21,23 @@ ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes on 
 def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     """Return the arguments of a call in the order of `inputs`; raises InputError where one is missing, unknown or too many."""
     names = [spec.name for spec in inputs]
-    listed = ", ".join(str(spec) for spec in inputs)
     if len(args) > len(names):
-        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {listed}")
+        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(inputs)}")
     given = dict(zip(names, args, strict=False))
     for name, value in kwargs.items():
         if name not in names or name in given:
-            raise InputError(f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}')
+            raise InputError(
+                f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {_listed(inputs)}'
+            )
         given[name] = value
     missing = [name for name in names if name not in given]
     if missing:
-        raise InputError(f"input {missing[0]} is missing; the model takes {listed}")
+        raise InputError(f"input {missing[0]} is missing; the model takes {_listed(inputs)}")
     return [given[name] for name in names]
+
+
+def _listed(inputs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, inputs))
 
 
 def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[str, Range], device: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What a rule is: a way to schedule functions of TVM's own operators, those that no kernel of ours computes."""
+"""Rule: a way to schedule functions of TVM's own operators, those that none of our kernels computes."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -14,4 +14,4 @@ class Rule(ABC):
 
     @abstractmethod
     def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
-        """Return `func` scheduled for `target`, None where this rule is not for such functions."""
+        """Return `func` scheduled for `target`, None if this rule does not apply to it."""

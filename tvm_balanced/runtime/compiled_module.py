@@ -57,9 +57,9 @@ class CompiledModule:
         self.weights = place(weights, self.device) if runnable else list(weights)
         if runnable and not facts.on_gpu:
             self.weights = in_huge_pages(self.weights)
-        self._start(runnable)
+        self.start(runnable)
 
-    def _start(self, runnable: bool) -> None:
+    def start(self, runnable: bool) -> None:
         """Make what only one call at a time may use: a virtual machine, its functions with their weights, and a lock."""
         self.machine = relax.VirtualMachine(self.executable, self.device) if runnable else None
         self.compiled: dict[str, WithWeights] = {}
@@ -90,7 +90,7 @@ class CompiledModule:
         set apart. On a GPU calls are launched one after another still, and run in the order of their streams.
         """
         twin = copy.copy(self)
-        twin._start(self.machine is not None)
+        twin.start(self.machine is not None)
         return twin
 
     @property

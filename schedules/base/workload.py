@@ -59,8 +59,7 @@ class Workload:
         return " ".join(words + (["+residual"] if self.residual else []))
 
     def attach(self, func: tirx.PrimFunc) -> tirx.PrimFunc:
-        """Return `func` with this workload attached, so that a schedule can be chosen for it after
-        lowering.
+        """Return `func` with this workload attached, so that a schedule can be chosen for it after lowering.
 
         If the workload has no residual, the second-to-last parameter (the residual) is dropped.
         """
@@ -68,8 +67,7 @@ class Workload:
             *inputs, _, y = func.params
             func = tirx.PrimFunc([*inputs, y], func.body, func.ret_type, func.attrs)
         func = func.with_attr(WORKLOAD_ATTR, json.dumps(asdict(self)))
-        # 8 is kOpaque. Otherwise FuseTIR would fuse into the function and drop the attribute that
-        # marks it as ours.
+        # 8 is kOpaque. Otherwise FuseTIR would fuse into the function and drop the attribute that marks it as ours.
         return func.with_attr("op_pattern", 8)
 
     @classmethod

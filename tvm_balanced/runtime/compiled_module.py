@@ -1,4 +1,4 @@
-"""CompiledModule: what compile returns and load gives back. Tensors in, tensors out."""
+"""CompiledModule: returned by compile and load. It takes tensors and returns tensors."""
 
 import contextlib
 import threading
@@ -28,7 +28,8 @@ from tvm_balanced.runtime.threads import use_threads
 class CompiledModule:
     """A compiled model. Call it with the model's inputs, in order or by name.
 
-    On a GPU it stays where torch's current device was when it was compiled or loaded, the first where torch had used none.
+    On a GPU it stays on the device that was torch's current one when it was compiled or loaded, or
+    on the first device if torch had used none.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ class CompiledModule:
         Parameters of the library's function, in order; on the CPU, 64-byte aligned.
     facts : ModuleMetadata
     runnable : bool
-        Whether this machine can run the code; a module for another machine can be saved, not called.
+        Whether this machine can run the code. A module for another machine can be saved, but not
+        called.
     origin : Path, optional
         The artifact that it was loaded from.
     """
@@ -58,7 +60,7 @@ class CompiledModule:
         self._machine = relax.VirtualMachine(executable, self.device) if runnable else None
         self._function = self._machine["main"] if self._machine else None
         self._weight_tensors = [tensor for _, tensor in self.weights]
-        self._captured: list[Any] = []  # memory of calls in CUDA graphs, which may be replayed as long as the module lives
+        self._captured: list[Any] = []  # memory of calls in CUDA graphs; they may be replayed as long as the module lives
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -69,12 +71,12 @@ class CompiledModule:
 
     @property
     def report(self) -> Report:
-        """What was done with every dense layer, and why."""
+        """The decision for every dense layer, with its reason."""
         return self.facts.report
 
     @property
     def threads(self) -> int:
-        """Threads that a call uses; may be set."""
+        """Number of threads that a call uses; may be set."""
         return self.facts.threads
 
     @threads.setter
@@ -90,34 +92,40 @@ class CompiledModule:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model.
 
-        Torch tensors in give torch tensors out, NumPy arrays give arrays. On the CPU, memory is shared where it is contiguous
-        and 64-byte aligned, and copied once where it is not. On a GPU, torch tensors must be there already, and the call runs on
-        torch's current stream, after all earlier calls; NumPy arrays are copied there and back, and are there when it returns.
-        Several threads may call; they take turns.
+        Torch tensors in give torch tensors out, NumPy arrays give arrays. On the CPU, contiguous
+        and 64-byte aligned memory is shared; other tensors are copied once. On a GPU, torch tensors
+        must already be on the device, and the call runs on torch's current stream after all earlier
+        calls. NumPy arrays are copied there and back; they are complete when the call returns.
+        Several threads may call; their calls run one after another.
 
-        A call may be captured in a CUDA graph, as torch.cuda.graph does: what it writes to is then its own as long as this
-        module lives, and the module must live, and its inputs stay where they are, as long as the graph is replayed.
+        A call may be captured in a CUDA graph, for instance with torch.cuda.graph. The memory that
+        it writes to then belongs to the graph as long as this module lives. While the graph is
+        replayed, the module must live and its inputs must stay where they are.
 
-        Non-finite activations: a result is finite only where dense arithmetic without the pruned weights is. Pruned weights
-        are skipped, so that dense arithmetic's 0 * inf = NaN may be missing; unused slots hold a weight of 0, so that an
-        infinity beside kept weights may give NaN where dense arithmetic gives an infinity.
+        Non-finite activations: a result is finite only if a dense layer with the pruned weights
+        removed would be finite. Pruned weights are skipped, so a NaN from a dense 0 * inf may be
+        missing. Unused slots hold a weight of 0, so an infinity beside kept weights may give NaN
+        instead of the infinity of dense arithmetic.
 
         Parameters
         ----------
         *args, **kwargs
-            The inputs of `facts.inputs`, shapes and dtypes as listed there, on the module's device.
+            The inputs of `facts.inputs`, with the shapes and dtypes listed there, on the module's
+            device.
 
         Returns
         -------
-        What the model returns: a tensor, or a tuple, list, dict, or class that torch.export knows, nested alike. NumPy arrays
-        in give one array, or a flat tuple in the order of `facts.outputs`, whose names tell where each was.
+        The model's result: a tensor, or a tuple, list, dict, or class that torch.export knows, with the
+        same nesting. NumPy arrays in give one array, or a flat tuple in the order of `facts.outputs`,
+        whose names tell where each was.
 
         Raises
         ------
         InputError
-            Where an input is missing, unknown, or has the wrong type, shape, dtype or device, or a size out of range.
+            If an input is missing, unknown, or has the wrong type, shape, dtype or device, or a
+            size out of range.
         TargetError
-            Where the module was compiled for another machine.
+            If the module was compiled for another machine.
         """
         values = bind(self.facts.inputs, args, kwargs)
         as_torch, captured = any(is_torch(value) for value in values), capturing(self.device)

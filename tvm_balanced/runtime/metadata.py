@@ -1,4 +1,4 @@
-"""What is known about a compiled module besides its code and weights."""
+"""Metadata of a compiled module: everything besides its code and weights."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from tvm_balanced.runtime.target_features import target_key
 
 @dataclass(frozen=True)
 class ModuleMetadata:
-    """All that is known about a compiled module besides its code and weights.
+    """Everything about a compiled module besides its code and weights.
 
     Parameters
     ----------
@@ -32,12 +32,14 @@ class ModuleMetadata:
     versions : dict
         Package to version, when it was compiled.
     max_error : float or None
-        Largest absolute difference to the original model on the example inputs; None where it was not run.
+        Largest absolute difference to the original model on the example inputs; None if it was not
+        run.
     ranges : dict
-        Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None is no limit.
+        Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None
+        is no limit.
     structure : str or None
-        How the model nests its outputs, as JSON of torch's pytree; None for one tensor, a flat tuple, or a structure that torch
-        cannot write down, such as a namedtuple.
+        How the model nests its outputs, as JSON of torch's pytree. None for one tensor, a flat
+        tuple, or a structure that torch cannot serialize, such as a namedtuple.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -65,7 +67,7 @@ class ModuleMetadata:
 
 @runtime_checkable
 class Saveable(Protocol):
-    """What an artifact is written from: a CompiledModule, of which it needs no more than this."""
+    """What an artifact is written from. A CompiledModule has these members."""
 
     @property
     def executable(self) -> Any:
@@ -77,7 +79,7 @@ class Saveable(Protocol):
 
     @property
     def facts(self) -> ModuleMetadata:
-        """What is known about it."""
+        """The module's metadata."""
 
     @property
     def origin(self) -> Path | None:

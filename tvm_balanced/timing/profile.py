@@ -1,4 +1,4 @@
-"""Where the time of a call goes: layer by layer, beside what the machine can do."""
+"""Profile a call: the time of each layer, compared with the limits of the machine."""
 
 import json
 import math
@@ -33,16 +33,16 @@ class ProfileRow:
     ----------
     name : str
     kernel : str
-        "tvm" where it is no kernel of ours.
+        "tvm" if it is not one of our kernels.
     calls : int
-        In one call of the model.
+        Number of calls in one call of the model.
     microseconds : float
-        Median over the rounds, all its calls together.
+        Median over the rounds, for all its calls together.
     share : float
-        Of the whole call.
+        Share of the whole call.
     macs, nbytes : int
-        Multiply-adds on stored slots, and bytes of x, weight, bias and y; 0 for TVM's own functions, of which a lookup, for
-        instance, does not read all that it is given.
+        Multiply-adds on stored slots, and bytes of x, weight, bias and y. They are 0 for TVM's own
+        functions, because a lookup, for instance, does not read all of its operands.
     """
 
     name: str
@@ -55,12 +55,12 @@ class ProfileRow:
 
     @property
     def gmacs(self) -> float:
-        """10^9 multiply-adds a second."""
+        """Rate in 10^9 multiply-adds a second."""
         return self.macs / self.microseconds / 1e3
 
     @property
     def gbytes(self) -> float:
-        """10^9 bytes a second."""
+        """Rate in 10^9 bytes a second."""
         return self.nbytes / self.microseconds / 1e3
 
 
@@ -74,7 +74,7 @@ class Profile:
 
     @property
     def microseconds(self) -> float:
-        """All rows together; a plain call is faster by what the timing itself costs, about 2 us a function."""
+        """All rows together. A plain call is faster, because timing itself costs about 2 us per function."""
         return sum(row.microseconds for row in self.rows)
 
     @property
@@ -83,7 +83,7 @@ class Profile:
         return ("what", "kernel", "calls", "us", "share", "GMAC/s", "of peak", "GB/s", "of memory")
 
     def cells(self) -> list[tuple[str, ...]]:
-        """Return the rows as text. More than 100% of memory means that the data came from a cache."""
+        """Return the rows as text. More than 100% of memory means that the data was loaded from a cache."""
 
         def text(row: ProfileRow) -> tuple[str, ...]:
             known = (
@@ -98,12 +98,12 @@ class Profile:
         return [text(row) for row in self.rows]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the whole profile as plain data."""
         return {"rows": [asdict(row) for row in self.rows], "rates": asdict(self.rates), "threads": self.threads}
 
     @property
     def title(self) -> str:
-        """What was measured, in one line."""
+        """A one-line description of the measurement."""
         rates = f"{self.rates.gmacs:.0f} GMAC/s and {self.rates.gbytes:.0f} GB/s at most"
         return f"{self.microseconds / 1e3:.3f} ms with {self.threads} threads; this machine does {rates}"
 
@@ -113,7 +113,7 @@ class Profile:
 
 @dataclass
 class _Call:
-    """One function that the virtual machine called, its tensors, and what each of them holds."""
+    """One function that the virtual machine called, its tensors, and the contents of each."""
 
     symbol: str
     addresses: tuple[int, ...]
@@ -121,7 +121,7 @@ class _Call:
     nbytes: list[int]
 
     def leave_out(self, parts: Sequence[LayerReport], used: LayerReport) -> None:
-        """Count no bytes of the weights, one after another behind x, of kernels that other M have."""
+        """Do not count the weights of kernels for other M. They follow x one after another."""
         start = 1
         for part in parts:
             stop = start + len(KERNELS[part.kernel].parts) + 1  # and the bias
@@ -146,9 +146,9 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     macs: dict[tuple[str, str], int] = defaultdict(int)
     for i, call in enumerate(calls):
-        # the longest: cpu_avx512_bf16 begins with cpu_avx512
+        # the longest match: cpu_avx512_bf16 begins with cpu_avx512
         kernel = max((name for name in KERNELS if call.symbol.startswith(name)), key=len, default="tvm")
-        # a kernel takes x, then its weight; one that is so small that it stayed in the library has no name
+        # a kernel takes x, then its weight; a weight so small that it stayed in the library has no name
         name = layers.get(call.addresses[1]) if kernel != "tvm" else None
         if name is None:
             groups[call.symbol, kernel].append(i)
@@ -170,7 +170,7 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
 
 
 def _rates(module: "CompiledModule") -> Rates:
-    """What the module's device can do: measured on a CPU, its vendor's figures on a GPU."""
+    """Return the rates of the module's device: measured on a CPU, the vendor's figures on a GPU."""
     if not module.facts.on_gpu:
         return measure(module.threads)
     machine = rooflines.machine(tvm.target.Target(json.loads(module.facts.target)))
@@ -178,7 +178,7 @@ def _rates(module: "CompiledModule") -> Rates:
 
 
 def _slots(layer: LayerReport) -> int:
-    """Slots of a layer's weight as it is stored; all of it where it is dense."""
+    """Return the slots of a layer's stored weight; for a dense weight, its elements."""
     if layer.stored == "-":
         return layer.n * layer.k
     pattern = BalancedPattern.parse(layer.stored)
@@ -188,16 +188,16 @@ def _slots(layer: LayerReport) -> int:
 def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
     """Call the module `rounds` times; return its functions in order, and their seconds as (rounds, functions)."""
     device = module.device
-    machine = relax.VirtualMachine(module.executable, device)  # one of its own: the module's stays free of instruments
+    machine = relax.VirtualMachine(module.executable, device)  # its own: the module's stays without instruments
     calls: list[_Call] = []
     times: list[list[float]] = []
     start = 0.0
 
     def instrument(_function: Any, symbol: str, before: bool, _result: Any, *values: Any) -> int:
         nonlocal start
-        if symbol.startswith("vm."):  # the machine's own: allocation and checks of shapes
+        if symbol.startswith("vm."):  # the virtual machine's own: allocation and checks of shapes
             return 0
-        wait(device)  # a GPU is given functions faster than it computes them
+        wait(device)  # functions are launched faster than a GPU computes them
         if before:
             start = time.perf_counter()
             return 0

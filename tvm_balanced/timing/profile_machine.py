@@ -1,4 +1,4 @@
-"""Measuring a calibration: every kernel on this machine, beside what its model says."""
+"""Measure a machine profile: the time of every kernel on this machine, relative to its model."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,11 +16,12 @@ from tvm_balanced.selection.machine_profile import MachineProfile
 from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.timing.rotating import rotation, time_rotating
 
-PATTERN = (2, 16)  # that sparse kernels are measured at
-# (from which M on, N, K, M) of layers that fit the caches, for arithmetic; (N, K) of one that comes from memory, at M = 1
+PATTERN = (2, 16)  # the pattern of measured sparse kernels
+# For arithmetic: (first M it is used for, N, K, M) of layers that fit the caches. For memory: (N,
+# K) of a layer that is loaded from memory at M = 1.
 ARITHMETIC = ((1, 768, 3072, 1), (4, 3072, 768, 8), (17, 3072, 768, 24), (32, 3072, 768, 64))
 MEMORY = (4096, 4096)
-UNLIMITED = 1e9  # a rate, in 10^9 a second, that nothing waits for
+UNLIMITED = 1e9  # an unlimited rate, in 10^9 a second
 
 
 @quiet_tvm()
@@ -35,7 +36,7 @@ def measure(target: tvm.target.Target) -> MachineProfile:
     Raises
     ------
     TargetError
-        Where `target` is another machine.
+        If `target` is another machine.
     """
     if not runs_here(target):
         raise TargetError(f"{target} is not this machine, and only this one can be measured; run calibrate on that machine")

@@ -16,7 +16,7 @@ class Task:
     Parameters
     ----------
     workload : Workload
-        M is known.
+        Its M is known.
     calls : int
         How often a call of the model runs it.
     layers : tuple of str
@@ -29,15 +29,15 @@ class Task:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """A readable name."""
         return self.workload.title
 
 
 def tasks_of(layers: Sequence[LoweredLayer]) -> list[Task]:
     """Return the distinct kernels of layers, in the order of their first call.
 
-    A layer whose M is known only at the call is tuned at the M of its kernel's instances for small M; the rest of its M are in
-    default tiles, and so are not tuned.
+    A layer whose M is known only at the call is tuned at the M of its kernel's specializations for
+    small M. Its other M use default tiles and are not tuned.
     """
     calls: Counter[Workload] = Counter()
     names: dict[Workload, dict[str, None]] = {}
@@ -49,12 +49,14 @@ def tasks_of(layers: Sequence[LoweredLayer]) -> list[Task]:
 
 
 def instances(share: Share) -> list[Workload]:
-    """Return the workloads with a known M whose decisions a layer's share uses: its own, or its instances for small M."""
+    """Return the workloads with a known M whose decisions a layer's share uses: its own, or its
+    specializations for small M.
+    """
     if share.workload.m is not None:
         return [share.workload]
     return [replace(share.workload, m=tile) for tile in share.small_tiles]
 
 
 def shard(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
-    """Return the share of tasks of shard `index`, from 1 up to `count`; shards of one model have all of them together."""
+    """Return the tasks of shard `index`, from 1 up to `count`; together, the shards of a model have all tasks."""
     return [task for place, task in enumerate(tasks) if place % count == index - 1]

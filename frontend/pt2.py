@@ -1,4 +1,4 @@
-"""The way in for a .pt2 file, as torch.export.save writes it."""
+"""Import a .pt2 file, as written by torch.export.save."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ def import_pt2(path: str | Path) -> ImportedModel:
     Raises
     ------
     ModelError
-        Where the file is missing, damaged, or cannot be imported.
+        If the file is missing, damaged, or cannot be imported.
     """
     return import_exported_program(load_pt2(path), str(path))
 
@@ -37,19 +37,19 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
 
 
 def save_pt2(program: torch.export.ExportedProgram, path: str | Path) -> None:
-    """Write an exported program; the file appears whole or not at all.
+    """Write an exported program; the file appears completely or not at all.
 
     Raises
     ------
     ModelError
-        Where the file cannot be written.
+        If the file cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.pt2")
     try:
         torch.export.save(program, temporary)
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the folder does not exist
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the folder does not exist
         raise ModelError(f"{path} cannot be written ({str(error).splitlines()[0]}); choose another place") from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,6 @@
-"""Arguments of a kernel: a random weight, packed as a model's would be so that every index is valid, and the result to expect."""
+"""Arguments of a kernel: a random weight, packed like a model's so that every index is valid, and
+the expected result.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,14 +14,14 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
 
-# Rows of a weight that are drawn; more are these again: drawing and packing 28672x8192 takes a minute, and a kernel cannot know.
-# Layouts group rows by powers of two.
+# Rows of a weight that are drawn; further rows repeat them. Drawing and packing 28672x8192 would
+# take a minute, and a kernel cannot tell. Layouts group rows by powers of two.
 DRAWN_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a kernel's function takes before its result y (M, N).
+    """The arguments of a kernel's function before its result y (M, N).
 
     Parameters
     ----------
@@ -37,12 +39,12 @@ class Arguments:
 
 
 def numpy_dtype(dtype: str) -> np.dtype[np.generic]:
-    """Return NumPy's form of a dtype's name, bfloat16 included."""
+    """Return NumPy's dtype for a dtype's name, bfloat16 included."""
     return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
 def draw(workload: Workload, seed: int = 0) -> Arguments:
-    """Draw arguments of a workload whose M is known, at random."""
+    """Draw random arguments of a workload with a known M."""
     assert workload.m is not None
     rng, dtype, kernel = np.random.default_rng(seed), numpy_dtype(workload.dtype), KERNELS[workload.kernel]
     drawn = min(workload.n, DRAWN_ROWS)
@@ -66,21 +68,23 @@ def draw(workload: Workload, seed: int = 0) -> Arguments:
 
 
 def packed_shapes(workload: Workload) -> list[tuple[int, ...]]:
-    """Return the shape of each part of a workload's packed weight, its bias not included."""
+    """Return the shape of each part of a workload's packed weight, without its bias."""
     kernel = KERNELS[workload.kernel]
     params = kernel.prim_func(workload).params[1 : 1 + len(kernel.parts)]
     return [tuple(int(dim) for dim in param.ty.shape) for param in params]
 
 
 def repeat_rows(part: Array, shape: Sequence[int]) -> Array:
-    """Return part of a packed weight of `shape`: its groups of rows again and again."""
+    """Return part of a packed weight of `shape`, with its groups of rows repeated."""
     axis = axis_of_rows(part.shape, shape)
     repeated: Array = np.take(part, np.arange(shape[axis]) % part.shape[axis], axis)
     return repeated
 
 
 def axis_of_rows(drawn: Sequence[int], whole: Sequence[int]) -> int:
-    """Return the one axis along which a packed weight of fewer rows differs from a whole one, the first where none does."""
+    """Return the one axis along which a packed weight of fewer rows differs from a whole one; the
+    first axis if none differs.
+    """
     axes = [axis for axis, (have, want) in enumerate(zip(drawn, whole, strict=True)) if have != want]
     if len(axes) > 1:
         raise ValueError(f"packed {tuple(drawn)} cannot be repeated to {tuple(whole)}: the layout mixes rows")
@@ -88,7 +92,7 @@ def axis_of_rows(drawn: Sequence[int], whole: Sequence[int]) -> int:
 
 
 def draw_weight(workload: Workload, rng: np.random.Generator) -> EncodedWeight:
-    """Draw an encoded weight (N, K) of a workload's pattern, every slot used, scaled to give sums of about 1."""
+    """Draw an encoded weight (N, K) of a workload's pattern with all slots used, scaled so that sums are about 1."""
     pattern, n, k = workload.pattern, workload.n, workload.k
     blocks, nnz = pattern.blocks(k), pattern.nnz
     order = rng.random((n, blocks, pattern.block), dtype=np.float32)
@@ -117,7 +121,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def random_weight(n: int, k: int, pattern: BalancedPattern, rng: np.random.Generator, dtype: Any = np.float32) -> EncodedWeight:
-    """Return a random weight (N, K) that holds exactly what the pattern keeps in every block."""
+    """Return a random weight (N, K) that holds in every block exactly as many nonzeros as the pattern keeps."""
     blocks, tail = pattern.blocks(k), pattern.tail(k)
     values = rng.standard_normal((n, blocks, pattern.nnz), dtype=np.float32)
     keys = rng.random((n, blocks, pattern.block), dtype=np.float32)
@@ -132,6 +136,6 @@ def random_weight(n: int, k: int, pattern: BalancedPattern, rng: np.random.Gener
 
 
 def relative_error(got: Array, want: Array) -> float:
-    """Return the largest difference, relative to the largest expected value; infinite where something is not a number."""
+    """Return the largest difference, relative to the largest expected value; infinite if there is a NaN."""
     error = float(np.abs(got.astype(np.float64) - want).max() / max(float(np.abs(want).max()), 1e-30))
     return error if math.isfinite(error) else math.inf

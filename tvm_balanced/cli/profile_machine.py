@@ -1,4 +1,4 @@
-"""`tvm-balanced calibrate`: measure this machine, for verdicts that rest on it."""
+"""`tvm-balanced calibrate`: measure this machine, so that verdicts rest on measurements."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +11,12 @@ from tvm_balanced.cli.model import Json
 
 
 def calibrate(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default where compile looks.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write; by default the one compile reads.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Time every kernel on this machine for a minute; from then on verdicts are measured, not modelled."""
+    """Time every kernel on this machine for a minute; verdicts are then measured instead of modelled."""
     with step("measuring"):
         from tvm_balanced.runtime.host import host_target
         from tvm_balanced.selection import machine_profile

@@ -1,4 +1,4 @@
-"""From a torch.export.ExportedProgram to an ImportedModel."""
+"""Convert a torch.export.ExportedProgram to an ImportedModel."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ def import_exported_program(
     InputError
         Where an input cannot be donated.
     ModelError
-        Where an input is not a tensor, or TVM's importer does not know an operator.
+        If an input is not a tensor, or TVM's importer does not support an operator.
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
@@ -70,7 +70,7 @@ def import_exported_program(
     try:
         mod = from_exported_program(
             lowered,
-            run_ep_decomposition=False,  # done above, except that a linear layer must stay one
+            run_ep_decomposition=False,  # done above, except that a linear layer must stay one operator
             unwrap_unit_return_tuple=True,
             custom_convert_map=converters(),
         )
@@ -108,14 +108,15 @@ def to_torch(array: Array) -> torch.Tensor:
 
 
 def _decompositions() -> dict[Any, Any]:
-    # Everything to core ATen except linear: decomposed, it would become addmm on a flattened x, or a broadcast weight in
-    # attention's output projection, where no pattern finds it.
+    # Decompose everything to core ATen except linear. Decomposed, it would become addmm on a
+    # flattened x, or a broadcast weight in attention's output projection, where no pattern finds
+    # it.
     table: Mapping[Any, Any] = default_decompositions()
     return {op: table[op] for op in table if str(op) != "aten.linear.default"}
 
 
 def _refuse_state(program: ExportedProgram) -> None:
-    """Raise ModelError where a decomposed program writes to a buffer: a compiled module would forget it."""
+    """Raise ModelError if a decomposed program writes to a buffer: a compiled module would lose that state."""
     for name in program.graph_signature.buffers_to_mutate.values():
         raise ModelError(
             f'the model changes its buffer "{name}" while it runs; a compiled module keeps no state: return it instead'
@@ -142,7 +143,8 @@ def _written(program: ExportedProgram, outputs: Sequence[TensorSpec]) -> dict[st
 def _align(program: ExportedProgram, moved: Moved) -> None:
     """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy, which `moved` has or receives.
 
-    TVM shares the memory of aligned tensors and copies others by itself, once a name: names and ties would be lost.
+    TVM shares the memory of aligned tensors. It copies others itself, once per name, so names and
+    ties would be lost.
     """
     for name, tensor in program.state_dict.items():
         if tensor.data_ptr() % ALIGNMENT or not tensor.is_contiguous():
@@ -180,7 +182,7 @@ def _outputs(program: ExportedProgram) -> list[TensorSpec]:
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
-    """Name each output by where it is in what the model returns: "logits", "hidden_states_2", "output_0"."""
+    """Name each output by its place in the model's result: "logits", "hidden_states_2", "output_0"."""
     spec = program.call_spec.out_spec
     paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))
     keys = [[getattr(key, "key", getattr(key, "name", getattr(key, "idx", "?"))) for key in path] for path, _ in paths]
@@ -202,7 +204,7 @@ def _structure(program: ExportedProgram) -> str | None:
 
 
 def _ranges(program: ExportedProgram) -> dict[str, Range]:
-    # A smallest size of 2 is torch's own: it compiles for 2 and more, and its programs take 0 and 1 all the same.
+    # A minimum of 2 is torch's own: it compiles for sizes of at least 2, but its programs also accept 0 and 1.
     sizes = {str(symbol): (r.lower, r.upper) for symbol, r in program.range_constraints.items()}
     limits = {
         symbol: (int(low) if low.is_Integer and low > 2 else 0, int(high) if high.is_Integer else None)
@@ -240,7 +242,8 @@ def _weight_names(program: ExportedProgram) -> dict[int, str]:
 
 
 def layer_name(parameter: str) -> str:
-    """Return the layer that a parameter belongs to: "encoder.query.weight" and "encoder.query.weight_orig" are "encoder.query".
+    """Return the layer of a parameter: "encoder.query.weight" and "encoder.query.weight_orig"
+    belong to "encoder.query".
 
     Cells with several weights keep the parameter's own name: "lstm.weight_hh_l0".
     """

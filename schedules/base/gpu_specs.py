@@ -50,8 +50,7 @@ def named(device: str, arch: str) -> str | None:
 
 
 def gpu_of(target: tvm.target.Target) -> Gpu:
-    """Return the GPU that a CUDA target names. If it names none, return the first GPU of its
-    architecture.
+    """Return the GPU that a CUDA target names. If it names none, return the first GPU of its architecture.
 
     An unknown GPU gets the rates of an H100, because verdicts only use their ratios, and the
     largest second-level cache there is.

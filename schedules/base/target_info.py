@@ -40,8 +40,7 @@ def shared_bytes(target: tvm.target.Target) -> int:
 
 
 def limits(target: tvm.target.Target) -> tvm.target.Target:
-    """Return `target` with all the shared memory that its GPU gives a thread block, for
-    MetaSchedule's VerifyGPUCode.
+    """Return `target` with all the shared memory that its GPU gives a thread block, for MetaSchedule's VerifyGPUCode.
 
     Targets themselves declare 48 KiB, which every kernel may use without asking. TVM's own
     schedules stay within that.

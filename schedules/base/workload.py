@@ -60,8 +60,7 @@ class Workload:
         return " ".join(words + (["+residual"] if self.residual else []))
 
     def attach(self, func: tirx.PrimFunc) -> tirx.PrimFunc:
-        """Return `func` with this workload attached, so that a schedule can be chosen for it after
-        lowering.
+        """Return `func` with this workload attached, so that a schedule can be chosen for it after lowering.
 
         If the workload has no residual, the second-to-last parameter (the residual) is dropped.
         """

@@ -1,5 +1,4 @@
-"""Balanced-sparse dense layer for x86 CPUs with AVX2: rows in lanes, x in registers, permuted by
-packed indices.
+"""Balanced-sparse dense layer for x86 CPUs with AVX2: rows in lanes, x in registers, permuted by packed indices.
 
 Eight rows of the weight are the lanes of a register. A block of 16 values of x is two registers,
 low and high. vpermps selects from each by the low three bits of an index, a blend selects between
@@ -83,8 +82,7 @@ class CpuAvx2(SparseKernel):
         long, short = (
             BalancedPattern(min(n for n in SLOTS[block] if n >= found.covering(block).nnz), block) for block in (BLOCK, HALF)
         )
-        # A step of a block of 8 takes half the time. If it stores more slots, however, memory
-        # decides.
+        # A step of a block of 8 takes half the time. If it stores more slots, however, memory decides.
         best = short if 2 * short.nnz <= long.nnz else long
         return best if best.nnz < best.block else None
 

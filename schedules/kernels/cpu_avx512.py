@@ -1,5 +1,4 @@
-"""Balanced-sparse dense layer for CPUs with AVX-512: rows in lanes, x in a register, permuted by
-packed indices.
+"""Balanced-sparse dense layer for CPUs with AVX-512: rows in lanes, x in a register, permuted by packed indices.
 
 Sixteen rows of the weight, a row panel, are the lanes of a register. A block of 16 values of x is
 another register. One permute (vpermps) selects for each row the value that its next nonzero needs,
@@ -203,8 +202,7 @@ class CpuAvx512(SparseKernel):
         """Return the default tiling of the layer."""
         nbytes, slots, groups = self._nbytes(workload), slots_per_word(workload.block), count_row_panels(workload.n)
         rows, once = split_rows_once(workload), streams(workload)
-        # If a chunk is more than a word of steps, prefetches beside 16 sums spill
-        # (docs/measurements/kernels.md).
+        # If a chunk is more than a word of steps, prefetches beside 16 sums spill (docs/measurements/kernels.md).
         sums = 15 if once and rows.size % 8 == 0 and chunk(workload.nnz, slots)[0] > slots else 16
         return default_tiling(rows.size, rows.known_tiles, groups, nbytes // groups, sums, workload.block // LANES, once)
 

@@ -1,5 +1,4 @@
-"""Balanced-sparse dense layer in bfloat16 for CPUs with AVX-512 BF16: as cpu_avx512, two blocks at
-a time.
+"""Balanced-sparse dense layer in bfloat16 for CPUs with AVX-512 BF16: as cpu_avx512, two blocks at a time.
 
 A window of 32 values of x, two blocks of 16, is a register. One permute (vpermw) selects two values
 for each of 16 rows, one from either block. One dot product of pairs (vdpbf16ps) adds both products
@@ -216,8 +215,7 @@ class CpuAvx512Bf16(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * _slots(workload)
-        # Share of the peak of fp32 multiply-adds: twice that of cpu_avx512, because a step does
-        # two.
+        # Share of the peak of fp32 multiply-adds: twice that of cpu_avx512, because a step does two.
         return roofline.seconds(slots * m, 1.1 if m > 1 else 0.7, slots * _slot_bytes(workload))
 
 

@@ -1,5 +1,4 @@
-"""Balanced-sparse dense layer for AVX-512 VBMI and VNNI: 8-bit values times 8-bit x, four
-multiply-adds per lane.
+"""Balanced-sparse dense layer for AVX-512 VBMI and VNNI: 8-bit values times 8-bit x, four multiply-adds per lane.
 
 As in cpu_avx512, a row panel is 16 rows of the weight, one per lane. A window is four blocks of 16,
 one register of 64 bytes of x. A step takes one slot of each of a window's blocks: `vpermb` moves

@@ -1,5 +1,4 @@
-"""Balanced-sparse dense layer for CPUs with AVX-512 and many rows of x; the rows of x are the
-lanes.
+"""Balanced-sparse dense layer for CPUs with AVX-512 and many rows of x; the rows of x are the lanes.
 
 cpu_avx512 permutes x for every multiply-add, and both instructions need the same ports. Here a
 nonzero multiplies whole vectors of rows of x at its column, and multiply-adds read these from the
@@ -72,8 +71,7 @@ SET_TILES_LARGE, SET_ROWS = 4, 1024
 # Up to this many row tiles, all of x is packed first, because sets are small then: 1.1x at M = 128.
 # With more tiles it would go through the last-level cache (docs/measurements/kernels.md).
 AT_ONCE = 4
-# Rows of the weight between a prefetch and its use. 8 to 32 are within 2%; without prefetching it
-# is 0.75x as fast.
+# Rows of the weight between a prefetch and its use. 8 to 32 are within 2%; without prefetching it is 0.75x as fast.
 AHEAD = 16
 # Smaller weights are prefetched for up to this many row tiles: at best 1.4x at M = 32, 1.04x at M =
 # 256 (docs/measurements/kernels.md).

@@ -1,5 +1,4 @@
-"""As cpu_avx512, with the values stored in 8 bits and one scale per row: 1.5 bytes per nonzero
-instead of 4.5.
+"""As cpu_avx512, with the values stored in 8 bits and one scale per row: 1.5 bytes per nonzero instead of 4.5.
 
 The layout is the one of cpu_avx512, except for
 

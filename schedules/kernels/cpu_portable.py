@@ -49,8 +49,7 @@ from tvm_balanced.schedules.tir.prefetch import import_prefetch
 from tvm_balanced.schedules.tir.tiling import divide
 
 K_TILE = 128  # about the columns of a tile of K: with 64 rows of x 32 KB
-# Rows of the weight for which a tile of x is packed once; their sums take 256 KB. Up to 1.08x as
-# fast as 512 rows.
+# Rows of the weight for which a tile of x is packed once; their sums take 256 KB. Up to 1.08x as fast as 512 rows.
 SET_ROWS = 1024
 # Up to this many row tiles, all of x is packed first, so that sets can be small. One tile that is
 # packed again for each of eight sets takes up to 1.8x the time. With more tiles, x is read from the

@@ -1,5 +1,4 @@
-"""Balanced-sparse dense layer on tensor cores: weights stay sparse in memory and become dense in
-registers.
+"""Balanced-sparse dense layer on tensor cores: weights stay sparse in memory and become dense in registers.
 
 A warp computes tiles of 16 rows of the weight by 8 rows of x with mma.m16n8k16; the weights are its
 first operand. An element of the two operands may stand for any column of K as long as both agree.
@@ -295,8 +294,7 @@ class CudaDecodeMma(SparseKernel):
         so, sv = sch.split(sc, [None, 8])
         bind_threads(sch, sch.fuse(sg, si, so), threads)
         sch.vectorize(sv)
-        # pad columns to 8 past a multiple of 64, so that eight lanes read 16 bytes each from all 32
-        # banks
+        # pad columns to 8 past a multiple of 64, so that eight lanes read 16 bytes each from all 32 banks
         sch.storage_align(stage, 0, 2, 64, 8)
         share, add, epilogue = (sch.get_sblock(name) for name in ("share", "add_shares", "epilogue"))
         sch.set_scope(share, 0, shared)
@@ -399,8 +397,7 @@ class Cut:
 
 
 def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
-    """Choose the default split: of those whose stages fit, the one that keeps all multiprocessors
-    busiest.
+    """Choose the default split: of those whose stages fit, the one that keeps all multiprocessors busiest.
 
     Parameters
     ----------
@@ -477,8 +474,7 @@ def _stored(word: Any, slot: Any, slots: int) -> Any:
 
 
 def _spread(dense: tirx.Buffer, at: tuple[Any, ...], given: tuple[tirx.Buffer, ...], picked: tirx.Buffer, nnz: int) -> None:
-    """Emit the decoding of a lane's part of 64 columns: a block of each of its two rows, into eight
-    registers each.
+    """Emit the decoding of a lane's part of 64 columns: a block of each of its two rows, into eight registers each.
 
     Parameters
     ----------

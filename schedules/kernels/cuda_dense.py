@@ -1,5 +1,4 @@
-"""Dense layer on a GPU with TVM's own default schedules (dlight), the best dense kernel in the
-released wheel.
+"""Dense layer on a GPU with TVM's own default schedules (dlight), the best dense kernel in the released wheel.
 
 The wheel has no cuBLAS. The weight stays (N, K) as in PyTorch. Tensor cores compute float16 with
 large M, or with M known only at the call; CUDA cores compute everything else. Half precision

@@ -61,8 +61,7 @@ class CudaGemmFp32(CudaGemv):
         sch.vectorize(vector)
         unpack_at(sch, word)
         stage_x(sch, shared_scope(target), stages, (1, size // PER_WARP), vector=1, by_column=False)
-        # pad columns to 16 bytes past a multiple of all banks, so that lanes look up eight
-        # different ones at once
+        # pad columns to 16 bytes past a multiple of all banks, so that lanes look up eight different ones at once
         sch.storage_align(sch.get_sblock("stage"), 0, 2, BANKS, APART)
         for loop in (rows, slot, load, word):
             sch.unroll(loop)

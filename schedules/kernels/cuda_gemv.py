@@ -48,8 +48,7 @@ from tvm_balanced.schedules.layouts.warp_panels import (
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 
 ROWS = 8  # rows of x in a tile, at most
-# How a layer is tiled, from a search over tilings of 28672x8192 on an H200
-# (benchmarks/data/gpu_cuts.csv).
+# How a layer is tiled, from a search over tilings of 28672x8192 on an H200 (benchmarks/data/gpu_cuts.csv).
 STAGE_BYTES = 32 << 10  # default maximum of x in shared memory: with more, fewer thread blocks run side by side
 WARPS = 16  # default maximum of warps in a thread block
 WARPS_IN_ALL = 4096  # the number of warps wanted on the whole GPU
@@ -287,8 +286,7 @@ def unpack_at(sch: Schedule, loop: Any) -> None:
 
 
 def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int, by_column: bool = True) -> None:
-    """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector`
-    columns at once.
+    """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once.
 
     Consecutive threads take the rows of a column or, for many rows, the columns of a row, which are
     contiguous.
@@ -342,8 +340,7 @@ def _stages_little(dtype: str, size: int) -> bool:
 
 
 def _pipelined(workload: Workload, size: int) -> bool:
-    """Whether x of the next stage is copied while this one is used, by cp.async, which copies four
-    bytes or more.
+    """Whether x of the next stage is copied while this one is used, by cp.async, which copies four bytes or more.
 
     One row of x fits as a whole. Several rows in half precision would be copied two bytes at a
     time; there, other warps fill the wait.

@@ -1,5 +1,4 @@
-"""Spread the nonzeros of a block over registers by look-ups: a table says which bytes of a word of
-values go where.
+"""Spread the nonzeros of a block over registers by look-ups: a table says which bytes of a word of values go where.
 
 A block of 16 columns is eight registers of two columns. Its nonzeros are looked up in pairs of two
 that share a 32-bit word: an entry of the table is eight selectors of 16 bits, and

@@ -72,8 +72,7 @@ def pack_indices(indices: Array, slots_per_word: int, bits: int = 4) -> Array:
 
 
 def pack_steps(weight: EncodedWeight) -> tuple[Array, Array]:
-    """Pack a weight in steps. A step is one slot of one block for a row panel; blocks have at most
-    32 columns.
+    """Pack a weight in steps. A step is one slot of one block for a row panel; blocks have at most 32 columns.
 
     Returns values (G, S, 16) and indices (G, S / slots, 16) int32, eight 4-bit indices per word, or
     six of 5 bits if blocks are longer than 16. If the last block would end past K, its indices

@@ -88,8 +88,7 @@ def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
 
 
 def with_columns(weight: EncodedWeight) -> tuple[Array, Array]:
-    """Return the values of each block by ascending column, and their columns, which differ inside a
-    block.
+    """Return the values of each block by ascending column, and their columns, which differ inside a block.
 
     Unused slots get unused columns, so that the i-th slot of `nnz` lies in columns i to 16 - nnz +
     i.

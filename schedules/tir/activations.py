@@ -1,5 +1,4 @@
-"""Activations as TensorIR expressions on vectors. A kernel applies them while a result is in
-registers.
+"""Activations as TensorIR expressions on vectors. A kernel applies them while a result is in registers.
 
 On CPUs, TVM lowers exp, erf and tanh to one library call per lane. These polynomials stay in vector
 registers. Every function takes float32 with any number of lanes and propagates NaN: each max and
@@ -60,9 +59,7 @@ def _integer(value: int, lanes: int) -> Vector:
 
 
 def _odd_rational(x: Vector, bound: float, above: tuple[float, ...], below: tuple[float, ...]) -> Vector:
-    """Return x * p(x^2) / q(x^2) for x clamped to [-bound, bound]; coefficients start with the
-    highest power.
-    """
+    """Return x * p(x^2) / q(x^2) for x clamped to [-bound, bound]; coefficients start with the highest power."""
     x = T.max(like(-bound, x), T.min(like(bound, x), x))
     return x * horner(x * x, *above) / horner(x * x, *below)
 
@@ -98,11 +95,8 @@ def erf(x: Vector) -> Vector:
 
 
 def _sin_of_rest(x: Vector, halves: Vector) -> Vector:
-    """Return (-1)^h * sin(x - h * pi) for h = `halves`. h is an integer or a half-integer within
-    1/2 of x / pi.
-    """
-    # pi in three parts (Cephes): the product of either of the first two with a number below 2^12 is
-    # exact
+    """Return (-1)^h * sin(x - h * pi) for h = `halves`. h is an integer or a half-integer within 1/2 of x / pi."""
+    # pi in three parts (Cephes): the product of either of the first two with a number below 2^12 is exact
     r = x - halves * like(3.140625, x) - halves * like(9.67502593994140625e-4, x) - halves * like(1.509957990978376432e-7, x)
     sine = r + r * r * r * horner(r * r, -2.50521084e-8, 2.75573192e-6, -1.98412698e-4, 8.33333333e-3, -1.66666667e-1)
     whole = T.floor(halves)

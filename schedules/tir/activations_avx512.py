@@ -46,9 +46,7 @@ def _rounded(x: Vector) -> Vector:
 
 
 def _pick(table: Array, index: Vector) -> Vector:
-    """Select an entry of a table of 16 for each lane; the instruction ignores all but the lowest
-    four bits.
-    """
+    """Select an entry of a table of 16 for each lane; the instruction ignores all but the lowest four bits."""
     entries = T.Shuffle([tirx.const(float(entry), "float32") for entry in table], list(range(LANES)))
     return T.call_llvm_pure_intrin(f"float32x{LANES}", "llvm.x86.avx512.permvar.sf.512", entries, index)
 

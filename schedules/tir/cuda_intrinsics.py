@@ -1,6 +1,4 @@
-"""Instructions of NVIDIA GPUs as calls in TensorIR. Each has an OpenCL definition for machines
-without such a GPU.
-"""
+"""Instructions of NVIDIA GPUs as calls in TensorIR. Each has an OpenCL definition for machines without such a GPU."""
 
 from typing import Any
 
@@ -19,8 +17,7 @@ __forceinline__ __device__ void {name}(float* sums, unsigned a0, unsigned a1, un
     : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(pairs[0]), "r"(pairs[1]));
 }}
 """
-# Inside OpenCL functions TVM keeps bfloat16 as float32, so the second operand is four floats. There
-# is no float16.
+# Inside OpenCL functions TVM keeps bfloat16 as float32, so the second operand is four floats. There is no float16.
 MMA_OPENCL = """
 void mma_defined(float* sums, uint a0, uint a1, uint a2, uint a3, const float* b, __local uint* held) {
   uint thread = get_local_id(0) + get_local_size(0) * (get_local_id(1) + get_local_size(1) * get_local_id(2));

@@ -43,16 +43,13 @@ def trip_count(sch: Schedule, block: Any) -> int | None:
 
 
 def only_reduction(blocks: Sequence[SBlockInfo]) -> int | None:
-    """Return the index of the only reduction among `blocks`, None if there is no reduction or more
-    than one.
-    """
+    """Return the index of the only reduction among `blocks`, None if there is no reduction or more than one."""
     places = [place for place, block in enumerate(blocks) if block.is_reduction()]
     return places[0] if len(places) == 1 else None
 
 
 def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
-    """Inline an elementwise block into its consumers. If it is costly, compute it once as a block
-    of its own instead.
+    """Inline an elementwise block into its consumers. If it is costly, compute it once as a block of its own instead.
 
     A polynomial of ApproximateMath reads its argument twenty times, so inlining a chain of them
     would grow exponentially.
@@ -66,9 +63,7 @@ def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
 
 
 def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
-    """Schedule one elementwise block: threads over the outer loops if there is enough work, vectors
-    inside.
-    """
+    """Schedule one elementwise block: threads over the outer loops if there is enough work, vectors inside."""
     loops = sch.get_loops(block)
     if not loops:  # a single value
         return

@@ -140,14 +140,12 @@ class PackedActivations:
         side, n, workload = self.side, self.workload.n, self.workload
         whole = n % side == 0
         total = total + self._read(residual, row, column, n, whole) if workload.residual else total
-        # An activation reads its argument many times. Inlining the sum would copy it as often: 8 s
-        # to compile.
+        # An activation reads its argument many times. Inlining the sum would copy it as often: 8 s to compile.
         bound = tirx.Var("total", f"float32x{side}")
         result = tirx.Let(bound, total, self.activations[workload.activation](bound))
         along = T.ramp(column, 1, side)
         if whole:
-            # a row panel may have more rows than a transpose tile, so the last tile may begin past
-            # N
+            # a row panel may have more rows than a transpose tile, so the last tile may begin past N
             with T.If(column < int64(n)), T.Then():
                 T.buffer_store(y, result, [row, along])
         else:

@@ -1,5 +1,4 @@
-"""Prefetching of weights: the order in which row panels are read, and the lines that a kernel's
-step prefetches.
+"""Prefetching of weights: the order in which row panels are read, and the lines that a kernel's step prefetches.
 
 With hardware prefetch alone, memory and arithmetic wait for each other, and prefetching starts anew
 with every stream. Prefetching in software is up to 1.5x as fast for 3 to 12 rows of x: see
@@ -65,8 +64,7 @@ TO_STORE, NOT_TO_STORE = _function(PREFETCH_FOR_WRITE, "prefetchw"), _nothing(PR
 
 
 def prefetch_line(element: Any) -> Any:
-    """Return an expression that prefetches the cache line of a buffer's element into the
-    second-level cache.
+    """Return an expression that prefetches the cache line of a buffer's element into the second-level cache.
 
     The element may lie past the buffer's end. The schedule must call `import_prefetch`.
     """
@@ -124,8 +122,7 @@ class Streams:
 
 @dataclass(frozen=True)
 class Stream:
-    """Prefetch what lies a few chunks ahead. For a layer that reads its weights once, in one row
-    tile of x.
+    """Prefetch what lies a few chunks ahead. For a layer that reads its weights once, in one row tile of x.
 
     In the order of `Streams`, what follows a row panel's last chunk in memory is used next.
 
@@ -153,8 +150,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Spread:
-    """Prefetch the next set of row panels while this one is computed for each of several row tiles
-    of x.
+    """Prefetch the next set of row panels while this one is computed for each of several row tiles of x.
 
     Each row tile prefetches an equal share, a line every few steps. Prefetching all of it in the
     first row tile would take a branch in the innermost loop (at best 0.88x).

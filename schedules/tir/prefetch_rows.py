@@ -1,5 +1,4 @@
-"""Prefetching of x, residual and y: the lines that a kernel prefetches while it computes the
-previous results.
+"""Prefetching of x, residual and y: the lines that a kernel prefetches while it computes the previous results.
 
 Weights are stored in the order of their use, and hardware prefetch follows them. A tile reads a few
 lines of each of its rows of x, and stores a line or two in each row of y, so it waits for every
@@ -34,9 +33,7 @@ def _itemsize(dtype: str) -> int:
 
 
 def are_large(workload: Workload) -> bool:
-    """Whether x and y are loaded from memory. If M is known only at the call and not small, they
-    may be.
-    """
+    """Whether x and y are loaded from memory. If M is known only at the call and not small, they may be."""
     if workload.m is None:
         return not workload.tile
     return workload.m * (workload.n + workload.k) * _itemsize(workload.dtype) >= FAR_BYTES
@@ -76,17 +73,13 @@ class NextRows:
 
     @classmethod
     def of(cls, workload: Workload, rows: RowTiles, tiles: Tiles) -> "NextRows | None":
-        """Return what a layer prefetches; None if there is no next row tile or all of x is in the
-        caches.
-        """
+        """Return what a layer prefetches; None if there is no next row tile or all of x is in the caches."""
         if rows.known_tiles == 1 or not are_large(workload):
             return None
         return cls(rows, tiles, LINE // _itemsize(workload.dtype))
 
     def emit(self, x: tirx.Buffer, group: Any, tile: Any, column: Any, columns: int) -> None:
-        """Emit the prefetches of a row tile of x for one row panel, for `columns` columns from
-        `column` on.
-        """
+        """Emit the prefetches of a row tile of x for one row panel, for `columns` columns from `column` on."""
         share = -(-self.rows.size // self.tiles.together)
         with T.If(group % self.tiles.groups == 0), T.Then():
             for row in range(share):

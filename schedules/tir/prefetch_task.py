@@ -74,9 +74,7 @@ class Copied:
         return -(-self.rows // turns) * -(-self.columns // FLOATS)
 
     def prefetches(self, turn: tirx.Var, turns: int) -> list[tirx.Stmt]:
-        """Return statements that prefetch an equal share of the next task's data in one of `turns`
-        iterations.
-        """
+        """Return statements that prefetch an equal share of the next task's data in one of `turns` iterations."""
         share = -(-self.rows // turns)
         places = [(turn * share + row, column) for row in range(share) for column in range(0, self.columns, FLOATS)]
         return [tirx.Evaluate(prefetch_line(self._in_next(*place))) for place in places]
@@ -114,9 +112,7 @@ def prefetch_next_task(func: tirx.PrimFunc, loop: tirx.Var, turns: int | None, c
 
 
 def _element(sch: Schedule, block: Any) -> TensorLoad | None:
-    """Return the element that a block copies, as a function of its loop variables; None if it reads
-    several.
-    """
+    """Return the element that a block copies, as a function of its loop variables; None if it reads several."""
     realizes: list[SBlockRealize] = []
     loads: list[TensorLoad] = []
     tvm_ffi.structural_walk(sch.mod["main"].body, (SBlockRealize, realizes.append))

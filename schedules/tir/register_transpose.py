@@ -21,15 +21,12 @@ define linkonce_odr <16 x float> @tvm_balanced_opaque(<16 x float> %v) alwaysinl
 
 
 def optimization_barrier(vector: Vector) -> Vector:
-    """Return a vector of sixteen unchanged, but hide its origin from LLVM. The function must import
-    BARRIER.
-    """
+    """Return a vector of sixteen unchanged, but hide its origin from LLVM. The function must import BARRIER."""
     return T.call_extern(f"float32x{BARRIER_LANES}", "tvm_balanced_opaque", vector)
 
 
 def transpose_registers(rows: list[Vector], barrier: Callable[[Vector], Vector] = lambda vector: vector) -> list[Vector]:
-    """Return the columns of a square float32 tile whose rows are 1, 2, 4, 8 or 16 vectors with as
-    many lanes.
+    """Return the columns of a square float32 tile whose rows are 1, 2, 4, 8 or 16 vectors with as many lanes.
 
     A tile takes log2(lanes) shuffles per vector: pairs and fours are interleaved inside 128 bits,
     then quarters of registers are exchanged, as in a blocked transpose. `barrier` hides a vector
@@ -55,9 +52,7 @@ def _first_of_pairs(lanes: int, width: int) -> list[int]:
 
 
 def _interleave(a: Vector, b: Vector, width: int, high: int) -> Vector:
-    """Take `width` lanes of `a`, `width` lanes of `b`, and so on, from the low or high half of each
-    quarter.
-    """
+    """Take `width` lanes of `a`, `width` lanes of `b`, and so on, from the low or high half of each quarter."""
     lanes = _lanes(a)
     quarter = min(lanes, QUARTER)
     starts = [base + high * quarter // 2 + j for base in range(0, lanes, quarter) for j in range(0, quarter // 2, width)]

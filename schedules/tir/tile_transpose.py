@@ -1,5 +1,4 @@
-"""Transpose square tiles in registers: values are read along one axis, shuffled, and written along
-another.
+"""Transpose square tiles in registers: values are read along one axis, shuffled, and written along another.
 
 A loop moves one value at a time with an instruction or two. For the keys of MiniLM's attention that
 took 9% of the attention's time on Zen 4.
@@ -18,8 +17,7 @@ from tvm_balanced.schedules.tir.register_transpose import BARRIER, BARRIER_LANES
 
 
 def split_into_tiles(sch: Schedule, block: Any, side: int) -> str | None:
-    """Split the last two loops of a transposing block into square tiles. Return the name of a
-    tile's block.
+    """Split the last two loops of a transposing block into square tiles. Return the name of a tile's block.
 
     Return None and change nothing if the block does more than copy or scale, or if `side` does not
     divide both loops. After scheduling, the function must import `llvm_imports` and go through

@@ -36,8 +36,7 @@ def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) ->
 
 
 def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Callable[[Any], Any], lanes: int = LANES) -> None:
-    """Store the results of a row panel, or of `lanes` rows of it, in y (M, N) from inside
-    TVMScript.
+    """Store the results of a row panel, or of `lanes` rows of it, in y (M, N) from inside TVMScript.
 
     Results past N are not stored. `activation` is applied to `total` once for every store, because
     a variable that it binds may be bound in one place only.
@@ -108,8 +107,7 @@ def default_tiling(
     candidates = [
         (r, g) for r in range(1, size + 1) for g in range(1, 5) if size % r == 0 and groups % g == 0 and r * g <= accumulators
     ]
-    # From the second row tile on, weights are loaded from the cache: fewer loads of them count
-    # more.
+    # From the second row tile on, weights are loaded from the cache: fewer loads of them count more.
     weights = 4.5 if once and registers == 1 else 3.5 if once or (tiles is not None and tiles > 2) else 1.75
     rows, covered = min(candidates, key=lambda tile: weights / tile[0] + registers / tile[1])
     most = TOGETHER_BYTES_LARGE if groups * group_bytes >= LARGE_BYTES and tiles != 1 else TOGETHER_BYTES
@@ -124,8 +122,7 @@ def tiles_together(tiles: int, tile_bytes: int, most: int = TOGETHER_BYTES) -> i
 
 
 def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int, unroll_rows: bool = False) -> None:
-    """Split the loops into tiles. The sizes are sampled from `sch` and are `tiles` unless a search
-    changes them.
+    """Split the loops into tiles. The sizes are sampled from `sch` and are `tiles` unless a search changes them.
 
     Parameters
     ----------

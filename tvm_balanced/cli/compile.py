@@ -33,8 +33,8 @@ def compile(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="cpu is this machine; cpu/NAME another CPU, as LLVM names it; or a TVM target as JSON. May be given again: a "
-            "machine loads the first that it can run."
+            help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON. May be given several "
+            "times: a machine loads the first that it can run."
         ),
     ] = None,
     threads: Threads = None,

@@ -1,4 +1,4 @@
-"""What the commands print on: results on standard output, progress and errors on standard error."""
+"""Output of the commands: results on standard output, progress and errors on standard error."""
 
 import contextlib
 import json
@@ -33,7 +33,9 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 240) -> None:
-    """Print a table on standard output; where that is not a terminal, as wide as its content, up to `width` columns."""
+    """Print a table on standard output. If that is not a terminal, the table is as wide as its
+    content, up to `width` columns.
+    """
     table = Table(*(Column(text, overflow="fold") for text in header), title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)

@@ -1,4 +1,4 @@
-"""`tvm-balanced inspect`: every dense layer, its zeros, and what compile would do with it."""
+"""`tvm-balanced inspect`: every dense layer, its zeros, and the kernel that compile would choose."""
 
 from tvm_balanced.cli.console import print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (

@@ -1,4 +1,4 @@
-"""`tvm-balanced prune`: one-shot pruning of a model's linear layers, written to a file that compile reads."""
+"""`tvm-balanced prune`: one-shot pruning of a model's linear layers, written to a file for compile."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,9 +20,9 @@ def prune(
     ],
     include: Annotated[
         list[str] | None,
-        typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given again. Default "*".'),
+        typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given several times. Default "*".'),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Layers to leave dense; may be given again.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Layers to leave dense; may be given several times.")] = None,
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     json: Json = False,

@@ -23,17 +23,15 @@ def run(
             "--input",
             "-i",
             metavar="NAME=FILE",
-            help="A .npy file for an input; may be given again. Inputs without one are random.",
+            help="A .npy file for an input; may be given several times. Inputs without one are random.",
         ),
     ] = None,
     entry: Annotated[
         str | None, typer.Option("--entry", metavar="NAME", help="Which of several entry points to call; by default the first.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the outputs, one .npy each.")] = None,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Size of every dimension that the artifact leaves open, in random inputs.")
-    ] = 1,
-    repeat: Annotated[int, typer.Option(min=1, help="Timed calls.")] = 20,
+    batch: Annotated[int, typer.Option(min=1, help="Size of every dynamic dimension in random inputs.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="Number of timed calls.")] = 20,
     threads: Threads = None,
     profile: Annotated[bool, typer.Option("--profile", help="Show where the time goes, layer by layer.")] = False,
     json: Json = False,

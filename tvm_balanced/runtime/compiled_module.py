@@ -1,4 +1,4 @@
-"""CompiledModule: what compile returns and load gives back. Tensors in, tensors out."""
+"""CompiledModule: returned by compile and load. It takes tensors and returns tensors."""
 
 import copy
 import threading
@@ -39,7 +39,8 @@ class CompiledModule:
         aligned.
     facts : ModuleMetadata
     runnable : bool
-        Whether this machine can run the code; a module for another machine can be saved, not called.
+        Whether this machine can run the code. A module for another machine can be saved, but not
+        called.
     origin : Path, optional
         The artifact that it was loaded from.
     """
@@ -99,12 +100,12 @@ class CompiledModule:
 
     @property
     def report(self) -> Report:
-        """What was done with every dense layer, and why."""
+        """The decision for every dense layer, with its reason."""
         return self.facts.report
 
     @property
     def threads(self) -> int:
-        """Threads that a call uses; may be set."""
+        """Number of threads that a call uses; may be set."""
         return self.facts.threads
 
     @threads.setter
@@ -120,13 +121,15 @@ class CompiledModule:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model, or the first of its entry points.
 
-        Torch tensors in give torch tensors out, NumPy arrays give arrays. On the CPU, memory is shared where it is contiguous
-        and 64-byte aligned, and copied once where it is not. On a GPU, torch tensors must be there already, and the call runs on
-        torch's current stream, after all earlier calls; NumPy arrays are copied there and back, and are there when it returns.
-        Several threads may call; they take turns.
+        Torch tensors in give torch tensors out, NumPy arrays give arrays. On the CPU, contiguous
+        and 64-byte aligned memory is shared; other tensors are copied once. On a GPU, torch tensors
+        must already be on the device, and the call runs on torch's current stream after all earlier
+        calls. NumPy arrays are copied there and back; they are complete when the call returns.
+        Several threads may call; their calls run one after another.
 
-        A call may be captured in a CUDA graph, as torch.cuda.graph does: what it writes to is then its own as long as this
-        module lives, and the module must live, and its inputs stay where they are, as long as the graph is replayed.
+        A call may be captured in a CUDA graph, for instance with torch.cuda.graph. The memory that
+        it writes to then belongs to the graph as long as this module lives. While the graph is
+        replayed, the module must live and its inputs must stay where they are.
 
         A donated input's own buffer, contiguous and aligned or not, holds the output that takes its place when the call returns,
         and is what is returned for it.
@@ -138,12 +141,14 @@ class CompiledModule:
         Parameters
         ----------
         *args, **kwargs
-            The inputs of `facts.inputs`, shapes and dtypes as listed there, on the module's device.
+            The inputs of `facts.inputs`, with the shapes and dtypes listed there, on the module's
+            device.
 
         Returns
         -------
-        What the model returns: a tensor, or a tuple, list, dict, or class that torch.export knows, nested alike. NumPy arrays
-        in give one array, or a flat tuple in the order of `facts.outputs`, whose names tell where each was.
+        The model's result: a tensor, or a tuple, list, dict, or class that torch.export knows, with the
+        same nesting. NumPy arrays in give one array, or a flat tuple in the order of `facts.outputs`,
+        whose names tell where each was.
 
         Raises
         ------
@@ -151,7 +156,7 @@ class CompiledModule:
             Where an input is missing, unknown, or has the wrong type, shape, dtype or device, or a size out of range; where a
             donated one cannot be written.
         TargetError
-            Where the module was compiled for another machine.
+            If the module was compiled for another machine.
         """
         return self._main(*args, **kwargs)
 

@@ -1,4 +1,4 @@
-"""What is known about a compiled module besides its code and weights."""
+"""Metadata of a compiled module: everything besides its code and weights."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ class EntryPointSpec:
 
 @dataclass(frozen=True)
 class ModuleMetadata:
-    """All that is known about a compiled module besides its code and weights.
+    """Everything about a compiled module besides its code and weights.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ class ModuleMetadata:
 
 @runtime_checkable
 class Saveable(Protocol):
-    """What an artifact is written from: a CompiledModule, of which it needs no more than this."""
+    """What an artifact is written from. A CompiledModule has these members."""
 
     @property
     def executable(self) -> Any:
@@ -120,7 +120,7 @@ class Saveable(Protocol):
 
     @property
     def facts(self) -> ModuleMetadata:
-        """What is known about it."""
+        """The module's metadata."""
 
     @property
     def origin(self) -> Path | None:

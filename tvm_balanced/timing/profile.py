@@ -1,4 +1,4 @@
-"""Where the time of a call goes: layer by layer, beside what the machine can do."""
+"""Profile a call: the time of each layer, compared with the limits of the machine."""
 
 import json
 import math
@@ -32,16 +32,16 @@ class ProfileRow:
     ----------
     name : str
     kernel : str
-        "tvm" where it is no kernel of ours.
+        "tvm" if it is not one of our kernels.
     calls : int
-        In one call of the model.
+        Number of calls in one call of the model.
     microseconds : float
-        Median over the rounds, all its calls together.
+        Median over the rounds, for all its calls together.
     share : float
-        Of the whole call.
+        Share of the whole call.
     macs, nbytes : int
-        Multiply-adds on stored slots, and bytes of x, weight, bias and y; 0 for TVM's own functions, of which a lookup, for
-        instance, does not read all that it is given.
+        Multiply-adds on stored slots, and bytes of x, weight, bias and y. They are 0 for TVM's own
+        functions, because a lookup, for instance, does not read all of its operands.
     """
 
     name: str
@@ -54,12 +54,12 @@ class ProfileRow:
 
     @property
     def gmacs(self) -> float:
-        """10^9 multiply-adds a second."""
+        """Rate in 10^9 multiply-adds a second."""
         return self.macs / self.microseconds / 1e3
 
     @property
     def gbytes(self) -> float:
-        """10^9 bytes a second."""
+        """Rate in 10^9 bytes a second."""
         return self.nbytes / self.microseconds / 1e3
 
 
@@ -73,7 +73,7 @@ class Profile:
 
     @property
     def microseconds(self) -> float:
-        """All rows together; a plain call is faster by what the timing itself costs, about 2 us a function."""
+        """All rows together. A plain call is faster, because timing itself costs about 2 us per function."""
         return sum(row.microseconds for row in self.rows)
 
     @property
@@ -82,7 +82,7 @@ class Profile:
         return ("what", "kernel", "calls", "us", "share", "GMAC/s", "of peak", "GB/s", "of memory")
 
     def cells(self) -> list[tuple[str, ...]]:
-        """Return the rows as text. More than 100% of memory means that the data came from a cache."""
+        """Return the rows as text. More than 100% of memory means that the data was loaded from a cache."""
 
         def text(row: ProfileRow) -> tuple[str, ...]:
             known = (
@@ -97,12 +97,12 @@ class Profile:
         return [text(row) for row in self.rows]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the whole profile as plain data."""
         return {"rows": [asdict(row) for row in self.rows], "rates": asdict(self.rates), "threads": self.threads}
 
     @property
     def title(self) -> str:
-        """What was measured, in one line."""
+        """A one-line description of the measurement."""
         rates = f"{self.rates.gmacs:.0f} GMAC/s and {self.rates.gbytes:.0f} GB/s at most"
         return f"{self.microseconds / 1e3:.3f} ms with {self.threads} threads; this machine does {rates}"
 
@@ -112,7 +112,7 @@ class Profile:
 
 @dataclass
 class _Call:
-    """One function that the virtual machine called, its tensors, and what each of them holds."""
+    """One function that the virtual machine called, its tensors, and the contents of each."""
 
     symbol: str
     addresses: tuple[int, ...]
@@ -179,7 +179,7 @@ def _report_of(call: _Call, reports: Sequence[LayerReport], addresses: Sequence[
 
 
 def _rates(module: "CompiledModule") -> Rates:
-    """What the module's device can do: measured on a CPU, its vendor's figures on a GPU."""
+    """Return the rates of the module's device: measured on a CPU, the vendor's figures on a GPU."""
     if not module.facts.on_gpu:
         return measure(module.threads)
     roofline = rooflines.machine(tvm.target.Target(json.loads(module.facts.target)))
@@ -196,9 +196,9 @@ def _record(function: "Function", arguments: Sequence[Any], rounds: int) -> tupl
 
     def instrument(_function: Any, symbol: str, before: bool, _result: Any, *values: Any) -> int:
         nonlocal start
-        if symbol.startswith("vm."):  # the machine's own: allocation and checks of shapes
+        if symbol.startswith("vm."):  # the virtual machine's own: allocation and checks of shapes
             return 0
-        wait(device)  # a GPU is given functions faster than it computes them
+        wait(device)  # functions are launched faster than a GPU computes them
         if before:
             start = time.perf_counter()
             return 0

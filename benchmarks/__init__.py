@@ -1,1 +1,1 @@
-"""Benchmarks, one script a question: `python -m benchmarks.NAME`. They append to CSV files in benchmarks/data/."""
+"""Benchmarks, one script per question: `python -m benchmarks.NAME`. They append to CSV files in benchmarks/data/."""

@@ -1,7 +1,7 @@
 """Would other tiles make attention faster? `python -m benchmarks.attention_tiles [--batch N] [--threads N]`.
 
-Attention is scheduled by a rule, cpu_attention, that chooses its tiles from the shapes and samples nothing. Here every tile that
-divides the shapes is measured, in turn with the rule's own, on random arguments. Rows are appended to data/attention_tiles.csv.
+The rule cpu_attention schedules attention. It chooses its tiles from the shapes and samples nothing. This script measures every
+tile that divides the shapes, alternating with the rule's own, on random arguments. Rows are appended to data/attention_tiles.csv.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def functions(batch: int) -> list[tirx.PrimFunc]:
 
 
 def variants(func: tirx.PrimFunc) -> Iterator[tuple[Tile, tirx.PrimFunc]]:
-    """Yield the distinct schedules of a function with the tiles that were asked for, the rule's own first."""
+    """Yield the distinct schedules of a function with the requested tiles, the rule's own first."""
     seen: list[tirx.PrimFunc] = []
     own = tuple(getattr(cpu_attention, name) for name in TRIED)
     for tile in (own, *product(*TRIED.values())):
@@ -67,7 +67,7 @@ def variants(func: tirx.PrimFunc) -> Iterator[tuple[Tile, tirx.PrimFunc]]:
 
 
 def rival(func: tirx.PrimFunc, threads: int) -> Implementation:
-    """Return a call of a scheduled function on arguments of its own."""
+    """Return a call of a scheduled function with its own arguments."""
     rng = np.random.default_rng(0)
     main = build(func.with_attr("global_symbol", "main"), host_target())["main"]
     shapes = [([int(dim) for dim in param.ty.shape], str(param.ty.dtype)) for param in func.params]

@@ -1,4 +1,4 @@
-"""Intervals of paired ratios that were measured in several runs."""
+"""Confidence intervals of paired ratios that were measured in several runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import numpy as np
 
 from tvm_balanced.core.encoding import Array
 
-RESAMPLES = 2000  # the ends of a 95% interval are then means of about fifty of them
+RESAMPLES = 2000  # the ends of a 95% interval are then means of about fifty resamples
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Estimate:
 def estimate(runs: Sequence[Array], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
     """Return the median over all rounds of all runs, and its 95% bootstrap interval.
 
-    Runs are drawn with replacement, and then rounds within each drawn run: rounds of one run share the state the machine was in
-    and are no independent measurements.
+    Runs are drawn with replacement, then rounds within each drawn run: rounds of one run share the
+    state of the machine, so they are not independent measurements.
 
     Parameters
     ----------
     runs : sequence of arrays (rounds,)
-        Of each run; their numbers of rounds may differ.
+        One per run; their numbers of rounds may differ.
     """
     rng = np.random.default_rng(seed)
     rounds = max(len(run) for run in runs)
@@ -39,7 +39,7 @@ def estimate(runs: Sequence[Array], resamples: int = RESAMPLES, seed: int = 0) -
     values = np.empty((resamples, len(runs), rounds))
     for i, run in enumerate(runs):
         here = drawn == i
-        # every run counts the same, however many rounds it had
+        # every run has the same weight, however many rounds it had
         values[here] = run[rng.integers(len(run), size=(int(here.sum()), rounds))]
     medians = np.median(values.reshape(resamples, -1), axis=1)
     low, high = np.percentile(medians, (2.5, 97.5))
@@ -47,5 +47,5 @@ def estimate(runs: Sequence[Array], resamples: int = RESAMPLES, seed: int = 0) -
 
 
 def geometric_mean(values: Sequence[float]) -> str:
-    """Return the geometric mean as text, "-" of nothing."""
+    """Return the geometric mean as text, "-" if there are no values."""
     return f"{np.exp(np.mean(np.log(values))):.2f}" if len(values) else "-"

@@ -1,8 +1,9 @@
-"""What no kernel of this design can pass in a cell: reading the packed weights once, or its permutes and multiply-adds.
+"""A lower bound of a kernel's time in a cell: read the packed weights once, or do all permutes and multiply-adds.
 
-A rival of benchmarks.grid, timed in turn with the others, so that clock and memory are those of the same moment. Its time is the
-longer of two loops: one adds up the packed weight, as many bytes from as cold a place; the other does all permutes and
-multiply-adds of the layer on registers, with a shift of the indices for every eight of them, and touches no memory.
+This is a baseline of benchmarks.grid, timed in alternation with the others, so that clock and
+memory are in the same state. Its time is the longer of two loops. One sums the packed weight: as
+many bytes, from an equally cold place. The other does all permutes and multiply-adds of the layer
+on registers, with a shift of the indices for every eight of them, and touches no memory.
 """
 
 import time
@@ -27,14 +28,14 @@ from tvm_balanced.timing.paired import Implementation, Seconds, copies
 
 LANES = 16
 SLOT_BYTES = 4.5  # a float32 and an index of 4 bits
-STREAMS, SUMS = 4, 4  # of reading: hardware prefetch follows several streams better than one
-ROWS, GROUPS = 8, 1  # of arithmetic: 8 sums hide the latency of multiply-add, and all operands fit 32 registers
-PAIRS = 1 << 21  # of permutes and multiply-adds, of all threads: 5 ms; a layer that has more is scaled
+STREAMS, SUMS = 4, 4  # for reading: hardware prefetch follows several streams better than one
+ROWS, GROUPS = 8, 1  # for arithmetic: 8 sums hide the latency of multiply-add, and all operands fit 32 registers
+PAIRS = 1 << 21  # permutes and multiply-adds of all threads: 5 ms; the time of a larger layer is scaled
 
 
 @dataclass
 class Bound:
-    """The rival of a cell; a call returns the bound in seconds, `result` what the layer computes."""
+    """The bound as a baseline of a cell. A call returns the bound in seconds, `result` the layer's result."""
 
     cell: Cell
     weight: Array
@@ -63,12 +64,12 @@ class Bound:
 
 
 def bound(cell: Cell) -> Callable[[Array, Array], Implementation]:
-    """Return the maker of the rival of `cell` from weight (N, K) and x (M, K)."""
+    """Return a function that makes the baseline of `cell` from weight (N, K) and x (M, K)."""
     return lambda weight, x: Bound(cell, weight, x)
 
 
 def read(threads: int, lines: int, count: int) -> Implementation:
-    """Return the loop that adds up `lines` lines of memory, of 1 KiB a thread, and rotates over `count` copies of it."""
+    """Return a loop that sums `lines` lines of memory, of 1 KiB per thread, and rotates over `count` copies of it."""
     threads_, lines_ = int64(threads), int64(lines)
 
     @T.prim_func(s_tir=True)
@@ -93,13 +94,13 @@ def read(threads: int, lines: int, count: int) -> Implementation:
     call = _built(main)
     shape = (threads, STREAMS, lines, SUMS * LANES)
     given = [tvm.runtime.tensor(np.full(shape, 0.5, np.float32)) for _ in range(count)]
-    collapse(given)  # as the kernels' weights
+    collapse(given)  # as for the kernels' weights
     result = tvm.runtime.tensor(np.zeros((threads, STREAMS * SUMS * LANES), np.float32))
     return lambda number: call(given[number % count], result)
 
 
 def compute(threads: int, steps: int) -> Implementation:
-    """Return the loop that does ROWS * GROUPS permutes and as many multiply-adds a step on registers."""
+    """Return a loop that does ROWS * GROUPS permutes and as many multiply-adds per step on registers."""
     threads_ = int64(threads)
 
     def permuted(x: Any, index: Any) -> Any:

@@ -1,4 +1,4 @@
-"""One cell of a benchmark: a layer's shape, M, pattern and threads, timed in a process of its own, and its rows in a CSV."""
+"""One cell of a benchmark: a layer's shape, M, pattern and threads. It is timed in its own process; its rows go to a CSV."""
 
 import csv
 import json
@@ -16,14 +16,14 @@ from tvm_balanced.core.caches import last_level_cache
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.runtime import environment
 
-LARGE = 4096 * 4096  # weights: between two calls of a model, no cache keeps a layer of as many
+LARGE = 4096 * 4096  # no cache keeps a layer with so many weights between two calls of a model
 COLUMNS = (
     *("date", "cpu", "versions", "n", "k", "m", "pattern", "dtype", "threads", "regime"),
     *("rival", "rounds", "us", "p20", "p50", "p80", "note"),
 )
-BOUND = "bound"  # the rival that is what no kernel can pass, see benchmarks.bound
+BOUND = "bound"  # the baseline that no kernel can beat, see benchmarks.bound
 ROUNDS = 31
-TIMEOUT = 1200  # seconds beside the timing: DeepSparse compiles thirty copies of a large layer for minutes
+TIMEOUT = 1200  # seconds besides the timing: DeepSparse compiles thirty copies of a large layer for minutes
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Cell:
     pattern: str
     threads: int
     dtype: str = "float32"
-    from_memory: bool = False  # whatever its size, as a layer of a model that no cache keeps
+    from_memory: bool = False  # for any size, as in a model that no cache keeps
 
     def __str__(self) -> str:
         words = [f"{self.n}x{self.k}", f"m{self.m}", self.pattern, f"t{self.threads}", self.dtype.replace("float32", "")]
@@ -49,19 +49,21 @@ class Cell:
 
     @property
     def regime(self) -> str:
-        """Cold where the dense weight is larger than the last-level cache, one row of x meets a large layer, or it is said."""
+        """Return "cold" if the dense weight is larger than the last-level cache, x is one row of a large
+        layer, or `from_memory`.
+        """
         streamed = self.m == 1 and self.n * self.k >= LARGE
         return "cold" if self.from_memory or streamed or self.nbytes >= last_level_cache() else "hot"
 
 
 @dataclass(frozen=True)
 class Timed:
-    """How one rival did in a cell.
+    """The result of one baseline in a cell.
 
     Parameters
     ----------
     microseconds : float
-        Median; NaN where it did not run.
+        Median; NaN if it did not run.
     ratios : array (rounds,)
         Its time over ours, round by round: how many times faster we are.
     versions, note : str
@@ -74,20 +76,20 @@ class Timed:
     note: str = ""
 
     def percentiles(self) -> tuple[float, float, float]:
-        """Return the 20th, 50th and 80th percentile of the ratios; NaN where there are none."""
+        """Return the 20th, 50th and 80th percentile of the ratios; NaN if there are none."""
         p20, p50, p80 = np.percentile(self.ratios, (20, 50, 80)) if len(self.ratios) else (np.nan,) * 3
         return float(p20), float(p50), float(p80)
 
 
 def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROUNDS, tuned: bool = False) -> dict[str, Timed]:
-    """Time our kernel and rivals in a process of their own; return them by name, ours as "balanced".
+    """Time our kernel and baselines in a separate process; return them by name, ours as "balanced".
 
-    Ours has its default schedule, or where `tuned` that of the shipped log.
+    Ours has its default schedule or, if `tuned`, that of the shipped log.
 
     Raises
     ------
     RuntimeError
-        Where the process failed; the message is what it said last.
+        If the process failed; the message is its last output.
     """
     work = json.dumps({"cell": asdict(cell), "rivals": list(rivals), "seconds": seconds, "rounds": rounds, "tuned": tuned})
     command = [sys.executable, "-m", "benchmarks.time_cell", work]
@@ -104,17 +106,17 @@ def measure(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int = ROU
 
 @cache
 def stamp() -> dict[str, str]:
-    """Return what every row begins with: date, CPU and the versions that matter to all."""
+    """Return the first columns of every row: date, CPU and the versions that matter to all."""
     facts = environment.describe()
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("apache-tvm", "torch"))
     return {"date": datetime.now(UTC).date().isoformat(), "cpu": facts["cpu"], "versions": versions}
 
 
 def row_of(cell: Cell, rival: str, timed: Timed) -> dict[str, object]:
-    """Return a rival's row, without the stamp."""
+    """Return a baseline's row, without the stamp."""
     p20, p50, p80 = (f"{p:.3f}" for p in timed.percentiles())
     row: dict[str, object] = asdict(cell) | {"regime": cell.regime, "rival": rival, "note": timed.note}
-    del row["from_memory"]  # which the regime says
+    del row["from_memory"]  # the regime implies it
     row |= {"rounds": len(timed.ratios), "us": f"{timed.microseconds:.1f}", "p20": p20, "p50": p50, "p80": p80}
     return row | (
         {"versions": ", ".join(dict.fromkeys([*stamp()["versions"].split(", "), *timed.versions.split(", ")]))}
@@ -124,7 +126,7 @@ def row_of(cell: Cell, rival: str, timed: Timed) -> dict[str, object]:
 
 
 def append(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Append rows to a CSV, which gets its header where it is new."""
+    """Append rows to a CSV; a new file gets a header."""
     new = not path.exists()
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, columns)

@@ -1,6 +1,7 @@
-"""DeepSparse in an environment and a process of its own. `python -m benchmarks.deepsparse_process` makes build/deepsparse.
+"""DeepSparse in its own environment and process. `python -m benchmarks.deepsparse_process` creates build/deepsparse.
 
-1.8.0 is the last version with a wheel; it holds back NumPy, ONNX and others, so it cannot share an environment with the rest.
+1.8.0 is the last version with a wheel. It pins old versions of NumPy, ONNX and others, so it cannot
+share an environment with the rest.
 """
 
 import atexit
@@ -22,7 +23,7 @@ PYTHONS = ("3.11", "3.10", "3.9", "3.8")  # those that it has wheels for
 
 
 class EngineError(RuntimeError):
-    """An engine cannot be installed or cannot run: one sentence that says why."""
+    """An engine cannot be installed or cannot run; the message is one sentence with the reason."""
 
 
 def installed(environment: Path = ENVIRONMENT) -> bool:
@@ -31,12 +32,12 @@ def installed(environment: Path = ENVIRONMENT) -> bool:
 
 
 def install(environment: Path = ENVIRONMENT, requirement: str = REQUIREMENT) -> None:
-    """Make the environment, unless it is there; takes 500 MB.
+    """Create the environment if it is missing; takes 500 MB.
 
     Raises
     ------
     EngineError
-        Where no fitting Python is here or pip finds no package.
+        If no fitting Python is here or pip finds no package.
     """
     if installed(environment):
         return
@@ -55,7 +56,7 @@ def install(environment: Path = ENVIRONMENT, requirement: str = REQUIREMENT) -> 
 
 
 def try_install(wanted: Iterable[str]) -> None:
-    """Install where DeepSparse is wanted; where that fails, say why in one line."""
+    """Install DeepSparse if it is requested; if that fails, print the reason in one line."""
     if "deepsparse" in wanted:
         try:
             install()
@@ -64,22 +65,22 @@ def try_install(wanted: Iterable[str]) -> None:
 
 
 class Worker:
-    """A rival: DeepSparse's engines in a process, which measures each call itself and reports the seconds.
+    """A baseline: DeepSparse's engines in a process, which times each call itself and reports the seconds.
 
     Parameters
     ----------
     folder : Path
-        Holds x.npy (M, K); receives the result. May go once `fetch_result` was called.
+        Holds x.npy (M, K); receives the result. It may be removed once `fetch_result` was called.
     threads : int
     command : sequence, optional
-        What to run instead of the worker.
+        A command to run instead of the worker.
     """
 
     def __init__(self, folder: Path, threads: int, command: Iterable[str | Path] | None = None) -> None:
         worker = Path(__file__).parent / "deepsparse_worker.py"
         command = command or [ENVIRONMENT / "bin" / "python", worker, folder, str(threads)]
         self._folder = folder
-        # its own telemetry would reach for the network
+        # its telemetry would use the network
         environment = os.environ | {"NM_DISABLE_ANALYTICS": "1"}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen([*command], stdin=pipe, stdout=pipe, text=True, env=environment)
@@ -96,7 +97,7 @@ class Worker:
         self._y = np.load(self._folder / "y.npy")
 
     def result(self) -> Array:
-        """Return what the first copy computes, (M, N)."""
+        """Return the first copy's result (M, N)."""
         return self._y
 
     def __call__(self, call: int) -> Seconds:
@@ -104,7 +105,7 @@ class Worker:
         return Seconds(self._ask(f"call {call}"))
 
     def close(self) -> None:
-        """End the process, and wait: only then does its work count as this one's."""
+        """End the process, and wait: only then is its CPU time counted as this process's."""
         if self._process.returncode is None:
             self._process.communicate()
 

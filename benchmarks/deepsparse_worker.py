@@ -39,7 +39,7 @@ def main() -> None:
                     np.save(folder / "y.npy", y[0])
                 else:
                     answer = f"done {seconds!r}"
-        except Exception as error:  # whatever it is, the other side has to be told
+        except Exception as error:  # pass any error to the other side
             answer = "failed " + " ".join(str(error).split())
         print(answer, file=answers, flush=True)
 

@@ -1,7 +1,7 @@
 """How fast are the kernels that round? `python -m benchmarks.eight_bit [--threads N]`.
 
-cpu_avx512_i8, _w8 and _w16 take turns with cpu_avx512 in one process, each on a weight of its own layout. Rows are appended to
-data/eight_bit.csv.
+cpu_avx512_i8, _w8 and _w16 alternate with cpu_avx512 in one process, each on a weight in its own
+layout. Rows are appended to data/eight_bit.csv.
 """
 
 import argparse
@@ -37,7 +37,7 @@ COLUMNS = ("date", "cpu", "tvm", "n", "k", "m", "pattern", "regime", "threads", 
 
 
 def rival(name: str, cell: tuple[int, int, int, str, str], threads: int, place: int) -> Implementation:
-    """Return a call of one kernel; cold, on weights that are in no cache."""
+    """Return a call of one kernel; if cold, on weights that are in no cache."""
     n, k, m, text, regime = cell
     pattern, kernel, target = BalancedPattern.parse(text), KERNELS[name], host_target()
     workload = Workload(name, m, n, k, pattern.nnz, pattern.block)

@@ -1,8 +1,9 @@
-"""How fast is the kernel beside engines outside PyTorch's eager mode? `python -m benchmarks.engines [--threads N]`.
+"""How fast is the kernel compared with engines outside PyTorch's eager mode? `python -m benchmarks.engines [--threads N]`.
 
-MKL's CSR, ONNX Runtime, OpenVINO, torch.compile and DeepSparse, each where it is installed (the extra `bench`; DeepSparse gets
-an environment of its own in build/). Each maker takes a weight (N, K), x (M, K), copies and threads, and returns a rival that
-rotates over copies of the weight. Rows are appended to data/engines.csv.
+The engines are MKL's CSR, ONNX Runtime, OpenVINO, torch.compile and DeepSparse, if installed (the
+extra `bench`; DeepSparse gets its own environment in build/). Each function takes a weight (N, K),
+x (M, K), copies and threads, and returns a baseline that rotates over copies of the weight. Rows
+are appended to data/engines.csv.
 """
 
 import argparse
@@ -37,15 +38,15 @@ TORCH = ("reference", "onednn", "eager", "csr")
 
 @dataclass(frozen=True)
 class Engine:
-    """A rival that may not be here.
+    """A baseline that may not be installed.
 
     Parameters
     ----------
     make : callable
     packages : tuple of str
-        What has to be installed; their versions go into the row.
+        Required packages; their versions go into the row.
     sparse_bytes : int
-        Bytes that it takes for each nonzero, at least; 0 where it stores the whole weight.
+        The least bytes that it needs per nonzero; 0 if it stores the whole weight.
     """
 
     make: Maker
@@ -53,7 +54,7 @@ class Engine:
     sparse_bytes: int = 0
 
     def missing(self) -> str | None:
-        """Return in a few words what is missing, None where the engine can run."""
+        """Return in a few words what is missing, None if the engine can run."""
         absent = [name for name in self.packages if not _installed(name)]
         return f"{', '.join(absent)} not installed; run pip install 'tvm-balanced[bench]'" if absent else None
 
@@ -62,7 +63,7 @@ class Engine:
         return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in self.packages)
 
     def bound(self, regime: str, threads: int) -> Callable[[Array, Array], Implementation]:
-        """Return the maker of (weight, x) for a regime and a number of threads."""
+        """Return a function of (weight, x) that makes the baseline for a regime and a number of threads."""
 
         def make(weight: Array, x: Array) -> Implementation:
             nbytes = np.count_nonzero(weight) * self.sparse_bytes if self.sparse_bytes else weight.nbytes
@@ -84,9 +85,11 @@ class DeepSparse(Engine):
 
 
 def mkl_csr(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
-    """MKL's sparse BLAS on handles that are hinted and optimised once; sparse_dot_mkl makes a new one in every call.
+    """MKL's sparse BLAS on handles that are hinted and optimised once; sparse_dot_mkl creates a new
+    one in every call.
 
-    x is transposed beforehand and y left transposed: as rows of x, which dense layers have, MKL takes three times as long.
+    x is transposed in advance and y left transposed. With rows of x, as in dense layers, MKL takes
+    three times as long.
     """
     lib = _load_mkl(threads)
     m, n = len(x), len(weight)
@@ -109,7 +112,7 @@ def mkl_csr(weight: Array, x: Array, copies: int, threads: int) -> Implementatio
 
 
 def onnx_runtime(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
-    """ONNX Runtime's dense MatMul, its input and output bound beforehand."""
+    """ONNX Runtime's dense MatMul, with its input and output bound in advance."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -135,10 +138,10 @@ def onnx_runtime(weight: Array, x: Array, copies: int, threads: int) -> Implemen
 
 
 def openvino(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
-    """OpenVINO's dense MatMul in float32: left to itself it computes in bfloat16 where the CPU can."""
+    """OpenVINO's dense MatMul in float32. By default it computes in bfloat16 if the CPU can."""
     import openvino as ov
 
-    # not pinned: threads that are would meet the other rivals' on the same core
+    # not pinned: pinned threads would share a core with the other baselines'
     hints = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
     core = ov.Core()
 
@@ -176,7 +179,9 @@ def torch_compile(weight: Array, x: Array, copies: int, threads: int) -> Impleme
 
 
 def deep_sparse(weight: Array, x: Array, copies: int, threads: int) -> Implementation:
-    """DeepSparse in a process of its own, which measures its calls. Its engines share equal weights, so each copy is rolled."""
+    """DeepSparse in its own process, which times its calls. Its engines share equal weights, so
+    each copy is rolled.
+    """
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "x.npy", x)
         worker = deepsparse.Worker(Path(folder), threads)
@@ -196,7 +201,7 @@ ENGINES: dict[str, Engine] = {
 
 
 def available(names: Sequence[str] = tuple(ENGINES), say: Callable[[str], object] = print) -> tuple[str, ...]:
-    """Return those of `names` that are installed, and say in one line of each other why it is left out."""
+    """Return those of `names` that are installed; for each other one, print in one line why it is left out."""
     missing = {name: ENGINES[name].missing() for name in names}
     for name, why in missing.items():
         if why:
@@ -205,7 +210,9 @@ def available(names: Sequence[str] = tuple(ENGINES), say: Callable[[str], object
 
 
 def write_onnx(weight: Array, rows: int, path: Path) -> Path:
-    """Write y = MatMul(x, weight^T) for x of `rows` rows, in a format that DeepSparse 1.8 reads too, and return the path."""
+    """Write y = MatMul(x, weight^T) for x of `rows` rows, in a format that DeepSparse 1.8 can read,
+    and return the path.
+    """
     import onnx
     from onnx import helper, numpy_helper
 
@@ -224,11 +231,11 @@ class _Description(ctypes.Structure):
 
 
 _GENERAL, _ROW_MAJOR = _Description(20, 0, 0), 101
-_CALLS = 1000  # that MKL is told to expect
+_CALLS = 1000  # the number of calls that MKL is told to expect
 
 
 class _MklMatrix:
-    """A CSR weight (N, K) as a handle of MKL, prepared for products with M columns."""
+    """A CSR weight (N, K) as an MKL handle, prepared for products with M columns."""
 
     def __init__(self, lib: ctypes.CDLL, weight: Array, m: int) -> None:
         rows, columns = np.nonzero(weight)
@@ -246,8 +253,8 @@ class _MklMatrix:
 
 
 def _load_mkl(threads: int) -> ctypes.CDLL:
-    """Return MKL of the package mkl; PyTorch's own copy is linked in and has no sparse functions that can be called."""
-    os.environ.setdefault("KMP_BLOCKTIME", "1")  # its threads would spin for 200 ms, through the next rivals' turns
+    """Load MKL from the package mkl. PyTorch's own copy is linked in and exports no sparse functions."""
+    os.environ.setdefault("KMP_BLOCKTIME", "1")  # its threads would otherwise spin for 200 ms, into the next baselines' calls
     files = importlib.metadata.files("mkl") or []
     path = next(file for file in files if file.name.startswith("libmkl_rt.so"))
     lib = ctypes.CDLL(str(path.locate()))

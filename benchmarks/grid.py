@@ -1,11 +1,13 @@
-"""Is the kernel faster than its rivals wherever it may be used? `python -m benchmarks.grid [--engines] [--minutes 60]`.
+"""Is the kernel faster than its baselines wherever it may be used? `python -m benchmarks.grid [--engines] [--minutes 60]`.
 
-Forty cells, timed --runs times, each cell in a process of its own; `make bench-grid` is the same. --every takes every size with
-every M and pattern on one thread instead, which is what a mean over the sizes needs. --dtype bfloat16 takes the cells of one
-thread, --tuned gives our kernels the schedules of the shipped log, --cold takes weights from memory in small layers too. Rows
-are appended to data/grid.csv and the ratios of every round to data/grid_rounds.csv. A rival that has its row under this --label,
-run and cell is not timed again, so that a grid that was stopped goes on where it was. At the end, or with --summary alone, the
-tables are printed and written to data/grid-LABEL.md: medians of the paired ratios with 95% bootstrap intervals.
+Forty cells, timed --runs times, each cell in its own process; `make bench-grid` is the same.
+--every takes every size with every M and pattern on one thread instead, as needed for a mean over
+the sizes. --dtype bfloat16 takes the cells of one thread, --tuned gives our kernels the schedules
+of the shipped log, --cold loads weights from memory in small layers too. Rows are appended to
+data/grid.csv and the ratios of every round to data/grid_rounds.csv. A baseline that has its row
+under this --label, run and cell is not timed again, so a stopped grid continues where it was. At
+the end, or with --summary alone, the tables are printed and written to data/grid-LABEL.md: medians
+of the paired ratios with 95% bootstrap intervals.
 """
 
 import argparse
@@ -46,16 +48,17 @@ WITH_ENGINES = (*BASELINES, "csr", *engines.ENGINES, BOUND)
 FOLDER = Path(__file__).parent / "data"
 GRID, GRID_ROUNDS = (FOLDER / name for name in ("grid.csv", "grid_rounds.csv"))
 KEY = ("label", "run", "n", "k", "m", "pattern", "threads", "dtype", "rival")
-Ratios = Mapping[Cell, Mapping[str, list[Array]]]  # of each cell and rival: an array (rounds,) for each run
+Ratios = Mapping[Cell, Mapping[str, list[Array]]]  # for each cell and baseline: an array (rounds,) per run
 Estimates = Mapping[Cell, Mapping[str, Estimate]]
 TextTable = tuple[str, list[str], list[list[str]]]  # title, header, rows
 Measure = Callable[[Cell, Sequence[str], float, int], Mapping[str, Timed]]
 
 
 def draw(seed: int = SEED) -> list[Cell]:
-    """Return forty cells: every (M, pattern, threads) once; every size with every M and pattern, and as often as any other.
+    """Return forty cells: every (M, pattern, threads) once; every size with every M and pattern, and equally often.
 
-    Sizes are dealt at random until they are even: six or seven cells each, three or four of them with one thread.
+    Sizes are drawn at random until they are even: six or seven cells each, three or four of them
+    with one thread.
     """
     rng = random.Random(seed)
     while True:
@@ -95,11 +98,11 @@ class Plan:
         Names the series of runs.
     runs : int
     seconds : float
-        Of timing, for each cell.
+        Timing of each cell.
     end : float
         No cell begins later, on the clock of time.monotonic.
     quiet : float
-        A cell is not recorded where other processes took more than this share of the machine.
+        A cell is not recorded if other processes took more than this share of the machine.
     """
 
     label: str
@@ -136,22 +139,22 @@ def run_grid(plan: Plan, cells: Sequence[Cell], rivals: Sequence[str], time_cell
 
 
 def key(label: str, run: int, cell: Cell, rival: str) -> tuple[str, ...]:
-    """Return what identifies a row, as `KEY` names it."""
+    """Return the identity of a row, with the fields of `KEY`."""
     return tuple(map(str, (label, run, *(getattr(cell, name) for name in KEY[2:-1]), rival)))
 
 
 def key_of(row: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what identifies a row that was read."""
+    """Return the identity of a row that was read."""
     return tuple(row[name] for name in KEY)
 
 
 def timed_already() -> set[tuple[str, ...]]:
-    """Return the keys of the rows that are there."""
+    """Return the keys of the existing rows."""
     return {key_of(row) for row in read(GRID)}
 
 
 def record(label: str, run: int, cell: Cell, results: Mapping[str, Timed]) -> None:
-    """Append a cell's rows to both files; the rounds first, because the other file says what is done."""
+    """Append a cell's rows to both files; the rounds first, because the other file records what is done."""
     keys = {rival: dict(zip(KEY, key(label, run, cell, rival), strict=True)) for rival in results}
     rounds = {rival: " ".join(f"{ratio:g}" for ratio in timed.ratios) for rival, timed in results.items() if rival != OURS}
     append(GRID_ROUNDS, (*KEY, "ratios"), [keys[rival] | {"ratios": text} for rival, text in rounds.items()])
@@ -160,7 +163,7 @@ def record(label: str, run: int, cell: Cell, results: Mapping[str, Timed]) -> No
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV, none where it is not there."""
+    """Return the rows of a CSV; none if it does not exist."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -168,7 +171,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def ratios_of(label: str) -> dict[Cell, dict[str, list[Array]]]:
-    """Return the paired ratios under a label, by cell and rival, an array for each run."""
+    """Return the paired ratios under a label, by cell and baseline, with an array per run."""
     found: dict[Cell, dict[str, list[Array]]] = {}
     cold = {key_of(row) for row in read(GRID) if row["regime"] == "cold"}
     for row in read(GRID_ROUNDS):

@@ -1,4 +1,4 @@
-"""How much of the machine other processes took while something was measured."""
+"""The share of the machine that other processes took during a measurement."""
 
 import os
 import resource
@@ -18,10 +18,10 @@ class Others:
 
 @contextmanager
 def other_load() -> Iterator[Others]:
-    """Measure the block. Its own share is this process's and that of children that have ended and were waited for.
+    """Measure the block. Its own share is that of this process and of children that have ended and were waited for.
 
-    With two threads on two cores, one busy neighbour makes an OpenMP rival wait 8 ms for a core in every call, which a spinning
-    one does not see: ratios of several hundred that say nothing.
+    With two threads on two cores, one busy neighbour makes an OpenMP baseline wait 8 ms for a core
+    in every call. A baseline that spins does not notice, so the ratios would be meaningless.
     """
     found = Others()
     total, idle, own = *_machine(), _own()
@@ -33,7 +33,9 @@ def other_load() -> Iterator[Others]:
 
 
 def _machine() -> tuple[float, float]:
-    """Seconds of all cores since boot, and those of them that were idle; zeros where the system does not say."""
+    """Return the seconds of all cores since boot, and their idle seconds; zeros if the system does
+    not report them.
+    """
     try:
         ticks = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
     except OSError:

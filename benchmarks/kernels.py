@@ -1,6 +1,7 @@
-"""How fast is the AVX-512 kernel beside the hand-written reference and oneDNN? `python -m benchmarks.kernels [--threads N]`.
+"""How fast is the AVX-512 kernel against the hand-written one and oneDNN? `python -m benchmarks.kernels [--threads N]`.
 
-Each cell is timed by `tvm-balanced bench kernel` in a process of its own; rows are appended to data/kernels.csv.
+`tvm-balanced bench kernel` times each cell in its own process; rows are appended to
+data/kernels.csv.
 """
 
 import argparse
@@ -23,7 +24,7 @@ COLUMNS = ("date", "cpu", "tvm", "n", "k", "m", "pattern", "dtype", "threads", "
 
 
 def measure(n: int, k: int, m: int, pattern: str, threads: int, regime: str) -> dict[str, object]:
-    """Run one cell and return what the command printed."""
+    """Run one cell and return the command's output."""
     command = [sys.executable, "-m", "tvm_balanced", "bench", "kernel", "--json", "--pattern", pattern, "--regime", regime]
     sizes = ["--n", str(n), "--k", str(k), "--m", str(m), "--threads", str(threads)]
     done = subprocess.run([*command, *sizes], check=True, stdout=subprocess.PIPE)

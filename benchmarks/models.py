@@ -1,8 +1,9 @@
-"""How fast are whole pruned models beside PyTorch? `python -m benchmarks.models [--models minilm] [--threads 1] [--profile]`.
+"""How fast are whole pruned models against PyTorch? `python -m benchmarks.models [--models minilm] [--threads 1] [--profile]`.
 
-MiniLM on sentences of 128 tokens, and one step of a two-layer LSTM, against eager PyTorch, torch.compile with freezing and the
-same model with oneDNN-packed linears; MiniLM also against ours compiled for any batch and length, the LSTM against torch.nn.LSTM.
-Each cell in a process of its own; rows are appended to data/models.csv.
+MiniLM on sentences of 128 tokens, and one step of a two-layer LSTM, against eager PyTorch,
+torch.compile with freezing and the same model with oneDNN-packed linears. MiniLM also runs against
+ours compiled for any batch and length, the LSTM against torch.nn.LSTM. Each cell has its own
+process; rows are appended to data/models.csv.
 """
 
 import argparse
@@ -41,7 +42,7 @@ Forms = Mapping[str, Callable[..., Any]]
 
 @dataclass(frozen=True)
 class Cell:
-    """One model as it is measured."""
+    """One model to measure."""
 
     model: str
     batch: int
@@ -52,7 +53,8 @@ class Cell:
 class LSTMStep(nn.Module):
     """One step of a stacked LSTM: x (batch, hidden), h and c (layers, batch, hidden) --> the next h and c.
 
-    nn.LSTM computed with nn.Linear, so that `tb.prune` and the packed rival take its weights.
+    It computes nn.LSTM with nn.Linear, so that `tb.prune` and the packed baseline support its
+    weights.
     """
 
     def __init__(self, hidden: int, layers: int) -> None:
@@ -83,7 +85,7 @@ class LSTMStep(nn.Module):
 
 
 def minilm(batch: int, pattern: str) -> tuple[nn.Module, tuple[torch.Tensor, ...], Forms]:
-    """Return the sentence encoder of the demo, pruned, with its tokens, and no more rivals."""
+    """Return the demo's sentence encoder, pruned, with its tokens, and no further baselines."""
     from tvm_balanced.demo.demo import sentences
     from tvm_balanced.demo.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
 
@@ -93,19 +95,22 @@ def minilm(batch: int, pattern: str) -> tuple[nn.Module, tuple[torch.Tensor, ...
 
 
 def lstm(batch: int, pattern: str, hidden: int = HIDDEN) -> tuple[nn.Module, tuple[torch.Tensor, ...], Forms]:
-    """Return one step of an LSTM with random pruned weights, its arguments, and torch.nn.LSTM as one more rival."""
+    """Return one step of an LSTM with random pruned weights, its arguments, and torch.nn.LSTM as a
+    further baseline.
+    """
     torch.manual_seed(0)
     model = LSTMStep(hidden, LAYERS).eval()
     tb.prune(model, pattern)
     theirs = model.as_lstm()
 
     def step(x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        # with oneDNN, torch.nn.LSTM packs its weights anew in every call: 93 ms, and 10 ms without
+        # with oneDNN, torch.nn.LSTM packs its weights in every call: 93 ms instead of 10
+        # (docs/measurements/runtime.md)
         with torch.backends.mkldnn.flags(enabled=False):
             result: tuple[torch.Tensor, torch.Tensor] = theirs(x[None], (h, c))[1]
         return result
 
-    warnings.filterwarnings("ignore", "TF32 acceleration")  # that switching oneDNN off brings up
+    warnings.filterwarnings("ignore", "TF32 acceleration")  # raised when oneDNN is switched off
     state = [torch.randn(LAYERS, batch, hidden) for _ in range(2)]
     return model, (torch.randn(batch, hidden), *state), {"torch.nn.LSTM": step}
 
@@ -115,13 +120,13 @@ MODELS = {"minilm": minilm, "lstm": lstm}
 
 def for_any_size(model: nn.Module, args: tuple[torch.Tensor, ...], threads: int) -> tb.CompiledModule:
     """Return a sentence encoder compiled for any number of sentences and tokens."""
-    examples = tuple(torch.cat([arg, arg]) for arg in args)  # torch.export takes a dimension of one for a constant
+    examples = tuple(torch.cat([arg, arg]) for arg in args)  # torch.export takes a dimension of one as a constant
     sizes = {0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("length", max=512)}
     return tb.compile(model, examples, threads=threads, dynamic_shapes=(sizes,) * len(args))
 
 
 def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
-    """Compile and time a cell in this process; what `measure` returns."""
+    """Compile and time a cell in this process; returns the same as `measure`."""
     model, args, rivals = MODELS[cell.model](cell.batch, cell.pattern)
     if cell.model == "minilm":
         rivals = {**rivals, ANY: for_any_size(model, args, cell.threads)}
@@ -132,7 +137,9 @@ def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str
 
 
 def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
-    """Time a cell in a process of its own; return its results, its profile and what others took of the machine."""
+    """Time a cell in a separate process; return its results, its profile and the share that others
+    took of the machine.
+    """
     work = json.dumps([asdict(cell), rounds, torch_compile, profile])
     with other_load() as neighbours:
         command = [sys.executable, "-m", "benchmarks.models", "--cell", work]
@@ -142,7 +149,7 @@ def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict
 
 
 def rows_of(cell: Cell, result: Mapping[str, Any]) -> list[dict[str, object]]:
-    """Return a cell's rows, one for each rival."""
+    """Return a cell's rows, one per baseline."""
     both = stamp() | asdict(cell) | {"dtype": "float32", "regime": "model", "others": f"{result['others']:.2f}"}
     both |= {"max_error": f"{result['max_error']:.1e}"}
     return [
@@ -154,7 +161,9 @@ def rows_of(cell: Cell, result: Mapping[str, Any]) -> list[dict[str, object]]:
 
 
 def where(cell: Cell, profile: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return rows of text: for each kernel its calls, time, share of the call, and multiply-adds on stored weights a second."""
+    """Return rows of text: each kernel's calls, time, share of the call, and multiply-adds on
+    stored weights per second.
+    """
     kernels = dict.fromkeys(row["kernel"] for row in profile["rows"])
     table = []
     for kernel in kernels:

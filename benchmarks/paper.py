@@ -1,9 +1,9 @@
 """The paper's tables, measured: `python -m benchmarks.paper [--target cuda|cpu] [--out DIR] [--minutes 30]`.
 
-The micro-benchmark at batch 1 and 8, one step of the LSTMs and the dense layers of VGG-16, float32: our kernels beside dense,
-CSR and block sparsity, at the sparsity nearest to the paper's that a kernel has, with the paper's own times. A model is its
-dense layers one after another, without what is between them. Rows go to DIR/paper.csv as they are measured and tables to
-DIR/paper.md; the same command goes on where it was stopped. --stand-in rehearses it on small layers through PoCL.
+The micro-benchmark at batch 1 and 8, one step of the LSTMs and the dense layers of VGG-16, float32: our kernels compared with
+dense, CSR and block sparsity and with the paper's own times, at the kernel's sparsity nearest to the paper's. A model is its
+dense layers one after another, without the operators between them. Rows go to DIR/paper.csv as they are measured and tables to
+DIR/paper.md; the same command continues where it was stopped. --stand-in rehearses it on small layers through PoCL.
 """
 
 import argparse
@@ -41,25 +41,27 @@ RIVALS_OF: Mapping[str, tuple[str, ...]] = {
     "stand-in": ("eager", "csr", "block"),
 }
 IN_PAPER = {"cublas": "dense", "onednn": "dense", "csr": "random", "block": "block", OURS: "balanced"}
-SECONDS = 8.0  # of timing a case
-SHRINK = 128  # the stand-in's layers are smaller by this
+SECONDS = 8.0  # timing of a case
+SHRINK = 128  # factor by which the stand-in's layers are smaller
 
 
 def nearest(device: Device, size: tuple[int, int], batch: int, sparsity: float) -> Cell:
-    """Return the cell whose pattern, in blocks of 16, is nearest to a sparsity, of those that the fastest kernel has."""
+    """Return the cell whose pattern, in blocks of 16, is nearest to a sparsity, among those that
+    the fastest kernel supports.
+    """
     offers = {nnz: kernels_for(device, *size, batch, f"{nnz}:16", DTYPE) for nnz in range(1, 16)}
-    kernel = offers[2][0]  # every kernel has 2:16; one that has every pattern may be several times slower
+    kernel = offers[2][0]  # every kernel supports 2:16; one that supports every pattern may be several times slower
     nnz = min((n for n, names in offers.items() if kernel in names), key=lambda n: abs(1 - n / 16 - sparsity))
     return Cell(*size, batch, f"{nnz}:16", DTYPE, kernel)
 
 
 def measure(case: Case, device: Device, rivals: Sequence[str]) -> list[dict[str, object]]:
-    """Time a case and return its rows, ours first; a rival that cannot be had gets a note.
+    """Time a case and return its rows, ours first; a baseline that is unavailable gets a note.
 
     Raises
     ------
     RuntimeError
-        Where a kernel of ours is wrong.
+        If one of our kernels is wrong.
     """
     layers = [Layer(nearest(device, size, case.batch, case.sparsity), device) for size in case.layers]
     racing, notes = {OURS: _in_turn([_ours(layer) for layer in layers])}, {}
@@ -67,7 +69,7 @@ def measure(case: Case, device: Device, rivals: Sequence[str]) -> list[dict[str,
         maker = partial(block_sparse, sparsity=case.block_sparsity) if name == "block" else BASELINES[name]
         try:
             racing[name] = _in_turn([_checked(name, maker, layer) for layer in layers])
-        except Exception as error:  # libraries raise many kinds; what is not there is said in the row
+        except Exception as error:  # libraries raise many kinds; the row records what is unavailable
             notes[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     calls = max(rotate(layer.packed_bytes, device) for layer in layers)
     timers = {name: device.timer(rival, calls, name not in UNCAPTURED) for name, rival in racing.items()}
@@ -100,7 +102,7 @@ def _checked(name: str, maker: Maker, layer: Layer) -> Implementation:
 
 
 def _in_turn(rivals: Sequence[Implementation]) -> Implementation:
-    """Return a rival that is all layers of a model, one after another."""
+    """Return a baseline that runs all layers of a model one after another."""
 
     def run(call: int) -> torch.Tensor:
         for rival in rivals:
@@ -116,7 +118,7 @@ def shrunk(case: Case) -> Case:
 
 
 def run(device: Device, folder: Folder, cases: Sequence[Case], rivals: Sequence[str], until: float) -> list[str]:
-    """Time the cases that have no rows yet, until the clock of time.time says `until`; return what failed."""
+    """Time the cases without rows, until the clock of time.time says `until`; return what failed."""
     there, failed = {(row["case"], row["batch"], row["asked"]) for row in folder.read("paper.csv")}, []
     for case in cases:
         if (case.name, str(case.batch), str(case.sparsity)) in there:
@@ -124,11 +126,11 @@ def run(device: Device, folder: Folder, cases: Sequence[Case], rivals: Sequence[
         if time.time() >= until:
             print("out of time; the same command goes on from here")
             break
-        gc.collect()  # compiled kernels, and so gigabytes of weights, are held in cycles
+        gc.collect()  # reference cycles hold compiled kernels, and so gigabytes of weights
         try:
             with other_load() as neighbours:
                 rows = measure(case, device, rivals)
-        except Exception as error:  # the other cases go on
+        except Exception as error:  # the other cases continue
             failed.append(f"{case}: {type(error).__name__}: {error}")
             print(failed[-1], file=sys.stderr, flush=True)
             continue
@@ -170,7 +172,7 @@ def write_tables(folder: Folder) -> Path:
 
 
 def _of_paper(by_rival: dict[str, dict[str, str]]) -> list[str]:
-    """The paper's own time and its ratios."""
+    """Return the paper's own time and its ratios."""
     times = {IN_PAPER[name]: float(row["paper_us"]) for name, row in by_rival.items() if name in IN_PAPER and row["paper_us"]}
     if "balanced" not in times:
         return [""] * 4

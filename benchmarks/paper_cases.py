@@ -1,7 +1,8 @@
-"""The paper's measurements of dense layers: what was computed, and the times that it reports.
+"""The paper's measurements of dense layers: the computations, and the reported times.
 
-Yao, Cao, Xiao, Zhang, Nie: Balanced Sparsity for Efficient DNN Inference on GPU, AAAI 2019; float32. The micro-benchmark was
-read off its plots, to 0.02 ms. The GPU is not named. "random" is cuSPARSE on weights without a pattern.
+Yao, Cao, Xiao, Zhang, Nie: Balanced Sparsity for Efficient DNN Inference on GPU, AAAI 2019;
+float32. The micro-benchmark was read off its plots, to 0.02 ms. The paper does not name the GPU.
+"random" is cuSPARSE on weights without a pattern.
 """
 
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ class Case:
     sparsity : float
         Of balanced and of random sparsity.
     block_sparsity : float or None
-        Of block sparsity where the paper gives it another, at which the model is as accurate; else the same.
+        Of block sparsity, if the paper gives it another one, at which the model is as accurate;
+        else the same.
     published : mapping of "dense", "random", "block" and "balanced" to float
-        The paper's times in microseconds; empty where it reports none at this sparsity.
+        The paper's times in microseconds; empty if it reports none at this sparsity.
     """
 
     name: str
@@ -64,9 +66,9 @@ def _micro() -> tuple[Case, ...]:
 
 CASES = (
     *_micro(),
-    # the products of both layers' gates with x and with h; the paper's times include what is between them
+    # the products of both layers' gates with x and with h; the paper's times include the operators between them
     Case("LSTM-1500", 1, ((6000, 1500),) * 4, 0.8, 0.4, _published(294.1, 120.2, 370.9, 326.3)),
-    # both directions; K of x is taken to be 1024 too, for the paper does not say
+    # both directions; K of x is assumed to be 1024 too, because the paper does not say
     Case("Bi-LSTM-1024", 1, ((4096, 1024),) * 4, 0.875, 0.7, _published(117.9, 83.9, 190.5, 212.8)),
     Case("VGG-16 fc6", 1, ((4096, 25088),), 0.93, 0.75, _published(979.9, 231.1, 1084.6, 841.8)),
     Case("VGG-16 fc7", 1, ((4096, 4096),), 0.93, 0.75, _published(265.5, 70.3, 251.0, 238.6)),

@@ -1,7 +1,7 @@
-"""Draws what was measured: `python -m benchmarks.plots [--label LABEL]`.
+"""Draw the figures of the measurements: `python -m benchmarks.plots [--label LABEL]`.
 
 data/grid_rounds.csv becomes docs/figures/grid.svg, our speed-up over oneDNN by M and pattern; data/models.csv becomes
-docs/figures/models.svg, whole models over PyTorch. A figure without data is left out.
+docs/figures/models.svg, whole models compared with PyTorch. A figure without data is left out.
 """
 
 import argparse
@@ -24,11 +24,13 @@ from benchmarks.models import DATA as MODELS
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 RIVAL = "onednn"
 TICKS = (1, 2, 3, 5, 10, 20)
-COLOURS = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")  # the sparser the darker
+COLOURS = ("#9ecae1", "#6baed6", "#3182bd", "#08519c")  # the sparser, the darker
 
 
 def draw_grid(ratios: Ratios, path: Path) -> None:
-    """Draw each cell as a point with its 95% interval, and the geometric mean by M as a line, a colour for each pattern."""
+    """Draw each cell as a point with its 95% interval, and the geometric mean by M as a line, one
+    colour per pattern.
+    """
     figure, axes = plt.subplots(figsize=(7, 4))
     for i, (pattern, colour) in enumerate(zip(PATTERNS, COLOURS, strict=True)):
         means = {}
@@ -37,7 +39,7 @@ def draw_grid(ratios: Ratios, path: Path) -> None:
                 of_cell[RIVAL] for cell, of_cell in ratios.items() if (cell.m, cell.pattern) == (m, pattern) and RIVAL in of_cell
             ]
             found = [estimate(runs) for runs in cells]
-            # beside each other, so that intervals stay apart
+            # side by side, so that intervals do not overlap
             at = [place + (i - 1.5) * 0.15 + (j - (len(found) - 1) / 2) * 0.04 for j in range(len(found))]
             spread = np.array([(e.median - e.low, e.high - e.median) for e in found]).reshape(-1, 2).T
             axes.errorbar(at, [e.median for e in found], np.maximum(spread, 0), fmt="o", ms=3, lw=1, color=colour)
@@ -53,7 +55,9 @@ def draw_grid(ratios: Ratios, path: Path) -> None:
 
 
 def draw_models(rows: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Draw a group of bars for each model as it was measured last, a bar for each rival, with the 20th and 80th percentile."""
+    """Draw a group of bars for each model's last measurement, one bar per baseline, with the 20th
+    and 80th percentile.
+    """
     bars: dict[str, dict[str, Mapping[str, str]]] = defaultdict(dict)
     for row in rows:
         if row["rival"] != "balanced":
@@ -78,7 +82,7 @@ def _save(figure: Any, axes: Any, path: Path, title: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(title=title, fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # the same data give the same file
+    # the same data must give the same file
     with matplotlib.rc_context({"svg.hashsalt": "tvm_balanced"}):
         figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)

@@ -1,8 +1,9 @@
-"""What do fetches gain where operands come from far? `python -m benchmarks.prefetch_ablation [--only 'weights *'] [--seconds S]`.
+"""What does prefetching gain? `python -m benchmarks.prefetch_ablation [--only 'weights *'] [--seconds S]`.
 
-The tables of docs/cpu.md, "How weights come" and "How rows of x and y come": each kernel takes turns with itself without what
-`schedules/fetch.py` does in layers of up to 16 rows of x, or without `schedules/fetch_rows.py`, once on one copy of the arguments
-(hot), once on copies in turn, as the layers of a model have them. Rows are appended to data/far.csv; geometric means are printed.
+The tables of docs/cpu.md, "How weights come" and "How rows of x and y come". Each kernel alternates with itself without the
+prefetches of `schedules/tir/prefetch.py` (layers of up to 16 rows of x) or of `schedules/tir/prefetch_rows.py`: once on one copy
+of the arguments (hot), once rotating through copies, as the layers of a model have them. Rows are appended to data/far.csv;
+geometric means are printed.
 """
 
 import argparse
@@ -41,7 +42,7 @@ COLUMNS = (
     *("date", "cpu", "tvm", "what", "kernel", "n", "k", "m", "pattern", "residual", "target"),
     *("place", "us", "p20", "p50", "p80"),
 )
-TURN_BYTES = {"weights": 12 << 20, "rows": 10 << 20}  # of the operands in turn
+TURN_BYTES = {"weights": 12 << 20, "rows": 10 << 20}  # size of the rotating operands
 PLACES = ("hot", "in turn")
 SMALL = ((384, 384), (1536, 384), (768, 768), (768, 3072), (3072, 768))  # N x K
 MANY_ROWS = ((384, 384), (1536, 384), (384, 1536))
@@ -51,7 +52,7 @@ MANY_ROWS = ((384, 384), (1536, 384), (384, 1536))
 class Set:
     """A column of a table: one kernel at one M, over several sizes and patterns."""
 
-    what: str  # "weights" or "rows": which operands come from far
+    what: str  # "weights" or "rows": which operands are in memory
     kernel: str
     m: int
     patterns: tuple[str, ...] = ("2:16", "4:16")
@@ -90,7 +91,7 @@ SETS = (
 
 @contextmanager
 def without(what: str) -> Iterator[None]:
-    """Schedule kernels without the fetches that `what` asks about."""
+    """Schedule kernels without the prefetches of `what`."""
     choose = prefetch.choose
 
     def in_large_layers(workload: Workload, nbytes: int, *shape: Any) -> Any:
@@ -113,7 +114,9 @@ def compiled(workload: Workload, target: tvm.target.Target) -> Any:
 
 
 def in_turn(workload: Workload, arguments: Arguments, what: str) -> list[list[tvm.runtime.Tensor]]:
-    """Return lists of arguments that share those that stay near and have copies of the others, TURN_BYTES of them."""
+    """Return lists of arguments. They share those that stay in cache and have copies of the others,
+    TURN_BYTES of them.
+    """
     arrays = [*arguments.given, empty_result(workload)]
     ends = {0, len(arrays) - 1, *([len(arrays) - 2] if workload.residual else [])}  # x, y and the residual
     moving = ends if what == "rows" else set(range(len(arrays))) - ends
@@ -126,7 +129,7 @@ def in_turn(workload: Workload, arguments: Arguments, what: str) -> list[list[tv
 
 
 def time_layer(workload: Workload, what: str, target: tvm.target.Target, seconds: float) -> Timing:
-    """Time a layer with and without fetches, hot and in turn, on one thread."""
+    """Time a layer with and without prefetches, hot and rotating, on one thread."""
     functions = {"with": compiled(workload, target)}
     with without(what):
         functions["without"] = compiled(workload, target)
@@ -145,7 +148,7 @@ def time_layer(workload: Workload, what: str, target: tvm.target.Target, seconds
 
 
 def _check(functions: dict[str, Any], given: list[tvm.runtime.Tensor], arguments: Arguments, tolerance: float | None) -> None:
-    """Refuse to time a function whose result is wrong."""
+    """Raise if the result of a function is wrong, before it is timed."""
     expected = arguments.reference()
     for how, main in functions.items():
         main(*given)
@@ -155,7 +158,7 @@ def _check(functions: dict[str, Any], given: list[tvm.runtime.Tensor], arguments
 
 
 def main() -> None:
-    """Measure the sets that are asked for, print their means, and append each layer to the CSV."""
+    """Measure the requested sets, print their means, and append each layer to the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="*", help="pattern of the sets' names")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each layer")

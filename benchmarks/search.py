@@ -1,8 +1,8 @@
 """Which strategy finds the best kernel in the fewest trials? `python -m benchmarks.search [--threads N] [--seeds N]`.
 
-First every point of each space is measured, once, into a log (--work-dir; called again it goes on where it stopped). Then each
-strategy searches that table, with several seeds and without measuring again. "transfer" is the default strategy that begins with
-what was best for the other shapes. Prints the trials until 95% of the best known kernel, and writes the curves to
+First every point of each space is measured once, into a log (--work-dir; a second call continues where the first stopped). Then
+each strategy searches that table, with several seeds and without new measurements. "transfer" is the default strategy, started
+from the best points of the other shapes. Prints the trials until 95% of the best known kernel, and writes the curves to
 docs/figures/search.svg and data/search.csv.
 """
 
@@ -53,10 +53,10 @@ Times = Mapping[Decisions, float | None]
 
 
 def table_of(folder: Path, workload: Workload, threads: int) -> Times:
-    """Measure all points of a space that are not in the log yet, and return the seconds of each, None where it failed."""
+    """Measure all points of a space that are not in the log yet; return the seconds of each, None if it failed."""
     options = TuneOptions(work_dir=folder, trials=len(space_of(workload, host_target())), resume=True, strategy="exhaustive")
     options = TuneOptions(**{**vars(options), "threads": threads})
-    # one row of x waits for the weights, which come from memory where a model is larger than the caches
+    # with one row of x the weights are the bottleneck; in a model larger than the caches they are in memory
     runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 0)
     tune_tasks([Task(workload)], options, "benchmarks.search", runner=runner)
     records = Log(folder, target_key(host_target())).read().records
@@ -64,7 +64,7 @@ def table_of(folder: Path, workload: Workload, threads: int) -> Times:
 
 
 def transferred(space: Space, others: Iterable[Times]) -> list[Decisions]:
-    """Return the points of a space whose tiles are those that were best for other shapes; the outermost factors follow."""
+    """Return the points of a space whose tiles were best for other shapes; the outermost factors follow from them."""
     points = []
     for table in others:
         best = min((d for d, s in table.items() if s), key=lambda d: table[d] or math.inf)
@@ -74,7 +74,7 @@ def transferred(space: Space, others: Iterable[Times]) -> list[Decisions]:
 
 
 def curve(strategy: str, workload: Workload, table: Times, seed: int, others: Iterable[Times] = ()) -> Array:
-    """Return the best seconds after each trial of a search of the table; the default is the first."""
+    """Return the best seconds after each trial of a search in the table; the default is the first."""
     space = space_of(workload, host_target())
     searching = STRATEGIES[DEFAULT if strategy == TRANSFER else strategy](space, seed, workload, host_target())
     times: list[float] = []
@@ -107,7 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     shown = Table("kernel", "space", "default of best", "strategy", f"trials to {ENOUGH:.0%}, median", "80%", "worst")
     figure, grid = plt.subplots(1, options.kernels, figsize=(4 * options.kernels, 3), constrained_layout=True, squeeze=False)
-    # a folder each: the trials of a run that is resumed count, whatever kernel they are of
+    # one folder each: a resumed run counts its trials, whichever kernel they belong to
     folders = [options.work_dir / f"{options.threads}-{place}" for place in range(options.kernels)]
     tables = [table_of(folder, w, options.threads) for folder, w in zip(folders, WORKLOADS, strict=False)]
     for axes, workload, table in zip(grid[0], WORKLOADS, tables, strict=False):

@@ -1,8 +1,8 @@
 """What does it cost that M is known only at the call? `python -m benchmarks.symbolic [--kernel NAME] [--target CPU]`.
 
-The same layer compiled for each M and once for any, both called as a user calls them, in one process; rows are appended to
-data/symbolic.csv. (A kernel alone does not show it: TVM has compiled kernels of models with a symbolic M as if their buffers
-overlapped, see transform/mark_noalias.py.)
+The same layer, compiled for each M and once for any M, both called like a user calls them, in one process; rows are appended to
+data/symbolic.csv. (A kernel alone does not show it: TVM once compiled kernels of models with a symbolic M as if their buffers
+overlapped, see transform/workarounds/mark_noalias.py.)
 """
 
 import argparse

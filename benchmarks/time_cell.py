@@ -1,4 +1,4 @@
-"""The process that times one cell of a benchmark, our kernel beside its rivals; `cell.measure` starts it."""
+"""The process that times one cell of a benchmark, our kernel and its baselines; `cell.measure` starts it."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 
 
 def run(cell: Cell, rivals: Sequence[str], seconds: float, rounds: int, tuned: bool = False) -> dict[str, dict[str, Any]]:
-    """Time a cell in this process; what `cell.measure` reads."""
+    """Time a cell in this process; `cell.measure` reads the result."""
     pattern = BalancedPattern.parse(cell.pattern)
     benchmark = KernelBenchmark(cell.n, cell.k, cell.m, pattern, cell.threads, cell.regime, rounds=rounds, dtype=cell.dtype)
     if tuned:

@@ -1,8 +1,8 @@
 """Make the tuned logs that are shipped: `python -m benchmarks.tune_shipped [--work-dir D] [--minutes N] [--threads 1 2]`.
 
-The kernels of MiniLM at one and at eight sentences of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500,
-the shapes of docs/cpu.md, and the cells of benchmarks.grid. All is kept in the folder; called again it goes on where it stopped.
-`--ship` adds the winners to tuning_logs/.
+The kernels of MiniLM for one and for eight sentences of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500,
+the shapes of docs/cpu.md, and the cells of benchmarks.grid. Everything is kept in the folder; a second call continues where the
+first stopped. `--ship` adds the winners to tuning_logs/.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def grid_tasks(threads: int) -> list[Task]:
 
 
 def _layer(cell: Cell) -> Task:
-    """Return a layer alone, on the kernel that it would get."""
+    """Return a single layer, on the kernel that it would get."""
     pattern = BalancedPattern.parse(cell.pattern)
     return Task(KernelBenchmark(cell.n, cell.k, cell.m, pattern, cell.threads, cell.regime).workload())
 
@@ -76,11 +76,11 @@ SETS: dict[str, Callable[[int], list[Task]]] = {
     "shapes": shape_tasks,
     "grid": grid_tasks,
 }
-ALONE = ("shapes", "grid")  # layers without a model: their weights come from memory
+ALONE = ("shapes", "grid")  # layers without a model: their weights are in memory
 
 
 def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
-    """Tune one set, in a folder of its own: going on resumes the last run of a folder."""
+    """Tune one set, in a folder of its own: a resumed run is the last run of its folder."""
     folder = options.work_dir / f"{name}-{threads}"
     settings = TuneOptions(
         target=host_target(),
@@ -111,7 +111,7 @@ def ship(work_dir: Path) -> None:
 
 
 def main() -> None:
-    """Tune the sets that are named, and print what each gained."""
+    """Tune the named sets, and print the gain of each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=Path, default=Path("build/tune_shipped"))
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))

@@ -1,7 +1,8 @@
-"""How far are the default schedules from the best there are? `python -m benchmarks.tuned [--trials N] [--threads N]`.
+"""How far are the default schedules from the best ones? `python -m benchmarks.tuned [--trials N] [--threads N]`.
 
-For each layer the tuner searches the kernel's space; what it finds is kept where it beats the default beside it. Then
-default, tuned and the hand-written reference take turns in one process. Rows are appended to data/tuned.csv.
+The tuner searches the kernel's space for each layer and keeps the result if it beats the default.
+Then default, tuned and the hand-written reference alternate in one process. Rows are appended to
+data/tuned.csv.
 """
 
 import argparse
@@ -50,7 +51,9 @@ class Tuned(KernelBenchmark):
     """A kernel benchmark that races the default schedule against a tuned one."""
 
     def measure_paired(self, trials: int) -> tuple[Any, list[list[int]]]:
-        """Search; return the Timing of "default", "tuned" and "reference", and the decisions, none where the default won."""
+        """Search; return the Timing of "default", "tuned" and "reference", and the decisions (none
+        if the default won).
+        """
         kernel, target = KERNELS["cpu_avx512"], host_target()
         workload = Workload(kernel.name, self.m, self.n, self.k, self.pattern.nnz, self.pattern.block)
         runner = LocalRunner(target, self.threads, CACHE_MULTIPLE * last_level_cache() if self.regime == "cold" else 0)

@@ -5,6 +5,7 @@ its zeros are seen, so it becomes a weight of its own. Two kinds of expressions 
 passes know, and dequantisation (integers times scales), whose parts a quantised kernel wants.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,11 +25,18 @@ KEPT = frozenset(
 )
 
 
-def fold_constants(program: ExportedProgram) -> None:
+def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.Tensor] | None = None) -> None:
     """Replace each expression of weights in a decomposed program by its value, a new buffer; `program` is changed.
 
     The buffer has the name of the weight that the expression is made of; parts of one weight have their place behind it.
+
+    Parameters
+    ----------
+    program : torch.export.ExportedProgram
+    known : dict, optional
+        Values that other programs of the same model had, which this one shares; receives those of this one.
     """
+    known = {} if known is None else known
     weights = _weights(program)
     constant = _constant_nodes(program, weights)
     roots = [node for node in program.graph.nodes if node in constant and _folds(node, constant, weights)]
@@ -38,7 +46,7 @@ def fold_constants(program: ExportedProgram) -> None:
     folded = [(node, _sources(node, constant, weights), _evaluate(node, weights, values)) for node in roots]
     names = _names(program, folded, weights)
     for (node, _, value), name in zip(folded, names, strict=True):
-        _replace(program, node, name, value)
+        _replace(program, node, name, known.setdefault(_content(value), value.contiguous()))
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -151,6 +159,12 @@ def _names(program: ExportedProgram, folded: list[tuple[Node, list[tuple[str, to
     return names
 
 
+def _content(value: torch.Tensor) -> tuple[Any, ...]:
+    """Return what equal values have in common."""
+    digest = hashlib.sha256(value.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+    return "folded", digest, tuple(value.shape), value.dtype
+
+
 def _origin(sources: list[tuple[str, torch.Tensor]]) -> str:
     """Return the name of the weight that an expression is mostly made of: the largest, or one that is called so."""
     return max(sources, key=lambda source: (source[1].numel(), "weight" in source[0], "mask" not in source[0]))[0]
@@ -163,6 +177,6 @@ def _replace(program: ExportedProgram, node: Node, name: str, value: torch.Tenso
         placeholder = program.graph.placeholder(f"b_folded_{len(program.state_dict)}")
     placeholder.meta["val"] = node.meta["val"]
     node.replace_all_uses_with(placeholder)
-    program.state_dict[name] = value.contiguous()
+    program.state_dict[name] = value
     spec = InputSpec(InputKind.BUFFER, TensorArgument(placeholder.name), name, persistent=True)
     program.graph_signature.input_specs.insert(0, spec)

@@ -1,4 +1,4 @@
-"""Converters of single operators for TVM's importer, where its own are wrong or lose what torch knows."""
+"""Converters of single operators for TVM's importer, to replace its own that are wrong or lose what torch knows."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,11 +8,11 @@ import torch
 from tvm import relax
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
-CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the dimensions that they slide over
+CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
 def converters() -> dict[str, Converter]:
-    """Return our converters by the name of their operator."""
+    """Return our converters by the names of their operators."""
     return {
         "mm.default": matmul,
         "bmm.default": matmul,
@@ -30,7 +30,7 @@ def converters() -> dict[str, Converter]:
     }
 
 
-# TVM's importer gives products and convolutions a float32 result whatever their operands are: no other dtype imports.
+# TVM's importer gives products and convolutions a float32 result for any operands, so no other dtype imports.
 def matmul(node: Any, importer: Any) -> relax.Expr:
     """Convert a product of two tensors."""
     return importer.block_builder.emit(relax.op.matmul(importer.env[node.args[0]], importer.env[node.args[1]]))
@@ -50,13 +50,13 @@ def addmm(node: Any, importer: Any) -> relax.Expr:
     alpha, beta = node.kwargs.get("alpha", 1), node.kwargs.get("beta", 1)
     if alpha != 1:
         product = emit(relax.op.multiply(product, relax.const(alpha, dtype)))
-    if beta == 0:  # torch takes nothing of the bias then, not even NaN
+    if beta == 0:  # torch then ignores the bias, even NaN in it
         return product
     return emit(relax.op.add(product, bias if beta == 1 else emit(relax.op.multiply(bias, relax.const(beta, dtype)))))
 
 
 def convolution(node: Any, importer: Any) -> relax.Expr:
-    """Convert a convolution over one or two dimensions; half precision is summed, and gets its bias, in float32."""
+    """Convert a convolution over one or two dimensions. Half precision is summed, and gets its bias, in float32."""
     x, weight, bias, stride, padding, dilation, transposed, _, groups = node.args
     x, weight, emit = importer.env[x], importer.env[weight], importer.block_builder.emit
     dims, dtype = len(weight.ty.shape) - 2, str(x.ty.dtype.dtype)
@@ -71,9 +71,10 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
 
 
 def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert the largest or least value along some axes, all if none is given, as in pooling over tokens.
+    """Convert the largest or smallest value along some axes (all if none is given), as in pooling over tokens.
 
-    As of TVM's other maxima, that of nothing but -inf is the least finite value, and NaN may be missed.
+    As with TVM's other maxima, the result for nothing but -inf is the smallest finite value, and
+    NaN may be missed.
     """
     x, *options = node.args
     axes = list(options[0]) if options else []
@@ -82,23 +83,26 @@ def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> r
 
 
 def _extremum(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable[..., relax.Expr], **options: Any) -> relax.Expr:
-    """Reduce x; booleans as bytes, of which TVM knows the ends."""
+    """Reduce x. Booleans are reduced as bytes, whose limits TVM knows."""
     if str(x.ty.dtype.dtype) != "bool":
         return emit(operator(x, **options))
     return emit(relax.op.astype(emit(operator(emit(relax.op.astype(x, "int8")), **options)), "bool"))
 
 
 def any_(node: Any, importer: Any) -> relax.Expr:
-    """Convert whether any element is not zero, which TVM's importer does not know; T5 in half precision asks."""
+    """Convert whether any element is nonzero. TVM's importer does not support this, and T5 in half
+    precision needs it.
+    """
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     found = x if str(x.ty.dtype.dtype) == "bool" else emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
     return _extremum(relax.op.max, found, emit)
 
 
 def cumsum(node: Any, importer: Any) -> relax.Expr:
-    """Convert a running sum, in torch's dtype of the result: int64 of booleans, which TVM would add as booleans.
+    """Convert a running sum in torch's dtype of the result, which is int64 for booleans; TVM would
+    add them as booleans.
 
-    Masks of causal language models count where sequences begin by it.
+    Masks of causal language models use it to count where sequences begin.
     """
     x, dim = importer.env[node.args[0]], node.args[1]
     dtype = str(node.meta["val"].dtype).removeprefix("torch.")
@@ -106,7 +110,7 @@ def cumsum(node: Any, importer: Any) -> relax.Expr:
 
 
 def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert == or != of two tensors; booleans as bytes, for LLVM refuses what TVM makes of vectors of them."""
+    """Convert == or != of two tensors. Booleans are compared as bytes, because LLVM rejects TVM's vectors of them."""
     emit = importer.block_builder.emit
     x, y = (importer.env[arg] if arg in importer.env else relax.const(arg) for arg in node.args)
     if all(str(side.ty.dtype.dtype) == "bool" for side in (x, y)):
@@ -117,8 +121,9 @@ def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any
 def slice_(node: Any, importer: Any) -> relax.Expr:
     """Convert a slice whose end is known only at the call, such as position_ids[:, :length].
 
-    TVM takes the end for one that may lie past the tensor's: the length becomes min(length, 512), which equals nothing else, and
-    from the next addition on shapes are unknown. Where the sizes that a call may have do not reach so far, it is said.
+    TVM assumes that the end may lie past the tensor's: the length becomes min(length, 512), which
+    equals nothing else, and from the next addition on shapes are unknown. If the allowed sizes
+    never reach so far, this converter tells TVM.
     """
     x, dim, start, end, step = [*node.args, *(None,) * 5][:5]
     if not _ends_inside(node, dim or 0, start or 0, end, step):
@@ -129,7 +134,9 @@ def slice_(node: Any, importer: Any) -> relax.Expr:
 
 
 def _ends_inside(node: Any, dim: int, start: Any, end: Any, step: Any) -> bool:
-    """Whether a slice takes all places from `start` up to a symbolic `end`, which no call that is let in puts past the tensor."""
+    """Whether a slice takes everything from `start` up to a symbolic `end` that no allowed call
+    puts past the tensor.
+    """
     last, size = getattr(end, "meta", {}).get("val"), node.args[0].meta["val"].shape[dim]
     if not (
         isinstance(start, int) and start >= 0 and step in (None, 1) and isinstance(size, int) and isinstance(last, torch.SymInt)

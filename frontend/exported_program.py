@@ -1,4 +1,4 @@
-"""From a torch.export.ExportedProgram to an ImportedModel."""
+"""Convert a torch.export.ExportedProgram to an ImportedModel."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,24 +7,33 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
+import tvm
 from torch import nn
 from torch.export import ExportedProgram, default_decompositions
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
+from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
+from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, last_line
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.converters import converters
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
+Moved = dict[tuple[Any, ...], torch.Tensor]  # address, shape and strides of a tensor to an aligned copy of it
 
 
 @quiet_tvm()
-def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
+def import_exported_program(
+    program: ExportedProgram,
+    source: str,
+    keep_alive: Sequence[Any] = (),
+    donate: Mapping[str, str] | None = None,
+    moved: Moved | None = None,
+) -> ImportedModel:
     """Import an exported program; its weights stay where they are and are shared, not copied.
 
     Parameters
@@ -35,23 +44,33 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         Where it came from, for the manifest.
     keep_alive : sequence
         Owners of memory that the weights share.
+    donate : mapping, optional
+        Name of an input to the name of the output that takes its place. An input that the model itself writes to, and
+        returns, is donated in any case.
+    moved : dict, optional
+        Aligned copies of weights that earlier programs of the same model needed, and of this one's afterwards.
 
     Raises
     ------
+    InputError
+        Where an input cannot be donated.
     ModelError
-        Where an input is not a tensor, or TVM's importer does not know an operator.
+        If an input is not a tensor, or TVM's importer does not support an operator.
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
     with quiet_torch():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
-    fold_constants(lowered)
-    _align(lowered)
+    donated = _written(lowered, outputs) | dict(donate or {})
+    check_donation(inputs, outputs, donated)
+    moved = {} if moved is None else moved
+    fold_constants(lowered, moved)
+    _align(lowered, moved)
     try:
         mod = from_exported_program(
             lowered,
-            run_ep_decomposition=False,  # done above, except that a linear layer must stay one
+            run_ep_decomposition=False,  # done above, except that a linear layer must stay one operator
             unwrap_unit_return_tuple=True,
             custom_convert_map=converters(),
         )
@@ -59,18 +78,16 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         raise ModelError(f"{source} cannot be imported: {last_line(error)}; rewrite that operator, or report it") from error
     # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
-    return ImportedModel(
-        mod=mod,
-        inputs=inputs,
-        outputs=outputs,
-        weight_names=_weight_names(lowered),
-        reference=_reference(program),
-        examples=examples,
-        source=source,
-        ranges=_ranges(program),
-        structure=_structure(program),
-        keep_alive=[program, lowered, *keep_alive],
-    )
+    _hide_branches(mod)
+    main = ImportedFunction(inputs, outputs, _reference(program), examples, _ranges(program), _structure(program), donated)
+    return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
+
+
+def _hide_branches(mod: tvm.IRModule) -> None:
+    """Make the branches of torch.cond private, for public functions are entry points."""
+    for var, func in mod.functions_items():
+        if isinstance(func, relax.Function) and var.name_hint != "main":
+            mod[var] = func.without_attr("global_symbol")
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
@@ -91,26 +108,44 @@ def to_torch(array: Array) -> torch.Tensor:
 
 
 def _decompositions() -> dict[Any, Any]:
-    # Everything to core ATen except linear: decomposed, it would become addmm on a flattened x, or a broadcast weight in
-    # attention's output projection, where no pattern finds it.
+    # Decompose everything to core ATen except linear. Decomposed, it would become addmm on a
+    # flattened x, or a broadcast weight in attention's output projection, where no pattern finds
+    # it.
     table: Mapping[Any, Any] = default_decompositions()
     return {op: table[op] for op in table if str(op) != "aten.linear.default"}
 
 
 def _refuse_state(program: ExportedProgram) -> None:
-    """Raise ModelError where a decomposed program writes to a buffer: a compiled module would forget it."""
+    """Raise ModelError if a decomposed program writes to a buffer: a compiled module would lose that state."""
     for name in program.graph_signature.buffers_to_mutate.values():
         raise ModelError(
             f'the model changes its buffer "{name}" while it runs; a compiled module keeps no state: return it instead'
         )
 
 
-def _align(program: ExportedProgram) -> None:
-    """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy.
+def _written(program: ExportedProgram, outputs: Sequence[TensorSpec]) -> dict[str, str]:
+    """Return the inputs that a decomposed program writes to, and the output that is what each holds afterwards.
 
-    TVM shares the memory of aligned tensors and copies others by itself, once a name: names and ties would be lost.
+    Raises ModelError where there is no such output.
     """
-    moved: dict[tuple[Any, ...], torch.Tensor] = {}
+    signature = program.graph_signature
+    results = {name: spec.name for name, spec in zip(signature.user_outputs, outputs, strict=True)}
+    written = {}
+    for value, name in signature.user_inputs_to_mutate.items():
+        if value not in results:
+            raise ModelError(
+                f'the model changes its input "{name}" while it runs, and does not return it: return it, or work on a copy'
+            )
+        written[name] = results[value]
+    return written
+
+
+def _align(program: ExportedProgram, moved: Moved) -> None:
+    """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy, which `moved` has or receives.
+
+    TVM shares the memory of aligned tensors. It copies others itself, once per name, so names and
+    ties would be lost.
+    """
     for name, tensor in program.state_dict.items():
         if tensor.data_ptr() % ALIGNMENT or not tensor.is_contiguous():
             key = (tensor.data_ptr(), tensor.shape, tensor.stride())
@@ -147,7 +182,7 @@ def _outputs(program: ExportedProgram) -> list[TensorSpec]:
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
-    """Name each output by where it is in what the model returns: "logits", "hidden_states_2", "output_0"."""
+    """Name each output by its place in the model's result: "logits", "hidden_states_2", "output_0"."""
     spec = program.call_spec.out_spec
     paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))
     keys = [[getattr(key, "key", getattr(key, "name", getattr(key, "idx", "?"))) for key in path] for path, _ in paths]
@@ -169,7 +204,7 @@ def _structure(program: ExportedProgram) -> str | None:
 
 
 def _ranges(program: ExportedProgram) -> dict[str, Range]:
-    # A smallest size of 2 is torch's own: it compiles for 2 and more, and its programs take 0 and 1 all the same.
+    # A minimum of 2 is torch's own: it compiles for sizes of at least 2, but its programs also accept 0 and 1.
     sizes = {str(symbol): (r.lower, r.upper) for symbol, r in program.range_constraints.items()}
     limits = {
         symbol: (int(low) if low.is_Integer and low > 2 else 0, int(high) if high.is_Integer else None)
@@ -207,7 +242,8 @@ def _weight_names(program: ExportedProgram) -> dict[int, str]:
 
 
 def layer_name(parameter: str) -> str:
-    """Return the layer that a parameter belongs to: "encoder.query.weight" and "encoder.query.weight_orig" are "encoder.query".
+    """Return the layer of a parameter: "encoder.query.weight" and "encoder.query.weight_orig"
+    belong to "encoder.query".
 
     Cells with several weights keep the parameter's own name: "lstm.weight_hh_l0".
     """
@@ -226,8 +262,8 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
     spec = program.call_spec.in_spec
 
     def run(arrays: Sequence[Array]) -> list[Array]:
-        leaves = iter(to_torch(a) for a in arrays)
-        args, kwargs = pytree.tree_unflatten(list(leaves), spec)
+        # copies: a model may write to its inputs
+        args, kwargs = pytree.tree_unflatten([to_torch(a.copy()) for a in arrays], spec)
         with torch.no_grad():
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 

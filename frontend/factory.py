@@ -1,20 +1,21 @@
-"""The way in for "package.module:factory": a callable that returns an nn.Module and its example arguments."""
+"""Import "package.module:factory", a callable that returns an nn.Module and its example arguments."""
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
 from tvm_balanced.errors import ModelError
 
 
-def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Call a factory and return (module, example arguments).
+def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...] | Mapping[str, EntryPoint]]:
+    """Call a factory and return (module, example arguments), or (module, entry points).
 
-    The current directory is searched too, so that a factory can live in a file beside the user.
+    The current directory is searched too, so that a factory can be in a file beside the user.
 
     Parameters
     ----------
@@ -23,8 +24,11 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
 
     Raises
     ------
+    InputError
+        Where an entry point has no such name, or is none.
     ModelError
-        Where the name does not resolve, which is wrong usage; where the factory fails, or returns something else.
+        If the name does not resolve, which is wrong usage, or if the factory fails or returns
+        something else.
     """
     module_name, _, attribute = name.partition(":")
     if not module_name or not attribute:
@@ -35,7 +39,7 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
         made = _resolve(module_name, attribute)()
     except ModelError:
         raise
-    except Exception as error:  # a user's code: anything may come out of it
+    except Exception as error:  # a user's code may raise anything
         raise ModelError(
             f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns (module, example arguments)"
         ) from error
@@ -44,15 +48,19 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise ModelError(f"{name} returned {type(made).__name__}; it must return (torch.nn.Module, tuple of example arguments)")
     module, args = made
+    if isinstance(args, Mapping) and any(isinstance(entry, EntryPoint) for entry in args.values()):
+        return module, check_entry_points(args)
     return module, tuple(args) if isinstance(args, (tuple, list)) else (args,)
 
 
 def _resolve(module_name: str, attribute: str) -> Callable[[], Any]:
-    """Return the factory; raises ModelError where there is none of that name, and whatever importing its module raises."""
+    """Return the factory; raises ModelError if there is none of that name, and any error from
+    importing its module.
+    """
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):  # one that the user's module imports
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):  # imported by the user's module
             raise
         raise ModelError(
             f"there is no module {error.name}; give package.module:factory, of an installed package or a file in this folder",

@@ -1,4 +1,4 @@
-"""The way in for an nn.Module."""
+"""Import an nn.Module."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -21,26 +21,34 @@ def import_module(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    donate: Mapping[str, str] | None = None,
 ) -> ImportedModel:
-    """Import a module through torch.export; the module itself is not touched.
+    """Import a module through torch.export. The module itself is not changed.
 
     Parameters
     ----------
     model : torch.nn.Module
     args, kwargs
-        Example arguments: tensors, of the shapes and dtypes that calls will have.
+        Example arguments: tensors with the shapes and dtypes of later calls.
     dynamic_shapes : optional
         As torch.export.export takes it, for instance ({0: torch.export.Dim("batch")},).
+    donate : optional
+        Name of an input to the name of the output that takes its place.
 
     Raises
     ------
+    InputError
+        Where an example is a NumPy array, or an input cannot be donated.
     ModelError
-        Where torch cannot export the model, or TVM cannot import what it exported.
+        If torch cannot export the model, or TVM cannot import the exported program.
     """
     folded = plain_copy(model)
-    return import_exported_program(
-        export(folded, args, kwargs, dynamic_shapes), f"{type(model).__module__}.{type(model).__qualname__}", [folded]
-    )
+    return import_exported_program(export(folded, args, kwargs, dynamic_shapes), source_of(model), [folded], donate)
+
+
+def source_of(model: nn.Module) -> str:
+    """Return where a module comes from, for the manifest: its class."""
+    return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
 def export(
@@ -54,9 +62,9 @@ def export(
     Raises
     ------
     InputError
-        Where an example is a NumPy array.
+        If an example is a NumPy array.
     ModelError
-        Where torch cannot export it.
+        If torch cannot export it.
     """
     for leaf in pytree.tree_leaves((args, kwargs)):
         if isinstance(leaf, np.ndarray):
@@ -67,7 +75,7 @@ def export(
     except Exception as error:  # export runs the model: anything may come out of it
         what = first_line(error)
         advice = "try torch.export.export on it by itself"
-        if dynamic_shapes is not None:  # torch takes a size of 1 for a constant
+        if dynamic_shapes is not None:  # torch takes a size of 1 as a constant
             advice = "give examples whose dynamic dimensions are 2 or more"
         raise ModelError(f"torch.export cannot export {type(model).__name__}: {what}; {advice}") from error
 
@@ -75,14 +83,15 @@ def export(
 def plain_copy(model: nn.Module) -> nn.Module:
     """Return a copy in eval mode with pruning masks and parametrizations folded into plain weights.
 
-    Every tensor that needs no folding is shared with the original, so a copy of a large model is small.
+    Every tensor that needs no folding is shared with the original, so a copy of a large model is
+    small.
     """
     attributes = [value for module in model.modules() for value in vars(module).values()]
     tensors = [*model.parameters(), *model.buffers(), *(a for a in attributes if isinstance(a, torch.Tensor))]
     shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
     try:
         plain = copy.deepcopy(model, shared).eval()
-    except Exception as error:  # whatever a part of it raises
+    except Exception as error:  # any part of the model may raise anything
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({error}); export it yourself and give the ExportedProgram"
         ) from error
@@ -93,7 +102,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
 
 def _fold(module: nn.Module) -> None:
-    # deepcopy kept the parameters themselves, so what is folded here must be a new tensor.
+    # deepcopy kept the parameters themselves, so folded weights must be new tensors.
     for hook in list(module._forward_pre_hooks.values()):
         if isinstance(hook, prune.BasePruningMethod):
             name = hook._tensor_name

@@ -1,5 +1,6 @@
-"""The way in for a .pt2 file, as torch.export.save writes it."""
+"""Import a .pt2 file, as written by torch.export.save."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,15 +12,17 @@ from tvm_balanced.errors import ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
 
 
-def import_pt2(path: str | Path) -> ImportedModel:
-    """Import an exported program from a file.
+def import_pt2(path: str | Path, donate: Mapping[str, str] | None = None) -> ImportedModel:
+    """Import an exported program from a file; `donate` names an output for each input whose place it takes.
 
     Raises
     ------
+    InputError
+        Where an input cannot be donated.
     ModelError
-        Where the file is missing, damaged, or cannot be imported.
+        If the file is missing, damaged, or cannot be imported.
     """
-    return import_exported_program(load_pt2(path), str(path))
+    return import_exported_program(load_pt2(path), str(path), donate=donate)
 
 
 def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
@@ -37,12 +40,12 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
 
 
 def save_pt2(program: torch.export.ExportedProgram, path: str | Path) -> None:
-    """Write an exported program; the file appears whole or not at all.
+    """Write an exported program; the file appears completely or not at all.
 
     Raises
     ------
     ModelError
-        Where the file cannot be written.
+        If the file cannot be written.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""The way in for weights in a file of their own: .safetensors, or a state dict that torch.save wrote."""
+"""Load weights from a separate file: .safetensors, or a state dict written by torch.save."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises
     ------
     ModelError
-        Where the file is missing or damaged, its names or shapes differ from the module's, or it holds the dense weights
-        of an unfinished pruning run.
+        If the file is missing or damaged, if its names or shapes differ from the module's, or if it
+        holds the dense weights of an unfinished pruning run.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,7 +41,7 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
     Raises
     ------
     ModelError
-        Where the file cannot be written.
+        If the file cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file

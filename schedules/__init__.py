@@ -38,7 +38,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_DECODE_MMA,
     CUDA_GEMM_FP32,
 )
-DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that takes a layer counts
+DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that supports a layer is used
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (
     CPU_ATTENTION,
@@ -47,7 +47,7 @@ RULES: tuple[Rule, ...] = (
     CPU_MATMUL,
     CPU_COLUMNWISE,
     CPU_ROWWISE,
-)  # the first that takes a function counts
+)  # the first that applies to a function is used
 
 __all__ = [
     "DENSE_KERNELS",

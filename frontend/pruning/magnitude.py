@@ -1,4 +1,4 @@
-"""One-shot balanced pruning: in every block of every row, the elements of largest magnitude stay."""
+"""One-shot balanced pruning: keep the elements of largest magnitude in every block of every row."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from tvm_balanced.core.weight_matrix import TAPS_FIRST, weight_matrix
 from tvm_balanced.errors import ModelError, WeightError
 from tvm_balanced.frontend.exported_program import to_numpy
 
-ROWS_AT_ONCE = 512  # 64-bit keys of 512 rows of 8192 are 32 MB: beside them the whole layer's would be 1 GB
+ROWS_AT_ONCE = 512  # 64-bit keys for 512 rows of 8192 are 32 MB; for a whole layer they would be 1 GB
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def prune(
 ) -> PruningReport:
     """Prune the nn.Linear layers of a module, and GPT-2's Conv1D of transformers, in place, exactly to the pattern.
 
-    In each block the top n by magnitude stay; of equal magnitudes the first stays. A weight that several layers share is
-    pruned once, and for all of them, excluded ones and embeddings included; the report names them.
+    In each block the top n by magnitude stay; of equal magnitudes the first stays. A weight that
+    several layers share is pruned once for all of them, including excluded ones and embeddings; the
+    report names them.
 
     Parameters
     ----------
@@ -99,13 +100,13 @@ def prune(
     Raises
     ------
     InputError
-        Where an argument is of another type.
+        If an argument has the wrong type.
     PatternError
-        Where the pattern cannot be read.
+        If the pattern cannot be read.
     WeightError
-        Where a weight holds NaN or infinity; nothing is pruned then.
+        If a weight holds NaN or infinity; nothing is pruned then.
     ModelError
-        Where no layer is left to prune, or a weight is computed by a parametrization.
+        If no layer is left to prune, or a weight is computed by a parametrization.
     """
     require("model", model, nn.Module, "a torch.nn.Module")
     pattern = BalancedPattern.parse(pattern)
@@ -131,7 +132,9 @@ def prune(
 
 
 def keep_mask(weight: torch.Tensor, pattern: BalancedPattern) -> torch.Tensor:
-    """Return which elements of `weight` (N, K) stay: bool (N, K), exactly `pattern.kept` true in every block."""
+    """Return a mask of the elements of `weight` (N, K) that stay: bool (N, K), exactly
+    `pattern.kept` true in every block.
+    """
     k = weight.shape[1]
     tail = k % pattern.block
     mask = np.zeros(tuple(weight.shape), bool)
@@ -148,7 +151,8 @@ def _keep_top(magnitude: Array, mask: Array, block: int, keep: int) -> None:
     """Set in `mask` the `keep` largest of every `block` of `magnitude`, both (rows, a multiple of block)."""
     if not magnitude.size:
         return
-    # A float's bits order as its magnitude does. With the position below them every key is unique: ties cannot upset the count.
+    # A float's bits have the order of its magnitude. The position in the low bits makes every key
+    # unique, so ties cannot change the count.
     keys = magnitude.reshape(len(magnitude), -1, block).view(np.int32).astype(np.int64) << 8
     keys |= np.arange(block - 1, -1, -1)
     threshold = np.partition(keys, block - keep, axis=2)[:, :, block - keep, None]
@@ -172,7 +176,9 @@ def _dense_layers(model: nn.Module, include: Sequence[str], exclude: Sequence[st
 
 
 def _is_conv1d(module: nn.Module) -> bool:
-    """Whether it is the dense layer of GPT-2 in transformers, which need not be installed; no convolution, whatever its name."""
+    """Whether a module is the dense layer of GPT-2 in transformers, which need not be installed. It
+    is no convolution, despite its name.
+    """
     return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
 
 

@@ -1,1 +1,1 @@
-"""What a kernel and a rule are, and what describes them."""
+"""Base classes of kernels and rules, and the data that describes them."""

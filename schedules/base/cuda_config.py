@@ -1,9 +1,11 @@
-"""What TVM and ptxas must be told to compile CUDA kernels."""
+"""Settings of TVM and ptxas for compiling CUDA kernels."""
 
-# What TVM must be told to compile these kernels: copies marked as asynchronous become cp.async. Its StorageRewrite would make
-# a buffer that is only stored to in vectors one of vectors, which the pass that makes cp.async refuses; nvcc needs none of it.
+# With use_async_copy, copies that are marked as asynchronous become cp.async. StorageRewrite is
+# disabled: it would turn a buffer that is stored to only in vectors into a buffer of vectors, which
+# the cp.async pass rejects, and nvcc does not need it.
 PASS_CONFIG = {"tirx.use_async_copy": True, "tirx.disable_storage_rewrite": True}
-# TVM's name of the thread blocks that are to fit a multiprocessor together. Where a kernel says nothing, ptxas keeps to registers
-# for as many threads as can be, and for that lets loads wait for the use of others: cuda_gemv got 32 registers and two loads on
-# their way; with "1 at least" it takes 48, and all four loads of a step go first.
+# TVM's name for the minimum number of thread blocks per multiprocessor. Without it, ptxas limits
+# registers to fit as many threads as possible, so loads wait for the uses of earlier ones:
+# cuda_gemv had two loads in flight. With a minimum of 1, all four loads of a step are issued first
+# (docs/measurements/kernels.md).
 MIN_BLOCKS = "tirx.launch_bounds_min_blocks_per_sm"

@@ -8,7 +8,7 @@ from tvm import sym, tirx
 
 
 def int64(value: int) -> tirx.IntImm:
-    """Return a 64-bit constant: a PrimFunc called from Relax must have 64-bit shapes."""
+    """Return a 64-bit constant. A PrimFunc that Relax calls must have 64-bit shapes."""
     return tirx.IntImm("int64", value)
 
 
@@ -31,14 +31,14 @@ def is_multiple(count: Any, of: int) -> bool:
 
 
 def variables(index: Any) -> list[tirx.Var]:
-    """Return the variables that an expression reads, each as often as it does."""
+    """Return the variables that an expression reads, each as often as it reads it."""
     found: list[tirx.Var] = []
     tvm_ffi.structural_walk(index, (tirx.Var, found.append))
     return found
 
 
 def substitute(node: Any, places: Sequence[tuple[tirx.Var, Any]]) -> Any:
-    """Return an expression or a statement with each variable replaced by what stands beside it."""
+    """Return an expression or a statement in which each variable is replaced by its partner in `places`."""
 
     def replace(var: tirx.Var) -> Any:
         return next((place for old, place in places if var.same_as(old)), var)

@@ -1,4 +1,4 @@
-"""The GPUs that targets may name, and what the cost model knows of them. To add one, add its line."""
+"""The GPUs that targets may name, and their figures for the cost model. To add a GPU, add its line."""
 
 from dataclasses import dataclass, replace
 
@@ -12,14 +12,15 @@ class Gpu:
     Parameters
     ----------
     arch : str
-        As nvcc names it.
+        nvcc's name of the architecture.
     multiprocessors : int
     gbytes : float
         Read bandwidth of its memory, 10^9 bytes a second.
     fp32_gmacs, half_gmacs : float
-        Multiply-adds of all CUDA cores in float32, and of all tensor cores on float16 with sums in float32, 10^9 a second.
+        Multiply-adds in 10^9 a second: of all CUDA cores in float32, and of all tensor cores in
+        float16 with sums in float32.
     l2_bytes : int
-        Second-level cache.
+        Size of the second-level cache.
     """
 
     arch: str
@@ -38,20 +39,21 @@ GPUS = {
     "h100": Gpu("sm_90", 132, 3350, 33_500, 494_500, 50 << 20),
     "h200": Gpu("sm_90", 132, 4800, 33_500, 494_500, 50 << 20),
 }
-H200 = GPUS["h200"]  # on which defaults were chosen
-LARGEST_L2 = 128 << 20  # of an unknown GPU: weights that are to come from memory then rotate over enough
+H200 = GPUS["h200"]  # the defaults were chosen on it
+LARGEST_L2 = 128 << 20  # of an unknown GPU: benchmarks with weights from memory rotate through enough bytes
 
 
 def named(device: str, arch: str) -> str | None:
-    """Return the name in GPUS of a device, as its driver calls it: "NVIDIA GeForce RTX 3090" is "rtx3090", a GH200 no H200."""
+    """Return the GPUS key for a driver's device name. "NVIDIA GeForce RTX 3090" is "rtx3090"; a GH200 is no H200."""
     words = device.lower().removeprefix("nvidia").strip().removeprefix("geforce").replace(" ", "")
     return next((name for name, gpu in GPUS.items() if words.startswith(name) and gpu.arch == arch), None)
 
 
 def gpu_of(target: tvm.target.Target) -> Gpu:
-    """Return the GPU that a CUDA target names, or the first of its architecture where it names none.
+    """Return the GPU that a CUDA target names. If it names none, return the first GPU of its architecture.
 
-    An unknown one has the rates of an H100, of which verdicts use the ratios, and the largest second-level cache there is.
+    An unknown GPU gets the rates of an H100, because verdicts only use their ratios, and the
+    largest second-level cache there is.
     """
     arch = str(target.attrs.get("arch", ""))
     named = GPUS.get(str(target.attrs.get("model", "")))

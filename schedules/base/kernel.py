@@ -99,21 +99,91 @@ class Kernel(ABC):
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        """Return why this kernel cannot compute such a layer on `target`, None where it can."""
+        """Say why this kernel cannot compute a layer.
+
+        Called for each layer of a model before one is chosen, and by the tuner and the benchmarks. It answers for every M, every
+        pattern that `fit` returns, and every activation: what it does not refuse, all other methods must take.
+
+        Parameters
+        ----------
+        target : tvm.target.Target
+            Of any kind, also of one that this kernel is not for.
+        n, k : int
+            Rows and columns of the weight, at least 1.
+        dtype : str
+            Of x, weight and y; a kernel refuses any that is not one of its `dtypes`.
+
+        Returns
+        -------
+        str or None
+            What a report says after "not NAME: ", without a full stop; None if it can compute the layer. Raises nothing.
+        """
 
     @abstractmethod
     def pack_bias(self, bias: Array) -> Array:
-        """Lay a bias (N,) out for this kernel."""
+        """Lay a bias out for this kernel.
+
+        Called once for each bias of a model, while it is compiled. A layer without a bias has one of zeros.
+
+        Parameters
+        ----------
+        bias : array (N,)
+            Of the layer's dtype. It is not changed.
+
+        Returns
+        -------
+        array
+            Of the shape and dtype of `prim_func`'s parameter after the packed weight. It is added in float32.
+        """
 
     @abstractmethod
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        """Return the unscheduled TensorIR function (x, *packed weight, packed bias[, residual], y)."""
+        """Return the function that computes a layer, not scheduled yet.
+
+        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept within
+        `built_once`, so that it must depend on the workload alone, not on a target.
+
+        Parameters
+        ----------
+        workload : Workload
+            Of this kernel, which does not refuse it. If its `m` is None, M is a symbolic int64 variable, and rows of x are cut
+            into tiles of `tile`, or of the kernel's own size if that is 0.
+
+        Returns
+        -------
+        tirx.PrimFunc
+            Private, of S-TIR with declared regions and int64 shapes, and with the workload attached (`Workload.attach`). Its
+            parameters: x (M, K), the arrays of `pack` in the order of `parts`, that of `pack_bias`, the residual (M, N) if the
+            workload has one, and y (M, N), which it writes as a whole; x, residual and y are of the workload's dtype. Where a
+            tile goes past the last row, it reads that row again and stores nothing.
+
+        Raises
+        ------
+        Exception
+            KeyError, or what TVM's parser makes of it, if the workload's activation is not in `activations.ACTIVATIONS`.
+        """
 
     @abstractmethod
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         """Schedule this kernel's function by decisions sampled from `sch`, which have their defaults until a search changes them.
 
-        All M are in tiles of the same size. Which instructions are recorded must not depend on the decisions.
+        Called for each function that a model gets, and for each M that it is specialized for; by the tuner once, which replays
+        what was recorded with other decisions. All M are in tiles of the same size. Which instructions are recorded must not
+        depend on the decisions: `Space.fingerprint` tells logs of other instructions apart.
+
+        Parameters
+        ----------
+        sch : Schedule
+            Of what `prim_func` returned for `workload`; it is changed in place. A decision is `sample_categorical` or
+            `sample_perfect_tile` with a `decision`, the default.
+        workload : Workload
+        target : tvm.target.Target
+            That this kernel does not refuse; its features may decide the schedule, too.
+
+        Raises
+        ------
+        ScheduleError
+            TVM's, if a step does not apply; with the default decisions that is a fault of the kernel.
         """
 
     def sampled(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> Space:
@@ -178,7 +248,25 @@ class Kernel(ABC):
 
     @abstractmethod
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
-        """Model the time of one call with M = m on `roofline`; an input of the verdict, not a measurement."""
+        """Model the time of one call; an input of the verdict, not a measurement.
+
+        Called while the kernels for a layer are compared, for several M if it is symbolic, so that it only calculates. A machine
+        profile corrects it by what it measured of the kernel.
+
+        Parameters
+        ----------
+        workload : Workload
+            Of this kernel. Its `m` tells only whether M is symbolic, and so in other tiles.
+        m : int
+            Rows of x, at least 1.
+        roofline : Roofline
+            Of the machine that the layer will run on, for the threads that a call may use.
+
+        Returns
+        -------
+        float
+            Seconds, above 0; growing with m, but for the steps that tiles make. Raises nothing.
+        """
 
 
 class SparseKernel(Kernel):
@@ -186,14 +274,39 @@ class SparseKernel(Kernel):
 
     @abstractmethod
     def fit(self, found: Detection) -> BalancedPattern | None:
-        """Return the pattern this kernel would store such zeros in, None where it has none that saves anything."""
+        """Choose the pattern that this kernel stores a weight in.
+
+        Called for each layer that the kernel does not refuse, before one is chosen.
+
+        Parameters
+        ----------
+        found : Detection
+            What the zeros of a weight (N, K) look like.
+
+        Returns
+        -------
+        BalancedPattern or None
+            One that covers the weight and that `pack` takes, of those the one with which this kernel is fastest; None if none
+            saves anything, and the layer stays dense. Raises nothing.
+        """
 
     @abstractmethod
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         """Lay a weight out for this kernel.
 
-        The layout depends on dtype and pattern alone, never on a schedule's decisions, so that a tuning log applies
-        to packed weights as they are.
+        Called once for each distinct weight of a model, while it is compiled; calls that share a weight share its packed form.
+        The layout depends on dtype and pattern alone, never on a schedule's decisions, so that a tuning log applies to packed
+        weights as they are.
+
+        Parameters
+        ----------
+        weight : EncodedWeight
+            Of a shape (N, K) and dtype that this kernel does not refuse, in a pattern that `fit` returned. It is not changed.
+
+        Returns
+        -------
+        tuple of arrays
+            One for each of `parts`, of the shapes and dtypes of `prim_func`'s parameters after x. Raises nothing.
         """
 
 
@@ -202,4 +315,17 @@ class DenseKernel(Kernel):
 
     @abstractmethod
     def pack(self, weight: Array) -> tuple[Array, ...]:
-        """Lay a weight (N, K) out for this kernel."""
+        """Lay a weight out for this kernel.
+
+        Called once for each distinct weight of a model, while it is compiled. The layout depends on dtype and shape alone.
+
+        Parameters
+        ----------
+        weight : array (N, K)
+            Of a shape and dtype that this kernel does not refuse. It is not changed, but may be returned as it is.
+
+        Returns
+        -------
+        tuple of arrays
+            One for each of `parts`, of the shapes and dtypes of `prim_func`'s parameters after x. Raises nothing.
+        """

@@ -1,4 +1,4 @@
-"""What the cost model knows of a machine: a roofline of arithmetic and memory."""
+"""The cost model's view of a machine: a roofline of arithmetic and memory."""
 
 from dataclasses import dataclass
 
@@ -18,13 +18,13 @@ class Roofline:
     gbytes_all : float
         Read bandwidth of all cores together.
     lanes : int
-        fp32 elements in a vector register.
+        fp32 elements of a vector register.
     tensor_gmacs : float
-        Multiply-adds of a GPU's tensor cores on half precision, 10^9 a second.
+        Multiply-adds of a GPU's tensor cores in half precision, 10^9 a second.
     launch : float
-        Seconds that starting a kernel takes.
+        Seconds to start a kernel.
     multiprocessors : int
-        Of a GPU.
+        Multiprocessors of a GPU.
     """
 
     cores: int
@@ -37,7 +37,7 @@ class Roofline:
     multiprocessors: int = 1
 
     def seconds(self, macs: float, efficiency: float, nbytes: float) -> float:
-        """Time of work that overlaps `macs` multiply-adds at a share of the peak with reading `nbytes`."""
+        """Return the seconds of `macs` multiply-adds, at a share of the peak, that overlap with reading `nbytes`."""
         compute = macs / (self.gmacs * 1e9 * efficiency * self.cores)
         memory = nbytes / (min(self.gbytes * self.cores, self.gbytes_all) * 1e9)
         return self.launch + max(compute, memory)

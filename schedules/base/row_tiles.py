@@ -1,4 +1,4 @@
-"""Tiles of rows of x: how M is split, also where it is symbolic."""
+"""Row tiles of x: how M is split, even if it is symbolic."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,14 @@ from tvm_balanced.schedules.base.expressions import int64
 
 @dataclass(frozen=True)
 class RowTiles:
-    """How the M rows of x are cut into tiles of `size`, the last of which may be part empty.
+    """How the M rows of x are split into tiles of `size`; the last one may be partly empty.
 
     Parameters
     ----------
     m : TIR expression
         M, a constant or a fresh symbolic variable.
     size : int
-        Rows in a tile, a constant even where M is symbolic.
+        Rows of a tile, a constant even if M is symbolic.
     """
 
     m: Any
@@ -26,8 +26,8 @@ class RowTiles:
 
     @classmethod
     def of(cls, m: int | None, longest: int, symbolic: int) -> "RowTiles":
-        """Cut M into tiles of at most `longest` rows, with as few empty rows as that allows; of `symbolic` rows
-        where M is symbolic.
+        """Split M into tiles of at most `longest` rows, with as few empty rows as possible. If M is
+        symbolic, tiles have `symbolic` rows.
         """
         if m is None:
             return cls(tirx.Var("m", "int64"), symbolic)
@@ -42,18 +42,18 @@ class RowTiles:
 
     @property
     def tiles(self) -> Any:
-        """Tiles, a constant or an expression of M."""
+        """Number of tiles, a constant or an expression of M."""
         return (self.m + (self.size - 1)) // self.size
 
     @property
     def known_tiles(self) -> int | None:
-        """Tiles, None where M is symbolic."""
+        """Number of tiles, None if M is symbolic."""
         return -(-self.m.value // self.size) if isinstance(self.m, tirx.IntImm) else None
 
     def at(self, tile: Any, row: Any) -> Any:
-        """Row of x that a place in a tile stands for, past the last row where the tile is part empty."""
+        """Return the row of x at a place in a tile; it is past the last row if the tile is partly empty."""
         return tile * self.size + row
 
     def read(self, tile: Any, row: Any) -> Any:
-        """Row of x to read for a place in a tile: the last row once more where the tile is part empty."""
+        """Return the row of x to read for a place in a tile: the last row again if the tile is partly empty."""
         return self.at(tile, row) if self.exact else T.min(self.at(tile, row), self.m - 1)

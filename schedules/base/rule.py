@@ -1,4 +1,4 @@
-"""What a rule is: a way to schedule functions of TVM's own operators, those that no kernel of ours computes."""
+"""Rule: a way to schedule functions of TVM's own operators, those that none of our kernels computes."""
 
 import logging
 from abc import ABC, abstractmethod

@@ -16,18 +16,18 @@ Decisions = tuple[Decision, ...]  # in the order they are sampled
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """All that one function's schedule can be.
+    """All possible schedules of one function.
 
     Parameters
     ----------
     default : tuple of tuples of int
-        What the kernel chooses without tuning.
+        The kernel's choice without tuning.
     choices : tuple
-        For each decision, all that it can be, in a fixed order.
+        For each decision, all possible values in a fixed order.
     fingerprint : str
-        Equal for spaces that record the same instructions: decisions of one mean the same in the other.
+        Equal for spaces that record the same instructions: their decisions mean the same.
     func : PrimFunc
-        What is scheduled.
+        The function to schedule.
     """
 
     default: Decisions
@@ -56,7 +56,7 @@ class Space:
         return map(self.at, range(len(self)))
 
     def at(self, index: int) -> Decisions:
-        """Return the point of this number, from 0 up; the last decision changes fastest."""
+        """Return the point with this number, from 0 up; the last decision changes fastest."""
         point: list[Decision] = []
         for choices in reversed(self.choices):
             index, place = divmod(index, len(choices))
@@ -69,7 +69,7 @@ class Space:
         Raises
         ------
         ValueError
-            Where they are not of this space: TVM would alter them and say nothing.
+            If they do not belong to this space: TVM would silently alter them.
         """
         if decisions not in self:
             raise ValueError(f"decisions {decisions} are none of the kernel's; its defaults are {self.default}")
@@ -78,7 +78,7 @@ class Space:
         return sch.mod["main"]
 
     def trace_of(self, decisions: Decisions) -> Any:
-        """Return the trace that schedules the function by `decisions`, which must be of this space."""
+        """Return the trace that schedules the function by `decisions`, which must belong to this space."""
         trace = self._trace
         for inst, decision in zip(self._samples, decisions, strict=True):
             category = str(inst.kind.name) == "SampleCategorical"
@@ -91,7 +91,9 @@ def _plain(decision: Any) -> Decision:
 
 
 def _choices(inst: Any, default: Decision) -> tuple[Decision, ...]:
-    """All that a sampling instruction can give. The extent that a tile divides is the product of its default."""
+    """Return all possible values of a sampling instruction. The extent that a tile divides is the
+    product of its default.
+    """
     if str(inst.kind.name) == "SampleCategorical":
         return tuple((i,) for i in range(len(inst.attrs[0])))
     parts, innermost = (int(a) for a in inst.attrs)
@@ -115,7 +117,7 @@ def _fingerprint(trace: Any) -> str:
 
 
 def _json(value: Any) -> Any:
-    """What json does not know of TVM's values, as what it does."""
+    """Convert a TVM value that json does not know to one that it knows."""
     if isinstance(value, (tirx.IntImm, tirx.FloatImm)):
         return value.value
     return list(value) if hasattr(value, "__iter__") else str(value)

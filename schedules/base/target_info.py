@@ -1,12 +1,13 @@
-"""What schedules ask of a target: lanes of a vector, shared memory, compute capability."""
+"""Properties of a target that schedules need: lanes of a vector, shared memory, compute capability."""
 
 import re
 
 import tvm
 from tvm.target import codegen
 
-# Shared memory that a thread block may ask for at most, in KiB, by compute capability (CUDA C++ Programming Guide, compute
-# capabilities). A newer GPU than these has at least what all have from sm_80 on.
+# The most shared memory that a thread block may ask for, in KiB, by compute capability (CUDA C++
+# Programming Guide, compute capabilities). A newer GPU has at least as much as the smallest from
+# sm_80 on.
 SHARED_KIB = {75: 64, 80: 163, 86: 99, 87: 163, 89: 99, 90: 227, 100: 227, 103: 227, 110: 227, 120: 99, 121: 99}
 LEAST_SHARED_KIB = 99
 
@@ -17,19 +18,23 @@ def capability(target: tvm.target.Target) -> int:
 
 
 def too_old(target: tvm.target.Target, needed: int) -> str | None:
-    """Return that a kernel needs a newer GPU than the target, None where it does not; OpenCL stands for any GPU."""
+    """Explain that a kernel needs a newer GPU than the target, None if it does not. OpenCL stands for any GPU."""
     if target.kind.name != "cuda" or capability(target) >= needed:
         return None
     return f"it needs sm_{needed} or newer"
 
 
 def shared_scope(target: tvm.target.Target) -> str:
-    """Return TVM's name of the shared memory that kernels use: CUDA's dynamic kind, which may exceed 48 KiB, not on OpenCL."""
+    """Return TVM's name of the shared memory that kernels use. On CUDA it is the dynamic kind,
+    which may exceed 48 KiB.
+    """
     return "shared" if target.kind.name == "opencl" else "shared.dyn"
 
 
 def shared_bytes(target: tvm.target.Target) -> int:
-    """Return the shared memory that a thread block may ask for on a target's GPU; OpenCL stands for any GPU."""
+    """Return the bytes of shared memory that a thread block may ask for on a target's GPU. OpenCL
+    stands for any GPU.
+    """
     known = SHARED_KIB.get(capability(target), LEAST_SHARED_KIB) if target.kind.name == "cuda" else LEAST_SHARED_KIB
     return known << 10
 
@@ -37,15 +42,17 @@ def shared_bytes(target: tvm.target.Target) -> int:
 def limits(target: tvm.target.Target) -> tvm.target.Target:
     """Return `target` with all the shared memory that its GPU gives a thread block, for MetaSchedule's VerifyGPUCode.
 
-    Targets themselves say 48 KiB, what every kernel may use without asking: TVM's own schedules keep to that.
+    Targets themselves declare 48 KiB, which every kernel may use without asking. TVM's own
+    schedules stay within that.
     """
     return tvm.target.Target({**target.export(), "max_shared_memory_per_block": shared_bytes(target)})
 
 
 def lanes(target: tvm.target.Target) -> int:
-    """Return the fp32 elements of a vector register of `target`.
+    """Return the number of fp32 elements in a vector register of `target`.
 
-    Not llvm_get_vector_width: TVM 0.27 answers 512 bits for every x86 CPU, AVX-512 or not.
+    This does not use llvm_get_vector_width: in TVM 0.27 it returns 512 bits for every x86 CPU, with
+    or without AVX-512.
     """
     if codegen.llvm_cpu_has_features("avx512f", target):
         return 16

@@ -13,26 +13,27 @@ WORKLOAD_ATTR = "tvm_balanced.workload"  # of a PrimFunc: the fields of its Work
 
 @dataclass(frozen=True)
 class Workload:
-    """One dense layer as a kernel sees it: y (M, N) = activation(x (M, K) @ weight (N, K)^T + bias (N,) [+ residual (M, N)]).
+    """One dense layer as a kernel sees it: y (M, N) = activation(x (M, K) @ weight (N, K)^T + bias
+    (N,) [+ residual (M, N)]).
 
     Parameters
     ----------
     kernel : str
-        Name of the kernel that computes it.
+        Name of the kernel that computes the layer.
     m : int or None
-        Rows of x; None where it is known only at the call.
+        Rows of x; None if they are known only at the call.
     n, k : int
         Rows and columns of the weight.
     nnz, block : int
         The pattern that the weight is stored in; equal for a dense weight.
     dtype : str
-        Of x, weight, bias and y.
+        Dtype of x, weight, bias and y.
     activation : str
-        A name of `epilogue.ACTIVATIONS`.
+        A name in `activations.ACTIVATIONS`.
     residual : bool
         Whether there is a residual.
     tile : int
-        Rows of x in a tile where M is symbolic; 0 leaves it to the kernel.
+        Rows of x in a tile if M is symbolic; 0 leaves it to the kernel.
     """
 
     kernel: str
@@ -53,15 +54,15 @@ class Workload:
 
     @property
     def title(self) -> str:
-        """What a person calls it: "cpu_avx512 768x3072 M=8 2:16 gelu"."""
+        """A readable name: "cpu_avx512 768x3072 M=8 2:16 gelu"."""
         words = [f"{self.kernel} {self.n}x{self.k} M={self.m}", *([] if self.nnz == self.block else [str(self.pattern)])]
         words += [*([] if self.dtype == "float32" else [self.dtype]), *([] if self.activation == "none" else [self.activation])]
         return " ".join(words + (["+residual"] if self.residual else []))
 
     def attach(self, func: tirx.PrimFunc) -> tirx.PrimFunc:
-        """Return `func` carrying this workload, so that a schedule can be chosen for it after lowering.
+        """Return `func` with this workload attached, so that a schedule can be chosen for it after lowering.
 
-        Its parameter before the last, the residual, is dropped where the workload has none.
+        If the workload has no residual, the second-to-last parameter (the residual) is dropped.
         """
         if not self.residual:
             *inputs, _, y = func.params

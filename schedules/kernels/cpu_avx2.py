@@ -1,21 +1,22 @@
 """Balanced-sparse dense layer for x86 CPUs with AVX2: rows in lanes, x in registers, permuted by packed indices.
 
-Eight rows of the weight are the lanes of a register. A block of 16 values of x is two registers, low and high. vpermps
-picks from each by the low three bits of an index, a blend takes the one that the fourth bit names, and one fused
-multiply-add uses it:
+Eight rows of the weight are the lanes of a register. A block of 16 values of x is two registers,
+low and high. vpermps selects from each by the low three bits of an index, a blend selects between
+the two by the fourth bit, and one fused multiply-add uses the result:
 
     acc[8 rows] += (index[8 rows] < 8 ? permute(x[first 8 columns], index) : permute(x[last 8 columns], index)) * values
 
 A block of 8 is one register and takes one permute.
 
-The layout is that of cpu_avx512, with both lengths of block, so that one packed weight can serve both; S = blocks * nnz:
+The layout is the one of cpu_avx512, for both block lengths, so that both kernels can use one packed
+weight; S = blocks * nnz:
 
     values   (G, S, 16) float32   step by step, a step being one slot of one block for 16 rows
     indices  (G, S / 8, 16) int32 eight 4-bit indices a word; vpermps ignores the bits above, so decoding is one shift
     bias     (G, 16) float32
 
-A group is computed in two halves. Groups of eight rows would need none but walk twice the streams: M = 1, weights from memory,
-they take 0.96x to 1.15x the time with blocks of 16 and 1.2x with blocks of 8 (4096x4096 and 768x3072, Zen 4).
+A row panel is computed in two halves. Panels of eight rows would not need this, but they would read
+twice as many streams: 1.2x the time with blocks of 8 (docs/measurements/kernels.md).
 """
 
 from typing import Any
@@ -46,19 +47,19 @@ from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import panel_order
 from tvm_balanced.schedules.tir.tiling import Tiles, read_lanes, schedule_tiles, store_lanes, tiles_together
 
-HALF = 8  # lanes of a register, half a row group
+HALF = 8  # lanes of a register, half a row panel
 BLOCK = 16  # the longer of the two blocks
-# The slots that a block of each length may have: chunks of steps stay short (see row_groups.chunk), and 8 stands for full.
+# The slots that a block of each length may have. Chunks of steps stay short (see row_panels.chunk);
+# 8 stands for a full block.
 SLOTS = {BLOCK: NNZ, HALF: (1, 2, 3, 4, 8)}
-# Sums of 8 rows that are computed together, in 16 registers. A block of 16 leaves few: its two halves of x, and for each step
-# index, mask and both permutes. With eight sums LLVM stores 46 to 75 registers a loop of 64 multiply-adds and M = 8 takes
-# 1.1x the time; with four, none. A block of 8 stores 6 to 11 and gains from eight: 4096x4096, 2:8, M = 2, cold, 0.75x.
+# Sums of 8 rows that are computed together, in 16 registers. A block of 16 needs registers for its
+# two halves of x and, in each step, for the index, the mask and both permutes: eight sums would
+# spill. A block of 8 gains from eight: 0.75x the time at M = 2 (docs/measurements/kernels.md).
 ACCUMULATORS = {BLOCK: 4, HALF: 8}
-# Steps between the values that are used and those that are fetched, for blocks of 16: four sums walk two groups or one, too
-# few streams for hardware prefetch. 4096x4096, 4:16 and 2:16, M = 1, cold: 0.8x the time of a kernel that fetches nothing;
-# at M = 1 16 and 32 steps are slower than 8, for more rows of x 32 is 1.02 to 1.14x as fast. A fetch also keeps LLVM from moving
-# later steps before it, which is what spilled: 25 registers of 4:16 and 53 of 2:16. Blocks of 8 need neither: 3072x768, 2:8,
-# M = 8, 1.2x the time with it.
+# Prefetch distance in steps, for blocks of 16. Four sums read one or two row panels, too few
+# streams for hardware prefetch: 0.8x the time at M = 1. A prefetch also keeps LLVM from moving
+# later steps before it, which spilled registers. Blocks of 8 need neither. See
+# docs/measurements/kernels.md.
 AHEAD_OF_ONE, AHEAD = 8, 32
 
 
@@ -81,7 +82,7 @@ class CpuAvx2(SparseKernel):
         long, short = (
             BalancedPattern(min(n for n in SLOTS[block] if n >= found.covering(block).nnz), block) for block in (BLOCK, HALF)
         )
-        # A step of a block of 8 takes half the time, but where it stores more slots memory decides.
+        # A step of a block of 8 takes half the time. If it stores more slots, however, memory decides.
         best = short if 2 * short.nnz <= long.nnz else long
         return best if best.nnz < best.block else None
 
@@ -98,25 +99,25 @@ class CpuAvx2(SparseKernel):
         groups, chunks = count_row_panels(n), -(-workload.pattern.blocks(k) // chunk_blocks)
         whole_k = not k % (block * chunk_blocks)
         n_, k_, groups_, chunks_, steps_, size_ = map(int64, (n, k, groups, chunks, steps, rows.size))
-        streams = panel_order(workload, max(1, _tiles(workload).groups // 2))  # tiles are of halves
+        streams = panel_order(workload, max(1, _tiles(workload).groups // 2))  # tiles consist of halves
         halves_, ahead = int64(2 * groups), AHEAD if rows.size > 1 else AHEAD_OF_ONE
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
 
         def start(c: Any, step: Any) -> Any:
-            """First column of the block of a step; the last columns where the block would end past K."""
+            """First column of the block of a step; if the block would end past K, the first of the last columns."""
             column = (c * chunk_blocks + step // nnz) * block
             return column if whole_k else T.min(column, int64(k - block))
 
         def lanes(half: Any) -> Any:
-            """Lanes of a row group that a half is."""
+            """Lanes of a row panel that belong to a half."""
             return T.ramp(half % 2 * HALF, 1, HALF)
 
         def group(position: Any) -> Any:
-            """Row group of the half whose turn it is."""
+            """Row panel of the half at a position of the loop."""
             return streams.group(position // 2)
 
         def at(position: Any) -> Any:
-            """The half whose turn it is."""
+            """The half at a position of the loop."""
             return group(position) * 2 + position % 2
 
         def plus(total: Any, residual: tirx.Buffer, row: Any, half: Any) -> Any:
@@ -161,7 +162,7 @@ class CpuAvx2(SparseKernel):
                     vh, vo, vi = T.axis.remap("SSS", [h, o, i])
                     T.reads(acc[vo, vi, vh * HALF : vh * HALF + HALF], bias[group(vh), vh % 2 * HALF : vh % 2 * HALF + HALF])
                     T.writes(y[rows.read(vo, vi), at(vh) * HALF : at(vh) * HALF + HALF])
-                    if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
+                    if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         total = acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] + bias[group(vh), lanes(vh)]
                         store_lanes(y, rows.at(vo, vi), at(vh), plus(total, residual, rows.at(vo, vi), at(vh)), activation, HALF)
 
@@ -173,21 +174,23 @@ class CpuAvx2(SparseKernel):
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         size = _rows(workload).size
-        # One thread of a Zen 4 core, where permutes take a cycle each, AVX2 code. Of the peak, hot: blocks of 16 0.21 to 0.24
-        # at every M (two permutes allow 0.25), of 8 0.36 to 0.43 where M > 1. Weights from memory at 22 of the 31 GB/s of
-        # cpu_dense: 4096x4096, M = 1, 4:16 835 us and 1:8 386 us, dense 2330 us.
+        # Blocks of 16 reach at most 0.24 of the peak on one Zen 4 thread; two permutes allow 0.25.
+        # See docs/measurements/kernels.md.
         share = (0.22 if workload.block == BLOCK else 0.4) * HALF / roofline.lanes
         return roofline.seconds(slots * -(-m // size) * size, share, slots * 4.5 * 1.4)
 
 
 def _pick(parts: list[Any], word: Any, step: Any) -> Any:
-    """Return for each lane the value of x that nibble `step` % 8 of `word` names; `parts` are the block's registers."""
+    """For each lane, select the value of x that nibble `step` % 8 of `word` names; `parts` are the
+    block's registers.
+    """
     bits = step % SLOTS_PER_WORD * 4
     index = T.shift_right(word, _broadcast(bits))
     picked = [T.call_llvm_pure_intrin("float32x8", "llvm.x86.avx2.permps", part, index) for part in parts]
     if len(picked) == 1:
         return picked[0]
-    # The sign is the nibble's fourth bit. LLVM makes the same of a select on that bit; the permutes are what takes the time.
+    # The sign is the nibble's fourth bit. LLVM compiles a select on that bit to the same code; the
+    # permutes take the time.
     high = T.reinterpret("float32x8", T.shift_left(word, _broadcast(28 - bits)))
     return T.call_llvm_pure_intrin("float32x8", "llvm.x86.avx.blendv.ps.256", *picked, high)
 
@@ -197,12 +200,12 @@ def _broadcast(bits: Any) -> Any:
 
 
 def _fetch(element: Any) -> Any:
-    """Bring the cache line of a buffer's element into the first-level cache."""
+    """Prefetch the cache line of a buffer's element into the first-level cache."""
     return T.call_intrin("void", "tirx.prefetch", T.address_of(element), 0, 3, 1)
 
 
 def _tiles(workload: Workload) -> Tiles:
-    """Return how the layer is cut without tuning, in halves of row groups."""
+    """Return the default tiling of the layer, in halves of row panels."""
     rows, halves = _rows(workload).size, 2 * count_row_panels(workload.n)
     covered = min(ACCUMULATORS[workload.block] // rows, halves)
     half_bytes = workload.pattern.blocks(workload.k) * workload.nnz * HALF * 9 // 2
@@ -210,8 +213,9 @@ def _tiles(workload: Workload) -> Tiles:
 
 
 def _rows(workload: Workload) -> RowTiles:
-    # Two rows use what one decodes; more take as long, for the permutes are what a step waits for: 3072x768, 4:16, M = 8,
-    # tiles of 4 rows 1.03x to 1.07x the time. A symbolic M takes two as well, but for one row, which took 1.2x to 1.9x, hot.
+    # Two rows share what one decodes. More take as long, because a step waits for the permutes. A
+    # symbolic M takes two as well, except for the specialization for one row: 1.2x to 1.9x the time
+    # with two.
     return RowTiles.of(workload.m, longest=2, symbolic=workload.tile or 2)
 
 

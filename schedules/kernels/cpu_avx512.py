@@ -1,21 +1,24 @@
 """Balanced-sparse dense layer for CPUs with AVX-512: rows in lanes, x in a register, permuted by packed indices.
 
-Sixteen rows of the weight are the lanes of a register. A block of 16 values of x is another register. One permute
-(vpermps) picks for each row the value that its next nonzero needs, and one fused multiply-add uses it:
+Sixteen rows of the weight, a row panel, are the lanes of a register. A block of 16 values of x is
+another register. One permute (vpermps) selects for each row the value that its next nonzero needs,
+and one fused multiply-add uses it:
 
     acc[16 rows] += permute(x[16 columns], index[16 rows]) * values[16 rows]
 
-Layout, for G groups of 16 rows and S = blocks * nnz steps (a step is one slot of one block for 16 rows):
+Layout, for G row panels and S = blocks * nnz steps (a step is one slot of one block for 16 rows):
 
     values   (G, S, 16) float32   step by step in the order they are used
     indices  (G, S / 8, 16) int32 eight 4-bit indices a word; vpermps ignores the bits above, so decoding is one shift
     bias     (G, 16) float32
 
-A block of 32 is two registers, from which one permute of two sources (vpermi2ps) picks; its indices have 5 bits, six a word.
+A block of 32 is two registers. One permute of two sources (vpermi2ps) selects from them; its
+indices have 5 bits, six per word.
 
-Half precision is computed in float32, with values stored in float32 as well; where the CPU has it, cpu_avx512_bf16 does better.
+Half precision is computed in float32, and its values are stored in float32. On CPUs with AVX-512
+BF16, cpu_avx512_bf16 is faster.
 
-The hand-written yardstick is benchmarks/reference/cpu_kernel.cpp.
+For comparison there is a hand-written kernel, benchmarks/reference/cpu_kernel.cpp.
 """
 
 from dataclasses import replace
@@ -52,19 +55,23 @@ from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes,
 
 BLOCK, LONG = 16, 32
 NNZ_LONG = (1, 2, 3, 4, 6, 8, 12)  # as NNZ for words of six slots; 16 would unroll 48 steps
-# What a slot of a block of 32 takes, one of 16 being 1: on Zen 4 vpermi2ps takes four passes over its pipes and vpermps two.
+# Time of a slot in a block of 32, relative to one in a block of 16. On Zen 4, vpermi2ps takes four
+# passes over the execution ports and vpermps two.
 LONG_COST = 1.5
 
 
 class CpuAvx512(SparseKernel):
-    """Rows in lanes, register permute, packed indices of 4 or 5 bits; sums in fp32, blocks of 16 and of 32, K >= 16."""
+    """Rows in lanes, register permute, packed indices of 4 or 5 bits; sums in fp32, blocks of 16
+    and of 32, K >= 16.
+    """
 
     name = "cpu_avx512"
     parts = ("values", "indices")
     small_tiles = STREAMED_TILES
     dtypes = ("float32", "float16", "bfloat16")
-    # How values are stored, for the kernels that derive from this one to change: dtype of a word, steps in it, bytes of a slot
-    # with its 4-bit index, words after those of a row group's steps, and whether blocks of 32 are stored as well.
+    # How values are stored; kernels derived from this one change it: dtype of a word, steps in a
+    # word, bytes of a slot with its 4-bit index, words that follow the steps of a row panel, and
+    # whether blocks of 32 are supported.
     word, steps_per_word, slot_bytes, extra_words, long_blocks = "float32", 1, 4.5, 0, True
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -86,7 +93,7 @@ class CpuAvx512(SparseKernel):
         return self.store(values), indices
 
     def store(self, values: Array) -> Array:
-        """Return values (G, S, 16) float32 as they are stored, (G, words, 16)."""
+        """Convert values (G, S, 16) float32 to what is stored, (G, words, 16)."""
         return values
 
     def value(self, word: Any, step: Any) -> Any:
@@ -94,7 +101,7 @@ class CpuAvx512(SparseKernel):
         return word
 
     def total(self, sums: Any, values: tirx.Buffer, group: Any) -> Any:
-        """Return the results of a row group from the sums of its products."""
+        """Return the results of a row panel from the sums of its products."""
         return sums
 
     def pack_bias(self, bias: Array) -> Array:
@@ -114,12 +121,14 @@ class CpuAvx512(SparseKernel):
         group, next_rows = prefetch.panel_order(workload, tiles.groups).group, NextRows.of(workload, rows, tiles)
 
         def start(c: Any, step: Any) -> Any:
-            """First column of the block of a step; the last columns where the block would end past K."""
+            """First column of the block of a step; if the block would end past K, the first of the last columns."""
             column = (c * chunk_blocks + step // nnz) * block
             return column if whole_k else T.min(column, int64(k - block))
 
         def permute(x: list[Any], word: Any, step: Any) -> Any:
-            """Pick from the block's registers for each row; the instructions ignore the bits above an index."""
+            """Select a value for each row from the block's registers; the instructions ignore the
+            bits above an index.
+            """
             index = T.shift_right(word, T.broadcast(T.cast(step % slots * (32 // slots), "int32"), LANES))
             if len(x) == 1:
                 return T.call_llvm_pure_intrin("float32x16", "llvm.x86.avx512.permvar.sf.512", *x, index)
@@ -170,7 +179,7 @@ class CpuAvx512(SparseKernel):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
                     T.reads(acc[vo, vi, vg * LANES : vg * LANES + LANES], bias[group(vg), 0:LANES])
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
-                    if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
+                    if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
                         total = self.total(sums, values, group(vg)) + bias[group(vg), T.ramp(0, 1, LANES)]
                         store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
@@ -185,33 +194,33 @@ class CpuAvx512(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best, 65 in whole layers (docs/cpu.md).
+        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best (docs/cpu.md).
         cost = LONG_COST if workload.block == LONG else 1
         return roofline.seconds(slots * m * cost, 0.55 if m > 1 else 0.35, slots * self._slot_bytes(workload))
 
     def _tiles(self, workload: Workload) -> Tiles:
-        """Return how the layer is cut without tuning."""
+        """Return the default tiling of the layer."""
         nbytes, slots, groups = self._nbytes(workload), slots_per_word(workload.block), count_row_panels(workload.n)
         rows, once = split_rows_once(workload), streams(workload)
-        # Where a chunk is more than a word of steps, fetches beside 16 sums spill (3:16, M = 8: 1.02x, one group 1.28x).
+        # If a chunk is more than a word of steps, prefetches beside 16 sums spill (docs/measurements/kernels.md).
         sums = 15 if once and rows.size % 8 == 0 and chunk(workload.nnz, slots)[0] > slots else 16
         return default_tiling(rows.size, rows.known_tiles, groups, nbytes // groups, sums, workload.block // LANES, once)
 
     def _fetches(self, workload: Workload) -> Stream | Spread | None:
-        """Return how weights are fetched before they are used, None where they are not."""
+        """Return how weights are prefetched, None if they are not."""
         steps, chunk_blocks, _ = chunk(workload.nnz, slots_per_word(workload.block))
         chunks, nbytes = -(-workload.pattern.blocks(workload.k) // chunk_blocks), self._nbytes(workload)
         fetches = prefetch.choose(workload, nbytes, chunks, steps, split_rows_once(workload), self._tiles(workload))
-        # Beside permutes of two registers there is none left: 0.95x.
+        # Prefetches beside permutes of two registers make the kernel slower: 0.95x.
         return None if workload.block == LONG and isinstance(fetches, Spread) else fetches
 
     def _nbytes(self, workload: Workload) -> int:
-        """Bytes of the packed weight."""
+        """Return the bytes of the packed weight."""
         slots = workload.pattern.blocks(workload.k) * workload.nnz
         return int(count_row_panels(workload.n) * slots * LANES * self._slot_bytes(workload))
 
     def _slot_bytes(self, workload: Workload) -> float:
-        """Bytes of a value with its index."""
+        """Return the bytes of a value with its index."""
         return self.slot_bytes + 4 / slots_per_word(workload.block) - 4 / slots_per_word(BLOCK)
 
 

@@ -1,23 +1,28 @@
 """Balanced-sparse dense layer in bfloat16 for CPUs with AVX-512 BF16: as cpu_avx512, two blocks at a time.
 
-A window of 32 values of x, two blocks of 16, is a register. One permute (vpermw) picks two values for each of 16 rows, one
-from either block, and one dot product of pairs (vdpbf16ps) adds both products to the row's sum in float32:
+A window of 32 values of x, two blocks of 16, is a register. One permute (vpermw) selects two values
+for each of 16 rows, one from either block. One dot product of pairs (vdpbf16ps) adds both products
+to the row's sum in float32:
 
     acc[16 rows] += dot(permute(x[32 columns], index[16 rows][2 blocks]), values[16 rows][2 blocks])
 
-so that a step does twice the work of a step of cpu_avx512 in the same time, with 2.5 bytes a nonzero instead of 4.5.
+A step therefore does twice the work of a step of cpu_avx512 in the same time, with 2.5 bytes per
+nonzero instead of 4.5.
 
-Layout, for G groups of 16 rows and S = windows * nnz steps (a step is one slot of both blocks of a window for 16 rows):
+Layout, for G row panels and S = windows * nnz steps (a step is one slot of both blocks of a window
+for 16 rows):
 
     values   (G, S, 32) bfloat16   row by row, for each the slot of the first block and of the second
     indices  (G, S / 4, 32) uint16 four 4-bit indices a word, in the order of the values
     bias     (G, 16) float32
 
-Blocks are paired from the first on. An odd one out is the second block of a window of its own, and so is one that K cuts
-short, whose window is the last 32 columns; the first slots of these windows hold 0.
+Blocks are paired from the first on. If one whole block is left over, it is the second block of a
+window of its own. So is a block that K cuts short; its window is the last 32 columns. The first
+slots of these windows hold 0.
 
-A block of 32 is a window by itself: a step covers two of its slots, S = blocks * nnz / 2, and an index has 5 bits, three a
-word. vpermw ignores the bits above, so decoding is one shift, where an index into half a window is masked and offset.
+A block of 32 is a window by itself: a step covers two of its slots, S = blocks * nnz / 2, and an
+index has 5 bits, three per word. vpermw ignores the bits above, so decoding is one shift. An index
+into half a window is masked and offset as well.
 """
 
 from typing import Any
@@ -57,7 +62,8 @@ WINDOW = 2 * BLOCK
 SLOTS_PER_WORD = {BLOCK: 4, WINDOW: 3}
 NNZ_LONG = (2, 4, 6, 8, 12)  # pairs of slots; 16 would unroll 24 steps
 
-# TVM lowers bfloat16 vectors to integers, which the intrinsic's signature does not take: the cast is hidden from it.
+# TVM lowers bfloat16 vectors to integers, which the intrinsic's signature does not accept. This
+# function hides the cast.
 DOT = """
 declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
 define linkonce_odr <16 x float> @tvm_balanced_dpbf16ps(<16 x float> %acc, <32 x i16> %x, <32 x i16> %w) alwaysinline nounwind {
@@ -70,7 +76,9 @@ define linkonce_odr <16 x float> @tvm_balanced_dpbf16ps(<16 x float> %acc, <32 x
 
 
 class CpuAvx512Bf16(SparseKernel):
-    """Rows in lanes, register permute, packed indices of 4 or 5 bits; bf16 with sums in fp32, blocks of 16 and 32, K >= 32."""
+    """Rows in lanes, register permute, packed indices of 4 or 5 bits; bf16 with sums in fp32,
+    blocks of 16 and 32, K >= 32.
+    """
 
     name = "cpu_avx512_bf16"
     parts = ("values", "indices")
@@ -133,7 +141,7 @@ class CpuAvx512Bf16(SparseKernel):
             column = window * WINDOW if not k % (WINDOW * chunk_windows) else T.min(window * WINDOW, int64(k - WINDOW))
             if (
                 block == BLOCK and whole % 2 and k % BLOCK
-            ):  # then the odd whole block and the last part of a block have a window each
+            ):  # then a left-over whole block and a partial last block have a window each
                 return T.Select(window == whole // 2, int64((whole - 2) * BLOCK), column)
             return column
 
@@ -207,23 +215,29 @@ class CpuAvx512Bf16(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * _slots(workload)
-        # Of the fp32 multiply-adds' peak, twice what cpu_avx512 reaches, for a step does two.
+        # Share of the peak of fp32 multiply-adds: twice that of cpu_avx512, because a step does two.
         return roofline.seconds(slots * m, 1.1 if m > 1 else 0.7, slots * _slot_bytes(workload))
 
 
 def _steps(nnz: int, block: int) -> int:
-    """Steps of a window: each takes a slot of either block, or two slots of a block that is as long as the window."""
+    """Return the steps of a window. Each takes a slot of both blocks, or two slots of a block as
+    long as the window.
+    """
     return nnz if block == BLOCK else nnz // 2
 
 
 def _windows(k: int, block: int) -> int:
-    """Windows of a row: blocks of 32; or pairs of whole blocks, then one for an odd whole block and one for a part of a block."""
+    """Return the windows of a row. They are blocks of 32, or pairs of whole blocks, then one window
+    for a left-over whole block and one for a partial block.
+    """
     whole = k // BLOCK
     return -(-k // WINDOW) if block == WINDOW else whole // 2 + whole % 2 + (k % BLOCK > 0)
 
 
 def _places(k: int, block: int) -> list[int]:
-    """Where in the row of windows each block goes: pairs first, then what has a window of its own, as its second block."""
+    """Return the place of each block in the row of windows: pairs first, then blocks with their own
+    window, as its second block.
+    """
     whole, windows = k // BLOCK, _windows(k, block)
     if block == WINDOW:
         return list(range(windows))
@@ -231,28 +245,28 @@ def _places(k: int, block: int) -> list[int]:
 
 
 def _slots(workload: Workload) -> int:
-    """Slots of a row, those that hold 0 for want of a partner included."""
+    """Return the slots of a row, including those that hold 0 because their block has no partner."""
     return _windows(workload.k, workload.block) * 2 * _steps(workload.nnz, workload.block)
 
 
 def _slot_bytes(workload: Workload) -> float:
-    """Bytes of a value with its index."""
+    """Return the bytes of a value with its index."""
     return 2 + 2 / SLOTS_PER_WORD[workload.block]
 
 
 def _nbytes(workload: Workload) -> int:
-    """Bytes of the packed weight."""
+    """Return the bytes of the packed weight."""
     return int(count_row_panels(workload.n) * _slots(workload) * LANES * _slot_bytes(workload))
 
 
 def _tiles(workload: Workload) -> Tiles:
-    """Return how the layer is cut without tuning."""
+    """Return the default tiling of the layer."""
     nbytes, groups, rows = _nbytes(workload), count_row_panels(workload.n), split_rows_once(workload)
     return default_tiling(rows.size, rows.known_tiles, groups, nbytes // groups, once=streams(workload))
 
 
 def _fetches(workload: Workload) -> Stream | Spread | None:
-    """Return how weights are fetched before they are used, None where they are not."""
+    """Return how weights are prefetched, None if they are not."""
     steps, chunk_windows, _ = chunk(_steps(workload.nnz, workload.block), SLOTS_PER_WORD[workload.block])
     chunks, nbytes = -(-_windows(workload.k, workload.block) // chunk_windows), _nbytes(workload)
     return prefetch.choose(workload, nbytes, chunks, steps, split_rows_once(workload), _tiles(workload))

@@ -1,13 +1,15 @@
-"""Balanced-sparse dense layer for AVX-512 VBMI and VNNI: 8-bit values times 8-bit x, four multiply-adds a lane.
+"""Balanced-sparse dense layer for AVX-512 VBMI and VNNI: 8-bit values times 8-bit x, four multiply-adds per lane.
 
-As cpu_avx512, a row group is 16 rows of the weight, one a lane. A window is four blocks of 16, one register of 64 bytes of x. A
-step takes one slot of each of a window's blocks: `vpermb` brings each lane the four columns of its row, `vpdpbusd` multiplies
-them by four values and adds all to a 32-bit sum.
+As in cpu_avx512, a row panel is 16 rows of the weight, one per lane. A window is four blocks of 16,
+one register of 64 bytes of x. A step takes one slot of each of a window's blocks: `vpermb` moves
+the four columns of a row into its lane, `vpdpbusd` multiplies them by four values and adds
+everything to a 32-bit sum.
 
     acc[row of x]  <-  vpdpbusd(acc[row of x], vpermb(window of x, indices), values)
 
-Every row of x is rounded to 255 steps of its largest value when the layer runs, every row of the weight when it is packed. x is
-stored plus 128, for the instruction takes one operand without sign; what this adds to a sum is subtracted at the end.
+Every row of x is rounded to 255 steps of its largest value when the layer runs, every row of the
+weight when it is packed. x is stored plus 128, because the instruction takes one unsigned operand;
+what this adds to a sum is subtracted at the end.
 
     values       (G, S, 64)      int8    four slots of each of 16 rows a step, S = windows * nnz steps
     indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half
@@ -38,15 +40,15 @@ from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, import_prefetch,
 from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, divide, read_lanes, store_lanes
 
 BLOCK = 16
-BLOCKS = 4  # of a window
+BLOCKS = 4  # blocks of a window
 WINDOW = BLOCK * BLOCKS
 LARGEST = 127
-ZERO = 128  # what stands for 0 in x
+ZERO = 128  # represents 0 in x
 FEATURES = ("avx512vbmi", "avx512vnni")
 
 
 class CpuAvx512I8(SparseKernel):
-    """Byte permutes and 8-bit dot products; x and weight rounded to 8 bits, taken only where it is named."""
+    """Byte permutes and 8-bit dot products; rounds x and weight to 8 bits, so it is used only if it is named."""
 
     name = "cpu_avx512_i8"
     parts = ("values", "indices", "scales", "corrections")
@@ -70,7 +72,7 @@ class CpuAvx512I8(SparseKernel):
         rounded = np.rint(weight.values / np.where(scales > 0, scales, 1)[:, None, None]).astype(np.int8)
 
         def by_group(a: Array) -> Array:
-            """Slots (N, blocks, nnz) as (groups, steps, 64)."""
+            """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
             whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
             whole[:, : a.shape[1]] = a
             rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
@@ -102,7 +104,7 @@ class CpuAvx512I8(SparseKernel):
         fetches = prefetch.choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
 
         def column(x: tirx.Buffer, row: Any, part: Any, lane: Any) -> Any:
-            """x where there is such a column, else 0."""
+            """Return x, or 0 past the last column."""
             inside = part < k // LANES if k % LANES == 0 else part * LANES + lane < k_
             value = x[row, part * LANES + lane]
             return value if k % WINDOW == 0 and windows * WINDOW == k else T.if_then_else(inside, value, T.float32(0))
@@ -138,7 +140,7 @@ class CpuAvx512I8(SparseKernel):
                 with T.sblock("largest"):
                     vi, vp, vj = T.axis.remap("SRS", [i, p, j])
                     with T.init():
-                        largest[vi, vj] = T.float32(1e-30)  # a row of zeros is divided by it
+                        largest[vi, vj] = T.float32(1e-30)  # the divisor of a row of zeros
                     largest[vi, vj] = T.max(largest[vi, vj], T.abs(column(x, vi, vp, vj)))
             for i, j in T.grid(rows.m, lanes_):
                 with T.sblock("step_of_x"):
@@ -184,7 +186,7 @@ class CpuAvx512I8(SparseKernel):
                         bias[group(vg), 0:LANES],
                     )
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
-                    if rows.at(vo, vi) < rows.m:  # not T.where, which reverse_compute_at would drop
+                    if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] - corrections[group(vg), T.ramp(0, 1, LANES)]
                         scale = scales[group(vg), T.ramp(0, 1, LANES)] * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
                         total = T.cast(sums, "float32x16") * scale + bias[group(vg), T.ramp(0, 1, LANES)]
@@ -202,7 +204,8 @@ class CpuAvx512I8(SparseKernel):
         io, ii = sch.split(i, divide(sch, i, tiles.rows))
         go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
         sch.reorder(go, o, io, gm, gi, ii)
-        # the sums move to the epilogue, not it to them as in other kernels: it reads the step of x, which is not made there
+        # Here the sums move to the epilogue, in other kernels the epilogue to the sums: it reads
+        # the scale of x, which is not computed at the place of the sums.
         sch.compute_at(dense, gm, preserve_unit_loops=True)
         inner, chunk, step, *rest = sch.get_loops(dense)[-5:]
         sch.reorder(chunk, step, inner, *rest)
@@ -220,7 +223,9 @@ class CpuAvx512I8(SparseKernel):
 
 
 def _windows(k: int, nnz: int) -> int:
-    """Windows of a row; an even number where a window has an odd number of steps, two of which share their indices."""
+    """Return the windows of a row. If a window has an odd number of steps the number is even, since
+    two steps share indices.
+    """
     windows = -(-k // WINDOW)
     return windows + windows % 2 if nnz % 2 else windows
 
@@ -231,7 +236,9 @@ def _start(chunk: Any, step: Any, steps: int, nnz: int) -> Any:
 
 
 def _columns(halves: Any, step: Any) -> Any:
-    """Columns inside a window, of which a step's are in one half of each byte: 16 for each block before it, and the position."""
+    """Return columns inside a window: 16 for each block before it, plus the position, which is in
+    one half of each byte.
+    """
     up = T.broadcast(T.cast(step % 2 * 4, "uint8"), WINDOW)
     low = T.bitwise_and(T.shift_right(halves, up), T.broadcast(T.uint8(15), WINDOW))
     first = T.reinterpret("uint8x64", T.broadcast(T.uint32(0x30201000), LANES))
@@ -239,18 +246,18 @@ def _columns(halves: Any, step: Any) -> Any:
 
 
 def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
-    """sums + the four products of each lane."""
+    """Return sums + the four products of each lane."""
     permuted = T.call_llvm_pure_intrin("int8x64", "llvm.x86.avx512.permvar.qi.512", window, columns)
     return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", sums, permuted, values)
 
 
 def _nbytes(workload: Workload) -> int:
-    """Bytes of the packed weight."""
+    """Return the bytes of the packed weight."""
     return count_row_panels(workload.n) * _windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
 
 
 def _tiles(workload: Workload) -> Tiles:
-    """Return how the layer is cut without tuning."""
+    """Return the default tiling of the layer."""
     rows, groups = split_rows_once(workload), count_row_panels(workload.n)
     return default_tiling(rows.size, rows.known_tiles, groups, _nbytes(workload) // groups, once=streams(workload))
 

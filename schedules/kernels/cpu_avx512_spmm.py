@@ -1,16 +1,19 @@
-"""Balanced-sparse dense layer for CPUs with AVX-512 and many rows of x, which stand in lanes.
+"""Balanced-sparse dense layer for CPUs with AVX-512 and many rows of x; the rows of x are the lanes.
 
-cpu_avx512 permutes x for every multiply-add, and both wait for the same ports. Here a nonzero multiplies whole vectors of rows
-of x at its column, which multiply-adds read from the first-level cache (docs/cpu.md):
+cpu_avx512 permutes x for every multiply-add, and both instructions need the same ports. Here a
+nonzero multiplies whole vectors of rows of x at its column, and multiply-adds read these from the
+first-level cache (docs/cpu.md):
 
     acc[row of weight][32 rows of x] += value * xt[column of value][32 rows of x]
 
-What there is too little of then are loads, so that eight slots of a row, an oct, take two: their values come in one, stay in a
-register and are broadcast from there, by shuffles that no multiply-add waits for, and their columns are one word.
+The bottleneck is then loads, so eight slots of a row (an oct) take only two. Their values come in
+one load, stay in a register and are broadcast from there, by shuffles that run beside the
+multiply-adds. Their columns are one word.
 
-x is laid out in columns, tile of K by tile of K, which keeps what is read of it in the first-level cache; the sums of a set of
-rows of the weight wait in the second for the next tile. Layout, for N padded to groups of 16 rows, K cut into tiles of up to 256
-columns, and the slots that a row has in a tile cut into octs, padded with zeros at column 0:
+x is packed in columns, one tile of K after another, so that the part in use stays in the
+first-level cache. The sums of a set of rows of the weight stay in the second-level cache until the
+next tile. Layout, for N padded to row panels, K split into tiles of up to 256 columns, and the
+slots that a row has in a tile split into octs, padded with zeros at column 0:
 
     values   (tiles of K, groups, 16, octs, 8)  float32
     columns  (tiles of K, groups, 16, octs)     uint64   eight of 8 bits, counted from the tile's first, the first lowest
@@ -53,24 +56,25 @@ from tvm_balanced.schedules.tir.register_transpose import BARRIER, optimization_
 from tvm_balanced.schedules.tir.tiling import divide
 
 LANES = 16
-OCT = 8  # slots whose values are one load and whose columns are one word; of four, 0.97 to 0.99x as fast
-K_TILE = 256  # columns of a tile of K at most, for a column has 8 bits: with 32 rows of x 32 KB
+OCT = 8  # slots whose values are one load and whose columns are one word; four are at most 0.99x as fast
+K_TILE = 256  # the most columns of a tile of K, because a column has 8 bits: with 32 rows of x 32 KB
 SLOT_BYTES = 5
-# Rows of x in a tile, and the time that a row takes in it. Two vectors are as fast as four with tiles of K half as long, whose
-# sums are loaded and stored twice as often, and waste fewer rows; one waits for loads of values.
+# Rows of x in a tile, and the time of a row in such a tile. Two vectors are as fast as four with
+# tiles of K half as long, which load and store the sums twice as often, and they waste fewer rows.
+# One vector waits for loads of values.
 TILES = {32: 1.0, 16: 1.45}
-ROWS = 2  # of the weight whose sums are in registers at once; four 0.88 to 1.0x as fast
-# Tiles of rows of x, and rows of the weight, whose sums are a set. Weights that come from memory are read once for every such
-# tiles: 4096x4096 at 4:16, M = 256, four tiles 1.02x as fast as one. Where they do not, one tile is 1.01 to 1.03x as fast.
+ROWS = 2  # rows of the weight whose sums are in registers at once; four are at most as fast
+# Row tiles of x, and rows of the weight, in a set. Weights from memory are read once for every
+# `SET_TILES_LARGE` row tiles: four are 1.02x as fast as one. Smaller weights are up to 1.03x as
+# fast with one.
 SET_TILES_LARGE, SET_ROWS = 4, 1024
-# Up to this many tiles all of x is laid out before all else, since sets are small then: 1.1x at M = 128. With more tiles it would
-# go through the last-level cache: 768x3072, M = 1024, 0.80x.
+# Up to this many row tiles, all of x is packed first, because sets are small then: 1.1x at M = 128.
+# With more tiles it would go through the last-level cache (docs/measurements/kernels.md).
 AT_ONCE = 4
-# Rows of the weight after which comes what is fetched from memory meanwhile: 8 to 32 are within 2%, and none is 0.75x (sets of
-# one tile, M = 256, 4096x4096 at 4:16).
+# Rows of the weight between a prefetch and its use. 8 to 32 are within 2%; without prefetching it is 0.75x as fast.
 AHEAD = 16
-# Smaller weights are fetched for up to this many tiles. N and K of 384 to 3072, weights of 12 MB in turn, 2:16 and 4:16: 1.05 to
-# 1.4x at M = 32, 1.02 to 1.2x at 64, 1.00 to 1.08x at 128 and 0.99 to 1.04x at 256; hot 0.95 to 1.0x.
+# Smaller weights are prefetched for up to this many row tiles: at best 1.4x at M = 32, 1.04x at M =
+# 256 (docs/measurements/kernels.md).
 FETCHED_TILES = 4
 
 
@@ -122,7 +126,7 @@ class CpuAvx512Spmm(SparseKernel):
         far = prefetch_rows.are_large(workload) and not _at_once(workload)
 
         def fetch_x(x: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
-            """Fetch a share of the tile of x that is laid out next; those of a set of row groups make the whole."""
+            """Prefetch a share of the tile of x that is packed next; the row panels of a set prefetch all of it."""
             lines, sharing = k_tile // LANES, divisor(count_column_groups(workload.n), SET_ROWS // GROUP)
             share, later = -(-size * lines * ROWS // (sharing * GROUP)), o + (t + 1) // tiles.count * _tiles_together(workload)
             for i in range(share):
@@ -130,14 +134,14 @@ class CpuAvx512Spmm(SparseKernel):
                 T.evaluate(prefetch_line(x[rows.at(later, line // lines), (t + 1) % tiles.count * k_tile + line % lines * LANES]))
 
         def fetch_y(residual: tirx.Buffer, y: tirx.Buffer, o: Any, g: Any, t: Any, r: Any) -> None:
-            """Fetch a share of what a row group's sums are stored to once they are whole."""
+            """Prefetch a share of where a row panel's finished sums are stored."""
             share = size * ROWS // GROUP
             with T.If(t == tiles.count - 1), T.Then():
                 for i in range(share):
                     prefetch_rows.prefetch_stores((residual, y), workload, rows.at(o, r * share + i), g * GROUP)
 
         def vectors(r: Any) -> list[tuple[Any, Any, Any]]:
-            """(row among those in registers, row of the group, lanes) of the vectors of sums."""
+            """Return (row among those in registers, row of the panel, lanes) of the vectors of sums."""
             return [(row, r * ROWS + row, T.ramp(first, 1, LANES)) for row, first in product(range(ROWS), range(0, size, LANES))]
 
         def begin(buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, t: Any, r: Any) -> None:
@@ -239,18 +243,22 @@ class CpuAvx512Spmm(SparseKernel):
         tiles = KTiles.of(workload.pattern, workload.k)
         size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), max(TILES))
         slots = workload.n * tiles.count * tiles.octs * OCT
-        # Where cpu_avx512 reaches 0.55 of the peak; on Zen 4 these are 0.7 and 0.85. Loading and storing a sum once a tile of K
-        # takes as long as five multiply-adds, laying a number out, or back, as two: 1:16 runs at 37 GMAC/s, 8:16 at 47.
+        # The shares are relative to cpu_avx512's 0.55 of the peak. Loading and storing a sum once
+        # per tile of K takes as long as five multiply-adds; packing or unpacking a number as long
+        # as two. See docs/measurements/kernels.md.
         sums = slots + 5 * workload.n * tiles.count + 2 * (workload.k + workload.n)
-        # Beside cpu_avx512, 2:16, N and K of 384 to 4096: where x is not laid out at once, which goes through the second-level
-        # cache, it is 1.04x as fast as up to 128 rows, and 1.1x above 1024 columns, where eight rows of x leave the first.
+        # Packing all of x first sends it through the second-level cache: otherwise the kernel is 1.04x
+        # as fast. It gains more above 1024 columns, where the eight rows of x of cpu_avx512 leave the
+        # first-level cache (docs/measurements/kernels.md).
         share = 0.67 if -(-m // size) <= AT_ONCE or _at_once(workload) else 0.7 if workload.k <= 1024 else 0.735
         return roofline.seconds(-(-m // size) * size * sums * TILES[size], share, slots * SLOT_BYTES)
 
 
 @dataclass(frozen=True)
 class KTiles:
-    """How K is cut: into `count` tiles of `blocks` blocks, which are `columns` columns and `octs` octs of slots of a row."""
+    """How K is tiled: `count` tiles of `blocks` blocks, which are `columns` columns and `octs` octs
+    of slots per row.
+    """
 
     count: int
     blocks: int
@@ -259,7 +267,7 @@ class KTiles:
 
     @classmethod
     def of(cls, pattern: BalancedPattern, k: int) -> "KTiles":
-        """Cut K evenly into as few tiles as there can be."""
+        """Split K evenly into as few tiles as possible."""
         blocks = pattern.blocks(k)
         count = -(-blocks // (K_TILE // pattern.block))
         each = -(-blocks // count)
@@ -267,14 +275,16 @@ class KTiles:
 
 
 def functions(size: int) -> str:
-    """Return LLVM's IR of what the kernel calls, for tiles of `size` rows of x.
+    """Return LLVM IR of the functions that the kernel calls, for row tiles of `size` rows of x.
 
-    `tvm_balanced_opaque`, `tvm_balanced_barrier`, and for every slot of an oct a function (16 sums, x at the tile's first column,
-    columns, values) that adds its products to the sums.
+    These are `tvm_balanced_opaque`, `tvm_balanced_barrier`, and for every slot of an oct a function
+    (16 sums, x at the tile's first column, columns, values) that adds the slot's products to the
+    sums.
 
-    In TensorIR, LLVM would load every value once more to broadcast it, which empty pieces of assembler keep it from, and would
-    compute addresses in six instructions instead of three. Loads of x have a type of their own among TVM's, so that they are
-    known not to read the sums; the barrier, before every use, keeps them after the stores of x in columns, which they do read.
+    From TensorIR, LLVM would load every value again to broadcast it, and would compute addresses in
+    six instructions instead of three. Empty inline assembly prevents the first. Loads of x have a
+    TBAA type of their own among TVM's, so LLVM knows that they do not read the sums. The barrier
+    before every use keeps them after the stores of the packed x, which they do read.
     """
     text = [
         "declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)",
@@ -311,33 +321,35 @@ def function(size: int, slot: int) -> str:
 
 
 def _shuffle(result: str, source: str, picked: Iterable[int], lanes: int = LANES) -> str:
-    """Return a line of LLVM's IR that picks from the lanes of `source`; of sixteen, those that are not picked may be anything."""
+    """Return a line of LLVM IR that selects lanes of `source`. If there are sixteen, the lanes that
+    are not selected hold anything.
+    """
     mask = [*map(str, picked)]
     indices = ", ".join(f"i32 {lane}" for lane in [*mask, *["poison"] * (LANES - len(mask))])
     return f"  %{result} = shufflevector <{lanes} x float> %{source}, <{lanes} x float> poison, <{LANES} x i32> <{indices}>"
 
 
 def _set(workload: Workload, target: tvm.target.Target) -> tuple[int, int]:
-    """Return the tiles of rows of x, and the groups of rows of the weight, whose sums are a set."""
+    """Return the number of row tiles of x, and of row panels of the weight, in a set."""
     tiles, groups, together = _rows(workload).known_tiles, count_column_groups(workload.n), _tiles_together(workload)
     enough = groups if tiles is None else max(1, groups * (tiles // together) // count_tasks(target))
     return together, divisor(groups, min(SET_ROWS // GROUP, enough))
 
 
 def _tiles_together(workload: Workload) -> int:
-    """Return how many tiles of rows of x are a set."""
+    """Return how many row tiles of x are in a set."""
     tiles = _rows(workload).known_tiles
     return divisor(tiles, SET_TILES_LARGE) if tiles is not None and _is_large(workload) else 1
 
 
 def _at_once(workload: Workload) -> bool:
-    """Whether all of x is laid out in columns before all else."""
+    """Whether all of x is packed in columns first."""
     tiles = _rows(workload).known_tiles
     return (tiles is not None and tiles <= AT_ONCE) or KTiles.of(workload.pattern, workload.k).columns % LANES != 0
 
 
 def _is_large(workload: Workload) -> bool:
-    """Whether the packed weight comes from memory."""
+    """Whether the packed weight is loaded from memory."""
     tiles = KTiles.of(workload.pattern, workload.k)
     return count_column_groups(workload.n) * GROUP * tiles.count * tiles.octs * OCT * SLOT_BYTES >= LARGE_BYTES
 

@@ -1,6 +1,7 @@
-"""As cpu_avx512, with the values stored in bfloat16: 2.5 bytes a nonzero instead of 4.5, for layers that wait for memory.
+"""As cpu_avx512, with the values stored in bfloat16: 2.5 bytes per nonzero instead of 4.5, for
+layers bound by memory.
 
-Layout: as cpu_avx512's, but for
+The layout is the one of cpu_avx512, except for
 
     values   (G, S / 2, 16) int32   two steps a word, the even one in the lower half; a float32's upper half is a bfloat16
 """
@@ -17,7 +18,7 @@ from tvm_balanced.schedules.layouts.row_panels import LANES
 
 
 class CpuAvx512W16(CpuAvx512):
-    """Values rounded to bfloat16, arithmetic in fp32; taken only where it is named, for it rounds the weights."""
+    """Values rounded to bfloat16, arithmetic in fp32; used only if it is named, because it rounds the weights."""
 
     name = "cpu_avx512_w16"
     tolerance = 1e-2
@@ -28,7 +29,8 @@ class CpuAvx512W16(CpuAvx512):
         return (halves[:, ::2] | halves[:, 1::2] << np.uint32(16)).view(np.int32)
 
     def value(self, word: Any, step: Any) -> Any:
-        # Unrolled, the step is a constant and one of the two shifts goes: the even one up, or the odd one's lower half cleared.
+        # After unrolling, the step is a constant and one shift remains: an even step is shifted up,
+        # and for an odd one the lower half is cleared.
         shift = T.broadcast(T.cast((1 - step % 2) * 16, "int32"), LANES)
         upper = T.bitwise_and(T.shift_left(word, shift), T.broadcast(T.int32(-65536), LANES))
         return T.reinterpret(f"float32x{LANES}", upper)

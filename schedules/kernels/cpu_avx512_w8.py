@@ -1,6 +1,6 @@
-"""As cpu_avx512, with the values stored in 8 bits and a scale a row: 1.5 bytes a nonzero instead of 4.5.
+"""As cpu_avx512, with the values stored in 8 bits and one scale per row: 1.5 bytes per nonzero instead of 4.5.
 
-Layout: as cpu_avx512's, but for
+The layout is the one of cpu_avx512, except for
 
     values   (G, S / 4 + 1, 16) int32   four steps a word, the first in the lowest byte; then the rows' scales as float32 bits
 """
@@ -19,7 +19,7 @@ LARGEST = 127
 
 
 class CpuAvx512W8(CpuAvx512):
-    """Values rounded to 255 steps of each row's largest, arithmetic in fp32; taken only where it is named."""
+    """Values rounded to 255 steps of each row's largest, arithmetic in fp32; used only if it is named."""
 
     name = "cpu_avx512_w8"
     tolerance = 5e-2

@@ -1,15 +1,16 @@
-"""Dense layer for any LLVM target: what a layer runs on where sparsity would not pay.
+"""Dense layer for any LLVM target. It computes the layers for which sparsity would not pay.
 
-Sixteen rows of the weight are the lanes of a vector (one, two or four registers), a value of x is broadcast to them:
+Sixteen rows of the weight, a row panel, are the lanes of a vector (one, two or four registers). A
+value of x is broadcast to them:
 
     acc[16 rows] += x[column] * values[column][16 rows]
 
-Layout, for G groups of 16 rows:
+Layout, for G row panels:
 
     values  (G, K, 16) float32
     bias    (G, 16)    float32
 
-Half precision is computed in float32, with weights stored in float32 as well.
+Half precision is computed in float32, and its weights are stored in float32.
 """
 
 from typing import Any
@@ -34,8 +35,8 @@ from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Stream, split_ro
 from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes, schedule_tiles, store_lanes
 
 FLOATS = f"float32x{LANES}"
-# Vectors of sums with AVX-512. Row groups are in the order of its tiles on every target: 1.0 to 1.1x with AVX2, whose tiles are
-# others; not measured elsewhere.
+# Vectors of sums with AVX-512. On every target, row panels are in the order of the AVX-512 tiles:
+# up to 1.1x with AVX2, whose tiles differ; other targets have not been measured.
 LONGEST = 16
 
 
@@ -121,15 +122,17 @@ class CpuDense(DenseKernel):
 
 
 def _accumulators(target: tvm.target.Target) -> int:
-    """Vectors of 16 lanes for sums: 16 of 32 registers with AVX-512, 5 of 8 pairs with AVX2, 5 of 8 fours with NEON.
+    """Return the vectors of 16 lanes for sums: 16 of 32 registers with AVX-512, 5 of 8 pairs with
+    AVX2, 5 of 8 fours with NEON.
 
-    1024x1024, AVX2: a fifth halves the time of M = 5 and changes no other; a sixth costs 1.6x to 1.9x at M = 3, 6 and 12.
+    With AVX2, a fifth vector halves the time at M = 5; a sixth is slower
+    (docs/measurements/kernels.md).
     """
     return LONGEST if lanes(target) == LANES else 5
 
 
 def _tiles(workload: Workload, accumulators: int) -> Tiles:
-    """Return how the layer is cut without tuning."""
+    """Return the default tiling of the layer."""
     rows, groups, once = split_rows_once(workload), count_row_panels(workload.n), prefetch.streams(workload)
     return default_tiling(rows.size, rows.known_tiles, groups, _group_bytes(workload), accumulators, once=once)
 

@@ -1,19 +1,20 @@
 """Balanced-sparse dense layer for any LLVM target and any block: rows of x in lanes.
 
-x is laid out in columns, tile by tile. A nonzero of the weight then needs no gather: it multiplies whole vectors of x's rows,
-which stand at its column.
+x is packed in columns, tile by tile. A nonzero of the weight then needs no gather: it multiplies
+whole vectors of rows of x at its column.
 
     acc[row of weight][rows of x] += value * xt[column of value][rows of x]
 
-Tiles of K keep what is read of x in the first-level cache; the sums of a set of rows of the weight wait in the second for the
-next tile. Layout, for N padded to groups of 16 rows and K cut into tiles of KB blocks:
+With tiles of K, the part of x in use stays in the first-level cache. The sums of a set of rows of
+the weight stay in the second-level cache until the next tile. Layout, for N padded to row panels
+and K split into tiles of KB blocks:
 
     values   (tiles of K, groups, 16, KB, nnz)  float32
     indices  (tiles of K, groups, 16, KB, nnz)  uint8    position inside the block
     bias     (groups, 16)                       float32
 
-A row's slots of a tile lie together also because LLVM otherwise loads the indices of eight rows as one vector, from which it then
-takes each apart: 1.4x the time at M = 8.
+A row's slots of a tile lie together. Otherwise LLVM loads the indices of eight rows as one vector
+and extracts each of them: 1.4x the time at M = 8.
 """
 
 import math
@@ -47,16 +48,18 @@ from tvm_balanced.schedules.tir.packed_activations import (
 from tvm_balanced.schedules.tir.prefetch import import_prefetch
 from tvm_balanced.schedules.tir.tiling import divide
 
-K_TILE = 128  # columns of a tile of K, about: with 64 rows of x 32 KB
-# Rows of the weight for which a tile of x is laid out once, at 4:16 1.04 to 1.08x as fast as 512; their sums take 256 KB.
+K_TILE = 128  # about the columns of a tile of K: with 64 rows of x 32 KB
+# Rows of the weight for which a tile of x is packed once; their sums take 256 KB. Up to 1.08x as fast as 512 rows.
 SET_ROWS = 1024
-# Up to this many tiles all of x is laid out before all else, so that sets can be small: laid out again for each of eight sets,
-# one tile takes 1.3 to 1.8x the time. With more tiles what a core reads of x comes from the last-level cache: four take 1.3x.
+# Up to this many row tiles, all of x is packed first, so that sets can be small. One tile that is
+# packed again for each of eight sets takes up to 1.8x the time. With more tiles, x is read from the
+# last-level cache.
 AT_ONCE = 3
-# Rows of x in a tile, and the time that a row takes in it, that in the longest being 1. Each load of a value or an index serves
-# all vectors of a tile. One thread of Zen 4, AVX2, 3072x768 at 4:16 and 768x3072 at 2:16.
+# Rows of x in a tile, and the time of a row relative to that in the longest tile. Each load of a
+# value or an index serves all vectors of a tile. Measured on one Zen 4 thread with AVX2, 3072x768
+# at 4:16 and 768x3072 at 2:16.
 TILES = {64: 1.0, 32: 1.1, 24: 1.25, 16: 1.35, 8: 1.85, 4: 3.4}
-SYMBOLIC = 32  # rows of a tile where M is symbolic and not small: 64 would be half empty too often
+SYMBOLIC = 32  # rows of a tile if M is symbolic and not small: 64 would be half empty too often
 
 
 class CpuPortable(SparseKernel):
@@ -150,7 +153,7 @@ class CpuPortable(SparseKernel):
         rows = _rows(workload)
         transpose, dense, epilogue = (sch.get_sblock(name) for name in ("transpose", "dense", "epilogue"))
         o, g, t, b, r, j, i = sch.get_loops(dense)
-        sums = 16 if lanes(target) == 16 else 8  # registers of 32 or 16; eight sums hide the latency of multiply-add
+        sums = 16 if lanes(target) == 16 else 8  # 32 or 16 registers; eight sums hide the latency of multiply-add
         width = divisor(rows.size, lanes(target))
         vectors = divisor(rows.size // width, sums)
         go, gi = sch.split(g, divide(sch, g, _groups_of_set(workload, target)))
@@ -175,18 +178,20 @@ class CpuPortable(SparseKernel):
         tiles, blocks = _k_tiles(workload.pattern, workload.k)
         size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), SYMBOLIC)
         padded, sets = -(-m // size) * size, -(-workload.n // SET_ROWS)
-        # One thread of Zen 4, AVX2, of the peak: 0.57 where a tile is eight vectors, 0.33 where it is one. Sums are loaded and
-        # stored once a tile of K. What is laid out in columns, and back, takes 0.3 ns a number, as ten multiply-adds do.
+        # Share of the peak on one Zen 4 thread with AVX2: 0.57 with eight vectors per tile
+        # (docs/measurements/kernels.md). Sums are loaded and stored once per tile of K. Packing or
+        # unpacking a number takes as long as ten multiply-adds.
         sums = workload.n * tiles * (blocks * workload.nnz + 2) + 10 * (sets * workload.k + workload.n)
-        # Weights come at 11 GB/s where cpu_dense's come at 28: 4096x4096, 4:16, M = 1, cold, 1.9 ms, and 2.4 ms.
+        # Weights are read at 11 GB/s, by cpu_dense at 28 (docs/measurements/kernels.md).
         nbytes = workload.n * tiles * blocks * workload.nnz * 5 * 2.6
         return roofline.seconds(padded * sums, 0.66 / (1 + roofline.lanes / size), nbytes)
 
 
 def _k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
-    """Return how many tiles K is cut into, and the blocks of each, padding included.
+    """Return how many tiles K is split into, and the blocks of each, padding included.
 
-    A tile is of whole squares of 16 columns where that takes few enough, so that x can be laid out tile by tile.
+    A tile consists of whole transpose tiles of 16 columns if that needs few enough blocks, so that
+    x can be packed tile by tile.
     """
     blocks = pattern.blocks(k)
     tiles = -(-blocks // max(1, K_TILE // pattern.block))
@@ -197,21 +202,23 @@ def _k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
 
 
 def _at_once(workload: Workload) -> bool:
-    """Whether all of x is laid out in columns before all else."""
+    """Whether all of x is packed in columns first."""
     few = bool(workload.tile) if workload.m is None else -(-workload.m // _size(workload.m)) <= AT_ONCE
     _, blocks = _k_tiles(workload.pattern, workload.k)
     return few or blocks * workload.block % _side(workload) != 0
 
 
 def _groups_of_set(workload: Workload, target: tvm.target.Target) -> int:
-    """Return how many groups of rows of the weight are a set; where the tiles of x are not known, half as many as at most."""
+    """Return how many row panels of the weight are a set. If the row tiles of x are unknown, half the maximum."""
     groups, tiles = count_column_groups(workload.n), _rows(workload).known_tiles
     tasks, most = count_tasks(target), SET_ROWS // GROUP
     return divisor(groups, most // 2 if tiles is None else max(1, min(most, groups * tiles // tasks)))
 
 
 def _side(workload: Workload) -> int:
-    """Return the side of the squares that x and the sums are transposed in: 16 would not fit the registers of AVX2 (1.25x)."""
+    """Return the side of the tiles in which x and the sums are transposed: 16 does not fit the
+    registers of AVX2 (1.25x the time).
+    """
     return 4 if _rows(workload).size == 4 else 8
 
 

@@ -1,21 +1,24 @@
 """Balanced-sparse dense layer on tensor cores: weights stay sparse in memory and become dense in registers.
 
-A warp computes tiles of 16 rows of the weight by 8 rows of x with mma.m16n8k16, weights as its first operand. Which column of
-K an element of the two operands stands for is free as long as both agree, so that the operand's layout can be chosen to need
-no exchange between lanes: of every 64 columns, four blocks of 16, the lane that the instruction gives two rows (r and r + 8)
-and columns 2t, 2t + 1, 2t + 8 and 2t + 9 of 16 holds all 16 columns of the t-th block of its two rows, four a step:
+A warp computes tiles of 16 rows of the weight by 8 rows of x with mma.m16n8k16; the weights are its
+first operand. An element of the two operands may stand for any column of K as long as both agree.
+The layout uses this freedom so that lanes need not exchange data. The instruction gives a lane two
+rows (r and r + 8) and columns 2t, 2t + 1, 2t + 8 and 2t + 9 of 16. Of every 64 columns, four blocks
+of 16, that lane holds all 16 columns of the t-th block of its two rows, four per step:
 
     step s of 4, lane 4r + t:   columns 4s to 4s + 3 of block t   of row r and of row r + 8
 
-So each lane decodes its own blocks: the slots of a row become eight registers of two columns each, by look-ups in a table that
-lies in shared memory (see `selectors`). x and the weight are copied to shared memory a stage ahead; a lane's 16 columns of x are
-32 bytes in a row. Thread blocks split K among their warps and add the shares in shared memory in a fixed order.
+So each lane decodes its own blocks: the slots of a row become eight registers of two columns each,
+by look-ups in a table in shared memory (see `byte_permute_tables`). x and the weight are copied to
+shared memory one stage ahead; a lane's 16 columns of x are 32 contiguous bytes. Thread blocks split
+K among their warps and add the partial sums in shared memory in a fixed order.
 
     values     (N / 16, K groups, L, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
     positions  (N / 16, K groups, L, 32)     uint32: four bits for each of those eight: the rank of a pair in its first and second
     selectors  (entries, 4)                  uint32: the table, the same for all layers of a pattern
 
-A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64 columns, row r or r + 8, slot).
+A K group is as many steps of 64 columns as fill whole loads; its slots stand in the order (64
+columns, row r or r + 8, slot).
 """
 
 from dataclasses import dataclass, replace
@@ -47,30 +50,30 @@ from tvm_balanced.schedules.layouts.warp_panels import BLOCK, WARP, columns_insi
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.cuda_intrinsics import mma, permute_bytes
 
-ROWS = 16  # of the weight in a tile
+ROWS = 16  # rows of the weight in a tile
 QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
 NNZ = (1, 2, 3, 4, 6, 8)
 TOKENS = 8  # rows of x in a tile
 REGISTERS = 16  # of a lane's weights of a step: eight for row r and eight for row r + 8
-COPIES = 8  # of the table of selectors: eight lanes read 16 bytes each from all 32 banks at a time
-# How a layer is cut, from what cuts of 28672x8192 took on an H200 (benchmarks/data/gpu_cuts.csv). A block's warps meet twice a
-# stage, so stages of two K groups, one copied ahead, beat stages of one, three copied ahead: M = 16, 2:16, 43.6 us and 46.4. Two
-# tiles of 16 rows a warp read half as much of x from shared memory: 40.4 us.
-MOST_WARPS = 16  # of a thread block
-STEPS = 2  # K groups of a share in a stage
+COPIES = 8  # copies of the table of selectors: eight lanes read 16 bytes each from all 32 banks at a time
+# How a layer is tiled, from a sweep of 28672x8192 on an H200 (benchmarks/data/gpu_cuts.csv). The
+# warps of a block synchronize twice per stage, so stages of two K groups, one copied ahead, beat
+# stages of one, three copied ahead: docs/measurements/kernels.md.
+MOST_WARPS = 16  # warps of a thread block
+STEPS = 2  # K groups of a warp's share of K in a stage
 UNROLLED = 4  # steps of 64 columns in a stage, at most
-BUSY_WARPS = 12  # that keep a multiprocessor busy half of the time
-START = 150_000  # weights whose time it takes to start a block
-TWO_TILES = 0.85  # of the time, where a warp has two tiles of the weight
-KEPT_ROWS = 16  # of x that stay in a warp's registers while it decodes its tiles
-# The cost model: memory, decoding and tensor cores add up, and what thread blocks read of x, which the second-level cache gives.
-# Fitted to 22 cells of seven sizes on an H200 (benchmarks/data/gpu.csv), the farthest is 9% off. Without x, 4096x14336 at 2:16
-# and M = 16 was 48% off, where all blocks together read three times as much of x as of the weight.
-SLOT_BYTES = 2.5  # a value and four bits of its position
-OVERHEAD = 0.3  # integer instructions a weight for all else, counted in the machine code
-MEMORY, DECODING, TENSOR = 0.68, 0.65, 1.52  # of the times that peak rates give
-CACHE_RATE = 1.33  # of reading x, over that of memory
-FIXED = 3.8e-6  # seconds of a kernel that are no work
+BUSY_WARPS = 12  # this many keep a multiprocessor busy half of the time
+START = 150_000  # starting a block takes as long as this many weights
+TWO_TILES = 0.85  # relative time if a warp has two tiles of the weight
+KEPT_ROWS = 16  # rows of x that stay in a warp's registers while it decodes its tiles
+# The cost model adds memory, decoding, tensor cores, and what thread blocks read of x from the
+# second-level cache. It is fitted to 22 measurements on an H200 (benchmarks/data/gpu.csv); the
+# farthest is 9% off.
+SLOT_BYTES = 2.5  # a value and four bits for its position
+OVERHEAD = 0.3  # all other integer instructions per weight, counted in the machine code
+MEMORY, DECODING, TENSOR = 0.68, 0.65, 1.52  # relative to the times at peak rates
+CACHE_RATE = 1.33  # rate of reading x, relative to that of memory
+FIXED = 3.8e-6  # seconds of a kernel without work
 
 
 class CudaDecodeMma(SparseKernel):
@@ -81,7 +84,7 @@ class CudaDecodeMma(SparseKernel):
     kinds = ("cuda", "opencl")
     small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
     dtypes = ("float16", "bfloat16")
-    rows = 64  # of x in a tile at most
+    rows = 64  # rows of x in a tile, at most
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name not in self.kinds:
@@ -254,11 +257,12 @@ class CudaDecodeMma(SparseKernel):
         steps = _steps(workload, cut, target)
         groups = Layout.of(workload.n, workload.k, workload.nnz).groups // cut.shares
         stages, step = sch.split(g, sch.sample_perfect_tile(g, 2, 8, decision=[groups // steps, steps]))
-        # few rows of x stay in registers while tiles of the weight are decoded, many pass by tiles that are
+        # few rows of x stay in registers while tiles of the weight pass; otherwise a decoded tile of
+        # the weight stays, and tiles of x pass
         keeps_x = _rows(workload).size <= KEPT_ROWS
         sch.reorder(block, o, f, warps, r, stages, step, s, *((tile, p) if keeps_x else (p, tile)))
         for loop, axis in (
-            (o, "blockIdx.x"),  # next to each other in time, so that all rows of x share what is read of the weight
+            (o, "blockIdx.x"),  # neighbours in time, so that all row tiles of x share what is read of the weight
             (block, "blockIdx.y"),
             (f, "threadIdx.z"),
             (warps, "threadIdx.y"),
@@ -290,7 +294,7 @@ class CudaDecodeMma(SparseKernel):
         so, sv = sch.split(sc, [None, 8])
         bind_threads(sch, sch.fuse(sg, si, so), threads)
         sch.vectorize(sv)
-        # rows of x eight columns apart from a multiple of 64: eight lanes then read 16 bytes each from all 32 banks
+        # pad columns to 8 past a multiple of 64, so that eight lanes read 16 bytes each from all 32 banks
         sch.storage_align(stage, 0, 2, 64, 8)
         share, add, epilogue = (sch.get_sblock(name) for name in ("share", "add_shares", "epilogue"))
         sch.set_scope(share, 0, shared)
@@ -299,11 +303,11 @@ class CudaDecodeMma(SparseKernel):
         sch.reverse_compute_at(epilogue, o, preserve_unit_loops=True)
         *_, i, t, r = sch.get_loops(epilogue)
         sch.compute_at(add, bind_threads(sch, sch.fuse(i, t, r), threads), preserve_unit_loops=True)
-        if target.kind.name != "opencl":  # where every mma is two barriers, and PoCL compiles what is between two apart
+        if target.kind.name != "opencl":  # there an mma is two barriers, and PoCL compiles them apart
             for loop in (tile, p, s, step):
                 sch.unroll(loop)
         sch.decompose_reduction(mma_, stages)
-        # x of the next stage is copied, by cp.async, while that of this one is used
+        # cp.async copies x of the next stage while that of this one is used
         copies = 2 if workload.nnz == BLOCK else 3
         sch.annotate(stages, "software_pipeline_stage", [*[0] * copies, 1])
         sch.annotate(stages, "software_pipeline_order", list(range(copies + 1)))
@@ -323,13 +327,17 @@ class CudaDecodeMma(SparseKernel):
 
 
 def instructions(nnz: int) -> float:
-    """Integer instructions of a lane to decode a weight: two to find an entry, and 1.5 for each register that it reaches."""
+    """Integer instructions of a lane to decode a weight: two to find an entry, and 1.5 for each
+    register that it reaches.
+    """
     each = [2 + 1.5 * look.registers for start in (0, nnz) for look in look_ups(nnz, start)]
     return sum(each) / (2 * BLOCK) + OVERHEAD
 
 
 def share_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) -> None:
-    """Share a copy of words, whose loops are the last, among all threads of a block, (shares, warps) of 32, 16 bytes at once."""
+    """Share a copy of words among all threads of a block: (shares, warps) of 32, 16 bytes at once.
+    The copy's loops are the last.
+    """
     *outer, words = sch.get_loops(block)[-loops:]
     more, vector = sch.split(words, [None, 4])
     bind_threads(sch, sch.fuse(*outer, more), threads)
@@ -337,7 +345,9 @@ def share_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) 
 
 
 def own_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) -> None:
-    """Let each warp copy the words of the weight that it will use, 16 bytes at once: tiles, K groups and what is of one."""
+    """Let each warp copy the words of the weight that it will use, 16 bytes at once. The loops:
+    tiles, K groups, and one group's.
+    """
     tiles, groups, *inner, words = sch.get_loops(block)[-loops:]
     warps, tile = sch.split(tiles, [threads[1], None])
     step, shares = sch.split(groups, [None, threads[0]])
@@ -351,7 +361,9 @@ def own_copy(sch: Schedule, block: Any, loops: int, threads: tuple[Any, Any]) ->
 
 @dataclass(frozen=True)
 class Layout:
-    """How a weight is laid out: tiles of 16 rows, K groups of `steps` times 64 columns that fill `loads` whole loads."""
+    """How a weight is laid out: tiles of 16 rows, K groups of `steps` times 64 columns that fill
+    `loads` whole loads.
+    """
 
     tiles: int
     groups: int
@@ -368,14 +380,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Cut:
-    """How tiles of the weight and K are cut among thread blocks and warps.
+    """How tiles of the weight, and K, are split among thread blocks and warps.
 
     Parameters
     ----------
     shares : int
-        Warps that share K; part of the function, for their sums are.
+        Warps that share K. This is part of the function, because their partial sums are.
     blocks, warps, tiles : int
-        Of the tiles of the weight: thread blocks, warps of one, tiles of a warp.
+        How the tiles of the weight are split: thread blocks, warps of a block, tiles of a warp.
     """
 
     shares: int
@@ -385,17 +397,17 @@ class Cut:
 
 
 def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
-    """Choose the default cut: of those whose stages fit, the one that keeps all multiprocessors busiest.
+    """Choose the default split: of those whose stages fit, the one that keeps all multiprocessors busiest.
 
     Parameters
     ----------
     workload : Workload
     target : target, optional
-        Where it is to run. Without one, the cut is for an H200 with the shared memory of the least GPU; how many shares that has
-        is part of the function, which knows no target.
+        The target to run on. Without one, the split is for an H200 with the shared memory of the
+        smallest GPU; the number of shares in it is part of the function, which knows no target.
     """
     layout, size = Layout.of(workload.n, workload.k, workload.nnz), _rows(workload).size
-    most = MOST_WARPS if size <= KEPT_ROWS else MOST_WARPS // 2  # sums of many rows take the registers of as many warps
+    most = MOST_WARPS if size <= KEPT_ROWS else MOST_WARPS // 2  # the sums of many rows take the registers of as many warps
     fitting = shared_bytes(target) if target else LEAST_SHARED_KIB << 10
     multiprocessors = gpu_of(target).multiprocessors if target else H200.multiprocessors
     candidates = [
@@ -411,21 +423,23 @@ def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
 
 @cache
 def _blocks(workload: Workload) -> int:
-    """Return the thread blocks of the default cut for an H200."""
+    """Return the number of thread blocks of the default split for an H200."""
     return _cut(workload).blocks
 
 
 def _turns(layout: Layout, multiprocessors: int, shares: int, warps: int, tiles: int) -> float:
-    """Time that a cut takes, relative to others: rounds of thread blocks, one on a multiprocessor, times the work of one."""
+    """Relative time of a split: rounds of thread blocks, one per multiprocessor, times the work of one."""
     blocks, weights = layout.tiles // tiles // warps, layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
     work = (1 + BUSY_WARPS / (shares * warps)) / blocks * (TWO_TILES if tiles == 2 else 1)
     return round(-(-blocks // multiprocessors) * (work + START / weights), 6)
 
 
 def _steps(workload: Workload, cut: Cut, target: tvm.target.Target) -> int:
-    """Choose how many K groups of each share are a stage: STEPS where they fit shared memory and are not unrolled too far."""
+    """Choose how many K groups of each share are a stage: STEPS if they fit shared memory and are
+    not unrolled too far.
+    """
     layout = Layout.of(workload.n, workload.k, workload.nnz)
-    spilling = _rows(workload).size > KEPT_ROWS and workload.nnz > 4  # sums and look-ups together, where four steps are unrolled
+    spilling = _rows(workload).size > KEPT_ROWS and workload.nnz > 4  # by sums and look-ups together, if four steps are unrolled
     unrolled = UNROLLED // (2 if spilling else 1)
     return next(
         steps
@@ -435,7 +449,9 @@ def _steps(workload: Workload, cut: Cut, target: tvm.target.Target) -> int:
 
 
 def _shared_bytes(workload: Workload, shares: int, tiles: int, steps: int) -> int:
-    """Bytes of shared memory of a thread block: two stages of x and of the weight, and the table of selectors."""
+    """Return the shared memory of a thread block in bytes: two stages of x and of the weight, and
+    the table of selectors.
+    """
     layout, dense = Layout.of(workload.n, workload.k, workload.nnz), workload.nnz == BLOCK
     of_x = 2 * _rows(workload).size * (layout.steps * QUAD * BLOCK + 8)
     of_weights = tiles * layout.loads * WARP * (16 if dense else 20)
@@ -448,28 +464,28 @@ def _rows(workload: Workload) -> RowTiles:
 
 
 def _words(halves: Array) -> Array:
-    """Return values of 16 bits two a word."""
+    """Pack values of 16 bits, two per word."""
     return np.ascontiguousarray(halves).view(np.uint32)
 
 
 def _stored(word: Any, slot: Any, slots: int) -> Any:
-    """Return the four bits of the `slot`-th slot of a word of positions, or the eight of two."""
+    """Return the four bits of the `slot`-th slot of a word of positions, or the eight bits of two slots."""
     return T.bitwise_and(T.shift_right(word, T.cast(slot * 4, "uint32")), tirx.const((1 << 4 * slots) - 1, "uint32"))
 
 
 def _spread(dense: tirx.Buffer, at: tuple[Any, ...], given: tuple[tirx.Buffer, ...], picked: tirx.Buffer, nnz: int) -> None:
-    """Emit the decoding of what a lane has of 64 columns: a block of each of its two rows, into eight registers each.
+    """Emit the decoding of a lane's part of 64 columns: a block of each of its two rows, into eight registers each.
 
     Parameters
     ----------
     dense : buffer
-        Of the registers.
+        The registers.
     at : tuple
         Tile, K group, step, lane, and an axis that is 0.
     given : tuple of buffers
         Values, positions, and copies of the table of selectors.
     picked : buffer
-        For an entry of the table.
+        Holds an entry of the table.
     nnz : int
         Slots of a block.
     """

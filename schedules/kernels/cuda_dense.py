@@ -1,7 +1,8 @@
-"""Dense layer on a GPU by TVM's own default schedules (dlight): the best dense kernel that the released wheel reaches.
+"""Dense layer on a GPU with TVM's own default schedules (dlight), the best dense kernel in the released wheel.
 
-There is no cuBLAS in it. The weight stays (N, K) as PyTorch has it. Tensor cores are used for float16 where M is large, or known
-only at the call; all else goes to the CUDA cores, so half precision is `cuda_dense_mma`'s where nobody names this one.
+The wheel has no cuBLAS. The weight stays (N, K) as in PyTorch. Tensor cores compute float16 with
+large M, or with M known only at the call; CUDA cores compute everything else. Half precision
+therefore goes to `cuda_dense_mma` unless the user names this kernel.
 """
 
 from typing import Any
@@ -73,7 +74,7 @@ class CudaDense(DenseKernel):
         return workload.attach(cuda_dense)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        """Nothing is sampled: dlight makes a schedule of its own, see `schedule_tiles`."""
+        """Sample nothing: dlight makes its own schedule, see `schedule_tiles`."""
 
     def schedule_tiles(
         self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, decisions: Decisions | None = None
@@ -87,7 +88,8 @@ class CudaDense(DenseKernel):
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tensor_cores = workload.dtype == "float16" and (workload.m is None or m >= 256)
         rate = roofline.tensor_gmacs if tensor_cores else roofline.gmacs
-        # what cuBLAS reaches: dlight's kernels are slower, but a verdict must hold against the best dense there is
+        # the time of cuBLAS: dlight's kernels are slower, but a verdict must hold against the best
+        # dense kernel there is
         macs, nbytes = workload.n * workload.k * m, workload.n * workload.k * BYTES[workload.dtype]
         return roofline.seconds(macs * roofline.gmacs / rate, 0.7, nbytes / 0.85)
 

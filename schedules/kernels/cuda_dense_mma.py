@@ -1,7 +1,8 @@
 """Dense layer in half precision on tensor cores: `cuda_decode_mma` with nothing to decode.
 
-TVM's default schedules give bfloat16, and float16 of few rows, to the CUDA cores, whose rate is a fifteenth. Here the weight lies
-as mma's first operand: what a lane reads of it needs no decoding. All else is that kernel's.
+TVM's default schedules compute bfloat16, and float16 with few rows, on the CUDA cores, whose rate
+is a fifteenth. Here the weight is stored as mma's first operand, so a lane uses what it reads
+without decoding. Everything else is as in that kernel.
 
     values  (N / 16, K / 64, 4, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
 """
@@ -21,9 +22,10 @@ from tvm_balanced.schedules.base.workload import WORKLOAD_ATTR, Workload
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA, TOKENS
 from tvm_balanced.schedules.layouts.warp_panels import BLOCK
 
-# The cost model, fitted to 16 cells of six sizes with up to 64 rows on an H200 (benchmarks/data/gpu.csv), the farthest 13% off.
-MEMORY, TENSOR = 1.08, 0.64  # of the times that peak rates give, which add up
-FIXED = 6.1e-6  # seconds of a kernel that are no work
+# The cost model is fitted to 16 measurements with up to 64 rows on an H200
+# (benchmarks/data/gpu.csv); the farthest is 13% off.
+MEMORY, TENSOR = 1.08, 0.64  # relative to the times at peak rates, which add up
+FIXED = 6.1e-6  # seconds of a kernel without work
 EFFICIENCY = 0.6  # of the tensor cores' peak, which is wgmma's, at most; many rows have not been measured
 
 
@@ -53,7 +55,7 @@ class CudaDenseMma(DenseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         func = CUDA_DECODE_MMA.prim_func(_whole(workload))
-        x, values, _, _, *others = func.params  # of positions and selectors there are none
+        x, values, _, _, *others = func.params  # there are no positions and selectors
         func = tirx.PrimFunc([x, values, *others], func.body, func.ret_type, func.attrs)
         return func.with_attr(WORKLOAD_ATTR, workload.to_attr())
 
@@ -67,7 +69,7 @@ class CudaDenseMma(DenseKernel):
 
 
 def _whole(workload: Workload) -> Workload:
-    """The workload as that of a weight which keeps all of every block."""
+    """Return the workload as that of a weight that keeps all of every block."""
     return replace(workload, nnz=BLOCK, block=BLOCK)
 
 

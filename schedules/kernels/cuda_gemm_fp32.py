@@ -1,11 +1,14 @@
-"""Balanced-sparse dense layer in float32 for many rows of x on CUDA cores: a lane is a row of the weight, a warp some rows of x.
+"""Balanced-sparse dense layer in float32 for many rows of x on CUDA cores: a lane is a row of the
+weight, a warp some rows of x.
 
-Layout and function are those of `cuda_gemv`, so that one copy of a weight serves both. Here no warp shares K with another: all
-read the same values and indices, which the first brings into the cache, and each sums for eight rows of x of its own.
-A multiply-add reads four bytes of x from shared memory, so a quarter of the CUDA cores' peak is the bound; a half of that where
-two columns lie in each bank. An H200 took 1952 us for 16384x8192, 2:16, M = 64, where cuBLAS took 366, with columns a multiple of
-all banks apart and x read across its rows; what came of mending both has not been measured, and the cost model leaves M = 64 to
-dense.
+Layout and function are those of `cuda_gemv`, so both kernels can use one copy of a weight. Here
+warps do not share K: all read the same values and indices, which the first one brings into the
+cache, and each computes sums for its own eight rows of x. A multiply-add reads four bytes of x from
+shared memory, so the bound is a quarter of the CUDA cores' peak, or an eighth if two columns lie in
+each bank.
+
+At M = 64 cuBLAS was faster on an H200 (docs/measurements/kernels.md), so the cost model leaves M =
+64 to dense.
 """
 
 from typing import Any
@@ -21,12 +24,12 @@ from tvm_balanced.schedules.kernels.cuda_gemv import SHARED_BYTES, CudaGemv, loo
 from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, chunk
 from tvm_balanced.schedules.layouts.warp_panels import BLOCK, BYTES, count_chunks, slots_per_load
 
-PER_WARP = 8  # rows of x of a warp: as many sums a lane
+PER_WARP = 8  # rows of x of a warp: as many sums per lane
 BANKS, APART = 32, 4  # words: of all banks of shared memory, and of what a lane reads at once
 
 
 class CudaGemmFp32(CudaGemv):
-    """Up to 64 rows of x a thread block; fp32 without TF32."""
+    """Up to 64 rows of x per thread block; fp32 without TF32."""
 
     name = "cuda_gemm_fp32"
     dtypes = ("float32",)
@@ -35,7 +38,7 @@ class CudaGemmFp32(CudaGemv):
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         size = self.split_rows(workload).size
-        if size <= PER_WARP:  # so few rows are cuda_gemv's
+        if size <= PER_WARP:  # so few rows are for cuda_gemv
             super().space(sch, workload, target)
             return
         look_up, gemm, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
@@ -58,7 +61,7 @@ class CudaGemmFp32(CudaGemv):
         sch.vectorize(vector)
         unpack_at(sch, word)
         stage_x(sch, shared_scope(target), stages, (1, size // PER_WARP), vector=1, by_column=False)
-        # columns 16 bytes apart from a multiple of all banks: lanes look eight different ones up at once
+        # pad columns to 16 bytes past a multiple of all banks, so that lanes look up eight different ones at once
         sch.storage_align(sch.get_sblock("stage"), 0, 2, BANKS, APART)
         for loop in (rows, slot, load, word):
             sch.unroll(loop)
@@ -74,7 +77,9 @@ class CudaGemmFp32(CudaGemv):
 
 
 def _stages(workload: Workload, size: int) -> list[Any]:
-    """Default split of the chunks of K: as many a stage as fit half of the shared memory that every GPU has."""
+    """Return the default split of the chunks of K: a stage is as many as fit half of the shared
+    memory that every GPU has.
+    """
     chunks, columns = count_chunks(workload.k, workload.nnz), chunk(workload.nnz)[1] * BLOCK
     apart = -(-(size - APART) // BANKS) * BANKS + APART  # words from a column to the next
     steps = divisor(chunks, max(1, SHARED_BYTES // 2 // (columns * apart * BYTES[workload.dtype])))

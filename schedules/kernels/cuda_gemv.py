@@ -1,8 +1,9 @@
 """Balanced-sparse dense layer for a few rows of x on CUDA cores: a lane is a row of the weight.
 
-A thread block computes 32 rows, or a few times as many where x is large. The warps of 32 rows split K among themselves; each lane
-reads 16 bytes of its row's values at a time and one index word for eight, looks x up in shared memory, and sums in float32. The
-warps' sums are added in shared memory in a fixed order, so that the same input gives the same bits. Layout: see `warp_rows`.
+A thread block computes 32 rows, or a few times as many if x is large. The warps of 32 rows split K
+among themselves. Each lane reads 16 bytes of its row's values at a time and one index word for
+eight, looks up x in shared memory, and sums in float32. The warps' sums are added in shared memory
+in a fixed order, so that the same input gives the same bits. For the layout see `warp_panels`.
 
     x_shared[column][row of x]  <-  x           one stage of K, by all threads together
     sum[row of x]               +=  value * x_shared[block + index][row of x]
@@ -46,34 +47,37 @@ from tvm_balanced.schedules.layouts.warp_panels import (
 )
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 
-ROWS = 8  # of x in a tile at most
-# How a layer is cut, from what a search of cuts of 28672x8192 found on an H200 (benchmarks/data/gpu_cuts.csv).
-STAGE_BYTES = 32 << 10  # of x in shared memory at most by default: more of it, and fewer thread blocks run side by side
-WARPS = 16  # of a thread block at most by default
-WARPS_IN_ALL = 4096  # that are wanted
-LOADS = 4  # of 16 bytes that a lane asks for before it uses the first
-# Masks take more arithmetic than indices: with twice the warps and loads 8:16 has 1.57x cuBLAS at M = 1, with as many 1.38x.
-MASKED_WARPS, MASKED_LOADS = 2, 2  # times as many
-# Four rows of x in half precision take many registers and the time to stage them: 3.9x cuBLAS at M = 4, 2:16, with half of
-# STAGE_BYTES, two loads and two thread blocks on a multiprocessor, 3.6x without. Eight would spill.
+ROWS = 8  # rows of x in a tile, at most
+# How a layer is tiled, from a search over tilings of 28672x8192 on an H200 (benchmarks/data/gpu_cuts.csv).
+STAGE_BYTES = 32 << 10  # default maximum of x in shared memory: with more, fewer thread blocks run side by side
+WARPS = 16  # default maximum of warps in a thread block
+WARPS_IN_ALL = 4096  # the number of warps wanted on the whole GPU
+LOADS = 4  # loads of 16 bytes that a lane issues before it uses the first
+# Masks take more arithmetic than indices: with twice the warps and loads, 8:16 reaches 1.57x cuBLAS
+# at M = 1 (docs/measurements/kernels.md).
+MASKED_WARPS, MASKED_LOADS = 2, 2  # factors on the defaults
+# Four rows of x in half precision take many registers, and time to stage them: 3.9x cuBLAS at M =
+# 4, 2:16, with half of STAGE_BYTES, two loads and two thread blocks per multiprocessor. Eight rows
+# would spill.
 LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
-# Where groups of rows share x, its bytes are a small part of those of their weights: M = 2, 2:16, 4.9x with four, 4.3x with one.
-SPARE_X = 8  # times as many bytes of weights as of x
-# The cost model, fitted to 24 cells of seven sizes with up to four rows on an H200 (benchmarks/data/gpu.csv): all but three are
-# within 15%, the farthest is 5120x5120 at 8:16, which takes 1.45 times as long.
-MEMORY, LOOKING_UP = 1.18, 1.27  # of the times that peak rates give, which add up
-FIXED = 3.4e-6  # seconds of a kernel that are no work
-SHARED_BYTES = 48 << 10  # of it, and of the warps' shares, that a thread block has on every GPU and in OpenCL
+# Groups of rows share x while its bytes are a small part of those of their weights: 4.9x cuBLAS
+# with four groups at M = 2, 2:16.
+SPARE_X = 8  # bytes of weights per byte of x
+# The cost model is fitted to 24 measurements with up to four rows on an H200
+# (benchmarks/data/gpu.csv); all but three are within 15%. See docs/measurements/kernels.md.
+MEMORY, LOOKING_UP = 1.18, 1.27  # relative to the times at peak rates, which add up
+FIXED = 3.4e-6  # seconds of a kernel without work
+SHARED_BYTES = 48 << 10  # the shared memory of a thread block on every GPU and in OpenCL, for x and the warps' partial sums
 
 
 class CudaGemv(SparseKernel):
-    """One lane a row; 4-bit indices, or masks where half is kept; fp32, fp16 and bf16 with sums in fp32."""
+    """One lane per row; 4-bit indices, or masks if half is kept; fp32, fp16 and bf16 with sums in fp32."""
 
     name = "cuda_gemv"
     parts = ("values", "positions")
     kinds = ("cuda", "opencl")
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
-    rows = ROWS  # of x in a tile at most
+    rows = ROWS  # rows of x in a tile, at most
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -81,7 +85,7 @@ class CudaGemv(SparseKernel):
             return "the target is not a GPU"
         if dtype not in self.dtypes:
             return f"it does not compute {dtype}"
-        # TVM's source for vectors of bfloat16 does not compile for older ones
+        # TVM's code for vectors of bfloat16 does not compile for older GPUs
         return too_old(target, 80) if dtype == "bfloat16" else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
@@ -94,7 +98,9 @@ class CudaGemv(SparseKernel):
         return pack_warp_bias(bias)
 
     def split_rows(self, workload: Workload) -> RowTiles:
-        """Cut the rows of x into tiles of a power of two, for vector loads: a row that is read twice costs no memory."""
+        """Split the rows of x into tiles of a power of two, for vector loads. A row that is read
+        twice costs no memory traffic.
+        """
         rows = RowTiles.of(workload.m, longest=self.rows, symbolic=workload.tile or self.rows)
         return RowTiles(rows.m, 1 << (rows.size - 1).bit_length())
 
@@ -108,7 +114,7 @@ class CudaGemv(SparseKernel):
         whole, resident = chunks * blocks * BLOCK == k, 2 if _stages_little(dtype, rows.size) else 1
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
-            """x where there is such a column, else 0."""
+            """Return x, or 0 past the last column."""
             value = x[rows.read(tile, row), column]
             return value if whole else T.if_then_else(columns_inside(column, k, per_load), value, tirx.const(0, dtype))
 
@@ -154,7 +160,7 @@ class CudaGemv(SparseKernel):
                     vo, vg, vc, vs, vr, vi = T.axis.remap("SSSSSS", [o, g, c, s, r, i])
                     T.reads(staged[vo, vc, 0:width_, vi], indices[vg, vc * words + vs // SLOTS_PER_WORD, vr])
                     T.writes(found[vo, vg, vc, vs, vr, vi])
-                    # the bounds of a column cannot be derived, for it comes from memory
+                    # the bounds of a column cannot be derived, because it is loaded from memory
                     T.sblock_attr({"explicit_read_region": [0]})
                     found[vo, vg, vc, vs, vr, vi] = staged[
                         vo,
@@ -191,12 +197,12 @@ class CudaGemv(SparseKernel):
         stages, warps, steps, unrolled = sch.split(c, decision)
         per_load = slots_per_load(workload.dtype)
         word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
-        # each warp sums a share of K; the shares are added in shared memory, in order
+        # each warp sums a share of K; the partial sums are added in shared memory, in order
         partial = sch.rfactor(warps, 0)
         o, g, groups, r, stages, warps, steps, unrolled, word, load, slot, i = sch.get_loops(partial)
         sch.reorder(o, g, groups, warps, r, stages, steps, unrolled, word, load, slot, i)
         for loop, axis in (
-            (o, "blockIdx.x"),  # next to each other in time, so that all rows of x share what is read of the weight
+            (o, "blockIdx.x"),  # neighbours in time, so that all row tiles of x share what is read of the weight
             (g, "blockIdx.y"),
             (groups, "threadIdx.z"),
             (warps, "threadIdx.y"),
@@ -234,34 +240,38 @@ class CudaGemv(SparseKernel):
 
 
 def looking_up(slots: float, size: int, workload: Workload, roofline: Roofline) -> float:
-    """Seconds that reading x from shared memory takes beyond what the weights hide, fitted to measurements on an H200.
+    """Return the seconds of reading x from shared memory that loading the weights does not hide,
+    fitted to measurements on an H200.
 
-    Shared memory gives a byte for each multiply-add that CUDA cores can do. From 16 bytes a column on, two columns lie in each
-    bank.
+    Shared memory delivers one byte per multiply-add of the CUDA cores. From 16 bytes per column on,
+    two columns lie in each bank.
     """
     nbytes = slots * size * BYTES[workload.dtype]
     return 0.0 if size == 1 else nbytes * (4 if nbytes > 8 * slots else 1) / (roofline.gmacs * 1e9)
 
 
 def slot_bytes(workload: Workload) -> float:
-    """Bytes of a value and its position."""
+    """Return the bytes of a value and its position."""
     return BYTES[workload.dtype] + (0.25 if masked(workload.nnz) else 0.5)
 
 
 def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, block: Any, threads: tuple[Any, Any]) -> None:
-    """Add the warps' shares and finish the result, all threads of a block together."""
+    """Add the warps' partial sums and finish the result, with all threads of a block."""
     sch.reverse_compute_at(gemv, block, preserve_unit_loops=True)
     sch.reverse_compute_at(epilogue, block, preserve_unit_loops=True)
     g, r, i = sch.get_loops(epilogue)[-3:]
     sch.reorder(g, i, r)
-    # not g and i to thread axes themselves: loops of one thread axis that differ in extent compile without a guard
+    # g and i must not be bound to thread axes separately: loops of one thread axis with different
+    # extents compile without a guard
     x = bind_threads(sch, sch.fuse(g, i, r), threads)
     sch.set_scope(gemv, 0, "local")
     sch.compute_at(gemv, x, preserve_unit_loops=True)
 
 
 def bind_threads(sch: Schedule, loop: Any, threads: tuple[Any, Any]) -> Any:
-    """Share a loop among all threads of a block, (groups, warps) of them; return the loop over the lanes of a warp."""
+    """Share a loop among all threads of a block, (groups, warps) of them; return the loop over the
+    lanes of a warp.
+    """
     _, z, y, x = sch.split(loop, [None, *threads, WARP])
     for part, axis in ((z, "threadIdx.z"), (y, "threadIdx.y"), (x, "threadIdx.x")):
         sch.bind(part, axis)
@@ -269,7 +279,7 @@ def bind_threads(sch: Schedule, loop: Any, threads: tuple[Any, Any]) -> Any:
 
 
 def unpack_at(sch: Schedule, loop: Any) -> None:
-    """Bring the indices of a word into a register, once in each iteration of `loop`."""
+    """Load the indices of a word into a register, once per iteration of `loop`."""
     unpack = sch.get_sblock("unpack")
     sch.set_scope(unpack, 0, "local")
     sch.compute_at(unpack, loop, preserve_unit_loops=True)
@@ -278,7 +288,8 @@ def unpack_at(sch: Schedule, loop: Any) -> None:
 def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int, by_column: bool = True) -> None:
     """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once.
 
-    Threads that follow one another take the rows of a column, or, for many rows, the columns of a row, which lie side by side.
+    Consecutive threads take the rows of a column or, for many rows, the columns of a row, which are
+    contiguous.
     """
     stage = sch.get_sblock("stage")
     sch.set_scope(stage, 0, scope)
@@ -293,8 +304,8 @@ def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], ve
 
 @dataclass(frozen=True)
 class Split:
-    """How a thread block is cut: groups of 32 rows, and the chunks of K of each in stages of x in shared memory, warps, and steps
-    of `unrolled` chunks.
+    """How the work of a thread block is split: groups of 32 rows, and for each of them the chunks
+    of K in stages of x in shared memory, warps, and steps of `unrolled` chunks.
     """
 
     groups: int
@@ -305,8 +316,8 @@ class Split:
 
 
 def _split(workload: Workload, size: int) -> Split:
-    """Choose the default split: enough warps, each with enough loads on their way, and all of x in shared memory where it fits,
-    which needs no barriers.
+    """Choose the default split: enough warps, each with enough loads in flight. All of x is in
+    shared memory if it fits, which needs no barriers.
     """
     slots, blocks, _ = chunk(workload.nnz)
     chunks, groups = count_chunks(workload.k, workload.nnz), _groups(workload, size)
@@ -329,17 +340,20 @@ def _stages_little(dtype: str, size: int) -> bool:
 
 
 def _pipelined(workload: Workload, size: int) -> bool:
-    """Whether x of the next stage is copied while this one is used: by cp.async, which moves four bytes or more.
+    """Whether x of the next stage is copied while this one is used, by cp.async, which copies four bytes or more.
 
-    One row of x fits as a whole. Rows side by side in half precision are two bytes at a time: other warps fill that wait.
+    One row of x fits as a whole. Several rows in half precision would be copied two bytes at a
+    time; there, other warps fill the wait.
     """
     return size > 1 and workload.dtype == "float32"
 
 
 def _groups(workload: Workload, size: int) -> int:
-    """Choose how many groups of 32 rows share x in a thread block, so that one is left for each multiprocessor.
+    """Choose how many groups of 32 rows share x in a thread block, with at least one thread block
+    left for each multiprocessor.
 
-    As many as keep the bytes of x that a block reads, from the second-level cache, small beside those of its weights.
+    It is the most for which the bytes of x that a block reads from the second-level cache stay
+    small beside those of its weights.
     """
     of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / BLOCK * slot_bytes(workload)
     times = 2 if size == 1 else SPARE_X

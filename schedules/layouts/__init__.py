@@ -1,1 +1,1 @@
-"""How weights lie in memory: NumPy that packs them."""
+"""Weight layouts in memory: NumPy code that packs them."""

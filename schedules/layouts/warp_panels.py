@@ -1,13 +1,15 @@
-"""Rows of a weight as CUDA warps read them: 32 rows a group, one lane a row, all lanes in the same block of their rows.
+"""Warp panels, rows of a weight as CUDA warps read them: 32 rows, one lane per row, all lanes in
+the same block of their rows.
 
-For S slots a row, padded so that whole blocks, whole index words and whole chunks end together:
+For S slots per row, padded so that whole blocks, whole index words and whole chunks end together:
 
     values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes
     positions  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
            or  (N / 32, S / 8, 32)     uint16; where eight of 16 are kept, a mask of them: half the bytes
 
-A warp reads 512 consecutive bytes of values at a time. Its lanes then read x at columns of one and the same block, 16 floats
-or 8 words of halves: these lie in different banks of shared memory, or are the same word.
+A warp reads 512 consecutive bytes of values at a time. Its lanes then read x at columns of the same
+block, 16 floats or 8 words of halves. These lie in different banks of shared memory, or are the
+same word.
 """
 
 from typing import Any
@@ -34,34 +36,34 @@ def slots_per_load(dtype: str) -> int:
 
 
 def count_warp_panels(n: int) -> int:
-    """Return groups of 32 rows."""
+    """Return the number of warp panels (32 rows) of N rows."""
     return -(-n // WARP)
 
 
 def count_chunks(k: int, nnz: int) -> int:
-    """Return chunks of a row, padded so that they divide among warps."""
+    """Return the chunks of a row, padded so that they divide among warps."""
     columns = chunk(nnz)[1] * BLOCK
     return round_up(-(-k // columns))
 
 
 def round_up(count: int) -> int:
-    """Return the next multiple of a power of two, of the highest that adds at most a sixteenth."""
+    """Round up to a multiple of a power of two, the highest that adds at most a sixteenth."""
     multiples = (-(-count // power) * power for power in (16, 8, 4, 2, 1))
     return next(multiple for multiple in multiples if 16 * (multiple - count) <= count)
 
 
 def fit(found: Detection) -> BalancedPattern | None:
-    """Return the pattern of blocks of 16 that such zeros are stored in, None where it would save nothing."""
+    """Return the pattern of blocks of 16 that stores the nonzeros; None if it saves nothing."""
     return fit_block(found, BLOCK, NNZ)
 
 
 def masked(nnz: int) -> bool:
-    """Whether positions are masks, and not indices."""
+    """Whether positions are stored as masks, not as indices."""
     return nnz == SLOTS_PER_WORD
 
 
 def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
-    """Lay a weight out as this file's docstring says; unused slots hold the value 0."""
+    """Pack a weight as this file's docstring says; unused slots hold the value 0."""
     n, k = weight.shape
     nnz, per_load = weight.pattern.nnz, slots_per_load(dtype)
     positions: Array
@@ -74,7 +76,7 @@ def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
 
     if masked(nnz):
         kept, masks = with_masks(weight)
-        none = (1 << nnz) - 1  # as many bits as others, where there is no block
+        none = (1 << nnz) - 1  # for a missing block, as many bits as others have
         bits = np.full((count_warp_panels(n) * WARP, slots // nnz), none, np.uint16)
         bits[:n, : masks.shape[1]] = masks
         positions = np.ascontiguousarray(bits.reshape(-1, WARP, slots // nnz).transpose(0, 2, 1))
@@ -86,9 +88,10 @@ def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
 
 
 def with_columns(weight: EncodedWeight) -> tuple[Array, Array]:
-    """Return the values of each block by ascending column, and their columns, no two of a block the same.
+    """Return the values of each block by ascending column, and their columns, which differ inside a block.
 
-    Slots that are not used get columns that no other has: the i-th slot of `nnz` then lies in columns i to 16 - nnz + i.
+    Unused slots get unused columns, so that the i-th slot of `nnz` lies in columns i to 16 - nnz +
+    i.
 
     Parameters
     ----------
@@ -101,7 +104,7 @@ def with_columns(weight: EncodedWeight) -> tuple[Array, Array]:
     """
     values, columns = weight.values, weight.indices
     row, block = np.nonzero((values == 0).any(axis=2))
-    if not row.size:  # pruned exactly, as most weights are: sorting their blocks took half of the time to compile a model
+    if not row.size:  # no unused slots, as in most weights: sorting their blocks took half of the time to compile a model
         return values, columns
     values, columns, few = values.copy(), columns.copy(), values[row, block]
     dense = np.zeros((row.size, BLOCK), values.dtype)
@@ -113,35 +116,37 @@ def with_columns(weight: EncodedWeight) -> tuple[Array, Array]:
 
 
 def with_masks(weight: EncodedWeight) -> tuple[Array, Array]:
-    """Return what `with_columns` does, with a mask of 16 bits for the columns of each block: (N, blocks) uint16."""
+    """Return what `with_columns` returns, with a 16-bit mask for the columns of each block: (N, blocks) uint16."""
     values, columns = with_columns(weight)
     return values, np.bitwise_or.reduce(np.uint16(1) << columns.astype(np.uint16), axis=2)
 
 
 def pack_warp_bias(bias: Array) -> Array:
-    """Lay a bias (N,) out in groups: (N / 32, 32), float32."""
+    """Pack a bias (N,) into warp panels: (N / 32, 32), float32."""
     padded = np.zeros(count_warp_panels(len(bias)) * WARP, np.float32)
     padded[: len(bias)] = bias
     return padded.reshape(-1, WARP)
 
 
 def columns_inside(column: Any, k: int, together: int) -> Any:
-    """Whether a row of x has such a column; the same for all of `together` columns that are copied at once, where K allows."""
+    """Whether a row of x has such a column. If K allows, this is the same for all `together`
+    columns that are copied at once.
+    """
     return column // together < k // together if k % together == 0 else column < k
 
 
 def nibble(word: Any, slot: Any) -> Any:
-    """Position inside the block that the `slot`-th of a word's eight slots holds, an int64."""
+    """Return the position inside the block that the `slot`-th of a word's eight slots holds, an int64."""
     shifted = T.shift_right(word, T.cast(slot * 4, "uint32"))
     return T.cast(T.bitwise_and(shifted, tirx.const(15, "uint32")), "int64")
 
 
 def lowest_bit(mask: Any) -> Any:
-    """The lowest bit of a word that is set, as a word."""
+    """Return the lowest set bit of a word, as a word."""
     return T.bitwise_and(mask, tirx.const(0, "uint32") - mask)
 
 
 def shifted_position(bit: Any, slot: Any) -> Any:
-    """The position of the one bit that is set, at the place of the `slot`-th index of a word."""
+    """Return the position of the only set bit, shifted to the place of the `slot`-th index of a word."""
     position = tirx.const(31, "uint32") - T.cast(T.clz(T.reinterpret("int32", bit)), "uint32")
     return T.shift_left(position, T.cast(slot * 4, "uint32"))

@@ -1,4 +1,5 @@
-"""Attention on CPUs: scores, softmax and the product with the values for a few rows at a time, in the first-level cache.
+"""Attention on CPUs: scores, softmax and the product with the values for a few rows at a time, in
+the first-level cache.
 
     for each matrix of the stack, for each chunk of its rows      in parallel
       queries, keys (K, T) and values laid out without gaps       where they are transposed or scaled before
@@ -7,13 +8,10 @@
         maximum, exp and sum of each row
         result = powers @ values / sum                            four rows by two vectors in registers
 
-Beside a function for each step (softmax apart from the matmuls, transposes apart from both), one thread of Zen 4: 1.1 to 1.2x for
-one sentence of MiniLM, 1.35 to 1.65x for eight, whose scores went through the last-level cache, 1.35 to 1.5x for eight with heads
-of 64, 1.2 to 1.4x for 512 tokens; the two products take 73% of the time, near the multiply-adds' peak. Eight rows at a time gain
-nothing, sixteen leave the first-level cache (0.92x for eight sentences), and tiles of eight rows by two vectors spill: LLVM keeps
-the constants of exp in registers meanwhile. Queries are copied because those of eight sentences come from the last-level cache:
-1.1x. Keys are transposed in squares of registers (`squares.py`): 1.09x. Where all of them come from far, each task fetches what
-the next one copies (`fetch_task.py`): 1.1x for eight sentences.
+This is up to 1.65x as fast as a function for each step, for eight sentences of MiniLM on one Zen 4
+thread: see docs/measurements/rules.md. Queries are copied because those of eight sentences are in
+the last-level cache. Keys are transposed in registers (`tile_transpose.py`). If all operands are in
+memory, each task prefetches what the next one copies (`prefetch_task.py`).
 """
 
 from typing import Any
@@ -32,9 +30,9 @@ from tvm_balanced.schedules.tir.prefetch_task import Copied, prefetch_next_task
 from tvm_balanced.schedules.tir.tile_transpose import llvm_imports, split_into_tiles, transpose_tiles
 from tvm_balanced.schedules.tir.vector_reduction import split_reduction, vectorize_partial, widths
 
-CHUNK = 128  # rows of a task, for which keys and values are laid out anew: enough that this counts little
-ROWS = 4  # that are computed together
-SCORE_VECTORS, RESULT_VECTORS = 2, 2  # of a tile in registers: more spill beside the constants of exp (docs/tuning.md)
+CHUNK = 128  # rows of a task: enough that packing keys and values again for each task is cheap
+ROWS = 4  # rows that are computed together
+SCORE_VECTORS, RESULT_VECTORS = 2, 2  # vectors of a tile: more spill beside the constants of exp (docs/tuning.md)
 
 
 def is_supported(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bool:
@@ -48,10 +46,12 @@ def is_supported(rows: Any, length: Any, columns: Any, target: tvm.target.Target
 
 
 def padded(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> tuple[Any, Any] | None:
-    """Return rows and length that the rule takes, None where it takes those given, or where others cost more than they save.
+    """Return padded (rows, length) that the rule supports; None if it supports those given, or if
+    padding costs more than it saves.
 
-    That is for a row or three and for a length that one vector holds, where both are known. Where either is known only at the
-    call, the alternative is loops without vectors: one query, 512 keys, 8 heads of 64: 250 us for four rows, 988 without.
+    Padding costs too much for up to three rows and for a length that fits one vector, if both are
+    known. If either is known only at the call, the alternative is loops without vectors, which take
+    988 us instead of 250 (docs/measurements/rules.md).
     """
     width = lanes(target)
     if is_supported(rows, length, columns, target):
@@ -69,7 +69,9 @@ def _constant(count: Any) -> bool:
 
 
 class CpuAttention(Rule):
-    """Elementwise blocks around a product, row maxima, row sums of powers, a product: what the pass FuseAttention groups."""
+    """Elementwise blocks around a product, row maxima, row sums of powers, a product: what the pass
+    FuseAttention groups.
+    """
 
     name = "cpu_attention"
 
@@ -121,13 +123,15 @@ def _name(sch: Schedule, block: Any) -> str:
 
 
 def _writer(sch: Schedule, block: Any, place: int) -> Any:
-    """Return the block that writes what `block` reads at a place, None where that is an input."""
+    """Return the block that writes the operand that `block` reads at an index, None if that is an input."""
     source = sch.get(block).reads[place].source
     return next((other for other in sch.get_producers(block) if sch.get(other).writes[0].source.same_as(source)), None)
 
 
 def _cut_result(sch: Schedule, last: Any, result: Any, width: int) -> tuple[Any, Any, Any]:
-    """Cut the last block's loops and compute the product in them; return the loops of tasks, tiles and the product's steps."""
+    """Split the last block's loops and compute the product in them; return the loops of tasks,
+    tiles and the product's steps.
+    """
     *batch, i, j = _loops_along(sch, last, result)
     task, tile, row = sch.split(i, _cut_rows(extent(sch, i)))
     across, vector, lane = sch.split(j, [None, _vectors(sch, j, width, RESULT_VECTORS), width])
@@ -140,7 +144,7 @@ def _cut_result(sch: Schedule, last: Any, result: Any, width: int) -> tuple[Any,
 
 
 def _cut_scores(sch: Schedule, scores: Any, product: Any, width: int) -> Any:
-    """Cut the loops of the scores into tiles, and compute their product in each; return the loop of its steps."""
+    """Split the loops of the scores into tiles, and compute their product in each; return the loop of its steps."""
     *_, i, j = sch.get_loops(scores)
     across, vector, lane = sch.split(j, [None, _vectors(sch, j, width, SCORE_VECTORS), width])
     sch.reorder(across, i, vector, lane)
@@ -151,7 +155,7 @@ def _cut_scores(sch: Schedule, scores: Any, product: Any, width: int) -> Any:
 
 
 def _cut_rows(rows: int | None) -> list[int | None]:
-    """Return how rows are cut into tasks, tiles and rows of a tile; those of a symbolic number are one task."""
+    """Return how rows are split into tasks, tiles and rows of a tile; a symbolic number of rows is one task."""
     if rows is None:
         return [1, None, ROWS]
     chunk, height = divisor(rows, CHUNK), divisor(rows, ROWS)
@@ -165,7 +169,9 @@ def _vectors(sch: Schedule, loop: Any, width: int, most: int) -> int:
 
 
 def _loops_along(sch: Schedule, block: Any, source: Any) -> list[Any]:
-    """Return the loops of `block` in the order of the dimensions of what `source` writes and it reads."""
+    """Return the loops of `block` in the order of the dimensions of the buffer that `source` writes
+    and `block` reads.
+    """
     written = sch.get(source).writes[0].source
     loops = dict(zip([axis.var for axis in sch.get(block).iter_vars], sch.get_loops(block), strict=True))
     region = next(read for read in sch.get(block).reads if read.source.same_as(written))
@@ -194,7 +200,9 @@ def _clear_before(sch: Schedule, product: Any, steps: Any) -> None:
 
 
 def _lay_out(sch: Schedule, blocks: list[Any], transposed: set[str], task: Any, width: int) -> tuple[set[str], list[Copied]]:
-    """Copy operands at the start of a task, in vectors; return the names of blocks of squares, and what is copied."""
+    """Copy operands at the start of a task, in vectors. Return the names of transpose tiles'
+    blocks, and what is copied.
+    """
     squares, copied = set(), []
     for block in blocks:
         sch.compute_at(block, task, preserve_unit_loops=True)
@@ -209,7 +217,9 @@ def _lay_out(sch: Schedule, blocks: list[Any], transposed: set[str], task: Any, 
 
 
 def _store_vectors(sch: Schedule, block: Any, transposed: bool, width: int) -> None:
-    """Store vectors; where they are gathered from many rows, their cache lines are used whole before they leave the cache."""
+    """Store vectors. If they are gathered from many rows, use each cache line completely before it
+    leaves the cache.
+    """
     *_, i, j = sch.get_loops(block)
     across, lane = sch.split(j, [None, width])
     if transposed:

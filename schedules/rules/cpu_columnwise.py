@@ -1,4 +1,6 @@
-"""Sums and maxima over other axes than the last, as in mean pooling: vectors of columns in registers, one row after another."""
+"""Sums and maxima over an axis other than the last, as in mean pooling: vectors of columns in
+registers, one row after another.
+"""
 
 from typing import Any
 
@@ -11,13 +13,13 @@ from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, elementwise, extent, inline, only_reduction, trip_count
 
-VECTORS = (
-    8  # of a tile: as many lines of each row, of which memory brings the next by itself, and sums that do not wait for each other
-)
+VECTORS = 8  # vectors of a tile: hardware prefetch follows as many lines of each row, and the sums do not wait for each other
 
 
 class CpuColumnwise(Rule):
-    """One reduction (..., R, N) --> (..., N), elementwise blocks before it inlined, after it on their own."""
+    """One reduction (..., R, N) --> (..., N). Elementwise blocks before it are inlined; those after
+    it are scheduled on their own.
+    """
 
     name = "cpu_columnwise"
 
@@ -41,7 +43,7 @@ class CpuColumnwise(Rule):
 
 
 def _is_over_rows(sch: Schedule, reduction: Any) -> bool:
-    """Whether a block reads one buffer, whose last axis is that of what it writes."""
+    """Whether a block reads one buffer whose last axis is that of the buffer it writes."""
     block = sch.get(reduction)
     axes = {axis.var: axis.iter_type for axis in block.iter_vars}
     if len(block.reads) != 1 or len(block.writes) != 1 or not block.writes[0].region:
@@ -60,7 +62,7 @@ def _tile(sch: Schedule, reduction: Any, width: int) -> bool:
     total = trip_count(sch, reduction)
     across, vector, lane = sch.split(columns, [None, divisor(count // width, VECTORS), width])
     sch.reorder(*outer, across, *rows, vector, lane)
-    store = sch.cache_write(reduction, 0, "global")  # "local" is memory that each task asks the runtime for: 0.3x for two rows
+    store = sch.cache_write(reduction, 0, "global")  # each task would ask the runtime for "local" memory: 0.3x for two rows
     sch.reverse_compute_at(store, across)
     task = sch.fuse(*outer, across)
     if total is None or total >= PARALLEL_FROM:

@@ -1,4 +1,6 @@
-"""Matmuls of two activations on CPUs, as in attention: a tile of the result in registers, vectors along its columns."""
+"""Matmuls of two activations on CPUs, as in attention: a tile of the result in registers, vectors
+along its columns.
+"""
 
 from typing import Any
 
@@ -11,11 +13,13 @@ from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.tir.loops import analyse, extent, inline, only_reduction
 
-ROWS, VECTORS = 6, 4  # of a tile: 24 accumulators of AVX-512's 32 registers
+ROWS, VECTORS = 6, 4  # tile in registers: 24 accumulators of AVX-512's 32 registers
 
 
 class CpuMatmul(Rule):
-    """One matmul (..., M, K) @ (..., K, N), elementwise blocks before it inlined, after it fused into the tile."""
+    """One matmul (..., M, K) @ (..., K, N). Elementwise blocks before it are inlined; those after
+    it are fused into the tile.
+    """
 
     name = "cpu_matmul"
 

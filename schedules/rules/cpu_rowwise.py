@@ -1,4 +1,6 @@
-"""Softmax, layer norm and their like on CPUs: one row at a time, every stage of a row while it is in the cache."""
+"""Softmax, layer norm and similar functions on CPUs: one row at a time; all stages of a row run
+while it is in the cache.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +48,7 @@ class CpuRowwise(Rule):
 
 @dataclass(frozen=True)
 class _Stage:
-    """A block, and whether it is vectors of partial results, a reduction to one value, or elementwise."""
+    """A block and its kind: vectors of partial results, a reduction to one value, or elementwise."""
 
     block: Any
     kind: str
@@ -72,7 +74,9 @@ def _vectorize(sch: Schedule, stage: _Stage, target: tvm.target.Target) -> None:
 
 
 def _is_along_row(sch: Schedule, reduction: SBlockInfo) -> bool:
-    """Whether a reduction reads neighbours. Over another axis each of its results would be computed anew for every row."""
+    """Whether a reduction reads contiguous elements. Over another axis, each of its results would
+    be recomputed for every row.
+    """
     block = sch.get(reduction.block_rv)
     reduced = [axis.var for axis in block.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
     innermost = (next((used for dim in reversed(read.region) if (used := variables(dim.min))), []) for read in block.reads)
@@ -80,7 +84,7 @@ def _is_along_row(sch: Schedule, reduction: SBlockInfo) -> bool:
 
 
 def _shared_rows(blocks: list[SBlockInfo]) -> int:
-    """How many leading loops, all spatial, every block has in common."""
+    """Return how many leading loops, all spatial, the blocks have in common."""
     kinds = [block.dom_kind() for block in blocks]
     leading = [len(kind) - len(kind.lstrip("S")) for kind in kinds]
     reduced = [lead for kind, lead in zip(kinds, leading, strict=True) if "R" in kind]

@@ -1,4 +1,6 @@
-"""Transposes on CPUs: squares of registers, or tiles in which each cache line of the input is used whole before it leaves."""
+"""Transposes on CPUs: square tiles in registers, or tiles that use each cache line of the input
+completely before it leaves.
+"""
 
 from typing import Any
 
@@ -13,8 +15,9 @@ from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, extent, inline, trip_count
 from tvm_balanced.schedules.tir.tile_transpose import llvm_imports, split_into_tiles, transpose_tiles
 
-# Rows of a tile: as many as a cache line has floats. K of MiniLM's attention, 128x384 to 12x32x128, on one thread of Zen 4:
-# 7.9 us, 28.7 us without tiles, where 128 rows that lie 1536 bytes apart fall on one another in the first-level cache.
+# Rows of a tile: as many as a cache line has floats. Without tiles, rows 1536 bytes apart evict
+# each other from the first-level cache: 28.7 us instead of 7.9 for K of MiniLM's attention
+# (docs/measurements/rules.md).
 ROWS = 16
 
 
@@ -56,7 +59,7 @@ class CpuTranspose(Rule):
 
 
 def _in_squares(sch: Schedule, block: Any, outer: list[Any], i: Any, j: Any, target: tvm.target.Target) -> tirx.PrimFunc | None:
-    """Schedule a block as squares of registers along the loops `i` and `j`, None where it cannot be."""
+    """Schedule a block as transpose tiles in registers along the loops `i` and `j`; None if that is impossible."""
     side, total = lanes(target), trip_count(sch, block)
     sch.reorder(*outer, i, j)
     name = split_into_tiles(sch, block, side)
@@ -71,9 +74,10 @@ def _in_squares(sch: Schedule, block: Any, outer: list[Any], i: Any, j: Any, tar
 
 
 def contiguous_loop(sch: Schedule, block: Any) -> int | None:
-    """Return the loop along which an input lies in memory, where that is not the last one but the last one strides over it.
+    """Return the loop along which an input is contiguous, if that is not the last loop and the last
+    loop strides over the input.
 
-    None where there is no such input, or the loops are not the block's own axes.
+    None if there is no such input, or if the loops are not the block's own axes.
     """
     axes = [axis.var for axis in sch.get(block).iter_vars]
     if len(axes) != len(sch.get_loops(block)):
@@ -89,7 +93,7 @@ def contiguous_loop(sch: Schedule, block: Any) -> int | None:
 
 
 def _stride(index: tirx.Expr, axis: tirx.Var) -> int | None:
-    """Return how far `index` moves for a step of `axis`, None where that is not one number."""
+    """Return how far `index` moves for a step of `axis`, None if that is not one number."""
     found = detect_linear_equation(index, [axis]) if _reads(index, axis) else [0]
     return int(found[0]) if found and isinstance(found[0], (int, tirx.IntImm)) else None
 

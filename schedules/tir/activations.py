@@ -1,8 +1,9 @@
-"""Functions as TensorIR expressions on vectors: activations applied while a result is in registers, and what they need.
+"""Activations as TensorIR expressions on vectors. A kernel applies them while a result is in registers.
 
-TVM lowers exp, erf and tanh to one library call a lane on CPUs; these polynomials stay in vector registers. Every function
-takes float32 with any number of lanes and passes NaN on: a constant stands first in each max and min, which return their
-second operand where a comparison with NaN fails. Errors, checked by the test of this file, are the largest against float64.
+On CPUs, TVM lowers exp, erf and tanh to one library call per lane. These polynomials stay in vector
+registers. Every function takes float32 with any number of lanes and propagates NaN: each max and
+min has the constant as its first operand, because they return the second operand if a comparison
+with NaN fails. The errors are the largest against float64; the test of this file checks them.
 """
 
 import functools
@@ -23,24 +24,28 @@ def like(value: float, x: Vector) -> Vector:
 
 
 def horner(x: Vector, *coefficients: Any) -> Vector:
-    """Evaluate the polynomial with these coefficients, numbers or vectors, highest power first."""
+    """Evaluate the polynomial with these coefficients (numbers or vectors, highest power first)."""
     first, *others = (like(c, x) if isinstance(c, float) else c for c in coefficients)
     return functools.reduce(lambda result, c: result * x + c, others, first)
 
 
 def relu(x: Vector) -> Vector:
-    """max(x, 0)."""
+    """Return max(x, 0)."""
     return T.max(like(0.0, x), x)
 
 
 def exp(x: Vector) -> Vector:
-    """e**x: 2**round(x / ln 2) times a polynomial on the remainder, relative error 2e-7; 0 below -86.98."""
+    """Return e**x, relative error 2e-7; 0 below -86.98. It is 2**round(x / ln 2) times a polynomial
+    of the remainder.
+    """
     inside = T.max(like(-87.3, x), T.min(like(89.0, x), x))
     n = T.floor(inside * like(1.44269504088896341, x) + like(0.5, x))
     r = inside - n * like(0.693359375, x) - n * like(-2.12194440e-4, x)
-    # Twice e**r times 2**(n - 1): no comparisons are needed, for the bits of 2**(n - 1) are those of 0 at n = -126, and where
-    # n = 128, of which a float32 has no power, the product overflows to infinity by itself. Of all polynomials of degree 5 that
-    # are 1 + r near 0 this one has the least largest error on |r| <= ln 2 / 2, 1e-7; Cephes' of degree 7 takes 1.2x the time.
+    # The polynomial gives 2 * e**r, and the scale is 2**(n - 1). This needs no comparisons: for n =
+    # -126 the bits of the scale are those of 0, and for n = 128, which float32 cannot represent,
+    # the product overflows to infinity by itself. Of all polynomials 1 + r + ... of degree 5, this
+    # one has the smallest maximum error on |r| <= ln 2 / 2. The polynomial of degree 7 in Cephes
+    # takes 1.2x the time.
     twice = horner(r, 1.6625002e-2, 8.3780661e-2, 3.33342314e-1, 9.99984622e-1, 2.0, 2.0)
     lanes = x.ty.dtype.lanes
     integer, real = ("int32", "float32") if lanes == 1 else (f"int32x{lanes}", f"float32x{lanes}")
@@ -54,13 +59,13 @@ def _integer(value: int, lanes: int) -> Vector:
 
 
 def _odd_rational(x: Vector, bound: float, above: tuple[float, ...], below: tuple[float, ...]) -> Vector:
-    """x * p(x^2) / q(x^2) of x held within [-bound, bound]; coefficients highest power first."""
+    """Return x * p(x^2) / q(x^2) for x clamped to [-bound, bound]; coefficients start with the highest power."""
     x = T.max(like(-bound, x), T.min(like(bound, x), x))
     return x * horner(x * x, *above) / horner(x * x, *below)
 
 
 def tanh(x: Vector) -> Vector:
-    """Return tanh(x), the rational of Eigen and XLA, absolute error 4e-7."""
+    """Return tanh(x), absolute error 4e-7. The rational function is the one of Eigen and XLA."""
     above = (
         -2.76076847742355e-16,
         2.00018790482477e-13,
@@ -75,7 +80,7 @@ def tanh(x: Vector) -> Vector:
 
 
 def erf(x: Vector) -> Vector:
-    """Return erf(x), the rational of Eigen and XLA, absolute error 4e-7."""
+    """Return erf(x), absolute error 4e-7. The rational function is the one of Eigen and XLA."""
     above = (
         -2.72614225801306e-10,
         2.77068142495902e-08,
@@ -90,8 +95,8 @@ def erf(x: Vector) -> Vector:
 
 
 def _sin_of_rest(x: Vector, halves: Vector) -> Vector:
-    """(-1)^h * sin(x - h * pi) for h = `halves`, which is a whole number or ends in a half, within a quarter turn of x / pi."""
-    # pi in three parts (Cephes): the first two times a number below 2^12 are exact
+    """Return (-1)^h * sin(x - h * pi) for h = `halves`. h is an integer or a half-integer within 1/2 of x / pi."""
+    # pi in three parts (Cephes): the product of either of the first two with a number below 2^12 is exact
     r = x - halves * like(3.140625, x) - halves * like(9.67502593994140625e-4, x) - halves * like(1.509957990978376432e-7, x)
     sine = r + r * r * r * horner(r * r, -2.50521084e-8, 2.75573192e-6, -1.98412698e-4, 8.33333333e-3, -1.66666667e-1)
     whole = T.floor(halves)
@@ -110,22 +115,22 @@ def cos(x: Vector) -> Vector:
 
 
 def gelu(x: Vector) -> Vector:
-    """X * Phi(x) with the exact normal distribution function, absolute error 2e-6."""
+    """Return x * Phi(x), absolute error 2e-6. Phi is the exact normal distribution function."""
     return x * (like(0.5, x) + like(0.5, x) * erf(x * like(0.7071067811865476, x)))
 
 
 def sigmoid(x: Vector) -> Vector:
-    """1 / (1 + e**-x)."""
+    """Return 1 / (1 + e**-x)."""
     return like(1.0, x) / (like(1.0, x) + exp(like(0.0, x) - x))
 
 
 def gelu_tanh(x: Vector) -> Vector:
-    """The tanh approximation of gelu: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))."""
+    """Return the tanh approximation of gelu: x * sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))."""
     return x * sigmoid(like(1.5957691216057308, x) * (x + like(0.044715, x) * x * x * x))
 
 
 def silu(x: Vector) -> Vector:
-    """X * sigmoid(x)."""
+    """Return x * sigmoid(x)."""
     return x * sigmoid(x)
 
 

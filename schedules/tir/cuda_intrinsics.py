@@ -1,10 +1,10 @@
-"""Instructions of NVIDIA GPUs as calls in TensorIR, each with its definition in OpenCL for where there is no such GPU."""
+"""Instructions of NVIDIA GPUs as calls in TensorIR. Each has an OpenCL definition for machines without such a GPU."""
 
 from typing import Any
 
 from tvm.backend.cuda import op
 
-HELD_WORDS = 8  # of local memory a thread, in which the lanes of a warp exchange what they hold, in OpenCL
+HELD_WORDS = 8  # words of local memory per thread; in OpenCL the lanes of a warp exchange their values through them
 
 MMA = {"float16": "mma_m16n8k16_f16", "bfloat16": "mma_m16n8k16_bf16"}
 MMA_CUDA = """
@@ -17,7 +17,7 @@ __forceinline__ __device__ void {name}(float* sums, unsigned a0, unsigned a1, un
     : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(pairs[0]), "r"(pairs[1]));
 }}
 """
-# TVM keeps bfloat16 as float32 inside OpenCL functions, so that the second operand is four floats. There is no float16.
+# Inside OpenCL functions TVM keeps bfloat16 as float32, so the second operand is four floats. There is no float16.
 MMA_OPENCL = """
 void mma_defined(float* sums, uint a0, uint a1, uint a2, uint a3, const float* b, __local uint* held) {
   uint thread = get_local_id(0) + get_local_size(0) * (get_local_id(1) + get_local_size(1) * get_local_id(2));
@@ -58,27 +58,33 @@ OPENCL = MMA_OPENCL + PERMUTE_OPENCL
 
 
 def mma(dtype: str, sums: Any, a0: Any, a1: Any, a2: Any, a3: Any, b: Any) -> Any:
-    """Return a call of mma.m16n8k16, which adds the product of a tile (16, 16) and a tile (16, 8) to a warp's sums (16, 8).
+    """Return a call of mma.m16n8k16, which adds the product of a (16, 16) tile and a (16, 8) tile
+    to a warp's (16, 8) sums.
 
-    Lane 4r + t holds of the first operand: row r, columns 2t and 2t + 1; the same of row r + 8; then both rows' columns 2t + 8
-    and 2t + 9. Of the second: rows 2t, 2t + 1, 2t + 8 and 2t + 9 of column r. Of the sums: row r, columns 2t and 2t + 1; the same
-    of row r + 8. (PTX ISA, mma.m16n8k16 with .f16 and .bf16.)
+    Lane 4r + t holds these elements (PTX ISA, mma.m16n8k16 with .f16 and .bf16):
+
+    - First operand: row r, columns 2t and 2t + 1; row r + 8, the same columns; then columns 2t + 8
+      and 2t + 9 of both rows.
+    - Second operand: rows 2t, 2t + 1, 2t + 8 and 2t + 9 of column r.
+    - Sums: row r, columns 2t and 2t + 1; then row r + 8, the same columns.
 
     Parameters
     ----------
     dtype : str
-        Of both operands, float16 or bfloat16; sums are float32.
+        Dtype of both operands, float16 or bfloat16; the sums are float32.
     sums : pointer
-        To the lane's four sums.
+        The lane's four sums.
     a0, a1, a2, a3 : uint32
-        The lane's elements of the first operand, two a word, in that order.
+        The lane's elements of the first operand in the order above, two per word.
     b : pointer
-        To the lane's four elements of the second operand.
+        The lane's four elements of the second operand.
     """
     source = MMA_CUDA.format(name=MMA[dtype], type={"float16": "f16", "bfloat16": "bf16"}[dtype])
     return op.cuda_func_call(MMA[dtype], sums, a0, a1, a2, a3, b, source_code=source)
 
 
 def permute_bytes(low: Any, high: Any, selector: Any) -> Any:
-    """Return a word whose i-th byte is that byte of `low` (0 to 3) and `high` (4 to 7) which the selector's i-th nibble names."""
+    """Return a word whose i-th byte is the byte that the selector's i-th nibble names, in `low` (0
+    to 3) or `high` (4 to 7).
+    """
     return op.cuda_func_call("permute_bytes", low, high, selector, source_code=PERMUTE_CUDA, return_type="uint32")

@@ -1,4 +1,4 @@
-"""Loops and blocks of a schedule: trip counts, and the steps that rules share."""
+"""Loops and blocks of a schedule: trip counts, and the steps that several rules use."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,25 +12,27 @@ from tvm.s_tir.dlight.analysis import SBlockInfo, normalize_prim_func
 from tvm_balanced.schedules.base.expressions import divisor
 from tvm_balanced.schedules.base.target_info import lanes
 
-# Below this many elements a loop costs less than waking the threads, about 5 us.
+# A loop over fewer elements costs less than waking the threads, which takes about 5 us.
 PARALLEL_FROM = 16384
 
 
 def analyse(func: tirx.PrimFunc) -> tuple[Schedule, list[SBlockInfo]] | None:
-    """Return a schedule of `func` and its blocks in order, None where they have another form than loops over blocks."""
+    """Return a schedule of `func` and its blocks in order; None if the function is not a sequence
+    of loops over blocks.
+    """
     sch = Schedule(func)
     blocks = normalize_prim_func(sch)
     return None if not blocks else (sch, blocks)
 
 
 def extent(sch: Schedule, loop: Any) -> int | None:
-    """Return a loop's trip count, None where it is symbolic."""
+    """Return a loop's trip count, None if it is symbolic."""
     count = sch.get(loop).extent
     return int(count) if isinstance(count, (int, tirx.IntImm)) else None
 
 
 def trip_count(sch: Schedule, block: Any) -> int | None:
-    """Return how often a block runs, None where it is symbolic."""
+    """Return how often a block runs, None if that is symbolic."""
     total = 1
     for loop in sch.get_loops(block):
         count = extent(sch, loop)
@@ -41,15 +43,16 @@ def trip_count(sch: Schedule, block: Any) -> int | None:
 
 
 def only_reduction(blocks: Sequence[SBlockInfo]) -> int | None:
-    """Return the place of the one reduction among `blocks`, None where there is none or more."""
+    """Return the index of the only reduction among `blocks`, None if there is no reduction or more than one."""
     places = [place for place, block in enumerate(blocks) if block.is_reduction()]
     return places[0] if len(places) == 1 else None
 
 
 def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
-    """Inline an elementwise block into its readers, unless it is costly: then compute it once, on its own.
+    """Inline an elementwise block into its consumers. If it is costly, compute it once as a block of its own instead.
 
-    A polynomial of ApproximateMath reads its argument twenty times; a chain of them, inlined, would grow exponentially.
+    A polynomial of ApproximateMath reads its argument twenty times, so inlining a chain of them
+    would grow exponentially.
     """
     found: list[Any] = []
     tvm_ffi.structural_walk(sch.get(block).body, (tirx.Let, found.append))
@@ -60,7 +63,7 @@ def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
 
 
 def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
-    """Schedule an elementwise block on its own: threads over the outer loops where there is enough to do, vectors inside."""
+    """Schedule one elementwise block: threads over the outer loops if there is enough work, vectors inside."""
     loops = sch.get_loops(block)
     if not loops:  # a single value
         return
@@ -71,7 +74,7 @@ def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
 
 
 def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
-    """Vectorize a block's innermost loop where its trip count is a multiple of a few lanes."""
+    """Vectorize a block's innermost loop if its trip count is a multiple of a small number of lanes."""
     loop = sch.get_loops(block)[-1]
     count = extent(sch, loop)
     width = divisor(count, lanes(target)) if count else 1

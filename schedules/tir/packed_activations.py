@@ -1,8 +1,10 @@
-"""What kernels share whose lanes are rows of x: x laid out in columns, and sums of columns stored in rows of y.
+"""Helpers for kernels whose lanes are rows of x: packed activations, and sums of columns that are
+stored in rows of y.
 
-Such a kernel has a block "transpose" over (tile, square of columns, square of rows) that writes x into `xt` (tiles, K, rows of
-a tile), and a block "epilogue" over (tile, row group, square of the group, square of rows) that stores `acc` (tiles, row groups,
-16, rows of a tile). Both move numbers in squares of registers (`transposed.py`).
+Such a kernel has a block "transpose" over (row tile, tile of columns, tile of rows), which writes x
+into `xt` (row tiles, K, rows of a tile). Its block "epilogue" over (row tile, row panel, tile of
+the panel, tile of rows) stores `acc` (row tiles, row panels, 16, rows of a tile). Both transpose
+square tiles in registers (`register_transpose.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -22,49 +24,52 @@ from tvm_balanced.schedules.tir.prefetch import prefetch_line
 from tvm_balanced.schedules.tir.prefetch_rows import LINE, prefetch_stores
 from tvm_balanced.schedules.tir.register_transpose import transpose_registers
 
-GROUP = 16  # rows of the weight that are padded and laid out together
-TASKS = 8  # of sets and tiles of x, at least, and two for each core, for threads to share
+GROUP = 16  # rows of the weight that are padded and packed together
+TASKS = 8  # at least this many (set, row tile) pairs for the threads to share, and at least two for each core
 
 
 def count_column_groups(n: int) -> int:
-    """Row groups that N rows take, padding included."""
+    """Return the number of row panels for N rows, padding included."""
     return -(-n // GROUP)
 
 
 def pack_column_bias(bias: Array) -> Array:
-    """Lay a bias (N,) out in row groups: (groups, 16)."""
+    """Pack a bias (N,) into row panels: (panels, 16)."""
     return np.pad(bias, (0, count_column_groups(len(bias)) * GROUP - len(bias))).reshape(-1, GROUP)
 
 
 def count_tasks(target: tvm.target.Target) -> int:
-    """Tasks that a layer is to be cut into at least."""
+    """Return the minimum number of tasks that a layer is split into."""
     return max(TASKS, 2 * int(target.attrs.get("num-cores", 0)))
 
 
 def tile_rows(m: int, times: Mapping[int, float]) -> int:
-    """Return the rows of a tile for M rows of x: those of `times`, which has what a row takes in each, that take the least."""
+    """Choose the rows of a tile for M rows of x: the fastest entry of `times`, which gives the time
+    of a row for each tile height.
+    """
     return min(times, key=lambda size: -(-m // size) * size * times[size])
 
 
 @dataclass(frozen=True)
 class PackedActivations:
-    """How a kernel lays x out in columns.
+    """How a kernel packs x in columns.
 
     Parameters
     ----------
     workload : Workload
     rows : RowTiles
-        Tiles of rows of x.
+        Row tiles of x.
     side : int
-        Of a square; it divides a tile's rows and a row group's.
+        Side of a transpose tile; it divides the rows of a row tile and of a row panel.
     activations : mapping
         From a name to a function of a vector of `side` sums.
     optimization_barrier : callable, optional
-        As for `transposed`.
+        See `register_transpose`.
     ahead : int, optional
-        Columns of a tile of K, where x and y come from memory, else 0. Each square of x that is laid out then fetches the one at
-        its place in the next tile, and each of y that is stored the one of the next row group. 1.04x for cpu_portable with AVX2,
-        M = 1024, N and K of 384 and 1536.
+        Columns of a tile of K if x and y are loaded from memory, else 0. Each transpose tile of x
+        then prefetches the tile at its place in the next tile of K, and each stored tile of y
+        prefetches that of the next row panel. This is 1.04x for cpu_portable: see
+        docs/measurements/kernels.md.
     """
 
     workload: Workload
@@ -75,11 +80,11 @@ class PackedActivations:
     ahead: int = 0
 
     def squares(self, columns: int) -> int:
-        """Squares side by side that cover so many columns."""
+        """Return the number of adjacent transpose tiles that cover so many columns."""
         return -(-columns // self.side)
 
     def lay_out(self, x: tirx.Buffer, xt: tirx.Buffer, o: Any, c: Any, i: Any) -> None:
-        """Store a square of x in columns, from inside TVMScript; zeros past K."""
+        """Store a transpose tile of x in columns, with zeros past K. Call it inside TVMScript."""
         side, k, total = self.side, self.workload.k, xt.shape[1].value
         if self.ahead:
             later = c * side + self.ahead
@@ -91,7 +96,9 @@ class PackedActivations:
             T.buffer_store(xt, column, [o, c * side + p, T.ramp(i * side, 1, side)])
 
     def finish(self, buffers: tuple[tirx.Buffer, ...], o: Any, g: Any, q: Any, i: Any) -> None:
-        """Store a square of sums in rows of y, from inside TVMScript; `buffers` are acc, bias, residual and y."""
+        """Store a transpose tile of sums in rows of y. Call it inside TVMScript; `buffers` are acc,
+        bias, residual and y.
+        """
         acc, bias, *others = buffers
         side, rows = self.side, self.rows
         if self.ahead:
@@ -107,21 +114,24 @@ class PackedActivations:
                     self._store(others, row, g * GROUP + q * side, total)
 
     def _at_each_line(self, square: Any, emit: Callable[[int], None]) -> None:
-        """Emit something for each row of those squares that begin a cache line of it."""
+        """Emit a statement for each row of the transpose tiles that begin a cache line."""
         with T.If(square * self.side % (LINE // 4) == 0), T.Then():
             for p in range(self.side):
                 emit(p)
 
     def _read(self, source: tirx.Buffer, row: Any, column: Any, columns: int, whole: bool) -> Any:
-        """Read `side` columns of a row from one on, zeros past the last; `whole` where none is."""
+        """Read `side` columns of a row, starting at `column`, with zeros past the last one. `whole`
+        says that none is past it.
+        """
         side = self.side
         along = T.ramp(column, 1, side)
         if whole:
             return source[row, along]
         within = along < T.broadcast(int64(columns), side)
         read = T.masked_load(f"float32x{side}", source, row, along, within)
-        # What is masked out may be anything, and a slot without a value meets it as 0 times that. It is cleared by its bits:
-        # inside T.Select(within, ...) TVM would take the mask of the load for true, and the load would pass the last row.
+        # A masked-out lane may hold anything, and unused slots multiply it by 0, so a NaN would
+        # survive. It is therefore cleared with a bitwise and: inside T.Select(within, ...) TVM
+        # would assume that the load's mask is true, and the load would read past the last row.
         kept = T.Select(within, T.broadcast(T.int32(-1), side), T.broadcast(T.int32(0), side))
         return T.reinterpret(f"float32x{side}", T.reinterpret(f"int32x{side}", read) & kept)
 
@@ -130,12 +140,12 @@ class PackedActivations:
         side, n, workload = self.side, self.workload.n, self.workload
         whole = n % side == 0
         total = total + self._read(residual, row, column, n, whole) if workload.residual else total
-        # An activation reads its argument many times, and what is inlined into it would be copied as often: 8 s to compile.
+        # An activation reads its argument many times. Inlining the sum would copy it as often: 8 s to compile.
         bound = tirx.Var("total", f"float32x{side}")
         result = tirx.Let(bound, total, self.activations[workload.activation](bound))
         along = T.ramp(column, 1, side)
         if whole:
-            # groups may be of more rows than a square, so that the last may begin past N
+            # a row panel may have more rows than a transpose tile, so the last tile may begin past N
             with T.If(column < int64(n)), T.Then():
                 T.buffer_store(y, result, [row, along])
         else:

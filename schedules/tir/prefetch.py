@@ -1,12 +1,13 @@
-"""How weights come from memory: in which order row groups are read, and which lines a step of a kernel fetches ahead of its use.
+"""Prefetching of weights: the order in which row panels are read, and the lines that a kernel's step prefetches.
 
-Hardware prefetch alone lets memory and arithmetic wait for each other, and begins anew with every stream. One thread of Zen 4,
-cpu_avx512, cold, 4096x4096 and 16384x8192, 4:16 to 1:16, as fast as without: M = 1 1.05 to 1.09x, 2 1.2 to 1.4x, 3 to 12 1.1 to
-1.5x, 16 1.05 to 1.2x, 24 1.04 to 1.19x, 64 1.01 to 1.07x. Small layers fetch too, for the weights of a model's layers do not stay
-in the second-level cache from call to call: docs/cpu.md.
+With hardware prefetch alone, memory and arithmetic wait for each other, and prefetching starts anew
+with every stream. Prefetching in software is up to 1.5x as fast for 3 to 12 rows of x: see
+docs/measurements/kernels.md. Small layers prefetch too, because the weights of a model's layers do
+not stay in the second-level cache between calls (docs/cpu.md).
 
-TVM's prefetch becomes LLVM's, for which LLVM takes any memory to change: sums that it keeps in registers were stored at every
-step, 0.55x the speed. So it is an instruction of its own, which is said to touch no memory of the program.
+TVM's prefetch becomes LLVM's. LLVM assumes that it changes any memory, so sums in registers are
+stored at every step. The kernels therefore use inline assembly that is declared to touch no memory
+of the program.
 """
 
 from collections.abc import Sequence
@@ -26,19 +27,20 @@ from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import count_row_panels
 from tvm_balanced.schedules.tir.tiling import Tiles, split_rows
 
-# Where M is symbolic it is cut into tiles of 4 rows, which read weights again for every one of them; up to 16 rows have instances
-# with one tile: (first M, last M, rows of the tile).
+# A symbolic M is split into tiles of 4 rows, and each tile reads the weights again. Up to 16 rows,
+# specializations with one tile read them once: (first M, last M, rows of the tile).
 STREAMED_TILES = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 6, 6), (7, 8, 8), (9, 12, 12), (13, 16, 16))
 STREAMED_ROWS = 16  # rows of x in one tile
-AHEAD = 64  # steps; 4 KB of each group
-# Few rows of x ask for weights faster than lines come from far ahead: at M = 1, 4:16, 64 steps had 0.95x, 16 have 1.06x. In a
-# small layer hardware prefetch keeps up with few rows: fetching has 1.00 to 1.07x, and 0.83 to 0.88x where weights are hot.
+AHEAD = 64  # steps; 4 KB of each row panel
+# With few rows of x, weights are used sooner than a distant prefetch can load them: at M = 1, 64
+# steps had 0.95x. In a small layer hardware prefetch keeps up with few rows. See
+# docs/measurements/kernels.md.
 FEW_ROWS, AHEAD_OF_FEW = 2, 16
-SPREAD_TILES = 16  # with more tiles of rows of x the weights' way does not count: 0.99 to 1.03x at M = 256
+SPREAD_TILES = 16  # with more row tiles of x, prefetching weights gains nothing: 0.99 to 1.03x at M = 256
 
 
 def _function(name: str, instruction: str) -> str:
-    """Return LLVM's IR of a function of an address that runs an instruction of x86 on it."""
+    """Return LLVM IR of a function that runs an x86 instruction on an address."""
     return f"""
 define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn {{
   call void asm sideeffect "{instruction} ($0)", "r"(ptr %line) nounwind willreturn memory(inaccessiblemem: readwrite)
@@ -48,7 +50,7 @@ define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn {{
 
 
 def _nothing(name: str) -> str:
-    """Return LLVM's IR of a function of an address that does nothing, for other CPUs."""
+    """Return LLVM IR of a function that takes an address and does nothing, for other CPUs."""
     return f"""
 define linkonce_odr i32 @{name}(ptr %line) alwaysinline nounwind willreturn memory(none) {{
   ret i32 0
@@ -62,7 +64,7 @@ TO_STORE, NOT_TO_STORE = _function(PREFETCH_FOR_WRITE, "prefetchw"), _nothing(PR
 
 
 def prefetch_line(element: Any) -> Any:
-    """Return the expression that brings the cache line of a buffer's element into the second-level cache.
+    """Return an expression that prefetches the cache line of a buffer's element into the second-level cache.
 
     The element may lie past the buffer's end. The schedule must call `import_prefetch`.
     """
@@ -70,9 +72,11 @@ def prefetch_line(element: Any) -> Any:
 
 
 def prefetch_line_for_write(element: Any) -> Any:
-    """Return the expression that brings the cache line of a buffer's element near, for this core alone, as a store needs it.
+    """Return an expression that prefetches the cache line of a buffer's element for a store,
+    exclusively for this core.
 
-    The element may lie past the buffer's end. The schedule must call `import_prefetch` with `stores`.
+    The element may lie past the buffer's end. The schedule must call `import_prefetch` with
+    `stores`.
     """
     return T.call_extern("int32", PREFETCH_FOR_WRITE, T.address_of(element))
 
@@ -91,26 +95,26 @@ def import_prefetch(sch: Schedule, block: str, target: tvm.target.Target, others
 
 @dataclass(frozen=True)
 class Streams:
-    """In which order row groups are computed: those of a tile are G / `count` apart, so that each is a stream of memory that goes
-    on from tile to tile.
+    """The order in which row panels are computed. Those of a tile are G / `count` apart, so that
+    each is a stream of memory that continues from tile to tile.
 
-    Where the row groups of a tile are neighbours every tile begins anew at `count` places, which hardware prefetch has to find
-    first. One thread of Zen 4, cpu_avx512 over that, weights of 12 MB in turn: 1.25 to 1.75x at M = 1 for N and K of 384 to 1536,
-    1.0 to 1.5x at 8, 1.0 to 1.2x at 16 and nothing from 64 on; 0.96 to 1.03x where they are hot.
+    If the row panels of a tile were neighbours, every tile would start anew at `count` places, and
+    hardware prefetch would have to find each of them first. Apart, they are up to 1.75x as fast at
+    M = 1: see docs/measurements/kernels.md.
 
     Parameters
     ----------
     groups : int
-        G, row groups of the weight.
+        G, the number of row panels of the weight.
     count : int
-        Row groups of a tile; 1 for the order of memory.
+        Row panels of a tile; 1 for the order of memory.
     """
 
     groups: int
     count: int
 
     def group(self, position: Any) -> Any:
-        """Return the row group whose turn it is at a position of the loop over row groups."""
+        """Return the row panel that is computed at a position of the loop over row panels."""
         if self.count == 1:
             return position
         return position % self.count * (self.groups // self.count) + position // self.count
@@ -118,23 +122,25 @@ class Streams:
 
 @dataclass(frozen=True)
 class Stream:
-    """Fetch what lies a few chunks on: for a layer whose weights pass once, in one tile of rows of x.
+    """Prefetch what lies a few chunks ahead. For a layer that reads its weights once, in one row tile of x.
 
-    What lies after a row group's last chunk is used next where row groups are in the order of `Streams`.
+    In the order of `Streams`, what follows a row panel's last chunk in memory is used next.
 
     Parameters
     ----------
     steps : int
-        Of a chunk.
+        Steps of a chunk.
     ahead : int
-        Steps, rounded to chunks.
+        Prefetch distance in steps, rounded to chunks.
     """
 
     steps: int
     ahead: int
 
     def emit(self, buffers: Sequence[tirx.Buffer], lines: Sequence[int], group: Any, chunk: Any, step: Any, _tile: Any) -> None:
-        """Emit the fetches of a step of a group, of (G, words, 64 bytes) `buffers` with so many `lines` a chunk."""
+        """Emit the prefetches of a step of a row panel. `buffers` are (G, words, 64 bytes) and have
+        `lines` lines per chunk.
+        """
         later = chunk + max(1, round(self.ahead / self.steps))
         for buffer, count in zip(buffers, lines, strict=True):
             every = self.steps // count
@@ -144,19 +150,19 @@ class Stream:
 
 @dataclass(frozen=True)
 class Spread:
-    """Fetch the next set of row groups while this one is computed for each of several tiles of rows of x.
+    """Prefetch the next set of row panels while this one is computed for each of several row tiles of x.
 
-    Each tile fetches an equal share, a line every few steps. All of it in the first tile would take a branch in the innermost
-    loop (0.75 to 0.88x).
+    Each row tile prefetches an equal share, a line every few steps. Prefetching all of it in the
+    first row tile would take a branch in the innermost loop (at best 0.88x).
 
     Parameters
     ----------
     chunks : int
-        Of a row group.
+        Chunks of a row panel.
     tiles : int
-        Of rows of x.
+        Row tiles of x.
     groups : int
-        Row groups of a set.
+        Row panels of a set.
     """
 
     chunks: int
@@ -164,7 +170,7 @@ class Spread:
     groups: int
 
     def emit(self, buffers: Sequence[tirx.Buffer], lines: Sequence[int], group: Any, chunk: Any, step: Any, tile: Any) -> None:
-        """Emit the fetches of a step, as `Stream.emit` does, in a tile of rows of x."""
+        """Emit the prefetches of a step, as `Stream.emit` does, in a row tile of x."""
         for buffer, count in zip(buffers, lines, strict=True):
             for part in range(-(-count // self.tiles)):
                 with T.If(step == part), T.Then():
@@ -173,33 +179,35 @@ class Spread:
 
 
 def split_rows_once(workload: Workload) -> RowTiles:
-    """Cut M as `split_rows` does, but up to STREAMED_ROWS into one tile, of two equal halves."""
+    """Split M as `split_rows` does, except that up to STREAMED_ROWS rows are one tile of two equal halves."""
     if workload.m is None or workload.m <= 8 or not streams(workload):
         return split_rows(workload)
     return RowTiles(int64(workload.m), -(-workload.m // 2) * 2)
 
 
 def streams(workload: Workload) -> bool:
-    """Whether weights pass once, for few rows of x."""
+    """Whether weights are read once, because x has few rows."""
     return 0 < _rows(workload) <= STREAMED_ROWS
 
 
 def panel_order(workload: Workload, count: int) -> Streams:
-    """Return the order of row groups for a layer whose tiles have `count` of them."""
+    """Return the order of row panels for a layer whose tiles have `count` of them."""
     return Streams(count_row_panels(workload.n), count if streams(workload) else 1)
 
 
 def choose(workload: Workload, nbytes: int, chunks: int, steps: int, rows: RowTiles, tiles: Tiles) -> Stream | Spread | None:
-    """Return how `nbytes` of packed weights, `chunks` of `steps` in a row group, are fetched; None where they are not."""
+    """Choose how `nbytes` of packed weights are prefetched; a row panel has `chunks` chunks of
+    `steps`. None if they are not.
+    """
     few = _rows(workload) <= FEW_ROWS
     if streams(workload):
         return None if few and nbytes < LARGE_BYTES else Stream(steps, AHEAD_OF_FEW if few else AHEAD)
     known, together = rows.known_tiles, tiles.groups * tiles.together
-    if known is None or known > SPREAD_TILES or together == count_row_panels(workload.n):  # then there is no next set
+    if known is None or known > SPREAD_TILES or together == count_row_panels(workload.n):  # no next set
         return None
     return Spread(chunks, known, together)
 
 
 def _rows(workload: Workload) -> int:
-    """Return M, or where it is symbolic the tile of it that an instance is for, 0 in the instance for all others."""
+    """Return M. If it is symbolic, return the row tile of its specialization, 0 in the general one."""
     return workload.tile if workload.m is None else workload.m

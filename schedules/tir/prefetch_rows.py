@@ -1,11 +1,13 @@
-"""How x, residual and y come from memory: which of their lines a kernel fetches while it computes what comes before.
+"""Prefetching of x, residual and y: the lines that a kernel prefetches while it computes the previous results.
 
-Weights lie in the order of their use, and hardware prefetch follows them. A tile reads a few lines of each of its rows of x, and
-stores a line or two in each row of y, so that every line is waited for. In small layers they are still in the caches, where the
-layer before has left them; those of many rows come from memory. One thread of Zen 4, M = 1024, N and K of 384 and 1536, 2:16 and
-4:16, x and y in turn among 10 MB, as fast as without: cpu_avx512 1.09x, 1.2x with a residual, cpu_avx512_spmm 1.13 and 1.3x,
-cpu_portable 1.04x, cpu_avx512_bf16 and cpu_avx512_i8 1.04x, cpu_dense 1.02x. The last two fetch y and the residual alone, and
-instances for a few rows, where M is known only at the call, nothing.
+Weights are stored in the order of their use, and hardware prefetch follows them. A tile reads a few
+lines of each of its rows of x, and stores a line or two in each row of y, so it waits for every
+line. In small layers these lines are still in the caches, where the previous layer left them. In
+layers with many rows they are loaded from memory: prefetching makes cpu_avx512 1.09x as fast at M =
+1024 (docs/measurements/kernels.md).
+
+cpu_avx512_i8 and cpu_dense prefetch only y and the residual. Specializations for a few rows (M
+known only at the call) prefetch nothing.
 """
 
 from collections.abc import Sequence
@@ -21,8 +23,8 @@ from tvm_balanced.schedules.tir.prefetch import prefetch_line, prefetch_line_for
 from tvm_balanced.schedules.tir.tiling import Tiles
 
 LINE = 64  # bytes
-# Of x and y, from which on they are fetched. MiniLM, 2:16 and 4:16, one thread, fetched in all layers: 256 and 512 rows, 0.8 to
-# 3.9 MB, 0.98 to 1.0x as fast; 1024 rows, 3 to 8 MB, 1.04 to 1.07x.
+# Bytes of x and y from which on they are prefetched. MiniLM with 512 rows (at most 3.9 MB) gains
+# nothing, with 1024 rows up to 1.07x: see docs/measurements/kernels.md.
 FAR_BYTES = 2 << 20
 
 
@@ -31,14 +33,16 @@ def _itemsize(dtype: str) -> int:
 
 
 def are_large(workload: Workload) -> bool:
-    """Whether x and y come from memory; so they may where M is known only at the call and not small."""
+    """Whether x and y are loaded from memory. If M is known only at the call and not small, they may be."""
     if workload.m is None:
         return not workload.tile
     return workload.m * (workload.n + workload.k) * _itemsize(workload.dtype) >= FAR_BYTES
 
 
 def prefetch_stores(buffers: Sequence[tirx.Buffer], workload: Workload, row: Any, column: Any) -> None:
-    """Fetch the line of an element of `buffers`, of the residual, which is read later, and of y, from inside TVMScript."""
+    """Prefetch the lines of an element of `buffers` from inside TVMScript: the residual, which is
+    read later, and y.
+    """
     residual, y = buffers
     T.evaluate(prefetch_line_for_write(y[row, column]))
     if workload.residual:
@@ -47,19 +51,20 @@ def prefetch_stores(buffers: Sequence[tirx.Buffer], workload: Workload, row: Any
 
 @dataclass(frozen=True)
 class NextRows:
-    """Fetch the next tile of rows of x while the row groups of a set are computed for this one.
+    """Prefetch the next row tile of x while the row panels of a set are computed for this one.
 
-    Each tile of row groups fetches an equal share of the rows, block by block. It is one row at least, so that where a set has
-    more tiles than a tile has rows the others fetch the last row again.
+    Each tile of row panels prefetches an equal share of the rows, block by block, and at least one
+    row. If a set has more tiles than a row tile has rows, the remaining ones prefetch the last row
+    again.
 
     Parameters
     ----------
     rows : RowTiles
-        Tiles of rows of x.
+        Row tiles of x.
     tiles : Tiles
-        How the layer is cut.
+        How the layer is tiled.
     columns : int
-        Of a line.
+        Columns of a cache line.
     """
 
     rows: RowTiles
@@ -68,13 +73,13 @@ class NextRows:
 
     @classmethod
     def of(cls, workload: Workload, rows: RowTiles, tiles: Tiles) -> "NextRows | None":
-        """Return what a layer fetches, None where there is no next tile or all of x is near."""
+        """Return what a layer prefetches; None if there is no next row tile or all of x is in the caches."""
         if rows.known_tiles == 1 or not are_large(workload):
             return None
         return cls(rows, tiles, LINE // _itemsize(workload.dtype))
 
     def emit(self, x: tirx.Buffer, group: Any, tile: Any, column: Any, columns: int) -> None:
-        """Emit the fetches of a tile of rows of x and of `columns` columns from one on, for the turn of a row group."""
+        """Emit the prefetches of a row tile of x for one row panel, for `columns` columns from `column` on."""
         share = -(-self.rows.size // self.tiles.together)
         with T.If(group % self.tiles.groups == 0), T.Then():
             for row in range(share):

@@ -1,7 +1,8 @@
-"""What a task copies at its start is fetched by the task before it, while that computes.
+"""Each task of an attention prefetches what the next task copies at its start.
 
-A head of an attention is a line or two of each token, which no hardware prefetch follows, and there is nothing else to do until
-queries, keys and values have come. Eight sentences of MiniLM, one thread of Zen 4: 1.1x.
+A head of an attention is a line or two of each token. No hardware prefetch follows these, and a
+task can do nothing until its queries, keys and values are loaded. Eight sentences of MiniLM on one
+Zen 4 thread: 1.1x.
 """
 
 import math
@@ -19,22 +20,22 @@ from tvm_balanced.schedules.tir.loops import extent
 from tvm_balanced.schedules.tir.prefetch import prefetch_line
 from tvm_balanced.schedules.tir.prefetch_rows import FAR_BYTES, LINE
 
-FLOATS = LINE // 4  # of a cache line
-# What a task copies is to stay in the second-level cache beside what the next one will. More lines a turn would take longer to
-# ask for than the turn computes.
+FLOATS = LINE // 4  # floats of a cache line
+# The data that a task copies must stay in the second-level cache together with the data of the next
+# task. Prefetching more lines per iteration would take longer than the iteration computes.
 MOST_BYTES, MOST_LINES = 256 << 10, 128
 
 
 @dataclass(frozen=True)
 class Copied:
-    """What a block copies in a task: `rows` rows of `columns` floats that lie side by side.
+    """What a block copies in a task: `rows` rows of `columns` contiguous floats.
 
     Parameters
     ----------
     load : TensorLoad
-        An element, by the variables of the loops.
+        An element, as a function of the loop variables.
     task, row, column : Var
-        Those variables.
+        These loop variables.
     rows, columns : int
     """
 
@@ -47,9 +48,10 @@ class Copied:
 
     @classmethod
     def of(cls, sch: Schedule, block: Any, transposed: bool) -> "Copied | None":
-        """Return what `block` copies along its last two loops, None where it has others or their counts are not known.
+        """Return what `block` copies along its last two loops; None if it has other loops or their
+        trip counts are unknown.
 
-        `transposed` says that the input lies along the last but one.
+        `transposed` says that the input is contiguous along the second-to-last loop.
         """
         task, *others, i, j = sch.get_loops(block)
         row, column = (j, i) if transposed else (i, j)
@@ -63,16 +65,16 @@ class Copied:
 
     @property
     def nbytes(self) -> float:
-        """Bytes of what all tasks copy from; infinite where that is not known."""
+        """Bytes that all tasks copy from; infinite if unknown."""
         shape = self.load.source.shape
         return 4 * math.prod(map(int, shape)) if all(isinstance(size, (int, tirx.IntImm)) for size in shape) else math.inf
 
     def lines(self, turns: int) -> int:
-        """Return how many lines each of `turns` turns fetches."""
+        """Return how many lines each of `turns` iterations prefetches."""
         return -(-self.rows // turns) * -(-self.columns // FLOATS)
 
     def prefetches(self, turn: tirx.Var, turns: int) -> list[tirx.Stmt]:
-        """Return the statements that fetch, in one of `turns` turns, an equal share of what the next task copies."""
+        """Return statements that prefetch an equal share of the next task's data in one of `turns` iterations."""
         share = -(-self.rows // turns)
         places = [(turn * share + row, column) for row in range(share) for column in range(0, self.columns, FLOATS)]
         return [tirx.Evaluate(prefetch_line(self._in_next(*place))) for place in places]
@@ -84,10 +86,12 @@ class Copied:
 
 
 def prefetch_next_task(func: tirx.PrimFunc, loop: tirx.Var, turns: int | None, copied: Sequence[Copied]) -> tirx.PrimFunc:
-    """Return a scheduled function in which each of the `turns` of `loop`, inside a task, fetches a share of what the next copies.
+    """Return a scheduled function in which each of the `turns` iterations of `loop` prefetches a
+    share of the next task's data.
 
-    Unchanged where that is near, or more than a turn can ask for, or the number of turns is not known (None). The schedule must
-    have called `import_prefetch`.
+    The function is unchanged if the data is in the caches, is more than the iterations can
+    prefetch, or the number of iterations is unknown (None). The schedule must have called
+    `import_prefetch`.
     """
     if turns is None or sum(copy.nbytes for copy in copied) < FAR_BYTES:
         return func
@@ -108,13 +112,13 @@ def prefetch_next_task(func: tirx.PrimFunc, loop: tirx.Var, turns: int | None, c
 
 
 def _element(sch: Schedule, block: Any) -> TensorLoad | None:
-    """Return the element that a block copies, by the variables of its loops; None where it reads several."""
+    """Return the element that a block copies, as a function of its loop variables; None if it reads several."""
     realizes: list[SBlockRealize] = []
     loads: list[TensorLoad] = []
     tvm_ffi.structural_walk(sch.mod["main"].body, (SBlockRealize, realizes.append))
     (realize,) = (found for found in realizes if found.block.name_hint == sch.get(block).name_hint)
     tvm_ffi.structural_walk(realize.block.body, (TensorLoad, loads.append))
-    elements = [load for load in loads if len(load.indices)]  # what has no index is a number that it multiplies by
+    elements = [load for load in loads if len(load.indices)]  # a load without an index is a scalar factor
     if len(elements) != 1:
         return None
     places = list(zip([axis.var for axis in realize.block.iter_vars], realize.iter_values, strict=True))

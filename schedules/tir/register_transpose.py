@@ -1,4 +1,6 @@
-"""The transpose of a square of vectors as TensorIR expressions: shuffles in registers, where a loop would move single values."""
+"""Transpose square tiles of vectors with register shuffles, as TensorIR expressions. A loop would
+move single values.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +8,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 Vector = Any  # a PrimExpr with lanes
-QUARTER = 4  # floats of 128 bits, inside which a vector unit interleaves at the lowest cost
+QUARTER = 4  # floats of 128 bits; interleaving inside such a quarter is what a vector unit does at the lowest cost
 
 
 BARRIER_LANES = 16
@@ -19,16 +21,17 @@ define linkonce_odr <16 x float> @tvm_balanced_opaque(<16 x float> %v) alwaysinl
 
 
 def optimization_barrier(vector: Vector) -> Vector:
-    """Return a vector of sixteen as it is, without LLVM seeing how it came about; the function must import BARRIER."""
+    """Return a vector of sixteen unchanged, but hide its origin from LLVM. The function must import BARRIER."""
     return T.call_extern(f"float32x{BARRIER_LANES}", "tvm_balanced_opaque", vector)
 
 
 def transpose_registers(rows: list[Vector], barrier: Callable[[Vector], Vector] = lambda vector: vector) -> list[Vector]:
-    """Return the columns of a square of float32 whose rows are vectors: 1, 2, 4, 8 or 16 of as many lanes.
+    """Return the columns of a square float32 tile whose rows are 1, 2, 4, 8 or 16 vectors with as many lanes.
 
-    log2(lanes) shuffles a vector: pairs and fours are interleaved inside 128 bits, then quarters of registers change places, as
-    in a transpose of blocks. `barrier` returns a vector as it is, in a form that the compiler does not see through: LLVM merges
-    the shuffles of a square of sixteen into others, 1.6 times as many, and runs out of registers, for 1.6 times the time.
+    A tile takes log2(lanes) shuffles per vector: pairs and fours are interleaved inside 128 bits,
+    then quarters of registers are exchanged, as in a blocked transpose. `barrier` hides a vector
+    from the compiler. Without it LLVM merges the shuffles of a tile of sixteen into 1.6 times as
+    many and spills registers (docs/measurements/kernels.md).
     """
     lanes = len(rows)
     if lanes == 1:
@@ -49,7 +52,7 @@ def _first_of_pairs(lanes: int, width: int) -> list[int]:
 
 
 def _interleave(a: Vector, b: Vector, width: int, high: int) -> Vector:
-    """Take `width` lanes of `a`, as many of `b`, and so on, from the low or high half of each quarter."""
+    """Take `width` lanes of `a`, `width` lanes of `b`, and so on, from the low or high half of each quarter."""
     lanes = _lanes(a)
     quarter = min(lanes, QUARTER)
     starts = [base + high * quarter // 2 + j for base in range(0, lanes, quarter) for j in range(0, quarter // 2, width)]
@@ -57,7 +60,7 @@ def _interleave(a: Vector, b: Vector, width: int, high: int) -> Vector:
 
 
 def _exchange(vectors: list[Vector], barrier: Callable[[Vector], Vector]) -> list[Vector]:
-    """Transpose a square of quarters: as many vectors as quarters in one, 2 or 4."""
+    """Transpose a square tile of quarters: 2 or 4 vectors of as many quarters."""
     if len(vectors) == 2:
         return [_every_other(vectors[0], vectors[1], first) for first in (0, 1)]
     even, odd = ([barrier(_every_other(vectors[i], vectors[i + 1], first)) for i in (0, 2)] for first in (0, 1))

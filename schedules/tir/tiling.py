@@ -17,12 +17,16 @@ from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels
 
 
 def split_rows(workload: Workload) -> RowTiles:
-    """Cut M into tiles of 8 rows; of 4 where it is symbolic and not small, since 8 would waste up to 7 and gain 1.05x at best."""
+    """Split M into tiles of 8 rows. A symbolic M that is not small gets 4: 8 would waste up to 7
+    rows and gain 1.05x at best.
+    """
     return RowTiles.of(workload.m, longest=8, symbolic=workload.tile or 4)
 
 
 def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) -> Any:
-    """Read the columns of a row group, or of a part of one of `lanes` rows, of `source` (M, N); those past N as anything."""
+    """Read the columns of a row panel, or of `lanes` rows of it, from `source` (M, N). Columns past
+    N hold anything.
+    """
     n = source.shape[1]
     columns = T.ramp(group * lanes, 1, lanes)
     if n.value == count_row_panels(n.value) * LANES:
@@ -32,10 +36,10 @@ def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) ->
 
 
 def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Callable[[Any], Any], lanes: int = LANES) -> None:
-    """Store the results of a row group, or of a part of one of `lanes` rows, in y (M, N) from inside TVMScript.
+    """Store the results of a row panel, or of `lanes` rows of it, in y (M, N) from inside TVMScript.
 
-    Those past N are left out. They are what `activation` makes of `total`; it is called for every store, because what it binds
-    may be bound in one place only.
+    Results past N are not stored. `activation` is applied to `total` once for every store, because
+    a variable that it binds may be bound in one place only.
     """
     n = y.shape[1].value
     columns, first = T.ramp(group * lanes, 1, lanes), group * lanes
@@ -46,7 +50,8 @@ def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Ca
     if n == count_row_panels(n) * LANES:
         T.buffer_store(y, narrow(), [row, columns])
     elif n % lanes == 1 and y.dtype == "bfloat16":
-        # LLVM turns a masked store of one lane that it has just cut to 16 bits into one of the 32 bits before the cut
+        # LLVM merges truncation to 16 bits and a masked store of one lane into a store of all 32
+        # bits, so the lane is stored alone
         with T.If(first + lanes <= n), T.Then():
             T.buffer_store(y, narrow(), [row, columns])
         with T.If(first == n - 1), T.Then():
@@ -57,48 +62,52 @@ def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Ca
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a layer is cut: `rows` of x by `groups` row groups are in registers; `together` such tiles share the rows of x."""
+    """How a layer is tiled: `rows` of x by `groups` row panels are in registers; `together` such
+    tiles share the rows of x.
+    """
 
     rows: int
     groups: int
     together: int = 1
 
 
-# Of the weights that are computed together, and wait in the second-level cache (512 KiB and up on x86 of the last ten years)
-# for the next rows of x. Over one tile of weights at a time, 2:16 and 4:16, hot, one thread: 1.05 to 1.10x at M = 64 to 256.
+# Bytes of weights that are computed together. They stay in the second-level cache (at least 512 KiB
+# on recent x86) for the next rows of x. This is up to 1.10x as fast as one tile at a time:
+# docs/measurements/kernels.md.
 TOGETHER_BYTES = 256 << 10
-# Where weights come from memory, 1.01 to 1.05x as fast; where they do not, 0.88 to 1.01x with two threads.
+# This is up to 1.05x as fast if weights are loaded from memory, but can be slower if they are not.
 TOGETHER_BYTES_LARGE = 512 << 10
 
 
 def default_tiling(
     size: int, tiles: int | None, groups: int, group_bytes: int, accumulators: int = 16, registers: int = 1, once: bool = False
 ) -> Tiles:
-    """Choose how a layer is cut, without tuning.
+    """Choose how a layer is tiled without tuning.
 
-    A multiply-add costs 1/groups loads of x and about 1.75/rows loads of values and indices with their shifts. Sixteen
-    accumulators of 32 registers leave room for those. More than 4 groups walk so many streams that hardware prefetch loses
-    them: 4096x4096, 2:16, M = 1, cold, against 4 groups: 8 groups 0.88x, 16 groups 0.63x.
+    A multiply-add costs 1/groups loads of x and about 1.75/rows loads of values and indices with
+    their shifts. Sixteen accumulators leave room for those in 32 registers. More than 4 row panels
+    read so many streams that hardware prefetch loses them: 8 panels have 0.88x
+    (docs/measurements/kernels.md).
 
     Parameters
     ----------
     size : int
-        Rows in a tile of x.
+        Rows in a row tile of x.
     tiles : int or None
-        Such tiles; None where M is symbolic.
+        Number of row tiles; None if M is symbolic.
     groups, group_bytes : int
-        Row groups of the weight, and what one takes in memory.
+        Row panels of the weight, and the bytes of one.
     accumulators : int
         Registers for sums.
     registers : int
-        Of x that a block takes, each a load.
+        Registers of x that a block takes; each is a load.
     once : bool
-        Whether weights pass once, for few rows of x (`fetch.streams`).
+        Whether weights are read once, for few rows of x (`prefetch.streams`).
     """
     candidates = [
         (r, g) for r in range(1, size + 1) for g in range(1, 5) if size % r == 0 and groups % g == 0 and r * g <= accumulators
     ]
-    # Weights come from the cache from the second tile on: fewer loads of them count more.
+    # From the second row tile on, weights are loaded from the cache: fewer loads of them count more.
     weights = 4.5 if once and registers == 1 else 3.5 if once or (tiles is not None and tiles > 2) else 1.75
     rows, covered = min(candidates, key=lambda tile: weights / tile[0] + registers / tile[1])
     most = TOGETHER_BYTES_LARGE if groups * group_bytes >= LARGE_BYTES and tiles != 1 else TOGETHER_BYTES
@@ -106,30 +115,32 @@ def default_tiling(
 
 
 def tiles_together(tiles: int, tile_bytes: int, most: int = TOGETHER_BYTES) -> int:
-    """Choose how many of `tiles` tiles of row groups, of `tile_bytes` of weights each, share the rows of x: `most` bytes."""
+    """Choose how many of `tiles` tiles of row panels share the rows of x; a tile has `tile_bytes`
+    of weights, all have `most`.
+    """
     return divisor(tiles, max(1, most // tile_bytes))
 
 
 def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int, unroll_rows: bool = False) -> None:
-    """Cut the loops into tiles, sampled from `sch` and set to `tiles` until a search changes them.
+    """Split the loops into tiles. The sizes are sampled from `sch` and are `tiles` unless a search changes them.
 
     Parameters
     ----------
     sch : Schedule
-        Of a function with the blocks of this file's docstring.
+        Schedule of a function with the blocks that `row_panels.py` describes.
     tiles : Tiles
-        The default; its numbers divide the loops' extents.
+        The default; its numbers divide the loops' trip counts.
     unroll : int
         How many of the innermost reduction loops are unrolled.
     unroll_rows : bool
-        Whether the tiles of a tile of rows of x are as well.
+        Whether the loop over the register tiles of a row tile is unrolled too.
     """
     dense, epilogue = sch.get_sblock("dense"), sch.get_sblock("epilogue")
     g, *reduction, o, i = sch.get_loops(dense)
     io, ii = sch.split(i, divide(sch, i, tiles.rows))
     go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
     sch.reorder(go, o, io, gm, *reduction, gi, ii)
-    # A fixed number of loops whatever the tile is: a recorded trace replays only then.
+    # The number of loops must not depend on the tile, or a recorded trace would not replay.
     sch.reverse_compute_at(epilogue, gm, preserve_unit_loops=True)
     for loop in (*([io] if unroll_rows else []), ii, gi, *reduction[len(reduction) - unroll :], *sch.get_loops(epilogue)[-3:]):
         sch.unroll(loop)
@@ -140,6 +151,8 @@ def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int, unroll_rows: bool =
 
 
 def divide(sch: Schedule, loop: Any, *default: int) -> Any:
-    """Sample factors that divide a loop, the last of at most 16, for a search to change; until then `default`, after the rest."""
+    """Sample factors that divide a loop, the last at most 16. Until a search changes them they are
+    `default`, after the rest.
+    """
     outer = int(sch.get(loop).extent) // math.prod(default)
     return sch.sample_perfect_tile(loop, len(default) + 1, 16, decision=[outer, *default])

@@ -364,5 +364,7 @@ def test_weights_are_shared_not_copied():
     assert model.weight.data_ptr() in imported.weight_names
     assert imported.weight_names[model.weight.data_ptr()] == "weight"
     np.testing.assert_allclose(
-        imported.reference(imported.examples)[0], model(torch.from_numpy(imported.examples[0])).detach().numpy(), rtol=1e-5
+        imported.main.reference(imported.main.examples)[0],
+        model(torch.from_numpy(imported.main.examples[0])).detach().numpy(),
+        rtol=1e-5,
     )

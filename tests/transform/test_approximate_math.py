@@ -49,9 +49,9 @@ def test_chains_do_not_grow_exponentially():
             return x
 
     x = torch.randn(64, 64)
-    start = time.perf_counter()
+    start = time.process_time()
     module = tb.compile(Model(), (x,))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20  # seconds of the CPU: what else runs does not count
     torch.testing.assert_close(module(x), Model()(x), rtol=1e-5, atol=1e-6)
 
 

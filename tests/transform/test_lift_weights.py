@@ -9,7 +9,7 @@ from tvm.script import relax as R
 
 import tvm_balanced as tb
 from tvm_balanced.runtime.cuda import cubins, nvcc
-from tvm_balanced.transform.lift_weights import LiftWeights
+from tvm_balanced.transform.lift_weights import LiftWeights, places_of
 
 LARGE, SMALL = np.ones((16, 16), np.float32), np.ones(4, np.float32)
 
@@ -84,3 +84,43 @@ def test_a_layer_that_is_a_number_compiles_for_a_gpu():
     assert any(name.startswith("0") for name, _ in compiled.weights)
     for source in cubins.sources(compiled.executable):
         assert nvcc.ptx(source, "sm_90")
+
+
+def two_functions(first, second):
+    """A module whose two functions each add constants to x."""
+    builder = relax.BlockBuilder()
+    for name, constants in (("one", first), ("two", second)):
+        x = relax.Var("x", relax.TensorType([16, 16], "float32"))
+        with builder.function(name, [x]):
+            y = x
+            for constant in constants:
+                y = builder.emit(relax.op.add(y, constant))
+            builder.emit_func_output(y)
+    return builder.get()
+
+
+def test_functions_share_weights_and_take_only_their_own_in_one_order():
+    a, b, c = (relax.const(LARGE * factor) for factor in (1, 2, 3))
+    mod, weights = lift(two_functions([a, b], [c, b, a]))
+    assert [w.functions for w in weights] == [{"one", "two"}, {"one", "two"}, {"two"}]
+    assert (places_of(weights, "one"), places_of(weights, "two")) == ((0, 1), (0, 1, 2))
+    assert [p.name for p in mod["two"].params] == ["x", "constant_0", "constant_1", "constant_2"]
+    assert int(mod["two"].attrs["num_input"]) == 1
+    relax.analysis.well_formed(mod)  # raises
+
+
+def test_what_was_folded_for_each_function_is_one_where_it_is_equal():
+    _, weights = lift(two_functions([relax.const(LARGE)], [relax.const(LARGE.copy())]))
+    assert [w.functions for w in weights] == [{"one", "two"}]
+    _, weights = lift(two_functions([relax.const(LARGE)], [relax.const(LARGE * 2)]))
+    assert [w.functions for w in weights] == [{"one"}, {"two"}]
+
+
+def test_private_functions_keep_their_constants():
+    mod = two_functions([relax.const(LARGE)], [relax.const(LARGE)])
+    private = mod["two"].without_attr("global_symbol")
+    mod.update_func(mod.get_global_var("two"), private)
+    lifted, _ = lift(mod)
+    assert len(lifted["two"].params) == 1
+    assert len(lifted["one"].params) == 2
+    assert len(mod["one"].params) == 1  # the module that was given stays as it was

@@ -1,1 +1,1 @@
-"""Benchmarks of one kernel or a whole model beside PyTorch."""
+"""Benchmarks of one kernel or a whole model against PyTorch."""

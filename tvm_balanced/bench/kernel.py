@@ -1,4 +1,4 @@
-"""Benchmarks: one kernel, or a whole model, against its rivals in one process."""
+"""Benchmark one kernel against its baselines in one process."""
 
 import ctypes
 from collections.abc import Callable, Collection, Mapping
@@ -40,34 +40,34 @@ class KernelBenchmark:
     kernel: str | None = None
     rounds: int = 31
     dtype: str = "float32"
-    scheduled: Any = None  # the kernel's function in another schedule than the default
+    scheduled: Any = None  # the kernel's function in a schedule other than the default
 
     def run(self) -> list[Row]:
-        """Check every rival and our kernel against NumPy, then time them; errors as in `time`."""
+        """Check every baseline and our kernel against NumPy, then time them; errors as in `time`."""
         return rows(self.time())
 
     def time(
         self, rivals: Collection[str] | None = None, engines: Mapping[str, Engine] | None = None, seconds: float = 60.0
     ) -> Timing:
-        """Return the times of our kernel and of every rival that is here, round by round.
+        """Return the times of our kernel and of every available baseline, round by round.
 
         Parameters
         ----------
         rivals : collection of str, optional
-            Which of PyTorch's rivals and the reference; all by default.
+            Which of PyTorch's baselines and the reference; all by default.
         engines : mapping of name to callable, optional
-            More rivals, made for this benchmark's weight and x.
+            More baselines, made for this benchmark's weight and x.
         seconds : float
             See `timing.paired.measure_paired`.
 
         Raises
         ------
         TargetError
-            Where the kernel is unknown or cannot run here.
+            If the kernel is unknown or cannot run here.
         PatternError
-            Where the kernel does not take the pattern.
+            If the kernel does not support the pattern.
         RuntimeError
-            Where our kernel or a rival computes something wrong.
+            If our kernel or a baseline computes a wrong result.
         """
         import torch
 
@@ -75,19 +75,19 @@ class KernelBenchmark:
         kernel = self._kernel()
         weight, dense, x = self.draw()
         racing = {OURS: self._ours(kernel, weight, dense, x)}
-        with torch.no_grad():  # torch.compile packs no weight that may be trained
+        with torch.no_grad():  # torch.compile does not pack a weight that may be trained
             racing |= self._rivals(rivals, weight, dense, x)
             racing |= {name: make(dense, x) for name, make in (engines or {}).items()}
             expected = _product(x, dense)
             for name, rival in racing.items():
                 rounding = (kernel.tolerance or 0.0) if name == OURS else 0.0
                 _check(_result(name, rival), expected, name, max(rounding, 1e-5 if self.dtype == "float32" else 1e-2))
-            # one call is not enough to bring weights of 9 MB back into a 32 MB cache that a rival's 67 MB went through
+            # one call does not bring 9 MB of weights back into a 32 MB cache that a baseline's 67 MB went through
             warm = 1 if self.regime == "cold" else 4
             return measure_paired(racing, self.rounds, seconds, warm, PAUSE if self.threads > 1 else 0.0)
 
     def as_tuned(self) -> "KernelBenchmark":
-        """Return the same with the schedule of the shipped log, the default where it has none."""
+        """Return the same with the schedule of the shipped log, or the default if it has none."""
         from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 
         kernel, target = self._kernel(), host_target()
@@ -102,7 +102,7 @@ class KernelBenchmark:
         return self._workload(self._kernel())
 
     def draw(self) -> tuple[EncodedWeight, Array, Array]:
-        """Return a random weight, the same as an array (N, K), and x (M, K); always the same ones."""
+        """Return a random weight, the same weight as an array (N, K), and x (M, K); they are always the same."""
         weight = random_weight(self.n, self.k, self.pattern, np.random.default_rng(0), self._as_numpy)
         x = np.random.default_rng(1).standard_normal((self.m, self.k)).astype(self._as_numpy)
         return weight, weight.decode(), aligned(x)
@@ -113,7 +113,7 @@ class KernelBenchmark:
         made: dict[str, Implementation] = {}
         here = BASELINES if self.dtype == "float32" else {name: BASELINES[name] for name in ("onednn", "eager")}
         for name in (name for name in here if wanted is None or name in wanted):
-            # a CSR weight holds an index of 8 bytes beside each value
+            # a CSR weight stores an index of 8 bytes with each value
             nbytes = weight.values.size * 12 if name == "csr" else dense.nbytes
             made[name] = BASELINES[name](dense, x, copies(nbytes, self.regime))
         reference = self._reference(weight, x) if wanted is None or "reference" in wanted else None
@@ -138,7 +138,7 @@ class KernelBenchmark:
         return kernel
 
     def _fastest(self, target: tvm.target.Target) -> SparseKernel:
-        """The kernel that a model's layer would get, were it to be sparse."""
+        """Return the kernel that a model's layer would get if it were sparse."""
         judge = KernelSelector.of(target, self.threads)
         fitting = [kernel for kernel in EXACT if kernel.fit(self._found()) == self.pattern]
         takers = [kernel for kernel in fitting if kernel.refuses(target, self.n, self.k, self.dtype) is None]
@@ -176,7 +176,9 @@ class KernelBenchmark:
         return run
 
     def _reference(self, weight: EncodedWeight, x: Array) -> Implementation | None:
-        """The hand-written kernel, where this is a clone with a compiler and the kernel takes the shape."""
+        """Return the hand-written kernel; None if this is not a clone with a compiler or the kernel
+        does not support the shape.
+        """
         module = reference_module()
         tile, row_groups = (1, 4) if self.m == 1 else (8, 2)
         k_tile = next((t for t in (1024, 768, 512, 256) if self.k % t == 0), 0)
@@ -190,7 +192,7 @@ class KernelBenchmark:
         if module is None or not takes:
             return None
         library = module.build()
-        # TVM's threads instead of libgomp's, which spin without yielding: each call might wait milliseconds for a core
+        # Use TVM's threads. libgomp's spin without yielding, so that each call might wait milliseconds for a core.
         library.bs_threads(ctypes.cast(ctypes.CDLL(None).TVMBackendParallelLaunch, ctypes.c_void_p))
         values, indices = module.pack(
             weight.values.astype(np.float32), weight.indices.astype(np.int64), self.dtype, k_tile, row_groups
@@ -213,12 +215,12 @@ class KernelBenchmark:
 
 
 def _result(name: str, rival: Implementation) -> Array:
-    """Return what a rival computes (M, N). One that returns Seconds has a method `result`."""
+    """Return a baseline's result (M, N). One that returns Seconds has a method `result`."""
     y: Any = rival.result() if hasattr(rival, "result") else rival(0)
     if hasattr(y, "float"):  # torch
         y = y.float()
     array = view(y) if isinstance(y, tvm.runtime.Tensor) else np.asarray(y.numpy() if hasattr(y, "numpy") else y)
-    return array.T if name == "csr" else array  # it computes the transpose
+    return array.T if name == "csr" else array  # CSR computes the transpose
 
 
 def _product(x: Array, weight: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A whole model beside PyTorch in one process."""
+"""Benchmark a whole model against PyTorch in one process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,9 @@ from tvm_balanced.timing.paired import PAUSE, Implementation, measure_paired
 
 @dataclass(frozen=True)
 class ModelBenchmark:
-    """What to time: a whole torch module on its example arguments, against PyTorch in three forms and any `others`."""
+    """What to time: a whole torch module on its example arguments, against PyTorch in three forms
+    and any `others`.
+    """
 
     module: Any
     args: tuple[Any, ...]
@@ -22,7 +24,7 @@ class ModelBenchmark:
     others: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def run(self, compiled: Any) -> list[Row]:
-        """Time a CompiledModule of this module and every rival.
+        """Time a CompiledModule of this module and every baseline.
 
         Parameters
         ----------

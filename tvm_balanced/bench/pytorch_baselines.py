@@ -1,8 +1,9 @@
-"""PyTorch's own ways to compute a dense layer, to be measured against.
+"""Baselines: PyTorch's own ways to compute a dense layer.
 
-Each maker takes a weight (N, K) and inputs x (M, K), float32 or bfloat16 (CSR float32 alone), and returns a callable of the
-call's number that computes x @ weight^T, rotating over `copies` copies of the weight. The honest dense rival on a CPU is
-oneDNN with packed weights: eager PyTorch uses MKL, which reaches 40% of the peak on AMD.
+Each function takes a weight (N, K) and inputs x (M, K), float32 or bfloat16 (CSR only float32). It
+returns a callable of the call's number that computes x @ weight^T and rotates over `copies` copies
+of the weight. The fair dense baseline on a CPU is oneDNN with packed weights: eager PyTorch uses
+MKL, which reaches 40% of the peak on AMD.
 """
 
 import copy
@@ -21,7 +22,7 @@ Maker = Callable[[Array, Array, int], Implementation]
 
 
 def onednn(weight: Array, x: Array, copies: int) -> Implementation:
-    """OneDNN with its weight packed beforehand for this M."""
+    """OneDNN with its weight packed in advance for this M."""
     given = _tensor(x)
     packed = [_pack(_tensor(weight.copy()), len(x)) for _ in range(copies)]
     return lambda call: torch.ops.mkldnn._linear_pointwise(given, packed[call % copies], None, "none", [], "")
@@ -34,7 +35,9 @@ def eager(weight: Array, x: Array, copies: int) -> Implementation:
 
 
 def csr(weight: Array, x: Array, copies: int) -> Implementation:
-    """A torch CSR weight times x^T: the faster of torch's two sparse forms (F.linear with a CSR weight is 5x slower)."""
+    """A torch CSR weight times x^T, the faster of torch's two sparse forms (F.linear with a CSR
+    weight is 5x slower).
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "CSR support is in beta"
         weights = [torch.from_numpy(weight.copy()).to_sparse_csr() for _ in range(copies)]
@@ -46,7 +49,9 @@ BASELINES: dict[str, Maker] = {"onednn": onednn, "eager": eager, "csr": csr}
 
 
 def _tensor(array: Array) -> torch.Tensor:
-    """Return an array as a tensor that shares its memory; bfloat16, which NumPy does not know by itself, by its bits."""
+    """Return an array as a tensor that shares its memory; bfloat16, which NumPy does not have
+    itself, is passed by its bits.
+    """
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
@@ -58,7 +63,7 @@ class PackedLinear(nn.Linear):
     def __init__(self, linear: nn.Linear, rows: int) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias  # nn.MultiheadAttention takes them past forward
+        self.weight, self.bias = linear.weight, linear.bias  # nn.MultiheadAttention reads them without calling forward
         self.packed = _pack(linear.weight.detach(), rows)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -68,14 +73,14 @@ class PackedLinear(nn.Linear):
 
 
 class WithoutFastPath(nn.Module):
-    """A model without the fused functions by which nn.TransformerEncoderLayer goes past its linears."""
+    """A model without the fused functions with which nn.TransformerEncoderLayer bypasses its linears."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, *args: Any) -> Any:
-        """Return what the model returns."""
+        """Return the model's result."""
         before = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:

@@ -1,4 +1,4 @@
-"""The hand-written AVX-512 kernel of a clone."""
+"""The hand-written AVX-512 kernel, which only a clone of the repository has."""
 
 import importlib.util
 from pathlib import Path
@@ -10,7 +10,9 @@ from tvm_balanced.schedules import KERNELS
 
 
 def reference_module() -> ModuleType | None:
-    """Return benchmarks/reference/cpu_reference.py of a clone, None where this is not one or the CPU has no AVX-512."""
+    """Return a clone's benchmarks/reference/cpu_reference.py; None if this is not a clone or the
+    CPU has no AVX-512.
+    """
     path = Path(tvm_balanced.__file__).resolve().parent.parent / "benchmarks" / "reference" / "cpu_reference.py"
     if not path.is_file() or KERNELS["cpu_avx512"].refuses(host_target(), 16, 16, "float32") is not None:
         return None

@@ -12,7 +12,9 @@ OURS = "balanced"
 
 @dataclass(frozen=True)
 class Row:
-    """One rival: its median time, and how many times faster we are (median, 20th and 80th percentile of paired ratios)."""
+    """One baseline: its median time, and how many times faster we are (median, 20th and 80th
+    percentile of paired ratios).
+    """
 
     name: str
     microseconds: float
@@ -25,7 +27,7 @@ class Row:
 
 
 def rows(timing: Timing) -> list[Row]:
-    """Return ours first, then each rival with our speed-up over it."""
+    """Return ours first, then each baseline with our speed-up over it."""
     return [Row(name, timing.microseconds(name), timing.speedup(OURS, name)) for name in timing.times]
 
 

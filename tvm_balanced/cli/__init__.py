@@ -1,4 +1,6 @@
-"""The command line: one file a command, thin over the library. Only what `--help` needs is imported before a command runs."""
+"""The command line: one file per command, thin over the library. Before a command runs, only what
+`--help` needs is imported.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The commands put together, and what an error looks like."""
+"""Assemble the commands, and report errors."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tvm_balanced.errors import TvmBalancedError
 
 app = typer.Typer(
     name="tvm-balanced",
-    help="Compile pruned PyTorch models into modules that are several times faster, and see why, layer by layer.",
+    help="Compile pruned PyTorch models into modules that run several times faster, and show why, layer by layer.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,12 +33,12 @@ def _version(wanted: bool) -> None:
 Version = Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")]
 
 
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show all that TVM and PyTorch print.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show everything that TVM and PyTorch print.")]
 
 
 @app.callback()
 def options(version: Version = False, verbose: Verbose = False) -> None:
-    """Take the options that stand before a command."""
+    """Handle the options that stand before a command."""
     if verbose:
         os.environ[VERBOSE] = "1"
 
@@ -58,13 +58,15 @@ app.command("env")(env.env)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit cleans up what is half written, a kill would not
+    """Run one command line and return its exit code; signals are handled as before when it returns."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit cleans up what is half written, a kill would not
     try:
         app(list(arguments), prog_name="tvm-balanced")
     except TvmBalancedError as error:
         err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
-    except SystemExit as end:  # how typer ends, with 2 after wrong usage and 130 after Ctrl-C
+    except SystemExit as end:  # typer exits like this, with 2 after wrong usage and 130 after Ctrl-C
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: set by what is not Python
     return 0

@@ -1,18 +1,18 @@
-"""`tvm-balanced bench`: median paired ratios against the rivals, in one process."""
+"""`tvm-balanced bench`: median paired ratios against the baselines, in one process."""
 
 from typing import Annotated
 
 import typer
 
 from tvm_balanced.cli.console import print_json, print_table, step
-from tvm_balanced.cli.model import Factory, Json, Weights, load_module, require_factory
+from tvm_balanced.cli.model import Factory, Json, Weights, load_module, one_entry, require_factory
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError
 
-app = typer.Typer(help="Time a kernel or a whole model against its rivals.", no_args_is_help=True)
+app = typer.Typer(help="Time a kernel or a whole model against baselines.", no_args_is_help=True)
 HEADER = ("what", "median us", "balanced is faster by", "20% to 80%")
-OneThread = Annotated[int, typer.Option(min=1, help="Threads of every rival.")]
-Rounds = Annotated[int, typer.Option(min=5, help="Rounds that count.")]
+OneThread = Annotated[int, typer.Option(min=1, help="Threads of every baseline and of ours.")]
+Rounds = Annotated[int, typer.Option(min=5, help="Timed rounds.")]
 
 
 @app.command("kernel")
@@ -25,9 +25,9 @@ def kernel(
     threads: OneThread = 1,
     regime: Annotated[
         str,
-        typer.Option(help="hot: one copy of the weights; cold: copies over 4x the last-level cache, on every side."),
+        typer.Option(help="hot: one copy of the weights; cold: every side rotates through copies of 4x the last-level cache."),
     ] = "hot",
-    kernel: Annotated[str | None, typer.Option(help="The kernel to time; by default the one that compile would take.")] = None,
+    kernel: Annotated[str | None, typer.Option(help="The kernel to time; by default the one that compile would choose.")] = None,
     rounds: Rounds = 31,
     json: Json = False,
 ) -> None:
@@ -66,12 +66,12 @@ def kernel(
 @app.command("model")
 def model(
     model: Factory,
-    prune: Annotated[str | None, typer.Option(help="Prune to this pattern first, NNZ:BLOCK.")] = None,
+    prune: Annotated[str | None, typer.Option(help="Prune to this pattern (NNZ:BLOCK) first.")] = None,
     include: Annotated[list[str] | None, typer.Option(help="Layers to prune, by name.")] = None,
     weights: Weights = None,
     threads: OneThread = 1,
     torch_compile: Annotated[
-        bool, typer.Option(help="Also time torch.compile with freezing, which takes a minute to compile.")
+        bool, typer.Option(help="Also time torch.compile with freezing; compiling it takes a minute.")
     ] = True,
     rounds: Rounds = 31,
     json: Json = False,
@@ -87,6 +87,7 @@ def model(
         from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
 
         module, args = load_module(model, weights)
+        args = one_entry(model, args, "bench model")
         if parsed:
             prune_module(module, parsed, tuple(include or ("*",)))
     with step("compiling"):

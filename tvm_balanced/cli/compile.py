@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvm_balanced.cli.console import out, print_json, print_table, step
-from tvm_balanced.cli.model import Copies, DynamicBatch, Json, Kernel, Logs, Model, NoLogs, Threads, Weights, forced, import_model
+from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
+from tvm_balanced.cli.model import (
+    Copies,
+    DynamicBatch,
+    Json,
+    Kernel,
+    Logs,
+    Model,
+    NoLogs,
+    Threads,
+    Weights,
+    forced,
+    import_model,
+    signatures,
+)
 
 if TYPE_CHECKING:
     from tvm_balanced.runtime.compiled_module import CompiledModule
@@ -20,8 +33,8 @@ def compile(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="cpu is this machine; cpu/NAME another CPU, as LLVM names it; or a TVM target as JSON. May be given again: a "
-            "machine loads the first that it can run."
+            help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON. May be given several "
+            "times: a machine loads the first that it can run."
         ),
     ] = None,
     threads: Threads = None,
@@ -89,7 +102,7 @@ def _print(module: "CompiledModule", which: str) -> None:
         if error is None
         else f"largest difference to PyTorch on the example inputs {error:.1e}"
     )
-    out.print(checked, highlight=False, soft_wrap=True)
+    print_lines([checked, *signatures(module.facts.entry_points)])
 
 
 def _show(update: Callable[[str], None], target: str, phase: str) -> None:

@@ -1,9 +1,9 @@
-"""What the commands print on: results on standard output, progress and errors on standard error."""
+"""Output of the commands: results on standard output, progress and errors on standard error."""
 
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -33,9 +33,17 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 240) -> None:
-    """Print a table on standard output; where that is not a terminal, as wide as its content, up to `width` columns."""
+    """Print a table on standard output. If that is not a terminal, the table is as wide as its
+    content, up to `width` columns.
+    """
     table = Table(*(Column(text, overflow="fold") for text in header), title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
     console = out if out.is_terminal else Console(width=width)
     console.print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of text on standard output as they are."""
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`tvm-balanced demo`: the whole way once, on a real model."""
+"""`tvm-balanced demo`: the whole workflow once, on a real model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Folder for the artifact and report.html; new or empty.")] = Path("demo"),
-    pattern: Annotated[str, typer.Option(help="NNZ:BLOCK to prune the encoder's 36 linear layers to.")] = "4:16",
+    pattern: Annotated[str, typer.Option(help="Prune the encoder's 36 linear layers to this pattern, NNZ:BLOCK.")] = "4:16",
     threads: Threads = None,
 ) -> None:
     """Prune, compile, check and time a real sentence encoder, and write a page about it."""

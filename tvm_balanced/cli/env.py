@@ -1,4 +1,4 @@
-"""`tvm-balanced env`: what a bug report needs, and what is wrong."""
+"""`tvm-balanced env`: the facts for a bug report, and faults of the installation."""
 
 import typer
 
@@ -7,7 +7,7 @@ from tvm_balanced.cli.model import Json
 
 
 def env(json: Json = False) -> None:
-    """Show versions, CPU, target and tuning-log key, and say what is wrong. Ends with 1 where something stops work."""
+    """Show versions, CPU, target and tuning-log key, and what is wrong. Exits with 1 if something stops work."""
     with step("looking around"):
         from tvm_balanced.runtime.environment import describe
 

@@ -1,6 +1,6 @@
-"""`tvm-balanced inspect`: every dense layer, its zeros, and what compile would do with it."""
+"""`tvm-balanced inspect`: every dense layer, its zeros, and the kernel that compile would choose."""
 
-from tvm_balanced.cli.console import print_json, print_table, step
+from tvm_balanced.cli.console import print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
     Copies,
     DynamicBatch,
@@ -14,6 +14,7 @@ from tvm_balanced.cli.model import (
     Weights,
     forced,
     import_model,
+    signatures,
 )
 
 
@@ -44,3 +45,4 @@ def inspect(
         print_json(report.to_json())
     else:
         print_table(report.title, report.header, report.cells())
+        print_lines(signatures(imported.entry_points))

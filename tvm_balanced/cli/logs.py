@@ -1,4 +1,4 @@
-"""`tvm-balanced logs`: look at tuning logs, check, compare, merge and thin them out."""
+"""`tvm-balanced logs`: list, show, check, compare, merge and compact tuning logs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
 
-app = typer.Typer(help="Look at tuning logs, check, compare, merge and thin them out.", no_args_is_help=True)
+app = typer.Typer(help="List, show, check, compare, merge and compact tuning logs.", no_args_is_help=True)
 Folder = Annotated[Path | None, typer.Argument(help="Folder of the logs; by default this user's.")]
 
 
@@ -35,7 +35,7 @@ def list_(folder: Folder = None, json: Json = False) -> None:
 
 @app.command("show")
 def show(folder: Folder = None, json: Json = False) -> None:
-    """Show the winner of every kernel: its decisions and how much faster they are than the default's."""
+    """Show the winner of every kernel: its decisions, and how much faster they are than the default's."""
     with step("reading"):
         from tvm_balanced.tuning.log.log import logs_in
         from tvm_balanced.tuning.log.tools import title, winners_of
@@ -67,7 +67,7 @@ def merge(
     sources: Annotated[list[Path], typer.Argument(help="Folders to read.")],
     json: Json = False,
 ) -> None:
-    """Add the records of other folders, of shards for instance; none comes in twice."""
+    """Add the records of other folders, for instance of shards, without duplicates."""
     with step("merging"):
         from tvm_balanced.tuning.log.tools import merge as run
 
@@ -83,10 +83,10 @@ def merge(
 @app.command("prune", hidden=True)  # its name up to version 0.1
 def compact(
     folder: Folder = None,
-    trials: Annotated[bool, typer.Option("--keep-trials", help="Drop only what later winners replaced.")] = False,
+    trials: Annotated[bool, typer.Option("--keep-trials", help="Drop only winners that later ones replaced.")] = False,
     json: Json = False,
 ) -> None:
-    """Keep only the winners, as a log is shipped; damaged lines go as well."""
+    """Keep only the winners, as in a shipped log; damaged lines are removed as well."""
     with step("pruning"):
         from tvm_balanced.tuning.log.tools import compact as run
 
@@ -99,7 +99,7 @@ def compact(
 
 @app.command("verify")
 def verify(folder: Folder = None, json: Json = False) -> None:
-    """Check every line of every log and that winners still fit their kernels. Ends with 1 where something is wrong."""
+    """Check every line of every log, and that winners still fit their kernels. Exits with 1 if something is wrong."""
     with step("checking"):
         from tvm_balanced.tuning.log.tools import verify as run
 

@@ -1,9 +1,12 @@
-"""MODEL on the command line, a .pt2 file or package.module:factory, and FACTORY, the latter alone."""
+"""The arguments MODEL (a .pt2 file or package.module:factory) and FACTORY (only the latter)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
     from tvm_balanced.core.imported_model import ImportedModel
@@ -12,7 +15,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs).",
+        help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs), or "
+        "(module, entry points).",
     ),
 ]
 Factory = Annotated[
@@ -21,17 +25,17 @@ Factory = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Weights for a factory's module: .safetensors, or a state dict of torch.save."),
+    typer.Option("--weights", help="Weights for a factory's module: .safetensors, or a state dict from torch.save."),
 ]
 DynamicBatch = Annotated[
     bool,
     typer.Option(
-        "--dynamic-batch", help="Let the first dimension of every input of a factory's module change from call to call."
+        "--dynamic-batch", help="Let the first dimension of every input vary from call to call (only for a factory's module)."
     ),
 ]
 Target = Annotated[
     str,
-    typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU, as LLVM names it; or a TVM target as JSON."),
+    typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of a call; all cores by default.")]
 Kernel = Annotated[
@@ -39,7 +43,7 @@ Kernel = Annotated[
     typer.Option(
         "--kernel",
         metavar="LAYERS=KERNEL",
-        help='Force a kernel on layers, for instance "encoder.*=cpu_portable"; may be given again.',
+        help='Force a kernel on layers, for instance "encoder.*=cpu_portable"; may be given several times.',
     ),
 ]
 Copies = Annotated[
@@ -47,14 +51,14 @@ Copies = Annotated[
     typer.Option(
         "--copies",
         min=1,
-        help="The most kernels that may share a layer whose rows change from call to call, each with its copy of the weight.",
+        help="Maximum number of kernels, each with a copy of the weight, for a layer whose number of rows varies between calls.",
     ),
 ]
 Logs = Annotated[
     Path | None,
-    typer.Option("--logs", help="Folder of tuning logs to use before the shipped ones; by default where tune writes."),
+    typer.Option("--logs", help="Folder of tuning logs that precede the shipped ones; by default the folder that tune writes."),
 ]
-NoLogs = Annotated[bool, typer.Option("--no-logs", help="Leave all kernels at their default schedules.")]
+NoLogs = Annotated[bool, typer.Option("--no-logs", help="Use the default schedules of all kernels.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -64,15 +68,15 @@ def is_file(model: str) -> bool:
 
 
 def require_factory(model: str, why: str) -> None:
-    """Raise BadParameter, with the reason, where FACTORY is a file."""
+    """Raise BadParameter, with the reason, if FACTORY is a file."""
     if model.endswith(".pt2"):
         raise typer.BadParameter(f"{model} is an exported program; {why}: give package.module:factory", param_hint="FACTORY")
     if is_file(model):
         raise typer.BadParameter(f'"{model}" is not of the form package.module:factory', param_hint="FACTORY")
 
 
-def load_module(model: str, weights: Path | None) -> tuple[Any, tuple[Any, ...]]:
-    """Return a factory's (torch module, example arguments), with `weights` loaded; raises ModelError."""
+def load_module(model: str, weights: Path | None) -> tuple[Any, Any]:
+    """Return a factory's (torch module, example arguments or entry points), with `weights` loaded; raises ModelError."""
     from tvm_balanced.frontend.factory import load_factory
     from tvm_balanced.frontend.state_dict import load_weights
 
@@ -83,13 +87,17 @@ def load_module(model: str, weights: Path | None) -> tuple[Any, tuple[Any, ...]]
 
 
 def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = False) -> "ImportedModel":
-    """Import MODEL; raises ModelError, also where an option does not go with a .pt2 file."""
+    """Import MODEL; raises ModelError, also if an option does not apply to a .pt2 file."""
     from tvm_balanced.errors import ModelError
+    from tvm_balanced.frontend.entry_points import import_entry_points
     from tvm_balanced.frontend.module import import_module
     from tvm_balanced.frontend.pt2 import import_pt2
 
     if not is_file(model):
         module, args = load_module(model, weights)
+        if isinstance(args, Mapping) and not dynamic_batch:
+            return import_entry_points(module, args)
+        args = one_entry(model, args, "--dynamic-batch")
         return import_module(module, args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None)
     if weights is not None or dynamic_batch:
         raise ModelError(
@@ -97,6 +105,14 @@ def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = 
             usage=True,
         )
     return import_pt2(model)
+
+
+def one_entry(model: str, args: Any, what: str) -> tuple[Any, ...]:
+    """Return a factory's example arguments; raises InputError where it gives entry points, which `what` does not go with."""
+    if isinstance(args, Mapping):
+        raise InputError(f"{model} has entry points {', '.join(args)}; {what} goes with a factory that gives example inputs")
+    examples: tuple[Any, ...] = args
+    return examples
 
 
 def batch_dimension(args: tuple[Any, ...]) -> tuple[dict[int, Any], ...]:
@@ -108,9 +124,23 @@ def batch_dimension(args: tuple[Any, ...]) -> tuple[dict[int, Any], ...]:
 
 
 def forced(kernel: list[str] | None) -> dict[str, str]:
-    """Return --kernel options as a mapping; raises BadParameter where one has no "="."""
+    """Return --kernel options as a mapping; raises BadParameter if one has no "="."""
     pairs = [text.partition("=") for text in kernel or []]
     for layers, equals, name in pairs:
         if not (layers and equals and name):
             raise typer.BadParameter(f'"{layers}" is not of the form LAYERS=KERNEL', param_hint="--kernel")
     return {layers: name for layers, _, name in pairs}
+
+
+def signatures(entry_points: Mapping[str, Any]) -> list[str]:
+    """Return what each entry point takes and gives, a line each, where there are several.
+
+    Parameters
+    ----------
+    entry_points : mapping of ImportedFunction or EntryPointSpec
+    """
+    from tvm_balanced.core.imported_model import signature
+
+    if len(entry_points) == 1:
+        return []
+    return [f"{name}: {signature(entry.inputs, entry.outputs)}" for name, entry in entry_points.items()]

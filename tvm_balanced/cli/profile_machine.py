@@ -14,7 +14,7 @@ def profile_machine(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default where compile looks.")] = None,
     json: Json = False,
 ) -> None:
-    """Time every kernel on this machine for a minute; from then on verdicts are measured, not modelled."""
+    """Time every kernel on this machine for a minute; verdicts are then measured instead of modelled."""
     with step("measuring"):
         from tvm_balanced.runtime.host import host_target
         from tvm_balanced.selection import machine_profile

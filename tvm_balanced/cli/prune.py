@@ -1,4 +1,4 @@
-"""`tvm-balanced prune`: one-shot pruning of a model's linear layers, written to a file that compile reads."""
+"""`tvm-balanced prune`: one-shot pruning of a model's linear layers, written to a file for compile."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import out, print_json, step
-from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, batch_dimension, load_module, require_factory
+from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, batch_dimension, load_module, one_entry, require_factory
 from tvm_balanced.core.pattern import BalancedPattern
 
 SUFFIXES = (".pt2", ".safetensors")
@@ -20,9 +20,9 @@ def prune(
     ],
     include: Annotated[
         list[str] | None,
-        typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given again. Default "*".'),
+        typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given several times. Default "*".'),
     ] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Layers to leave dense; may be given again.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Layers to leave dense; may be given several times.")] = None,
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     json: Json = False,
@@ -49,6 +49,7 @@ def prune(
             from tvm_balanced.frontend.module import export, plain_copy
             from tvm_balanced.frontend.pt2 import save_pt2
 
+            args = one_entry(model, args, "a .pt2 file")
             save_pt2(
                 export(plain_copy(module), args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None),
                 output,

@@ -1,4 +1,4 @@
-"""`tvm-balanced serve-rpc`: let tuners elsewhere measure on this machine."""
+"""`tvm-balanced serve-rpc`: let remote tuners measure on this machine."""
 
 from json import dumps
 from typing import Annotated
@@ -10,14 +10,14 @@ from tvm_balanced.cli.model import Json
 
 
 def serve_rpc(
-    key: Annotated[str, typer.Option(help="What tuners ask for with --key: a name for this kind of machine.")] = "cpu",
+    key: Annotated[str, typer.Option(help="The name of this kind of machine; tuners request it with --key.")] = "cpu",
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Of the tracker; the next free one is taken.")] = 9190,
+    port: Annotated[int, typer.Option(help="Port of the tracker; if it is taken, the next free one.")] = 9190,
     workers: Annotated[int, typer.Option(min=1, help="Servers, each for one tuner at a time.")] = 1,
-    tracker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Join this tracker, rather than start one.")] = None,
+    tracker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Join this tracker instead of starting one.")] = None,
     json: Json = False,
 ) -> None:
-    """Serve this machine to tune --rpc until Ctrl-C. RPC runs uploaded code: whoever reaches it can do anything here."""
+    """Serve this machine to tune --rpc until Ctrl-C. RPC runs uploaded code: whoever reaches it can do anything."""
     with step("starting"):
         from tvm_balanced.tuning.rpc.serve import LOOPBACK, serve, watch
 
@@ -30,13 +30,13 @@ def serve_rpc(
             _say(fleet.tracker, key, len(fleet.servers), json)
             for revived in watch(fleet):
                 err.print(f"{revived} servers had ended and were started anew", highlight=False)
-    except KeyboardInterrupt:  # from the first line on: whoever reads it may end this at once
+    except KeyboardInterrupt:  # from the first line on: the reader of that line may end this at once
         return
 
 
 def _say(tracker: str, key: str, servers: int, json: bool) -> None:
     if json:
-        typer.echo(dumps({"tracker": tracker, "key": key, "servers": servers}))  # one line, at once: it goes on serving
+        typer.echo(dumps({"tracker": tracker, "key": key, "servers": servers}))  # at once: the command goes on
         return
     out.print(
         f"tune with --rpc {tracker} --key {key}; RPC runs uploaded code and asks nobody who they are",

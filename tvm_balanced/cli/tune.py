@@ -1,4 +1,4 @@
-"""`tvm-balanced tune`: search a model's kernels for better schedules, within a budget, and keep what is found."""
+"""`tvm-balanced tune`: search for better schedules of a model's kernels within a budget, and keep the results."""
 
 import contextlib
 import time
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from tvm_balanced.tuning.scheduler import Tuner
 
 HEADER = ("kernel", "calls", "trials", "best us", "over default", "over dense", "share")
-LINES_EVERY = 10.0  # seconds between two lines where there is no terminal
+LINES_EVERY = 10.0  # seconds between two lines if there is no terminal
 
 
 def tune(
     model: Model,
     work_dir: Annotated[
-        Path | None, typer.Option("--work-dir", help="Folder of the logs; by default this user's, where compile looks.")
+        Path | None, typer.Option("--work-dir", help="Folder of the logs; by default this user's, which compile reads.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="End after this long, with what was found.")] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Candidates to measure in all.")] = None,
-    per_kernel: Annotated[int | None, typer.Option("--per-kernel", min=1, help="Candidates of each kernel.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the log's last run; what it measured counts.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the search.")] = 0,
+    minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes and keep the results.")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Number of candidates to measure in all.")] = None,
+    per_kernel: Annotated[int | None, typer.Option("--per-kernel", min=1, help="Number of candidates of each kernel.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the log's last run; its measurements count.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
     strategy: Annotated[str, typer.Option(help="model, replay, exhaustive or evolutionary; see docs/tuning.md.")] = "model",
     shard: Annotated[str, typer.Option(metavar="I/N", help="Tune the I-th of N shares of the kernels.")] = "1/1",
     rpc: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Measure on the servers of this RPC tracker.")] = None,
-    key: Annotated[str, typer.Option("--key", help="Of the servers, with --rpc.")] = "cpu",
+    key: Annotated[str, typer.Option("--key", help="Key of the servers, with --rpc.")] = "cpu",
     workers: Annotated[int | None, typer.Option(min=1, help="Servers to use at once, with --rpc; all by default.")] = None,
     report: Annotated[Path | None, typer.Option("--report", help="Write an HTML page about the run.")] = None,
     target: Target = "cpu",
@@ -45,7 +45,7 @@ def tune(
     copies: Copies = None,
     json: Json = False,
 ) -> None:
-    """Tune the kernels of MODEL for compile to use; ends when the budget is spent or nothing improves. Ctrl-C is safe."""
+    """Tune the kernels of MODEL for compile. Ends when the budget is spent or nothing improves; Ctrl-C is safe."""
     started = time.monotonic()
     overrides, share = forced(kernel), _shard(shard)
     with step("importing"):
@@ -110,7 +110,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _showing(quiet: bool) -> Iterator[Callable[["Tuner"], None]]:
-    """Yield what shows a tuner's progress: a live table on a terminal, a line now and then elsewhere."""
+    """Yield a function that shows a tuner's progress: a live table on a terminal, a line now and then elsewhere."""
     if err.is_terminal and not quiet:
         with Live(console=err, refresh_per_second=4, transient=True) as live:
             yield lambda tuner: live.update(_table(tuner))

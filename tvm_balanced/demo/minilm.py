@@ -10,7 +10,7 @@ from torch import nn
 
 from tvm_balanced.errors import ModelError
 
-LENGTH = 128  # tokens a sentence is padded or cut to
+LENGTH = 128  # tokens; sentences are padded or truncated to this
 ENCODER_LINEARS = "model.encoder.*"  # the 36 linear layers of the six transformer layers
 
 
@@ -35,14 +35,15 @@ def sentence_encoder() -> tuple[SentenceEncoder, tuple[torch.Tensor, torch.Tenso
     Raises
     ------
     ModelError
-        Where the packages of the demo are not installed.
+        If the packages of the demo are not installed.
     """
     from transformers import AutoModel
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it reports the pooling layer that is left out here on purpose
-    # attention as users get it: written out, eight sentences take PyTorch 1.22x as long, and it would be too easy a rival
+    logging.set_verbosity_error()  # it reports the pooling layer, which is left out here on purpose
+    # Users get fused attention. Written out it would take PyTorch 1.22x as long for eight
+    # sentences, which would be too easy a baseline.
     model = AutoModel.from_pretrained(_directory(), attn_implementation="sdpa", add_pooling_layer=False)
     return SentenceEncoder(model).eval(), tokenize(["The quick brown fox jumps over the lazy dog."])
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def write_page(result: "DemoResult") -> None:
-    """Write the page of a demo; raises ArtifactError where its place cannot be written."""
+    """Write the page of a demo; raises ArtifactError if it cannot be written."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("tvm_balanced.demo") / "page.html").read_text(encoding="utf-8"))
     megabytes = sum(view(tensor).nbytes for _, tensor in result.module.weights) / 1e6
@@ -33,7 +33,7 @@ def write_page(result: "DemoResult") -> None:
 
 
 def plot(result: "DemoResult") -> str:
-    """Return a PNG as base64 text: latencies, and what pruning did to each sentence's embedding."""
+    """Return a PNG as base64 text: latencies, and the effect of pruning on each sentence's embedding."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), constrained_layout=True)
     names = [row.name for row in result.timing]
     bars = left.barh(names, [row.microseconds / 1e3 for row in result.timing], color=["#1a7f5a", *["#9aa5b1"] * (len(names) - 1)])

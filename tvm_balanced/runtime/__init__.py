@@ -1,1 +1,1 @@
-"""Loading and running compiled modules. Imports nothing of the compiler."""
+"""Load and run compiled modules. Imports nothing of the compiler."""

@@ -1,13 +1,16 @@
 """The artifact: a directory that holds a compiled module.
 
-    manifest.json   what it is: versions, target, instruction sets, inputs, outputs, report, max error, checksums
+    manifest.json   what it is: versions, target, instruction sets, entry points, report, max error, checksums
     lib.so          the code
-    weights/*.npy   one file a parameter, 64-byte aligned, memory-mapped when loaded
-    gpu/*.cubin     machine code of a GPU's kernels, where nvcc was there to make it; else their source, in lib.so, is compiled
+    weights/*.npy   one file per parameter, 64-byte aligned, memory-mapped when loaded
+    gpu/*.cubin     machine code of a GPU's kernels, if nvcc was installed; else their source, in lib.so, is compiled
                     when it is first used
 
-Compiled for several machines, it is a directory of such directories, its variants, and a manifest that lists them, best first;
-equal weights are one file under several names. Loading takes the first variant that this machine can run.
+For several machines, the artifact is a directory of such directories (its variants) and a manifest
+that lists them, best first. Equal weights are one file under several names. Loading takes the first
+variant that this machine can run.
+
+Format 2, which this version reads too, had one entry point, and its inputs and outputs where `entry_points` is now.
 
 It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
 """
@@ -38,29 +41,31 @@ from tvm_balanced.runtime.metadata import Saveable
 from tvm_balanced.runtime.target_features import architecture, target_key
 from tvm_balanced.runtime.tensors import on_host
 
-FORMAT = 2
+FORMAT = 3
 
 
 @quiet_tvm()
 def save(modules: Saveable | Sequence[Saveable], path: str | Path, cc: str | None = None) -> None:
-    """Write a compiled module as an artifact, or several as its variants, of which loading takes the first that runs.
+    """Write a compiled module as an artifact, or several modules as its variants. Loading takes the
+    first variant that runs.
 
     Parameters
     ----------
     modules : CompiledModule or sequence of CompiledModule
-        Several are compiled from one model for different targets of one architecture, in order of preference: those that
-        need more instruction sets before those that need fewer.
+        Several must be compiled from one model for different targets of one architecture. Order
+        them by preference: those that need more instruction sets come first.
     path : str or Path
         A directory that does not exist yet, or is empty.
     cc : str, optional
-        Linker for the modules' targets where they are not this machine's, for instance "aarch64-linux-gnu-gcc".
+        Linker for the modules' targets if they are not this machine's, for instance
+        "aarch64-linux-gnu-gcc".
 
     Raises
     ------
     InputError
-        Where several modules are no variants of one model.
+        If several modules are not variants of one model.
     ArtifactError
-        Where the place is taken or cannot be written, or no C compiler can link a library.
+        If the path is taken or cannot be written, or no C compiler can link a library.
     """
     place, variants = check_path(path), _listed(modules)
     names = variant_names([tvm.target.Target(json.loads(module.facts.target)) for module in variants])
@@ -77,7 +82,7 @@ def save(modules: Saveable | Sequence[Saveable], path: str | Path, cc: str | Non
 
 
 def _listed(modules: Any) -> list[Saveable]:
-    """Return one module or several as a list; raises InputError where they are none."""
+    """Return one module or several as a list; raises InputError for anything else."""
     if isinstance(modules, Saveable):
         return [modules]
     require("modules", modules or None, Sequence, "a compiled module, or a list of them")
@@ -87,7 +92,7 @@ def _listed(modules: Any) -> list[Saveable]:
 
 
 def variant_names(targets: Sequence[tvm.target.Target]) -> list[str]:
-    """Return a name for the variant of each target, its key; raises InputError where one artifact cannot hold them all."""
+    """Return the variant name of each target, its key; raises InputError if one artifact cannot hold them all."""
     names = [target_key(target) for target in targets]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -100,7 +105,9 @@ def variant_names(targets: Sequence[tvm.target.Target]) -> list[str]:
 def _check_one_model(modules: list[Saveable]) -> None:
     first, *others = (module.facts for module in modules)
     for facts in others:
-        if (facts.inputs, facts.outputs, facts.ranges) != (first.inputs, first.outputs, first.ranges):
+        pairs = zip(facts.entry_points.items(), first.entry_points.items(), strict=False)
+        same = all(name == other and spec.same_tensors(wanted) for (name, spec), (other, wanted) in pairs)
+        if not same or len(facts.entry_points) != len(first.entry_points):
             raise InputError(
                 f"the variants for {first.target_key} and {facts.target_key} take or give other tensors; give modules compiled "
                 "from one model"
@@ -133,7 +140,7 @@ def _write_manifest(directory: Path, content: dict[str, Any]) -> None:
 
 
 def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
-    """Make equal files of variants, as embeddings are, one file under several names where the file system can."""
+    """Store equal files of variants, such as embeddings, as one file under several names if the file system can."""
     known: dict[str, Path] = {}
     for variant in variants:
         for file, digest in read_manifest(directory / variant)["sha256"].items():
@@ -147,7 +154,7 @@ def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of an artifact as plain data; raises ArtifactError where there is none that can be read."""
+    """Return the manifest of an artifact as plain data, as format 3 has it; raises ArtifactError where none can be read."""
     path = directory / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
@@ -155,10 +162,22 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise ArtifactError(f"{directory} has format {found}; this version reads format {FORMAT}: compile the model again")
-    return manifest
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found not in (2, FORMAT):
+        raise ArtifactError(f"{directory} has format {found}; this version reads formats 2 and {FORMAT}: compile the model again")
+    return _from_format_2(manifest) if found == 2 else manifest
+
+
+def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of format 2 as format 3 has it: with its one entry point, which takes all weights."""
+    parts = ("inputs", "outputs", "ranges", "structure")
+    if not set(parts) <= set(manifest):  # one that lists variants, or is damaged
+        return manifest
+    main = {part: manifest[part] for part in parts} | {"donate": {}, "weights": list(range(len(manifest["weights"])))}
+    return {key: value for key, value in manifest.items() if key not in parts} | {
+        "format": FORMAT,
+        "entry_points": {"main": main},
+    }
 
 
 def _link(module: Saveable, path: Path, cc: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What a bug report needs to know of an installation, and what is wrong with it."""
+"""The facts of an installation for a bug report, and its faults."""
 
 import importlib.metadata
 import importlib.util
@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 from tvm_balanced.errors import EnvironmentFaultError
 
-# what is known to work; 0.1.15 of tvm-ffi crashes in every MetaSchedule call and in saving any module as JSON
+# Versions known to work. tvm-ffi 0.1.15 crashes in every MetaSchedule call and when it saves a module as JSON.
 WORKING = {"apache-tvm": SpecifierSet(">=0.27,<0.28"), "apache-tvm-ffi": SpecifierSet(">=0.1.14.post0,<0.1.15")}
 PACKAGES = (
     "tvm-balanced",
@@ -27,19 +27,19 @@ PACKAGES = (
     "transformers",
     "safetensors",
 )
-COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # in the order TVM's linker looks for them
+COMPILERS = ("g++", "gcc", "clang++", "clang", "c++", "cc")  # in the order that TVM's linker looks for them
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about the installation that a user should know: `fault` where it stops work, else a limitation."""
+    """Something about the installation that a user should know: a `fault` if it stops work, else a limitation."""
 
     fault: bool
     text: str
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that matter, those that are installed."""
+    """Return the versions of Python and of the installed packages that matter."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -50,14 +50,14 @@ def versions() -> dict[str, str]:
 
 
 def require_working_tvm() -> None:
-    """Raise EnvironmentFaultError where the installed TVM is known to crash."""
+    """Raise EnvironmentFaultError if the installed TVM is known to crash."""
     faults = [finding.text for finding in version_findings(versions()) if finding.fault]
     if faults:
         raise EnvironmentFaultError(faults[0])
 
 
 def version_findings(installed: dict[str, str]) -> list[Finding]:
-    """Return what is wrong with the installed versions, given as `versions` returns them."""
+    """Return the faults of the installed versions, given as `versions` returns them."""
     findings = []
     for package, works in WORKING.items():
         version = installed.get(package)
@@ -71,20 +71,22 @@ def version_findings(installed: dict[str, str]) -> list[Finding]:
 
 
 def require_extra(extra: str, modules: Sequence[str]) -> None:
-    """Raise EnvironmentFaultError where one of `modules` (import names), which an extra of this package brings, is missing."""
+    """Raise EnvironmentFaultError if one of `modules` (import names) is missing, which an extra of
+    this package installs.
+    """
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise EnvironmentFaultError(f"{module} is not installed; run pip install 'tvm-balanced[{extra}]'")
 
 
 def c_compiler() -> str | None:
-    """Return the path of the compiler that links libraries, None where there is none."""
+    """Return the path of the compiler that links libraries, None if there is none."""
     chosen = os.environ.get("CXX") or os.environ.get("CC")
     return shutil.which(chosen) if chosen else next((path for name in COMPILERS if (path := shutil.which(name))), None)
 
 
 def describe() -> dict[str, Any]:
-    """Return all that a bug report needs, as plain data; loads TVM where it can be loaded."""
+    """Return everything that a bug report needs, as plain data; loads TVM if it can be loaded."""
     installed = versions()
     findings = version_findings(installed)
     facts: dict[str, Any] = {
@@ -124,7 +126,7 @@ def _target_facts() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """Return what the CPU calls itself."""
+    """Return the CPU's own name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The machine at hand: its target, its instruction sets, what it can run."""
+"""The local machine: its target, its instruction sets, and what it can run."""
 
 import functools
 import os
@@ -10,13 +10,13 @@ from tvm.target import Target, codegen
 from tvm_balanced.runtime.cuda.device import current_gpu
 from tvm_balanced.runtime.target_features import ISA_FEATURES, architecture, is_gpu, required_features
 
-# LLVM's name to the kernel's, where taking out dots, dashes and underscores does not make them equal.
+# From LLVM's name to the kernel's, for those that differ by more than dots, dashes and underscores.
 CPUINFO_NAMES = {"bmi": "bmi1", "lzcnt": "abm", "pclmul": "pclmulqdq", "sse3": "pni", "sha": "shani"}
 
 
 @functools.cache
 def host_target() -> Target:
-    """Return the target of this machine, without what its hypervisor or kernel hides of the CPU."""
+    """Return the target of this machine, without CPU features that its hypervisor or kernel hides."""
     cpu = codegen.llvm_get_system_cpu()
     full = {"kind": "llvm", "mtriple": codegen.llvm_get_system_triple(), "mcpu": cpu, "num-cores": cores()}
     hidden = sorted(required_features(Target(full)) - host_features())
@@ -30,7 +30,7 @@ def cores() -> int:
 
 @functools.cache
 def host_features() -> frozenset[str]:
-    """Return the instruction sets of ISA_FEATURES that this machine runs, as its operating system reports them."""
+    """Return the instruction sets of ISA_FEATURES that this machine runs, as reported by its operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         flags = next(line for line in lines if line.startswith("flags")).split(":")[1].split()
@@ -48,7 +48,7 @@ def _plain(name: str) -> str:
 
 
 def missing_features(features: "frozenset[str] | set[str] | list[str]") -> list[str]:
-    """Return which of these instruction sets this machine lacks, sorted."""
+    """Return the instruction sets among these that this machine lacks, sorted."""
     return sorted(set(features) - host_features())
 
 
@@ -60,7 +60,9 @@ def runs_here(target: Target) -> bool:
 
 
 def gpu_runs(arch: str) -> bool:
-    """Whether this machine's GPU, torch's current one, runs code for `arch`: the same major version, and no older minor one."""
+    """Whether this machine's GPU, torch's current one, runs code for `arch`: the same major
+    version, and no older minor one.
+    """
     device = current_gpu()
     if not device.exist:
         return False
@@ -69,10 +71,12 @@ def gpu_runs(arch: str) -> bool:
 
 
 def threads_of(target: Target, threads: int | None) -> int:
-    """Return how many threads a call's kernels run on, all cores by default: 1 on a GPU, whose kernels know of none."""
+    """Return the number of threads of a call's kernels, by default one per core. It is 1 on a GPU,
+    which has no CPU threads.
+    """
     return 1 if is_gpu(target) else threads or cores()
 
 
 def user_folder() -> Path:
-    """Return where this user's folders of target keys are: under $XDG_CACHE_HOME, by default ~/.cache."""
+    """Return the folder of this user's target keys: under $XDG_CACHE_HOME, by default ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tvm_balanced"

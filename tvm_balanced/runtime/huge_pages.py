@@ -1,7 +1,8 @@
-"""Weights in pages of 2 MiB: those of 4 KiB cost a walk of the page tables every 64 cache lines, when weights come from memory.
+"""Put weights in huge pages of 2 MiB. With pages of 4 KiB, loading weights from memory walks the
+page tables every 64 cache lines.
 
-One thread of Zen 4 under a hypervisor, cpu_avx512, cold, over small pages: 4096x4096 and 16384x8192 at M = 1 1.09 and 1.12x at
-1:16, 1.06 and 1.02x at 2:16, 1.06 and 1.05x at 4:16; at M = 8 to 256 0.97 to 1.02x, which is noise.
+Huge pages are up to 1.12x as fast at M = 1; for more rows the difference is noise: see
+docs/measurements/runtime.md.
 """
 
 import ctypes
@@ -12,28 +13,30 @@ from typing import Any
 from tvm_balanced.core.caches import LARGE_BYTES
 from tvm_balanced.runtime.tensors import address_of
 
-PAGE = 2 << 20  # bytes, of x86
-ALLOWED, NOW = 14, 25  # of madvise: MADV_HUGEPAGE, and MADV_COLLAPSE of Linux 6.1 and newer
+PAGE = 2 << 20  # bytes, on x86
+ALLOWED, NOW = 14, 25  # for madvise: MADV_HUGEPAGE, and MADV_COLLAPSE of Linux 6.1 and newer
 
 
 def collapse(tensors: Iterable[Any]) -> int:
-    """Move what whole huge pages of the tensors there are into such pages, in place, and return their number.
+    """Back every fully covered 2 MiB range of these tensors with a huge page, in place. Return the number of pages.
 
-    Where the system has none, or none is left, nothing changes. A gigabyte takes 0.3 s.
+    If the system has no huge pages, or none left, nothing changes. A gigabyte takes 0.3 s.
 
     Parameters
     ----------
     tensors : iterable of tvm.runtime.Tensor
-        On the CPU.
+        Tensors on the CPU.
     """
     return sum(_collapse(address_of(t), t.numel() * t.dtype.itemsize) for t in tensors) if sys.platform == "linux" else 0
 
 
 def in_huge_pages(tensors: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Return named tensors with the large ones in huge pages: in place, or copies of those that cannot be, as pages of a file.
+    """Return named tensors with the large ones in huge pages: in place, or copied if that is
+    impossible, as for pages of a file.
 
-    A copy is a process's own, where processes share the pages of an artifact that they load: what a layer that does not stay in
-    the caches gains is worth its memory, and smaller ones stay as they are.
+    A copy belongs to one process, while processes share the pages of an artifact that they load.
+    The memory is worth it for a layer that does not stay in the caches; smaller layers stay as they
+    are.
     """
     result, refused = [], False
     for name, tensor in tensors:

@@ -1,4 +1,6 @@
-"""Loading an artifact: checked first, then mapped and opened. Needs neither torch nor the model it came from."""
+"""Load an artifact: check it first, then map its weights and open its library. Needs neither torch
+nor the original model.
+"""
 
 import json
 from pathlib import Path
@@ -18,33 +20,33 @@ from tvm_balanced.runtime.artifact import digest, read_manifest
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
-from tvm_balanced.runtime.metadata import ModuleMetadata
+from tvm_balanced.runtime.metadata import EntryPointSpec, ModuleMetadata
 from tvm_balanced.runtime.target_features import architecture, is_gpu
 
-SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs on the runtime that it was built with
+SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs only on the runtime that it was built with
 
 
 @quiet_tvm()
 def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
-    """Load an artifact; needs neither torch nor the model it came from.
+    """Load an artifact. This needs neither torch nor the original model.
 
     Parameters
     ----------
     path : str or Path
     threads : int, optional
-        Threads of a call; by default as many as it was compiled for, at most all cores.
+        Threads of a call; by default as many as it was compiled for, at most one per core.
     verify : bool
         Whether to check the checksums, which reads every byte of the weights once.
 
     Raises
     ------
     InputError
-        Where an argument is of another type.
+        If an argument has the wrong type.
     ArtifactError
-        Where something is missing or altered, or the artifact, with all its variants, is for another CPU or version of TVM;
-        nothing of its code is run then.
+        If something is missing or altered, or if the artifact with all its variants is for another
+        CPU or version of TVM. None of its code has run then.
     EnvironmentFaultError
-        Where it is for a GPU, holds no machine code, and nothing here can compile it.
+        If it is for a GPU, holds no machine code, and nothing here can compile it.
     """
     directory = check_path(path)
     if threads is not None:
@@ -55,6 +57,9 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
             _check_files(directory, manifest)
         weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
         facts = _facts(manifest)
+        places = {place for spec in facts.entry_points.values() for place in spec.weights}
+        if not facts.entry_points or not places <= set(range(len(weights))):
+            raise ValueError("it has no entry point, or lacks weights of one")
         if facts.on_gpu:
             cubins.read(directory / "gpu")
         library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
@@ -70,7 +75,9 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
 
 
 def _variant(directory: Path) -> tuple[Path, dict[str, Any]]:
-    """Return where the first variant is that this machine can run, and its manifest; an artifact of one is its own."""
+    """Return the directory and manifest of the first variant that this machine can run; without
+    variants, the artifact's own.
+    """
     manifest = read_manifest(directory)
     if "variants" not in manifest:
         _check_machine(directory, manifest)
@@ -125,12 +132,8 @@ def _check_files(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 def _facts(manifest: dict[str, Any]) -> ModuleMetadata:
-    def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
-
     return ModuleMetadata(
-        inputs=specs(manifest["inputs"]),
-        outputs=specs(manifest["outputs"]),
+        entry_points={name: _spec(entry) for name, entry in manifest["entry_points"].items()},
         report=Report.from_json(manifest["report"]),
         target=manifest["target"],
         features=tuple(manifest["features"]),
@@ -138,14 +141,26 @@ def _facts(manifest: dict[str, Any]) -> ModuleMetadata:
         source=manifest["source"],
         versions=manifest["versions"],
         max_error=manifest["max_error"],
-        ranges={symbol: (low, high) for symbol, (low, high) in manifest["ranges"].items()},
-        structure=manifest["structure"],
+    )
+
+
+def _spec(entry: dict[str, Any]) -> EntryPointSpec:
+    def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
+
+    return EntryPointSpec(
+        inputs=specs(entry["inputs"]),
+        outputs=specs(entry["outputs"]),
+        ranges={symbol: (low, high) for symbol, (low, high) in entry["ranges"].items()},
+        structure=entry["structure"],
+        donate=entry["donate"],
+        weights=tuple(entry["weights"]),
     )
 
 
 def _read_weight(directory: Path, weight: dict[str, Any]) -> Any:
-    # Copy-on-write: pages come from the file when they are first read, and nothing is written back. The format puts the
-    # data at a multiple of 64 bytes.
+    # Copy-on-write: pages are loaded from the file when they are first read, and nothing is written
+    # back. The .npy format aligns the data to 64 bytes.
     array = np.load(directory / weight["file"], mmap_mode="c")
     if list(array.shape) != weight["shape"]:
         raise ValueError(f"{weight['file']} has shape {array.shape}")

@@ -1,8 +1,8 @@
-"""What a TVM target says: architecture, instruction sets, the name of its folder."""
+"""Properties of a TVM target: architecture, instruction sets, the name of its folder."""
 
 from tvm.target import Target, codegen
 
-# Features that LLVM may use without being asked, once a CPU is named; an artifact needs all that its CPU has of these.
+# Features that LLVM may use once a CPU is named. An artifact needs all of these that its CPU has.
 ISA_FEATURES = frozenset(
     """
     sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma f16c bmi bmi2 lzcnt movbe adx aes sha pclmul vaes vpclmulqdq gfni avxvnni
@@ -18,7 +18,7 @@ def is_gpu(target: Target) -> bool:
 
 
 def cpu_of(target: Target) -> Target:
-    """Return the CPU that runs, or launches, what is compiled for a target."""
+    """Return the CPU that runs, or launches, code compiled for a target."""
     return target.host if is_gpu(target) else target
 
 

@@ -1,4 +1,6 @@
-"""A caller's tensors into TVM's and back: what compiled code takes for granted is checked here, for it checks nothing itself."""
+"""Convert a caller's tensors to TVM's and back. Compiled code checks nothing, so everything that it
+assumes is checked here.
+"""
 
 import functools
 import importlib
@@ -15,28 +17,35 @@ from tvm_balanced.core.imported_model import Range, TensorSpec
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda.device import place
 
-ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes on less, without a check of its own
+ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes without this alignment
 
 
 def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Return the arguments of a call in the order of `inputs`; raises InputError where one is missing, unknown or too many."""
+    """Return the arguments of a call in the order of `inputs`; raises InputError if one is missing,
+    unknown or too many.
+    """
     names = [spec.name for spec in inputs]
-    listed = ", ".join(str(spec) for spec in inputs)
     if len(args) > len(names):
-        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {listed}")
+        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(inputs)}")
     given = dict(zip(names, args, strict=False))
     for name, value in kwargs.items():
         if name not in names or name in given:
-            raise InputError(f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}')
+            raise InputError(
+                f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {_listed(inputs)}'
+            )
         given[name] = value
     missing = [name for name in names if name not in given]
     if missing:
-        raise InputError(f"input {missing[0]} is missing; the model takes {listed}")
+        raise InputError(f"input {missing[0]} is missing; the model takes {_listed(inputs)}")
     return [given[name] for name in names]
 
 
+def _listed(inputs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, inputs))
+
+
 def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[str, Range], device: Any) -> list[Any]:
-    """Return a call's arguments as TVM tensors, which share memory where that is contiguous and aligned.
+    """Return a call's arguments as TVM tensors. They share memory if it is contiguous and aligned.
 
     Parameters
     ----------
@@ -46,12 +55,12 @@ def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[
     ranges : mapping
         Symbol of a dimension to the sizes that it may have.
     device : tvm.runtime.Device
-        Where torch tensors must be, and arrays are copied to.
+        Torch tensors must be on it, and arrays are copied to it.
 
     Raises
     ------
     InputError
-        Where one has the wrong type, shape, dtype or device.
+        If a value has the wrong type, shape, dtype or device.
     """
     sizes: dict[str, int] = {}
     tensors = [_to_tvm(spec, value, sizes, device) for spec, value in zip(inputs, values, strict=True)]
@@ -91,7 +100,7 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) ->
 
 
 def check_device(spec: TensorSpec, given: Any, device: Any) -> None:
-    """Raise InputError where a torch tensor on the device `given` is not where a module on `device` needs it."""
+    """Raise InputError if `given`, the device of a torch tensor, is not the one that a module on `device` needs."""
     if device == tvm.cpu() and given.type != "cpu":
         raise InputError(f"input {spec.name} is on {given}; this module runs on the CPU: pass {spec.name}.cpu()")
     if device != tvm.cpu() and (given.type != "cuda" or (given.index or 0) != device.index):
@@ -113,17 +122,18 @@ def _check(spec: TensorSpec, shape: tuple[int, ...], dtype: str, sizes: dict[str
 
 
 def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], values: Sequence[Any]) -> list[Any] | None:
-    """Return the results of a call whose outputs are all empty, for a GPU launches no kernel over nothing; else None.
+    """Return the results of a call if all its outputs are empty, because a GPU cannot launch an
+    empty kernel; else None.
 
     Parameters
     ----------
     inputs, outputs : sequences of TensorSpec
     values : sequence of torch.Tensor, array or tvm.runtime.Tensor
-        That fit `inputs`.
+        Values that fit `inputs`.
 
     Returns
     -------
-    Torch tensors on the device of `values` where one of these is a torch tensor, else TVM tensors on the CPU.
+    Torch tensors on the device of `values` if one of these is a torch tensor, else TVM tensors on the CPU.
     """
     if not any(0 in value.shape for value in values):
         return None
@@ -141,26 +151,29 @@ def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], v
     ]
 
 
-def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> Any:
+def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None, buffers: Mapping[int, Any] | None = None) -> Any:
     """Return a call's results, which share the tensors' memory.
 
     Parameters
     ----------
     tensors : sequence of tvm.runtime.Tensor
-        Or of torch tensors, as `empty_results` has them.
+        Or of torch tensors, as `empty_results` returns them.
     as_torch : bool
-        Torch tensors, in the model's structure; else arrays: one, or a flat tuple.
+        True for torch tensors in the model's structure, False for arrays: one, or a flat tuple.
     structure : str or None
-        As `ModuleMetadata` has it.
+        As `EntryPointSpec` has it.
+    buffers : mapping, optional
+        Place of a result to what is returned for it: the caller's buffer, which holds it already.
 
     Raises
     ------
     InputError
-        Where the structure has a class that torch does not know in this process.
+        If the structure has a class that torch does not know in this process.
     """
+    buffers, convert = buffers or {}, sys.modules["torch"].from_dlpack if as_torch else on_host
+    leaves = tuple(buffers[place] if place in buffers else convert(tensor) for place, tensor in enumerate(tensors))
     if not as_torch:
-        return _flat(tuple(on_host(tensor) for tensor in tensors))
-    leaves = tuple(sys.modules["torch"].from_dlpack(tensor) for tensor in tensors)
+        return _flat(leaves)
     return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
 
 
@@ -180,44 +193,48 @@ def _tree(structure: str) -> Any:
 
 
 def aligned(array: Array) -> Array:
-    """Return `array` itself where it is contiguous, 64-byte aligned and writable, else a copy that is."""
-    # NumPy does not tell where an array of no elements lies, which must be aligned as well
+    """Return `array` itself if it is contiguous, 64-byte aligned and writable, else a copy that is."""
+    # NumPy does not tell the address of an empty array, which must be aligned as well
     if array.size and array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
         return array
     raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
-    # no slice: one of no elements begins where `raw` does, aligned or not
+    # not a slice: an empty one begins at `raw`, aligned or not
     copy: Array = np.ndarray(array.shape, array.dtype, raw, start)
     copy[...] = array
     return copy
 
 
 def as_tvm(array: Array) -> Any:
-    """Return an aligned array as a TVM tensor, which shares its memory where NumPy can export its dtype."""
+    """Return an aligned array as a TVM tensor. It shares the array's memory if NumPy can export its dtype."""
     if array.dtype.kind not in "biuf":  # bfloat16
         return tvm.runtime.tensor(array)
     return tvm.runtime.from_dlpack(array)
 
 
 def on_host(tensor: tvm.runtime.Tensor) -> Array:
-    """Return a tensor as an array, which shares its memory where that is the CPU's; else once work on TVM's stream has ended."""
+    """Return a tensor as an array. A CPU tensor's memory is shared; others are copied once work on
+    TVM's stream has ended.
+    """
     return view(tensor if tensor.device == tvm.cpu() else tensor.copyto(tvm.cpu()))
 
 
 def is_torch(value: Any) -> bool:
-    """Whether a value is a torch tensor; one can only be given where torch is loaded."""
+    """Whether a value is a torch tensor, which is only possible if torch is loaded."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
 
 def address_of(tensor: tvm.runtime.Tensor) -> int:
-    """Return the address of a tensor's first byte, on whatever device: equal for constants that share their memory."""
+    """Return the address of a tensor's first byte on any device. It is equal for constants that
+    share their memory.
+    """
     return int(tensor.data_ptr())
 
 
 def view(tensor: tvm.runtime.Tensor) -> Array:
     """Return a tensor on the CPU as an array that shares its memory."""
-    if str(tensor.dtype) == "bfloat16":  # which NumPy cannot import
+    if str(tensor.dtype) == "bfloat16":  # NumPy cannot import it
         bits: Array = np.from_dlpack(tensor._create_view(tensor.shape, "uint16"))
         return bits.view(ml_dtypes.bfloat16)
     array: Array = np.from_dlpack(tensor)

@@ -14,15 +14,17 @@ if TYPE_CHECKING:
 
 
 _pool = threading.local()
-# Of TVM's affinity modes. Worker i stays on the i-th core of a list, and the calling thread gets the whole list.
+# Two of TVM's affinity modes. Worker i stays on the i-th core of a list; the calling thread gets the whole list.
 ONE_CORE_PER_THREAD, BY_SPEED = -2, 1
 
 
 def use_threads(count: int) -> None:
-    """Let the calling thread's parallel loops use `count` threads from now on; TVM keeps a pool for each calling thread.
+    """Make the calling thread's parallel loops use `count` threads from now on. TVM keeps a thread
+    pool per calling thread.
 
-    To be called before each call of compiled code: where the caller shares a core with one of its workers, it steps aside. The
-    caller's affinity stays as it was. A pool's workers stay on the cores that were allowed when the count was last changed.
+    Call this before each call of compiled code: if the caller shares a core with one of its
+    workers, it moves to another core. The caller's affinity stays the same. A pool's workers stay
+    on the cores that were allowed when the count last changed.
     """
     if count != getattr(_pool, "count", 0):
         _configure(count)
@@ -39,27 +41,27 @@ def _configure(count: int) -> None:
     allowed = os.sched_getaffinity(0)
     cores = sorted(allowed)
     if count <= len(cores):
-        # all cores, though the pool will use the first: its first call fixes how many workers it can ever have
+        # all cores, although the pool uses only the first: its first call fixes the maximum number of workers
         configure(ONE_CORE_PER_THREAD, count, [str(core) for core in cores])
         _pool.workers = set(cores[1:count])
     else:
         configure(BY_SPEED, count)
     with contextlib.suppress(OSError):
-        os.sched_setaffinity(0, allowed)  # TVM moves the caller as well
+        os.sched_setaffinity(0, allowed)  # TVM changes the caller's affinity too
 
 
 def _step_aside(workers: set[int]) -> None:
-    """Move the calling thread to a core that is none of its workers'.
+    """Move the calling thread to a core without one of its workers.
 
-    Both wait by yielding, so that the kernel sees no reason to part them. A layer of 768x768, 2:16, M = 64 between calls of
-    PyTorch: 131 us on two threads that share a core, 122 us on one, 86 us on two that do not.
+    Both threads wait by yielding, so the kernel sees no reason to separate them. A layer takes 131
+    us on two threads that share a core and 86 us on two that do not (docs/measurements/runtime.md).
     """
     if _libc().sched_getcpu() not in workers:
         return
     allowed = os.sched_getaffinity(0)
     free = allowed - workers
     if free:
-        with contextlib.suppress(OSError):  # a sandbox may forbid it: then it is slow, as it was
+        with contextlib.suppress(OSError):  # a sandbox may forbid it; the call is then slow, not wrong
             os.sched_setaffinity(0, free)
             os.sched_setaffinity(0, allowed)
 

@@ -1,1 +1,1 @@
-"""Operands to try kernels on, and what runs GPU kernels without a GPU."""
+"""Operands for trying out kernels, and a way to run GPU kernels without a GPU."""

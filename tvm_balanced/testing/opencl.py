@@ -1,6 +1,7 @@
-"""Run GPU kernels where there is no GPU: the same thread-bound TensorIR as OpenCL, on the CPU through PoCL, or in Oclgrind.
+"""Run GPU kernels without a GPU: the same thread-bound TensorIR as OpenCL, on the CPU through PoCL, or in Oclgrind.
 
-PoCL executes thread blocks, barriers and shared memory as they are written; it has no float16 and no tensor cores.
+PoCL executes thread blocks, barriers and shared memory as they are written; it has no float16 and
+no tensor cores.
 """
 
 import functools
@@ -28,7 +29,7 @@ def available(platform: str = "Portable") -> bool:
 
 
 def target() -> tvm.target.Target:
-    """Return the target whose kernels `run` takes."""
+    """Return the target of kernels for `run`."""
     return tvm.target.Target(TARGET, host="llvm")
 
 
@@ -38,9 +39,10 @@ def run(func: tirx.PrimFunc, arguments: list[Array], platform: str = "Portable")
     Parameters
     ----------
     func : tirx.PrimFunc
-        With one kernel; its shapes may be symbolic.
+        A function of one kernel; its shapes may be symbolic.
     arguments : list of arrays
-        One a parameter; bfloat16 as ml_dtypes.bfloat16. The last is the output and is not changed.
+        One per parameter; bfloat16 as ml_dtypes.bfloat16. The last is the output; it is not
+        changed.
 
     Returns
     -------
@@ -49,7 +51,7 @@ def run(func: tirx.PrimFunc, arguments: list[Array], platform: str = "Portable")
     Raises
     ------
     EnvironmentFaultError
-        Where no such platform, or no pyopencl, is installed.
+        If no such platform, or no pyopencl, is installed.
     """
     opened = _context(platform)
     if opened is None:
@@ -78,7 +80,7 @@ def run(func: tirx.PrimFunc, arguments: list[Array], platform: str = "Portable")
 
 
 def source_of(func: tirx.PrimFunc, symbols: Mapping[str, int] | None = None) -> str:
-    """Return the OpenCL source of a scheduled function; NVIDIA's instructions are replaced by their definition."""
+    """Return the OpenCL source of a scheduled function; NVIDIA's instructions are replaced by their definitions."""
     called: list[str] = []
 
     def replace(call: tvm.ir.Call) -> Any:
@@ -86,7 +88,7 @@ def source_of(func: tirx.PrimFunc, symbols: Mapping[str, int] | None = None) -> 
             return call
         name, *arguments = list(call.args)[:-1]  # the last is the CUDA source
         called.append(str(name.value))
-        dtype = str(call.ty.dtype) if hasattr(call.ty, "dtype") else "int32"  # a call for its effect has no type
+        dtype = str(call.ty.dtype) if hasattr(call.ty, "dtype") else "int32"  # a call for its side effect has no type
         return tirx.call_extern(dtype, called[-1], *arguments)
 
     body = tvm_ffi.structural_map(func.body, (tvm.ir.Call, replace))
@@ -105,7 +107,7 @@ def launch(func: tirx.PrimFunc, symbols: Mapping[str, int] | None = None) -> tup
     Raises
     ------
     ValueError
-        Where loops of one thread axis differ in extent: TVM compiles these without a guard.
+        If loops of one thread axis have different extents: TVM compiles these without a guard.
     """
     extents: dict[str, set[int]] = {}
     values = dict(symbols or {})
@@ -136,7 +138,7 @@ def _evaluate(extent: Any, symbols: Mapping[str, int]) -> int:
 
 
 def _symbols(func: tirx.PrimFunc, arguments: list[Array]) -> dict[str, int]:
-    """Values of the symbols in the shapes of a function's parameters."""
+    """Return the values of the symbols in the shapes of a function's parameters."""
     return {
         str(extent.name): size
         for param, array in zip(func.params, arguments, strict=True)
@@ -146,7 +148,7 @@ def _symbols(func: tirx.PrimFunc, arguments: list[Array]) -> dict[str, int]:
 
 
 def _signature(source: str) -> tuple[str, list[str]]:
-    """Name of the kernel in OpenCL source, and of its parameters in order."""
+    """Return the name of the kernel in OpenCL source, and of its parameters in order."""
     found = re.search(r"__kernel void (?:__attribute__\(\([^)]*\)\)+ )?(\w+)\(([^)]*)\)", source)
     assert found is not None, source
     return found.group(1), [part.split()[-1].lstrip("*") for part in found.group(2).split(",")]

@@ -1,4 +1,6 @@
-"""Arguments of a kernel: a random weight, packed as a model's would be so that every index is valid, and the result to expect."""
+"""Arguments of a kernel: a random weight, packed like a model's so that every index is valid, and
+the expected result.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,14 +14,14 @@ from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
 
-# Rows of a weight that are drawn; more are these again: drawing and packing 28672x8192 takes a minute, and a kernel cannot know.
-# Layouts group rows by powers of two.
+# Rows of a weight that are drawn; further rows repeat them. Drawing and packing 28672x8192 would
+# take a minute, and a kernel cannot tell. Layouts group rows by powers of two.
 DRAWN_ROWS = 1024
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a kernel's function takes before its result y (M, N).
+    """The arguments of a kernel's function before its result y (M, N).
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ class Arguments:
 
 
 def draw(workload: Workload, seed: int = 0) -> Arguments:
-    """Draw arguments of a workload whose M is known, at random."""
+    """Draw random arguments of a workload with a known M."""
     assert workload.m is not None
     rng, dtype, kernel = np.random.default_rng(seed), numpy_dtype(workload.dtype), KERNELS[workload.kernel]
     drawn = min(workload.n, DRAWN_ROWS)
@@ -61,21 +63,23 @@ def draw(workload: Workload, seed: int = 0) -> Arguments:
 
 
 def packed_shapes(workload: Workload) -> list[tuple[int, ...]]:
-    """Return the shape of each part of a workload's packed weight, its bias not included."""
+    """Return the shape of each part of a workload's packed weight, without its bias."""
     kernel = KERNELS[workload.kernel]
     params = kernel.prim_func(workload).params[1 : 1 + len(kernel.parts)]
     return [tuple(int(dim) for dim in param.ty.shape) for param in params]
 
 
 def repeat_rows(part: Array, shape: Sequence[int]) -> Array:
-    """Return part of a packed weight of `shape`: its groups of rows again and again."""
+    """Return part of a packed weight of `shape`, with its groups of rows repeated."""
     axis = axis_of_rows(part.shape, shape)
     repeated: Array = np.take(part, np.arange(shape[axis]) % part.shape[axis], axis)
     return repeated
 
 
 def axis_of_rows(drawn: Sequence[int], whole: Sequence[int]) -> int:
-    """Return the one axis along which a packed weight of fewer rows differs from a whole one, the first where none does."""
+    """Return the one axis along which a packed weight of fewer rows differs from a whole one; the
+    first axis if none differs.
+    """
     axes = [axis for axis, (have, want) in enumerate(zip(drawn, whole, strict=True)) if have != want]
     if len(axes) > 1:
         raise ValueError(f"packed {tuple(drawn)} cannot be repeated to {tuple(whole)}: the layout mixes rows")
@@ -121,6 +125,6 @@ def random_weight(
 
 
 def relative_error(got: Array, want: Array) -> float:
-    """Return the largest difference, relative to the largest expected value; infinite where something is not a number."""
+    """Return the largest difference, relative to the largest expected value; infinite if there is a NaN."""
     error = float(np.abs(got.astype(np.float64) - want).max() / max(float(np.abs(want).max()), 1e-30))
     return error if math.isfinite(error) else math.inf

@@ -1,1 +1,1 @@
-"""Timing kernels, modules and this machine."""
+"""Time kernels, modules and this machine."""

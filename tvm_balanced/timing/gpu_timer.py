@@ -1,4 +1,4 @@
-"""Timing work on a GPU without the time that it takes to launch it."""
+"""Time work on a GPU without the time to launch it."""
 
 import sys
 import time
@@ -9,24 +9,26 @@ from typing import Any
 
 from tvm_balanced.timing.paired import Implementation
 
-GRAPH_SECONDS = 2e-3  # of work in a CUDA graph, so that starting it does not count
+GRAPH_SECONDS = 2e-3  # of work in a CUDA graph, so that the time to launch the graph is negligible
 GRAPH_CALLS = 256
-CLOCK = 3e9  # cycles of a GPU in a second at most, so that one which is to sleep sleeps long enough
+CLOCK = 3e9  # at most so many GPU cycles per second, so that a sleep is long enough
 
 
 @dataclass(frozen=True)
 class Timer:
-    """How one rival is timed.
+    """How one baseline is timed.
 
     Parameters
     ----------
     clock : str
-        "graph" (a CUDA graph between two events), "queue" (calls between two events, all launched before the first one runs),
-        "events" (calls between two events, as they are launched) or "wall".
+        "graph" (a CUDA graph between two events), "queue" (calls between two events, all launched
+        before the first one runs), "events" (calls between two events, as they are launched) or
+        "wall".
     once : callable
         Runs some calls and returns the seconds of one.
     rival : callable, optional
-        What is timed, kept as long as its timer: a graph replays kernels and memory that go when nobody else holds them.
+        The timed baseline. The timer keeps it alive, because a graph replays kernels and memory
+        that would otherwise be freed.
     """
 
     clock: str
@@ -35,11 +37,13 @@ class Timer:
 
 
 def gpu_timer(rival: Implementation, calls: int, capture: bool = True) -> Timer:
-    """Prepare to time `calls` calls of a rival in a row, numbered from 0, on torch's current CUDA device, torch being loaded.
+    """Prepare to time `calls` consecutive calls of a baseline, numbered from 0, on torch's current
+    CUDA device. Torch must be loaded.
 
-    They are captured in a CUDA graph, unless they may not or cannot be: then they are launched while the GPU sleeps, so that
-    what it takes to launch them does not count either. Where they wait for the GPU, not even that can be: they are launched as
-    they are, and a kernel that takes less time than its launch is timed too slow.
+    The calls are captured in a CUDA graph if possible. Otherwise they are launched while the GPU
+    sleeps, so that their launch time does not count either. If the calls wait for the GPU, even
+    that is impossible: they are launched normally, and a kernel shorter than its launch is timed
+    too slow.
     """
     torch = sys.modules["torch"]
     many = _enough(rival, calls)
@@ -50,7 +54,7 @@ def gpu_timer(rival: Implementation, calls: int, capture: bool = True) -> Timer:
         with torch.cuda.graph(graph, stream=stream):
             for call in range(many):
                 rival(call)
-    except Exception:  # a rival that allocates outside torch, or waits for the GPU, cannot be captured
+    except Exception:  # a baseline that allocates outside torch, or waits for the GPU, cannot be captured
         torch.cuda.synchronize()
         return _launched(rival, calls, many)
     graph.replay()
@@ -58,7 +62,9 @@ def gpu_timer(rival: Implementation, calls: int, capture: bool = True) -> Timer:
 
 
 def _launched(rival: Implementation, calls: int, many: int) -> Timer:
-    """Prepare to time `many` calls that are launched one by one; only `calls` where so many do not fit the GPU's queue."""
+    """Prepare to time `many` calls that are launched one by one, or only `calls` if `many` do not
+    fit the GPU's queue.
+    """
     for count in dict.fromkeys((many, calls)):
         sleep = 2 * _launching(rival, count) + 1e-3
         if _behind_sleep(rival, count, sleep)[1]:
@@ -67,7 +73,7 @@ def _launched(rival: Implementation, calls: int, many: int) -> Timer:
 
 
 def _launching(rival: Implementation, calls: int) -> float:
-    """Return the seconds that it takes to launch calls."""
+    """Return the seconds to launch the calls."""
     torch = sys.modules["torch"]
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -77,7 +83,9 @@ def _launching(rival: Implementation, calls: int) -> float:
 
 
 def _queued(rival: Implementation, calls: int, sleep: float) -> float:
-    """Return the seconds of one of `calls` calls; tried again where something held up their launch, but not for ever."""
+    """Return the seconds of one of `calls` calls; try again, a limited number of times, if their
+    launch was delayed.
+    """
     for _ in range(3):
         seconds, queued = _behind_sleep(rival, calls, sleep)
         if queued:
@@ -86,7 +94,7 @@ def _queued(rival: Implementation, calls: int, sleep: float) -> float:
 
 
 def _behind_sleep(rival: Implementation, calls: int, sleep: float) -> tuple[float, bool]:
-    """Return the seconds of calls that are launched while the GPU sleeps, and whether all were before it woke."""
+    """Return the seconds of calls launched while the GPU sleeps, and whether all were launched before it woke."""
     torch = sys.modules["torch"]
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda._sleep(int(sleep * CLOCK))
@@ -100,7 +108,9 @@ def _behind_sleep(rival: Implementation, calls: int, sleep: float) -> tuple[floa
 
 
 def synced_timer(rival: Implementation, calls: int, synchronize: Callable[[], Any]) -> Timer:
-    """Prepare to time calls by the wall clock until `synchronize` says that they have ended: where torch knows no GPU."""
+    """Prepare to time calls by the wall clock until `synchronize` returns, for devices that torch
+    does not support.
+    """
 
     def once() -> float:
         synchronize()
@@ -114,7 +124,7 @@ def synced_timer(rival: Implementation, calls: int, synchronize: Callable[[], An
 
 
 def _enough(rival: Implementation, calls: int) -> int:
-    """Return a multiple of `calls` that takes GRAPH_SECONDS or so."""
+    """Return a multiple of `calls` that takes about GRAPH_SECONDS."""
     rival(0)
     seconds = _between_events(lambda: [rival(call) for call in range(calls)])
     return calls * max(1, min(GRAPH_CALLS // calls, round(GRAPH_SECONDS / max(seconds, 1e-6))))

@@ -1,4 +1,4 @@
-"""Timing rivals fairly on a noisy machine: in turn, in one process, compared round by round."""
+"""Time baselines fairly on a noisy machine: alternating, in one process, compared round by round."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,32 +10,35 @@ from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.ratio import Ratio
 
-Implementation = Callable[[int], object]  # takes the number of the call, to choose which copy of the weights to use; see Seconds
-# Seconds after which the threads of an OpenMP or TVM pool have gone to sleep, see benchmarks/README.md. 4096x4096, 4:16, M = 16,
-# two threads, cold, after a PyTorch rival: 0.5x the reference without it.
+Implementation = Callable[[int], object]  # takes the number of the call, which selects a copy of the weights; see Seconds
+# The threads of an OpenMP or TVM pool are asleep after this many seconds, see benchmarks/README.md.
+# Without the pause, a kernel after a PyTorch baseline had 0.5x the speed of the reference
+# (docs/measurements/runtime.md).
 PAUSE = 0.02
 
 
 class Seconds(float):
-    """What a rival returns that measured its call itself, such as one in another process: the way there must not count."""
+    """The result of a baseline that timed its own call, such as one in another process, so that the
+    overhead of the call is excluded.
+    """
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of several rivals, in seconds, one for each round: `times[name]` has shape (rounds,)."""
+    """Times of several baselines, in seconds, one per round: `times[name]` has shape (rounds,)."""
 
     times: Mapping[str, Array]
 
     def microseconds(self, name: str) -> float:
-        """Median time of one rival."""
+        """Median time of one baseline."""
         return float(np.median(self.times[name]) * 1e6)
 
     def half(self, which: int) -> "Timing":
-        """Return every other pair of rounds: a pair has both orders of the rivals."""
+        """Return every other pair of rounds: a pair has both orders of the baselines."""
         return Timing({name: times[np.arange(len(times)) // 2 % 2 == which] for name, times in self.times.items()})
 
     def speedup(self, name: str, over: str) -> Ratio:
-        """How many times faster `name` is than `over`, from the rounds' paired ratios."""
+        """Return how many times faster `name` is than `over`, from the rounds' paired ratios."""
         p20, p50, p80 = np.percentile(self.times[over] / self.times[name], (20, 50, 80))
         return Ratio(float(p50), float(p20), float(p80))
 
@@ -48,15 +51,17 @@ def measure_paired(
     pause: float = 0.0,
     least: int = 6,
 ) -> Timing:
-    """Time rivals in alternation.
+    """Time baselines in alternation.
 
-    In each round every rival is called `warm` times and then once more, timed, so that its threads are awake and those of
-    the one before have gone to sleep. The order is reversed from round to round. Two rounds are thrown away first.
+    In each round every baseline is called `warm` times, then once more for the clock. Its threads
+    are awake by then, and those of the previous baseline asleep. The order is reversed from round
+    to round. Two rounds are discarded first.
 
     Parameters
     ----------
     rivals : mapping of name to callable
-        Each takes the number of the call. One that returns Seconds is believed, any other is timed.
+        Each takes the number of the call. If one returns Seconds, that is its time; any other is
+        timed.
     rounds : int
         Rounds that count.
     seconds : float
@@ -64,8 +69,9 @@ def measure_paired(
     warm : int
         Untimed calls before each timed one.
     pause : float
-        Seconds of rest before each rival. Where rivals have threads of their own: those of the one before wait for more work by
-        spinning, on the cores that this one needs (PAUSE).
+        Seconds of rest before each baseline, for baselines with threads of their own. The threads
+        of the previous one spin while they wait for more work, on the cores that this one needs
+        (PAUSE).
     """
     names = list(rivals)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -87,10 +93,14 @@ def measure_paired(
 
 
 def _reported(result: object) -> float | None:
-    """The seconds that a rival reported. Any other result is dropped here, so that freeing it counts as in a caller's code."""
+    """The seconds that a baseline reported. Other results are freed here, so that freeing them
+    counts as in a caller's code.
+    """
     return result if isinstance(result, Seconds) else None
 
 
 def copies(nbytes: int, regime: str) -> int:
-    """Return how many copies of weights of `nbytes` to rotate: 1 where hot, CACHE_MULTIPLE times the cache where cold."""
+    """Return how many copies of `nbytes` of weights to rotate: 1 if hot; if cold, enough for
+    CACHE_MULTIPLE times the cache.
+    """
     return 1 if regime == "hot" else 1 + CACHE_MULTIPLE * last_level_cache() // nbytes

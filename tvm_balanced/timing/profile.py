@@ -1,4 +1,4 @@
-"""Where the time of a call goes: layer by layer, beside what the machine can do."""
+"""Profile a call: the time of each layer, compared with the limits of the machine."""
 
 import json
 import math
@@ -21,6 +21,7 @@ from tvm_balanced.timing.rates import Rates, measure
 
 if TYPE_CHECKING:
     from tvm_balanced.runtime.compiled_module import CompiledModule
+    from tvm_balanced.runtime.function import Function
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,16 @@ class ProfileRow:
     ----------
     name : str
     kernel : str
-        "tvm" where it is no kernel of ours.
+        "tvm" if it is not one of our kernels.
     calls : int
-        In one call of the model.
+        Number of calls in one call of the model.
     microseconds : float
-        Median over the rounds, all its calls together.
+        Median over the rounds, for all its calls together.
     share : float
-        Of the whole call.
+        Share of the whole call.
     macs, nbytes : int
-        Multiply-adds on stored slots, and bytes of x, weight, bias and y; 0 for TVM's own functions, of which a lookup, for
-        instance, does not read all that it is given.
+        Multiply-adds on stored slots, and bytes of x, weight, bias and y. They are 0 for TVM's own
+        functions, because a lookup, for instance, does not read all of its operands.
     """
 
     name: str
@@ -53,12 +54,12 @@ class ProfileRow:
 
     @property
     def gmacs(self) -> float:
-        """10^9 multiply-adds a second."""
+        """Rate in 10^9 multiply-adds a second."""
         return self.macs / self.microseconds / 1e3
 
     @property
     def gbytes(self) -> float:
-        """10^9 bytes a second."""
+        """Rate in 10^9 bytes a second."""
         return self.nbytes / self.microseconds / 1e3
 
 
@@ -72,7 +73,7 @@ class Profile:
 
     @property
     def microseconds(self) -> float:
-        """All rows together; a plain call is faster by what the timing itself costs, about 2 us a function."""
+        """All rows together. A plain call is faster, because timing itself costs about 2 us per function."""
         return sum(row.microseconds for row in self.rows)
 
     @property
@@ -81,7 +82,7 @@ class Profile:
         return ("what", "kernel", "calls", "us", "share", "GMAC/s", "of peak", "GB/s", "of memory")
 
     def cells(self) -> list[tuple[str, ...]]:
-        """Return the rows as text. More than 100% of memory means that the data came from a cache."""
+        """Return the rows as text. More than 100% of memory means that the data was loaded from a cache."""
 
         def text(row: ProfileRow) -> tuple[str, ...]:
             known = (
@@ -96,12 +97,12 @@ class Profile:
         return [text(row) for row in self.rows]
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as plain data."""
+        """Return the whole profile as plain data."""
         return {"rows": [asdict(row) for row in self.rows], "rates": asdict(self.rates), "threads": self.threads}
 
     @property
     def title(self) -> str:
-        """What was measured, in one line."""
+        """A one-line description of the measurement."""
         rates = f"{self.rates.gmacs:.0f} GMAC/s and {self.rates.gbytes:.0f} GB/s at most"
         return f"{self.microseconds / 1e3:.3f} ms with {self.threads} threads; this machine does {rates}"
 
@@ -111,7 +112,7 @@ class Profile:
 
 @dataclass
 class _Call:
-    """One function that the virtual machine called, its tensors, and what each of them holds."""
+    """One function that the virtual machine called, its tensors, and the contents of each."""
 
     symbol: str
     addresses: tuple[int, ...]
@@ -123,18 +124,20 @@ class _Call:
         self.nbytes = [0 if address in others else size for address, size in zip(self.addresses, self.nbytes, strict=True)]
 
 
-def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> Profile:
+def profile(function: "Function", arguments: Sequence[Any], rounds: int) -> Profile:
     """Time every function of a call.
 
     Parameters
     ----------
-    module : CompiledModule
+    function : Function
+        An entry point of a compiled module.
     arguments : sequence of tvm.runtime.Tensor
         Inputs and weights.
     rounds : int
         Calls; times are medians over them.
     """
-    calls, seconds = _record(module, arguments, rounds)
+    module = function.module
+    calls, seconds = _record(function, arguments, rounds)
     addresses = [address_of(tensor) for _, tensor in module.weights]
     reports = module.report.layers
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -176,26 +179,26 @@ def _report_of(call: _Call, reports: Sequence[LayerReport], addresses: Sequence[
 
 
 def _rates(module: "CompiledModule") -> Rates:
-    """What the module's device can do: measured on a CPU, its vendor's figures on a GPU."""
+    """Return the rates of the module's device: measured on a CPU, the vendor's figures on a GPU."""
     if not module.facts.on_gpu:
         return measure(module.threads)
     roofline = rooflines.machine(tvm.target.Target(json.loads(module.facts.target)))
     return Rates(roofline.gmacs, roofline.gbytes)
 
 
-def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
-    """Call the module `rounds` times; return its functions in order, and their seconds as (rounds, functions)."""
-    device = module.device
-    machine = relax.VirtualMachine(module.executable, device)  # one of its own: the module's stays free of instruments
+def _record(function: "Function", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
+    """Call it `rounds` times; return the functions that it calls in order, and their seconds as (rounds, functions)."""
+    device = function.module.device
+    machine = relax.VirtualMachine(function.module.executable, device)  # one of its own: the module's stays free of instruments
     calls: list[_Call] = []
     times: list[list[float]] = []
     start = 0.0
 
     def instrument(_function: Any, symbol: str, before: bool, _result: Any, *values: Any) -> int:
         nonlocal start
-        if symbol.startswith("vm."):  # the machine's own: allocation and checks of shapes
+        if symbol.startswith("vm."):  # the virtual machine's own: allocation and checks of shapes
             return 0
-        wait(device)  # a GPU is given functions faster than it computes them
+        wait(device)  # functions are launched faster than a GPU computes them
         if before:
             start = time.perf_counter()
             return 0
@@ -207,7 +210,7 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
             calls.append(_Call(symbol, tuple(address_of(t) for t in tensors), rows, nbytes))
         return 0
 
-    main = machine["main"]
+    main = machine[function.name]
     main(*arguments)
     machine.set_instrument(instrument)
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Measuring a calibration: every kernel on this machine, beside what its model says."""
+"""Measure a machine profile: the time of every kernel on this machine, relative to its model."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ PATTERN = BalancedPattern(2, 16)  # that sparse kernels are measured at
 # (from which M on, N, K, M) of layers that fit the caches, for arithmetic; (N, K) of one that comes from memory, at M = 1
 ARITHMETIC = ((1, 768, 3072, 1), (4, 3072, 768, 8), (17, 3072, 768, 24), (32, 3072, 768, 64))
 MEMORY = (4096, 4096)
-UNLIMITED = 1e9  # a rate, in 10^9 a second, that nothing waits for
+UNLIMITED = 1e9  # an unlimited rate, in 10^9 a second
 
 
 @quiet_tvm()
@@ -36,7 +36,7 @@ def measure(target: tvm.target.Target) -> MachineProfile:
     Raises
     ------
     TargetError
-        Where `target` is another machine.
+        If `target` is another machine.
     """
     if not runs_here(target):
         raise TargetError(f"{target} is not this machine, and only this one can be measured; run profile-machine on that machine")

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured now: multiply-adds and read bandwidth, by two small generated loops."""
+"""The peak rates of this machine, measured now by two small generated loops: multiply-adds and read bandwidth."""
 
 import functools
 import time
@@ -17,14 +17,14 @@ from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.target_info import lanes
 
-REGISTERS = 16  # independent sums: two multiply-adds a cycle of latency 4 need 8
+REGISTERS = 16  # independent sums: two multiply-adds per cycle with a latency of 4 need 8
 STEPS = 100_000
-READ_BYTES = 512 << 20  # of all threads together; past any last-level cache but the very largest
+READ_BYTES = 512 << 20  # of all threads together; larger than all but the very largest last-level caches
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Best of several runs with all threads: fp32 multiply-adds and bytes read from memory, 10^9 a second each."""
+    """Best of several runs with all threads: fp32 multiply-adds and bytes read from memory, each in 10^9 a second."""
 
     gmacs: float
     gbytes: float
@@ -32,7 +32,7 @@ class Rates:
 
 @functools.cache
 def measure(threads: int) -> Rates:
-    """Measure the rates with `threads` threads; takes about a second, once a process for each number."""
+    """Measure the rates with `threads` threads. This takes about a second, once per process and number of threads."""
     use_threads(threads)
     width = lanes(host_target())
     rows = max(1, READ_BYTES // (4 * REGISTERS * width * threads))

@@ -1,4 +1,6 @@
-"""Timing a kernel on copies of its weights in rotation, so that each call finds them where a model's would be."""
+"""Time a kernel on rotating copies of its weights, so that each call finds them in the same cache
+or memory as in a model.
+"""
 
 import itertools
 import math
@@ -15,13 +17,15 @@ from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import Workload
 from tvm_balanced.testing.operands import Arguments, draw
 
-SECONDS = 0.03  # a candidate is timed for
-LONG_ENOUGH = 1e-4  # seconds that are timed at once
-Rotation = list[list[Any]]  # arguments of a kernel, as many times as copies of the weights are needed
+SECONDS = 0.03  # time to measure a candidate
+LONG_ENOUGH = 1e-4  # seconds that are measured at once
+Rotation = list[list[Any]]  # arguments of a kernel, one list per copy of the weights
 
 
 def rotation(workload: Workload, rotate: int, put: Callable[[Array], Any] = tvm.runtime.tensor) -> tuple[Arguments, Rotation]:
-    """Draw arguments of a workload; return them, and as many copies, made by `put`, as `rotate` bytes of weights take."""
+    """Draw arguments of a workload; return them with as many copies, made by `put`, as `rotate`
+    bytes of weights need.
+    """
     arguments = draw(workload)
     y = empty_result(workload)
     copies = 1 + rotate // arguments.packed
@@ -29,13 +33,13 @@ def rotation(workload: Workload, rotate: int, put: Callable[[Array], Any] = tvm.
 
 
 def empty_result(workload: Workload) -> Array:
-    """Return y (M, N) full of NaN, all of which a kernel must write."""
+    """Return y (M, N) full of NaN; a kernel must overwrite all of it."""
     assert workload.m is not None
     return np.full((workload.m, workload.n), np.nan, numpy_dtype(workload.dtype))
 
 
 def time_rotating(main: Callable[..., Any], threads: int, copies: Rotation) -> float:
-    """Return the median time of a kernel in seconds, on each list of arguments in turn."""
+    """Return the median time of a kernel in seconds, rotating through the lists of arguments."""
     use_threads(threads)
     main(*copies[-1])
     call = itertools.count()
@@ -55,5 +59,7 @@ def time_rotating(main: Callable[..., Any], threads: int, copies: Rotation) -> f
 
 
 def calls_together(seconds: float) -> int:
-    """How many calls to time together: the clock counts in tens of nanoseconds, and small kernels take a few hundred."""
+    """Return how many calls to time together. The clock ticks in tens of nanoseconds, and small
+    kernels take a few hundred.
+    """
     return math.ceil(min(100.0, max(1.0, LONG_ENOUGH / seconds)))

@@ -19,6 +19,7 @@ from tvm_balanced.ops import WEIGHT_ARGS, bias_of, is_dense_op, residual_of
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
 from tvm_balanced.schedules.multi_kernel import Variant
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,9 @@ class LowerDenseOps:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         lowering = _Lowering(mod, self.names)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                lowering.builder_.update_func(var, relax.analysis.remove_all_unused(lowering.visit_expr(func)))
+        mod = rewrite_relax_funcs(mod, lowering)
         self.calls = lowering.calls
-        return lowering.builder_.finalize()
+        return mod
 
 
 @mutator

@@ -18,6 +18,7 @@ from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import balanced_dense, packed_dense
 from tvm_balanced.transform.match_dense import DenseMatch, match_dense
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 NO_LIMIT = sym.ConstIntBound.POS_INF
 Decide = Callable[[DenseLayer], tuple[Bucket, ...]]
@@ -52,12 +53,9 @@ class RewriteBalancedDense:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         rewriter = _Rewriter(mod, self.decide, self.names, self.ranges)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                rewritten = relax.analysis.remove_all_unused(rewriter.visit_expr(func))
-                rewriter.builder_.update_func(var, rewritten)
+        mod = rewrite_relax_funcs(mod, rewriter)
         self.plans = list(rewriter.plans.values())
-        return rewriter.builder_.finalize()
+        return mod
 
 
 @mutator

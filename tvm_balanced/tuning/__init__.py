@@ -1,1 +1,1 @@
-"""Tuning: search each kernel of a model for its best decisions, and keep what was found in a log for each target key."""
+"""Tuning: search the best decisions for each kernel of a model, and keep the results in a log for each target key."""

@@ -1,4 +1,4 @@
-"""The page of `tune --report`: how the best was found, what each tunable does, before and after."""
+"""The page of `tune --report`: the course of the search, the effect of each tunable, times before and after."""
 
 import base64
 import io
@@ -20,7 +20,7 @@ from matplotlib import pyplot as plt
 
 
 def write_page(result: TuningResult, path: Path) -> None:
-    """Write the page of a run; raises ArtifactError where its place cannot be written."""
+    """Write the page of a run; raises ArtifactError if it cannot be written."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files("tvm_balanced.tuning") / "report_page.html").read_text(encoding="utf-8"))
     states = sorted((s for s in result.states if s.best is not None), key=lambda s: -s.model_seconds)
@@ -33,7 +33,7 @@ def write_page(result: TuningResult, path: Path) -> None:
 
 
 def curve(state: State) -> str:
-    """Return a plot of every trial's time and the best so far, in the order they were measured, as SVG in base64."""
+    """Return a plot of every trial's time and the best so far, in order of measurement, as SVG in base64."""
     times = np.array([np.nan if s is None else s * 1e6 for s in state.strategy.seen.values()])
     figure, axes = plt.subplots(figsize=(6, 2.6), constrained_layout=True)
     numbers = np.arange(1, len(times) + 1)
@@ -47,7 +47,7 @@ def curve(state: State) -> str:
 
 
 def effects(state: State) -> str:
-    """Return plots of the best time that each value of each tunable allows, as SVG in base64."""
+    """Return plots of the best time for each value of each tunable, as SVG in base64."""
     columns = [(i, j) for i, decision in enumerate(state.space.default) for j in range(len(decision)) if j or len(decision) == 1]
     if not columns:
         return ""
@@ -65,7 +65,7 @@ def effects(state: State) -> str:
 
 
 def before_after(states: Sequence[State]) -> str:
-    """Return bars of the model's time in each kernel, default and as tuned, as SVG in base64."""
+    """Return bars of the model's time in each kernel, default and tuned, as SVG in base64."""
     figure, axes = plt.subplots(figsize=(9, 0.9 + 0.5 * len(states)), constrained_layout=True)
     places = np.arange(len(states))
     default = np.array([1e6 * s.task.calls * (s.default or np.nan) for s in states])

@@ -1,4 +1,4 @@
-"""What a run of the tuner found, for people and programs."""
+"""The result of a tuning run, for people and programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,9 @@ from tvm_balanced.tuning.task_state import State
 
 @dataclass(frozen=True)
 class Tuned:
-    """The outcome for one kernel, `gain` and `over_dense` being how many times faster it is; None where it was not measured."""
+    """The outcome for one kernel. `gain` and `over_dense` say how many times faster it is; None if
+    it was not measured.
+    """
 
     kernel: str
     layers: tuple[str, ...]
@@ -27,21 +29,21 @@ class Tuned:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a run of the tuner found.
+    """The result of a tuning run.
 
     Parameters
     ----------
     folder : Path
-        The log's; give its parent to `compile` as `logs`.
+        The log's folder; pass its parent to `compile` as `logs`.
     run : str
         Name of the run in the log.
     ended : str
         Why it ended.
     trials : int
-        Of the run, those before a resume included.
+        Trials of the run, including those before a resume.
     kernels : tuple of Tuned
     states : list of State
-        All that was measured, for the report.
+        All measurements, for the report.
     """
 
     folder: Path
@@ -63,7 +65,7 @@ class TuningResult:
 
 
 def rows(states: Sequence[State]) -> list[Tuned]:
-    """Return what is known of each kernel, for people; those of most time first."""
+    """Return one row per kernel, for people, sorted by the kernel's time in the model."""
     total = sum(state.model_seconds for state in states)
     found = []
     for state in sorted(states, key=lambda s: -s.model_seconds):

@@ -1,4 +1,4 @@
-"""The scheduler: spends a budget of trials or minutes where the model's time is, and keeps what was found."""
+"""The scheduler: spends a budget of trials or minutes where the model spends its time, and keeps the results."""
 
 import math
 import time
@@ -20,27 +20,27 @@ from tvm_balanced.tuning.search import STRATEGIES
 from tvm_balanced.tuning.task_state import State
 from tvm_balanced.tuning.tasks import Task
 
-BATCH = 8  # trials of each server between two decisions where to spend next, and between two writes of the log
-PATIENCE = 32  # trials of a kernel that improve nothing, after which it is done
+BATCH = 8  # trials per server between two decisions where to spend next, and between two writes of the log
+PATIENCE = 32  # a kernel is done after so many trials without improvement
 RACE_SECONDS = 2.0  # for the race of one kernel
-RACE_AND_BUILD = 3.0  # with what comes before it
-RACES_SHARE = 0.3  # of the minutes, at most, that is kept for races
+RACE_AND_BUILD = 3.0  # including the work before it
+RACES_SHARE = 0.3  # at most this share of the minutes is reserved for races
 STOP_SECONDS = 5.0  # for all races after Ctrl-C
-OVERTIME = 5.0  # seconds after the deadline when no race starts any more
+OVERTIME = 5.0  # no race starts later than this after the deadline
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When to end: whichever comes first; without any, when nothing improves any more.
+    """When to end: at the first of these limits, or without limits when nothing improves any more.
 
     Parameters
     ----------
     trials : int or None
-        Of the whole run, those before a resume included.
+        Trials of the whole run, including those before a resume.
     per_kernel : int or None
-        Of each kernel.
+        Trials of each kernel.
     minutes : float or None
-        Until the races of the winners have ended.
+        Time until the races of the winners have ended.
     started : float
         When the minutes began, on time.monotonic.
     """
@@ -57,7 +57,7 @@ class Budget:
 
 @dataclass
 class Tuner:
-    """Tunes tasks with a runner, and writes all to a log.
+    """Tune tasks with a runner, and write everything to a log.
 
     Parameters
     ----------
@@ -66,17 +66,17 @@ class Tuner:
     runner : Runner
     log : Log
     run : str
-        Name of the run; what the log holds of it counts towards its budget.
+        Name of the run; its records in the log count towards the budget.
     budget : Budget
     threads : int
-        Of a call that is timed.
+        Threads of a timed call.
     seed : int
     strategy : str
         A name of STRATEGIES.
     on_progress : callable
         Called with this tuner after each candidate and each race.
     known : callable, optional
-        From a workload to the decisions that a model would be compiled with now, None for the default.
+        From a workload to the decisions that compiling a model would use now, None for the default.
     """
 
     tasks: Sequence[Task]
@@ -91,8 +91,8 @@ class Tuner:
     on_progress: Callable[["Tuner"], None] = lambda _: None
     known: Tuned | None = None
     states: list[State] = field(init=False)
-    stopped: str = field(default="", init=False)  # by what, before the budget was spent
-    trials: int = field(default=0, init=False)  # of the run, those before a resume included
+    stopped: str = field(default="", init=False)  # why the run was stopped before the budget was spent
+    trials: int = field(default=0, init=False)  # trials of the run, including those before a resume
     phase: str = field(default="measuring", init=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class Tuner:
         self._take(self.log.read().records)
 
     def stop(self, why: str = "interrupted") -> None:
-        """Let the run end soon, with what was found; may be called from a signal handler."""
+        """End the run soon, and keep what was found; may be called from a signal handler."""
         self.stopped = self.stopped or why
 
     def tune(self) -> str:
@@ -122,7 +122,7 @@ class Tuner:
         return State(task, space, STRATEGIES[self.strategy](space, self.seed, task.workload, self.target), known=known)
 
     def _take(self, records: Iterable[Record]) -> None:
-        """Take in what the log holds of these tasks, of this run and of others."""
+        """Read the log's records of these tasks, from this run and others."""
         states = {state.task.workload: state for state in self.states}
         for record in records:
             if not isinstance(record, (Trial, Winner)):
@@ -134,7 +134,7 @@ class Tuner:
                 states[record.workload].take(record, own)
 
     def _finished(self) -> str | None:
-        """Why measuring ends now, None while it goes on."""
+        """Why measuring ends now, None while it continues."""
         if self.stopped:
             return self.stopped
         if self.budget.trials is not None and self.trials >= self.budget.trials:
@@ -162,7 +162,9 @@ class Tuner:
         return self.budget.left() < min(RACE_AND_BUILD * len(self.states), RACES_SHARE * 60 * self.budget.minutes)
 
     def _next(self) -> State:
-        """The kernel to spend on: first those that were never measured, then by time of the model that may still be won."""
+        """Choose the kernel to spend on: first those that were never measured, then by the time
+        that the model may still save.
+        """
         active = [state for state in self.states if not state.done]
         fresh = [state for state in active if state.fresh]
         return fresh[0] if fresh else max(active, key=lambda state: state.model_seconds / (1 + state.stale / BATCH))
@@ -177,7 +179,9 @@ class Tuner:
         return list(dict.fromkeys([*first, *self._proposed(state, count)]))[:count]
 
     def _proposed(self, state: State, count: int) -> list[Decisions]:
-        """What the strategy proposes, without what the target has no room for: that is no trial, and not proposed again."""
+        """Return the strategy's proposals without those that do not fit the target: these are no
+        trials, and are not proposed again.
+        """
         fitting: list[Decisions] = []
         while len(fitting) < count and (proposed := state.strategy.propose(count)):
             fits = {point: self.runner.fits(state.task.workload, point) for point in proposed}
@@ -188,7 +192,7 @@ class Tuner:
         return fitting[:count]
 
     def _measure(self, state: State, batch: list[Decisions]) -> None:
-        """Measure a batch, and log what is known of it however it ends."""
+        """Measure a batch, and log its results however it ends."""
         if state.dense is None:
             state.dense = self.runner.dense_seconds(state.task.workload)
         results: list[Measured] = []
@@ -199,13 +203,15 @@ class Tuner:
                 if self.stopped or self._time_is_up():
                     break
         finally:
-            # in the order of the batch: what follows does not depend on which server was faster
+            # in the order of the batch: the rest of the run must not depend on which server was faster
             self._keep(state, sorted(results, key=lambda result: batch.index(result.decisions)))
         if results and state.best is None:
             state.done = f"no candidate runs: {results[0].error}"
 
     def _measured(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        """Measure a batch; where that is done in this process, one candidate at a time, so that it is known which it died of."""
+        """Measure a batch. In this process, measure one candidate at a time, so that a crash can be
+        attributed to it.
+        """
         if self.runner.parallel > 1:
             yield from self.runner.measure(workload, batch)
             return
@@ -233,7 +239,9 @@ class Tuner:
         self._take(others)
 
     def _race_all(self) -> None:
-        """Race the best candidates of each kernel with its default, where that was not done; those of most time first."""
+        """Race the best candidates of each kernel with its default if that was not done; kernels
+        with the most time come first.
+        """
         self.phase = "racing the winners"
         waiting = [state for state in self.states if state.best is not None and state.to_race]
         stopped_at = time.monotonic()
@@ -249,8 +257,8 @@ class Tuner:
     def _race(self, state: State, seconds: float) -> None:
         finalists = state.finalists()
         found = self.runner.confirm(state.task.workload, finalists, seconds) if finalists else None
-        found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)  # none of them is right, or near
-        # at least four rounds of five were faster: a median alone would let noise in
+        found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)  # no candidate is correct, or close enough
+        # at least four of five rounds were faster: with a median alone, noise could win
         won = found.decisions != state.space.default and found.gain.p20 > 1
         workload, space = state.task.workload, state.space.fingerprint
         outcome = (found.decisions, won, found.gain, found.max_error, now(), finalists)
@@ -260,5 +268,5 @@ class Tuner:
 
 
 def now() -> str:
-    """Return the time as records have it."""
+    """Return the current time in the format of records."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

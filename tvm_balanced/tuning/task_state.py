@@ -1,4 +1,4 @@
-"""What a run of the tuner knows of one kernel."""
+"""The state of one kernel in a run of the tuner."""
 
 import math
 from collections.abc import Sequence
@@ -9,32 +9,33 @@ from tvm_balanced.tuning.log.record import Measured, Trial, Winner
 from tvm_balanced.tuning.search.base import Strategy
 from tvm_balanced.tuning.tasks import Task
 
-IMPROVES = 0.99  # a new best counts as one where it takes at most this share of the old
-FINALISTS = 3  # candidates that are timed beside the default at the end: the best of noisy times is seldom the best
-NEAR = 1.1  # and that take at most this much more than the default did
+IMPROVES = 0.99  # a new best must take at most this share of the old one's time
+FINALISTS = 3  # candidates timed against the default at the end: the best of noisy times is seldom the best
+NEAR = 1.1  # and they take at most this much more time than the default
 
 
 @dataclass
 class State:
-    """A task with what was measured of it.
+    """A task with its measurements.
 
     Parameters
     ----------
     task : Task
     space : Space
     strategy : Strategy
-        Its `seen` is what was measured, in this run and before it.
+        Its `seen` holds the measurements of this run and earlier ones.
     trials : int
-        Of this run.
+        Trials of this run.
     dense : float or None
         Seconds of the dense kernel on such a layer.
     stale : int
         Trials since the best improved.
     done : str
-        Why it is measured no more, empty while it is.
+        Why it is no longer measured; empty while it is.
     winner : Winner or None
     known : tuple of tuples of int or None
-        What won elsewhere, by the log that a model compiled now would use: measured second, and always raced.
+        The winner of an earlier run, from the log that compiling a model would use now. It is
+        measured second, and always raced.
     """
 
     task: Task
@@ -49,7 +50,7 @@ class State:
 
     @property
     def default(self) -> float | None:
-        """Seconds of the default decisions, None until they were measured."""
+        """Seconds of the default decisions, None until they are measured."""
         return self.strategy.seen.get(self.space.default)
 
     @property
@@ -59,16 +60,16 @@ class State:
 
     @property
     def model_seconds(self) -> float:
-        """Seconds of a call of the model that this kernel takes with its best candidate, 0 until it was measured."""
+        """Seconds of a call of the model that this kernel takes with its best candidate, 0 until it is measured."""
         return self.task.calls * (self.best or 0.0)
 
     @property
     def fresh(self) -> bool:
-        """Whether not even the default was measured."""
+        """Whether nothing was measured yet, not even the default."""
         return self.space.default not in self.strategy.seen
 
     def finalists(self) -> tuple[Decisions, ...]:
-        """Return the fastest candidates besides the default, those that may beat it, and what has beaten it before."""
+        """Return the fastest candidates besides the default that may beat it, and what has beaten it before."""
         limit = NEAR * (self.default or math.inf)
         seen = self.strategy.seen.items()
         fast = sorted((s, d) for d, s in seen if s is not None and s <= limit and d != self.space.default)
@@ -77,13 +78,15 @@ class State:
 
     @property
     def to_race(self) -> bool:
-        """Whether there are finalists that no race has had, or it is to be told that nothing came near the default."""
+        """Whether there are finalists without a race, or the log still has to record that nothing
+        came near the default.
+        """
         if self.winner is None:
             return len(self.strategy.seen) > 1
         return bool(set(self.finalists()) - set(self.winner.raced))
 
     def learn(self, results: Sequence[Measured], own: bool = True) -> None:
-        """Take in what was measured; `own` where it counts towards this run."""
+        """Take in measurements; `own` says that they count towards this run."""
         for result in results:
             before = self.best
             self.strategy.tell([result] if result.decisions in self.space else [])
@@ -93,7 +96,7 @@ class State:
                 self.stale = 0 if after is not None and (before is None or after < IMPROVES * before) else self.stale + 1
 
     def take(self, record: Trial | Winner, own: bool) -> None:
-        """Take in a record of the log that is of this task."""
+        """Take in a record of the log for this task."""
         if record.space != self.space.fingerprint:
             return
         if isinstance(record, Trial):

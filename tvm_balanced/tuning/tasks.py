@@ -16,7 +16,7 @@ class Task:
     Parameters
     ----------
     workload : Workload
-        M is known.
+        Its M is known.
     calls : int
         How often a call of the model runs it.
     layers : tuple of str
@@ -29,7 +29,7 @@ class Task:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """A readable name."""
         return self.workload.title
 
 
@@ -56,5 +56,5 @@ def tunable(variant: Variant) -> list[Workload]:
 
 
 def shard(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
-    """Return the share of tasks of shard `index`, from 1 up to `count`; shards of one model have all of them together."""
+    """Return the tasks of shard `index`, from 1 up to `count`; together, the shards of a model have all tasks."""
     return [task for place, task in enumerate(tasks) if place % count == index - 1]

@@ -1,4 +1,4 @@
-"""Tuning a model: its kernels, a runner, a log, and a run that can be stopped and resumed."""
+"""Tune a model: its kernels, a runner, a log, and a run that can be stopped and resumed."""
 
 import math
 import secrets
@@ -41,8 +41,8 @@ from tvm_balanced.tuning.scheduler import Budget, Tuner, now
 from tvm_balanced.tuning.search import DEFAULT, STRATEGIES
 from tvm_balanced.tuning.tasks import Task, shard, tasks_of
 
-BUDGETS = ("trials", "per_kernel", "minutes")  # of a plan; a resumed run takes new ones, and else its own
-SAME = ("source", "threads", "shard")  # in which a run must agree to be resumed
+BUDGETS = ("trials", "per_kernel", "minutes")  # budgets of a plan; a resumed run uses new ones if given, else its old ones
+SAME = ("source", "threads", "shard")  # a run must agree in these to be resumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,22 +52,25 @@ class TuneOptions:
     Parameters
     ----------
     target : str, dict, tvm.target.Target or None
-        As `targets.parse_target` takes it; None is this machine.
+        As for `targets.parse_target`; None is this machine.
     work_dir : str, Path or None
-        Folder of the logs, one folder for each target key; None is this user's, where `compile` looks.
+        Folder of the logs, with one folder for each target key; None is this user's, where
+        `compile` looks.
     minutes : float or None
-        After which the run has ended, races of the winners included.
+        The run ends after this long, including the races of the winners.
     trials, per_kernel : int or None
         Candidates to measure in all, and of each kernel.
     resume : bool
-        Go on with the last run of this model in the log, whose trials count, with its seed and strategy, and with its budgets
-        where none are given; a new run where there is none. Without it a new run measures as many more.
+        Continue the last run of this model in the log: its trials count, and its seed and strategy
+        are used, as are its budgets if none are given. If there is no such run, or without
+        `resume`, a new run starts and measures as many more.
     seed : int
         The same seed and log give the same candidates.
     strategy : str
         A name of `strategy.STRATEGIES`.
     threads : int or None
-        Of a call that is timed, all cores of what measures by default: those that the model will be compiled for.
+        Threads of a timed call, as many as the model will be compiled for; by default all cores of
+        the machine that measures.
     kernels, copies : mapping or None, int or None
         As for compiling.
     shard : (int, int)
@@ -95,7 +98,9 @@ class TuneOptions:
 def tune_imported(
     imported: ImportedModel, options: TuneOptions, on_progress: Callable[[Tuner], None] = lambda _: None, started: float = 0.0
 ) -> TuningResult:
-    """Tune the kernels of an imported model; parameters as for `tune_tasks`, errors as there and of `compile_imported`."""
+    """Tune the kernels of an imported model; parameters as for `tune_tasks`, errors as there and of
+    `compile_imported`.
+    """
     started = started or time.monotonic()
     environment.require_working_tvm()
     if options.copies is not None:
@@ -115,27 +120,28 @@ def tune_tasks(
     started: float = 0.0,
     runner: Runner | None = None,
 ) -> TuningResult:
-    """Tune kernels, until the budget is spent, nothing improves any more or Ctrl-C; what was found is in the log.
+    """Tune kernels until the budget is spent, nothing improves any more, or Ctrl-C. The results are in the log.
 
     Parameters
     ----------
     tasks : sequence of Task
     options : TuneOptions
     source : str
-        What the kernels are of, for the log.
+        The origin of the kernels, for the log.
     on_progress : callable
         Called after each candidate.
     started : float
         When the minutes began, on time.monotonic; now by default.
     runner : Runner, optional
-        What measures; by default as `options` says.
+        Measures the candidates; by default as `options` says.
 
     Raises
     ------
     TuningError
-        Where the log cannot be used, the budget or shard makes no sense, or no server is left that measures.
+        If the log cannot be used, the budget or shard makes no sense, or no server is left to
+        measure.
     TargetError
-        Where the target is unknown, or another machine than measures.
+        If the target is unknown, or is not the machine that measures.
     """
     started = started or time.monotonic()
     target = parse_target(options.target)
@@ -182,13 +188,13 @@ def _check(options: TuneOptions, target: tvm.target.Target) -> None:
 
 
 def _threads(options: TuneOptions, target: tvm.target.Target) -> int:
-    """Threads of a call: as given, else all cores of what measures."""
+    """Return the threads of a call: as given, else all cores of the machine that measures."""
     machine = None if options.rpc is None or options.threads is not None else options.rpc.machine
     return threads_of(target, options.threads) if machine is None else machine.cores
 
 
 def _open(log: Log, target: tvm.target.Target, remote: RpcOptions | None) -> None:
-    """Make a log and its manifest where there is none, else check that it is one for the target."""
+    """Create a log and its manifest if missing, else check that it is for the target."""
     if log.exists():
         log.create()
     device = None
@@ -206,7 +212,7 @@ def _plan(options: TuneOptions, source: str, threads: int) -> dict[str, Any]:
 
 
 def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks: Sequence[Task]) -> Runner:
-    weights = {layer: packed_bytes(task) for task in tasks for layer in task.layers}  # once, for however many M it is tuned
+    weights = {layer: packed_bytes(task) for task in tasks for layer in task.layers}  # once per layer, for all its M
     rotate = sum(weights.values())
     if options.rpc is not None:
         return RpcRunner(options.rpc, target, threads, rotate)
@@ -221,7 +227,7 @@ def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks
 
 
 def packed_bytes(task: Task) -> int:
-    """Bytes of the packed weight of one layer."""
+    """Return the bytes of the packed weight of one layer."""
     kernel = KERNELS[task.workload.kernel]
     params = kernel.prim_func(task.workload).params[1 : 1 + len(kernel.parts)]
     shapes = packed_shapes(task.workload)
@@ -229,14 +235,14 @@ def packed_bytes(task: Task) -> int:
 
 
 def _resumed(log: Log, plan: Mapping[str, Any]) -> Run | None:
-    """The last run in a log of the same model, number of threads and shard, None where there is none."""
+    """Return the last run in a log with the same model, number of threads and shard; None if there is none."""
     runs = [record for record in log.read().records if isinstance(record, Run)]
     return next((run for run in reversed(runs) if all(run.plan.get(name) == plan[name] for name in SAME)), None)
 
 
 @contextmanager
 def _own_run(log: Log, run: str | None) -> Iterator[str]:
-    """Yield the name of a run, a new one where `run` is None, that no other process may resume meanwhile."""
+    """Yield the name of a run (a new one if `run` is None), and keep other processes from resuming it meanwhile."""
     name = run or secrets.token_hex(4)
     lock = FileLock(log.folder / f".run-{name}.lock")
     with log.writing():  # `logs prune` tries the locks of runs under it
@@ -255,7 +261,7 @@ def _own_run(log: Log, run: str | None) -> Iterator[str]:
 
 @contextmanager
 def _stopping(tuner: Tuner) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the run with what was found; a second one ends it at once."""
+    """Let Ctrl-C and SIGTERM end the run and keep what was found; a second one ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,1 +1,1 @@
-"""Running compiled modules on an NVIDIA GPU."""
+"""Run compiled modules on an NVIDIA GPU."""

@@ -1,7 +1,8 @@
-"""Machine code of a GPU's kernels, made where there is no GPU, and found again where there is one.
+"""Machine code of a GPU's kernels: written on a machine without a GPU, and read on a machine with one.
 
-TVM can only keep CUDA source in a library that it writes on a machine without CUDA's driver. It compiles that on first use, and
-asks the global function `tvm_callback_cuda_compile` to; here this is answered from the artifact.
+Without CUDA's driver, TVM can only keep CUDA source in the library that it writes. It compiles that
+source on first use by calling the global function `tvm_callback_cuda_compile`. This file answers
+the call from the artifact.
 """
 
 import hashlib
@@ -16,11 +17,13 @@ from tvm_balanced.runtime.cuda.device import gpu_arch
 from tvm_balanced.runtime.cuda.toolchain import choose
 
 CALLBACK = "tvm_callback_cuda_compile"
-_known: dict[str, bytes] = {}  # machine code by the source's digest
+_known: dict[str, bytes] = {}  # machine code by the digest of its source
 
 
 def write(executable: Any, arch: str, folder: Path) -> None:
-    """Compile every CUDA module in `executable` for `arch` and write it to `folder`; nothing where nvcc is not installed."""
+    """Compile every CUDA module in `executable` for `arch` and write it to `folder`; do nothing if
+    nvcc is not installed.
+    """
     if not nvcc.available():
         return
     for source in sources(executable):
@@ -29,14 +32,15 @@ def write(executable: Any, arch: str, folder: Path) -> None:
 
 
 def write_source(source: str, arch: str, folder: Path) -> None:
-    """Compile CUDA source for `arch` and write it to `folder`, which is there, as `read` looks for it."""
+    """Compile CUDA source for `arch` and write it to the existing `folder`, under the name that `read` looks for."""
     (folder / f"{_digest(source)}.cubin").write_bytes(nvcc.cubin(source, arch))
 
 
 def read(folder: Path) -> None:
-    """Let TVM find the machine code in `folder` when it next asks for the same source to be compiled.
+    """Let TVM find the machine code in `folder` the next time it compiles the same source.
 
-    Source that is not known is compiled with what works here; TVM passes on the EnvironmentFaultError where nothing does.
+    Unknown source is compiled with what works on this machine. If nothing does, TVM passes on the
+    EnvironmentFaultError.
     """
     for file in folder.glob("*.cubin"):
         _known[file.stem] = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Running compiled modules on a GPU: where tensors lie, and on which stream calls run."""
+"""Run compiled modules on a GPU: the device of tensors, and the stream of calls."""
 
 import contextlib
 import sys
@@ -17,25 +17,27 @@ def is_cuda(device: Any) -> bool:
 
 
 def current_gpu() -> Any:
-    """Return torch's current GPU as a TVM device; the first where torch is not loaded or has used none."""
+    """Return torch's current GPU as a TVM device, or the first GPU if torch is not loaded or has used none."""
     torch = sys.modules.get("torch")
     return tvm.cuda(torch.cuda.current_device() if torch is not None and torch.cuda.is_initialized() else 0)
 
 
 def gpu_arch() -> str:
-    """Return the architecture of `current_gpu`, as nvcc names it: "sm_90"."""
+    """Return the architecture of `current_gpu` by nvcc's name: "sm_90"."""
     return f"sm_{current_gpu().compute_version.replace('.', '')}"
 
 
 def place(tensors: Sequence[tuple[str, Any]], device: Any) -> list[tuple[str, Any]]:
-    """Return named tensors copied to `device`, where they are when this returns; those that are there already, as they are."""
+    """Return named tensors copied to `device`; the copies are complete. Tensors that are there
+    already are returned as they are.
+    """
     placed = [(name, t if t.device == device else t.copyto(device)) for name, t in tensors]
-    device.sync()  # TVM copies on its own stream, for which torch's do not wait
+    device.sync()  # TVM copies on its own stream, and torch's do not wait for it
     return placed
 
 
 def torch_stream(device: Any) -> Any:
-    """Return torch's current stream of `device`, None where that is no GPU or torch is not loaded or uses no CUDA."""
+    """Return torch's current stream of `device`; None if that is no GPU, or torch is not loaded or uses no CUDA."""
     torch = sys.modules.get("torch")
     if not is_cuda(device) or torch is None or not torch.cuda.is_initialized():
         return None
@@ -44,9 +46,9 @@ def torch_stream(device: Any) -> Any:
 
 @contextlib.contextmanager
 def current_stream(device: Any) -> Iterator[None]:
-    """Let calls run on torch's current stream of `device` where torch is loaded and uses CUDA, else on TVM's own.
+    """Run calls on torch's current stream of `device` if torch is loaded and uses CUDA, else on TVM's own.
 
-    TVM makes `device` the current one of the thread, and leaves it so: torch's is restored.
+    TVM makes `device` the current one of the thread and does not reset it; this restores torch's.
     """
     stream = torch_stream(device)
     if stream is None:
@@ -58,7 +60,7 @@ def current_stream(device: Any) -> Iterator[None]:
 
 
 def wait(device: Any) -> None:
-    """Wait until the calls of this thread have ended: `device.sync` alone waits only for TVM's own stream."""
+    """Wait until the calls of this thread have ended. `device.sync` alone waits only for TVM's own stream."""
     stream = torch_stream(device)
     if stream is not None:
         stream.synchronize()

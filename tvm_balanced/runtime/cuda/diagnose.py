@@ -1,4 +1,6 @@
-"""Why TVM sees no GPU on a machine that has one: its CUDA library is left out in silence where it cannot be loaded."""
+"""Diagnose why TVM sees no GPU on a machine that has one: TVM silently skips its CUDA library if it
+cannot be loaded.
+"""
 
 import ctypes
 import sys
@@ -11,7 +13,7 @@ LIBRARY = Path(tvm.__file__).parent / "lib" / "libtvm_runtime_cuda.so"
 
 
 def fault() -> str | None:
-    """Return why TVM sees no GPU and what to do, None where it sees one or this machine has no NVIDIA driver."""
+    """Return why TVM sees no GPU and what to do; None if it sees one or this machine has no NVIDIA driver."""
     torch = sys.modules.get("torch")
     if tvm.cuda(0).exist or not (DEVICE.exists() or (torch is not None and torch.cuda.is_available())):
         return None

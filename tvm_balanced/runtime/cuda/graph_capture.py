@@ -1,4 +1,6 @@
-"""Calls that are captured in a CUDA graph: what they write to belongs to the graph, and no later call may get it."""
+"""Calls captured in a CUDA graph: the memory that they write to belongs to the graph, and no later
+call may reuse it.
+"""
 
 import contextlib
 import ctypes
@@ -8,24 +10,24 @@ from typing import Any
 
 from tvm_balanced.runtime.cuda.device import torch_stream
 
-ALLOCATES = "vm.builtin.alloc_storage"  # the virtual machine's only source of memory on the device
+ALLOCATES = "vm.builtin.alloc_storage"  # the virtual machine allocates device memory only with this
 RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
 
 
 def capturing(device: Any) -> bool:
-    """Whether calls on `device` are being captured in a CUDA graph by torch, in this thread."""
+    """Whether torch is capturing calls on `device` in a CUDA graph, in this thread."""
     return torch_stream(device) is not None and bool(sys.modules["torch"].cuda.is_current_stream_capturing())
 
 
 @contextlib.contextmanager
 def keeping(machine: Any, kept: list[Any]) -> Iterator[None]:
-    """Append all memory that calls of a virtual machine take to `kept`, so that it does not return to TVM's pool.
+    """Append all memory that calls of a virtual machine allocate to `kept`, so that it does not return to TVM's pool.
 
     Parameters
     ----------
     machine : tvm.relax.VirtualMachine
     kept : list
-        Storages; who holds it decides when the pool has them back.
+        Storages; the pool gets them back when the list is dropped.
     """
 
     def keep(_function: Any, symbol: str, before: bool, result: Any, *_values: Any) -> int:
@@ -43,9 +45,11 @@ def keeping(machine: Any, kept: list[Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _allocating() -> Iterator[None]:
-    """Let this thread allocate while it captures, which CUDA refuses by default; torch does the same for its own memory."""
+    """Let this thread allocate during a capture, which CUDA forbids by default; torch does the same
+    for its own memory.
+    """
     driver, mode = _driver(), ctypes.c_int(RELAXED)
-    driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))  # leaves the mode there was in `mode`
+    driver.cuThreadExchangeStreamCaptureMode(ctypes.byref(mode))  # stores the previous mode in `mode`
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What NVIDIA's compiler makes of a kernel: registers, spills, shared memory, and its PTX. Needs no GPU."""
+"""What NVIDIA's compiler reports of a kernel: registers, spills, shared memory, and its PTX. Needs no GPU."""
 
 import re
 import shutil
@@ -9,20 +9,20 @@ from pathlib import Path
 
 from tvm_balanced.errors import EnvironmentFaultError
 
-# As TVM compiles on a machine with a GPU; 177 is about variables that it declares and does not use.
+# TVM's options on a machine with a GPU; 177 warns of variables that TVM's code declares and does not use.
 OPTIONS = ("-O3", "-std=c++17", "--use_fast_math", "-Xptxas", "--register-usage-level=10", "-diag-suppress", "177")
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes.
+    """Resources of one kernel.
 
     Parameters
     ----------
     registers : int
-        Of a thread.
+        Registers of a thread.
     shared : int
-        Bytes of a thread block that are known when it is compiled.
+        Static shared memory of a thread block in bytes, as known at compile time.
     spilled : int
         Bytes that a thread stores to and loads from local memory because registers run out.
     stack : int
@@ -41,14 +41,14 @@ def available() -> bool:
 
 
 def resources(source: str, arch: str) -> dict[str, Resources]:
-    """Compile CUDA source to machine code and return what each of its kernels takes, by name.
+    """Compile CUDA source to machine code and return the resources of each of its kernels, by name.
 
     Raises
     ------
     EnvironmentFaultError
-        Where nvcc is not installed.
+        If nvcc is not installed.
     ValueError
-        Where it refuses the source; the message is its own.
+        If nvcc rejects the source; the message is nvcc's.
     """
     report = _nvcc(source, arch, "-cubin", "-Xptxas", "-v")[1]
     found = {}
@@ -74,7 +74,7 @@ def cubin(source: str, arch: str) -> bytes:
 
 
 def _nvcc(source: str, arch: str, *options: str) -> tuple[bytes, str]:
-    """Return nvcc's output file and what it printed."""
+    """Return nvcc's output file and the text that it printed."""
     if not available():
         raise EnvironmentFaultError("nvcc was not found; install the CUDA toolkit to compile for a GPU")
     with tempfile.TemporaryDirectory() as folder:

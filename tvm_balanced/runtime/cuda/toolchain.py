@@ -1,4 +1,4 @@
-"""What TVM turns CUDA source into machine code with: NVRTC, its default, or nvcc."""
+"""The compiler that TVM uses for CUDA source: NVRTC, its default, or nvcc."""
 
 import os
 
@@ -8,10 +8,10 @@ from tvm.support.nvcc import compile_cuda
 
 from tvm_balanced.errors import EnvironmentFaultError, first_line, last_line
 
-MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that tells TVM, and that a user may set
-FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # what TVM asks each for
-_ours: set[str] = set()  # that were chosen here, not by a user
-# With the headers that TVM's own source includes: NVRTC may be there without them, or with those of another version.
+MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that TVM reads, and that a user may set
+FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # the output that TVM requests from each
+_ours: set[str] = set()  # modes that were chosen here, not by a user
+# Includes the headers of TVM's own source: NVRTC may be installed without them, or with another version of them.
 SOURCE = """
 #ifdef __CUDACC_RTC__
 #include <cuda/std/cstdint>
@@ -23,29 +23,29 @@ SOURCE = """
 #include <cuda_bf16.h>
 extern "C" __global__ void twice(half* x, __nv_bfloat16* y) { x[0] = __hadd(x[0], x[0]); y[0] = __hadd(y[0], y[0]); }
 """
-tvm_ffi.register_error("EnvironmentFaultError", EnvironmentFaultError)  # so that it comes through TVM as what it is
+tvm_ffi.register_error("EnvironmentFaultError", EnvironmentFaultError)  # so that TVM passes it on under its own type
 
 
 def compiles() -> bool:
-    """Whether TVM compiles CUDA source at all; it keeps the source where CUDA's driver is missing."""
+    """Whether TVM compiles CUDA source at all; without CUDA's driver it keeps the source."""
     return tvm_ffi.get_global_func("ffi.Module.create.cuda", allow_missing=True) is not None
 
 
 def choose(target: tvm.target.Target, at_once: bool = False) -> None:
-    """Let TVM compile for a GPU with what works on this machine; what a user chose stays.
+    """Let TVM compile for a GPU with a compiler that works on this machine. A user's choice stays.
 
     Parameters
     ----------
     target : target
-        A GPU's.
+        Target of a GPU.
     at_once : bool
-        Whether many kernels are to be compiled at the same time. NVRTC compiles one after another (two kernels 1.6 times as long
-        as one), nvcc as many as there are cores: an H200's host of 16 cores compiled 4 to 17 candidates in 30 s by NVRTC.
+        Whether many kernels are compiled at the same time. NVRTC compiles one after another, so two
+        kernels take 1.6 times as long as one; nvcc uses all cores (docs/measurements/runtime.md).
 
     Raises
     ------
     EnvironmentFaultError
-        Where TVM is about to compile and nothing works.
+        If TVM is about to compile and no compiler works.
     """
     given = os.environ.get(MODE)
     if not compiles() or (given is not None and not (at_once and given in _ours)):
@@ -53,7 +53,7 @@ def choose(target: tvm.target.Target, at_once: bool = False) -> None:
     why = {}
     for mode, form in sorted(FORMATS.items(), reverse=not at_once):  # nvcc, nvrtc
         try:
-            with target:  # for its arch
+            with target:  # sets its arch
                 compile_cuda(SOURCE, target_format=form, compiler=mode)
         except Exception as error:  # a missing package or program, or a page of what the compiler says
             why[mode] = (first_line(error) if mode == "nvrtc" else last_line(error)).rstrip(".")

@@ -1,8 +1,10 @@
-"""What is being measured: a note beside the log, by which a run that is resumed knows the candidate that its process died of.
+"""A note beside the log of the candidate being measured. A resumed run learns from it which
+candidate crashed its process.
 
     FOLDER/KEY/.measuring-RUN.json    the workload and decisions, and how many processes died with them in flight before
 
-A candidate that ends the process, as a compiler that aborts does, would be proposed again by every resumed run.
+Every resumed run would otherwise propose a candidate again that ends the process, for instance by
+aborting the compiler.
 """
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
 
-DEATHS = 2  # after which it is the candidate's fault: one may have been a kill
+DEATHS = 2  # after so many, the candidate is to blame: a single one may have been a kill
 
 
 class InFlight:
@@ -21,7 +23,7 @@ class InFlight:
     Parameters
     ----------
     folder : Path
-        Of the log.
+        The log's folder.
     run : str
     """
 
@@ -30,7 +32,7 @@ class InFlight:
         self._left = self._read()
 
     def _read(self) -> tuple[str, int] | None:
-        """What a process before this one left, and how many processes died of it."""
+        """The note that an earlier process left, and how many processes died of it."""
         try:
             note = json.loads(self._path.read_text())
             return str(note["candidate"]), int(note["deaths"]) + 1
@@ -38,7 +40,7 @@ class InFlight:
             return None
 
     def begin(self, workload: Workload, decisions: Decisions) -> bool:
-        """Note that a candidate is being measured; return False where that has ended DEATHS processes."""
+        """Note that a candidate is being measured; return False if it has ended DEATHS processes."""
         candidate = json.dumps([asdict(workload), decisions])
         deaths = self._left[1] if self._left is not None and self._left[0] == candidate else 0
         self._path.write_text(json.dumps({"candidate": candidate, "deaths": deaths}))

@@ -1,11 +1,11 @@
-"""The tuning log of one target key: a file that is only ever appended to, and survives a kill at any moment.
+"""The tuning log of one target key. The file is append-only and survives a kill at any moment.
 
     FOLDER/KEY/log.jsonl       a header line that names format and key, then one record a line
     FOLDER/KEY/manifest.json   where it was made: device, features, versions, date, command
     FOLDER/KEY/.lock           held while either is written
 
-A batch of records is one write, and is on disk before `append` returns. Whoever writes next first drops a line that a killed
-writer left unfinished. Readers need no lock: they pass over an unfinished line.
+A batch of records is one write, and is on disk before `append` returns. If a killed writer left an
+unfinished line, the next writer drops it. Readers need no lock: they skip an unfinished line.
 """
 
 import contextlib
@@ -25,39 +25,39 @@ FORMAT = 1
 
 
 class Log:
-    """The log of `key` in `folder`; nothing is touched before a method is called.
+    """The log of `key` in `folder`. Nothing is read or written before a method is called.
 
     Parameters
     ----------
     folder : Path
         Holds a folder for each target key.
     key : str
-        As `targets.target_key` gives it.
+        As returned by `targets.target_key`.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder, self.key = folder / key, key
         self.path = self.folder / FILE
-        self._known: set[bytes] = set()  # lines that were read or written through this object
+        self._known: set[bytes] = set()  # lines that this object has read or written
 
     def exists(self) -> bool:
         """Whether there is a log to read."""
         return self.path.is_file()
 
     def create(self) -> None:
-        """Make the log where there is none yet, else check that it is one for this key; raises TuningError."""
+        """Create the log if it is missing, else check that it is for this key; raises TuningError."""
         with self.writing():
             if not self.exists():
                 replace_file(self.path, self._header().encode(), locked=True)
             self._check(self.path.read_bytes())
 
     def read(self) -> Read:
-        """Return all records; an unfinished last line is not there.
+        """Return all records, without an unfinished last line.
 
         Raises
         ------
         TuningError
-            Where the file is no tuning log, of a newer format, or for another target key.
+            If the file is not a tuning log, has a newer format, or is for another target key.
         """
         try:
             content = self.path.read_bytes()
@@ -69,12 +69,13 @@ class Log:
         return _parse(lines)
 
     def append(self, records: Iterable[Record]) -> list[Record]:
-        """Add records, on disk when this returns; raises TuningError where they cannot be written.
+        """Append records; they are on disk when this returns. Raises TuningError if they cannot be written.
 
         Returns
         -------
         list of Record
-            What others have added since this object last read or wrote, wherever in the file: `rewrite` may have sorted it.
+            Records that others have added since this object last read or wrote. They may be
+            anywhere in the file, because `rewrite` may have sorted it.
         """
         text = "".join(to_line(record) for record in records).encode()
         with self.writing(), self.path.open("r+b") as file:
@@ -93,7 +94,9 @@ class Log:
         return _parse(others).records
 
     def rewrite(self, select: Callable[[list[Record]], list[Record]]) -> None:
-        """Replace the records by those that `select` returns for them, whole or not at all; drops damaged lines."""
+        """Replace the records by those that `select` returns for them, completely or not at all.
+        Drops damaged lines.
+        """
         with self.writing():
             lines = [to_line(record) for record in select(self.read().records)]
             replace_file(self.path, "".join([self._header(), *lines]).encode(), locked=True)
@@ -102,7 +105,7 @@ class Log:
         return json.dumps({"log": "tvm_balanced", "format": FORMAT, "key": self.key}) + "\n"
 
     def _check(self, content: bytes) -> None:
-        """Raise TuningError where this is not the content of our log."""
+        """Raise TuningError if this is not the content of one of our logs."""
         line, end, _ = content.partition(b"\n")
         try:
             header = json.loads(line)
@@ -124,7 +127,9 @@ class Log:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock of the log's folder, made where there is none; raises TuningError where it cannot be written."""
+        """Hold the lock of the log's folder, which is created if missing; raises TuningError if it
+        cannot be written.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with FileLock(self.folder / ".lock"):
@@ -134,13 +139,13 @@ class Log:
 
 
 def _lines(content: bytes) -> list[bytes]:
-    """The lines after the header, without an unfinished last one."""
+    """Return the lines after the header, without an unfinished last one."""
     *lines, last = content.split(b"\n")
     return [*lines[1:], *([last] if _whole(last) else [])]
 
 
 def _parse(lines: Iterable[bytes]) -> Read:
-    """Read lines, the first of which is number 2 of its file."""
+    """Parse lines; the first is number 2 of its file."""
     read = Read()
     for number, line in enumerate(lines, start=2):
         try:
@@ -151,7 +156,7 @@ def _parse(lines: Iterable[bytes]) -> Read:
 
 
 def _whole(line: bytes) -> bool:
-    """Whether a last line without an end lacks nothing but that."""
+    """Whether a last line lacks only its newline."""
     try:
         from_line(line.decode())
     except ValueError:
@@ -160,7 +165,7 @@ def _whole(line: bytes) -> bool:
 
 
 def logs_in(folder: Path) -> list[Log]:
-    """Return the logs of all target keys in a folder, by key; raises TuningError where it is no folder."""
+    """Return the logs of all target keys in a folder, by key; raises TuningError if it is not a folder."""
     if not folder.is_dir():
         raise TuningError(f"{folder} is not a folder of tuning logs; name the --work-dir of tune")
     if (folder / FILE).is_file():

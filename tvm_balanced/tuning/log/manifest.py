@@ -20,15 +20,15 @@ FORMAT = 1
 
 
 def write(log: Log, target: tvm.target.Target, device: str | None = None) -> None:
-    """Write the manifest of a log, whole or not at all; raises TuningError where it cannot be written.
+    """Write the manifest of a log, completely or not at all; raises TuningError if it cannot be written.
 
     Parameters
     ----------
     log : Log
     target : tvm.target.Target
-        The target that it is for.
+        The log's target.
     device : str, optional
-        What measures; this machine's CPU by default.
+        The device that measures; by default this machine's CPU.
     """
     facts = {
         "format": FORMAT,
@@ -44,13 +44,13 @@ def write(log: Log, target: tvm.target.Target, device: str | None = None) -> Non
 
 
 def copy(log: Log, into: Log) -> None:
-    """Give `into` the manifest of `log`, where that has one and `into` none; raises TuningError where it cannot be written."""
+    """Copy the manifest of `log` to `into` if only `log` has one; raises TuningError if it cannot be written."""
     if (into.folder / FILE).exists():
         return
     try:
         facts = read(log)
     except TuningError:
-        return  # as without one: `logs verify` says so
+        return  # treated as missing: `logs verify` reports it
     _write(into, facts)
 
 
@@ -60,7 +60,7 @@ def _write(log: Log, facts: dict[str, Any]) -> None:
 
 
 def read(log: Log) -> dict[str, Any]:
-    """Return the manifest of a log as plain data; raises TuningError where there is none that can be read."""
+    """Return the manifest of a log as plain data; raises TuningError if it is missing or cannot be read."""
     path = log.folder / FILE
     try:
         facts = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What a tuning log holds: runs, trials and winners, one JSON object a line."""
+"""Records of a tuning log: runs, trials and winners, one JSON object per line."""
 
 import functools
 import json
@@ -21,11 +21,11 @@ class Run:
     run : str
         Its name; trials and winners refer to it.
     plan : mapping
-        What was asked for: model, trials, seed, strategy, threads and so on.
+        The request: model, trials, seed, strategy, threads and so on.
     versions : mapping
         Package to version.
     at : str
-        When it began, ISO 8601.
+        Start time, ISO 8601.
     """
 
     run: str
@@ -45,16 +45,16 @@ class Trial:
         From 1 up within the run.
     workload : Workload
     threads : int
-        Of the call that was timed.
+        Threads of the timed call.
     space : str
-        Fingerprint of the space that the decisions are of.
+        Fingerprint of the space that the decisions belong to.
     decisions : tuple of tuples of int
     seconds : float or None
-        Median time of a call, None where it failed.
+        Median time of a call, None if it failed.
     error : str or None
         Why it failed.
     at : str
-        When, ISO 8601.
+        Time, ISO 8601.
     """
 
     run: str
@@ -70,7 +70,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Winner:
-    """The outcome for one workload: the best candidates were timed in turn with the default and checked.
+    """The outcome for one workload: the best candidates were checked, and timed in alternation with the default.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Winner:
     threads : int
     space : str
     decisions : tuple of tuples of int
-        Of the best candidate that was raced; the default's where there was none.
+        Of the best candidate in the race, or the default's if there was none.
     won : bool
         Whether it beat the default, so that it may be used.
     gain : Ratio
@@ -87,9 +87,9 @@ class Winner:
     max_error : float or None
         Largest difference of its outputs from a float64 reference, relative to the largest output.
     at : str
-        When, ISO 8601.
+        Time, ISO 8601.
     raced : tuple of tuples of tuples of int
-        The decisions of all candidates of the race.
+        The decisions of all candidates in the race.
     """
 
     run: str
@@ -110,20 +110,20 @@ KINDS: dict[str, type[Record]] = {"run": Run, "trial": Trial, "winner": Winner}
 
 @dataclass(frozen=True)
 class Read:
-    """What a text of records says, and the numbers of the lines (from 1) that say nothing."""
+    """The records of a text, and the numbers (from 1) of the lines that cannot be parsed."""
 
     records: list[Record] = field(default_factory=list)
     damaged: list[int] = field(default_factory=list)
 
 
 def to_line(record: Record) -> str:
-    """Return a record as a line of JSON, its end included."""
+    """Return a record as a line of JSON with its newline."""
     kind = next(name for name, cls in KINDS.items() if isinstance(record, cls))
     return json.dumps({"kind": kind, **asdict(record)}, separators=(",", ":")) + "\n"
 
 
 def from_line(line: str) -> Record:
-    """Return the record that `to_line` wrote; raises ValueError where it is none."""
+    """Return the record that `to_line` wrote; raises ValueError if the line is not a record."""
     try:
         data = json.loads(line)
         cls = KINDS[data.pop("kind")]
@@ -154,7 +154,7 @@ def _workload(value: Mapping[str, Any]) -> Workload:
 
 
 def _made(cls: type[Any], values: Mapping[str, Any]) -> Any:
-    """Return a dataclass of plain values; raises TypeError where one is of another type than its field."""
+    """Return a dataclass from plain values; raises TypeError if a value does not have the type of its field."""
     made = cls(**values)
     for name, allowed in _plain_fields(cls).items():  # type: ignore[arg-type]
         if not isinstance(value := getattr(made, name), allowed):
@@ -164,7 +164,7 @@ def _made(cls: type[Any], values: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def _plain_fields(cls: Any) -> dict[str, tuple[type, ...]]:
-    """The fields of a dataclass that hold what JSON has a word for, and which types each may have."""
+    """Return the fields of a dataclass that JSON can represent, with the types that each may have."""
     plain: dict[str, tuple[type, ...]] = {}
     for name, hint in get_type_hints(cls).items():
         allowed = get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -175,7 +175,7 @@ def _plain_fields(cls: Any) -> dict[str, tuple[type, ...]]:
 
 @dataclass(frozen=True)
 class Measured:
-    """A candidate's median time in seconds; None where it failed, and why."""
+    """A candidate's median time in seconds; if it failed, None and the reason."""
 
     decisions: Decisions
     seconds: float | None

@@ -1,4 +1,4 @@
-"""What people do with logs: list, show, check, compare, merge and thin them out."""
+"""Tools for logs: list, show, check, compare, merge and compact them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tvm_balanced.tuning.log import manifest
 from tvm_balanced.tuning.log.log import Log, logs_in
 from tvm_balanced.tuning.log.record import Record, Run, Trial, Winner, to_line
 
-Outcome = tuple[Workload, int]  # what a winner is for: a workload and a number of threads
+Outcome = tuple[Workload, int]  # the key of a winner: a workload and a number of threads
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Listed:
 
 
 def listed(folder: Path) -> list[Listed]:
-    """Return what the logs in a folder hold; raises TuningError where one cannot be read."""
+    """Return the contents of the logs in a folder; raises TuningError if one cannot be read."""
     found = []
     for log in logs_in(folder):
         records = log.read().records
@@ -59,17 +59,17 @@ def winners_of(records: Sequence[Record]) -> dict[Outcome, Winner]:
 
 
 def title(outcome: Outcome) -> str:
-    """What a person calls a workload on a number of threads."""
+    """Return a readable name of a workload on a number of threads."""
     return f"{outcome[0].title}, {outcome[1]} thread{'s' if outcome[1] > 1 else ''}"
 
 
 def merge(sources: Sequence[Path], destination: Path) -> dict[str, int]:
-    """Add all records of logs to those in `destination`, none twice; return how many came in for each key.
+    """Add all records of logs to those in `destination`, without duplicates. Return how many were added for each key.
 
     Raises
     ------
     TuningError
-        Where a source is no log; nothing of it is written then.
+        If a source is not a log; none of its records are written then.
     """
     added: dict[str, int] = {}
     logs = [(log, log.read().records) for folder in sources for log in logs_in(folder)]
@@ -89,7 +89,7 @@ def merge(sources: Sequence[Path], destination: Path) -> dict[str, int]:
 
 
 def _by_time(records: Sequence[Record]) -> list[Record]:
-    """Records in the order they were made, each once: of several winners the last counts."""
+    """Return the records in the order of their time, each once: of several winners the last counts."""
     once = {to_line(record): record for record in records}
     return sorted(once.values(), key=lambda record: record.at)
 
@@ -100,7 +100,8 @@ def compact(folder: Path, trials: bool = False) -> int:
     Raises
     ------
     TuningError
-        Where a tuner is writing one of them, which is left as it is: its run would be gone.
+        If a tuner is writing one of the logs. That log stays as it is, because the tuner's run
+        would be lost.
     """
     return sum(_prune(log, trials) for log in logs_in(folder))
 
@@ -110,7 +111,7 @@ def _prune(log: Log, trials: bool) -> int:
 
     def select(records: list[Record]) -> list[Record]:
         nonlocal gone
-        running = runs_under_way(log)  # here, under the log's lock: a run that begins later writes later
+        running = runs_under_way(log)  # under the log's lock: a run that begins later writes later
         if running:
             raise TuningError(f"{log.folder} is being written by run {running[0]}; prune it when that has ended")
         winners = set(map(id, winners_of(records).values()))
@@ -139,7 +140,7 @@ def runs_under_way(log: Log) -> list[str]:
 
 
 def verify(folder: Path) -> list[str]:
-    """Return what is wrong with the logs in a folder, a sentence each; none where all is well."""
+    """Return the faults of the logs in a folder, one sentence each; empty if there are none."""
     found = []
     logs = logs_in(folder)
     for log in logs:
@@ -155,7 +156,7 @@ def verify(folder: Path) -> list[str]:
 
 
 def _faults(records: Sequence[Record], target: tvm.target.Target) -> list[str]:
-    """What is wrong with records that can be read."""
+    """Return the faults of records that can be read."""
     found, runs, numbers = [], {r.run for r in records if isinstance(r, Run)}, set()
     for record in records:
         if record.run not in runs:
@@ -168,7 +169,7 @@ def _faults(records: Sequence[Record], target: tvm.target.Target) -> list[str]:
     for outcome, winner in winners_of(records).items():
         try:
             fitting = not winner.won or fits(winner, target)
-        except Exception as error:  # whatever the kernel or TVM meet in a shape or dtype that cannot be
+        except Exception as error:  # the kernel or TVM may raise anything for an impossible shape or dtype
             found.append(
                 f"the winner of {title(outcome)} is of no workload that its kernel has ({type(error).__name__}); drop its line"
             )
@@ -179,7 +180,7 @@ def _faults(records: Sequence[Record], target: tvm.target.Target) -> list[str]:
 
 
 def fits(winner: Winner, target: tvm.target.Target) -> bool:
-    """Whether a winner's decisions are of its kernel's space as it is today."""
+    """Whether a winner's decisions belong to its kernel's current space."""
     kernel = KERNELS.get(winner.workload.kernel)
     if kernel is None:
         return False

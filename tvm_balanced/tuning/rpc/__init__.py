@@ -1,1 +1,1 @@
-"""Measuring on other machines through TVM's RPC."""
+"""Measure on other machines through TVM's RPC."""

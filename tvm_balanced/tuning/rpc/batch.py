@@ -1,4 +1,4 @@
-"""Candidates on their way to servers: who waits, who runs, and what became of each."""
+"""Candidates on their way to servers: which ones wait or run, and the result of each."""
 
 import queue
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ ATTEMPTS = 2  # at a candidate whose server died or was too slow
 
 @dataclass
 class Job:
-    """A candidate on its way: its library, how often it was tried, and when the last try began."""
+    """A candidate on its way: its library, how often it was tried, and when the last attempt began."""
 
     decisions: Decisions
     library: Path
@@ -30,7 +30,7 @@ class Batch:
     results: "queue.SimpleQueue[Measured]" = field(default_factory=queue.SimpleQueue)
     running: dict[int, Job] = field(default_factory=dict)  # by worker
     closed: bool = False
-    trouble: str = ""  # why the last server could not be had
+    trouble: str = ""  # why the last server could not be connected
 
     def failed(self, job: Job, error: str) -> None:
         """Let another worker try a job, unless it was tried often enough."""

@@ -1,7 +1,8 @@
-"""A process that is an RPC tracker or server until its parent ends: `python -m tvm_balanced.tuning.rpc.process ...`.
+"""An RPC tracker or server process that lives as long as its parent: `python -m tvm_balanced.tuning.rpc.process ...`.
 
-TVM's own commands start a worker process each, which outlives them, and a server whose session crashed stays there but serves no
-more. Here the process is the server, and it ends when that does, so that its parent can start another.
+TVM's own commands each start a worker process that outlives them, and a server whose session
+crashed stays there without serving. Here the process is the server, and it ends with it, so that
+its parent can start another.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import time
 
 
 def main() -> None:
-    """Serve until the serving thread ends; prints the port first."""
+    """Serve until the serving thread ends; print the port first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("role", choices=("tracker", "server"))
     parser.add_argument("--host", required=True)
@@ -25,13 +26,14 @@ def main() -> None:
     thread, port = _serve(options)
     print(port, flush=True)
     thread.join()
-    os._exit(1)  # not through threads that a dead session left
+    os._exit(1)  # skip threads that a dead session left
 
 
 def _die_with_parent(parent: int) -> None:
-    """End this process and its sessions when its parent ends, however that does.
+    """End this process and its sessions when its parent ends for any reason.
 
-    Not by PR_SET_PDEATHSIG: a session is a fork, which the kernel would leave, with a candidate that may hang.
+    This does not use PR_SET_PDEATHSIG: a session is a fork, and the kernel would leave it running,
+    with a candidate that may hang.
     """
 
     def watch() -> None:
@@ -45,7 +47,7 @@ def _die_with_parent(parent: int) -> None:
 
 
 def _serve(options: argparse.Namespace) -> tuple[threading.Thread, int]:
-    """Start serving at the first free port from the one given on."""
+    """Start serving at the first free port, beginning at the given one."""
     last = options.port + 1000
     if options.role == "tracker":
         from tvm.rpc.tracker import PopenTrackerServerState

@@ -1,7 +1,7 @@
-"""Measuring on other machines, through TVM's RPC tracker and servers: candidates are compiled here and timed there.
+"""Measure on other machines through TVM's RPC tracker and servers. Candidates are compiled here and timed there.
 
-RPC runs what is uploaded to it, and asks nobody who they are: servers belong on loopback, in a private network or behind an
-ssh tunnel.
+RPC runs uploaded code without authentication: servers belong on loopback, in a private network or
+behind an ssh tunnel.
 """
 
 import itertools
@@ -35,31 +35,33 @@ from tvm_balanced.tuning.rpc.tracker import RpcOptions, Session
 from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, Spaces, dense_workload, tolerance
 
 OVERDUE_SECONDS = 65.0  # after which a measurement counts as lost
-RACE_SECONDS = 120  # of a session for a race, beside the time that it is given: the least number of rounds, and its uploads
+RACE_SECONDS = 120  # of a session for a race, besides the race's own time: for the least number of rounds and the uploads
 REPEAT = 3  # measurements of a candidate; a round of a race has one
-FLUSH = "cache_flush_cpu_non_first_arg"  # so that weights come from memory
+FLUSH = "cache_flush_cpu_non_first_arg"  # so that weights are loaded from memory
 
 
 class RpcRunner:
-    """Measures on all free servers of a key at once.
+    """Measure on all free servers of a key at once.
 
-    A worker that loses its server leaves its candidate to the others and asks for another server.
+    A worker that loses its server returns its candidate to the others and connects to another
+    server.
 
     Parameters
     ----------
     options : RpcOptions
     target : tvm.target.Target
-        Of the servers.
+        Target of the servers.
     threads : int
-        Of a call.
+        Threads of a call.
     rotate : int
-        Bytes of the model's weights. Where the server's last-level cache does not hold them, weights come from memory in each
-        call; else they are the same in each.
+        Bytes of the model's weights. If they do not fit the server's last-level cache, each call
+        loads its weights from memory; otherwise the weights are the same in each call.
 
     Raises
     ------
     TuningError
-        Where no tracker answers, it knows no server of the key, or the first is not the target.
+        If no tracker answers, it knows no server of the key, or the first server does not have the
+        target.
     """
 
     def __init__(self, options: RpcOptions, target: tvm.target.Target, threads: int, rotate: int = 0) -> None:
@@ -103,7 +105,7 @@ class RpcRunner:
                 return self._confirm(session, workload, libraries, candidates, seconds)
             except TuningError:
                 raise
-            except Exception as error:  # the server died, in one of TVM's many ways
+            except Exception as error:  # the server died; TVM raises many kinds
                 if attempt == ATTEMPTS - 1:
                     raise TuningError(f"winners could not be raced: {last_line(error)}; run tune --resume") from error
         return None
@@ -126,13 +128,15 @@ class RpcRunner:
         return path
 
     def upload(self, session: Session, library: Path) -> Any:
-        """Return a library loaded by a server, under a name of its own: one that is in use must not be overwritten."""
+        """Return a library that a server has loaded. It has a unique name, because a library in use
+        must not be overwritten.
+        """
         name = f"uploaded{next(self._numbers)}.so"
         session.remote.upload(str(library), target=name)
         return session.remote.load_module(name)
 
     def time(self, session: Session, workload: Workload, job: Job) -> float:
-        """Return the median time of a candidate on a server in seconds; raises whatever TVM does where it dies."""
+        """Return the median time of a candidate on a server in seconds; raises TVM's error if the server dies."""
         return self._seconds(self._evaluator(session, job.library, REPEAT), self._remote(session, workload))
 
     def _build_all(self, batch: Batch, candidates: Sequence[Decisions]) -> None:
@@ -141,7 +145,7 @@ class RpcRunner:
                 return
             try:
                 batch.jobs.put(Job(decisions, self.build(batch.workload, decisions)))
-            except Exception as error:  # TVM raises many kinds; the search goes on without the candidate
+            except Exception as error:  # TVM raises many kinds; the search continues without the candidate
                 batch.results.put(Measured(decisions, None, last_line(error)))
 
         with ThreadPoolExecutor(min(self.parallel, cores())) as builders:
@@ -164,7 +168,7 @@ class RpcRunner:
                 yield result
 
     def _look_after(self, batch: Batch, heard: float) -> None:
-        """Give up what runs for too long; raises TuningError where no server is left."""
+        """Give up jobs that run for too long; raises TuningError if no server is left."""
         for worker, job in list(batch.running.items()):
             if time.monotonic() - job.began > OVERDUE_SECONDS:
                 if batch.running.pop(worker, None) is None:
@@ -187,7 +191,7 @@ class RpcRunner:
         while not batch.closed:
             try:
                 session = session or self._ready(self.options.connect())
-            except Exception as error:  # no server, one that is not the target, or it died while we connected
+            except Exception as error:  # no server, a server with another target, or one that died while we connected
                 batch.trouble = last_line(error)
                 time.sleep(0.5)
                 continue
@@ -207,14 +211,14 @@ class RpcRunner:
             batch.running[worker] = job
             try:
                 batch.results.put(Measured(job.decisions, self.time(session, batch.workload, job)))
-            except Exception as error:  # the candidate failed, or its server died: TVM says so in many ways
+            except Exception as error:  # the candidate failed, or its server died: TVM raises many kinds
                 session = None
                 if worker in batch.running:
                     batch.failed(job, last_line(error))
             batch.running.pop(worker, None)
 
     def _ready(self, session: Session) -> Session:
-        """Return a session set up for our calls; raises TuningError where its server is not the target."""
+        """Return a session set up for our calls; raises TuningError if its server does not have the target."""
         if session.machine is not None:
             session.machine.check(self.target, self.threads)
         session.remote.get_function("runtime.config_threadpool")(1, self.threads)
@@ -223,10 +227,10 @@ class RpcRunner:
     def _draw(self, workload: Workload) -> None:
         """Draw the arguments of a workload, for all workers."""
         if workload not in self._drawn:
-            self._drawn = {workload: draw(workload)}  # one at a time: workers are on the same one
+            self._drawn = {workload: draw(workload)}  # one at a time: all workers measure the same one
 
     def _remote(self, session: Session, workload: Workload) -> list[Any]:
-        """Upload the arguments of a workload, once a session."""
+        """Upload the arguments of a workload, once per session."""
         if workload not in session.held:
             session.held.clear()
             given = (*self._drawn[workload].given, empty_result(workload))
@@ -276,6 +280,6 @@ class RpcRunner:
             return lambda _: Seconds(self._seconds(evaluator, arguments))
 
         racers = {"default": rival(default)} | {str(decisions): rival(evaluator) for decisions, evaluator in others.items()}
-        timing = measure_paired(racers, ROUNDS, seconds, warm=0, least=LEAST_ROUNDS)  # an evaluator makes a call before it times
+        timing = measure_paired(racers, ROUNDS, seconds, warm=0, least=LEAST_ROUNDS)  # an evaluator makes an untimed call itself
         best = max(others, key=lambda decisions: timing.half(0).speedup(str(decisions), "default").p50)
         return best, timing.half(1).speedup(str(best), "default")

@@ -1,4 +1,6 @@
-"""Serving this machine to tuners elsewhere: a tracker and some servers, each a process group that ends with this one."""
+"""Serve this machine to remote tuners: a tracker and some servers, each a process group that ends
+with this process.
+"""
 
 import contextlib
 import os
@@ -12,21 +14,21 @@ from dataclasses import dataclass, field
 from tvm_balanced.errors import TuningError
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
-TRACKER_PORT, SERVER_PORT = 9190, 9090  # TVM's own; the next that is free is taken
+TRACKER_PORT, SERVER_PORT = 9190, 9090  # TVM's own; the next free port is used
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass
 class Fleet:
-    """A tracker, its own or another's, and servers of one key.
+    """A tracker, started here or elsewhere, and servers of one key.
 
     Parameters
     ----------
     tracker : str
-        HOST:PORT to give to `tune --rpc`.
+        HOST:PORT to pass to `tune --rpc`.
     key : str
     host : str
-        That the servers listen at.
+        Address that the servers listen at.
     servers : list of subprocess.Popen
     """
 
@@ -36,7 +38,7 @@ class Fleet:
     servers: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def revive(self) -> int:
-        """Start another server for each that has ended; return how many."""
+        """Replace each server that has ended; return how many."""
         dead = [server for server in self.servers if server.poll() is not None]
         for server in dead:
             self.servers.remove(server)
@@ -55,26 +57,27 @@ def serve(host: str, key: str, count: int, tracker: str | None = None, port: int
     host : str
         Address to listen at. Whoever reaches it can run any code here.
     key : str
-        What tuners ask for.
+        The key that tuners request.
     count : int
         Servers, each for one tuner at a time.
     tracker : str, optional
-        HOST:PORT of a tracker that runs already; without it one is started at `host`, at the first free port from `port` on.
+        HOST:PORT of a running tracker. Without it one is started at `host`, at the first free port
+        from `port` on.
 
     Raises
     ------
     TuningError
-        Where a process does not start, or no tracker answers at the address given.
+        If a process does not start, or no tracker answers at the given address.
     """
     if tracker is not None:
-        RpcOptions.parse(tracker, key).servers()  # which says what is wrong with it
+        RpcOptions.parse(tracker, key).servers()  # reports what is wrong with it
     own: list[subprocess.Popen[str]] = []
     fleet = Fleet(tracker or "", key, host)
     try:
         if tracker is None:
             own.append(_launch("tracker", host, port))
             fleet.tracker = f"{host}:{_port(own[0])}"
-        # all at once: each imports TVM first
+        # all at once, because each imports TVM first
         fleet.servers += [_launch("server", host, SERVER_PORT, key, fleet.tracker) for _ in range(count)]
         for server in fleet.servers:
             _port(server)
@@ -85,7 +88,7 @@ def serve(host: str, key: str, count: int, tracker: str | None = None, port: int
 
 
 def _launch(role: str, host: str, port: int, key: str = "", tracker: str = "") -> "subprocess.Popen[str]":
-    """Start a process in a group of its own, without waiting for it."""
+    """Start a process in its own group, without waiting for it."""
     command = [sys.executable, "-m", "tvm_balanced.tuning.rpc.process", role, "--host", host, "--port", str(port)]
     command += ["--parent", str(os.getpid())]
     command += ["--key", key, "--tracker", tracker] if role == "server" else []
@@ -93,7 +96,7 @@ def _launch(role: str, host: str, port: int, key: str = "", tracker: str = "") -
 
 
 def _port(process: "subprocess.Popen[str]") -> int:
-    """Wait until a process listens, and return its port; raises TuningError where it ends instead."""
+    """Wait until a process listens, and return its port; raises TuningError if it ends instead."""
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line.strip().isdecimal():
@@ -102,7 +105,7 @@ def _port(process: "subprocess.Popen[str]") -> int:
 
 
 def end(process: "subprocess.Popen[str]", patience: float = 5.0) -> None:
-    """End a process with its whole group, a server's session included; by force after `patience` seconds."""
+    """End a process with its whole group, including a server's session; kill it after `patience` seconds."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     try:
@@ -116,7 +119,7 @@ def end(process: "subprocess.Popen[str]", patience: float = 5.0) -> None:
 
 
 def watch(fleet: Fleet, seconds: float = 1.0) -> Iterator[int]:
-    """Revive servers for ever; yields how many were started anew each time some were."""
+    """Revive servers for ever; yield how many were restarted each time some were."""
     while True:
         time.sleep(seconds)
         revived = fleet.revive()

@@ -1,4 +1,4 @@
-"""What an RPC server tells a tuner of its machine: candidates are made for one CPU, and times hold for one."""
+"""What an RPC server reports about its machine: candidates are compiled for one CPU, and times hold for one."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import cores, host_target
 from tvm_balanced.runtime.target_features import target_key
 
-NAME = "tvm_balanced.machine"  # of the function that `serve-rpc` adds to TVM's server
+NAME = "tvm_balanced.machine"  # name of the function that `serve-rpc` adds to TVM's server
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ServerMachine:
 
     @classmethod
     def of(cls, remote: Any) -> "ServerMachine | None":
-        """Return the machine of an RPC session; None where its server is not ours and does not tell."""
+        """Return the machine of an RPC session; None if its server is not ours and does not report it."""
         try:
             tell = remote.get_function(NAME)
         except (AttributeError, RuntimeError):
@@ -40,7 +40,7 @@ class ServerMachine:
         return cls(**json.loads(tell()))
 
     def check(self, target: tvm.target.Target, threads: int) -> None:
-        """Raise TuningError where what is measured here would not hold for `target`, or for calls on `threads` threads."""
+        """Raise TuningError if measurements here would not hold for `target`, or for calls on `threads` threads."""
         if self.key != target_key(target):
             raise TuningError(
                 f"the server is a {self.key} and the target a {target_key(target)}, for which its times would not hold; "
@@ -51,6 +51,6 @@ class ServerMachine:
 
 
 def offer() -> None:
-    """Let sessions of a server in this process, or of a fork of it, ask for this machine."""
+    """Let sessions of a server in this process, or in a fork of it, query this machine."""
     text = json.dumps(asdict(ServerMachine.here()))
     tvm_ffi.register_global_func(NAME, lambda: text, override=True)

@@ -1,4 +1,6 @@
-"""An RPC tracker and the servers that it gives out: where to measure on other machines, and for how long a server is ours."""
+"""An RPC tracker and the servers that it assigns: where to measure on other machines, and for how
+long we hold a server.
+"""
 
 import contextlib
 import functools
@@ -18,13 +20,13 @@ from tvm_balanced.tuning.rpc.server_info import ServerMachine
 
 SESSION_SECONDS = 60  # after which a server ends a session
 RENEW_SECONDS = 40.0  # after which a session begins no other measurement
-PATIENCE_SECONDS = 30  # to wait for a server where none is there
-STOP_PATIENCE_SECONDS = 4  # the same once the run is to end
+PATIENCE_SECONDS = 30  # to wait for a server if none is there
+STOP_PATIENCE_SECONDS = 4  # the same once the run is about to end
 
 
 @dataclass
 class Session:
-    """A server that is ours for a while, and the arguments that were uploaded to it."""
+    """A server that we hold for a while, and the arguments that were uploaded to it."""
 
     remote: Any
     machine: ServerMachine | None
@@ -32,7 +34,7 @@ class Session:
     held: dict[Workload, list[Any]] = field(default_factory=dict)
 
     def is_old(self) -> bool:
-        """Whether the server may end it within a measurement."""
+        """Whether the server may end the session during a measurement."""
         return time.monotonic() - self.began > RENEW_SECONDS
 
 
@@ -54,7 +56,7 @@ class RpcOptions:
         return cls(host, int(port), key, workers)
 
     def servers(self) -> int:
-        """Return how many servers of the key the tracker knows; raises TuningError where there is no tracker."""
+        """Return how many servers of the key the tracker knows; raises TuningError if there is no tracker."""
         try:
             socket.create_connection((self.host, self.port), timeout=5).close()  # TVM would try for a minute
             tracker = rpc.TrackerSession((self.host, self.port))
@@ -65,7 +67,9 @@ class RpcOptions:
         return sum(str(server["key"]) == f"server:{self.key}" for server in found)
 
     def wait_for_servers(self) -> int:
-        """Return how many servers of the key there are, once there is one; raises TuningError where none comes in time."""
+        """Return how many servers of the key there are, once there is one; raises TuningError if
+        none comes in time.
+        """
         end = time.monotonic() + PATIENCE_SECONDS
         while not (servers := self.servers()):
             if time.monotonic() > end:
@@ -78,31 +82,31 @@ class RpcOptions:
 
     @functools.cached_property
     def machine(self) -> ServerMachine | None:
-        """What the first server that was free told of its machine; None where it does not tell."""
+        """What the first free server reported about its machine; None if it does not report it."""
         self.wait_for_servers()
         return self.connect_soon(lambda: False).machine
 
     def connect(self, seconds: float = SESSION_SECONDS) -> Session:
-        """Ask the tracker for a server for so long, and wait until one is free."""
+        """Request a server from the tracker for so long, and wait until one is free."""
         tracker = rpc.TrackerSession((self.host, self.port))
         remote = tracker.request(self.key, session_timeout=seconds, max_retry=1)
         tracker.close()
         return Session(remote, ServerMachine.of(remote), time.monotonic())
 
     def connect_soon(self, stop: Callable[[], bool], seconds: float = SESSION_SECONDS) -> Session:
-        """Connect, but wait for a free server no longer than PATIENCE_SECONDS, nor when the run is to end.
+        """Connect, but wait at most PATIENCE_SECONDS for a free server, and less if the run is about to end.
 
         Raises
         ------
         TuningError
-            Where none was free in time.
+            If no server was free in time.
         """
         sessions: queue.SimpleQueue[Session | Exception] = queue.SimpleQueue()
 
         def connect() -> None:
             try:
                 sessions.put(self.connect(seconds))
-            except Exception as error:  # whatever TVM raises, for the thread that waits
+            except Exception as error:  # pass any error of TVM to the waiting thread
                 sessions.put(error)
 
         threading.Thread(target=connect, daemon=True).start()  # TVM's request has no time limit

@@ -1,1 +1,1 @@
-"""What measures candidates: this machine's CPU or GPU."""
+"""Runners: they measure candidates on this machine's CPU or GPU."""

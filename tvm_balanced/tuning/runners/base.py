@@ -1,4 +1,4 @@
-"""Runners: what measures candidates, and what they share."""
+"""Base of the runners, which measure candidates."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,15 @@ from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.log.record import Measured
 
-# Of a race with the default: one half chooses the best candidate, the other says what it gains, or noise would choose and say.
+# Rounds of a race with the default. One half chooses the best candidate, the other gives its gain;
+# with the same rounds for both, noise would inflate the gain.
 ROUNDS = 32
-LEAST_ROUNDS = 16  # however little time there is: of eight, at least seven were faster then
+LEAST_ROUNDS = 16  # even with little time: of eight, at least seven were faster then
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """The best of some candidates beside the default: how many times faster, and the error of its outputs."""
+    """The best of some candidates compared with the default: how many times faster, and the error of its outputs."""
 
     decisions: Decisions
     gain: Ratio
@@ -26,28 +27,33 @@ class Confirmed:
 
 
 class Runner(Protocol):
-    """What measures candidates."""
+    """Measures candidates."""
 
     parallel: int  # how many it measures at once
-    stop: Callable[[], bool]  # whether to end soon; set by who tunes, and asked by a runner that waits for others
+    stop: Callable[[], bool]  # whether to end soon; the tuner sets it, and a runner that waits for others asks it
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
-        """Whether the target has what a candidate needs; one that does not fit is no trial."""
+        """Whether the target has the resources that a candidate needs; one that does not fit is no trial."""
 
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        """Measure candidates, each yielded as soon as it is known; raises TuningError where none can be measured any more."""
+        """Measure candidates, and yield each result as soon as it is known; raises TuningError if
+        nothing can be measured any more.
+        """
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
-        """Check the outputs of candidates and time the right ones in turn with the default, for about `seconds`.
+        """Check the outputs of candidates and time the correct ones in alternation with the
+        default, for about `seconds`.
 
-        Returns the fastest, None where no candidate is right.
+        Returns the fastest, None if no candidate is correct.
         """
 
     def dense_seconds(self, workload: Workload) -> float | None:
-        """Return the time of the dense kernel on a layer of this shape, in seconds; None where there is none."""
+        """Return the time of the dense kernel on a layer of this shape, in seconds; None if there
+        is no dense kernel.
+        """
 
     def close(self) -> None:
-        """Let go of what it holds."""
+        """Release all resources."""
 
 
 def space_of(workload: Workload, target: tvm.target.Target) -> Space:
@@ -70,7 +76,7 @@ class Spaces:
 
 
 def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | None:
-    """Return the same layer on the dense kernel, None where there is none or `workload` is one."""
+    """Return the same layer on the dense kernel; None if there is none or `workload` is one."""
     for kernel in DENSE_KERNELS:
         if kernel.name != workload.kernel and kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
             return kernel.workload(
@@ -86,7 +92,7 @@ def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | 
 
 
 def tolerance(workload: Workload) -> float:
-    """Return the largest relative error that a kernel may make on a workload, as in compiling a model."""
+    """Return the largest relative error that a kernel may make on a workload, the same as in compiling a model."""
     from tvm_balanced.core.tolerance import TOLERANCE
 
     return max(TOLERANCE[workload.dtype], KERNELS[workload.kernel].tolerance or 0.0)

@@ -31,12 +31,12 @@ REPEATS = 5  # of a candidate's calls, which are some milliseconds of work; the 
 
 
 class GpuRunner(LocalRunner):
-    """Compiles candidates on all cores at once, and times them one by one.
+    """Compile candidates on all cores at once, and time them one by one.
 
     Parameters
     ----------
     target : tvm.target.Target
-        Of this machine's GPU.
+        Target of this machine's GPU.
     rotate : int
         Bytes of weights to rotate; as for LocalRunner, with the GPU's second-level cache.
     """
@@ -63,14 +63,16 @@ class GpuRunner(LocalRunner):
             for decisions, main in zip(batch, built, strict=True):
                 try:
                     yield Measured(decisions, self._time(main.result(), copies))
-                except Exception as error:  # compilers and drivers raise many kinds; the search goes on without the candidate
+                except Exception as error:  # compilers and drivers raise many kinds; the search continues without the candidate
                     yield Measured(decisions, None, last_line(error))
                     self._require_device(decisions)
         finally:
             pool.shutdown(cancel_futures=True)
 
     def _require_device(self, decisions: Decisions) -> None:
-        """Raise TuningError where the GPU refuses all further work of this process, as after an access out of bounds."""
+        """Raise TuningError if the GPU rejects all further work of this process, for instance after
+        an access out of bounds.
+        """
         try:
             self._synchronize()
         except Exception as error:
@@ -106,7 +108,7 @@ class GpuRunner(LocalRunner):
         return lambda _: Seconds(timer.once())
 
     def _timer(self, rival: Implementation, calls: int) -> Timer:
-        torch = sys.modules.get("torch")  # has CUDA graphs; there where the model is of PyTorch
+        torch = sys.modules.get("torch")  # has CUDA graphs; it is loaded if the model is PyTorch's
         if torch is not None and torch.cuda.is_available():
             return gpu_timer(rival, calls)
         return synced_timer(rival, calls, self._synchronize)
@@ -123,9 +125,9 @@ def _rotating(main: Any, copies: Rotation, offset: int = 0) -> Implementation:
 
 
 def within_limits(space: Space, decisions: Decisions, target: tvm.target.Target) -> bool:
-    """Whether a schedule keeps within the threads, shared memory and vectors that a GPU gives a thread block.
+    """Whether a schedule stays within the threads, shared memory and vectors that a GPU gives a thread block.
 
-    MetaSchedule's check, with the limits of `gpus.limits`; takes some 20 ms.
+    This is MetaSchedule's check with the limits of `target_info.limits`; it takes about 20 ms.
     """
     ms = meta_schedule()
     check = ms.postproc.VerifyGPUCode()

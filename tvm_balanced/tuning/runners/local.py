@@ -1,4 +1,4 @@
-"""Runners: what measures candidates. This one does it in this process; `rpc` on other machines."""
+"""The runner of this process; `rpc` measures on other machines."""
 
 import logging
 import time
@@ -25,22 +25,24 @@ from tvm_balanced.timing.rotating import Rotation, calls_together, empty_result,
 from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, Spaces, dense_workload, tolerance
 
-HELD_BYTES = 256 << 20  # of arguments of the workloads that were measured last
+HELD_BYTES = 256 << 20  # of arguments of the most recently measured workloads
 log = logging.getLogger(__name__)
 
 
 class LocalRunner:
-    """Builds and times candidates in this process: a worker would import TVM for as long as a search takes.
+    """Build and time candidates in this process. Starting a worker process costs as much as a whole
+    search, because it has to import TVM.
 
     Parameters
     ----------
     target : tvm.target.Target
         This machine.
     threads : int
-        Of a call.
+        Threads of a call.
     rotate : int
-        Bytes of weights to rotate, so that each call finds them where it would in the model: as many as the model has, for
-        instance. At most CACHE_MULTIPLE times the last-level cache are taken; 0 leaves them hot.
+        Bytes of weights to rotate, so that each call finds its weights in the same cache or memory
+        as in the model: for instance the size of the model's weights. At most CACHE_MULTIPLE times
+        the last-level cache is used; 0 leaves them hot.
     """
 
     parallel = 1
@@ -52,14 +54,14 @@ class LocalRunner:
         self._held: OrderedDict[Workload, tuple[Arguments, Rotation]] = OrderedDict()
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
-        return True  # of a CPU's registers and caches any kernel may want too much; it is slow then, not wrong
+        return True  # a kernel may use too many registers or too much cache of a CPU; it is then slow, not wrong
 
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
         space, (_, copies) = self.spaces[workload], self._arguments(workload)
         for decisions in batch:
             try:
                 yield Measured(decisions, self._time(self._build(space.replay(decisions)), copies))
-            except Exception as error:  # TVM raises many kinds; the search goes on without the candidate
+            except Exception as error:  # TVM raises many kinds; the search continues without the candidate
                 yield Measured(decisions, None, last_line(error))
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
@@ -69,7 +71,7 @@ class LocalRunner:
             try:
                 main = self._build(space.replay(decisions))
                 errors[decisions] = self._error(workload, main, copies[0], reference)
-            except Exception as error:  # TVM raises many kinds; the race goes on without it
+            except Exception as error:  # TVM raises many kinds; the race continues without it
                 log.debug("%s cannot be raced: %s", decisions, last_line(error))
                 continue
             if errors[decisions] <= tolerance(workload):
@@ -87,7 +89,7 @@ class LocalRunner:
         space, (_, copies) = self.spaces[dense], rotation(dense, self.rotate, self._put)
         try:
             return self._time(self._build(space.replay(space.default)), copies)
-        except Exception as error:  # it is there for comparison only
+        except Exception as error:  # it is only there for comparison
             log.debug("the dense kernel cannot be timed: %s", last_line(error))
             return None
 
@@ -98,17 +100,17 @@ class LocalRunner:
         return last_level_cache()
 
     def _put(self, array: Array) -> Any:
-        """Return an array where kernels take it."""
+        """Copy an array to where kernels read it."""
         tensor = tvm.runtime.tensor(array)
         collapse([tensor])
         return tensor
 
     def _read(self, tensor: Any) -> Array:
-        """Return what is in a result of `_put`."""
+        """Return the contents of a result of `_put`."""
         return view(tensor)
 
     def _build(self, func: tirx.PrimFunc) -> Any:
-        """Return a scheduled function ready to be called."""
+        """Compile a scheduled function to a callable."""
         return build(func, self.target)["main"]
 
     def _time(self, main: Any, copies: Rotation) -> float:
@@ -133,7 +135,7 @@ class LocalRunner:
         calls = calls_together(self._time(default, copies))
         racers = {"default": default} | {str(decisions): main for decisions, main in others.items()}
         rivals = {
-            # apart in the rotation, or each would find in the cache what the one before has just read
+            # start apart in the rotation, or each would find in the cache what the previous one has just read
             name: self._rival(main, copies, place * len(copies) // len(racers), calls)
             for place, (name, main) in enumerate(racers.items())
         }

@@ -1,7 +1,7 @@
-"""Strategies: which candidates of a space to measure next.
+"""Strategies: they choose which candidates of a space to measure next.
 
-The spaces of our kernels are small, tens to hundreds of points, so that a strategy can look at every point that is left.
-`docs/tuning.md` compares them.
+The spaces of our kernels are small (tens to hundreds of points), so a strategy can look at every
+remaining point. `docs/tuning.md` compares the strategies.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ import numpy as np
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.log.record import Measured
 
-WHOLE = 1 << 16  # points of a space that are looked at one by one; of a larger one a sample of as many
+WHOLE = 1 << 16  # a larger space is sampled down to so many points
 
 
 class Strategy(ABC):
@@ -27,19 +27,23 @@ class Strategy(ABC):
 
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.seed = space, seed
-        self.seen: dict[Decisions, float | None] = {}  # what was measured, None where it failed
+        self.seen: dict[Decisions, float | None] = {}  # seconds of each measured candidate, None if it failed
 
     @abstractmethod
     def propose(self, count: int) -> list[Decisions]:
-        """Return at most `count` candidates that were not measured yet; none where the space is exhausted."""
+        """Return at most `count` candidates that were not measured yet; none if the space is exhausted."""
 
     @property
     def rng(self) -> np.random.Generator:
-        """Random numbers that follow from the seed and how much was measured: a resumed run draws what it would have drawn."""
+        """Random numbers that depend on the seed and on how much was measured: a resumed run draws
+        the same as an uninterrupted one.
+        """
         return np.random.default_rng((self.seed, len(self.seen)))
 
     def tell(self, results: Sequence[Measured]) -> None:
-        """Learn what was measured, by this strategy or another; of a point measured twice the better time counts."""
+        """Learn measurements, proposed by this strategy or another. If a point was measured twice,
+        the better time counts.
+        """
         for result in results:
             times = [s for s in (self.seen.get(result.decisions), result.seconds) if s is not None]
             self.seen[result.decisions] = min(times, default=None)

@@ -17,12 +17,12 @@ from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.search.base import Strategy
 
 log = logging.getLogger(__name__)
-ROUND = 8  # candidates of one generation, as many as the scheduler asks for
-ROUNDS_WITHOUT = 5  # generations that bring nothing new, after which the rest of the space is drawn at random
+ROUND = 8  # candidates of one generation, as many as the scheduler requests
+ROUNDS_WITHOUT = 5  # after so many generations without anything new, the rest of the space is drawn at random
 
 
 class Evolutionary(Strategy):
-    """Generations of MetaSchedule's search, from a population of what was measured and of random points.
+    """Generations of MetaSchedule's search, from a population of measured and random points.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class Evolutionary(Strategy):
             search_strategy=self.ms.search_strategy.EvolutionarySearch(population_size=64, genetic_num_iters=2),
             task_name=workload.kernel,
             num_threads=1,
-            rand_state=seed + 1,  # TVM takes no 0
-            logger=log,  # it would make its own, which fails where the program has handlers of its own
+            rand_state=seed + 1,  # TVM does not accept 0
+            logger=log,  # its own would fail if the program has handlers of its own
         )
         self.database = self.ms.database.MemoryDatabase()
         self.workload = self.database.commit_workload(tvm.IRModule({"main": self.func}))
@@ -94,15 +94,16 @@ class Evolutionary(Strategy):
 
 
 def _decisions(trace: Any, space: Space) -> Decisions:
-    """The decisions of a trace of MetaSchedule's, in the order of the space."""
+    """Return the decisions of a MetaSchedule trace, in the order of the space."""
     return tuple(tuple(int(d) for d in trace.decisions[inst]) for inst in trace.insts if inst in trace.decisions)
 
 
 def meta_schedule() -> Any:
-    """Return MetaSchedule, which would import every target's tensor intrinsics: 20 to 70 s for what no kernel of ours uses.
+    """Return MetaSchedule. Importing it normally loads every target's tensor intrinsics, which
+    takes at least 20 s; no kernel of ours uses them.
 
-    Only those of x86 are registered then, for as long as the process runs. Raises EnvironmentFaultError where a package that a
-    search needs is missing.
+    Only the x86 intrinsics are registered then, for as long as the process runs. Raises
+    EnvironmentFaultError if a package that a search needs is missing.
     """
     require_extra("tune", ("cloudpickle", "psutil", "xgboost"))
     if "tvm.s_tir.tensor_intrin" not in sys.modules:

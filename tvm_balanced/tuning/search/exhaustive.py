@@ -5,7 +5,7 @@ from tvm_balanced.tuning.search.base import Strategy
 
 
 class Exhaustive(Strategy):
-    """Every point in turn, from the first."""
+    """Every point in order, from the first."""
 
     def propose(self, count: int) -> list[Decisions]:
         return self.left()[:count]

@@ -1,4 +1,4 @@
-"""Search by a model: gradient-boosted trees rank the points that are left."""
+"""Search by a model: gradient-boosted trees rank the remaining points."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,14 +11,14 @@ from tvm_balanced.tuning.search.base import Strategy
 
 
 class Model(Strategy):
-    """Points at random first, then those that gradient-boosted trees over the decisions think fastest.
+    """Random points first, then those that gradient-boosted trees over the decisions predict to be fastest.
 
     Parameters
     ----------
     space : Space
     seed : int
     first : int
-        Points at random before the model is asked.
+        Random points before the model is used.
     explore : float
         Share of each later batch that is drawn at random.
     """
@@ -42,7 +42,7 @@ class Model(Strategy):
 
 
 def predict(known: Mapping[Decisions, float], points: Sequence[Decisions], seed: int) -> Array:
-    """Return the logarithm of the time that a model trained on `known` expects for each point."""
+    """Return the logarithm of the time that a model trained on `known` predicts for each point."""
     require_extra("tune", ("xgboost",))
     import xgboost
 
@@ -52,7 +52,9 @@ def predict(known: Mapping[Decisions, float], points: Sequence[Decisions], seed:
 
 
 def features(points: Sequence[Decisions]) -> Array:
-    """Return (points, features): the logarithm of each factor, and of each product of two, as registers and caches see them."""
+    """Return (points, features): the logarithm of each factor, and of each product of two, because
+    registers and caches hold products.
+    """
     flat = np.log2(np.array([[1 + value if value == 0 else value for d in point for value in d] for point in points], np.float64))
     pairs = [flat[:, i] + flat[:, j] for i in range(flat.shape[1]) for j in range(i)]
     return np.column_stack([flat, *pairs])

@@ -5,7 +5,7 @@ from tvm_balanced.tuning.search.base import Strategy
 
 
 class Replay(Strategy):
-    """Points at random, as MetaSchedule's ReplayFunc samples them, but none twice."""
+    """Random points, as MetaSchedule's ReplayFunc samples them, but without repetition."""
 
     def propose(self, count: int) -> list[Decisions]:
         left = self.left()

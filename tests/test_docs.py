@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from test_architecture import FOLDERS
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = {"build", "demo"}  # by commands; the virtual environment begins with a dot
@@ -53,3 +54,10 @@ def test_every_page_is_checked():
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= MOST_README_LINES
+
+
+def test_the_folders_of_the_architecture_are_those_that_are_checked():
+    section = (ROOT / "docs" / "design.md").read_text().split("## Folders")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    listed = {cells[0].split("`")[1].replace("/", "."): set(cells[2].replace(",", " ").split()) for cells in rows}
+    assert list(listed.items()) == list(FOLDERS.items())

@@ -1,7 +1,7 @@
 """Run kernels whose arguments each end at a page that may not be accessed: python -m support.guarded ROWS CASE...
 
-ROWS is "known" or "symbolic", with "-prefetched" at the end where every weight is to count as large and to be fetched ahead. A case
-is KERNEL,TARGET,PATTERN. Says which cases have passed, as they do: one that touches such a page ends the process.
+ROWS is "known" or "symbolic", with "-prefetched" at the end where every weight is to count as large and to be fetched ahead. A
+case is KERNEL,TARGET,PATTERN. Says which cases have passed, as they do: one that touches such a page ends the process.
 """
 
 import ctypes

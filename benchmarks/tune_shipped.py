@@ -1,7 +1,7 @@
 """Make the tuned logs that are shipped: `python -m benchmarks.tune_shipped [--work-dir D] [--minutes N] [--threads 1 2]`.
 
 The kernels of MiniLM for one and for eight sentences of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500,
-the shapes of docs/cpu.md, and the cells of benchmarks.grid. Everything is kept in the folder; a second call continues where the
+the shapes of docs/measurements/tuning.md, and the cells of benchmarks.grid. Everything is kept in the folder; a second call continues where the
 first stopped. `--ship` adds the winners to tuning_logs/.
 """
 
@@ -49,7 +49,7 @@ def lstm_tasks(threads: int) -> list[Task]:
 
 
 def shape_tasks(threads: int) -> list[Task]:
-    """Return the shapes of docs/cpu.md."""
+    """Return the shapes of docs/measurements/tuning.md."""
     return [_layer(Cell(*shape, m, pattern, threads)) for shape, m, pattern in product(SHAPES, ROWS, PATTERNS)]
 
 
@@ -99,7 +99,7 @@ def ship(work_dir: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         together = Path(folder)
         tools.merge([SHIPPED, *sorted(path for path in work_dir.iterdir() if path.is_dir())], together)
-        tools.prune(together)
+        tools.compact(together)
         faults = tools.verify(together)
         if faults:
             raise SystemExit("\n".join(faults))

@@ -28,7 +28,7 @@ from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
 DATA = Path(__file__).parent / "data" / "tuned.csv"
-# (N, K, M, pattern, regime): MiniLM's layers at one sentence of 128 tokens, and shapes of docs/cpu.md
+# (N, K, M, pattern, regime): MiniLM's layers at one sentence of 128 tokens, and shapes of docs/measurements/tuning.md
 CELLS = (
     (384, 384, 128, "4:16", "hot"),
     (1536, 384, 128, "4:16", "hot"),

@@ -160,7 +160,7 @@ def tune(
     shard : (int, int)
         (i, n): tune the i-th of n shares of the kernels, for batch systems; `tvm-balanced logs merge` joins their logs.
     rpc : RpcOptions, optional
-        Measure on the servers of an RPC tracker: `tvm_balanced.tuning.rpc.tracker.RpcOptions.parse("HOST:PORT", key)`.
+        Measure on the servers of an RPC tracker: `tb.RpcOptions.parse("HOST:PORT", key)`.
 
     Returns
     -------

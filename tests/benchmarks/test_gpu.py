@@ -37,6 +37,7 @@ def command(out, *more):
     return [sys.executable, "-m", "benchmarks.gpu", "--stand-in", "--out", str(out), *more]
 
 
+@pytest.mark.slow
 @pytest.mark.pocl
 def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
     """One slice of the plan: the machine, its ceilings, cases, and a search with its cell."""
@@ -69,6 +70,7 @@ def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
     assert sum(path.is_file() for path in tmp_path.rglob("*")) <= 8
 
 
+@pytest.mark.slow
 @pytest.mark.pocl
 def test_a_search_writes_a_log_that_may_be_shipped(tmp_path):
     cell = Cell(64, 200, 1, "1:16", "float32", "cuda_gemv")

@@ -44,6 +44,7 @@ def subject(rows=(1, 3)):
     return made
 
 
+@pytest.mark.slow
 def test_every_form_is_timed_at_every_number_of_rows(tmp_path):
     made, folder = subject(), Folder(tmp_path)
     with torch.no_grad():

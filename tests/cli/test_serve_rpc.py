@@ -21,6 +21,7 @@ def test_a_tracker_that_is_none_is_named(tracker, message, capfd):
     assert "Traceback" not in captured.err + captured.out
 
 
+@pytest.mark.slow
 def test_it_says_what_it_is_and_ends_with_ctrl_c():
     command = [sys.executable, "-m", "tvm_balanced", "serve-rpc", "--key", "box"]
     process = subprocess.Popen(

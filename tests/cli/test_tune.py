@@ -36,6 +36,7 @@ def ok(capfd, *arguments):
     return capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_tune_resume_compile_and_look_at_the_log(capfd, folder):
     options = ("--work-dir", "logs", "--threads", "1", "--strategy", "replay")
     printed = ok(capfd, "tune", "models:pruned", *options, "--trials", "6", "--report", "page.html")
@@ -84,6 +85,7 @@ def test_bad_input_gets_one_sentence(case, capfd, folder):
     assert not (folder / "m.tb").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("tuning")
 def test_ctrl_c_ends_within_ten_seconds_and_keeps_what_was_found(folder):
     """Seconds of the CPU: what else runs does not count."""

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 REMARK = "[14:04:26] /x/executable.cc:276: Warning: Scope Saving:"
 FILTER = f"""
 import os, subprocess, sys, threading
@@ -101,6 +103,7 @@ work("all.tb")
 """
 
 
+@pytest.mark.slow
 def test_python_is_as_quiet_as_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     quiet, shown = stderr_of(PYTHON).split("now all\n")
@@ -109,6 +112,7 @@ def test_python_is_as_quiet_as_asked(tmp_path, monkeypatch):
         assert remark in shown
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_all_when_asked(tmp_path):
     (tmp_path / "damaged.pt2").write_bytes(b"PK cut off")
     command = [sys.executable, "-m", "tvm_balanced", "-v", "inspect", "damaged.pt2"]

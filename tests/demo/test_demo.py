@@ -56,6 +56,8 @@ def result(tmp_path_factory):
     return run(tmp_path_factory.mktemp("demo"), BalancedPattern(4, 16), 2, lambda _: nullcontext())
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("demo")
 @pytest.mark.minilm
 def test_demo_on_the_real_model(result):
     assert result.agreement.sentences >= 100
@@ -67,6 +69,8 @@ def test_demo_on_the_real_model(result):
     assert all(layer.layer.startswith("model.encoder.layer.") for layer in report.layers)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("demo")
 @pytest.mark.minilm
 def test_demo_page_shows_what_was_measured(result):
     page = result.page.read_text()
@@ -86,6 +90,8 @@ np.save(sys.argv[3], np.concatenate([module(i[None], m[None]) for i, m in zip(da
 """
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("demo")
 @pytest.mark.minilm
 def test_the_artifact_agrees_on_every_sentence_in_a_process_without_torch(result, tmp_path):
     import tvm_balanced as tb

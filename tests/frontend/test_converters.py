@@ -21,6 +21,7 @@ class Positions(nn.Module):
         return self.out((x + self.table(self.cut(self.positions, x.shape[1]))).reshape(x.shape[0], -1, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cut",
     [lambda p, n: p[:, :n], lambda p, n: p[:, 0:n:1], lambda p, n: p[:, 3 : n + 3], lambda p, n: p[:, -20:].narrow(1, 0, n)],
@@ -151,6 +152,7 @@ def test_comparison(function, dtype):
         torch.testing.assert_close(module(*args), torch.where(function(*args), 1.0, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [torch.amax, torch.amin])
 @pytest.mark.parametrize("options", [{"dim": 1}, {"dim": (0, 1), "keepdim": True}, {"dim": ()}], ids=str)
 def test_largest_and_least_values(function, options):
@@ -175,6 +177,7 @@ def test_comparison_with_a_number():
     torch.testing.assert_close(tb.compile(Apply(lambda x: (x == 3) | (x != 5)), (x,))(x), (x == 3) | (x != 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPT2LMHeadModel", "Qwen2ForCausalLM"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_causal_language_models(name, dtype):

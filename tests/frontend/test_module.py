@@ -135,6 +135,7 @@ def test_dynamic_batch():
         torch.testing.assert_close(module(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.avx2
 def test_kernels_are_chosen_by_the_batch_of_a_call(tmp_path):
     torch.manual_seed(0)
@@ -223,6 +224,7 @@ def test_a_layer_on_a_constant_is_not_run_while_compiling():
     agree(Model(), (torch.randn(2, 64),))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
 def test_a_pruned_recurrent_network(cell):
     torch.manual_seed(0)
@@ -347,6 +349,7 @@ def test_a_dynamic_dimension_of_one_gets_advice():
         tb.compile(Fixed(), (torch.ones(1, 3),), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
+@pytest.mark.slow
 def test_dynamic_batch_and_length_of_a_transformer():
     torch.manual_seed(0)
     model = nn.TransformerEncoderLayer(64, 4, 128, batch_first=True).eval()

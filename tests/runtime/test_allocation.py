@@ -53,6 +53,8 @@ print(json.dumps({"dropped": dropped, "grown": grown, "kept": large() - before})
 """
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("run-book")
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="counts through glibc")
 def test_a_call_takes_no_memory_but_its_outputs(artifact, tmp_path):
     source, library = tmp_path / "count.c", tmp_path / "count.so"

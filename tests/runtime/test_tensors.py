@@ -56,6 +56,7 @@ def test_a_tensor_of_tvm_is_taken_as_it_is(mlp, compiled_mlp):
     np.testing.assert_allclose(y, model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_rows_give_no_rows_and_run_nothing(monkeypatch, dtype):
     torch.manual_seed(0)

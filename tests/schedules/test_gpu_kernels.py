@@ -116,6 +116,7 @@ def wrong():
     return oclgrind([case for case, _ in WRONG])
 
 
+@pytest.mark.slow
 @pytest.mark.oclgrind
 @pytest.mark.xdist_group("oclgrind, right")
 @pytest.mark.parametrize("case", RIGHT)
@@ -124,6 +125,7 @@ def test_no_race_and_nothing_out_of_bounds(case, right):
     assert float(line.removeprefix("error ")) < 4e-3
 
 
+@pytest.mark.slow
 @pytest.mark.oclgrind
 @pytest.mark.xdist_group("oclgrind, wrong")
 @pytest.mark.parametrize(("case", "seen"), WRONG)

@@ -57,6 +57,7 @@ def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, s
     assert np.abs(run(x, *residual) - want).max() < allowed(name, dtype) * np.abs(want).max() + 3e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), HERE)
 def test_one_function_serves_any_number_of_rows(name, dtype, rng):
     weight = reference.rounded(reference.balanced(72, 100, P("3:16"), rng), dtype)

@@ -44,6 +44,7 @@ def guarded():
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rows", ROWS)
 def test_nothing_past_an_argument_is_touched(case, rows, guarded):
@@ -57,6 +58,7 @@ def test_nothing_past_an_argument_is_touched_where_weights_are_fetched(rows):
     assert run_guarded(f"{rows}-prefetched", [case]) == {case: ""}
 
 
+@pytest.mark.slow
 def test_an_access_past_an_argument_is_seen_and_what_comes_after_it_still_runs():
     found = run_guarded("known", ["past", "past again"])
     assert sorted(found) == ["past", "past again"]

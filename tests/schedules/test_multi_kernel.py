@@ -80,6 +80,7 @@ def test_small_tiles_are_those_of_its_rows():
     assert variant.small_tiles == ()
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_gpu_kernels_are_compiled_for_the_rows_they_get():
     h200 = cuda_target("h200")

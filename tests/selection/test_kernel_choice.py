@@ -65,6 +65,7 @@ def test_sparser_is_never_modelled_slower(m, rng):
     assert speedups == sorted(speedups)
 
 
+@pytest.mark.slow
 def test_one_copy_must_win_at_every_m(rng):
     weight = pruned("8:16", rng, 512, 512)
     each = [only(weight, m).verdict.speedup for m in sample(EVERY_M)]

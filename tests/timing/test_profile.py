@@ -23,6 +23,7 @@ def test_every_layer_has_its_row_with_its_work(mlp, compiled_mlp):
     assert json.loads(json.dumps(profile.to_json()))["threads"] == compiled_mlp.threads
 
 
+@pytest.mark.slow
 def test_shared_weights_and_symbolic_rows():
     torch.manual_seed(0)
     shared = nn.Linear(64, 64)

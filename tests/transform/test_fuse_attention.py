@@ -179,6 +179,7 @@ def with_scaled_positions(q, k, v, _):
     return functional.softmax(q @ k.transpose(-1, -2) + torch.einsum("bhld,rd->bhlr", q, k[0, 0]), -1) @ v
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [64, 50])
 @pytest.mark.parametrize("heads_first", [True, False])
 @pytest.mark.parametrize("form", [above_the_mean, gated, with_positions, with_scaled_positions])

@@ -225,6 +225,7 @@ MODELS = {
 LIMITS = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}  # four units in the last place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_half_precision_models(name, dtype):

@@ -113,7 +113,10 @@ def test_the_module(before, expected):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize(("rows", "tokens"), [(37, 37), (6, 83), (64, 50), (130, 32)])
+@pytest.mark.parametrize(
+    ("rows", "tokens"),
+    [(6, 83), *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((37, 37), (64, 50), (130, 32)))],
+)
 def test_attention_of_any_size_is_one_function(form, rows, tokens, rng):
     model, mask = FORMS[form]
     names = check(model, arguments(rng, (2, 3, rows, 32), tokens, mask, model.heads_first))
@@ -121,6 +124,7 @@ def test_attention_of_any_size_is_one_function(form, rows, tokens, rng):
     assert not [name for name in names if "matmul" in name or "softmax" in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "sdpa, causal"])
 def test_a_length_that_is_known_only_at_the_call(form, rng):
     model, mask = FORMS[form]
@@ -181,6 +185,7 @@ def test_layers_share_their_mask(rng):
     assert sum(calls for name, calls in rows.items() if "pad" in name or "full" in name) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.minilm
 def test_a_sentence_encoder_for_sentences_of_any_length(rng):
     model, args = sentence_encoder()

@@ -59,7 +59,7 @@ def check_resumed(folder, runner=None):
     assert len(records(folder, Run)) == 1
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))])
 def test_a_killed_tuner_is_resumed(seed, tmp_path):
     rng = random.Random(seed)
     process = start(tmp_path, trials=PLANNED)
@@ -70,6 +70,7 @@ def test_a_killed_tuner_is_resumed(seed, tmp_path):
     check_resumed(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", [2, 18, 34])
 def test_a_killed_tuner_of_real_kernels_is_resumed(lines, tmp_path):
     process = start_real(tmp_path, trials=PLANNED)
@@ -99,6 +100,7 @@ def test_resuming_goes_on_where_it_stopped(tmp_path):
     assert whole == cut
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_one_of_the_same_model(tmp_path):
     """With its seed, its strategy, and its budget where none is given."""
     first = tune(tmp_path, trials=24, seed=5, strategy="replay")
@@ -149,6 +151,7 @@ def test_where_nothing_comes_near_the_default_the_log_says_so(tmp_path):
     assert records(tmp_path, Winner)[-1].won
 
 
+@pytest.mark.slow
 def test_the_same_seed_and_log_give_the_same_candidates(tmp_path):
     orders = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
@@ -225,6 +228,7 @@ def test_minutes_end_in_time_with_winners(tmp_path, monkeypatch):
     assert {winner.workload for winner in records(tmp_path, Winner)} == {task.workload for task in TASKS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_keeps_what_was_found(number, tmp_path):
     process = start(tmp_path, latency=0.05, trials=500)
@@ -344,6 +348,7 @@ def test_packed_bytes():
     assert packed_bytes(TASKS[0]) == 768 * 64 * 4
 
 
+@pytest.mark.slow
 def test_a_model_is_tuned_and_compiled_with_what_was_found(mlp, tmp_path):
     pytest.importorskip("xgboost")
     import tvm_balanced as tb

@@ -113,6 +113,7 @@ def test_bad_pattern():
         tb.prune(nn.Linear(4, 4), "17:16")
 
 
+@pytest.mark.slow
 def test_a_large_weight_takes_under_five_seconds():
     torch.manual_seed(0)
     weight = torch.randn(16384, 8192)

@@ -30,6 +30,7 @@ def assembly(m, pattern, n=3072, k=768):
     return build(function, AVX2).mod.inspect_source("asm").splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.avx2
 @settings(max_examples=40)
 @given(

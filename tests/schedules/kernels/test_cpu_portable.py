@@ -71,6 +71,7 @@ def test_tiles_of_k(pattern, k, tiles, blocks):
 
 
 # Rows of x from one tile to five: all of it laid out at once, and tile by tile; with padding of every kind
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cpu", "cpu/x86-64-v3", "cpu/x86-64"])
 @pytest.mark.parametrize(
     ("pattern", "n", "k", "m"),

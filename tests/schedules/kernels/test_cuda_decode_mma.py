@@ -145,6 +145,7 @@ def test_another_gpu_gets_blocks_for_its_multiprocessors():
     assert a100.blocks / (rounds * 108) > 0.75  # the 128 of an H200 would take two rounds for 0.59
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
@@ -167,6 +168,7 @@ def test_machine_code(m, nnz, dtype, registers, arch):
     assert max(opencl.launch(function)[1]) <= 32
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize(("m", "nnz"), [(64, 8), (64, 6), (64, 2), (16, 8)])
 def test_large_layers_spill_nothing(m, nnz):

@@ -33,6 +33,7 @@ def test_rows_known_only_at_the_call(m, rng):
     assert reference.relative_error(got, want) < 4e-3
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize(("m", "dtype"), [(1, "float16"), (64, "bfloat16"), (1024, "float16"), (None, "bfloat16")])
 def test_every_weight_goes_to_tensor_cores_by_16_bytes(m, dtype):

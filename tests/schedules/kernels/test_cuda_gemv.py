@@ -128,6 +128,7 @@ def test_loops_of_a_thread_axis_agree(workload):
     assert threads[1] >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ def trials(folder):
     return [record for record in Log(folder, KEY).read().records if isinstance(record, Trial)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_as_many_servers_as_there_are_workers_measure_at_the_same_time(workers, both, sleeper, tmp_path):
     """So that two take little more than half the time: every candidate waits for as many, and their calls overlap."""
@@ -124,6 +125,7 @@ def test_as_many_servers_as_there_are_workers_measure_at_the_same_time(workers, 
     assert running.count(workers) > 12 / workers  # of 24 / workers times; a busy machine may keep one of a pair waiting
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_costs_a_retry_and_not_the_run(both, sleeper, tmp_path):
     killed = []
 
@@ -153,6 +155,7 @@ def test_real_kernels_are_measured_checked_and_raced_there(both, tmp_path):
     assert confirmed.max_error < 1e-5
 
 
+@pytest.mark.slow
 def test_servers_are_free_again_at_once(both):
     """Not when Python next collects garbage: a race would wait for that."""
     runner = RpcRunner(RpcOptions.parse(both.tracker, "box"), host_target(), 1)
@@ -248,6 +251,7 @@ def test_what_is_missing_is_named(fleet, monkeypatch):
         RpcRunner(RpcOptions.parse(fleet.tracker, "other"), host_target(), 1)
 
 
+@pytest.mark.slow
 def test_the_run_ends_with_a_sentence_where_no_server_is_left(both, sleeper, tmp_path, monkeypatch):
     monkeypatch.setattr(tracker, "PATIENCE_SECONDS", 1.0)
     runner = sleeping(both, sleeper)

@@ -24,6 +24,7 @@ def alive(process):
     return True
 
 
+@pytest.mark.slow
 def test_a_fleet_serves_is_revived_and_ends_with_all_its_processes():
     with serve("127.0.0.1", "box", 2) as fleet:
         wait_for_servers(fleet, 2)
@@ -54,6 +55,7 @@ with serve("127.0.0.1", "box", 1) as fleet:
 """
 
 
+@pytest.mark.slow
 def test_servers_and_their_sessions_end_even_where_their_parent_is_killed():
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     server = int(parent.stdout.readline())

@@ -46,6 +46,7 @@ class OnPocl(GpuRunner):
             raise self.faults["device"]
 
 
+@pytest.mark.slow
 @pytest.mark.pocl
 def test_candidates_are_measured_checked_and_raced(monkeypatch):
     monkeypatch.setattr(gpu, "REPEATS", 1)

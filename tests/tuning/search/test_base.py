@@ -50,6 +50,7 @@ def test_the_seed_decides(name):
     assert orders[0] == orders[1] != orders[2]
 
 
+@pytest.mark.slow
 def test_the_model_finds_the_best_sooner_than_chance():
     pytest.importorskip("xgboost")
 

@@ -5,14 +5,20 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test soak lint bench bench-engines bench-grid bench-models clean
+.PHONY: demo test test-fast soak lint bench bench-engines bench-grid bench-models clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
 	$(RUN)/tvm-balanced demo --out $(DEMO_DIR)
 
-test: .venv/ready  ## all tests
-	$(RUN)/python -m pytest --durations=10
+# Tests run in as many processes as there are cores, up to four; those of one group (xdist_group) in one, one after the other.
+PYTEST := $(RUN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --durations 10
+
+test: .venv/ready  ## all tests, about ten minutes on two cores
+	$(PYTEST)
+
+test-fast: .venv/ready  ## all but the slow ones, about three minutes on two cores
+	$(PYTEST) -m "not slow"
 
 soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, resumed and interrupted, they must never flicker
 	for run in $$(seq 20); do $(RUN)/python -m pytest -q tests/tuning/test_tune.py || exit 1; done

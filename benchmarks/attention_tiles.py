@@ -40,16 +40,16 @@ Tile = tuple[int, ...]
 def functions(batch: int) -> list[tirx.PrimFunc]:
     """Return the distinct functions that the rule schedules in MiniLM on `batch` sentences of 128 tokens."""
     found: list[tirx.PrimFunc] = []
-    apply = cpu_attention.CPU_ATTENTION.apply
+    schedule = cpu_attention.CPU_ATTENTION.schedule
 
     def record(func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
-        done = apply(func, target)
+        done = schedule(func, target)
         if done is not None and not any(tvm_ffi.structural_equal(func, other) for other in found):
             found.append(func)
         return done
 
     model, args = minilm(batch, "2:16")[:2]
-    with patch.object(type(cpu_attention.CPU_ATTENTION), "apply", staticmethod(record)):
+    with patch.object(type(cpu_attention.CPU_ATTENTION), "schedule", staticmethod(record)):
         tb.compile(model, args, threads=1)
     return found
 
@@ -60,7 +60,7 @@ def variants(func: tirx.PrimFunc) -> Iterator[tuple[Tile, tirx.PrimFunc]]:
     own = tuple(getattr(cpu_attention, name) for name in TRIED)
     for tile in (own, *product(*TRIED.values())):
         with patch.multiple(cpu_attention, **dict(zip(TRIED, tile, strict=True))):
-            scheduled = cpu_attention.CPU_ATTENTION.apply(func, host_target())
+            scheduled = cpu_attention.CPU_ATTENTION.schedule(func, host_target())
         if scheduled is not None and not any(tvm_ffi.structural_equal(scheduled, other) for other in seen):
             seen.append(scheduled)
             yield tile, scheduled

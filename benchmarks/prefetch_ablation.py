@@ -101,7 +101,7 @@ def without(what: str) -> Iterator[None]:
         if what == "rows":
             stack.enter_context(patch.object(prefetch_rows, "are_large", lambda _workload: False))
         else:
-            stack.enter_context(patch.object(prefetch, "order", lambda workload, _count: prefetch.Streams(workload.n, 1)))
+            stack.enter_context(patch.object(prefetch, "panel_order", lambda workload, _count: prefetch.Streams(workload.n, 1)))
             stack.enter_context(patch.object(prefetch, "choose", in_large_layers))
         yield
 

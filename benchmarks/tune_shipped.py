@@ -18,7 +18,7 @@ from benchmarks.cell import Cell
 from benchmarks.models import lstm, minilm
 from tvm_balanced.api import import_model
 from tvm_balanced.bench.kernel import KernelBenchmark
-from tvm_balanced.compiler.layers import layers_of
+from tvm_balanced.compiler.layers import planned
 from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
@@ -66,7 +66,7 @@ def _layer(cell: Cell) -> Task:
 
 def _tasks(model: object, args: object, threads: int) -> list[Task]:
     imported = import_model(model, args)  # type: ignore[arg-type]
-    return tasks_of(layers_of(imported, KernelSelector.of(host_target(), threads)))
+    return tasks_of(planned(imported, KernelSelector.of(host_target(), threads))[1])
 
 
 SETS: dict[str, Callable[[int], list[Task]]] = {
@@ -83,7 +83,12 @@ def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
     """Tune one set, in a folder of its own: a resumed run is the last run of its folder."""
     folder = options.work_dir / f"{name}-{threads}"
     settings = TuneOptions(
-        host_target(), folder, minutes=options.minutes, per_kernel=options.per_kernel, resume=True, threads=threads
+        target=host_target(),
+        work_dir=folder,
+        minutes=options.minutes,
+        per_kernel=options.per_kernel,
+        resume=True,
+        threads=threads,
     )
     runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache()) if name in ALONE else None
     return tune_tasks(SETS[name](threads), settings, f"benchmarks.tune_shipped {name}", runner=runner)

@@ -58,7 +58,7 @@ class Tuned(KernelBenchmark):
         workload = Workload(kernel.name, self.m, self.n, self.k, self.pattern.nnz, self.pattern.block)
         runner = LocalRunner(target, self.threads, CACHE_MULTIPLE * last_level_cache() if self.regime == "cold" else 0)
         with tempfile.TemporaryDirectory() as folder:
-            options = TuneOptions(target, folder, trials=trials, threads=self.threads)
+            options = TuneOptions(target=target, work_dir=folder, trials=trials, threads=self.threads)
             (state,) = tune_tasks([Task(workload)], options, "benchmarks.tuned", runner=runner).states
         assert state.winner is not None
         decisions = state.winner.decisions if state.winner.won else state.space.default

@@ -7,24 +7,34 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
+import tvm
 from torch import nn
 from torch.export import ExportedProgram, default_decompositions
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
+from tvm import relax
 from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
+from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import ModelError, last_line
+from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.converters import converters
 
-ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
+ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
+Moved = dict[tuple[Any, ...], torch.Tensor]  # address, shape and strides of a tensor to an aligned copy of it
 
 
 @quiet_tvm()
-def import_exported_program(program: ExportedProgram, source: str, keep_alive: Sequence[Any] = ()) -> ImportedModel:
-    """Import an exported program. Its weights are shared, not copied.
+def import_exported_program(
+    program: ExportedProgram,
+    source: str,
+    keep_alive: Sequence[Any] = (),
+    donate: Mapping[str, str] | None = None,
+    moved: Moved | None = None,
+) -> ImportedModel:
+    """Import an exported program; its weights stay where they are and are shared, not copied.
 
     Parameters
     ----------
@@ -34,9 +44,16 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
         Where it came from, for the manifest.
     keep_alive : sequence
         Owners of memory that the weights share.
+    donate : mapping, optional
+        Name of an input to the name of the output that takes its place. An input that the model itself writes to, and
+        returns, is donated in any case.
+    moved : dict, optional
+        Aligned copies of weights that earlier programs of the same model needed, and of this one's afterwards.
 
     Raises
     ------
+    InputError
+        Where an input cannot be donated.
     ModelError
         If an input is not a tensor, or TVM's importer does not support an operator.
     """
@@ -45,7 +62,11 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     with quiet_torch():
         lowered = program.run_decompositions(_decompositions())
     _refuse_state(lowered)
-    _align(lowered)
+    donated = _written(lowered, outputs) | dict(donate or {})
+    check_donation(inputs, outputs, donated)
+    moved = {} if moved is None else moved
+    fold_constants(lowered, moved)
+    _align(lowered, moved)
     try:
         mod = from_exported_program(
             lowered,
@@ -54,24 +75,19 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
             custom_convert_map=converters(),
         )
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"{source} cannot be imported: {reason[-1] if reason else type(error).__name__}; rewrite that operator, or report it"
-        ) from error
+        raise ModelError(f"{source} cannot be imported: {last_line(error)}; rewrite that operator, or report it") from error
     # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
-    return ImportedModel(
-        mod=mod,
-        inputs=inputs,
-        outputs=outputs,
-        weight_names=_weight_names(lowered),
-        reference=_reference(program),
-        examples=examples,
-        source=source,
-        ranges=_ranges(program),
-        structure=_structure(program),
-        keep_alive=[program, lowered, *keep_alive],
-    )
+    _hide_branches(mod)
+    main = ImportedFunction(inputs, outputs, _reference(program), examples, _ranges(program), _structure(program), donated)
+    return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
+
+
+def _hide_branches(mod: tvm.IRModule) -> None:
+    """Make the branches of torch.cond private, for public functions are entry points."""
+    for var, func in mod.functions_items():
+        if isinstance(func, relax.Function) and var.name_hint != "main":
+            mod[var] = func.without_attr("global_symbol")
 
 
 def to_numpy(tensor: torch.Tensor) -> Array:
@@ -107,13 +123,29 @@ def _refuse_state(program: ExportedProgram) -> None:
         )
 
 
-def _align(program: ExportedProgram) -> None:
-    """Replace weights that are not 64-byte aligned by copies that are; tied weights share one copy.
+def _written(program: ExportedProgram, outputs: Sequence[TensorSpec]) -> dict[str, str]:
+    """Return the inputs that a decomposed program writes to, and the output that is what each holds afterwards.
+
+    Raises ModelError where there is no such output.
+    """
+    signature = program.graph_signature
+    results = {name: spec.name for name, spec in zip(signature.user_outputs, outputs, strict=True)}
+    written = {}
+    for value, name in signature.user_inputs_to_mutate.items():
+        if value not in results:
+            raise ModelError(
+                f'the model changes its input "{name}" while it runs, and does not return it: return it, or work on a copy'
+            )
+        written[name] = results[value]
+    return written
+
+
+def _align(program: ExportedProgram, moved: Moved) -> None:
+    """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy, which `moved` has or receives.
 
     TVM shares the memory of aligned tensors. It copies others itself, once per name, so names and
     ties would be lost.
     """
-    moved: dict[tuple[Any, ...], torch.Tensor] = {}
     for name, tensor in program.state_dict.items():
         if tensor.data_ptr() % ALIGNMENT or not tensor.is_contiguous():
             key = (tensor.data_ptr(), tensor.shape, tensor.stride())
@@ -221,6 +253,7 @@ def layer_name(parameter: str) -> str:
         .removesuffix(".original")
         .removesuffix("_orig")
     )
+    name = name.removesuffix(".folded")
     return name.removesuffix(".weight") or name
 
 
@@ -229,8 +262,8 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
     spec = program.call_spec.in_spec
 
     def run(arrays: Sequence[Array]) -> list[Array]:
-        leaves = iter(to_torch(a) for a in arrays)
-        args, kwargs = pytree.tree_unflatten(list(leaves), spec)
+        # copies: a model may write to its inputs
+        args, kwargs = pytree.tree_unflatten([to_torch(a.copy()) for a in arrays], spec)
         with torch.no_grad():
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 

@@ -2,17 +2,18 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
 from tvm_balanced.errors import ModelError
 
 
-def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
-    """Call a factory and return (module, example arguments).
+def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...] | Mapping[str, EntryPoint]]:
+    """Call a factory and return (module, example arguments), or (module, entry points).
 
     The current directory is searched too, so that a factory can be in a file beside the user.
 
@@ -23,6 +24,8 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
 
     Raises
     ------
+    InputError
+        Where an entry point has no such name, or is none.
     ModelError
         If the name does not resolve, which is wrong usage, or if the factory fails or returns
         something else.
@@ -45,6 +48,8 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...]]:
     if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
         raise ModelError(f"{name} returned {type(made).__name__}; it must return (torch.nn.Module, tuple of example arguments)")
     module, args = made
+    if isinstance(args, Mapping) and any(isinstance(entry, EntryPoint) for entry in args.values()):
+        return module, check_entry_points(args)
     return module, tuple(args) if isinstance(args, (tuple, list)) else (args,)
 
 

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import InputError, ModelError
+from tvm_balanced.errors import InputError, ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
 
 
@@ -21,6 +21,7 @@ def import_module(
     args: Sequence[Any],
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    donate: Mapping[str, str] | None = None,
 ) -> ImportedModel:
     """Import a module through torch.export. The module itself is not changed.
 
@@ -30,17 +31,24 @@ def import_module(
     args, kwargs
         Example arguments: tensors with the shapes and dtypes of later calls.
     dynamic_shapes : optional
-        As for torch.export.export, for instance ({0: torch.export.Dim("batch")},).
+        As torch.export.export takes it, for instance ({0: torch.export.Dim("batch")},).
+    donate : optional
+        Name of an input to the name of the output that takes its place.
 
     Raises
     ------
+    InputError
+        Where an example is a NumPy array, or an input cannot be donated.
     ModelError
         If torch cannot export the model, or TVM cannot import the exported program.
     """
     folded = plain_copy(model)
-    return import_exported_program(
-        export(folded, args, kwargs, dynamic_shapes), f"{type(model).__module__}.{type(model).__qualname__}", [folded]
-    )
+    return import_exported_program(export(folded, args, kwargs, dynamic_shapes), source_of(model), [folded], donate)
+
+
+def source_of(model: nn.Module) -> str:
+    """Return where a module comes from, for the manifest: its class."""
+    return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
 def export(
@@ -64,9 +72,8 @@ def export(
     try:
         with torch.no_grad(), quiet_torch():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
-    except Exception as error:  # export runs the model, which may raise anything
-        lines = [line for line in str(error).strip().splitlines() if line.strip()]
-        what = lines[0] if lines else type(error).__name__
+    except Exception as error:  # export runs the model: anything may come out of it
+        what = first_line(error)
         advice = "try torch.export.export on it by itself"
         if dynamic_shapes is not None:  # torch takes a size of 1 as a constant
             advice = "give examples whose dynamic dimensions are 2 or more"

@@ -1,25 +1,28 @@
 """Import a .pt2 file, as written by torch.export.save."""
 
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from tvm_balanced.core.files import new_file
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
 
 
-def import_pt2(path: str | Path) -> ImportedModel:
-    """Import an exported program from a file.
+def import_pt2(path: str | Path, donate: Mapping[str, str] | None = None) -> ImportedModel:
+    """Import an exported program from a file; `donate` names an output for each input whose place it takes.
 
     Raises
     ------
+    InputError
+        Where an input cannot be donated.
     ModelError
         If the file is missing, damaged, or cannot be imported.
     """
-    return import_exported_program(load_pt2(path), str(path))
+    return import_exported_program(load_pt2(path), str(path), donate=donate)
 
 
 def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
@@ -45,11 +48,8 @@ def save_pt2(program: torch.export.ExportedProgram, path: str | Path) -> None:
         If the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.pt2")
     try:
-        torch.export.save(program, temporary)
-        temporary.replace(path)
+        with new_file(path) as temporary:
+            torch.export.save(program, temporary)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError if the folder does not exist
-        raise ModelError(f"{path} cannot be written ({str(error).splitlines()[0]}); choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise ModelError(f"{path} cannot be written ({first_line(error)}); choose another place") from None

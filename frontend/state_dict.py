@@ -1,12 +1,12 @@
 """Load weights from a separate file: .safetensors, or a state dict written by torch.save."""
 
-import os
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from tvm_balanced.errors import ModelError
+from tvm_balanced.core.files import new_file
+from tvm_balanced.errors import ModelError, first_line, last_line
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -30,9 +30,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        lines = str(error).splitlines()
         raise ModelError(
-            f"{path} does not fit {type(model).__name__}: {lines[-1].strip()}; give the weights of this very model"
+            f"{path} does not fit {type(model).__name__}: {last_line(error)}; give the weights of this very model"
         ) from None
 
 
@@ -50,15 +49,11 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
     # clones: safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.touch()  # with the permissions of any new file; safetensors would let only the owner read it
-        save_file(tensors, str(temporary))
-        temporary.replace(path)
+        with new_file(path) as temporary:
+            save_file(tensors, str(temporary))
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} cannot be written ({str(error).splitlines()[0]}); choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+        raise ModelError(f"{path} cannot be written ({first_line(error)}); choose another place") from None
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

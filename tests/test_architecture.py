@@ -39,8 +39,8 @@ FOLDERS = {
     "cli": {"numpy", "ml_dtypes", "torch", "typer", "rich"},
 }
 RANK = {folder: rank for rank, folder in enumerate(FOLDERS)}
-# CompiledModule.profile needs the timer, which builds loops of its own to know what the machine can do; no artifact needs it.
-UPWARD = {("tvm_balanced.runtime.compiled_module", "tvm_balanced.timing.profile")}
+# Function.profile needs the timer, which builds loops of its own to know what the machine can do; no artifact needs it.
+UPWARD = {("tvm_balanced.runtime.function", "tvm_balanced.timing.profile")}
 
 
 def sources():

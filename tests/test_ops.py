@@ -6,9 +6,16 @@ from tvm import relax
 
 import tvm_balanced.transform  # noqa: F401 - registers the operators
 from tvm_balanced import ops
+from tvm_balanced.core.layer_plan import Bucket, buckets_to_attr
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
+from tvm_balanced.transform import lower_dense_ops
 
 VALUES, INDICES = np.ones((24, 3, 2), np.float32), np.zeros((24, 3, 2), np.uint8)
-ATTRS = {"nnz": 2, "block": 16, "in_features": 40, "kernel": "cpu_portable", "layer": "fc"}
+BUCKETS = buckets_to_attr(
+    [Bucket("cpu_portable", BalancedPattern(2, 16), RowRange(1, 4)), Bucket("cpu_dense", None, RowRange(5))]
+)
+ATTRS = {"nnz": 2, "block": 16, "in_features": 40, "buckets": BUCKETS, "layer": "fc", "index": 3}
 
 
 def call(x, bias=None, residual=None):
@@ -45,8 +52,8 @@ def test_a_residual_survives_printing(has_bias):
 
 
 def test_registering_twice_does_nothing():
-    ops.register()
-    ops.register()
+    ops.register(lower_dense_ops.legalize)
+    ops.register(lower_dense_ops.legalize)
 
 
 def test_bias_of():

@@ -27,6 +27,7 @@ os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "1000")
 
 if TYPE_CHECKING:
     from tvm_balanced.api import compile, inspect, load, prune, save, tune
+    from tvm_balanced.core.entry_point import EntryPoint
     from tvm_balanced.core.pattern import BalancedPattern
     from tvm_balanced.errors import TvmBalancedError
     from tvm_balanced.runtime.compiled_module import CompiledModule
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BalancedPattern",
     "CompiledModule",
+    "EntryPoint",
     "RpcOptions",
     "TvmBalancedError",
     "__version__",
@@ -55,6 +57,7 @@ _HOMES = {
     "save": "api",
     "tune": "api",
     "CompiledModule": "runtime.compiled_module",
+    "EntryPoint": "core.entry_point",
     "BalancedPattern": "core.pattern",
     "RpcOptions": "tuning.rpc.tracker",
     "TvmBalancedError": "errors",

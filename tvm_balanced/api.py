@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.report import Report
-from tvm_balanced.core.validation import check_examples
+from tvm_balanced.core.validation import check_donate, check_examples
 from tvm_balanced.runtime.compiled_module import CompiledModule
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def compile(
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
     copies: int | None = None,
+    entry_points: Mapping[str, EntryPoint] | None = None,
+    donate: Mapping[str, str] | None = None,
 ) -> CompiledModule:
     """Compile a PyTorch model; the model itself is not touched.
 
@@ -70,6 +73,12 @@ def compile(
     copies : int, optional
         The most kernels that may share a layer whose rows are known only at the call: each serves the batch sizes at which it
         is the fastest, on its own copy of the weight. 3 by default; 1 spares memory.
+    entry_points : mapping of EntryPoint, optional
+        Several functions of one module that share its weights, by name, in place of `args`, `kwargs`, `dynamic_shapes` and
+        `donate`: {"prefill": EntryPoint(...), "decode": EntryPoint(..., method="decode")}. Call one as `module["decode"](...)`.
+    donate : mapping, optional
+        Name of an input to the name of the output that takes its place, as a KV cache or the state of an LSTM: after a call
+        the caller's own buffer holds the output.
 
     Returns
     -------
@@ -81,10 +90,10 @@ def compile(
     TvmBalancedError
         Of a kind that says whose fault it is; see `compiler.compile_imported` and `frontend.module.import_module`.
     """
-    from tvm_balanced.compiler.compile import Options, compile_imported
+    from tvm_balanced.compiler.compile import CompileOptions, compile_imported
 
-    options = Options(target, threads, tolerance, kernels, logs, copies)
-    return compile_imported(import_model(model, args, kwargs, dynamic_shapes), options)
+    options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs, copies=copies)
+    return compile_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, donate), options)
 
 
 def inspect(
@@ -98,12 +107,13 @@ def inspect(
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
     copies: int | None = None,
+    entry_points: Mapping[str, EntryPoint] | None = None,
 ) -> Report:
     """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
-    from tvm_balanced.compiler.compile import Options, inspect_imported
+    from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
 
-    options = Options(target, threads, None, kernels, logs, copies)
-    return inspect_imported(import_model(model, args, kwargs, dynamic_shapes), options)
+    options = CompileOptions(target=target, threads=threads, kernels=kernels, logs=logs, copies=copies)
+    return inspect_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points), options)
 
 
 def tune(
@@ -125,6 +135,7 @@ def tune(
     shard: tuple[int, int] = (1, 1),
     rpc: "RpcOptions | None" = None,
     copies: int | None = None,
+    entry_points: Mapping[str, EntryPoint] | None = None,
 ) -> "TuningResult":
     """Search the kernels of a model for better schedules; `compile` uses what is found.
 
@@ -132,7 +143,7 @@ def tune(
 
     Parameters
     ----------
-    model, args, kwargs, target, dynamic_shapes, threads, kernels, copies
+    model, args, kwargs, target, dynamic_shapes, threads, kernels, copies, entry_points
         As for `compile`.
     work_dir : optional
         Folder of the logs, one folder for each target key; give it to `compile` as `logs`. By default this user's, where
@@ -164,9 +175,21 @@ def tune(
     from tvm_balanced.tuning.tune import TuneOptions, tune_imported
 
     options = TuneOptions(
-        target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, kernels, shard, rpc, copies
+        target=target,
+        work_dir=work_dir,
+        minutes=minutes,
+        trials=trials,
+        per_kernel=per_kernel,
+        resume=resume,
+        seed=seed,
+        strategy=strategy,
+        threads=threads,
+        kernels=kernels,
+        shard=shard,
+        rpc=rpc,
+        copies=copies,
     )
-    return tune_imported(import_model(model, args, kwargs, dynamic_shapes), options, started=started)
+    return tune_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points), options, started=started)
 
 
 def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None) -> None:
@@ -191,36 +214,51 @@ def import_model(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
+    entry_points: Mapping[str, EntryPoint] | None = None,
+    donate: Mapping[str, str] | None = None,
 ) -> ImportedModel:
     """Import a model by whichever way in fits what it is; parameters as for `compile`.
 
     Raises
     ------
     InputError
-        Where an argument is of another type.
+        Where an argument is of another type, or does not go with another.
     ModelError
         Where it cannot be imported.
     """
     import torch
 
     from tvm_balanced.errors import InputError, ModelError
+    from tvm_balanced.frontend.entry_points import import_entry_points
     from tvm_balanced.frontend.exported_program import import_exported_program
     from tvm_balanced.frontend.module import import_module
     from tvm_balanced.frontend.pt2 import import_pt2
 
     args = (args,) if isinstance(args, torch.Tensor) else args
     check_examples(args, kwargs, dynamic_shapes)
+    check_donate(donate)
+    exampled = bool(len(args) or kwargs or dynamic_shapes is not None)
+    if entry_points is not None:
+        check_entry_points(entry_points)
+        if exampled or donate is not None:
+            raise InputError(
+                "entry_points were given with args, kwargs, dynamic_shapes or donate, which each EntryPoint has of its own; "
+                "give them there"
+            )
     if isinstance(model, torch.nn.Module):
-        return import_module(model, args, kwargs, dynamic_shapes)
+        if entry_points is not None:
+            return import_entry_points(model, entry_points)
+        return import_module(model, args, kwargs, dynamic_shapes, donate)
     if not isinstance(model, (str, Path, torch.export.ExportedProgram)):
         raise InputError(
             f"model is {type(model).__name__}; give a torch.nn.Module, an ExportedProgram or the path of a .pt2 file"
         )
-    if len(args) or kwargs or dynamic_shapes is not None:
+    if exampled or entry_points is not None:
         raise ModelError(
-            "an exported program has its examples and shapes already; args, kwargs and dynamic_shapes go with a module",
+            "an exported program has its examples and shapes already; args, kwargs, dynamic_shapes and entry_points go with a "
+            "module",
             usage=True,
         )
     if isinstance(model, (str, Path)):
-        return import_pt2(model)
-    return import_exported_program(model, "an exported program")
+        return import_pt2(model, donate)
+    return import_exported_program(model, "an exported program", donate=donate)

@@ -60,6 +60,14 @@ class EnvironmentFaultError(TvmBalancedError):
 
 
 def last_line(error: BaseException) -> str:
-    """Return what went wrong in one line: TVM's messages have a page of text."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    """Return what went wrong in one line, the last: TVM's messages have a page of text before it."""
+    return _lines(error)[-1]
+
+
+def first_line(error: BaseException) -> str:
+    """Return what went wrong in one line, the first: torch's messages have a page of text after it."""
+    return _lines(error)[0]
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

@@ -4,44 +4,22 @@
     packed_dense(x (..., K), weight (N, K)[, bias (N,)][, residual (..., N)])
 
 Both compute y (..., N) = activation(x @ weight^T + bias + residual). They carry the canonical weight, so that the IR can be
-read, matched and printed; `LowerDenseOps` packs it for the kernel they name. Attributes: kernel, layer (its name in the
-model), activation, has_residual (whether the last argument is one), by_rows, and for balanced_dense nnz, block and in_features
-(K). Where several kernels compute a layer, each for a range of M, `by_rows` says so as `ByRows` writes it; else it is empty.
+read, matched and printed; `LowerDenseOps` packs it for the kernels they name. If the kernels of a layer store several patterns,
+the layer is a packed_dense, and each kernel encodes the dense weight. Attributes: layer (its name in the model), index (the place
+of its plan among the model's), buckets (`layer_plan.buckets_to_attr`), activation, has_residual (whether the last argument is
+one), and for balanced_dense nnz, block and in_features (K).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tvm
 from tvm import relax
 from tvm.ir import Op
 
-from tvm_balanced.core.pattern import BalancedPattern
-
 BALANCED_DENSE = "relax.balanced_dense"
 PACKED_DENSE = "relax.packed_dense"
 WEIGHT_ARGS = {BALANCED_DENSE: 2, PACKED_DENSE: 1}  # arguments between x and the bias
-
-
-@dataclass(frozen=True)
-class ByRows:
-    """From which M on a kernel computes a layer, and what it stores the weight in; None where that is dense."""
-
-    first: int
-    kernel: str
-    pattern: BalancedPattern | None
-
-    @staticmethod
-    def write(parts: "list[ByRows]") -> str:
-        """Return parts, in ascending order of M, as the attribute `by_rows`: "1 cpu_avx2 8:16, 4 cpu_dense"."""
-        return ", ".join(" ".join([str(p.first), p.kernel, *([str(p.pattern)] if p.pattern else [])]) for p in parts)
-
-    @staticmethod
-    def read(text: str) -> "list[ByRows]":
-        """Return what `write` wrote."""
-        words = [part.split() for part in text.split(", ")]
-        return [ByRows(int(w[0]), w[1], BalancedPattern.parse(w[2]) if len(w) > 2 else None) for w in words]
 
 
 def balanced_dense(
@@ -54,9 +32,9 @@ def balanced_dense(
     nnz: int,
     block: int,
     in_features: int,
-    kernel: str = "",
-    by_rows: str = "",
+    buckets: Sequence[Mapping[str, Any]],
     layer: str = "",
+    index: int = 0,
     activation: str = "none",
     has_residual: bool | None = None,
 ) -> relax.Call:
@@ -65,9 +43,9 @@ def balanced_dense(
     attrs = {
         "activation": activation,
         "block": block,
-        "by_rows": by_rows,
+        "buckets": buckets,
         "in_features": in_features,
-        "kernel": kernel,
+        "index": index,
         "layer": layer,
         "nnz": nnz,
         "has_residual": residual is not None,
@@ -82,9 +60,9 @@ def packed_dense(
     bias: relax.Expr | None = None,
     residual: relax.Expr | None = None,
     *,
-    kernel: str = "",
-    by_rows: str = "",
+    buckets: Sequence[Mapping[str, Any]],
     layer: str = "",
+    index: int = 0,
     activation: str = "none",
     has_residual: bool | None = None,
 ) -> relax.Call:
@@ -92,8 +70,8 @@ def packed_dense(
     bias, residual = _as_printed(bias, residual, has_residual)
     attrs = {
         "activation": activation,
-        "by_rows": by_rows,
-        "kernel": kernel,
+        "buckets": buckets,
+        "index": index,
         "layer": layer,
         "has_residual": residual is not None,
     }

@@ -15,6 +15,7 @@ from tvm_balanced.core.encoding import Array, check_finite
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.text_table import table
 from tvm_balanced.core.validation import check_names, require
+from tvm_balanced.core.weight_matrix import TAPS_FIRST, weight_matrix
 from tvm_balanced.errors import ModelError, WeightError
 from tvm_balanced.frontend.exported_program import to_numpy
 
@@ -25,8 +26,8 @@ ROWS_AT_ONCE = 512  # 64-bit keys for 512 rows of 8192 are 32 MB; for a whole la
 class PrunedLayer:
     """What pruning did to one weight (N, K): share of zeros before and after, share of the squared magnitude kept.
 
-    `also` names the parameters that are the same tensor, such as an embedding's; they are pruned
-    for their modules, too.
+    `also` names the parameters that are the same tensor, such as that of an embedding: pruned for their modules, too. `order`
+    says how K runs over the weight (`core.weight_matrix`).
     """
 
     name: str
@@ -35,6 +36,7 @@ class PrunedLayer:
     sparsity: float
     energy_kept: float
     also: tuple[str, ...] = ()
+    order: str = TAPS_FIRST
 
 
 @dataclass(frozen=True)
@@ -181,8 +183,8 @@ def _is_conv1d(module: nn.Module) -> bool:
 
 
 def _weight(layer: Any) -> torch.Tensor:
-    """Return a view of a layer's weight as (N, K)."""
-    weight: torch.Tensor = layer.weight.T if _is_conv1d(layer) else layer.weight
+    """Return a layer's weight as (N, K), a view of it."""
+    weight: torch.Tensor = weight_matrix(layer.weight.T if _is_conv1d(layer) else layer.weight)
     return weight
 
 

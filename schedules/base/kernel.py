@@ -5,8 +5,10 @@ One file of this folder is one kernel, a module-level instance of `Kernel`. To a
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -17,7 +19,8 @@ from tvm.s_tir import Schedule
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.schedules.base.buckets import EVERY_M, Instance, Range, common, dispatch_on_m, without
+from tvm_balanced.core.row_range import EVERY_M, RowRange
+from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.schedules.base.workload import Workload
@@ -25,17 +28,37 @@ from tvm_balanced.schedules.base.workload import Workload
 Tuned = Callable[[Workload], Decisions | None]
 
 
-def in_fresh_thread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that does the same in a thread of its own.
+_built: ContextVar[dict[Any, tirx.PrimFunc] | None] = ContextVar("built", default=None)
 
-    TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle: a model that was
-    compiled in a function that has returned stayed in memory until Python collected garbage. 40 ms a kernel, where it took 60.
+
+@contextmanager
+def built_once() -> Iterator[None]:
+    """Build the TensorIR of each workload once within this block: a model has many layers of few shapes."""
+    token = _built.set({} if _built.get() is None else _built.get())
+    try:
+        yield
+    finally:
+        _built.reset(token)
+
+
+def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
+    """Return a kernel's `prim_func` that remembers what it built inside `built_once`, and runs in a thread of its own.
+
+    TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle, so that a model
+    that was compiled in a function that has returned stays in memory until Python collects garbage. A fresh thread has no frames
+    but its own; it is also faster, 40 ms a kernel instead of 60.
     """
 
-    @functools.wraps(function)
-    def run(*args: Any) -> Any:
+    @functools.wraps(prim_func)
+    def run(self: Any, workload: Workload) -> tirx.PrimFunc:
+        known = _built.get()
+        if known is not None and (self, workload) in known:
+            return known[self, workload]
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(function, *args).result()
+            func = thread.submit(prim_func, self, workload).result()
+        if known is not None:
+            known[self, workload] = func
+        return func
 
     return run
 
@@ -50,30 +73,117 @@ class Kernel(ABC):
     # Largest difference to the original model that its rounding of weights may make, as compiler.TOLERANCE; None for a kernel
     # that rounds none. One that does is taken only where it is named.
     tolerance: ClassVar[float | None] = None
-    # Where M is symbolic: (first M, last M, rows of x in a tile) of the instances for small M
+    # Where M is symbolic: (first M, last M, rows of x in a tile) of the specializations for small M
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
 
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
-            setattr(cls, "prim_func", in_fresh_thread(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+            setattr(cls, "prim_func", _build_once(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+
+    def workload(
+        self, m: int | None, n: int, k: int, pattern: BalancedPattern | None, dtype: str = "float32", **epilogue: Any
+    ) -> Workload:
+        """Return a layer as this kernel sees it.
+
+        Parameters
+        ----------
+        m, n, k, dtype
+            As Workload has them.
+        pattern : BalancedPattern or None
+            What the weight is stored in; None for a dense kernel.
+        **epilogue
+            Activation and residual, as Workload has them.
+        """
+        nnz, block = (pattern.nnz, pattern.block) if pattern else (1, 1)
+        return Workload(self.name, m, n, k, nnz, block, dtype, **epilogue)
 
     @abstractmethod
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        """Return why this kernel cannot compute such a layer on `target`, None where it can."""
+        """Say why this kernel cannot compute a layer.
+
+        Called for each layer of a model before one is chosen, and by the tuner and the benchmarks. It answers for every M, every
+        pattern that `fit` returns, and every activation: what it does not refuse, all other methods must take.
+
+        Parameters
+        ----------
+        target : tvm.target.Target
+            Of any kind, also of one that this kernel is not for.
+        n, k : int
+            Rows and columns of the weight, at least 1.
+        dtype : str
+            Of x, weight and y; a kernel refuses any that is not one of its `dtypes`.
+
+        Returns
+        -------
+        str or None
+            What a report says after "not NAME: ", without a full stop; None if it can compute the layer. Raises nothing.
+        """
 
     @abstractmethod
     def pack_bias(self, bias: Array) -> Array:
-        """Lay a bias (N,) out for this kernel."""
+        """Lay a bias out for this kernel.
+
+        Called once for each bias of a model, while it is compiled. A layer without a bias has one of zeros.
+
+        Parameters
+        ----------
+        bias : array (N,)
+            Of the layer's dtype. It is not changed.
+
+        Returns
+        -------
+        array
+            Of the shape and dtype of `prim_func`'s parameter after the packed weight. It is added in float32.
+        """
 
     @abstractmethod
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        """Return the unscheduled TensorIR function (x, *packed weight, packed bias[, residual], y)."""
+        """Return the function that computes a layer, not scheduled yet.
+
+        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept within
+        `built_once`, so that it must depend on the workload alone, not on a target.
+
+        Parameters
+        ----------
+        workload : Workload
+            Of this kernel, which does not refuse it. If its `m` is None, M is a symbolic int64 variable, and rows of x are cut
+            into tiles of `tile`, or of the kernel's own size if that is 0.
+
+        Returns
+        -------
+        tirx.PrimFunc
+            Private, of S-TIR with declared regions and int64 shapes, and with the workload attached (`Workload.attach`). Its
+            parameters: x (M, K), the arrays of `pack` in the order of `parts`, that of `pack_bias`, the residual (M, N) if the
+            workload has one, and y (M, N), which it writes as a whole; x, residual and y are of the workload's dtype. Where a
+            tile goes past the last row, it reads that row again and stores nothing.
+
+        Raises
+        ------
+        Exception
+            KeyError, or what TVM's parser makes of it, if the workload's activation is not in `activations.ACTIVATIONS`.
+        """
 
     @abstractmethod
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         """Schedule this kernel's function by decisions sampled from `sch`, which have their defaults until a search changes them.
 
-        All M are in tiles of the same size. Which instructions are recorded must not depend on the decisions.
+        Called for each function that a model gets, and for each M that it is specialized for; by the tuner once, which replays
+        what was recorded with other decisions. All M are in tiles of the same size. Which instructions are recorded must not
+        depend on the decisions: `Space.fingerprint` tells logs of other instructions apart.
+
+        Parameters
+        ----------
+        sch : Schedule
+            Of what `prim_func` returned for `workload`; it is changed in place. A decision is `sample_categorical` or
+            `sample_perfect_tile` with a `decision`, the default.
+        workload : Workload
+        target : tvm.target.Target
+            That this kernel does not refuse; its features may decide the schedule, too.
+
+        Raises
+        ------
+        ScheduleError
+            TVM's, if a step does not apply; with the default decisions that is a fault of the kernel.
         """
 
     def sampled(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> Space:
@@ -105,31 +215,31 @@ class Kernel(ABC):
         workload : Workload
         target : tvm.target.Target
         tuned : callable, optional
-            From a workload whose M is known to its decisions, or to None for the defaults. Where M is symbolic it is asked for
-            the M of the instances; all other M are in default tiles.
+            From a workload whose M is known to its decisions, or to None for the defaults. If M is symbolic it is asked for
+            the M of the specializations; all other M are in default tiles.
         """
         tuned = tuned or (lambda _: None)
         if workload.m is not None:
             return self.schedule_tiles(func, workload, target, tuned(workload))
-        instances = self.instances(func, workload, target, EVERY_M, tuned)
-        return dispatch_on_m(instances, kernels=target.kind.name != "llvm")
+        specializations = self.specializations(func, workload, target, EVERY_M, tuned)
+        return dispatch_on_m(specializations, kernels=target.kind.name != "llvm")
 
-    def instances(
-        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, rows: Range, tuned: Tuned
-    ) -> list[Instance]:
+    def specializations(
+        self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, rows: RowRange, tuned: Tuned
+    ) -> list[Specialization]:
         """Return what `func`, whose M is symbolic, is scheduled as for the M of `rows`: some small M in smaller tiles, and the
         rest in default tiles, last. Parameters as for `schedule`.
         """
-        instances = []
+        made = []
         for tile, ranges in ({} if workload.tile else self.tiles_in(workload, rows)).items():
             smaller, decisions = replace(workload, tile=tile), tuned(replace(workload, m=tile))
-            instances.append(Instance(self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions), ranges))
-        rest = without(rows, sorted((taken for instance in instances for taken in instance.ranges), key=lambda taken: taken[0]))
-        return [*instances, Instance(self.schedule_tiles(func, workload, target), rest)] if rest else instances
+            made.append(Specialization(self.schedule_tiles(self.prim_func(smaller), smaller, target, decisions), ranges))
+        rest = rows.minus(taken for special in made for taken in special.ranges)
+        return [*made, Specialization(self.schedule_tiles(func, workload, target), rest)] if rest else made
 
-    def tiles_in(self, workload: Workload, rows: Range) -> dict[int, tuple[Range, ...]]:
-        """Return the smaller tiles that have an instance for some M of `rows`, each with the M that it is for."""
-        shared = [(tile, common((first, last), rows)) for first, last, tile in self.small_tiles]
+    def tiles_in(self, workload: Workload, rows: RowRange) -> dict[int, tuple[RowRange, ...]]:
+        """Return the smaller tiles that have a specialization for some M of `rows`, each with the M that it is for."""
+        shared = [(tile, RowRange(first, last).intersect(rows)) for first, last, tile in self.small_tiles]
         return {
             tile: tuple(met for other, met in shared if met is not None and other == tile)
             for tile, met in shared
@@ -138,7 +248,25 @@ class Kernel(ABC):
 
     @abstractmethod
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
-        """Model the time of one call with M = m on `roofline`; an input of the verdict, not a measurement."""
+        """Model the time of one call; an input of the verdict, not a measurement.
+
+        Called while the kernels for a layer are compared, for several M if it is symbolic, so that it only calculates. A machine
+        profile corrects it by what it measured of the kernel.
+
+        Parameters
+        ----------
+        workload : Workload
+            Of this kernel. Its `m` tells only whether M is symbolic, and so in other tiles.
+        m : int
+            Rows of x, at least 1.
+        roofline : Roofline
+            Of the machine that the layer will run on, for the threads that a call may use.
+
+        Returns
+        -------
+        float
+            Seconds, above 0; growing with m, but for the steps that tiles make. Raises nothing.
+        """
 
 
 class SparseKernel(Kernel):
@@ -146,14 +274,39 @@ class SparseKernel(Kernel):
 
     @abstractmethod
     def fit(self, found: Detection) -> BalancedPattern | None:
-        """Return the pattern this kernel would store such zeros in, None where it has none that saves anything."""
+        """Choose the pattern that this kernel stores a weight in.
+
+        Called for each layer that the kernel does not refuse, before one is chosen.
+
+        Parameters
+        ----------
+        found : Detection
+            What the zeros of a weight (N, K) look like.
+
+        Returns
+        -------
+        BalancedPattern or None
+            One that covers the weight and that `pack` takes, of those the one with which this kernel is fastest; None if none
+            saves anything, and the layer stays dense. Raises nothing.
+        """
 
     @abstractmethod
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         """Lay a weight out for this kernel.
 
-        The layout depends on dtype and pattern alone, never on a schedule's decisions, so that a tuning log applies
-        to packed weights as they are.
+        Called once for each distinct weight of a model, while it is compiled; calls that share a weight share its packed form.
+        The layout depends on dtype and pattern alone, never on a schedule's decisions, so that a tuning log applies to packed
+        weights as they are.
+
+        Parameters
+        ----------
+        weight : EncodedWeight
+            Of a shape (N, K) and dtype that this kernel does not refuse, in a pattern that `fit` returned. It is not changed.
+
+        Returns
+        -------
+        tuple of arrays
+            One for each of `parts`, of the shapes and dtypes of `prim_func`'s parameters after x. Raises nothing.
         """
 
 
@@ -162,4 +315,17 @@ class DenseKernel(Kernel):
 
     @abstractmethod
     def pack(self, weight: Array) -> tuple[Array, ...]:
-        """Lay a weight (N, K) out for this kernel."""
+        """Lay a weight out for this kernel.
+
+        Called once for each distinct weight of a model, while it is compiled. The layout depends on dtype and shape alone.
+
+        Parameters
+        ----------
+        weight : array (N, K)
+            Of a shape and dtype that this kernel does not refuse. It is not changed, but may be returned as it is.
+
+        Returns
+        -------
+        tuple of arrays
+            One for each of `parts`, of the shapes and dtypes of `prim_func`'s parameters after x. Raises nothing.
+        """

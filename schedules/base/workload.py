@@ -1,13 +1,14 @@
 """Workload: one layer as a kernel sees it."""
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from tvm import tirx
 
 from tvm_balanced.core.pattern import BalancedPattern
 
-WORKLOAD_ATTR = "tvm_balanced.workload"
+WORKLOAD_ATTR = "tvm_balanced.workload"  # of a PrimFunc: the fields of its Workload
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,29 @@ class Workload:
         if not self.residual:
             *inputs, _, y = func.params
             func = tirx.PrimFunc([*inputs, y], func.body, func.ret_type, func.attrs)
-        func = func.with_attr(WORKLOAD_ATTR, json.dumps(asdict(self)))
-        # 8 is kOpaque. Otherwise FuseTIR would fuse into the function and drop the attribute that marks it as ours.
+        func = func.with_attr(WORKLOAD_ATTR, self.to_attr())
+        # 8 is kOpaque: FuseTIR would fuse into the function all the same and drop what marks it as ours.
         return func.with_attr("op_pattern", 8)
 
     @classmethod
     def of(cls, func: tirx.PrimFunc) -> "Workload | None":
-        """Return the workload that `func` carries, None if it is not one of our kernels."""
-        text = func.attrs.get(WORKLOAD_ATTR) if func.attrs else None
-        return None if text is None else cls(**json.loads(str(text)))
+        """Return the workload that `func` carries, None where it is not one of our kernels."""
+        attr = func.attrs.get(WORKLOAD_ATTR) if func.attrs else None
+        return None if attr is None else cls.from_attr(attr)
+
+    def to_attr(self) -> dict[str, Any]:
+        """Return this workload as plain data that TVM takes as an attribute."""
+        return asdict(self)
+
+    @classmethod
+    def from_attr(cls, attr: Mapping[str, Any]) -> "Workload":
+        """Return the workload that `to_attr` wrote, from TVM's form of it."""
+        kinds = {field.name: field.type for field in fields(cls)}
+        return cls(**{name: _plain(value, kinds[name]) for name, value in attr.items()})
+
+
+def _plain(value: Any, kind: Any) -> Any:
+    """Return a value of an attribute in Python's own type."""
+    if value is None or isinstance(value, (str, bool)):
+        return None if value is None else str(value) if isinstance(value, str) else bool(value)
+    return bool(value) if kind in (bool, "bool") else int(value)

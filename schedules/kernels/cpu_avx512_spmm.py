@@ -35,6 +35,7 @@ from tvm_balanced.core.caches import LARGE_BYTES
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
@@ -240,7 +241,7 @@ class CpuAvx512Spmm(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tiles = KTiles.of(workload.pattern, workload.k)
-        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, (m, m))), max(TILES))
+        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), max(TILES))
         slots = workload.n * tiles.count * tiles.octs * OCT
         # The shares are relative to cpu_avx512's 0.55 of the peak. Loading and storing a sum once
         # per tile of K takes as long as five multiply-adds; packing or unpacking a number as long

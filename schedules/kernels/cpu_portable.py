@@ -28,6 +28,7 @@ from tvm.script import tirx as T
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
@@ -175,7 +176,7 @@ class CpuPortable(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tiles, blocks = _k_tiles(workload.pattern, workload.k)
-        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, (m, m))), SYMBOLIC)
+        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), SYMBOLIC)
         padded, sets = -(-m // size) * size, -(-workload.n // SET_ROWS)
         # Share of the peak on one Zen 4 thread with AVX2: 0.57 with eight vectors per tile
         # (docs/measurements/kernels.md). Sums are loaded and stored once per tile of K. Packing or

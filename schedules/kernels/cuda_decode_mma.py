@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tvm
 from tvm import tirx
@@ -33,6 +32,7 @@ from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
 from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
@@ -105,7 +105,7 @@ class CudaDecodeMma(SparseKernel):
             lanes = whole.reshape(shape).transpose(0, 3, 2, 5, 4, 1, 6)  # tile, group, r, t, step, half, slot
             return lanes.reshape(layout.tiles, layout.groups, WARP, layout.loads, SLOTS_PER_WORD).swapaxes(2, 3)
 
-        dtype = ml_dtypes.bfloat16 if str(weight.values.dtype) == "bfloat16" else np.float16
+        dtype = numpy_dtype("bfloat16" if str(weight.values.dtype) == "bfloat16" else "float16")
         if nnz == BLOCK:
             return (_words(by_lane(weight.values.astype(dtype))),)
         kept, columns = with_columns(weight)

@@ -7,8 +7,7 @@ without decoding. Everything else is as in that kernel.
     values  (N / 16, K / 64, 4, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
 """
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import tvm
@@ -58,7 +57,7 @@ class CudaDenseMma(DenseKernel):
         func = CUDA_DECODE_MMA.prim_func(_whole(workload))
         x, values, _, _, *others = func.params  # there are no positions and selectors
         func = tirx.PrimFunc([x, values, *others], func.body, func.ret_type, func.attrs)
-        return func.with_attr(WORKLOAD_ATTR, json.dumps(asdict(workload)))
+        return func.with_attr(WORKLOAD_ATTR, workload.to_attr())
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         CUDA_DECODE_MMA.space(sch, _whole(workload), target)

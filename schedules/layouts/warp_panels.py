@@ -14,12 +14,12 @@ same word.
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.layouts.row_panels import NNZ, SLOTS_PER_WORD, chunk, fit_block, pack_indices
@@ -84,7 +84,7 @@ def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
         kept, nibbles = weight.values, by_lane(weight.indices.astype(np.uint32), SLOTS_PER_WORD)  # (G, S / 8, 32, 8)
         words = pack_indices(nibbles.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2), SLOTS_PER_WORD)[:, 0]
         positions = words.reshape(nibbles.shape[:3])
-    return by_lane(kept.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype), per_load), positions
+    return by_lane(kept.astype(numpy_dtype(dtype)), per_load), positions
 
 
 def with_columns(weight: EncodedWeight) -> tuple[Array, Array]:

@@ -75,7 +75,7 @@ class CpuAttention(Rule):
 
     name = "cpu_attention"
 
-    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
         analysed = analyse(func)
         if analysed is None:
             return None

@@ -23,7 +23,7 @@ class CpuColumnwise(Rule):
 
     name = "cpu_columnwise"
 
-    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
         analysed = analyse(func)
         if analysed is None:
             return None

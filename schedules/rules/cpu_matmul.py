@@ -23,7 +23,7 @@ class CpuMatmul(Rule):
 
     name = "cpu_matmul"
 
-    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
         analysed = analyse(func)
         if analysed is None:
             return None

@@ -22,7 +22,7 @@ class CpuRowwise(Rule):
 
     name = "cpu_rowwise"
 
-    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
         analysed = analyse(func)
         if analysed is None or len(analysed[1]) < 2:
             return None

@@ -26,7 +26,7 @@ class CpuTranspose(Rule):
 
     name = "cpu_transpose"
 
-    def apply(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
+    def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
         analysed = analyse(func)
         if analysed is None or not all(block.is_injective() for block in analysed[1]):
             return None

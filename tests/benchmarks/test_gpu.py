@@ -29,6 +29,7 @@ from tvm_balanced.tuning import task_state
 from tvm_balanced.tuning.log import tools
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("run-book")  # processes that measure, and are killed
 CELL = Cell(16384, 8192, 1, "2:16", "float32", "cuda_gemv")
 
 
@@ -160,9 +161,8 @@ def test_the_tests_of_a_worker_say_what_came_of_them(tests_of_a_worker):
 
 
 def wait_until(true):
-    end = time.time() + 40
+    """Wait until it is true; where it never is, the test's time runs out."""
     while not true():
-        assert time.time() < end
         time.sleep(0.1)
 
 

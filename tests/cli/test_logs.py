@@ -42,8 +42,8 @@ def test_merge_diff_and_prune(capfd):
     assert ok(capfd, "diff", "both", "logs", "--json").strip() == "[]"
     assert "left is both" in ok(capfd, "diff", "both", "logs")
     assert f"{KEY}: " in ok(capfd, "merge", "third", "both")
-    assert "0 records dropped" in ok(capfd, "prune", "third", "--keep-trials")
-    assert json.loads(ok(capfd, "prune", "both", "--json"))["dropped"] == 8
+    assert "0 records dropped" in ok(capfd, "compact", "third", "--keep-trials")
+    assert json.loads(ok(capfd, "compact", "both", "--json"))["dropped"] == 8
     assert set(json.loads(ok(capfd, "list", "both", "--json"))[0].items()) >= {("trials", 0), ("runs", 1)}
 
 
@@ -61,7 +61,7 @@ def test_verify_fails_where_something_is_wrong(capfd, folder):
         (["list", f"logs/{KEY}"], "is the folder of one target key; name the folder that it is in, logs"),
         (["merge", "both", "none"], "none is not a folder of tuning logs"),
         (["diff", "logs", "none"], "none is not a folder of tuning logs"),
-        (["prune", "none"], "none is not a folder of tuning logs"),
+        (["compact", "none"], "none is not a folder of tuning logs"),
     ],
 )
 def test_bad_input_gets_one_sentence(arguments, message, capfd):

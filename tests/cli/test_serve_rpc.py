@@ -7,6 +7,7 @@ import pytest
 from tvm_balanced.cli.app import run
 
 pytest.importorskip("tornado")
+pytestmark = pytest.mark.xdist_group("rpc")  # trackers listen on ports
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ from support.tuned_logs import KEY, TARGET, WORKLOAD, log_of, winner
 
 import tvm_balanced as tb
 from tvm_balanced.compiler.tuned_schedules import Choice, TunedSchedules
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.errors import TuningError
 from tvm_balanced.runtime.host import user_folder
 from tvm_balanced.schedules import Workload
-from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.tuning.runners.base import space_of
 
 
@@ -36,7 +37,7 @@ def test_the_last_winner_counts_and_one_that_lost_is_not_used(tmp_path):
 def test_a_winner_of_another_version_of_the_kernel_is_not_used_and_that_is_said(changes, tmp_path):
     found = TunedSchedules(TARGET, 1, [("user log", log_of(tmp_path, winner(**changes)))])
     assert found(WORKLOAD) is None
-    assert found.source(Share(WORKLOAD)) == "default: the kernel has changed since it was tuned, user log"
+    assert found.source(Variant(WORKLOAD)) == "default: the kernel has changed since it was tuned, user log"
 
 
 def test_a_log_of_another_cpu_is_never_applied(tmp_path):
@@ -51,7 +52,7 @@ def test_a_log_of_another_cpu_is_never_applied(tmp_path):
 def test_by_default_it_is_the_users_folder():
     log = log_of(user_folder(), winner(replace(WORKLOAD, n=144)))
     try:
-        assert TunedSchedules.of(TARGET, 1).source(Share(replace(WORKLOAD, n=144))) == "tuned: user log"
+        assert TunedSchedules.of(TARGET, 1).source(Variant(replace(WORKLOAD, n=144))) == "tuned: user log"
     finally:
         log.path.unlink()
 
@@ -60,9 +61,9 @@ def test_by_default_it_is_the_users_folder():
 def test_a_symbolic_m_uses_what_its_small_instances_were_tuned_for(tmp_path):
     workload = Workload("cpu_avx512", None, 128, 64, 2, 16)
     found = TunedSchedules(TARGET, 1, [("user log", log_of(tmp_path, *(winner(replace(workload, m=m)) for m in (1, 2))))])
-    assert found.source(Share(workload)) == "tuned: user log at M = 1, 2"
-    assert found.source(Share(workload, (2, None))) == "tuned: user log at M = 2"
-    assert TunedSchedules(TARGET, 1, []).source(Share(workload)) == "default"
+    assert found.source(Variant(workload)) == "tuned: user log at M = 1, 2"
+    assert found.source(Variant(workload, RowRange(2))) == "tuned: user log at M = 2"
+    assert TunedSchedules(TARGET, 1, []).source(Variant(workload)) == "default"
 
 
 def test_compile_and_inspect_apply_what_fits_and_say_so(mlp, tmp_path):

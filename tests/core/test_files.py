@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tvm_balanced.core.files import new_directory
+from tvm_balanced.core.files import new_directory, new_file, replace_file
 from tvm_balanced.errors import ArtifactError
 
 WRITING = """
@@ -108,3 +108,32 @@ def test_a_directory_that_is_not_locked_yet_stays(tmp_path):
     young.mkdir()
     write(tmp_path / "m.tb")
     assert young.exists()
+
+
+def test_a_file_appears_whole_with_the_mode_of_any_file(tmp_path):
+    with new_file(tmp_path / "m.json") as file:
+        file.write_text("whole")
+        assert not (tmp_path / "m.json").exists()
+    (tmp_path / "plain").touch()
+    assert names(tmp_path) == ["m.json", "plain"]
+    assert (tmp_path / "m.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def fill_the_disk(path):
+    with new_file(path) as file:
+        file.write_text("half")
+        raise OSError("disk full")
+
+
+def test_a_file_that_fails_leaves_the_old_one(tmp_path):
+    replace_file(tmp_path / "m.json", b"old")
+    with pytest.raises(OSError, match="disk full"):
+        fill_the_disk(tmp_path / "m.json")
+    assert (tmp_path / "m.json").read_bytes() == b"old"
+    assert names(tmp_path) == ["m.json"]
+
+
+def test_under_a_lock_the_next_writer_removes_what_a_killed_one_left(tmp_path):
+    (tmp_path / ".m.json.new").write_text("half")
+    replace_file(tmp_path / "m.json", b"whole", locked=True)
+    assert names(tmp_path) == ["m.json"]

@@ -42,6 +42,34 @@ def test_all_is_shown_when_asked_for():
     assert stderr_of(FILTER, TVM_BALANCED_VERBOSE="1").count(REMARK) == 3
 
 
+def test_the_last_words_of_a_process_that_aborts_are_read():
+    script = """
+import os
+from tvm_balanced.core.stderr_filter import quiet_tvm
+with quiet_tvm():
+    os.write(2, b"LLVM ERROR: unknown CPU\\n")
+    os.abort()
+"""
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode < 0
+        assert "LLVM ERROR: unknown CPU" in done.stderr
+
+
+def test_a_filter_that_was_killed_stops_nothing():
+    script = (
+        FILTER.split("with quiet_tvm():")[0]
+        + """
+from tvm_balanced.core import stderr_filter
+with quiet_tvm():
+    stderr_filter._filter.children[0].kill()
+    stderr_filter._filter.children[0].wait()
+print("went on", file=sys.stderr)
+"""
+    )
+    assert stderr_of(script) == "went on\n"
+
+
 def test_a_closed_standard_error_is_no_failure():
     stderr_of("import os; from tvm_balanced.core.stderr_filter import quiet_tvm\nos.close(2)\nwith quiet_tvm(): pass")
 

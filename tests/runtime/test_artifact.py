@@ -39,7 +39,7 @@ def test_weights_on_a_gpu_are_copied_from_there(mlp, compiled_mlp, tmp_path):
 
 def test_manifest_says_what_it_is(compiled_mlp, artifact):
     manifest = read_manifest(artifact)
-    assert manifest["inputs"] == [{"name": "input", "shape": [5, 64], "dtype": "float32"}]
+    assert manifest["entry_points"]["main"]["inputs"] == [{"name": "input", "shape": [5, 64], "dtype": "float32"}]
     assert manifest["max_error"] == compiled_mlp.facts.max_error < 1e-5
     assert manifest["versions"]["apache-tvm"].startswith("0.27")
     assert {row["layer"] for row in manifest["report"]} == {"0", "2"}
@@ -123,11 +123,16 @@ def test_another_tvm_is_refused(copy):
 
 
 def test_a_manifest_without_its_parts(copy):
-    manifest = read_manifest(copy)
-    del manifest["outputs"]
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtifactError, match="not a whole artifact"):
-        tb.load(copy)
+    whole = read_manifest(copy)
+    main = whole["entry_points"]["main"]
+    for entry_points in (
+        {},
+        {"main": {key: value for key, value in main.items() if key != "outputs"}},
+        {"main": main | {"weights": [0, 99]}},
+    ):
+        (copy / "manifest.json").write_text(json.dumps(whole | {"entry_points": entry_points}))
+        with pytest.raises(ArtifactError, match="not a whole artifact"):
+            tb.load(copy)
 
 
 def test_nothing_is_left_behind_when_saving_fails(compiled_mlp, tmp_path, monkeypatch):

@@ -65,12 +65,12 @@ def test_nothing_changes_where_the_system_has_none(monkeypatch, rng):
 def test_a_large_tensor_of_a_file_is_copied_once_there_are_huge_pages(has_huge_pages, monkeypatch, tmp_path, rng):
     np.save(tmp_path / "large.npy", rng.integers(0, 256, 8 * PAGE, np.uint8))
     mapped = [("large", tvm.runtime.from_dlpack(np.load(tmp_path / "large.npy", mmap_mode="c"))), ("small", of_bytes(64, rng))]
-    found = dict(huge_pages.moved(mapped))
+    found = dict(huge_pages.in_huge_pages(mapped))
     assert huge_kib(found["large"]) >= 7 * PAGE >> 10
     np.testing.assert_array_equal(view(found["large"]), view(mapped[0][1]))
     assert found["small"] is mapped[1][1]
     monkeypatch.setattr(huge_pages, "collapse", lambda _: 0)
-    assert dict(huge_pages.moved(mapped))["large"] is mapped[0][1]
+    assert dict(huge_pages.in_huge_pages(mapped))["large"] is mapped[0][1]
 
 
 def test_weights_of_a_compiled_module_lie_in_them(has_huge_pages, tmp_path):

@@ -77,51 +77,58 @@ def test_golden_source(case, request):
     assert kernel == golden.read_text(), "the source has changed; if it should: pytest --update-golden"
 
 
-def oclgrind(*case):
-    command = [
-        "oclgrind",
-        "--local-mem-size",
-        "49152",
-        "--data-races",
-        "--uninitialized",
-        sys.executable,
-        str(TESTS / "oclgrind_case.py"),
-        *case,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+def oclgrind(cases):
+    """Case to what Oclgrind, and the process in it that runs them all, say of it."""
+    names = {",".join(case): case for case in cases}
+    options = ("--local-mem-size", "49152", "--data-races", "--uninitialized", "--max-errors", "1000000")  # of all cases
+    command = ["oclgrind", *options, sys.executable, "-m", "support.oclgrind_case", *names]
+    done = subprocess.run(
+        command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    found = dict(part.partition("\n")[::2] for part in re.split(r"^case ", done.stdout, flags=re.MULTILINE)[1:])
+    return {case: found[name] for name, case in names.items()}
+
+
+RIGHT = [
+    ("cuda_gemv", "8", "4", "256"),
+    STAGED,
+    ("cuda_gemm_fp32", "2", "16", "256"),
+    ("cuda_decode_mma", "2", "4", "256"),
+    ("cuda_decode_mma", "8", "4", "256"),
+    ("cuda_decode_mma", "3", "4", "256"),  # a pair and a single slot
+]
+WRONG = [
+    ((*STAGED, "0"), "data race"),  # before x of a stage is read and that of another overwritten
+    ((*STAGED, "3"), "data race"),  # before the warps' shares are added
+    (("cuda_gemv", "2", "4", "256", "index"), "Invalid read"),
+    (("cuda_decode_mma", "2", "4", "256", "0"), "Uninitialized"),
+]
+
+
+@pytest.fixture(scope="module")
+def right():
+    return oclgrind(RIGHT)
+
+
+@pytest.fixture(scope="module")
+def wrong():
+    return oclgrind([case for case, _ in WRONG])
 
 
 @pytest.mark.oclgrind
-@pytest.mark.parametrize(
-    "case",
-    [
-        ("cuda_gemv", "8", "4", "256"),
-        STAGED,
-        ("cuda_gemm_fp32", "2", "16", "256"),
-        ("cuda_decode_mma", "2", "4", "256"),
-        ("cuda_decode_mma", "8", "4", "256"),
-        ("cuda_decode_mma", "3", "4", "256"),  # a pair and a single slot
-    ],
-)
-def test_no_race_and_nothing_out_of_bounds(case):
-    (line,) = [line for line in oclgrind(*case).splitlines() if line.strip()]
+@pytest.mark.xdist_group("oclgrind, right")
+@pytest.mark.parametrize("case", RIGHT)
+def test_no_race_and_nothing_out_of_bounds(case, right):
+    (line,) = [line for line in right[case].splitlines() if line.strip()]
     assert float(line.removeprefix("error ")) < 4e-3
 
 
 @pytest.mark.oclgrind
-@pytest.mark.parametrize(
-    ("case", "seen"),
-    [
-        ((*STAGED, "0"), "data race"),  # before x of a stage is read and that of another overwritten
-        ((*STAGED, "3"), "data race"),  # before the warps' shares are added
-        (("cuda_gemv", "2", "4", "256", "index"), "Invalid read"),
-        (("cuda_decode_mma", "2", "4", "256", "0"), "Uninitialized"),
-    ],
-)
-def test_a_missing_barrier_and_a_wrong_index_are_seen(case, seen):
-    assert seen in oclgrind(*case)
+@pytest.mark.xdist_group("oclgrind, wrong")
+@pytest.mark.parametrize(("case", "seen"), WRONG)
+def test_a_missing_barrier_and_a_wrong_index_are_seen(case, seen, wrong):
+    assert seen in wrong[case]
 
 
 def test_the_staged_case_has_stages():

@@ -43,6 +43,8 @@ def allowed(name, dtype):
 @example(("cpu_dense", "float32"), 1, 1, 1, 1, "none", True, True, 0)
 @example(("cpu_avx512", "bfloat16"), 1, 32, 1, 1, "gelu", False, False, 0)
 def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, seed):
+    if here not in HERE:  # an explicit example of a kernel that this CPU cannot run
+        return
     (name, dtype), rng = here, np.random.default_rng(seed)
     weight = reference.rounded(reference.balanced(n, k, P(f"{nnz}:16"), rng), dtype)
     bias = rng.standard_normal(n).astype(np.float32) if has_bias else None

@@ -7,32 +7,33 @@ from tvm_balanced.compiler.build import cuda_source
 from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, DenseKernel, Workload, multi_kernel
-from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.schedules.multi_kernel import Variant
 
 PATTERN = BalancedPattern(4, 16)
 N, K = 40, 72
 
 
-def shares(*parts, n=N, k=K, dtype="float32", **options):
-    """Shares of a layer from (kernel, first M, last M) each."""
+def variants(*parts, n=N, k=K, dtype="float32", **options):
+    """Variants of a layer from (kernel, first M, last M) each."""
     return tuple(
-        Share(
+        Variant(
             Workload(name, None, n, k, *((1, 1) if isinstance(KERNELS[name], DenseKernel) else (4, 16)), dtype, **options),
-            (first, last),
+            RowRange(first, last),
         )
         for name, first, last in parts
     )
 
 
-THREE = shares(("cpu_portable", 1, 2), ("cpu_dense", 3, 9), ("cpu_avx2", 10, None), activation="relu", residual=True)
+THREE = variants(("cpu_portable", 1, 2), ("cpu_dense", 3, 9), ("cpu_avx2", 10, None), activation="relu", residual=True)
 
 
-def packed(share, weight, bias):
-    kernel = share.kernel
-    parts = kernel.pack(weight) if isinstance(kernel, DenseKernel) else kernel.pack(encode(weight, share.workload.pattern))
+def packed(variant, weight, bias):
+    kernel = variant.kernel
+    parts = kernel.pack(weight) if isinstance(kernel, DenseKernel) else kernel.pack(encode(weight, variant.workload.pattern))
     return [*parts, kernel.pack_bias(bias)]
 
 
@@ -58,12 +59,12 @@ def test_every_m_is_right_and_comes_from_its_kernel(rng):
         assert reference.relative_error(y.numpy(), want) < 1e-5, m
 
 
-def test_one_share_is_the_kernels_own_function():
-    (share,) = shares(("cpu_portable", 1, None))
-    func = multi_kernel.prim_func((share,))
-    assert multi_kernel.SHARES_ATTR not in func.attrs
-    tvm.ir.assert_structural_equal(func, share.kernel.prim_func(share.workload))
-    scheduled = share.kernel.schedule(func, share.workload, host_target())
+def test_one_variant_is_the_kernels_own_function():
+    (variant,) = variants(("cpu_portable", 1, None))
+    func = multi_kernel.prim_func((variant,))
+    assert multi_kernel.VARIANTS_ATTR not in func.attrs
+    tvm.ir.assert_structural_equal(func, variant.kernel.prim_func(variant.workload))
+    scheduled = variant.kernel.schedule(func, variant.workload, host_target())
     tvm.ir.assert_structural_equal(multi_kernel.schedule(func, host_target()), scheduled)
 
 
@@ -73,16 +74,16 @@ def test_another_function_is_left_alone():
 
 
 def test_small_tiles_are_those_of_its_rows():
-    (share,) = shares(("cpu_dense", 2, 5))
-    assert share.small_tiles == (2, 4, 6)
-    (share,) = shares(("cpu_dense", 17, None))
-    assert share.small_tiles == ()
+    (variant,) = variants(("cpu_dense", 2, 5))
+    assert variant.small_tiles == (2, 4, 6)
+    (variant,) = variants(("cpu_dense", 17, None))
+    assert variant.small_tiles == ()
 
 
 @pytest.mark.nvcc
 def test_gpu_kernels_are_compiled_for_the_rows_they_get():
     h200 = cuda_target("h200")
-    parts = shares(("cuda_gemv", 1, 2), ("cuda_decode_mma", 3, 64), ("cuda_dense_mma", 65, None), n=64, k=128, dtype="float16")
+    parts = variants(("cuda_gemv", 1, 2), ("cuda_decode_mma", 3, 64), ("cuda_dense_mma", 65, None), n=64, k=128, dtype="float16")
     source = cuda_source(multi_kernel.schedule(multi_kernel.prim_func(parts), h200), "sm_80")
     # gemv has tiles of 1 and 2 and no M left for its default; decode_mma of 8, 16, 32 and its default; dense_mma its default
     assert len(nvcc.resources(source, "sm_80")) == 2 + 4 + 1

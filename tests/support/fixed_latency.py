@@ -90,15 +90,15 @@ def _start(function, *args):
 
 def forkserver():
     """A context whose processes are forked from one that has imported this module, and so TVM."""
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     if here not in os.environ.get("PYTHONPATH", "").split(os.pathsep):  # the server is not told of sys.path
         os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["fixed_latency"])
+    context.set_forkserver_preload([__name__])
     return context
 
 
-def wait_for_lines(folder, count, seconds=60.0):
+def wait_for_lines(folder, count, seconds=240.0):
     """Wait until the log has `count` lines, so that tests do not depend on how fast the machine is."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -1,9 +1,11 @@
-"""Run one GPU kernel on a small shape, inside Oclgrind; called as: oclgrind python oclgrind_case.py KERNEL NNZ M K [MUTATION].
+"""Run GPU kernels on small shapes, inside Oclgrind; called as: oclgrind python -m support.oclgrind_case CASE...
 
-MUTATION is "index", or the number of a barrier that is taken out, from 0 up in the order of the source.
+A case is KERNEL,NNZ,M,K or KERNEL,NNZ,M,K,MUTATION. MUTATION is "index", or the number of a barrier that is taken out, from 0 up
+in the order of the source. Each case is named in a line "case CASE" before what Oclgrind and this say of it.
 """
 
 import sys
+from unittest.mock import patch
 
 import numpy as np
 from support import reference
@@ -29,18 +31,24 @@ def mutated(source, mutation):
     return wrong
 
 
-def main(name, nnz, m, k, mutation=None):
+def run(name, nnz, m, k, mutation=None):
     rng, pattern = np.random.default_rng(0), BalancedPattern(int(nnz), 16)
     n, m, k = 32, int(m), int(k)
     dtype = "bfloat16" if name == "cuda_decode_mma" else "float32"
     weight, x = reference.balanced(n, k, pattern, rng), rng.standard_normal((m, k)).astype(np.float32)
     workload = Workload(name, m, n, k, int(nnz), 16, dtype)
-    if mutation:
-        original = opencl.source_of
-        opencl.source_of = lambda *given: mutated(original(*given), mutation)
-    got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x), platform="Oclgrind")
+    original = opencl.source_of
+    with patch.object(opencl, "source_of", lambda *given: mutated(original(*given), mutation) if mutation else original(*given)):
+        got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x), platform="Oclgrind")
     exact = [reference.rounded(a, dtype) for a in (x, weight)]
     print("error", reference.relative_error(got, reference.dense(*exact)))
+
+
+def main(*cases):
+    for case in cases:
+        print("case", case, flush=True)
+        run(*case.split(","))
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 import math
 import re
 
-import ml_dtypes
 import numpy as np
 import tvm
 
 from tvm_balanced.compiler.build import build
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import encode
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import view
@@ -42,10 +42,6 @@ def dense(x, weight, bias=None, activation="none", residual=None):
     for addend in (bias, residual):
         y = y if addend is None else y + addend.astype(np.float64)
     return ACTIVATIONS[activation](y)
-
-
-def numpy_dtype(dtype):
-    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
 def rounded(a, dtype):

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import tvm
-from tvm import te, topi
+from tvm import te, tirx, topi
 
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.tir import activations
 from tvm_balanced.transform.approximate_math import ApproximateMath
 
 
@@ -13,12 +14,17 @@ def unary(function, dtype="float32"):
     return tvm.IRModule({"main": te.create_prim_func([x, function(x)], index_dtype_override="int64")})
 
 
+def bound_once(function, value):
+    x = tirx.Var("x", "float32")
+    return tirx.Let(x, value, function(x))
+
+
 @pytest.mark.parametrize("name", ["exp", "erf", "tanh", "sigmoid"])
 def test_function_is_replaced_and_agrees(name, rng):
     before = unary(getattr(topi, name))
     after = ApproximateMath()(before)
-    assert f"T.{name}(" in before.script()
-    assert f"T.{name}(" not in after.script()
+    expected = unary(lambda x: te.compute(x.shape, lambda *i: bound_once(getattr(activations, name), x(*i)), name="compute"))
+    tvm.ir.assert_structural_equal(after, expected)
     x = rng.standard_normal(64).astype(np.float32)
     results = []
     for mod in (before, after):
@@ -43,9 +49,9 @@ def test_chains_do_not_grow_exponentially():
             return x
 
     x = torch.randn(64, 64)
-    start = time.perf_counter()
+    start = time.process_time()
     module = tb.compile(Model(), (x,))
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20  # seconds of the CPU: what else runs does not count
     torch.testing.assert_close(module(x), Model()(x), rtol=1e-5, atol=1e-6)
 
 

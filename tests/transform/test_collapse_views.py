@@ -35,13 +35,16 @@ def test_a_reshape_to_another_shape_of_the_same_rank_stays():
     tvm.ir.assert_structural_equal(collapsed(chain, (3, 4, 5)), module(lambda _, x: OP.reshape(x, (5, 4, 3)), (3, 4, 5)))
 
 
-@pytest.mark.parametrize(("first", "second"), [((2, 0, 1), (0, 2, 1)), (None, (-1, 0, 1)), ((1, 0, 2), None)])
-def test_transposes_become_one(first, second, rng):
+@pytest.mark.parametrize(
+    ("first", "second", "both"),
+    [((2, 0, 1), (0, 2, 1), (2, 1, 0)), (None, (-1, 0, 1), (0, 2, 1)), ((1, 0, 2), None, (2, 0, 1))],
+)
+def test_transposes_become_one(first, second, both, rng):
     def chain(b, x):
         return OP.permute_dims(b.emit(OP.permute_dims(x, first)), second)
 
     mod, x = collapsed(chain, (3, 4, 5)), rng.standard_normal((3, 4, 5)).astype(np.float32)
-    assert mod.script().count("permute_dims") == 1
+    tvm.ir.assert_structural_equal(mod, module(lambda _, x: OP.permute_dims(x, both), (3, 4, 5)))
     y = relax.VirtualMachine(tvm.compile(mod, "llvm"), tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
     np.testing.assert_array_equal(y, x.transpose(first).transpose(second))
 
@@ -58,9 +61,11 @@ def test_a_view_that_is_read_elsewhere_stays():
         flat = b.emit(OP.reshape(x, (60,)))
         return OP.add(b.emit(OP.reshape(b.emit(OP.exp(flat)), (12, 5))), b.emit(OP.reshape(flat, (12, 5))))
 
-    script = collapsed(chain, (3, 4, 5)).script()
-    assert script.count("R.shape([60])") == 1
-    assert script.count("R.shape([12, 5])") == 2
+    def expected(b, x):
+        flat = b.emit(OP.exp(b.emit(OP.reshape(x, (60,)))))
+        return OP.add(b.emit(OP.reshape(flat, (12, 5))), b.emit(OP.reshape(x, (12, 5))))
+
+    tvm.ir.assert_structural_equal(collapsed(chain, (3, 4, 5)), module(expected, (3, 4, 5)))
 
 
 def test_symbolic_shapes():
@@ -69,7 +74,7 @@ def test_symbolic_shapes():
     def chain(b, x):
         return OP.exp(b.emit(OP.reshape(b.emit(OP.reshape(x, (n * 4, 5))), (n, 4, 5))))
 
-    assert "reshape" not in collapsed(chain, (n, 4, 5)).script()
+    tvm.ir.assert_structural_equal(collapsed(chain, (n, 4, 5)), module(lambda _, x: OP.exp(x), (n, 4, 5)))
 
 
 def test_layers_of_a_model_share_their_views():

@@ -3,15 +3,141 @@
 import numpy as np
 import pytest
 import torch
+import tvm
 from support.attention_models import FORMS, Attention, arguments, check, functions, written_out
 from torch import nn
 from torch.nn import functional
+from tvm.script import ir as I
+from tvm.script import relax as R
 
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
-from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.compiler.targets import cuda_target, parse_target
 from tvm_balanced.runtime.host import host_target
+from tvm_balanced.schedules.base.target_info import lanes
+from tvm_balanced.transform.fuse_attention import SMALLEST, FuseAttention
 from tvm_balanced.transform.pipeline import tvm_balanced_pipeline
+
+WIDTH = lanes(host_target())
+
+
+@I.ir_module
+class Masked:
+    @R.function
+    def main(
+        q: R.Tensor((2, 64, 16), "float32"),
+        k: R.Tensor((2, 64, 16), "float32"),
+        v: R.Tensor((2, 64, 16), "float32"),
+        mask: R.Tensor((64, 64), "float32"),
+    ) -> R.Tensor((2, 64, 16), "float32"):
+        with R.dataflow():
+            keys = R.permute_dims(k, [0, 2, 1])
+            product = R.matmul(q, keys)
+            scores = R.add(product, mask)
+            probabilities = R.nn.softmax(scores, axis=-1)
+            result = R.matmul(probabilities, v)
+            R.output(result)
+        return result
+
+
+@I.ir_module
+class MaskedFused:
+    @R.function(private=True)
+    def attention(
+        k: R.Tensor((2, 64, 16), "float32"),
+        q: R.Tensor((2, 64, 16), "float32"),
+        mask: R.Tensor((64, 64), "float32"),
+        v: R.Tensor((2, 64, 16), "float32"),
+    ) -> R.Tensor((2, 64, 16), "float32"):
+        R.func_attr({"Primitive": True})
+        with R.dataflow():
+            keys = R.permute_dims(k, [0, 2, 1])
+            product = R.matmul(q, keys)
+            scores = R.add(product, mask)
+            largest = R.max(scores, axis=[-1], keepdims=True)
+            differences = R.subtract(scores, largest)
+            powers = R.exp(differences)
+            total = R.sum(powers, axis=[-1], keepdims=True)
+            weighted = R.matmul(powers, v, out_dtype="float32")
+            result = R.divide(weighted, total)
+            R.output(result)
+        return result
+
+    @R.function
+    def main(
+        q: R.Tensor((2, 64, 16), "float32"),
+        k: R.Tensor((2, 64, 16), "float32"),
+        v: R.Tensor((2, 64, 16), "float32"),
+        mask: R.Tensor((64, 64), "float32"),
+    ) -> R.Tensor((2, 64, 16), "float32"):
+        cls = MaskedFused
+        with R.dataflow():
+            result = cls.attention(k, q, mask, v)
+            R.output(result)
+        return result
+
+
+@I.ir_module
+class Safe:
+    """PyTorch's softmax, whose rows are 0 where all scores are -inf."""
+
+    @R.function
+    def main(
+        q: R.Tensor((2, 64, 16), "float32"), k: R.Tensor((2, 16, 64), "float32"), v: R.Tensor((2, 64, 16), "float32")
+    ) -> R.Tensor((2, 64, 16), "float32"):
+        with R.dataflow():
+            scores = R.matmul(q, k)
+            masked = R.equal(scores, R.const(float("-inf"), "float32"))
+            kept = R.logical_not(masked)
+            numbers = R.astype(kept, "float32")
+            some = R.max(numbers, axis=[-1], keepdims=True)
+            whether = R.astype(some, "bool")
+            none = R.logical_not(whether)
+            softmax = R.nn.softmax(scores, axis=-1)
+            zeros = R.full_like(softmax, R.const(0.0, "float32"))
+            probabilities = R.where(none, zeros, softmax)
+            result = R.matmul(probabilities, v)
+            R.output(result)
+        return result
+
+
+@I.ir_module
+class SafeFused:
+    @R.function(private=True)
+    def attention(
+        q: R.Tensor((2, 64, 16), "float32"),
+        k: R.Tensor((2, 16, 64), "float32"),
+        smallest: R.Tensor((), "float32"),
+        v: R.Tensor((2, 64, 16), "float32"),
+    ) -> R.Tensor((2, 64, 16), "float32"):
+        R.func_attr({"Primitive": True})
+        with R.dataflow():
+            scores = R.matmul(q, k)
+            largest = R.max(scores, axis=[-1], keepdims=True)
+            differences = R.subtract(scores, largest)
+            powers = R.exp(differences)
+            sums = R.sum(powers, axis=[-1], keepdims=True)
+            total = R.maximum(sums, smallest)
+            weighted = R.matmul(powers, v, out_dtype="float32")
+            result = R.divide(weighted, total)
+            R.output(result)
+        return result
+
+    @R.function
+    def main(
+        q: R.Tensor((2, 64, 16), "float32"), k: R.Tensor((2, 16, 64), "float32"), v: R.Tensor((2, 64, 16), "float32")
+    ) -> R.Tensor((2, 64, 16), "float32"):
+        cls = SafeFused
+        with R.dataflow():
+            result = cls.attention(q, k, R.const(SMALLEST, "float32"), v)
+            R.output(result)
+        return result
+
+
+@pytest.mark.parametrize(("before", "expected"), [(Masked, MaskedFused), (Safe, SafeFused)], ids=["masked", "safe softmax"])
+def test_the_module(before, expected):
+    with parse_target("cpu/x86-64-v4"):
+        tvm.ir.assert_structural_equal(FuseAttention()(before), expected)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -117,7 +243,7 @@ def test_shapes(shape, tokens, rng):
 
 @pytest.mark.parametrize(
     ("shape", "tokens"),
-    [((1, 2, 1, 32), 64), ((1, 2, 64, 20), 64), ((1, 2, 64, 32), 16), ((1, 2, 33, 32), 9)],
+    [((1, 2, 1, 32), 64), ((1, 2, 64, 20), 64), ((1, 2, 64, 32), WIDTH), ((1, 2, 33, 32), WIDTH // 2 + 1)],
 )
 def test_shapes_that_would_not_gain_are_left_alone(shape, tokens, rng):
     assert "attention" not in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))

@@ -7,13 +7,17 @@ from tvm import relax
 
 import tvm_balanced.transform  # noqa: F401 - registers the operators
 from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.layer_plan import Bucket, buckets_to_attr
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.ops import balanced_dense, packed_dense
-from tvm_balanced.runtime.tensors import view
+from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.transform.lower_dense_ops import LowerDenseOps
 
 PATTERN = BalancedPattern(2, 16)
+PORTABLE = buckets_to_attr([Bucket("cpu_portable", PATTERN)])
+DENSE = buckets_to_attr([Bucket("cpu_dense")])
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def encoded(rng):
 def sparse(encoded, bias=None):
     values, indices = relax.const(encoded.values), relax.const(encoded.indices, "uint8")
     return lambda b, x: balanced_dense(
-        x, values, indices, bias, nnz=2, block=16, in_features=40, kernel="cpu_portable", layer="fc", activation="relu"
+        x, values, indices, bias, nnz=2, block=16, in_features=40, buckets=PORTABLE, layer="fc", activation="relu"
     )
 
 
@@ -65,38 +69,38 @@ def test_packed_constants_are_named_after_their_layer(encoded):
 
 
 def test_each_kernel_gets_the_weight_as_it_wants_it(encoded):
-    names, lowered, bias = {}, [], relax.const(np.arange(24, dtype=np.float32))
-    values, indices = relax.const(encoded.values), relax.const(encoded.indices, "uint8")
-    by_rows = "1 cpu_portable 2:16, 3 cpu_dense, 9 cpu_avx2 4:16"
+    names, weight, bias = {}, encoded.decode(), np.arange(24, dtype=np.float32)
+    parts = [
+        Bucket("cpu_portable", PATTERN, RowRange(1, 2)),
+        Bucket("cpu_dense", None, RowRange(3, 8)),
+        Bucket("cpu_avx2", BalancedPattern(4, 16), RowRange(9)),
+    ]
 
     def build(b, x):
-        return balanced_dense(
-            x, values, indices, bias, nnz=2, block=16, in_features=40, kernel="cpu_portable", by_rows=by_rows, layer="fc"
-        )
+        return packed_dense(x, relax.const(weight), relax.const(bias), buckets=buckets_to_attr(parts), layer="fc", index=7)
 
-    mod = LowerDenseOps(names, lowered)(module(build, (tvm.tirx.Var("m", "int64"), 40)))
+    lower = LowerDenseOps(names)
+    mod = lower(module(build, (tvm.tirx.Var("m", "int64"), 40)))
     (call,) = [b.value for b in mod["main"].body.blocks[0].bindings if getattr(b.value.op, "name", "") == "relax.call_tir"]
     assert str(call.args[0].name_hint) == "cpu_portable_or_cpu_dense_or_cpu_avx2"
-    weight, bias = encoded.decode(), np.arange(24, dtype=np.float32)
     want = []
     for name, source in (("cpu_portable", encoded), ("cpu_dense", weight), ("cpu_avx2", encode(weight, BalancedPattern(4, 16)))):
         want += [*KERNELS[name].pack(source), KERNELS[name].pack_bias(bias)]
-    got = [view(constant.value) for constant in call.args[1].fields[1:]]
-    for a, b in zip(got, want, strict=True):
+    constants = call.args[1].fields[1:]
+    for a, b in zip((view(constant.value) for constant in constants), want, strict=True):
         np.testing.assert_array_equal(a, b)
     assert len(set(names.values())) == len(names) == len(want)
     assert {"fc.values", "fc.cpu_dense.values", "fc.cpu_avx2.bias"} <= set(names.values())
-    assert [(entry.layer, entry.workload.kernel, entry.share.rows) for entry in lowered] == [
-        ("fc", "cpu_portable", (1, 2)),
-        ("fc", "cpu_dense", (3, 8)),
-        ("fc", "cpu_avx2", (9, None)),
-    ]
+    (known,) = lower.calls
+    assert (known.layer, known.index, known.function) == ("fc", 7, "cpu_portable_or_cpu_dense_or_cpu_avx2")
+    assert [(v.workload.kernel, v.rows) for v in known.variants] == [(part.kernel, part.rows) for part in parts]
+    assert [address for part in known.weights for address in part] == [address_of(constant.value) for constant in constants]
 
 
 def test_a_weight_that_is_no_constant_is_refused(encoded):
     def build(b, x, values):
         return balanced_dense(
-            x, values, relax.const(encoded.indices, "uint8"), nnz=2, block=16, in_features=40, kernel="cpu_portable", layer="fc"
+            x, values, relax.const(encoded.indices, "uint8"), nnz=2, block=16, in_features=40, buckets=PORTABLE, layer="fc"
         )
 
     with pytest.raises(ValueError, match="not a constant"):
@@ -105,12 +109,18 @@ def test_a_weight_that_is_no_constant_is_refused(encoded):
 
 def test_legalize_ops_lowers_too(encoded):
     """So that the operators work in any pipeline, not only ours."""
-    mod = relax.transform.LegalizeOps()(module(sparse(encoded), (3, 40)))
-    assert "R.balanced_dense" not in mod.script()
-    assert "cpu_portable" in mod.script()
+    before = module(sparse(encoded), (3, 40))
+    tvm.ir.assert_structural_equal(relax.transform.LegalizeOps()(before), LowerDenseOps()(before))
 
 
 def test_packed_dense(rng):
-    weight = relax.const(rng.standard_normal((24, 40)).astype(np.float32))
-    mod = LowerDenseOps()(module(lambda b, x: packed_dense(x, weight, kernel="cpu_dense", layer="fc"), (3, 40)))
-    assert "cpu_dense" in mod.script()
+    weight = rng.standard_normal((24, 40)).astype(np.float32)
+    before = module(lambda b, x: packed_dense(x, relax.const(weight), buckets=DENSE, layer="fc"), (3, 40))
+
+    def after(b, x):
+        kernel = KERNELS["cpu_dense"]
+        function = b.add_func(kernel.prim_func(Workload("cpu_dense", 3, 24, 40, 1, 1)), "cpu_dense")
+        packed = [relax.const(a, str(a.dtype)) for a in (*kernel.pack(weight), kernel.pack_bias(np.zeros(24, np.float32)))]
+        return relax.call_tir(function, [x, *packed], relax.TensorType((3, 24), "float32"))
+
+    tvm.ir.assert_structural_equal(LowerDenseOps()(before), module(after, (3, 40)))

@@ -3,14 +3,113 @@
 import numpy as np
 import pytest
 import torch
+import tvm
 from support.attention_models import FORMS, Attention, arguments, check, functions, written_out
 from torch import nn
 from torch.nn import functional
+from tvm.script import ir as I
+from tvm.script import relax as R
 
 import tvm_balanced as tb
+from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.demo.minilm import sentence_encoder
+from tvm_balanced.transform.pad_attention import PadAttention
 
+N = tvm.tirx.Var("n", "int64")
 LENGTH = torch.export.Dim("length", min=2, max=256)
+
+
+@I.ir_module
+class Odd:
+    @R.function
+    def main(
+        q: R.Tensor((2, 10, 16), "float32"),
+        k: R.Tensor((2, 16, 50), "float32"),
+        v: R.Tensor((2, 50, 16), "float32"),
+        mask: R.Tensor((10, 50), "float32"),
+    ) -> R.Tensor((2, 10, 16), "float32"):
+        with R.dataflow():
+            product = R.matmul(q, k)
+            scores = R.add(product, mask)
+            probabilities = R.nn.softmax(scores, axis=-1)
+            result = R.matmul(probabilities, v)
+            R.output(result)
+        return result
+
+
+@I.ir_module
+class OddPadded:
+    """Ten rows are twelve, and fifty keys sixty-four."""
+
+    @R.function
+    def main(
+        q: R.Tensor((2, 10, 16), "float32"),
+        k: R.Tensor((2, 16, 50), "float32"),
+        v: R.Tensor((2, 50, 16), "float32"),
+        mask: R.Tensor((10, 50), "float32"),
+    ) -> R.Tensor((2, 10, 16), "float32"):
+        with R.dataflow():
+            queries = R.nn.pad(q, pad_width=[0, 0, 0, 2, 0, 0], pad_mode="replicate")
+            keys = R.nn.pad(k, pad_width=[0, 0, 0, 0, 0, 14], pad_mode="replicate")
+            product = R.matmul(queries, keys)
+            wider = R.nn.pad(mask, pad_width=[0, 0, 0, 14], pad_mode="replicate")
+            larger = R.nn.pad(wider, pad_width=[0, 2, 0, 0], pad_mode="replicate")
+            masked = R.add(product, larger)
+            head = R.full((50,), R.const(0.0, "float32"), dtype="float32")
+            rest = R.full((14,), R.const(float("-inf"), "float32"), dtype="float32")
+            tail = R.concat((head, rest), axis=0)
+            scores = R.add(masked, tail)
+            probabilities = R.nn.softmax(scores, axis=-1)
+            values = R.nn.pad(v, pad_width=[0, 0, 0, 14, 0, 0], pad_mode="replicate")
+            padded = R.matmul(probabilities, values, out_dtype="float32")
+            result = R.strided_slice(padded, (1,), (0,), (10,), assume_inbound=True)
+            R.output(result)
+        return result
+
+
+@I.ir_module
+class OfAnyLength:
+    @R.function
+    def main(
+        q: R.Tensor((2, 8, 16), "float32"), k: R.Tensor((2, 16, N), "float32"), v: R.Tensor((2, N, 16), "float32")
+    ) -> R.Tensor((2, 8, 16), "float32"):
+        with R.dataflow():
+            scores = R.matmul(q, k)
+            probabilities = R.nn.softmax(scores, axis=-1)
+            result = R.matmul(probabilities, v)
+            R.output(result)
+        return result
+
+
+GROWN = (N + 31) // 32 * 32
+
+
+@I.ir_module
+class OfAnyLengthPadded:
+    @R.function
+    def main(
+        q: R.Tensor((2, 8, 16), "float32"), k: R.Tensor((2, 16, N), "float32"), v: R.Tensor((2, N, 16), "float32")
+    ) -> R.Tensor((2, 8, 16), "float32"):
+        with R.dataflow():
+            columns = R.arange(0, GROWN, 1, dtype="int64")
+            keys = R.take(k, columns, axis=2, mode="clip")
+            product = R.matmul(q, keys)
+            head = R.full((N,), R.const(0.0, "float32"), dtype="float32")
+            rest = R.full((GROWN - N,), R.const(float("-inf"), "float32"), dtype="float32")
+            tail = R.concat((head, rest), axis=0)
+            scores = R.add(product, tail)
+            probabilities = R.nn.softmax(scores, axis=-1)
+            rows = R.arange(0, GROWN, 1, dtype="int64")
+            values = R.take(v, rows, axis=1, mode="clip")
+            result = R.matmul(probabilities, values, out_dtype="float32")
+            R.output(result)
+        return result
+
+
+@pytest.mark.parametrize(("before", "expected"), [(Odd, OddPadded), (OfAnyLength, OfAnyLengthPadded)])
+def test_the_module(before, expected):
+    with parse_target("cpu/x86-64-v4"):
+        tvm.ir.assert_structural_equal(PadAttention()(before), expected)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -12,6 +12,7 @@ import tvm_balanced.transform
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.transform import lower_dense_ops
+from tvm_balanced.transform.pipeline import DUMP, lower
 
 
 def build(rng):
@@ -35,11 +36,21 @@ def test_named_pipeline_works_with_plain_tvm(rng):
 
 def test_weights_leave_the_library_when_asked(rng):
     mod, *_ = build(rng)
-    weights, layers = [], []
-    pipeline = relax.get_pipeline("tvm_balanced", weights=weights, layers=layers)
-    tvm.compile(mod, host_target(), relax_pipeline=pipeline)
-    assert [w.name.split(".")[1] for w in weights] == ["values", "indices", "bias"]
-    assert layers[0].verdict.sparse
+    lowered = lower(mod, host_target())
+    assert [w.name.split(".")[1] for w in lowered.weights] == ["values", "indices", "bias"]
+    assert [bucket.sparse for plan in lowered.plans for bucket in plan.buckets] == [True]
+    assert [(call.index, call.variants[0].workload.activation) for call in lowered.calls] == [(0, "relu")]
+    assert lower(mod, host_target(), lift=False).weights == []
+
+
+def test_phases_are_told_and_dumped(rng, tmp_path, monkeypatch):
+    monkeypatch.setenv(DUMP, str(tmp_path / "dump"))
+    mod, *_ = build(rng)
+    told = []
+    lower(mod, host_target(), progress=told.append)
+    assert [path.name for path in sorted((tmp_path / "dump").iterdir())] == [f"phase{i}.py" for i in range(1, len(told) + 1)]
+    assert "R.balanced_dense" in (tmp_path / "dump" / "phase1.py").read_text()
+    assert (tmp_path / "dump" / "phase1.py").read_text().startswith(f"# {told[0]}\n")
 
 
 def test_registration_is_idempotent():
@@ -50,10 +61,9 @@ def test_registration_is_idempotent():
 def test_all_loops_are_in_one_function_for_each_layer(rng):
     """Bias and activation are fused: nothing is left for TVM to compute."""
     mod, *_ = build(rng)
-    source = tvm.compile(mod, host_target(), relax_pipeline="tvm_balanced").as_text()
-    assert source.count("cpu_avx512") + source.count("cpu_portable") >= 1
-    assert "relu" not in source
-    assert "add" not in source
+    lowered = lower(mod, host_target())
+    functions = [var.name_hint for var, func in lowered.mod.functions_items() if isinstance(func, tvm.tirx.PrimFunc)]
+    assert functions == [lowered.calls[0].function]
 
 
 def test_a_weight_is_packed_once(monkeypatch):

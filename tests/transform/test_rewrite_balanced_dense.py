@@ -9,21 +9,27 @@ from tvm import relax
 
 import tvm_balanced.transform  # noqa: F401 - registers the operators
 from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.layer_plan import Bucket, buckets_from_attr, buckets_to_attr
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import balanced_dense, is_dense_op, packed_dense
-from tvm_balanced.selection.kernel_choice import Verdict
-from tvm_balanced.transform.lower_dense_ops import shares_of
+from tvm_balanced.runtime.tensors import view
+from tvm_balanced.transform.lower_dense_ops import variants_of
 from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense
 
 PATTERN = BalancedPattern(2, 16)
-SPARSE = Verdict("cpu_portable", PATTERN, "test", "forced")
-DENSE = Verdict("cpu_dense", None, "test", "forced")
-LEFT = Verdict(None, None, "test", "forced")
+SPARSE, DENSE, LEFT = Bucket("cpu_portable", PATTERN), Bucket("cpu_dense"), Bucket(None)
 
 
-def rewritten(mod, verdict, layers=None, names=None):
-    return RewriteBalancedDense(lambda layer: verdict, names, layers)(mod)
+def planned(mod, buckets, names=None, ranges=None):
+    """The module rewritten, and the plans of its layers."""
+    rewrite = RewriteBalancedDense(lambda layer: buckets if isinstance(buckets, tuple) else (buckets,), names, ranges)
+    return rewrite(mod), rewrite.plans
+
+
+def rewritten(mod, buckets):
+    return planned(mod, buckets)[0]
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def expected_sparse(weight, name="dense_0"):
             nnz=2,
             block=16,
             in_features=40,
-            kernel="cpu_portable",
+            buckets=buckets_to_attr([SPARSE]),
             layer=name,
         )
 
@@ -59,7 +65,7 @@ def test_sparse_verdict(weight):
 
 
 def test_dense_verdict(weight):
-    after = module(lambda b, x: packed_dense(x, relax.const(weight), kernel="cpu_dense", layer="dense_0"), (3, 40))
+    after = module(lambda b, x: packed_dense(x, relax.const(weight), buckets=buckets_to_attr([DENSE]), layer="dense_0"), (3, 40))
     tvm.ir.assert_structural_equal(rewritten(module(linear(weight), (3, 40)), DENSE), after)
 
 
@@ -95,40 +101,48 @@ def test_every_way_to_write_a_layer(weight, build):
 
 @pytest.mark.parametrize("shape", [(2, 5, 40), (40,), (1, 1, 1, 40)])
 def test_any_leading_dimensions(weight, shape):
-    layers = []
-    after = rewritten(module(linear(weight), shape), SPARSE, layers)
+    after, (plan,) = planned(module(linear(weight), shape), SPARSE)
     tvm.ir.assert_structural_equal(after, module(expected_sparse(weight), shape))
-    assert layers[0].layer.m == int(np.prod(shape[:-1]))
+    assert plan.layer.m == int(np.prod(shape[:-1]))
 
 
 def test_symbolic_rows(weight):
-    layers = []
-    rewritten(module(linear(weight), (tvm.tirx.Var("batch", "int64"), 7, 40)), SPARSE, layers)
-    assert layers[0].layer.m is None
+    _, (plan,) = planned(module(linear(weight), (tvm.tirx.Var("batch", "int64"), 7, 40)), SPARSE)
+    assert plan.layer.m is None
 
 
-def test_the_range_of_rows_is_known(weight):
-    layers, batch = [], tvm.tirx.Var("batch", "int64")
-    mod = module(linear(weight), (batch, 7, 40))
-    RewriteBalancedDense(lambda layer: SPARSE, None, layers)(mod)
-    RewriteBalancedDense(lambda layer: SPARSE, None, layers, {"batch": (4, 9)})(mod)
-    RewriteBalancedDense(lambda layer: SPARSE, None, layers, {"batch": (0, None)})(mod)
-    assert [entry.layer.rows for entry in layers] == [(7, None), (28, 63), (7, None)]
+@pytest.mark.parametrize(
+    ("ranges", "rows"),
+    [(None, RowRange(7)), ({"batch": (4, 9)}, RowRange(28, 63)), ({"batch": (0, None)}, RowRange(7))],
+)
+def test_the_range_of_rows_is_known(weight, ranges, rows):
+    mod = module(linear(weight), (tvm.tirx.Var("batch", "int64"), 7, 40))
+    _, (plan,) = planned(mod, SPARSE, ranges=ranges)
+    assert plan.layer.rows == rows
 
 
-def test_kernels_that_share_the_rows_are_named(weight):
-    above = Verdict("cpu_avx2", BalancedPattern(3, 16), "test", "forced")
-    verdict = replace(DENSE, last=2, above=replace(SPARSE, last=9, above=above))
-    mod = rewritten(module(linear(weight), (tvm.tirx.Var("batch", "int64"), 40)), verdict)
+@pytest.mark.parametrize("last", [Bucket("cpu_avx2", BalancedPattern(3, 16)), SPARSE])
+def test_kernels_that_share_the_rows_are_named(weight, last):
+    """The weight stays dense if one of its kernels is, or if they store several patterns."""
+    parts = (replace(DENSE, rows=RowRange(1, 2)), replace(SPARSE, rows=RowRange(3, 9)), replace(last, rows=RowRange(10)))
+    mod = rewritten(module(linear(weight), (tvm.tirx.Var("batch", "int64"), 40)), parts)
+    (call,) = [b.value for b in mod["main"].body.blocks[0].bindings if is_dense_op(b.value)]
+    assert call.op.name == "relax.packed_dense"
+    np.testing.assert_array_equal(view(call.args[1].value), weight)
+    assert buckets_from_attr(call.attrs["buckets"]) == parts
+    assert [(v.workload.kernel, v.workload.pattern.nnz, v.rows) for v in variants_of(call)] == [
+        ("cpu_dense", 1, RowRange(1, 2)),
+        ("cpu_portable", 2, RowRange(3, 9)),
+        (last.kernel, last.pattern.nnz, RowRange(10)),
+    ]
+
+
+def test_kernels_that_store_one_pattern_share_the_encoded_weight(weight):
+    parts = (replace(SPARSE, rows=RowRange(1, 4)), Bucket("cpu_avx2", PATTERN, RowRange(5)))
+    mod = rewritten(module(linear(weight), (tvm.tirx.Var("batch", "int64"), 40)), parts)
     (call,) = [b.value for b in mod["main"].body.blocks[0].bindings if is_dense_op(b.value)]
     assert call.op.name == "relax.balanced_dense"
-    assert (int(call.attrs["nnz"]), int(call.attrs["block"])) == (2, 16)  # of the first that is sparse
-    assert str(call.attrs["by_rows"]) == "1 cpu_dense, 3 cpu_portable 2:16, 10 cpu_avx2 3:16"
-    assert [(share.workload.kernel, share.workload.pattern.nnz, share.rows) for share in shares_of(call)] == [
-        ("cpu_dense", 1, (1, 2)),
-        ("cpu_portable", 2, (3, 9)),
-        ("cpu_avx2", 3, (10, None)),
-    ]
+    assert buckets_from_attr(call.attrs["buckets"]) == parts
 
 
 def test_a_shared_weight_is_encoded_once_and_counted(weight):
@@ -139,22 +153,19 @@ def test_a_shared_weight_is_encoded_once_and_counted(weight):
         z = b.emit(relax.op.matmul(b.emit(relax.op.multiply(x, x)), b.emit(relax.op.permute_dims(constant))))
         return relax.op.add(y, z)
 
-    layers = []
-    mod = rewritten(module(build, (3, 40)), SPARSE, layers)
+    mod, plans = planned(module(build, (3, 40)), SPARSE)
     calls = [b.value for b in mod["main"].body.blocks[0].bindings if getattr(b.value.op, "name", "") == "relax.balanced_dense"]
     assert len(calls) == 2
     assert calls[0].args[1].value.same_as(calls[1].args[1].value)
-    assert [entry.calls for entry in layers] == [2]
+    assert [plan.calls for plan in plans] == [2]
 
 
 def test_layers_have_the_names_of_the_model(weight):
     constant = relax.const(weight)
     address = np.from_dlpack(constant.value).ctypes.data
-    layers = []
-    rewritten(
-        module(lambda b, x: relax.op.matmul(x, b.emit(relax.op.permute_dims(constant))), (3, 40)), SPARSE, layers, {address: "fc"}
-    )
-    assert layers[0].layer.name == "fc"
+    mod = module(lambda b, x: relax.op.matmul(x, b.emit(relax.op.permute_dims(constant))), (3, 40))
+    _, (plan,) = planned(mod, SPARSE, {address: "fc"})
+    assert plan.layer.name == "fc"
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,20 @@ from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.errors import InputError, TargetError, TuningError
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
-from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.schedules.multi_kernel import Variant
+from tvm_balanced.tuning import scheduler
+from tvm_balanced.tuning import tune as tune_module
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Run, Trial, Winner
-from tvm_balanced.tuning.log.tools import prune, verify
+from tvm_balanced.tuning.log.tools import compact, verify
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 from tvm_balanced.tuning.runners.base import space_of
+from tvm_balanced.tuning.scheduler import BATCH
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
 
 KEY = target_key(host_target())
 PLANNED = 64
+pytestmark = pytest.mark.xdist_group("tuning")  # processes that are killed
 
 
 def records(folder, kind=Trial):
@@ -140,7 +144,7 @@ def test_where_nothing_comes_near_the_default_the_log_says_so(tmp_path):
     assert (winner.decisions, winner.won, winner.raced) == (default, False, ())
     assert not tuner.kernels[0].won
     schedules = TunedSchedules.of(host_target(), 1, tmp_path)
-    assert schedules.source(Share(TASKS[0].workload)) == "default: nothing beat it, user log"
+    assert schedules.source(Variant(TASKS[0].workload)) == "default: nothing beat it, user log"
     tune(tmp_path, TASKS[:1], trials=8, resume=True)
     assert records(tmp_path, Winner)[-1].won
 
@@ -185,10 +189,38 @@ def test_two_processes_in_one_folder(tmp_path):
     assert verify(tmp_path) == []
 
 
-def test_minutes_end_in_time_with_winners(tmp_path):
-    start_ = time.monotonic()
-    result = tune(tmp_path, minutes=0.05, strategy="replay", runner=FixedLatencyRunner(0.05))
-    assert time.monotonic() - start_ < 3 + 1.5
+class Clock:
+    """A clock that only moves where a runner takes its time."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+class ClockedRunner(FixedLatencyRunner):
+    """Takes 50 ms of a clock for each candidate, and for a race all the seconds that it is given."""
+
+    def __init__(self, clock):
+        super().__init__(latency=0)
+        self.clock = clock
+
+    def measure(self, workload, batch):
+        for measured in super().measure(workload, batch):
+            self.clock.now += 0.05
+            yield measured
+
+    def confirm(self, workload, candidates, seconds):
+        self.clock.now += seconds
+        return super().confirm(workload, candidates, seconds)
+
+
+def test_minutes_end_in_time_with_winners(tmp_path, monkeypatch):
+    clock = Clock()
+    for module in (scheduler, tune_module):
+        monkeypatch.setattr(module, "time", clock)
+    result = tune(tmp_path, minutes=0.05, strategy="replay", runner=ClockedRunner(clock))
+    assert 2.5 < clock.now - Clock.now <= 3
     assert result.ended == "time is up"
     assert {winner.workload for winner in records(tmp_path, Winner)} == {task.workload for task in TASKS}
 
@@ -197,11 +229,13 @@ def test_minutes_end_in_time_with_winners(tmp_path):
 def test_an_interrupt_keeps_what_was_found(number, tmp_path):
     process = start(tmp_path, latency=0.05, trials=500)
     wait_for_lines(tmp_path, 30)
-    before = time.monotonic()
+    os.kill(process.pid, signal.SIGSTOP)  # so that it gets no further while its trials are counted
+    before = Log(tmp_path, KEY).path.read_bytes().count(b'"trial"')
     os.kill(process.pid, number)
-    process.join(10)
+    os.kill(process.pid, signal.SIGCONT)
+    process.join(60)
     assert process.exitcode == 0
-    assert time.monotonic() - before < 10
+    assert len(records(tmp_path)) <= before + BATCH  # no more than was under way
     assert records(tmp_path, Winner)
     assert verify(tmp_path) == []
     tune(tmp_path, trials=80, resume=True)
@@ -242,8 +276,9 @@ def test_candidates_that_do_not_fit_are_no_trials(tmp_path):
 
 
 def test_servers_measure_no_gpu(tmp_path):
+    options = TuneOptions(target="cuda/h200", work_dir=tmp_path, trials=1, rpc=RpcOptions("127.0.0.1", 9190, "k"))
     with pytest.raises(TuningError, match="is a GPU, and servers measure on their CPU"):
-        tune_tasks(TASKS, TuneOptions("cuda/h200", tmp_path, trials=1, rpc=RpcOptions("127.0.0.1", 9190, "k")), "a test")
+        tune_tasks(TASKS, options, "a test")
     assert not list(tmp_path.iterdir())
 
 
@@ -289,11 +324,11 @@ def test_a_log_of_a_running_tuner_is_not_pruned(tmp_path):
     wait_for_lines(tmp_path, 3)
     try:
         with pytest.raises(TuningError, match=r"is being written by run .*; prune it when that has ended"):
-            prune(tmp_path)
+            compact(tmp_path)
     finally:
         process.kill()
         process.join()
-    assert prune(tmp_path) > 0  # a dead process holds no lock
+    assert compact(tmp_path) > 0  # a dead process holds no lock
 
 
 def test_a_log_that_cannot_be_used_is_not_touched(tmp_path):

@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tvm
 
 from tvm_balanced.bench.reference import reference_module
 from tvm_balanced.bench.result import OURS, Row, rows
 from tvm_balanced.compiler.build import build
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError, TargetError
@@ -121,7 +121,7 @@ class KernelBenchmark:
 
     @property
     def _as_numpy(self) -> Any:
-        return np.dtype(ml_dtypes.bfloat16 if self.dtype == "bfloat16" else self.dtype)
+        return numpy_dtype(self.dtype)
 
     def _kernel(self) -> SparseKernel | DenseKernel:
         target = host_target()
@@ -154,8 +154,8 @@ class KernelBenchmark:
         return Detection((self.n, self.k), 1, {self.pattern.block: self.pattern.nnz})
 
     def _workload(self, kernel: SparseKernel | DenseKernel) -> Workload:
-        nnz, block = (self.pattern.nnz, self.pattern.block) if isinstance(kernel, SparseKernel) else (1, 1)
-        return Workload(kernel.name, self.m, self.n, self.k, nnz, block, self.dtype)
+        pattern = self.pattern if isinstance(kernel, SparseKernel) else None
+        return kernel.workload(self.m, self.n, self.k, pattern, self.dtype)
 
     def _ours(self, kernel: SparseKernel | DenseKernel, weight: EncodedWeight, dense: Array, x: Array) -> Implementation:
         workload, target = self._workload(kernel), host_target()

@@ -49,7 +49,8 @@ app.command("prune")(prune.prune)
 app.command("compile")(compile.compile)
 app.command("run")(run_command.run)
 app.add_typer(bench.app, name="bench")
-app.command("calibrate")(profile_machine.calibrate)
+app.command("profile-machine")(profile_machine.profile_machine)
+app.command("calibrate", hidden=True)(profile_machine.profile_machine)  # its name up to version 0.1
 app.command("tune")(tune.tune)
 app.add_typer(logs.app, name="logs")
 app.command("serve-rpc")(serve_rpc.serve_rpc)
@@ -57,8 +58,8 @@ app.command("env")(env.env)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit removes half-written files, a kill would not
+    """Run one command line and return its exit code; signals are handled as before when it returns."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit cleans up what is half written, a kill would not
     try:
         app(list(arguments), prog_name="tvm-balanced")
     except TvmBalancedError as error:
@@ -66,4 +67,6 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_code
     except SystemExit as end:  # typer exits like this, with 2 after wrong usage and 130 after Ctrl-C
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)  # None: set by what is not Python
     return 0

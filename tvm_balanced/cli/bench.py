@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import print_json, print_table, step
-from tvm_balanced.cli.model import Factory, Json, Weights, load_module, require_factory
+from tvm_balanced.cli.model import Factory, Json, Weights, load_module, one_entry, require_factory
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError
 
@@ -82,15 +82,16 @@ def model(
     with step("loading"):
         from tvm_balanced.bench.model import ModelBenchmark
         from tvm_balanced.bench.result import to_json
-        from tvm_balanced.compiler.compile import Options, compile_imported
+        from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.frontend.module import import_module
         from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
 
         module, args = load_module(model, weights)
+        args = one_entry(model, args, "bench model")
         if parsed:
             prune_module(module, parsed, tuple(include or ("*",)))
     with step("compiling"):
-        compiled = compile_imported(import_module(module, args), Options(threads=threads))
+        compiled = compile_imported(import_module(module, args), CompileOptions(threads=threads))
     with step("timing"):
         results = ModelBenchmark(module, args, threads, torch_compile, rounds).run(compiled)
     if json:

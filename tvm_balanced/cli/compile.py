@@ -1,12 +1,27 @@
 """`tvm-balanced compile`: from MODEL to an artifact."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvm_balanced.cli.console import out, print_json, print_table, step
-from tvm_balanced.cli.model import Copies, DynamicBatch, Json, Kernel, Logs, Model, NoLogs, Threads, Weights, forced, import_model
+from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
+from tvm_balanced.cli.model import (
+    Copies,
+    DynamicBatch,
+    Json,
+    Kernel,
+    Logs,
+    Model,
+    NoLogs,
+    Threads,
+    Weights,
+    forced,
+    import_model,
+    signatures,
+)
 
 if TYPE_CHECKING:
     from tvm_balanced.runtime.compiled_module import CompiledModule
@@ -44,7 +59,7 @@ def compile(
         from tvm_balanced.core.files import require_free
 
         require_free(output)  # now, rather than after the work
-        from tvm_balanced.compiler.compile import Options, compile_imported
+        from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.compiler.targets import parse_target
         from tvm_balanced.runtime.artifact import save, variant_names
 
@@ -52,8 +67,16 @@ def compile(
         imported = import_model(model, weights, dynamic_batch)
     modules = []
     for name in variants:
-        with step(f"compiling for {name} and checking against PyTorch"):
-            options = Options(name, threads, tolerance, overrides, False if no_logs else logs, copies)
+        with step(f"compiling for {name} and checking against PyTorch") as update:
+            options = CompileOptions(
+                target=name,
+                threads=threads,
+                tolerance=tolerance,
+                kernels=overrides,
+                logs=False if no_logs else logs,
+                copies=copies,
+                progress=partial(_show, update, name),
+            )
             modules.append(compile_imported(imported, options))
     with step(f"writing {output}"):
         save(modules, output, cc)
@@ -79,4 +102,8 @@ def _print(module: "CompiledModule", which: str) -> None:
         if error is None
         else f"largest difference to PyTorch on the example inputs {error:.1e}"
     )
-    out.print(checked, highlight=False, soft_wrap=True)
+    print_lines([checked, *signatures(module.facts.entry_points)])
+
+
+def _show(update: Callable[[str], None], target: str, phase: str) -> None:
+    update(f"compiling for {target}: {phase}")

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,14 +14,17 @@ err = Console(stderr=True)
 
 
 @contextlib.contextmanager
-def step(what: str) -> Iterator[None]:
-    """Show `what` while the block runs: a spinner on a terminal, a line elsewhere."""
+def step(what: str) -> Iterator[Callable[[str], None]]:
+    """Show `what` while the block runs: a spinner on a terminal, a line elsewhere.
+
+    Yields a function that shows another text beside the spinner; elsewhere it does nothing.
+    """
     if err.is_terminal:
-        with err.status(what):
-            yield
+        with err.status(what) as status:
+            yield status.update
     else:
         err.print(what, highlight=False)
-        yield
+        yield lambda _: None
 
 
 def print_json(value: Any) -> None:
@@ -38,3 +41,9 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_row(*row)
     console = out if out.is_terminal else Console(width=width)
     console.print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of text on standard output as they are."""
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)

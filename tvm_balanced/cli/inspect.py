@@ -1,6 +1,6 @@
 """`tvm-balanced inspect`: every dense layer, its zeros, and the kernel that compile would choose."""
 
-from tvm_balanced.cli.console import print_json, print_table, step
+from tvm_balanced.cli.console import print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
     Copies,
     DynamicBatch,
@@ -14,6 +14,7 @@ from tvm_balanced.cli.model import (
     Weights,
     forced,
     import_model,
+    signatures,
 )
 
 
@@ -32,12 +33,16 @@ def inspect(
     """Show each dense layer of MODEL: its zeros, their pattern, the kernel it would run on, and why."""
     overrides = forced(kernel)
     with step("importing"):
-        from tvm_balanced.compiler.compile import Options, inspect_imported
+        from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
 
         imported = import_model(model, weights, dynamic_batch)
     with step("counting zeros"):
-        report = inspect_imported(imported, Options(target, threads, None, overrides, False if no_logs else logs, copies))
+        options = CompileOptions(
+            target=target, threads=threads, kernels=overrides, logs=False if no_logs else logs, copies=copies
+        )
+        report = inspect_imported(imported, options)
     if json:
         print_json(report.to_json())
     else:
         print_table(report.title, report.header, report.cells())
+        print_lines(signatures(imported.entry_points))

@@ -79,15 +79,16 @@ def merge(
         out.print(f"{key}: {count} records came in", highlight=False, soft_wrap=True)
 
 
-@app.command("prune")
-def prune(
+@app.command("compact")
+@app.command("prune", hidden=True)  # its name up to version 0.1
+def compact(
     folder: Folder = None,
     trials: Annotated[bool, typer.Option("--keep-trials", help="Drop only winners that later ones replaced.")] = False,
     json: Json = False,
 ) -> None:
     """Keep only the winners, as in a shipped log; damaged lines are removed as well."""
     with step("pruning"):
-        from tvm_balanced.tuning.log.tools import prune as run
+        from tvm_balanced.tuning.log.tools import compact as run
 
         gone = run(_folder(folder), trials)
     if json:

@@ -1,9 +1,12 @@
 """The arguments MODEL (a .pt2 file or package.module:factory) and FACTORY (only the latter)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
     from tvm_balanced.core.imported_model import ImportedModel
@@ -12,7 +15,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A .pt2 file from torch.export.save, or package.module:factory, a callable that returns (module, example inputs).",
+        help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs), or "
+        "(module, entry points).",
     ),
 ]
 Factory = Annotated[
@@ -71,8 +75,8 @@ def require_factory(model: str, why: str) -> None:
         raise typer.BadParameter(f'"{model}" is not of the form package.module:factory', param_hint="FACTORY")
 
 
-def load_module(model: str, weights: Path | None) -> tuple[Any, tuple[Any, ...]]:
-    """Return a factory's (torch module, example arguments), with `weights` loaded; raises ModelError."""
+def load_module(model: str, weights: Path | None) -> tuple[Any, Any]:
+    """Return a factory's (torch module, example arguments or entry points), with `weights` loaded; raises ModelError."""
     from tvm_balanced.frontend.factory import load_factory
     from tvm_balanced.frontend.state_dict import load_weights
 
@@ -85,11 +89,15 @@ def load_module(model: str, weights: Path | None) -> tuple[Any, tuple[Any, ...]]
 def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = False) -> "ImportedModel":
     """Import MODEL; raises ModelError, also if an option does not apply to a .pt2 file."""
     from tvm_balanced.errors import ModelError
+    from tvm_balanced.frontend.entry_points import import_entry_points
     from tvm_balanced.frontend.module import import_module
     from tvm_balanced.frontend.pt2 import import_pt2
 
     if not is_file(model):
         module, args = load_module(model, weights)
+        if isinstance(args, Mapping) and not dynamic_batch:
+            return import_entry_points(module, args)
+        args = one_entry(model, args, "--dynamic-batch")
         return import_module(module, args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None)
     if weights is not None or dynamic_batch:
         raise ModelError(
@@ -97,6 +105,14 @@ def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = 
             usage=True,
         )
     return import_pt2(model)
+
+
+def one_entry(model: str, args: Any, what: str) -> tuple[Any, ...]:
+    """Return a factory's example arguments; raises InputError where it gives entry points, which `what` does not go with."""
+    if isinstance(args, Mapping):
+        raise InputError(f"{model} has entry points {', '.join(args)}; {what} goes with a factory that gives example inputs")
+    examples: tuple[Any, ...] = args
+    return examples
 
 
 def batch_dimension(args: tuple[Any, ...]) -> tuple[dict[int, Any], ...]:
@@ -114,3 +130,17 @@ def forced(kernel: list[str] | None) -> dict[str, str]:
         if not (layers and equals and name):
             raise typer.BadParameter(f'"{layers}" is not of the form LAYERS=KERNEL', param_hint="--kernel")
     return {layers: name for layers, _, name in pairs}
+
+
+def signatures(entry_points: Mapping[str, Any]) -> list[str]:
+    """Return what each entry point takes and gives, a line each, where there are several.
+
+    Parameters
+    ----------
+    entry_points : mapping of ImportedFunction or EntryPointSpec
+    """
+    from tvm_balanced.core.imported_model import signature
+
+    if len(entry_points) == 1:
+        return []
+    return [f"{name}: {signature(entry.inputs, entry.outputs)}" for name, entry in entry_points.items()]

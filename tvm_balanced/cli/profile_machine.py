@@ -1,4 +1,4 @@
-"""`tvm-balanced calibrate`: measure this machine, so that verdicts rest on measurements."""
+"""`tvm-balanced profile-machine`: measure this machine, for verdicts that rest on it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,10 +10,8 @@ from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
 
 
-def calibrate(
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write; by default the one compile reads.")
-    ] = None,
+def profile_machine(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; by default where compile looks.")] = None,
     json: Json = False,
 ) -> None:
     """Time every kernel on this machine for a minute; verdicts are then measured instead of modelled."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import out, print_json, step
-from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, batch_dimension, load_module, require_factory
+from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, batch_dimension, load_module, one_entry, require_factory
 from tvm_balanced.core.pattern import BalancedPattern
 
 SUFFIXES = (".pt2", ".safetensors")
@@ -49,6 +49,7 @@ def prune(
             from tvm_balanced.frontend.module import export, plain_copy
             from tvm_balanced.frontend.pt2 import save_pt2
 
+            args = one_entry(model, args, "a .pt2 file")
             save_pt2(
                 export(plain_copy(module), args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None),
                 output,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tvm_balanced.cli.console import out, print_json, print_table, step
-from tvm_balanced.cli.model import Json, Threads
+from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
+from tvm_balanced.cli.model import Json, Threads, signatures
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ def run(
             help="A .npy file for an input; may be given several times. Inputs without one are random.",
         ),
     ] = None,
+    entry: Annotated[
+        str | None, typer.Option("--entry", metavar="NAME", help="Which of several entry points to call; by default the first.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the outputs, one .npy each.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Size of every dynamic dimension in random inputs.")] = 1,
     repeat: Annotated[int, typer.Option(min=1, help="Number of timed calls.")] = 20,
@@ -40,25 +43,26 @@ def run(
         from tvm_balanced.runtime.load import load
 
         module = load(artifact, threads)
-    files = _files(inputs or [], module.facts.inputs)
+    function = module[entry or next(iter(module.facts.entry_points))]
+    files = _files(inputs or [], function.inputs)
     rng = np.random.default_rng(0)
-    arrays = [_read(files[spec.name]) if spec.name in files else _draw(spec, batch, rng) for spec in module.facts.inputs]
+    arrays = [_read(files[spec.name]) if spec.name in files else _draw(spec, batch, rng) for spec in function.inputs]
     if profile:
-        profiled = module.profile(*arrays, rounds=repeat)
+        profiled = function.profile(*arrays, rounds=repeat)
         if json:
             print_json(profiled.to_json())
         else:
             print_table(profiled.title, profiled.header, profiled.cells())
         return
-    result = module(*arrays)
+    result = function(*(array.copy() for array in arrays))  # donated ones hold outputs afterwards
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
-        module(*arrays)
+        function(*arrays)
         times.append(time.perf_counter() - start)
     outputs = result if isinstance(result, tuple) else (result,)
     if output is not None:
-        _write(output, [spec.name for spec in module.facts.outputs], outputs)
+        _write(output, [spec.name for spec in function.outputs], outputs)
     median = float(np.median(times) * 1e3)
     if json:
         shapes = [list(a.shape) for a in outputs]
@@ -68,19 +72,21 @@ def run(
                 "milliseconds": median,
                 "threads": module.threads,
                 "target": module.facts.target_key,
-                "random_inputs": [s.name for s in module.facts.inputs if s.name not in files],
+                "entry_point": function.name,
+                "random_inputs": [s.name for s in function.inputs if s.name not in files],
             }
         )
         return
     rows = [
         (spec.name, spec.dtype, "x".join(map(str, a.shape)), f"{np.min(a):.4g}", f"{np.max(a):.4g}")
-        for spec, a in zip(module.facts.outputs, outputs, strict=True)
+        for spec, a in zip(function.outputs, outputs, strict=True)
     ]
     print_table(
         f"{artifact}: {median:.3f} ms a call, {module.threads} threads (median of {repeat}), {module.facts.target_key}",
         ("output", "dtype", "shape", "min", "max"),
         rows,
     )
+    print_lines(signatures(module.facts.entry_points))
     if output is not None:
         out.print(f"wrote {output}", highlight=False, soft_wrap=True)
 
@@ -108,12 +114,13 @@ def _read(file: Path) -> Any:
 
 
 def _draw(spec: "TensorSpec", batch: int, rng: Any) -> Any:
-    import ml_dtypes
     import numpy as np
+
+    from tvm_balanced.core.dtypes import numpy_dtype
 
     shape = [d if isinstance(d, int) else batch for d in spec.shape]
     if "float" in spec.dtype:
-        return rng.standard_normal(shape).astype(ml_dtypes.bfloat16 if spec.dtype == "bfloat16" else spec.dtype)
+        return rng.standard_normal(shape).astype(numpy_dtype(spec.dtype))
     return np.ones(shape, spec.dtype)
 
 

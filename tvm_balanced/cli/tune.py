@@ -55,7 +55,19 @@ def tune(
         remote = None if rpc is None else RpcOptions.parse(rpc, key, workers)
         imported = import_model(model, weights, dynamic_batch)
     options = TuneOptions(
-        target, work_dir, minutes, trials, per_kernel, resume, seed, strategy, threads, overrides, share, remote, copies
+        target=target,
+        work_dir=work_dir,
+        minutes=minutes,
+        trials=trials,
+        per_kernel=per_kernel,
+        resume=resume,
+        seed=seed,
+        strategy=strategy,
+        threads=threads,
+        kernels=overrides,
+        shard=share,
+        rpc=remote,
+        copies=copies,
     )
     with _showing(json) as show:
         result = tune_imported(imported, options, show, started)

@@ -12,7 +12,7 @@ from tvm_balanced.runtime.host import threads_of, user_folder
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions
-from tvm_balanced.schedules.multi_kernel import Share
+from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.tuning.log.log import Log, logs_in
 from tvm_balanced.tuning.log.record import Winner
 
@@ -78,13 +78,13 @@ class TunedSchedules:
             self._chosen[workload] = self._choose(workload)
         return self._chosen[workload]
 
-    def source(self, share: Share) -> str:
-        """Return where the schedule of a layer's share comes from, in a few words."""
-        if share.workload.m is not None:
-            return self.choose(share.workload).source
+    def source(self, variant: Variant) -> str:
+        """Return where the schedule of a layer's variant comes from, in a few words."""
+        if variant.workload.m is not None:
+            return self.choose(variant.workload).source
         tuned: dict[str, list[int]] = {}
-        for tile in share.small_tiles:
-            choice = self.choose(replace(share.workload, m=tile))
+        for tile in variant.small_tiles:
+            choice = self.choose(replace(variant.workload, m=tile))
             if choice.decisions is not None:
                 tuned.setdefault(choice.source, []).append(tile)
         return "; ".join(f"{source} at M = {', '.join(map(str, rows))}" for source, rows in tuned.items()) or DEFAULT

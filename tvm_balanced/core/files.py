@@ -1,4 +1,4 @@
-"""A directory that appears whole under its name, or not at all."""
+"""Files and directories that appear whole under their names, or not at all."""
 
 import contextlib
 import fcntl
@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,48 @@ def new_directory(path: Path) -> Iterator[Path]:
         raise ArtifactError(f"{path} cannot be written ({error.strerror or error}); choose another place") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_file(path: Path, locked: bool = False) -> Iterator[Path]:
+    """Yield a file to write, which becomes `path` if nothing goes wrong and is removed if something does.
+
+    It is there, empty, with the mode of any file made here, and is on disk before it gets its name. Raises OSError.
+
+    Parameters
+    ----------
+    path : Path
+    locked : bool
+        Whether the caller holds a lock, so that no other writer is here. Then the file has one name before it gets its own, and
+        the next writer removes what a killed one left.
+    """
+    writer = "" if locked else f".{os.getpid()}.{threading.get_ident()}"
+    temporary = path.with_name(f".{path.name}{writer}.new")
+    try:
+        temporary.unlink(missing_ok=True)  # it may be another user's
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, content: bytes, locked: bool = False) -> None:
+    """Write a file whole or not at all, on disk when this returns; `locked` and errors as for `new_file`."""
+    with new_file(path, locked) as temporary:
+        temporary.write_bytes(content)
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names of a folder's files to disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
 """What a way in hands to the compiler, whatever framework the model came from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tvm_balanced.core.encoding import Array
+from tvm_balanced.errors import InputError
 
 Range = tuple[int, int | None]  # smallest and largest size of a dimension; None is no limit
 
@@ -24,6 +25,39 @@ class TensorSpec:
         return f"{self.name}: {self.dtype}[{', '.join(str(d) for d in self.shape)}]"
 
 
+def signature(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:
+    """Return inputs and outputs in one line."""
+    return " -> ".join(", ".join(map(str, specs)) for specs in (inputs, outputs))
+
+
+@dataclass
+class ImportedFunction:
+    """One entry point of an imported model.
+
+    Parameters
+    ----------
+    inputs, outputs : list of TensorSpec
+    reference : callable
+        Runs the original model: a list of input arrays to a list of output arrays.
+    examples : list of arrays
+        Inputs to check and time with.
+    ranges : dict
+        Symbol of a dimension to the sizes that it may have.
+    structure : str or None
+        How the model nests its outputs, as `metadata.EntryPointSpec` has it.
+    donate : dict
+        Name of an input to the name of the output that takes its place, see `check_donation`.
+    """
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    reference: Callable[[Sequence[Array]], list[Array]]
+    examples: list[Array]
+    ranges: dict[str, Range] = field(default_factory=dict)
+    structure: str | None = None
+    donate: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass
 class ImportedModel:
     """A Relax module with plain dense weights, and where they came from.
@@ -31,31 +65,44 @@ class ImportedModel:
     Parameters
     ----------
     mod : tvm.IRModule
-        One function `main`; weights are constants. They may share memory with the framework's tensors.
-    inputs, outputs : list of TensorSpec
+        One public function for each entry point, named as it; weights are constants. They may share memory with the framework's
+        tensors, and functions share theirs.
+    entry_points : dict of ImportedFunction
+        By name, in the caller's order; a model of one has "main".
     weight_names : dict
         Address of a weight's first byte to the name it has in the model.
-    reference : callable
-        Runs the original model: a list of input arrays to a list of output arrays.
-    examples : list of arrays
-        Inputs to check and time with.
     source : str
         Where the model came from, for the manifest.
-    ranges : dict
-        Symbol of a dimension to the sizes that it may have.
-    structure : str or None
-        How the model nests its outputs, as `compiled_module.ModuleMetadata` has it.
     keep_alive : list
         Objects whose memory the constants share.
     """
 
     mod: Any
-    inputs: list[TensorSpec]
-    outputs: list[TensorSpec]
+    entry_points: dict[str, ImportedFunction]
     weight_names: dict[int, str]
-    reference: Callable[[Sequence[Array]], list[Array]]
-    examples: list[Array]
     source: str
-    ranges: dict[str, Range] = field(default_factory=dict)
-    structure: str | None = None
     keep_alive: list[Any] = field(default_factory=list)
+
+    @property
+    def main(self) -> ImportedFunction:
+        """The only entry point, or the first."""
+        return next(iter(self.entry_points.values()))
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Symbol of a dimension to the sizes that it may have, of all entry points: none has another's symbols."""
+        return {symbol: sizes for entry in self.entry_points.values() for symbol, sizes in entry.ranges.items()}
+
+
+def check_donation(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], donate: Mapping[str, str]) -> None:
+    """Raise InputError unless each donated input has an output of its own, of the same shape and dtype."""
+    sources, results = ({spec.name: spec for spec in specs} for specs in (inputs, outputs))
+    for name, result in donate.items():
+        if name not in sources or result not in results:
+            kind, unknown, known = ("output", result, results) if name in sources else ("input", name, sources)
+            raise InputError(f'donate names {kind} "{unknown}"; the model has {", ".join(map(str, known.values()))}')
+        source, output = sources[name], results[result]
+        if (source.shape, source.dtype) != (output.shape, output.dtype):
+            raise InputError(f"input {source} cannot hold output {output}; donate inputs of the output's shape and dtype")
+    if len(set(donate.values())) < len(donate):
+        raise InputError(f"donate gives one output to several inputs: {dict(donate)}; give each input an output of its own")

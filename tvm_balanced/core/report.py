@@ -1,9 +1,12 @@
 """The report: for every dense layer of a model, what was done with it and why."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tvm_balanced.core.layer_plan import Bucket, LayerPlan
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.core.text_table import table
 
 
@@ -41,8 +44,14 @@ class LayerReport:
     schedule : str
         Where the kernel's schedule comes from: "tuned: user log", "tuned: shipped", or "default" and why; "-" where the layer
         was left to TVM.
-    first, last : int, int or None
-        The range of M that this row is about, where M is known only at the call; None is no limit.
+    rows : RowRange
+        The M that this row is about, if M is known only at the call.
+    functions : tuple of str
+        The functions that compute it, by name.
+    parameters : tuple of int
+        Places of its packed weight and bias among the module's weights.
+
+    The last two are not compared: only a compiled module has them.
     """
 
     layer: str
@@ -60,21 +69,63 @@ class LayerReport:
     source: str
     speedup: float | None
     schedule: str = "default"
-    first: int = 1
-    last: int | None = None
+    rows: RowRange = EVERY_M
+    functions: tuple[str, ...] = field(default=(), compare=False)
+    parameters: tuple[int, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def of(
+        cls, plan: LayerPlan, bucket: Bucket, schedule: str, functions: Iterable[str] = (), parameters: Iterable[int] = ()
+    ) -> "LayerReport":
+        """Return the row on one bucket of a plan."""
+        layer, verdict = plan.layer, bucket.verdict
+        assert verdict is not None
+        return cls(
+            layer=layer.name,
+            n=layer.n,
+            k=layer.k,
+            m=layer.m,
+            calls=plan.calls,
+            sparsity=layer.found.sparsity,
+            pattern=str(layer.found.pattern or "-"),
+            stored=str(bucket.pattern or "-"),
+            padding=layer.found.padding(bucket.pattern) if bucket.pattern else 0.0,
+            kernel=bucket.kernel or "tvm",
+            verdict="sparse" if bucket.sparse else "dense",
+            reason=verdict.reason,
+            source=verdict.source,
+            speedup=verdict.speedup,
+            schedule=schedule,
+            rows=bucket.rows,
+            functions=tuple(functions),
+            parameters=tuple(parameters),
+        )
 
     def serves(self, m: int) -> bool:
         """Whether this row is about a call with `m` rows."""
-        return m == self.m if self.m is not None else self.first <= m and (self.last is None or m <= self.last)
+        return m in self.rows if self.m is None else m == self.m
 
     @property
-    def rows(self) -> str:
-        """The M that this row is about, as text."""
-        if self.m is not None:
-            return str(self.m)
-        if self.first == 1:
-            return "any" if self.last is None else f"to {self.last}"
-        return f"{self.first} up" if self.last is None else f"{self.first} to {self.last}"
+    def slots(self) -> int:
+        """Slots of the weight as it is stored; all of it if it is dense."""
+        if self.stored == "-":
+            return self.n * self.k
+        pattern = BalancedPattern.parse(self.stored)
+        return self.n * pattern.blocks(self.k) * pattern.nnz
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as plain data; its range of M as `first` and `last`."""
+        row = asdict(self)
+        del row["rows"]
+        return row | {"first": self.rows.first, "last": self.rows.last}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "LayerReport":
+        """Return the row that `to_json` wrote, of this version or an earlier one."""
+        known = {**row, "rows": RowRange(row.get("first", 1), row.get("last"))}
+        for name in ("functions", "parameters"):
+            known[name] = tuple(row.get(name, ()))
+        return cls(**{name: value for name, value in known.items() if name not in ("first", "last")})
 
 
 @dataclass(frozen=True)
@@ -86,17 +137,12 @@ class Report:
     @property
     def total(self) -> int:
         """How many layers there are."""
-        return sum(layer.first == 1 for layer in self.layers)
+        return sum(layer.rows.first == 1 for layer in self.layers)
 
     @property
     def sparse_layers(self) -> int:
         """How many layers skip their zeros, for some M at least."""
         return sum(any(row.verdict == "sparse" for row in rows) for rows in self._by_layer())
-
-    def of(self, name: str, m: int) -> list[LayerReport]:
-        """Return the rows of the layer `name` that a call with `m` rows is computed by: one for each of its kernels."""
-        found = [rows for rows in self._by_layer() if rows[0].layer == name]
-        return next((rows for rows in found if rows[0].m == m), None) or next(rows for rows in found if rows[0].m is None)
 
     @property
     def title(self) -> str:
@@ -112,19 +158,19 @@ class Report:
         """The rows of each layer."""
         layers: list[list[LayerReport]] = []
         for row in self.layers:
-            if row.first == 1:
+            if row.rows.first == 1:
                 layers.append([])
             layers[-1].append(row)
         return layers
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the rows as plain dictionaries."""
-        return [asdict(layer) for layer in self.layers]
+        return [layer.to_json() for layer in self.layers]
 
     @classmethod
     def from_json(cls, rows: Iterable[dict[str, Any]]) -> "Report":
         """Return the report that `to_json` wrote."""
-        return cls(tuple(LayerReport(**row) for row in rows))
+        return cls(tuple(LayerReport.from_json(row) for row in rows))
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -137,7 +183,7 @@ class Report:
             (
                 layer.layer,
                 f"{layer.n}x{layer.k}",
-                layer.rows,
+                str(layer.rows) if layer.m is None else str(layer.m),
                 str(layer.calls),
                 f"{layer.sparsity:.1%}",
                 layer.pattern if layer.stored in ("-", layer.pattern) else f"{layer.pattern} as {layer.stored}",

@@ -42,6 +42,15 @@ def check_kernels(value: Any) -> None:
             require("a key or value of kernels", text, str, expected)
 
 
+def check_donate(value: Any) -> None:
+    """Raise InputError unless `value` is None or a mapping of texts to texts."""
+    expected = 'a mapping of inputs to outputs, for instance {"cache": "new_cache"}'
+    if value is not None:
+        require("donate", value, Mapping, expected)
+        for text in (*value, *value.values()):
+            require("a key or value of donate", text, str, expected)
+
+
 def check_names(name: str, value: Any) -> tuple[str, ...]:
     """Return layer names, given as one text or several; raises InputError for anything else."""
     expected = 'a layer name, or a list of them, for instance ["encoder.*"]'

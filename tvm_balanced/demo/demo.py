@@ -11,7 +11,7 @@ import numpy as np
 
 from tvm_balanced.bench.model import ModelBenchmark
 from tvm_balanced.bench.result import Row
-from tvm_balanced.compiler.compile import Options, compile_imported
+from tvm_balanced.compiler.compile import CompileOptions, compile_imported
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.files import require_free
 from tvm_balanced.core.pattern import BalancedPattern
@@ -21,7 +21,7 @@ from tvm_balanced.runtime.compiled_module import CompiledModule
 TOLERANCE = 1e-4  # for a component of a unit embedding
 SMALLEST_COSINE = 0.99999
 
-Step = Callable[[str], AbstractContextManager[None]]
+Step = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> Dem
     with step(f"pruning 36 layers to {pattern}"):
         prune(encoder, pattern, include=[ENCODER_LINEARS])
     with step("compiling, and checking on one sentence"):
-        module = compile_imported(import_module(encoder, example), Options(threads=threads))
+        module = compile_imported(import_module(encoder, example), CompileOptions(threads=threads))
     with step(f"checking {len(tokens[0])} sentences against pruned PyTorch"):
         agreement = compare(dense, embed(encoder, tokens), embed(module, tokens))
     with step("timing against PyTorch"):

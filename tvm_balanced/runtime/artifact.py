@@ -1,6 +1,6 @@
 """The artifact: a directory that holds a compiled module.
 
-    manifest.json   versions, target, instruction sets, inputs, outputs, report, max error, checksums
+    manifest.json   what it is: versions, target, instruction sets, entry points, report, max error, checksums
     lib.so          the code
     weights/*.npy   one file per parameter, 64-byte aligned, memory-mapped when loaded
     gpu/*.cubin     machine code of a GPU's kernels, if nvcc was installed; else their source, in lib.so, is compiled
@@ -10,8 +10,9 @@ For several machines, the artifact is a directory of such directories (its varia
 that lists them, best first. Equal weights are one file under several names. Loading takes the first
 variant that this machine can run.
 
-An artifact is written beside its destination and moved there as a whole, so a half-written one
-never has the final name.
+Format 2, which this version reads too, had one entry point, and its inputs and outputs where `entry_points` is now.
+
+It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.files import new_directory
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path, require
-from tvm_balanced.errors import ArtifactError, InputError
+from tvm_balanced.errors import ArtifactError, InputError, last_line
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.cuda import cubins
 from tvm_balanced.runtime.host import host_target
@@ -40,7 +41,7 @@ from tvm_balanced.runtime.metadata import Saveable
 from tvm_balanced.runtime.target_features import architecture, target_key
 from tvm_balanced.runtime.tensors import on_host
 
-FORMAT = 2
+FORMAT = 3
 
 
 @quiet_tvm()
@@ -104,7 +105,9 @@ def variant_names(targets: Sequence[tvm.target.Target]) -> list[str]:
 def _check_one_model(modules: list[Saveable]) -> None:
     first, *others = (module.facts for module in modules)
     for facts in others:
-        if (facts.inputs, facts.outputs, facts.ranges) != (first.inputs, first.outputs, first.ranges):
+        pairs = zip(facts.entry_points.items(), first.entry_points.items(), strict=False)
+        same = all(name == other and spec.same_tensors(wanted) for (name, spec), (other, wanted) in pairs)
+        if not same or len(facts.entry_points) != len(first.entry_points):
             raise InputError(
                 f"the variants for {first.target_key} and {facts.target_key} take or give other tensors; give modules compiled "
                 "from one model"
@@ -151,7 +154,7 @@ def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of an artifact as plain data; raises ArtifactError if it is missing or cannot be read."""
+    """Return the manifest of an artifact as plain data, as format 3 has it; raises ArtifactError where none can be read."""
     path = directory / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
@@ -159,10 +162,22 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         raise ArtifactError(
             f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise ArtifactError(f"{directory} has format {found}; this version reads format {FORMAT}: compile the model again")
-    return manifest
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found not in (2, FORMAT):
+        raise ArtifactError(f"{directory} has format {found}; this version reads formats 2 and {FORMAT}: compile the model again")
+    return _from_format_2(manifest) if found == 2 else manifest
+
+
+def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest of format 2 as format 3 has it: with its one entry point, which takes all weights."""
+    parts = ("inputs", "outputs", "ranges", "structure")
+    if not set(parts) <= set(manifest):  # one that lists variants, or is damaged
+        return manifest
+    main = {part: manifest[part] for part in parts} | {"donate": {}, "weights": list(range(len(manifest["weights"])))}
+    return {key: value for key, value in manifest.items() if key not in parts} | {
+        "format": FORMAT,
+        "entry_points": {"main": main},
+    }
 
 
 def _link(module: Saveable, path: Path, cc: str | None) -> None:
@@ -177,9 +192,7 @@ def _link(module: Saveable, path: Path, cc: str | None) -> None:
         if not path.is_file():
             raise RuntimeError("it wrote no library")
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ArtifactError(
-            f"{linker} cannot link the library: {str(error).strip().splitlines()[-1]}; check the compiler"
-        ) from error
+        raise ArtifactError(f"{linker} cannot link the library: {last_line(error)}; check the compiler") from error
 
 
 def _write_weight(directory: Path, index: int, name: str, array: Array) -> dict[str, Any]:

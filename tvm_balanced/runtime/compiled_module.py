@@ -1,6 +1,6 @@
 """CompiledModule: returned by compile and load. It takes tensors and returns tensors."""
 
-import contextlib
+import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,30 +12,31 @@ from tvm import relax
 
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.validation import check_count
-from tvm_balanced.errors import InputError, TargetError
-from tvm_balanced.runtime.cuda.device import current_gpu, place, wait
-from tvm_balanced.runtime.cuda.graph_capture import capturing, keeping
-from tvm_balanced.runtime.cuda.stream_order import in_stream_order
+from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.cuda.device import current_gpu, place
+from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
-from tvm_balanced.runtime.tensors import bind, empty_results, from_tvm, is_torch, to_tvm
+from tvm_balanced.runtime.metadata import ModuleMetadata
 
 if TYPE_CHECKING:
     from tvm_balanced.timing.profile import Profile
-from tvm_balanced.runtime.metadata import ModuleMetadata
-from tvm_balanced.runtime.threads import use_threads
 
 
 class CompiledModule:
     """A compiled model. Call it with the model's inputs, in order or by name.
 
-    On a GPU it stays on the device that was torch's current one when it was compiled or loaded, or
-    on the first device if torch had used none.
+    One with several entry points has them by name, as `module["decode"]`; they share its weights, and calling the module runs the
+    first. A layer that prefill computes for many rows and decode for one may have a kernel for each, and then a packed copy of
+    its weight for each kernel; where both have the same kernel, they share one.
+
+    On a GPU it stays where torch's current device was when it was compiled or loaded, the first where torch had used none.
 
     Parameters
     ----------
     executable : tvm.relax.VMExecutable or tvm.runtime.Module
     weights : sequence of (name, tvm.runtime.Tensor)
-        Parameters of the library's function, in order; on the CPU, 64-byte aligned.
+        Parameters of the library's functions, of which each takes those that its EntryPointSpec lists; on the CPU, 64-byte
+        aligned.
     facts : ModuleMetadata
     runnable : bool
         Whether this machine can run the code. A module for another machine can be saved, but not
@@ -57,17 +58,45 @@ class CompiledModule:
         self.weights = place(weights, self.device) if runnable else list(weights)
         if runnable and not facts.on_gpu:
             self.weights = in_huge_pages(self.weights)
-        self._machine = relax.VirtualMachine(executable, self.device) if runnable else None
-        self._function = self._machine["main"] if self._machine else None
-        self._weight_tensors = [tensor for _, tensor in self.weights]
-        self._captured: list[Any] = []  # memory of calls in CUDA graphs; they may be replayed as long as the module lives
-        self._lock = threading.Lock()
+        self.start(runnable)
+
+    def start(self, runnable: bool) -> None:
+        """Make what only one call at a time may use: a virtual machine, its functions with their weights, and a lock."""
+        self.machine = relax.VirtualMachine(self.executable, self.device) if runnable else None
+        self.compiled: dict[str, WithWeights] = {}
+        if self.machine is not None:
+            for name, spec in self.facts.entry_points.items():
+                self.compiled[name] = WithWeights(self.machine[name], [self.weights[place][1] for place in spec.weights])
+        self.captured: list[Any] = []  # memory of calls in CUDA graphs, which may be replayed as long as the module lives
+        self.lock = threading.Lock()
 
     def __repr__(self) -> str:
-        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.facts.inputs, self.facts.outputs))
+        entries = self.facts.entry_points
+        listed = "; ".join(spec.signature if len(entries) == 1 else f"{name}: {spec.signature}" for name, spec in entries.items())
         total, sparse = self.report.total, self.report.sparse_layers
         layers = f"{sparse} sparse, {total - sparse} dense layers"
-        return f"<CompiledModule: {inputs} -> {outputs}; {layers}; {self.facts.target_key}, threads={self.threads}>"
+        return f"<CompiledModule: {listed}; {layers}; {self.facts.target_key}, threads={self.threads}>"
+
+    def __getitem__(self, name: str) -> Function:
+        """Return an entry point by its name; raises InputError where there is none of it."""
+        known = self.facts.entry_points
+        if name not in known:
+            raise InputError(f'entry point "{name}" is unknown; the module has {", ".join(known)}')
+        return Function(self, name)
+
+    def clone(self) -> "CompiledModule":
+        """Return a second instance on the same code and weights, whose calls do not wait for this one's.
+
+        For servers: calls of one instance take turns, and each thread may have an instance of its own. `threads` of each may be
+        set apart. On a GPU calls are launched one after another still, and run in the order of their streams.
+        """
+        twin = copy.copy(self)
+        twin.start(self.machine is not None)
+        return twin
+
+    @property
+    def _main(self) -> Function:
+        return Function(self, next(iter(self.facts.entry_points)))
 
     @property
     def report(self) -> Report:
@@ -90,7 +119,7 @@ class CompiledModule:
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the model.
+        """Run the model, or the first of its entry points.
 
         Torch tensors in give torch tensors out, NumPy arrays give arrays. On the CPU, contiguous
         and 64-byte aligned memory is shared; other tensors are copied once. On a GPU, torch tensors
@@ -102,10 +131,12 @@ class CompiledModule:
         it writes to then belongs to the graph as long as this module lives. While the graph is
         replayed, the module must live and its inputs must stay where they are.
 
-        Non-finite activations: a result is finite only if a dense layer with the pruned weights
-        removed would be finite. Pruned weights are skipped, so a NaN from a dense 0 * inf may be
-        missing. Unused slots hold a weight of 0, so an infinity beside kept weights may give NaN
-        instead of the infinity of dense arithmetic.
+        A donated input's own buffer, contiguous and aligned or not, holds the output that takes its place when the call returns,
+        and is what is returned for it.
+
+        Non-finite activations: a result is finite only where dense arithmetic without the pruned weights is. Pruned weights
+        are skipped, so that dense arithmetic's 0 * inf = NaN may be missing; unused slots hold a weight of 0, so that an
+        infinity beside kept weights may give NaN where dense arithmetic gives an infinity.
 
         Parameters
         ----------
@@ -122,53 +153,19 @@ class CompiledModule:
         Raises
         ------
         InputError
-            If an input is missing, unknown, or has the wrong type, shape, dtype or device, or a
-            size out of range.
+            Where an input is missing, unknown, or has the wrong type, shape, dtype or device, or a size out of range; where a
+            donated one cannot be written.
         TargetError
             If the module was compiled for another machine.
         """
-        values = bind(self.facts.inputs, args, kwargs)
-        as_torch, captured = any(is_torch(value) for value in values), capturing(self.device)
-        if captured and not all(is_torch(value) for value in values):
-            raise InputError("arrays cannot be copied while a CUDA graph is captured; give torch tensors on the GPU")
-        tensors = self._tensors_of(values)
-        empty = empty_results(self.facts.inputs, self.facts.outputs, values)
-        if empty is not None:
-            return from_tvm(empty, as_torch, self.facts.structure)
-        with (
-            self._lock,
-            in_stream_order(self.device),
-            keeping(self._machine, self._captured) if captured else contextlib.nullcontext(),
-        ):
-            use_threads(self.facts.threads)
-            assert self._function is not None
-            result = self._function(*tensors, *self._weight_tensors)
-        outputs = [result] if isinstance(result, tvm.runtime.Tensor) else result
-        if not as_torch:
-            wait(self.device)  # arrays are read at once
-        return from_tvm(outputs, as_torch, self.facts.structure)
+        return self._main(*args, **kwargs)
 
     def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
-        """Time every layer of a call, see `profile.profile`; inputs and errors as for a call."""
-        from tvm_balanced.timing.profile import profile
-
-        check_count("rounds", rounds)
-        if capturing(self.device):
-            raise InputError("a call cannot be profiled while a CUDA graph is captured; profile it before or after")
-        tensors = self._tensors_of(bind(self.facts.inputs, args, kwargs))
-        with self._lock, in_stream_order(self.device):
-            use_threads(self.facts.threads)
-            return profile(self, [*tensors, *self._weight_tensors], rounds)
+        """Time every layer of a call, see `timing.profile.profile`; inputs and errors as for a call."""
+        return self._main.profile(*args, rounds=rounds, **kwargs)
 
     def save(self, path: str | Path, cc: str | None = None) -> None:
         """Write the module as an artifact, see `artifact.save`."""
         from tvm_balanced.runtime import artifact
 
         artifact.save(self, path, cc)
-
-    def _tensors_of(self, values: Sequence[Any]) -> list[Any]:
-        if self._function is None:
-            raise TargetError(
-                f"this module was compiled for {self.facts.target}, which this machine cannot run; save it and load it there"
-            )
-        return to_tvm(self.facts.inputs, values, self.facts.ranges, self.device)

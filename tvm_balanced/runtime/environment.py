@@ -116,12 +116,12 @@ def describe() -> dict[str, Any]:
 def _target_facts() -> dict[str, Any]:
     from tvm_balanced.runtime import host, target_features
 
-    host = host.host_target()
+    target = host.host_target()
     return {
         "cores": host.cores(),
-        "target": str(host),
-        "target_key": target_features.target_key(host),
-        "features": sorted(target_features.required_features(host)),
+        "target": str(target),
+        "target_key": target_features.target_key(target),
+        "features": sorted(target_features.required_features(target)),
     }
 
 

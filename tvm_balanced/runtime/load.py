@@ -20,7 +20,7 @@ from tvm_balanced.runtime.artifact import digest, read_manifest
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
-from tvm_balanced.runtime.metadata import ModuleMetadata
+from tvm_balanced.runtime.metadata import EntryPointSpec, ModuleMetadata
 from tvm_balanced.runtime.target_features import architecture, is_gpu
 
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs only on the runtime that it was built with
@@ -57,6 +57,9 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
             _check_files(directory, manifest)
         weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
         facts = _facts(manifest)
+        places = {place for spec in facts.entry_points.values() for place in spec.weights}
+        if not facts.entry_points or not places <= set(range(len(weights))):
+            raise ValueError("it has no entry point, or lacks weights of one")
         if facts.on_gpu:
             cubins.read(directory / "gpu")
         library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
@@ -129,12 +132,8 @@ def _check_files(directory: Path, manifest: dict[str, Any]) -> None:
 
 
 def _facts(manifest: dict[str, Any]) -> ModuleMetadata:
-    def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
-
     return ModuleMetadata(
-        inputs=specs(manifest["inputs"]),
-        outputs=specs(manifest["outputs"]),
+        entry_points={name: _spec(entry) for name, entry in manifest["entry_points"].items()},
         report=Report.from_json(manifest["report"]),
         target=manifest["target"],
         features=tuple(manifest["features"]),
@@ -142,8 +141,20 @@ def _facts(manifest: dict[str, Any]) -> ModuleMetadata:
         source=manifest["source"],
         versions=manifest["versions"],
         max_error=manifest["max_error"],
-        ranges={symbol: (low, high) for symbol, (low, high) in manifest["ranges"].items()},
-        structure=manifest["structure"],
+    )
+
+
+def _spec(entry: dict[str, Any]) -> EntryPointSpec:
+    def specs(rows: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
+        return tuple(TensorSpec(row["name"], tuple(row["shape"]), row["dtype"]) for row in rows)
+
+    return EntryPointSpec(
+        inputs=specs(entry["inputs"]),
+        outputs=specs(entry["outputs"]),
+        ranges={symbol: (low, high) for symbol, (low, high) in entry["ranges"].items()},
+        structure=entry["structure"],
+        donate=entry["donate"],
+        weights=tuple(entry["weights"]),
     )
 
 

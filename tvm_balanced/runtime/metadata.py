@@ -2,15 +2,50 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import tvm
 
-from tvm_balanced.core.imported_model import Range, TensorSpec
+from tvm_balanced.core.imported_model import Range, TensorSpec, signature
 from tvm_balanced.core.report import Report
 from tvm_balanced.runtime.target_features import target_key
+
+
+@dataclass(frozen=True)
+class EntryPointSpec:
+    """What one entry point takes and gives.
+
+    Parameters
+    ----------
+    inputs, outputs : tuples of TensorSpec
+    ranges : mapping
+        Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None is no limit.
+    structure : str or None
+        How the model nests its outputs, as JSON of torch's pytree; None for one tensor, a flat tuple, or a structure that torch
+        cannot write down, such as a namedtuple.
+    donate : mapping
+        Name of an input to the name of the output that the caller's buffer of it holds after a call.
+    weights : tuple of int
+        The module's weights that it takes after its inputs, by their places in `CompiledModule.weights`, in order.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    structure: str | None = None
+    donate: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[int, ...] = ()
+
+    @property
+    def signature(self) -> str:
+        """Inputs and outputs in one line."""
+        return signature(self.inputs, self.outputs)
+
+    def same_tensors(self, other: "EntryPointSpec") -> bool:
+        """Whether it can be called as `other` can, and gives and donates the same."""
+        return replace(self, structure=None, weights=()) == replace(other, structure=None, weights=())
 
 
 @dataclass(frozen=True)
@@ -19,7 +54,8 @@ class ModuleMetadata:
 
     Parameters
     ----------
-    inputs, outputs : tuples of TensorSpec
+    entry_points : mapping of EntryPointSpec
+        By name; the first is what calling the module runs. A module of one has "main".
     report : Report
     target : str
         TVM's target as JSON.
@@ -32,18 +68,10 @@ class ModuleMetadata:
     versions : dict
         Package to version, when it was compiled.
     max_error : float or None
-        Largest absolute difference to the original model on the example inputs; None if it was not
-        run.
-    ranges : dict
-        Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None
-        is no limit.
-    structure : str or None
-        How the model nests its outputs, as JSON of torch's pytree. None for one tensor, a flat
-        tuple, or a structure that torch cannot serialize, such as a namedtuple.
+        Largest absolute difference to the original model on the example inputs; None where it was not run.
     """
 
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    entry_points: Mapping[str, EntryPointSpec]
     report: Report
     target: str
     features: tuple[str, ...]
@@ -51,8 +79,21 @@ class ModuleMetadata:
     source: str
     versions: Mapping[str, str]
     max_error: float | None = None
-    ranges: Mapping[str, Range] = field(default_factory=dict)
-    structure: str | None = None
+
+    @property
+    def main(self) -> EntryPointSpec:
+        """The only entry point, or the first."""
+        return next(iter(self.entry_points.values()))
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What calling the module takes."""
+        return self.main.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What calling the module gives."""
+        return self.main.outputs
 
     @property
     def target_key(self) -> str:

@@ -25,18 +25,23 @@ def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str,
     unknown or too many.
     """
     names = [spec.name for spec in inputs]
-    listed = ", ".join(str(spec) for spec in inputs)
     if len(args) > len(names):
-        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {listed}")
+        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(inputs)}")
     given = dict(zip(names, args, strict=False))
     for name, value in kwargs.items():
         if name not in names or name in given:
-            raise InputError(f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {listed}')
+            raise InputError(
+                f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {_listed(inputs)}'
+            )
         given[name] = value
     missing = [name for name in names if name not in given]
     if missing:
-        raise InputError(f"input {missing[0]} is missing; the model takes {listed}")
+        raise InputError(f"input {missing[0]} is missing; the model takes {_listed(inputs)}")
     return [given[name] for name in names]
+
+
+def _listed(inputs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, inputs))
 
 
 def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[str, Range], device: Any) -> list[Any]:
@@ -146,7 +151,7 @@ def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], v
     ]
 
 
-def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> Any:
+def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None, buffers: Mapping[int, Any] | None = None) -> Any:
     """Return a call's results, which share the tensors' memory.
 
     Parameters
@@ -156,16 +161,19 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None) -> A
     as_torch : bool
         True for torch tensors in the model's structure, False for arrays: one, or a flat tuple.
     structure : str or None
-        As in `ModuleMetadata`.
+        As `EntryPointSpec` has it.
+    buffers : mapping, optional
+        Place of a result to what is returned for it: the caller's buffer, which holds it already.
 
     Raises
     ------
     InputError
         If the structure has a class that torch does not know in this process.
     """
+    buffers, convert = buffers or {}, sys.modules["torch"].from_dlpack if as_torch else on_host
+    leaves = tuple(buffers[place] if place in buffers else convert(tensor) for place, tensor in enumerate(tensors))
     if not as_torch:
-        return _flat(tuple(on_host(tensor) for tensor in tensors))
-    leaves = tuple(sys.modules["torch"].from_dlpack(tensor) for tensor in tensors)
+        return _flat(leaves)
     return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
 
 

@@ -1,7 +1,6 @@
 """MachineProfile: how far kernels' modelled times are from measured ones on a machine, for verdicts that rest on measurement."""
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import tvm
 
+from tvm_balanced.core.files import replace_file
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.host import user_folder
 from tvm_balanced.runtime.target_features import target_key
@@ -40,31 +40,30 @@ class MachineProfile:
         """Whether a kernel was measured."""
         return f"{kernel} {dtype}" in self.memory
 
-    def machine(self, machine: Roofline, kernel: str, dtype: str, m: int) -> Roofline:
-        """Return `machine` as a kernel finds it at M = m; itself where the kernel was not measured."""
+    def corrected(self, roofline: Roofline, kernel: str, dtype: str, m: int) -> Roofline:
+        """Return `roofline` as a kernel finds it at M = m; itself if the kernel was not measured."""
         if not self.knows(kernel, dtype):
-            return machine
+            return roofline
         name = f"{kernel} {dtype}"
         arithmetic = next((factor for first, factor in reversed(self.arithmetic[name]) if m >= first), 1.0)
         memory = self.memory[name]
         return replace(
-            machine,
-            gmacs=machine.gmacs / arithmetic,
-            gbytes=machine.gbytes / memory,
-            gbytes_all=machine.gbytes_all / memory,
+            roofline,
+            gmacs=roofline.gmacs / arithmetic,
+            gbytes=roofline.gbytes / memory,
+            gbytes_all=roofline.gbytes_all / memory,
         )
 
 
-def save(calibration: MachineProfile, path: Path) -> None:
-    """Write a calibration as JSON, whole or not at all."""
+def save(profile: MachineProfile, path: Path) -> None:
+    """Write a machine profile as JSON, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{FILE}.", delete=False) as file:
-        json.dump({"format": FORMAT, **asdict(calibration)}, file, indent=1)
-    Path(file.name).replace(path)
+    content = json.dumps({"format": FORMAT, **asdict(profile)}, indent=1)
+    replace_file(path, content.encode())
 
 
 def load(target: tvm.target.Target) -> MachineProfile | None:
-    """Return the calibration of a target: the user's, else the shipped one, else None.
+    """Return the machine profile of a target: the user's, else the shipped one, else None.
 
     Raises
     ------
@@ -95,4 +94,6 @@ def _read(path: Path) -> MachineProfile:
             raise ValueError("a factor that is missing or not positive")
         return MachineProfile(arithmetic, memory, str(data["source"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TargetError(f"{path} cannot be read as a calibration ({error}); delete it or run tvm-balanced calibrate") from None
+        raise TargetError(
+            f"{path} cannot be read as a machine profile ({error}); delete it or run tvm-balanced profile-machine"
+        ) from None

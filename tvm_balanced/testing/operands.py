@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
@@ -36,11 +36,6 @@ class Arguments:
     given: list[Array]
     reference: Callable[[], Array]
     packed: int
-
-
-def numpy_dtype(dtype: str) -> np.dtype[np.generic]:
-    """Return NumPy's dtype for a dtype's name, bfloat16 included."""
-    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
 def draw(workload: Workload, seed: int = 0) -> Arguments:
@@ -92,18 +87,10 @@ def axis_of_rows(drawn: Sequence[int], whole: Sequence[int]) -> int:
 
 
 def draw_weight(workload: Workload, rng: np.random.Generator) -> EncodedWeight:
-    """Draw an encoded weight (N, K) of a workload's pattern with all slots used, scaled so that sums are about 1."""
-    pattern, n, k = workload.pattern, workload.n, workload.k
-    blocks, nnz = pattern.blocks(k), pattern.nnz
-    order = rng.random((n, blocks, pattern.block), dtype=np.float32)
-    tail = pattern.tail(k)
-    order[:, -1, tail:] = 2  # past K: never among the first
-    indices = np.sort(np.argsort(order, axis=2)[..., :nnz].astype(np.uint8), axis=2)
-    values = rng.standard_normal((n, blocks, nnz)) / math.sqrt(blocks * nnz)
-    values[:, -1, pattern.kept(tail) :] = 0
-    indices[:, -1] = np.minimum(indices[:, -1], tail - 1)
-    indices[:, -1, pattern.kept(tail) :] = tail - 1
-    return EncodedWeight(values.astype(numpy_dtype(workload.dtype)), indices, pattern, k)
+    """Draw an encoded weight (N, K) of a workload's pattern, every slot used, scaled to give sums of about 1."""
+    pattern, k = workload.pattern, workload.k
+    scale = 1 / math.sqrt(pattern.blocks(k) * pattern.nnz)
+    return random_weight(workload.n, k, pattern, rng, numpy_dtype(workload.dtype), scale)
 
 
 def _gelu(y: Array) -> Array:
@@ -120,10 +107,12 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def random_weight(n: int, k: int, pattern: BalancedPattern, rng: np.random.Generator, dtype: Any = np.float32) -> EncodedWeight:
-    """Return a random weight (N, K) that holds in every block exactly as many nonzeros as the pattern keeps."""
+def random_weight(
+    n: int, k: int, pattern: BalancedPattern, rng: np.random.Generator, dtype: Any = np.float32, scale: float = 1.0
+) -> EncodedWeight:
+    """Return a random weight (N, K) that holds exactly what the pattern keeps in every block, normally distributed."""
     blocks, tail = pattern.blocks(k), pattern.tail(k)
-    values = rng.standard_normal((n, blocks, pattern.nnz), dtype=np.float32)
+    values = rng.standard_normal((n, blocks, pattern.nnz), dtype=np.float32) * np.float32(scale)
     keys = rng.random((n, blocks, pattern.block), dtype=np.float32)
     keys[:, -1, tail:] = 2  # no index past K
     indices = np.sort(np.argpartition(keys, pattern.nnz - 1, axis=2)[:, :, : pattern.nnz], axis=2).astype(np.uint8)

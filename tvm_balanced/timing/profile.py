@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,16 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.report import LayerReport
 from tvm_balanced.core.text_table import table
 from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.tensors import address_of
-from tvm_balanced.schedules import KERNELS
 from tvm_balanced.selection import rooflines
 from tvm_balanced.timing.rates import Rates, measure
 
 if TYPE_CHECKING:
     from tvm_balanced.runtime.compiled_module import CompiledModule
+    from tvm_balanced.runtime.function import Function
 
 
 @dataclass(frozen=True)
@@ -120,44 +119,37 @@ class _Call:
     rows: int
     nbytes: list[int]
 
-    def leave_out(self, parts: Sequence[LayerReport], used: LayerReport) -> None:
-        """Do not count the weights of kernels for other M. They follow x one after another."""
-        start = 1
-        for part in parts:
-            stop = start + len(KERNELS[part.kernel].parts) + 1  # and the bias
-            if part is not used:
-                self.nbytes[start:stop] = [0] * (stop - start)
-            start = stop
+    def leave_out(self, others: Container[int]) -> None:
+        """Count no bytes of the tensors at these addresses: weights of kernels that other M have."""
+        self.nbytes = [0 if address in others else size for address, size in zip(self.addresses, self.nbytes, strict=True)]
 
 
-def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> Profile:
+def profile(function: "Function", arguments: Sequence[Any], rounds: int) -> Profile:
     """Time every function of a call.
 
     Parameters
     ----------
-    module : CompiledModule
+    function : Function
+        An entry point of a compiled module.
     arguments : sequence of tvm.runtime.Tensor
         Inputs and weights.
     rounds : int
         Calls; times are medians over them.
     """
-    calls, seconds = _record(module, arguments, rounds)
-    layers = {address_of(tensor): name.rpartition(".")[0] for name, tensor in module.weights}
+    module = function.module
+    calls, seconds = _record(function, arguments, rounds)
+    addresses = [address_of(tensor) for _, tensor in module.weights]
+    reports = module.report.layers
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     macs: dict[tuple[str, str], int] = defaultdict(int)
     for i, call in enumerate(calls):
-        # the longest match: cpu_avx512_bf16 begins with cpu_avx512
-        kernel = max((name for name in KERNELS if call.symbol.startswith(name)), key=len, default="tvm")
-        # a kernel takes x, then its weight; a weight so small that it stayed in the library has no name
-        name = layers.get(call.addresses[1]) if kernel != "tvm" else None
-        if name is None:
-            groups[call.symbol, kernel].append(i)
+        report, others = _report_of(call, reports, addresses)
+        if report is None:
+            groups[call.symbol, "tvm"].append(i)
             continue
-        parts = module.report.of(name, call.rows)
-        report = next(part for part in parts if part.serves(call.rows))
-        groups[name, report.kernel].append(i)
-        macs[name, report.kernel] += call.rows * _slots(report)
-        call.leave_out(parts, report)
+        groups[report.layer, report.kernel].append(i)
+        macs[report.layer, report.kernel] += call.rows * report.slots
+        call.leave_out(others)
     medians = {key: float(np.median(seconds[:, places].sum(axis=1))) for key, places in groups.items()}
     total = sum(medians.values())  # not the median call: on a busy machine every call is interrupted somewhere
     rows = []
@@ -169,26 +161,35 @@ def profile(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
     return Profile(tuple(rows), _rates(module), module.threads)
 
 
+def _report_of(call: _Call, reports: Sequence[LayerReport], addresses: Sequence[int]) -> tuple[LayerReport | None, set[int]]:
+    """Return the row of the report that a call is, None if it is none of ours; and the weights that it does not read.
+
+    A function may compute several layers, and a layer may have several functions: both must fit. A layer whose weight is so
+    small that it stayed in the library has its function alone.
+    """
+    fitting = [row for row in reports if call.symbol in row.functions and row.serves(call.rows)]
+    given = set(call.addresses)
+    used = next((row for row in fitting if row.parameters and {addresses[p] for p in row.parameters} & given), None)
+    used = used or next((row for row in fitting if not row.parameters), None)
+    if used is None:
+        return None, set()
+    return used, {addresses[p] for row in reports if row is not used for p in row.parameters} - {
+        addresses[p] for p in used.parameters
+    }
+
+
 def _rates(module: "CompiledModule") -> Rates:
     """Return the rates of the module's device: measured on a CPU, the vendor's figures on a GPU."""
     if not module.facts.on_gpu:
         return measure(module.threads)
-    machine = rooflines.machine(tvm.target.Target(json.loads(module.facts.target)))
-    return Rates(machine.gmacs, machine.gbytes)
+    roofline = rooflines.machine(tvm.target.Target(json.loads(module.facts.target)))
+    return Rates(roofline.gmacs, roofline.gbytes)
 
 
-def _slots(layer: LayerReport) -> int:
-    """Return the slots of a layer's stored weight; for a dense weight, its elements."""
-    if layer.stored == "-":
-        return layer.n * layer.k
-    pattern = BalancedPattern.parse(layer.stored)
-    return layer.n * pattern.blocks(layer.k) * pattern.nnz
-
-
-def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
-    """Call the module `rounds` times; return its functions in order, and their seconds as (rounds, functions)."""
-    device = module.device
-    machine = relax.VirtualMachine(module.executable, device)  # its own: the module's stays without instruments
+def _record(function: "Function", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
+    """Call it `rounds` times; return the functions that it calls in order, and their seconds as (rounds, functions)."""
+    device = function.module.device
+    machine = relax.VirtualMachine(function.module.executable, device)  # one of its own: the module's stays free of instruments
     calls: list[_Call] = []
     times: list[list[float]] = []
     start = 0.0
@@ -209,7 +210,7 @@ def _record(module: "CompiledModule", arguments: Sequence[Any], rounds: int) -> 
             calls.append(_Call(symbol, tuple(address_of(t) for t in tensors), rows, nbytes))
         return 0
 
-    main = machine["main"]
+    main = machine[function.name]
     main(*arguments)
     machine.set_instrument(instrument)
     for _ in range(rounds):

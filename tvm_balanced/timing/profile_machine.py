@@ -7,18 +7,18 @@ import tvm
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import runs_here
-from tvm_balanced.schedules import KERNELS, DenseKernel, Kernel, Roofline, Workload
+from tvm_balanced.schedules import KERNELS, DenseKernel, Kernel, Roofline
 from tvm_balanced.selection.machine_profile import MachineProfile
 from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.timing.rotating import rotation, time_rotating
 
-PATTERN = (2, 16)  # the pattern of measured sparse kernels
-# For arithmetic: (first M it is used for, N, K, M) of layers that fit the caches. For memory: (N,
-# K) of a layer that is loaded from memory at M = 1.
+PATTERN = BalancedPattern(2, 16)  # that sparse kernels are measured at
+# (from which M on, N, K, M) of layers that fit the caches, for arithmetic; (N, K) of one that comes from memory, at M = 1
 ARITHMETIC = ((1, 768, 3072, 1), (4, 3072, 768, 8), (17, 3072, 768, 24), (32, 3072, 768, 64))
 MEMORY = (4096, 4096)
 UNLIMITED = 1e9  # an unlimited rate, in 10^9 a second
@@ -39,7 +39,7 @@ def measure(target: tvm.target.Target) -> MachineProfile:
         If `target` is another machine.
     """
     if not runs_here(target):
-        raise TargetError(f"{target} is not this machine, and only this one can be measured; run calibrate on that machine")
+        raise TargetError(f"{target} is not this machine, and only this one can be measured; run profile-machine on that machine")
     machine = roofline_of(target, threads=1)
     no_memory = replace(machine, gbytes=UNLIMITED, gbytes_all=UNLIMITED)
     no_arithmetic = replace(machine, gmacs=UNLIMITED)
@@ -61,7 +61,7 @@ def _factor(
     kernel: Kernel, dtype: str, shape: tuple[int, int, int], regime: str, target: tvm.target.Target, machine: Roofline
 ) -> float:
     n, k, m = shape
-    workload = Workload(kernel.name, m, n, k, *((1, 1) if isinstance(kernel, DenseKernel) else PATTERN), dtype)
+    workload = kernel.workload(m, n, k, None if isinstance(kernel, DenseKernel) else PATTERN, dtype)
     func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
     main = build(func, target)["main"]
     _, arguments = rotation(workload, CACHE_MULTIPLE * last_level_cache() if regime == "cold" else 0)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import tvm
 
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import Workload
-from tvm_balanced.testing.operands import Arguments, draw, numpy_dtype
+from tvm_balanced.testing.operands import Arguments, draw
 
 SECONDS = 0.03  # time to measure a candidate
 LONG_ENOUGH = 1e-4  # seconds that are measured at once

@@ -8,6 +8,8 @@ from tvm import relax
 from tvm.ir import Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
+
 
 @tvm.transform.module_pass(opt_level=0, name="CollapseViews")
 class CollapseViews:
@@ -18,11 +20,7 @@ class CollapseViews:
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        collapsing = _Collapse(mod)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                collapsing.builder_.update_func(var, relax.analysis.remove_all_unused(collapsing.visit_expr(func)))
-        return collapsing.builder_.finalize()
+        return rewrite_relax_funcs(mod, _Collapse(mod))
 
 
 @mutator

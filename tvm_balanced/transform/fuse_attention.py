@@ -13,6 +13,7 @@ from tvm.relax.transform import FusionPattern, PatternCheckContext
 from tvm_balanced.schedules.rules.cpu_attention import is_supported
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import match_attention, scores_pattern
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 NAME = "attention"
 SMALLEST = 1e-37  # of a sum of powers, one of which is 1 unless a row is masked as a whole
@@ -30,14 +31,11 @@ class FuseAttention:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         dividing = _DivideLast(mod)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                dividing.uses, dividing.bound = count_uses(func), relax.analysis.get_var2val(func)
-                dividing.builder_.update_func(var, relax.analysis.remove_all_unused(dividing.visit_expr(func)))
+        divided = rewrite_relax_funcs(mod, dividing, dividing.start)
         if not dividing.found:
             return mod
         patterns = [FusionPattern(NAME, _divided(operand), {}, _stands_alone) for operand in (_operand, wildcard)]
-        return _named(relax.transform.FuseOpsByPattern(patterns, bind_constants=False)(dividing.builder_.finalize()))
+        return _named(relax.transform.FuseOpsByPattern(patterns, bind_constants=False)(divided))
 
 
 @mutator
@@ -49,6 +47,10 @@ class _DivideLast(PyExprMutator):
         self.uses: Counter[relax.Var] = Counter()
         self.bound: dict[relax.Var, relax.Expr] = {}
         self.found = 0
+
+    def start(self, func: relax.Function) -> None:
+        """Begin with a function."""
+        self.uses, self.bound = count_uses(func), relax.analysis.get_var2val(func)
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         match = match_attention(call, self.uses, self.bound)
@@ -101,10 +103,7 @@ def _named(mod: tvm.IRModule) -> tvm.IRModule:
     naming = _Naming(mod)
     groups = {var: func for var, func in mod.functions_items() if func.attrs is not None and "Composite" in func.attrs}
     naming.names = {var: naming.builder_.add_func(func.without_attr("Composite"), NAME) for var, func in groups.items()}
-    for var, func in mod.functions_items():
-        if isinstance(func, relax.Function) and var not in groups:
-            naming.builder_.update_func(var, naming.visit_expr(func))
-    return relax.transform.DeadCodeElimination()(naming.builder_.finalize())
+    return relax.transform.DeadCodeElimination()(rewrite_relax_funcs(mod, naming))
 
 
 @mutator

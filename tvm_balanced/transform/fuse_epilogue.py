@@ -10,6 +10,7 @@ from tvm.ir import GenericConst, Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.ops import bias_of, is_dense_op, residual_of
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 ACTIVATION_OPS = {
     "relax.nn.relu": "relu",
@@ -30,11 +31,7 @@ class FuseEpilogue:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         fuser = _Fuser(mod)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                fuser.uses = count_uses(func)
-                fuser.builder_.update_func(var, relax.analysis.remove_all_unused(fuser.visit_expr(func)))
-        return fuser.builder_.finalize()
+        return rewrite_relax_funcs(mod, fuser, fuser.start)
 
 
 @mutator
@@ -42,6 +39,10 @@ class _Fuser(PyExprMutator):
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)
         self.uses: Counter[relax.Var] = Counter()
+
+    def start(self, func: relax.Function) -> None:
+        """Begin with a function."""
+        self.uses = count_uses(func)
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         single = [isinstance(arg, relax.Var) and self.uses[arg] == 1 for arg in call.args]

@@ -10,6 +10,7 @@ from tvm import relax
 from tvm.ir import GenericConst, Op
 
 from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.weight_matrix import weight_matrix
 from tvm_balanced.runtime.tensors import address_of, view
 
 Lookup = Callable[[relax.Var], relax.Expr | None]
@@ -59,9 +60,9 @@ def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
     m = 1
     for dim in list(call.args[0].ty.shape)[:-1]:
         if not isinstance(dim, tvm.tirx.IntImm):
-            return DenseMatch(call.args[0], value.T, key, None)
+            return DenseMatch(call.args[0], weight_matrix(value.T), key, None)
         m *= int(dim)
-    return DenseMatch(call.args[0], value.T, key, m)
+    return DenseMatch(call.args[0], weight_matrix(value.T), key, m)
 
 
 def is_constant(expr: relax.Expr, lookup: Lookup) -> bool:

@@ -10,6 +10,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_balanced.schedules.rules.cpu_attention import padded
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import AttentionMatch, match_attention
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 Sizes = tuple[Any, Any]  # rows and length, constants or expressions
 
@@ -27,11 +28,7 @@ class PadAttention:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         padding = _Padding(mod)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                padding.start(func)
-                padding.builder_.update_func(var, relax.analysis.remove_all_unused(padding.visit_expr(func)))
-        return padding.builder_.finalize()
+        return rewrite_relax_funcs(mod, padding, padding.start)
 
 
 @mutator

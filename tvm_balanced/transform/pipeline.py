@@ -1,6 +1,10 @@
 """The pipeline: the table of contents of what happens between import and machine code."""
 
-from collections.abc import Mapping
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import tvm
 from tvm import relax
@@ -10,8 +14,9 @@ from tvm.s_tir import dlight as dl
 
 from tvm_balanced import ops
 from tvm_balanced.core.imported_model import Range
+from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.runtime.target_features import is_gpu
-from tvm_balanced.schedules.base.kernel import Tuned
+from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.collapse_views import CollapseViews
@@ -19,9 +24,9 @@ from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
-from tvm_balanced.transform.lower_dense_ops import LowerDenseOps, LoweredLayer, left_alone
+from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps, left_alone
 from tvm_balanced.transform.pad_attention import PadAttention
-from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense, RewrittenLayer
+from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
@@ -32,49 +37,71 @@ from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
 from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
 
 NAME = "tvm_balanced"
+DUMP = "TVM_BALANCED_DUMP"  # the environment variable that names a folder for the module after every phase
+log = logging.getLogger(__name__)
+Phase = tuple[str, list[tvm.transform.Pass]]
 
 
-def tvm_balanced_pipeline(
-    decide: Decide | None = None,
-    names: dict[int, str] | None = None,
-    layers: list[RewrittenLayer] | None = None,
-    weights: list[LiftedWeight] | None = None,
-    lowered: list[LoweredLayer] | None = None,
-    tuned: Tuned | None = None,
-    ranges: Mapping[str, Range] | None = None,
-) -> tvm.transform.Pass:
-    """Return the pass from an imported model to what the virtual machine runs, for the current target.
+@dataclass(frozen=True)
+class Lowered:
+    """An imported model as the virtual machine runs it, and what was decided on the way.
 
     Parameters
     ----------
+    mod : tvm.IRModule
+    plans : sequence of LayerPlan
+        Every dense layer, in the order they are computed.
+    calls : sequence of LayerCall
+        Every call of a dense layer that a kernel of ours computes, in order.
+    weights : sequence of LiftedWeight
+        Parameters of the functions, after their inputs.
+    """
+
+    mod: tvm.IRModule
+    plans: Sequence[LayerPlan]
+    calls: Sequence[LayerCall]
+    weights: Sequence[LiftedWeight]
+
+
+def lower(
+    mod: tvm.IRModule,
+    target: tvm.target.Target,
+    decide: Decide | None = None,
+    names: Mapping[int, str] | None = None,
+    ranges: Mapping[str, Range] | None = None,
+    tuned: Tuned | None = None,
+    lift: bool = True,
+    progress: Callable[[str], None] | None = None,
+) -> Lowered:
+    """Lower an imported model for a target.
+
+    Parameters
+    ----------
+    mod : tvm.IRModule
+        Relax functions whose weights are constants.
+    target : tvm.target.Target
     decide : callable, optional
-        From a DenseLayer to its Verdict; by default a KernelSelector of the current target.
-    names : dict, optional
+        From a DenseLayer to its buckets; by default a KernelSelector of the target.
+    names : mapping, optional
         Address of a constant to its name in the model.
-    layers : list, optional
-        Receives what was decided for each dense layer.
-    weights : list, optional
-        Receives the weights, which become parameters of `main`; without it they stay constants.
-    lowered : list, optional
-        Receives each call of a dense layer with the workload that it is for its kernel.
-    tuned : callable, optional
-        From a workload to its tuned decisions; by default all kernels have their default decisions.
     ranges : mapping, optional
         Symbol of a dimension to the sizes that it may have.
+    tuned : callable, optional
+        From a workload to its tuned decisions; by default all kernels have their default decisions.
+    lift : bool
+        Whether weights become parameters; else they stay constants.
+    progress : callable, optional
+        Is told the name of each phase when it begins.
     """
-    names = {} if names is None else names
-
-    @tvm.transform.module_pass(opt_level=0, name=NAME)
-    def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        target = tvm.target.Target.current()
-        backend = cuda if is_gpu(target) else cpu
-        return tvm.transform.Sequential(
+    names = dict(names or {})
+    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges)
+    lowering, lifting = LowerDenseOps(names), LiftWeights(names)
+    backend = cuda if is_gpu(target) else cpu
+    phases: list[Phase] = [
+        ("dense layers become operators with kernels", plan_passes(rewrite)),
+        (
+            "the rest becomes TensorIR, constants are folded before our kernels are there",
             [
-                # Phase 1: dense layers become operators with a kernel each
-                CheckLookups(),
-                RewriteBalancedDense(decide or KernelSelector.of(target), names, layers, ranges),
-                FuseEpilogue(),
-                # Phase 2: everything else becomes TensorIR, and is folded where it is constant, before our kernels are there
                 *backend.library_dispatch_passes(target),
                 relax.transform.DecomposeOpsForInference(),
                 relax.transform.CanonicalizeBindings(),
@@ -84,24 +111,71 @@ def tvm_balanced_pipeline(
                 *([] if is_gpu(target) else attention_passes()),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(ops.WEIGHT_ARGS)),
                 fold_constant,
-                LowerDenseOps(names, lowered),
+                lowering,
                 CollapseViews(),
                 relax.transform.LegalizeOps(),
                 relax.transform.AnnotateTIROpPattern(),
-                # Phase 3: weights leave the library
-                *([] if weights is None else [LiftWeights(names, weights)]),
-                # Phase 4: fuse what is left, schedule all of it
+            ],
+        ),
+        ("weights leave the library", [lifting] if lift else []),
+        (
+            "the rest is fused, all is scheduled",
+            [
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleKernels(tuned),
                 *(gpu_remainder() if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
-                # Phase 5: memory and calls of the virtual machine
-                *backend.dataflow_lower_passes(target),
-                *backend.finalize_passes(target),
-                MarkNoalias(),
-            ]
-        )(mod)
+            ],
+        ),
+        (
+            "memory and calls of the virtual machine",
+            [*backend.dataflow_lower_passes(target), *backend.finalize_passes(target), MarkNoalias()],
+        ),
+    ]
+    with target, built_once():
+        for number, (name, passes) in enumerate(phases, 1):
+            mod = _run_phase(mod, number, name, passes, progress)
+    return Lowered(mod, rewrite.plans, lowering.calls, lifting.weights)
+
+
+def plan_passes(rewrite: tvm.transform.Pass) -> list[tvm.transform.Pass]:
+    """Return the passes after which every dense layer is an operator that says its kernels, bias, activation and residual.
+
+    `rewrite` is a RewriteBalancedDense, which keeps the plans.
+    """
+    return [CheckLookups(), rewrite, FuseEpilogue()]
+
+
+def _run_phase(
+    mod: tvm.IRModule,
+    number: int,
+    name: str,
+    passes: list[tvm.transform.Pass],
+    progress: Callable[[str], None] | None,
+) -> tvm.IRModule:
+    """Run one phase, and write the module to the folder that TVM_BALANCED_DUMP names."""
+    log.info("phase %d: %s", number, name)
+    if progress is not None:
+        progress(name)
+    mod = tvm.transform.Sequential(passes)(mod)
+    folder = os.environ.get(DUMP)
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"phase{number}.py").write_text(f"# {name}\n{mod.script()}\n")
+    return mod
+
+
+def tvm_balanced_pipeline(decide: Decide | None = None, tuned: Tuned | None = None) -> tvm.transform.Pass:
+    """Return the pass from an imported model to what the virtual machine runs, for the current target.
+
+    For `tvm.compile(mod, target, relax_pipeline="tvm_balanced")`; weights stay constants of the library. Parameters as for
+    `lower`.
+    """
+
+    @tvm.transform.module_pass(opt_level=0, name=NAME)
+    def run(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        return lower(mod, tvm.target.Target.current(), decide, tuned=tuned, lift=False).mod
 
     return run
 

@@ -1,8 +1,8 @@
-"""RewriteBalancedDense: matmul(x, W^T) --> balanced_dense or packed_dense, as the verdict of each layer says."""
+"""RewriteBalancedDense: matmul(x, W^T) --> balanced_dense or packed_dense, as the plan of each layer says."""
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import tvm
@@ -12,64 +12,50 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_balanced.core.detection import Detection, detect
 from tvm_balanced.core.encoding import check_finite, encode
 from tvm_balanced.core.imported_model import Range
+from tvm_balanced.core.layer_plan import Bucket, DenseLayer, LayerPlan, buckets_to_attr
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import WeightError
-from tvm_balanced.ops import ByRows, balanced_dense, packed_dense
-from tvm_balanced.selection.kernel_choice import DenseLayer, Verdict
+from tvm_balanced.ops import balanced_dense, packed_dense
 from tvm_balanced.transform.match_dense import DenseMatch, match_dense
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 NO_LIMIT = sym.ConstIntBound.POS_INF
-Decide = Callable[[DenseLayer], Verdict]
-
-
-@dataclass(frozen=True)
-class RewrittenLayer:
-    """One dense layer that the pass met, what its zeros are like, what was decided, and how often it is called."""
-
-    layer: DenseLayer
-    verdict: Verdict
-    calls: int
+Decide = Callable[[DenseLayer], tuple[Bucket, ...]]
 
 
 @tvm.transform.module_pass(opt_level=0, name="RewriteBalancedDense")
 class RewriteBalancedDense:
     """Rewrite dense layers with constant weights.
 
-    rewrite: `matmul(x, permute_dims(W))` --> `balanced_dense(x, values, indices)` where the verdict names a sparse
-    kernel, `packed_dense(x, W)` where it names a dense one; untouched where it names none. Where it names several, each for a
-    range of M, the operator says so. A weight that several calls
+    rewrite: `matmul(x, permute_dims(W))` --> `balanced_dense(x, values, indices)` if all kernels of the layer store one pattern,
+    `packed_dense(x, W)` if one is dense or they store several; untouched if no kernel takes it. A weight that several calls
     share is encoded once.
 
     Parameters
     ----------
     decide : callable
-        From a DenseLayer to its Verdict.
+        From a DenseLayer to its buckets.
     names : dict
         Address of a weight to its name in the model.
-    layers : list
-        Receives a RewrittenLayer for each distinct weight and row count, in the order they are computed.
     ranges : mapping
         Symbol of a dimension to the sizes that it may have.
+
+    Attributes
+    ----------
+    plans : list of LayerPlan
+        After the pass: one for each distinct weight and row count, in the order they are computed.
     """
 
-    def __init__(
-        self,
-        decide: Decide,
-        names: dict[int, str] | None = None,
-        layers: list[RewrittenLayer] | None = None,
-        ranges: Mapping[str, Range] | None = None,
-    ) -> None:
+    def __init__(self, decide: Decide, names: dict[int, str] | None = None, ranges: Mapping[str, Range] | None = None) -> None:
         self.decide, self.names, self.ranges = decide, names or {}, ranges or {}
-        self.layers = [] if layers is None else layers
+        self.plans: list[LayerPlan] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         rewriter = _Rewriter(mod, self.decide, self.names, self.ranges)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                rewritten = relax.analysis.remove_all_unused(rewriter.visit_expr(func))
-                rewriter.builder_.update_func(var, rewritten)
-        self.layers.extend(rewriter.layers())
-        return rewriter.builder_.finalize()
+        mod = rewrite_relax_funcs(mod, rewriter)
+        self.plans = list(rewriter.plans.values())
+        return mod
 
 
 @mutator
@@ -80,42 +66,30 @@ class _Rewriter(PyExprMutator):
         self.found: dict[tuple[Any, ...], Detection] = {}
         self.encoded: dict[tuple[Any, ...], tuple[relax.Expr, relax.Expr]] = {}
         self.dense: dict[tuple[Any, ...], relax.Expr] = {}
-        self.met: dict[tuple[Any, ...], tuple[DenseLayer, Verdict, int]] = {}
-
-    def layers(self) -> list[RewrittenLayer]:
-        return [RewrittenLayer(*entry) for entry in self.met.values()]
+        self.plans: dict[tuple[Any, ...], LayerPlan] = {}
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         match = match_dense(call, self.lookup_binding)
         if match is None:
             return call
-        layer, verdict = self.judge(match, str(call.args[0].ty.dtype.dtype))
-        if verdict.kernel is None:
+        index, plan = self.plan(match, str(call.args[0].ty.dtype.dtype))
+        if any(bucket.kernel is None for bucket in plan.buckets):
             return call
-        parts = [ByRows(first, str(part.kernel), part.pattern) for (first, _), part in verdict.by_rows()]
-        by_rows = ByRows.write(parts) if len(parts) > 1 else ""
-        pattern = next((part.pattern for part in parts if part.pattern is not None), None)
+        attrs: dict[str, Any] = {"buckets": buckets_to_attr(plan.buckets), "layer": plan.layer.name, "index": index}
+        patterns = {bucket.pattern for bucket in plan.buckets}
+        pattern = patterns.pop() if len(patterns) == 1 else None
         if pattern is None:
-            return packed_dense(match.x, self.dense_weight(match), kernel=verdict.kernel, by_rows=by_rows, layer=layer.name)
+            return packed_dense(match.x, self.dense_weight(match), **attrs)
         values, indices = self.encoded_weight(match, pattern)
         k = match.weight.shape[1]
-        return balanced_dense(
-            match.x,
-            values,
-            indices,
-            nnz=pattern.nnz,
-            block=pattern.block,
-            in_features=k,
-            kernel=verdict.kernel,
-            by_rows=by_rows,
-            layer=layer.name,
-        )
+        return balanced_dense(match.x, values, indices, nnz=pattern.nnz, block=pattern.block, in_features=k, **attrs)
 
-    def judge(self, match: DenseMatch, dtype: str) -> tuple[DenseLayer, Verdict]:
-        rows = (1, None) if match.m is not None else self.rows(list(match.x.ty.shape)[:-1])
+    def plan(self, match: DenseMatch, dtype: str) -> tuple[int, LayerPlan]:
+        """Return the plan of a layer, which counts this call, and its place among the model's."""
+        rows = EVERY_M if match.m is not None else self.rows(list(match.x.ty.shape)[:-1])
         key = (match.key, match.m, rows)
-        if key not in self.met:
+        if key not in self.plans:
             known = (self.names[address] for address in match.addresses if address in self.names)
             name = next(known, f"dense_{len(self.found)}")
             if match.key not in self.found:
@@ -123,19 +97,19 @@ class _Rewriter(PyExprMutator):
                 self.found[match.key] = detect(match.weight)
             n, k = match.weight.shape
             layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows)
-            self.met[key] = (layer, self.decide(layer), 0)
-        layer, verdict, calls = self.met[key]
-        self.met[key] = (layer, verdict, calls + 1)
-        return layer, verdict
+            self.plans[key] = LayerPlan(layer, self.decide(layer), 0)
+        plan = self.plans[key]
+        self.plans[key] = replace(plan, calls=plan.calls + 1)
+        return list(self.plans).index(key), plan
 
-    def rows(self, shape: list[Any]) -> Range:
+    def rows(self, shape: list[Any]) -> RowRange:
         """Return the range of M for leading dimensions of which some are known only at the call."""
         analyzer = sym.Analyzer()
         for var in {var for dim in shape for var in tirx.analysis.undefined_vars(dim)}:
             low, high = self.ranges.get(var.name, (1, None))
             analyzer.update(var, sym.ConstIntBound(max(1, low), NO_LIMIT if high is None else high))
         bound = analyzer.const_int_bound(math.prod(shape, start=tirx.IntImm("int64", 1)))
-        return max(1, bound.min_value), None if bound.max_value == NO_LIMIT else bound.max_value
+        return RowRange(max(1, bound.min_value), None if bound.max_value == NO_LIMIT else bound.max_value)
 
     def encoded_weight(self, match: DenseMatch, pattern: BalancedPattern) -> tuple[relax.Expr, relax.Expr]:
         key = (match.key, pattern)

@@ -9,6 +9,7 @@ from tvm.ir import Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.transform.fuse_epilogue import count_uses
+from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 VIEWS = ("relax.reshape", "relax.broadcast_to")
 
@@ -23,11 +24,7 @@ class UnflattenMatmul:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         rewriter = _Unflatten(mod)
-        for var, func in mod.functions_items():
-            if isinstance(func, relax.Function):
-                rewriter.uses = count_uses(func)
-                rewriter.builder_.update_func(var, relax.analysis.remove_all_unused(rewriter.visit_expr(func)))
-        return rewriter.builder_.finalize()
+        return rewrite_relax_funcs(mod, rewriter, rewriter.start)
 
 
 @mutator
@@ -35,6 +32,10 @@ class _Unflatten(PyExprMutator):
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)
         self.uses: Counter[relax.Var] = Counter()
+
+    def start(self, func: relax.Function) -> None:
+        """Begin with a function."""
+        self.uses = count_uses(func)
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         # a product that something else reads too would be computed twice

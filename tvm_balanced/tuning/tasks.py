@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tvm_balanced.schedules import Workload
-from tvm_balanced.schedules.multi_kernel import Share
-from tvm_balanced.transform.lower_dense_ops import LoweredLayer
+from tvm_balanced.schedules.multi_kernel import Variant
+from tvm_balanced.transform.lower_dense_ops import LayerCall
 
 
 @dataclass(frozen=True)
@@ -33,28 +33,26 @@ class Task:
         return self.workload.title
 
 
-def tasks_of(layers: Sequence[LoweredLayer]) -> list[Task]:
-    """Return the distinct kernels of layers, in the order of their first call.
+def tasks_of(calls: Sequence[LayerCall]) -> list[Task]:
+    """Return the distinct workloads of the calls of a model's layers, in the order of their first call.
 
-    A layer whose M is known only at the call is tuned at the M of its kernel's specializations for
-    small M. Its other M use default tiles and are not tuned.
+    A layer whose M is known only at the call is tuned at the M of its kernels' specializations for small M; the rest of its M
+    are in default tiles, and so are not tuned.
     """
-    calls: Counter[Workload] = Counter()
+    count: Counter[Workload] = Counter()
     names: dict[Workload, dict[str, None]] = {}
-    for entry in layers:
-        for workload in instances(entry.share):
-            calls[workload] += 1
-            names.setdefault(workload, {})[entry.layer] = None
-    return [Task(workload, count, tuple(names[workload])) for workload, count in calls.items()]
+    for call in calls:
+        for workload in (workload for variant in call.variants for workload in tunable(variant)):
+            count[workload] += 1
+            names.setdefault(workload, {})[call.layer] = None
+    return [Task(workload, times, tuple(names[workload])) for workload, times in count.items()]
 
 
-def instances(share: Share) -> list[Workload]:
-    """Return the workloads with a known M whose decisions a layer's share uses: its own, or its
-    specializations for small M.
-    """
-    if share.workload.m is not None:
-        return [share.workload]
-    return [replace(share.workload, m=tile) for tile in share.small_tiles]
+def tunable(variant: Variant) -> list[Workload]:
+    """Return the workloads of known M whose decisions a variant uses: its own, or its specializations' for small M."""
+    if variant.workload.m is not None:
+        return [variant.workload]
+    return [replace(variant.workload, m=tile) for tile in variant.small_tiles]
 
 
 def shard(tasks: Sequence[Task], index: int, count: int) -> list[Task]:

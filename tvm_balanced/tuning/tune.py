@@ -14,7 +14,7 @@ from typing import Any
 import tvm
 from filelock import FileLock, Timeout
 
-from tvm_balanced.compiler.layers import layers_of
+from tvm_balanced.compiler.layers import planned
 from tvm_balanced.compiler.targets import host_gpu, parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.imported_model import ImportedModel
@@ -45,7 +45,7 @@ BUDGETS = ("trials", "per_kernel", "minutes")  # budgets of a plan; a resumed ru
 SAME = ("source", "threads", "shard")  # a run must agree in these to be resumed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuneOptions:
     """How to tune.
 
@@ -106,9 +106,9 @@ def tune_imported(
     if options.copies is not None:
         check_count("copies", options.copies)
     target = parse_target(options.target)
-    judge = KernelSelector.of(target, _threads(options, target), options.kernels, options.copies)
-    tasks = tasks_of(layers_of(imported, judge))
-    judge.check_all_used()
+    selector = KernelSelector.of(target, _threads(options, target), options.kernels, options.copies)
+    tasks = tasks_of(planned(imported, selector)[1])
+    selector.check_all_used()
     return tune_tasks(tasks, options, imported.source, on_progress, started)
 
 

@@ -47,9 +47,9 @@ def test_what_a_captured_call_writes_to_is_given_to_no_other(monkeypatch, mlp, d
     captured = {call_captured(monkeypatch, module, x).data_ptr() for _ in range(3)}
     assert len(captured) == 3
     assert captured & before  # of the pool
-    assert len(module._captured) == 3 * 2  # the hidden layer's output, and the model's
+    assert len(module.captured) == 3 * 2  # the hidden layer's output, and the model's
     assert not captured & addresses(module, x)
-    assert len(module._captured) == 3 * 2  # other calls keep nothing
+    assert len(module.captured) == 3 * 2  # other calls keep nothing
     assert driver.modes == [0, graph_capture.RELAXED, 0] + [graph_capture.RELAXED, 0] * 2
 
 

@@ -1,7 +1,5 @@
 """What only a GPU can show: whole models, calls on torch's stream, calls captured in a CUDA graph."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,9 +7,11 @@ import tvm
 from torch import nn
 
 import tvm_balanced as tb
+from tvm_balanced.core.layer_plan import Bucket, Verdict
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.errors import InputError
-from tvm_balanced.selection.kernel_choice import KernelSelector, Verdict
+from tvm_balanced.selection.kernel_choice import KernelSelector
 
 pytestmark = pytest.mark.cuda
 LIMITS = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -49,10 +49,12 @@ def test_a_model_for_every_number_of_rows(dtype, pattern):
 
 
 def test_kernels_that_share_the_rows_of_a_layer():
-    verdicts = [Verdict(name, BalancedPattern(2, 16), "test", "forced") for name in ("cuda_gemv", "cuda_decode_mma")]
-    verdicts.append(Verdict("cuda_dense_mma", None, "test", "forced"))
-    few, some, many = verdicts
-    shared = replace(few, last=4, above=replace(some, last=40, above=many))
+    pattern, verdict = BalancedPattern(2, 16), Verdict("test", "forced")
+    shared = (
+        Bucket("cuda_gemv", pattern, RowRange(1, 4), verdict),
+        Bucket("cuda_decode_mma", pattern, RowRange(5, 40), verdict),
+        Bucket("cuda_dense_mma", None, RowRange(41), verdict),
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KernelSelector, "__call__", lambda _self, _layer: shared)
         run = compiled(pruned(torch.float16))

@@ -4,9 +4,10 @@ import tvm
 from support import reference
 
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.base.buckets import Instance, common, dispatch_on_m, without
+from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
 
 PATTERN = BalancedPattern(2, 16)
 WITH_SMALL_TILES = [
@@ -27,8 +28,8 @@ def test_every_m_is_right(name, dtype, rng):
 
 
 @pytest.mark.parametrize("kernels", [False, True])
-def test_the_instance_for_m_is_chosen(kernels):
-    """Instances that add their own number, told apart by the result; in branches, and in loops as GPU kernels are."""
+def test_the_specialization_for_m_is_chosen(kernels):
+    """Specializations that add their own number, told apart by the result; in branches, and in loops as GPU kernels are."""
     from tvm.script import tirx as T
 
     def adds(value):
@@ -44,8 +45,12 @@ def test_the_instance_for_m_is_chosen(kernels):
 
         return main
 
-    instances = [Instance(adds(1), ((1, 1), (7, 7))), Instance(adds(2), ((3, 5),)), Instance(adds(0), ((2, 2), (6, None)))]
-    chosen = dispatch_on_m(instances, kernels)
+    specializations = [
+        Specialization(adds(1), (RowRange(1, 1), RowRange(7, 7))),
+        Specialization(adds(2), (RowRange(3, 5),)),
+        Specialization(adds(0), (RowRange(2, 2), RowRange(6))),
+    ]
+    chosen = dispatch_on_m(specializations, kernels)
     main = tvm.compile(chosen, "llvm")["main"]
     got = []
     for m in range(1, 9):
@@ -56,17 +61,7 @@ def test_the_instance_for_m_is_chosen(kernels):
     assert got == [1, 0, 2, 2, 2, 0, 1, 0]
 
 
-def test_ranges():
-    assert common((1, 4), (3, None)) == (3, 4)
-    assert common((1, None), (3, None)) == (3, None)
-    assert common((1, 2), (3, 4)) is None
-    assert without((1, None), [(1, 1), (2, 2), (5, 6)]) == ((3, 4), (7, None))
-    assert without((2, 6), [(2, 2), (5, 6)]) == ((3, 4),)
-    assert without((1, 2), [(1, 1), (2, 2)]) == ()
-    assert without((9, 12), []) == ((9, 12),)
-
-
-def test_a_static_m_has_one_instance():
+def test_a_static_m_has_one_specialization():
     kernel = KERNELS["cpu_dense"]
     static, symbolic = (
         kernel.schedule(kernel.prim_func(workload), workload, host_target()).script()
@@ -76,12 +71,17 @@ def test_a_static_m_has_one_instance():
     assert symbolic.count("dense_update") == 1 + len(kernel.small_tiles)
 
 
-def test_one_instance_serves_all_ranges_of_its_tile():
+def test_one_specialization_serves_all_ranges_of_its_tile():
     kernel, target = KERNELS["cpu_portable"], host_target()
     workload = Workload("cpu_portable", None, 64, 64, 2, 16)
-    assert kernel.tiles_in(workload, (1, None))[24] == ((17, 24), (33, 48))
-    assert kernel.tiles_in(workload, (20, 40)) == {24: ((20, 24), (33, 40))}
-    assert kernel.tiles_in(workload, (49, None)) == {}
-    *small, rest = kernel.instances(kernel.prim_func(workload), workload, target, (1, None), lambda _: None)
-    assert [instance.ranges for instance in small] == [((1, 4),), ((5, 8),), ((9, 16),), ((17, 24), (33, 48))]
-    assert rest.ranges == ((25, 32), (49, None))
+    assert kernel.tiles_in(workload, EVERY_M)[24] == (RowRange(17, 24), RowRange(33, 48))
+    assert kernel.tiles_in(workload, RowRange(20, 40)) == {24: (RowRange(20, 24), RowRange(33, 40))}
+    assert kernel.tiles_in(workload, RowRange(49)) == {}
+    *small, rest = kernel.specializations(kernel.prim_func(workload), workload, target, EVERY_M, lambda _: None)
+    assert [special.ranges for special in small] == [
+        (RowRange(1, 4),),
+        (RowRange(5, 8),),
+        (RowRange(9, 16),),
+        (RowRange(17, 24), RowRange(33, 48)),
+    ]
+    assert rest.ranges == (RowRange(25, 32), RowRange(49))

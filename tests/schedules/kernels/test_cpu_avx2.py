@@ -19,6 +19,7 @@ from tvm_balanced.selection.rooflines import roofline_of
 
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_avx2"]
+PATTERNS = ["1:16", "2:16", "3:16", "4:16", "6:16", "8:16", "12:16", "1:8", "2:8", "3:8", "4:8"]
 AVX2 = tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "haswell", "num-cores": 1})
 AVX512 = tvm.target.Target({"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "skylake-avx512", "num-cores": 1})
 
@@ -34,22 +35,42 @@ def assembly(m, pattern, n=3072, k=768):
 @given(
     n=st.integers(1, 150),
     k=st.integers(16, 200),
-    m=st.one_of(st.none(), st.integers(1, 35)),
-    pattern=st.sampled_from(["1:16", "2:16", "3:16", "4:16", "6:16", "8:16", "12:16", "1:8", "2:8", "3:8", "4:8"]),
+    m=st.integers(1, 35),
+    pattern=st.sampled_from(PATTERNS),
     activation=st.sampled_from(sorted(ACTIVATIONS)),
     has_bias=st.booleans(),
     seed=st.integers(0, 9),
 )
 @example(1, 16, 1, "1:16", "none", False, 0)
 @example(1, 17, 2, "1:8", "none", True, 0)
-@example(33, 31, None, "12:16", "gelu", True, 0)
 def test_random_layers_on_avx2(n, k, m, pattern, activation, has_bias, seed):
+    check(n, k, m, pattern, activation, has_bias, seed, rows=(m,))
+
+
+@pytest.mark.slow
+@pytest.mark.avx2
+@settings(max_examples=10)  # one takes as long to build as eight for a known M
+@given(
+    n=st.integers(1, 150),
+    k=st.integers(16, 200),
+    pattern=st.sampled_from(PATTERNS),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    has_bias=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@example(33, 31, "12:16", "gelu", True, 0)
+def test_random_layers_of_any_number_of_rows_on_avx2(n, k, pattern, activation, has_bias, seed):
+    check(n, k, None, pattern, activation, has_bias, seed, rows=(1, 2, 3, 5, 7, 8, 16, 35))
+
+
+def check(n, k, m, pattern, activation, has_bias, seed, rows):
+    """Build a layer for m rows of x, and compare its results for each number of `rows` with float64."""
     rng = np.random.default_rng(seed)
     weight = reference.balanced(n, k, P(pattern), rng)
     bias = rng.standard_normal(n).astype(np.float32) if has_bias else None
     run = reference.compile_kernel("cpu_avx2", weight, P(pattern), bias, m, activation, AVX2)
-    for rows in (1, 2, 7) if m is None else (m,):
-        x = rng.standard_normal((rows, k)).astype(np.float32)
+    for count in rows:
+        x = rng.standard_normal((count, k)).astype(np.float32)
         assert reference.relative_error(run(x), reference.dense(x, weight, bias, activation)) < 1e-5
 
 

@@ -52,7 +52,7 @@ def expected(q, k, v, mask=None):
 
 def check(shape, masked, target, rng):
     func, shapes = attention(*shape, masked, target)
-    scheduled = CPU_ATTENTION.apply(func, target)
+    scheduled = CPU_ATTENTION.schedule(func, target)
     arrays = [rng.standard_normal(s).astype(np.float32) for s in shapes]
     want = expected(*arrays)
     y = tvm.runtime.tensor(np.full(want.shape, np.nan, np.float32))
@@ -92,14 +92,14 @@ def test_random_shapes(data):
 def test_it_is_the_rule_for_attention_and_for_nothing_else():
     func, _ = attention(1, 2, 16, 64, 32, 32)
     assert RULES[0] is CPU_ATTENTION  # before cpu_rowwise, which would take it row by row
-    assert CPU_ATTENTION.apply(func, host_target()) is not None
+    assert CPU_ATTENTION.schedule(func, host_target()) is not None
 
 
 def test_scores_stay_with_the_rows_that_are_computed():
     """What is allocated in a task is for its four rows of scores, and for keys and values: never for all scores."""
     rows, tokens, width = 256, 128, 64
     func, _ = attention(2, 3, rows, tokens, width, width)
-    scheduled = CPU_ATTENTION.apply(func, host_target())
+    scheduled = CPU_ATTENTION.schedule(func, host_target())
     place = tvm.s_tir.transform.PlanAndUpdateBufferAllocationLocation(), tvm.s_tir.transform.ConvertBlocksToOpaque()
     passes = [tvm.s_tir.transform.LowerInitBlock(), *place, tvm.s_tir.transform.CompactBufferAllocation()]
     lowered = tvm.transform.Sequential(passes)(tvm.IRModule.from_expr(scheduled.with_attr("global_symbol", "main")))

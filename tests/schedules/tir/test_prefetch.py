@@ -9,9 +9,8 @@ from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.tir import prefetch as fetch_module
-from tvm_balanced.schedules.tir import prefetch_rows
-from tvm_balanced.schedules.tir.prefetch import Spread, Stream, Streams, fetch, import_prefetch
+from tvm_balanced.schedules.tir import prefetch, prefetch_rows
+from tvm_balanced.schedules.tir.prefetch import Spread, Stream, Streams, import_prefetch, prefetch_line
 
 
 def assembly(m, n):
@@ -30,7 +29,7 @@ def test_what_is_fetched_may_lie_anywhere(ahead, rng):
                 with T.init():
                     y[vi] = T.float32(0)
                 y[vi] = y[vi] + x[vk, vi]
-                T.evaluate(fetch(x[vk + T.int64(ahead), vi]))
+                T.evaluate(prefetch_line(x[vk + T.int64(ahead), vi]))
 
     sch = Schedule(sums)
     target = parse_target("cpu/x86-64-v3")
@@ -78,7 +77,7 @@ def test_other_cpus_than_x86_fetch_nothing(name, m, pattern):
 
 def fetched(fetches, tiles, sets, groups, chunks, steps, counts, monkeypatch, order=None):
     """How often each line is fetched, (groups + some, lines) for each of two buffers; what lies past their end is kept too."""
-    monkeypatch.setattr(fetch_module, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
+    monkeypatch.setattr(prefetch, "INTO_SECOND_LEVEL", reference.counter("tvm_balanced_fetch"))
     shapes = [(2 * groups, chunks * count, 16) for count in counts]
     group = (order or Streams(groups, 1)).group
 

@@ -72,7 +72,7 @@ def test_a_skewed_read_is_left(rng):
     """Its last index goes along one axis, and another index along both."""
     x = te.placeholder((31, 16), "float32", "x")
     func = te.create_prim_func([x, te.compute((16, 16), lambda i, j: x[i + j, i], "y")])
-    assert CPU_TRANSPOSE.apply(func, parse_target("cpu/x86-64-v4")) is None
+    assert CPU_TRANSPOSE.schedule(func, parse_target("cpu/x86-64-v4")) is None
 
 
 def test_other_arithmetic_is_left():

@@ -31,6 +31,6 @@ def test_sums_and_maxima_of_any_length(target, length, rng):
     """Rows that differ by thousands, so that a partial result that starts at 0, or is left out, is seen."""
     x = rng.standard_normal((5, length)).astype(np.float32) - 3000 * np.arange(1, 6, dtype=np.float32)[:, None]
     func, _ = function(lambda a: topi.subtract(topi.max(a, -1), topi.sum(topi.multiply(a, 1e-3), -1)), (5, length))
-    scheduled = CPU_ROWWISE.apply(func, parse_target(target))
+    scheduled = CPU_ROWWISE.schedule(func, parse_target(target))
     exact = x.astype(np.float64).max(-1) - (x * np.float32(1e-3)).astype(np.float64).sum(-1)
     np.testing.assert_allclose(run(scheduled, [x], [5]), exact, rtol=2e-6)

@@ -51,6 +51,7 @@ def _run(folder):
     tune(folder, TASKS[:1], runner=Deadly(0), trials=24, strategy="exhaustive", resume=True)
 
 
+@pytest.mark.xdist_group("tuning")
 def test_a_run_gets_past_a_candidate_that_ends_the_process(tmp_path):
     codes = []
     for _ in range(3):

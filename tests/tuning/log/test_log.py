@@ -177,6 +177,7 @@ def _killed_while_it_writes(folder):
     Log(folder, "key").rewrite(lambda records: [])
 
 
+@pytest.mark.xdist_group("tuning")
 def test_what_killed_writers_left_is_gone_after_the_next(log):
     log.append([RUN])
     for _ in range(2):

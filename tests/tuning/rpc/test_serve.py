@@ -12,6 +12,7 @@ from tvm_balanced.tuning.rpc.serve import end, serve
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
 pytest.importorskip("tornado")
+pytestmark = pytest.mark.xdist_group("rpc")  # trackers listen on ports
 
 
 def alive(process):

@@ -79,7 +79,7 @@ def test_the_fastest_in_the_race_wins(monkeypatch):
     space = space_of(given, host_target())
     slow, fast = space.at(0), space.at(1)
     times = {"default": np.full(8, 2.0), str(slow): np.full(8, 3.0), str(fast): np.full(8, 1.0)}
-    monkeypatch.setattr(module, "race", lambda *_, **__: Timing(times))
+    monkeypatch.setattr(module, "measure_paired", lambda *_, **__: Timing(times))
     found = LocalRunner(host_target(), 1).confirm(given, [slow, fast], 0.05)
     assert (found.decisions, found.gain) == (fast, Ratio(2.0, 2.0, 2.0))
 
@@ -89,7 +89,7 @@ def test_the_rounds_that_choose_a_winner_do_not_say_what_it_gains(monkeypatch):
     given = workload(HERE[-1])
     lucky, even = space_of(given, host_target()).at(0), space_of(given, host_target()).at(1)
     times = {"default": np.full(8, 2.0), str(lucky): np.array([1.0, 1, 2, 2, 1, 1, 2, 2]), str(even): np.full(8, 1.9)}
-    monkeypatch.setattr(module, "race", lambda *_, **__: Timing(times))
+    monkeypatch.setattr(module, "measure_paired", lambda *_, **__: Timing(times))
     found = LocalRunner(host_target(), 1).confirm(given, [lucky, even], 0.05)
     assert (found.decisions, found.gain) == (lucky, Ratio(1.0, 1.0, 1.0))
 

@@ -6,7 +6,7 @@ import tvm
 import tvm_ffi
 from tvm.support.nvcc import compile_cuda
 
-from tvm_balanced.errors import EnvironmentFaultError
+from tvm_balanced.errors import EnvironmentFaultError, first_line, last_line
 
 MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that TVM reads, and that a user may set
 FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # the output that TVM requests from each
@@ -55,9 +55,8 @@ def choose(target: tvm.target.Target, at_once: bool = False) -> None:
         try:
             with target:  # sets its arch
                 compile_cuda(SOURCE, target_format=form, compiler=mode)
-        except Exception as error:  # a missing package or program, or a page of compiler output
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            why[mode] = (lines[0] if mode == "nvrtc" else lines[-1]).strip().rstrip(".")
+        except Exception as error:  # a missing package or program, or a page of what the compiler says
+            why[mode] = (first_line(error) if mode == "nvrtc" else last_line(error)).rstrip(".")
         else:
             os.environ[MODE] = mode
             _ours.add(mode)

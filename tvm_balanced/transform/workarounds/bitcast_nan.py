@@ -1,4 +1,13 @@
-"""BitcastNaN: a bfloat16 that is not a number, on a GPU --> its bits."""
+"""BitcastNaN: a bfloat16 that is not a number, on a GPU --> its bits.
+
+TVM 0.27 prints the constant as `nanf`, which names a function of C, so that nvcc and NVRTC refuse the source:
+
+    @T.prim_func(s_tir=True)
+    def main(y: T.Buffer((32,), "bfloat16")):
+        for i in T.thread_binding(32, thread="threadIdx.x"): y[i] = T.bfloat16(float("nan"))
+
+Issue: not reported yet. May go when `test_plain_tvm_prints_the_name_of_a_function` fails.
+"""
 
 import math
 
@@ -13,7 +22,7 @@ BITS = 0x7FC0  # a quiet NaN
 
 @tvm.transform.module_pass(opt_level=0, name="BitcastNaN")
 class BitcastNaN:
-    """Replace the constant, which TVM 0.27 prints as `nanf`, a function's name: no embedding in bfloat16 could be compiled.
+    """Replace the constant, which is in every embedding in bfloat16 that CheckLookups made safe.
 
     rewrite: `T.bfloat16(float("nan"))` --> `T.reinterpret("bfloat16", T.uint16(0x7FC0))`
     """

@@ -1,4 +1,13 @@
-"""UnvectorizeBooleans: vectorized loops that touch booleans in memory --> unrolled ones."""
+"""UnvectorizeBooleans: vectorized loops that touch booleans in memory --> unrolled ones.
+
+TVM 0.27 reads two booleans, which are two bytes in memory, as the four bytes of a `ushort2` in CUDA:
+
+    def main(mask: T.Buffer((64,), "bool"), y: T.Buffer((64,), "float32")):
+        for i in T.thread_binding(32, thread="threadIdx.x"):
+            for j in T.vectorized(2): y[i * 2 + j] = T.Select(mask[i * 2 + j], T.float32(1), T.float32(0))
+
+Issue: not reported yet. May go when `test_plain_tvm_reads_four_bytes_for_two_booleans` fails.
+"""
 
 import tvm
 import tvm_ffi
@@ -13,9 +22,8 @@ from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 class UnvectorizeBooleans:
     """Let each element of a boolean buffer be read and written by itself on a GPU.
 
-    rewrite: `for i in T.vectorized(2): y[i] = T.Select(mask[i], ...)` --> the same with T.unroll. TVM 0.27 reads two booleans,
-    which are two bytes in memory, as the four bytes of a `ushort2`: a masked attention stopped with a misaligned address on an
-    H200, and would have read the mask of other columns where it did not.
+    rewrite: `for i in T.vectorized(2): y[i] = T.Select(mask[i], ...)` --> the same with T.unroll. A masked attention stopped with
+    a misaligned address on an H200, and would have read the mask of other columns if it had not.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from tvm_balanced.core.files import replace_file
 from tvm_balanced.errors import TuningError
 from tvm_balanced.tuning.log.record import Read, Record, from_line, to_line
 
@@ -47,7 +48,7 @@ class Log:
         """Create the log if it is missing, else check that it is for this key; raises TuningError."""
         with self.writing():
             if not self.exists():
-                replace_file(self.path, self._header().encode())
+                replace_file(self.path, self._header().encode(), locked=True)
             self._check(self.path.read_bytes())
 
     def read(self) -> Read:
@@ -98,7 +99,7 @@ class Log:
         """
         with self.writing():
             lines = [to_line(record) for record in select(self.read().records)]
-            replace_file(self.path, "".join([self._header(), *lines]).encode())
+            replace_file(self.path, "".join([self._header(), *lines]).encode(), locked=True)
 
     def _header(self) -> str:
         return json.dumps({"log": "tvm_balanced", "format": FORMAT, "key": self.key}) + "\n"
@@ -161,36 +162,6 @@ def _whole(line: bytes) -> bool:
     except ValueError:
         return False
     return True
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all; it is on disk when this returns. The caller holds the
-    lock of its folder.
-
-    The temporary file has a fixed name, so that the next writer replaces what a killed one left. It
-    has the mode of any file created here.
-    """
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.unlink(missing_ok=True)  # it may belong to another user
-        with new.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Flush the names of a folder's files to disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def logs_in(folder: Path) -> list[Log]:

@@ -9,10 +9,11 @@ from typing import Any
 
 import tvm
 
+from tvm_balanced.core.files import replace_file
 from tvm_balanced.errors import TuningError
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.target_features import required_features
-from tvm_balanced.tuning.log.log import Log, replace_file
+from tvm_balanced.tuning.log.log import Log
 
 FILE = "manifest.json"
 FORMAT = 1

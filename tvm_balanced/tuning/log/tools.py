@@ -94,9 +94,8 @@ def _by_time(records: Sequence[Record]) -> list[Record]:
     return sorted(once.values(), key=lambda record: record.at)
 
 
-def prune(folder: Path, trials: bool = False) -> int:
-    """Keep the last winner of each workload, and with `trials` all trials, in every log. Return how
-    many records were removed.
+def compact(folder: Path, trials: bool = False) -> int:
+    """Keep the last winner of each workload, and with `trials` all trials, in every log; return how many records went.
 
     Raises
     ------

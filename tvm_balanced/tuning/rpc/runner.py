@@ -32,7 +32,7 @@ from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.rpc import tracker
 from tvm_balanced.tuning.rpc.batch import ATTEMPTS, Batch, Job
 from tvm_balanced.tuning.rpc.tracker import RpcOptions, Session
-from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, dense_workload, space_of, tolerance
+from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, Spaces, dense_workload, tolerance
 
 OVERDUE_SECONDS = 65.0  # after which a measurement counts as lost
 RACE_SECONDS = 120  # of a session for a race, besides the race's own time: for the least number of rounds and the uploads
@@ -65,7 +65,7 @@ class RpcRunner:
     """
 
     def __init__(self, options: RpcOptions, target: tvm.target.Target, threads: int, rotate: int = 0) -> None:
-        self.options, self.target, self.threads = options, target, threads
+        self.options, self.target, self.threads, self.spaces = options, target, threads, Spaces(target)
         servers = options.wait_for_servers()
         machine = options.machine
         if machine is not None:
@@ -97,7 +97,7 @@ class RpcRunner:
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
         self._draw(workload)
-        default = space_of(workload, self.target).default
+        default = self.spaces[workload].default
         libraries = {decisions: self.build(workload, decisions) for decisions in dict.fromkeys((default, *candidates))}
         for attempt in range(ATTEMPTS):
             try:
@@ -114,7 +114,7 @@ class RpcRunner:
         dense = dense_workload(workload, self.target)
         if dense is None:
             return None
-        results = list(self.measure(dense, [space_of(dense, self.target).default]))
+        results = list(self.measure(dense, [self.spaces[dense].default]))
         return results[0].seconds if results else None
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class RpcRunner:
     def build(self, workload: Workload, decisions: Decisions) -> Path:
         """Return the library of a candidate."""
         path = Path(self._folder.name) / f"candidate{next(self._numbers)}.so"
-        executable = build(space_of(workload, self.target).replay(decisions), self.target)
+        executable = build(self.spaces[workload].replay(decisions), self.target)
         executable.export_library(str(path), cc=environment.c_compiler())
         return path
 

@@ -62,12 +62,31 @@ def space_of(workload: Workload, target: tvm.target.Target) -> Space:
     return kernel.sampled(kernel.prim_func(workload).with_attr("global_symbol", "main"), workload, target)
 
 
+class Spaces:
+    """The spaces of workloads on a target, each sampled once: sampling costs a fifth of a trial."""
+
+    def __init__(self, target: tvm.target.Target) -> None:
+        self.target = target
+        self._known: dict[Workload, Space] = {}
+
+    def __getitem__(self, workload: Workload) -> Space:
+        if workload not in self._known:
+            self._known[workload] = space_of(workload, self.target)
+        return self._known[workload]
+
+
 def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | None:
     """Return the same layer on the dense kernel; None if there is none or `workload` is one."""
     for kernel in DENSE_KERNELS:
         if kernel.name != workload.kernel and kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
-            return Workload(
-                kernel.name, workload.m, workload.n, workload.k, 1, 1, workload.dtype, workload.activation, workload.residual
+            return kernel.workload(
+                workload.m,
+                workload.n,
+                workload.k,
+                None,
+                workload.dtype,
+                activation=workload.activation,
+                residual=workload.residual,
             )
     return None
 

@@ -24,7 +24,6 @@ from tvm_balanced.timing.gpu_timer import Timer, gpu_timer, synced_timer
 from tvm_balanced.timing.paired import Implementation, Seconds
 from tvm_balanced.timing.rotating import Rotation
 from tvm_balanced.tuning.log.record import Measured
-from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.search.evolutionary import meta_schedule
 
@@ -50,10 +49,10 @@ class GpuRunner(LocalRunner):
         toolchain.choose(target, at_once=True)
 
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
-        return within_limits(space_of(workload, self.target), decisions, self.target)
+        return within_limits(self.spaces[workload], decisions, self.target)
 
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        space, (_, copies) = space_of(workload, self.target), self._arguments(workload)
+        space, (_, copies) = self.spaces[workload], self._arguments(workload)
 
         def build(decisions: Decisions) -> Callable[..., None]:
             return self._build(space.replay(decisions))

@@ -23,7 +23,7 @@ from tvm_balanced.testing.operands import Arguments, relative_error
 from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 from tvm_balanced.timing.rotating import Rotation, calls_together, empty_result, rotation, time_rotating
 from tvm_balanced.tuning.log.record import Measured
-from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, dense_workload, space_of, tolerance
+from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, Spaces, dense_workload, tolerance
 
 HELD_BYTES = 256 << 20  # of arguments of the most recently measured workloads
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class LocalRunner:
     parallel = 1
 
     def __init__(self, target: tvm.target.Target, threads: int, rotate: int = 0) -> None:
-        self.target, self.threads = target, threads
+        self.target, self.threads, self.spaces = target, threads, Spaces(target)
         self.rotate = min(rotate, CACHE_MULTIPLE * self._cache_bytes())
         self.stop: Callable[[], bool] = lambda: False
         self._held: OrderedDict[Workload, tuple[Arguments, Rotation]] = OrderedDict()
@@ -57,7 +57,7 @@ class LocalRunner:
         return True  # a kernel may use too many registers or too much cache of a CPU; it is then slow, not wrong
 
     def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        space, (_, copies) = space_of(workload, self.target), self._arguments(workload)
+        space, (_, copies) = self.spaces[workload], self._arguments(workload)
         for decisions in batch:
             try:
                 yield Measured(decisions, self._time(self._build(space.replay(decisions)), copies))
@@ -65,7 +65,7 @@ class LocalRunner:
                 yield Measured(decisions, None, last_line(error))
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
-        space, (arguments, copies) = space_of(workload, self.target), self._arguments(workload)
+        space, (arguments, copies) = self.spaces[workload], self._arguments(workload)
         reference, right, errors = arguments.reference(), {}, {}
         for decisions in dict.fromkeys((space.default, *candidates)):
             try:
@@ -86,7 +86,7 @@ class LocalRunner:
         dense = dense_workload(workload, self.target)
         if dense is None:
             return None
-        space, (_, copies) = space_of(dense, self.target), rotation(dense, self.rotate, self._put)
+        space, (_, copies) = self.spaces[dense], rotation(dense, self.rotate, self._put)
         try:
             return self._time(self._build(space.replay(space.default)), copies)
         except Exception as error:  # it is only there for comparison

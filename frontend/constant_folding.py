@@ -1,0 +1,182 @@
+"""Evaluate each expression of weights once: masks, thresholds, norms, low-rank sums, slices of a joined weight.
+
+A weight that a model computes from others in every call is a constant all the same. What it is written as must not decide whether
+its zeros are seen, so it becomes a weight of its own. Two kinds of expressions stay: views and casts of one weight, which later
+passes know, and dequantisation (integers times scales), whose parts a quantised kernel wants.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
+from torch.fx import Node
+
+SMALLEST = 256  # elements; smaller weights make no layer
+WEIGHTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
+KEPT = frozenset(
+    """
+    aten.permute.default aten.t.default aten.transpose.int aten.view.default aten.reshape.default aten.expand.default
+    aten.unsqueeze.default aten.squeeze.dim aten.squeeze.dims aten.alias.default aten.detach.default aten._to_copy.default
+    aten.clone.default
+    """.split()
+)
+
+
+def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.Tensor] | None = None) -> None:
+    """Replace each expression of weights in a decomposed program by its value, a new buffer; `program` is changed.
+
+    The buffer has the name of the weight that the expression is made of; parts of one weight have their place behind it.
+
+    Parameters
+    ----------
+    program : torch.export.ExportedProgram
+    known : dict, optional
+        Values that other programs of the same model had, which this one shares; receives those of this one.
+    """
+    known = {} if known is None else known
+    weights = _weights(program)
+    constant = _constant_nodes(program, weights)
+    roots = [node for node in program.graph.nodes if node in constant and _folds(node, constant, weights)]
+    if not roots:
+        return
+    values: dict[Node, Any] = {}
+    folded = [(node, _sources(node, constant, weights), _evaluate(node, weights, values)) for node in roots]
+    names = _names(program, folded, weights)
+    for (node, _, value), name in zip(folded, names, strict=True):
+        _replace(program, node, name, known.setdefault(_content(value), value.contiguous()))
+    program.graph.eliminate_dead_code()
+    program.graph_module.recompile()
+
+
+def _weights(program: ExportedProgram) -> dict[str, tuple[str, torch.Tensor]]:
+    """Return (name, tensor) of each weight by its placeholder's name; buffers that a call changes are none."""
+    tensors = {**program.state_dict, **program.constants}
+    changed = set(program.graph_signature.buffers_to_mutate.values())
+    return {
+        spec.arg.name: (spec.target, tensors[spec.target])
+        for spec in program.graph_signature.input_specs
+        if spec.kind in WEIGHTS and isinstance(tensors.get(str(spec.target)), torch.Tensor) and spec.target not in changed
+    }
+
+
+def _constant_nodes(program: ExportedProgram, weights: dict[str, tuple[str, torch.Tensor]]) -> set[Node]:
+    """Return the nodes that depend on no input of a call."""
+    found: set[Node] = set()
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            if node.name in weights:
+                found.add(node)
+        elif node.op == "call_function" and _is_pure(node) and all(arg in found for arg in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _is_pure(node: Node) -> bool:
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return str(target) == "<built-in function getitem>"
+    return torch.Tag.nondeterministic_seeded not in target.tags and not target._schema.is_mutable
+
+
+def _folds(node: Node, constant: set[Node], weights: dict[str, tuple[str, torch.Tensor]]) -> bool:
+    """Whether a constant node becomes a weight: what the model reads of an expression that is more than views and casts."""
+    value = node.meta.get("val")
+    if node.op == "placeholder" or not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return False
+    if _is_kept(node) or all(user in constant and not _is_kept(user) for user in node.users):
+        return False
+    sources = _sources(node, constant, weights)
+    if not any(tensor.numel() >= SMALLEST for _, tensor in sources) or value.numel() < SMALLEST:
+        return False
+    return not _is_dequantised(node)
+
+
+def _is_kept(node: Node) -> bool:
+    return str(node.target) in KEPT
+
+
+def _is_dequantised(node: Node) -> bool:
+    """Whether a node is integers times scales, which has more integers than scales; a mask has as many as its weight."""
+    if str(node.target) != "aten.mul.Tensor":
+        return False
+    sides = [arg for arg in node.args if isinstance(arg, Node)]
+    counts = [arg.meta["val"].numel() if isinstance(arg.meta.get("val"), torch.Tensor) else 1 for arg in sides]
+    integers = [any(_is_integer(part) for part in _ancestors(arg)) for arg in sides]
+    other = [1] if len(sides) == 1 else counts[::-1]
+    return any(whole and count > beside for whole, count, beside in zip(integers, counts, other, strict=False))
+
+
+def _is_integer(node: Node) -> bool:
+    value = node.meta.get("val")
+    if node.op != "placeholder" or not isinstance(value, torch.Tensor):
+        return False
+    return not (value.is_floating_point() or value.is_complex() or value.dtype == torch.bool)
+
+
+def _ancestors(node: Node) -> Iterator[Node]:
+    seen, waiting = {node}, [node]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        waiting.extend(arg for arg in part.all_input_nodes if arg not in seen)
+        seen.update(part.all_input_nodes)
+
+
+def _sources(node: Node, constant: set[Node], weights: dict[str, tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
+    """Return the weights of floating point that an expression is made of."""
+    found = (weights[part.name] for part in _ancestors(node) if part.op == "placeholder")
+    return [(name, tensor) for name, tensor in found if tensor.is_floating_point()]
+
+
+def _evaluate(node: Node, weights: dict[str, tuple[str, torch.Tensor]], values: dict[Node, Any]) -> Any:
+    """Return the value of a constant node; `values` keeps those of its parts."""
+    order = [part for part in node.graph.nodes if part in set(_ancestors(node)) and part not in values]
+    for part in order:
+        if part.op == "placeholder":
+            values[part] = weights[part.name][1].detach()
+            continue
+        args, kwargs = torch.fx.node.map_arg((part.args, part.kwargs), lambda arg: values[arg])
+        with torch.no_grad():
+            values[part] = part.target(*args, **kwargs)
+    return values[node]
+
+
+def _names(program: ExportedProgram, folded: list[tuple[Node, list[tuple[str, torch.Tensor]], Any]], weights: Any) -> list[str]:
+    """Return a name for each new weight: that of the weight it is made of, with a number if there are several."""
+    origins = [_origin(sources) for _, sources, _ in folded]
+    taken = {*program.state_dict, *program.constants}
+    names = []
+    for place, origin in enumerate(origins):
+        of_it = [other for other, name in enumerate(origins) if name == origin]
+        name = f"{origin}.{of_it.index(place)}" if len(of_it) > 1 else f"{origin}.folded"
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _content(value: torch.Tensor) -> tuple[Any, ...]:
+    """Return what equal values have in common."""
+    digest = hashlib.sha256(value.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+    return "folded", digest, tuple(value.shape), value.dtype
+
+
+def _origin(sources: list[tuple[str, torch.Tensor]]) -> str:
+    """Return the name of the weight that an expression is mostly made of: the largest, or one that is called so."""
+    return max(sources, key=lambda source: (source[1].numel(), "weight" in source[0], "mask" not in source[0]))[0]
+
+
+def _replace(program: ExportedProgram, node: Node, name: str, value: torch.Tensor) -> None:
+    """Let a placeholder of a new buffer take a node's place."""
+    first = next(iter(program.graph.nodes))
+    with program.graph.inserting_before(first):
+        placeholder = program.graph.placeholder(f"b_folded_{len(program.state_dict)}")
+    placeholder.meta["val"] = node.meta["val"]
+    node.replace_all_uses_with(placeholder)
+    program.state_dict[name] = value
+    spec = InputSpec(InputKind.BUFFER, TensorArgument(placeholder.name), name, persistent=True)
+    program.graph_signature.input_specs.insert(0, spec)

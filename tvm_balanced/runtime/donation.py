@@ -1,0 +1,91 @@
+"""Donated inputs: after a call the caller's own buffer holds the output that takes its place."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tvm
+
+from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.metadata import EntryPointSpec
+from tvm_balanced.runtime.tensors import address_of, is_torch, on_host
+
+
+def buffers_of(spec: EntryPointSpec, values: Sequence[Any]) -> dict[int, Any]:
+    """Return the caller's buffer for each output that takes the place of an input.
+
+    Parameters
+    ----------
+    spec : EntryPointSpec
+    values : sequence of torch.Tensor, array or tvm.runtime.Tensor
+        That fit `spec.inputs`.
+
+    Returns
+    -------
+    dict
+        Place of an output to a buffer of its shape and dtype.
+
+    Raises
+    ------
+    InputError
+        Where one cannot be written, or two are the same memory.
+    """
+    if not spec.donate:
+        return {}
+    given = {i.name: value for i, value in zip(spec.inputs, values, strict=True)}
+    seen: dict[int, str] = {}
+    for name in spec.donate:
+        _check_writable(name, given[name])
+        other = seen.setdefault(_address(given[name]), name)
+        if other != name and 0 not in given[name].shape:
+            raise InputError(f"inputs {other} and {name} are donated and are one buffer; give each a buffer of its own")
+    places = {output.name: place for place, output in enumerate(spec.outputs)}
+    return {places[output]: given[name] for name, output in spec.donate.items()}
+
+
+def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[Any]) -> list[Any]:
+    """Copy outputs into the buffers that they are for, and return all outputs, none of which shares memory with these.
+
+    Parameters
+    ----------
+    outputs : sequence of tvm.runtime.Tensor
+    buffers : mapping
+        As `buffers_of` returned them.
+    inputs : sequence of tvm.runtime.Tensor
+        What the call was given: a model may return an input as it is, or two that change places.
+    """
+    if not buffers:
+        return list(outputs)
+    given = {address_of(tensor) for tensor in inputs}
+    own = [output.copyto(output.device) if address_of(output) in given else output for output in outputs]
+    for place, buffer in buffers.items():
+        _write(own[place], buffer)
+    return own
+
+
+def _check_writable(name: str, value: Any) -> None:
+    if is_torch(value):
+        dense = value.layout == sys.modules["torch"].strided
+        writable = dense and all(stride or size < 2 for size, stride in zip(value.shape, value.stride(), strict=True))
+        what = "an expanded or a sparse tensor"
+    else:
+        writable = not isinstance(value, np.ndarray) or value.flags.writeable
+        what = "a read-only array"
+    if not writable:
+        raise InputError(f"input {name} is donated, so that the output is written to it, and is {what}; give a copy of it")
+
+
+def _address(value: Any) -> int:
+    return int(value.ctypes.data if isinstance(value, np.ndarray) else value.data_ptr())
+
+
+def _write(output: Any, buffer: Any) -> None:
+    if is_torch(buffer):
+        torch = sys.modules["torch"]
+        with torch.inference_mode():  # a parameter, and a tensor made in this mode, may be written here
+            buffer.copy_(torch.from_dlpack(output))
+    elif isinstance(buffer, tvm.runtime.Tensor):
+        output.copyto(buffer)
+    else:
+        np.copyto(buffer, on_host(output))

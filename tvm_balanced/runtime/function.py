@@ -1,0 +1,113 @@
+"""Function: one entry point of a compiled module. Tensors in, tensors out."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tvm
+
+from tvm_balanced.core.imported_model import TensorSpec
+from tvm_balanced.core.validation import check_count
+from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.runtime.cuda.device import wait
+from tvm_balanced.runtime.cuda.graph_capture import capturing, keeping
+from tvm_balanced.runtime.cuda.stream_order import in_stream_order
+from tvm_balanced.runtime.donation import buffers_of, store
+from tvm_balanced.runtime.metadata import EntryPointSpec
+from tvm_balanced.runtime.tensors import bind, empty_results, from_tvm, is_torch, to_tvm
+from tvm_balanced.runtime.threads import use_threads
+
+if TYPE_CHECKING:
+    from tvm_balanced.runtime.compiled_module import CompiledModule
+    from tvm_balanced.timing.profile import Profile
+
+
+@dataclass(frozen=True)
+class WithWeights:
+    """A function of a virtual machine, and the weights that it takes after its inputs."""
+
+    function: Callable[..., Any]
+    weights: list[Any]
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Call it with all of its arguments."""
+        return self.function(*inputs, *self.weights)
+
+
+@dataclass(frozen=True)
+class Function:
+    """One entry point of a compiled module, as `module["decode"]` gives it; a call is as `CompiledModule.__call__` says.
+
+    Parameters
+    ----------
+    module : CompiledModule
+    name : str
+    """
+
+    module: "CompiledModule"
+    name: str
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}: {self.spec.signature}>"
+
+    @property
+    def spec(self) -> EntryPointSpec:
+        """What it takes, gives and donates."""
+        return self.module.facts.entry_points[self.name]
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What a call takes."""
+        return self.spec.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What a call gives."""
+        return self.spec.outputs
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it; as `CompiledModule.__call__`."""
+        spec, device = self.spec, self.module.device
+        values = bind(spec.inputs, args, kwargs)
+        as_torch, captured = any(is_torch(value) for value in values), capturing(device)
+        if captured and not all(is_torch(value) for value in values):
+            raise InputError("arrays cannot be copied while a CUDA graph is captured; give torch tensors on the GPU")
+        tensors, buffers = self._tensors_of(values), buffers_of(spec, values)
+        results = empty_results(spec.inputs, spec.outputs, values)
+        if results is None:
+            results = self._run(tensors, buffers, captured)
+            if not as_torch:
+                wait(device)  # arrays are read at once
+        return from_tvm(results, as_torch, spec.structure, buffers)
+
+    def _run(self, tensors: Sequence[Any], buffers: dict[int, Any], captured: bool) -> list[Any]:
+        """Call compiled code, write what is donated, and return the outputs."""
+        module = self.module
+        kept = keeping(module.machine, module.captured) if captured else contextlib.nullcontext()
+        with module.lock, in_stream_order(module.device), kept:
+            use_threads(module.threads)
+            result = module.compiled[self.name](*tensors)
+            outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
+            return store(outputs, buffers, tensors)
+
+    def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
+        """Time every layer of a call, see `timing.profile.profile`; inputs and errors as for a call, and no buffer changes."""
+        from tvm_balanced.timing.profile import profile
+
+        check_count("rounds", rounds)
+        module = self.module
+        if capturing(module.device):
+            raise InputError("a call cannot be profiled while a CUDA graph is captured; profile it before or after")
+        tensors = self._tensors_of(bind(self.inputs, args, kwargs))
+        with module.lock, in_stream_order(module.device):
+            use_threads(module.threads)
+            return profile(self, [*tensors, *module.compiled[self.name].weights], rounds)
+
+    def _tensors_of(self, values: Sequence[Any]) -> list[Any]:
+        if not self.module.compiled:
+            raise TargetError(
+                f"this module was compiled for {self.module.facts.target}, which this machine cannot run; "
+                "save it and load it there"
+            )
+        return to_tvm(self.inputs, values, self.spec.ranges, self.module.device)

@@ -21,6 +21,7 @@ from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, last_line
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.converters import converters
+from tvm_balanced.frontend.input_domains import id_ranges, ranks
 
 ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
 Moved = dict[tuple[Any, ...], torch.Tensor]  # from address, shape and strides of a tensor to an aligned copy of it
@@ -80,7 +81,17 @@ def import_exported_program(
     # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     _hide_branches(mod)
-    main = ImportedFunction(inputs, outputs, _reference(program), examples, _ranges(program), _structure(program), donated)
+    main = ImportedFunction(
+        inputs=inputs,
+        outputs=outputs,
+        reference=_reference(program),
+        examples=examples,
+        ranges=_ranges(program),
+        structure=_structure(program),
+        donate=donated,
+        id_ranges=id_ranges(lowered),
+        ranks=ranks(lowered),
+    )
     return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
 
 

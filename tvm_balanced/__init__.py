@@ -26,7 +26,7 @@ os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "1000")
 
 if TYPE_CHECKING:
-    from tvm_balanced.api import compile, inspect, load, prune, save, tune
+    from tvm_balanced.api import compare, compile, inspect, load, prune, save, tune
     from tvm_balanced.core.entry_point import EntryPoint
     from tvm_balanced.core.pattern import BalancedPattern
     from tvm_balanced.errors import TvmBalancedError
@@ -41,6 +41,7 @@ __all__ = [
     "RpcOptions",
     "TvmBalancedError",
     "__version__",
+    "compare",
     "compile",
     "inspect",
     "load",
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "compare": "api",
     "compile": "api",
     "inspect": "api",
     "load": "api",

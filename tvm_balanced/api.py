@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.pattern import BalancedPattern
@@ -190,6 +191,41 @@ def tune(
         copies=copies,
     )
     return tune_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points), options, started=started)
+
+
+def compare(
+    module: CompiledModule,
+    model: "torch.nn.Module",
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    tolerance: float | None = None,
+) -> Comparison:
+    """Run a compiled module and the model that it was compiled from on the same inputs, and compare their outputs.
+
+    Parameters
+    ----------
+    module : CompiledModule
+    model : torch.nn.Module
+        Runs in eval mode, without gradients; its mode is as before afterwards.
+    args, kwargs
+        Inputs, as the model takes them.
+    tolerance : float, optional
+        As for `compile`; by default by the dtype of each output.
+
+    Returns
+    -------
+    Comparison
+        `ok`, `error` and the outputs one by one; prints as a table.
+
+    Raises
+    ------
+    TvmBalancedError
+        As calling the module.
+    """
+    from tvm_balanced.frontend.compare import compare as run
+
+    return run(module, model, args, kwargs, tolerance)
 
 
 def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None) -> None:

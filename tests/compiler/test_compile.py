@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import tvm_balanced as tb
-from tvm_balanced.compiler.compare import difference
+from tvm_balanced.core.comparison import difference
 from tvm_balanced.errors import EnvironmentFaultError, InputError, TargetError, ToleranceError
 
 

@@ -1,6 +1,7 @@
 """`tvm-balanced compile`: from MODEL to an artifact."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +92,12 @@ def compile(
 
 def _json(module: "CompiledModule") -> dict[str, Any]:
     facts = module.facts
-    return {"target": facts.target_key, "max_error": facts.max_error, "layers": facts.report.to_json()}
+    return {
+        "target": facts.target_key,
+        "max_error": facts.max_error,
+        "checks": [asdict(check) for check in facts.checks],
+        "layers": facts.report.to_json(),
+    }
 
 
 def _print(module: "CompiledModule", which: str) -> None:
@@ -100,9 +106,13 @@ def _print(module: "CompiledModule", which: str) -> None:
     checked = (
         "not run: the target is another machine"
         if error is None
-        else f"largest difference to PyTorch on the example inputs {error:.1e}"
+        else f"largest difference to PyTorch {error:.1e}, on {_checked_on(module)}"
     )
     print_lines([checked, *signatures(module.facts.entry_points)])
+
+
+def _checked_on(module: "CompiledModule") -> str:
+    return ", ".join(dict.fromkeys(f"{check.inputs}{' (not counted)' if check.note else ''}" for check in module.facts.checks))
 
 
 def _show(update: Callable[[str], None], target: str, phase: str) -> None:

@@ -1,54 +1,75 @@
-"""Comparing a compiled module with the original model."""
+"""Checking a compiled module against the original model, on its examples and on inputs that they do not show."""
 
-import numpy as np
+import time
+from collections.abc import Sequence
 
+from tvm_balanced.compiler.drawn_inputs import drawn_inputs
+from tvm_balanced.core.comparison import Comparison, OutputDifference, compare_outputs
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
-from tvm_balanced.core.report import Report
-from tvm_balanced.core.tolerance import TOLERANCE
-from tvm_balanced.errors import ToleranceError
+from tvm_balanced.errors import ToleranceError, first_line
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.function import Function
 from tvm_balanced.schedules import KERNELS
 
+SECONDS = 10.0  # of checking, if compiling took less
 
-def check(module: CompiledModule, imported: ImportedModel, tolerance: float | None = None) -> float:
-    """Run each entry point's examples through both models and return the largest absolute difference of any output.
+
+def check(
+    module: CompiledModule, imported: ImportedModel, tolerance: float | None = None, seconds: float = SECONDS
+) -> list[Comparison]:
+    """Run each entry point through both models, and return what came of it.
+
+    On the examples first, then on drawn inputs, of which none is begun after `seconds`. A drawn input on which the original model
+    raises is noted, and so is one on which only outputs of integers differ if the model ranks values: a tie may fall either way.
 
     Raises
     ------
     ToleranceError
-        Where a difference is larger than the tolerance.
+        If an output has another dtype or shape, or a difference is larger than the tolerance.
     """
-    return max(_check(module[name], entry, module.report, tolerance) for name, entry in imported.entry_points.items())
+    end = time.monotonic() + max(seconds, SECONDS)
+    kernels = {layer.kernel for layer in module.report.layers}
+    rounding = max((kernel.tolerance or 0.0 for name, kernel in KERNELS.items() if name in kernels), default=0.0)
+    found = []
+    for name, entry in imported.entry_points.items():
+        for what, inputs in (("the examples", entry.examples), *drawn_inputs(entry)):
+            if what != "the examples" and time.monotonic() > end:
+                break
+            comparison = _compare(module[name], entry, what, inputs, tolerance, rounding)
+            if not comparison.ok:
+                raise ToleranceError(_refusal(comparison))
+            found.append(comparison)
+    return found
 
 
-def _check(function: Function, entry: ImportedFunction, report: Report, tolerance: float | None) -> float:
-    expected = entry.reference(entry.examples)
+def _refusal(comparison: Comparison) -> str:
+    worst = comparison.worst
+    where = "" if comparison.inputs == "the examples" else f" on {comparison.inputs}"
+    return f"{worst.name} {worst}{where}: raise tolerance= if that is good enough, or report the model"
+
+
+def _compare(
+    function: Function, entry: ImportedFunction, what: str, inputs: Sequence[Array], tolerance: float | None, rounding: float
+) -> Comparison:
+    try:
+        expected = entry.reference(inputs)
+    except Exception as error:  # the user's model: anything may come out of it
+        if what == "the examples":
+            raise
+        return Comparison(what, (), f"the original model raises {type(error).__name__}: {first_line(error)}")
     # a donated input holds an output afterwards, and the examples are the caller's
     actual = function(
-        *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, entry.examples, strict=True))
+        *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, inputs, strict=True))
     )
-    kernels = {layer.kernel for layer in report.layers}
-    rounding = max((kernel.tolerance or 0.0 for name, kernel in KERNELS.items() if name in kernels), default=0.0)
-    worst = 0.0
-    for spec, want, got in zip(entry.outputs, expected, actual if isinstance(actual, tuple) else (actual,), strict=True):
-        allowed = max(TOLERANCE.get(spec.dtype, 0.0), rounding) if tolerance is None else tolerance
-        error, scale = difference(want, got)
-        if not error <= allowed * scale:
-            raise ToleranceError(
-                f"{spec.name} differs from the original model by {error:.2e}; {allowed * scale:.2e} is allowed: "
-                "raise tolerance= if that is good enough, or report the model"
-            )
-        worst = max(worst, error)
-    return worst
+    outputs = compare_outputs(entry.outputs, expected, actual if isinstance(actual, tuple) else (actual,), tolerance, rounding)
+    comparison = Comparison(what, outputs)
+    if what != "the examples" and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
+        return Comparison(what, outputs, "only ranks differ, which ties decide")
+    return comparison
 
 
-def difference(want: Array, got: Array) -> tuple[float, float]:
-    """Return (largest absolute difference, largest finite |want| or 1 if that is less); equal NaNs and infinities differ by 0."""
-    wide, other = np.asarray(want, np.float64), np.asarray(got, np.float64)
-    same = (wide == other) | (np.isnan(wide) & np.isnan(other))
-    with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.abs(wide - other))
-    finite = np.abs(wide[np.isfinite(wide)])
-    return float(error.max(initial=0.0)) if not np.isnan(error).any() else float("inf"), max(1.0, float(finite.max(initial=0.0)))
+def _only_integers(outputs: Sequence[OutputDifference], expected: Sequence[Array]) -> bool:
+    """Whether all outputs that differ are integers."""
+    pairs = zip(outputs, expected, strict=False)
+    return all(output.ok or (not output.fault and want.dtype.kind in "ui") for output, want in pairs)

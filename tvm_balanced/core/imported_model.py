@@ -47,6 +47,10 @@ class ImportedFunction:
         How the model nests its outputs, as `metadata.EntryPointSpec` has it.
     donate : dict
         Name of an input to the name of the output that takes its place, see `check_donation`.
+    id_ranges : dict
+        Name of an input that holds ids of a table to the smallest and the largest id.
+    ranks : bool
+        Whether some outputs follow from the order of values, which ties decide.
     """
 
     inputs: list[TensorSpec]
@@ -56,6 +60,8 @@ class ImportedFunction:
     ranges: dict[str, Range] = field(default_factory=dict)
     structure: str | None = None
     donate: dict[str, str] = field(default_factory=dict)
+    id_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
+    ranks: bool = False
 
 
 @dataclass

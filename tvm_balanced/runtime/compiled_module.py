@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import tvm
 from tvm import relax
 
+from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda.device import current_gpu, place
 from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
-from tvm_balanced.runtime.metadata import ModuleMetadata
+from tvm_balanced.runtime.metadata import Check, ModuleMetadata
 
 if TYPE_CHECKING:
     from tvm_balanced.timing.profile import Profile
@@ -118,9 +119,10 @@ class CompiledModule:
         check_count("threads", count)
         self.facts = replace(self.facts, threads=count)
 
-    def with_error(self, max_error: float) -> "CompiledModule":
-        """Record the largest absolute difference to the original model, and return self."""
-        self.facts = replace(self.facts, max_error=max_error)
+    def with_checks(self, comparisons: Sequence[Comparison]) -> "CompiledModule":
+        """Record what comparing with the original model has found, and return self."""
+        checks = tuple(Check(one.inputs, one.error, one.note) for one in comparisons)
+        self.facts = replace(self.facts, max_error=max((check.error for check in checks), default=0.0), checks=checks)
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

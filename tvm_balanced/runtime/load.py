@@ -20,7 +20,7 @@ from tvm_balanced.runtime.artifact import digest, read_manifest
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
-from tvm_balanced.runtime.metadata import EntryPointSpec, ModuleMetadata
+from tvm_balanced.runtime.metadata import Check, EntryPointSpec, ModuleMetadata
 from tvm_balanced.runtime.target_features import architecture, is_gpu
 
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs only on the runtime that it was built with
@@ -141,6 +141,7 @@ def _facts(manifest: dict[str, Any]) -> ModuleMetadata:
         source=manifest["source"],
         versions=manifest["versions"],
         max_error=manifest["max_error"],
+        checks=tuple(Check(**check) for check in manifest.get("checks", ())),
     )
 
 

@@ -52,6 +52,15 @@ class EntryPointSpec:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A comparison with the original model: on which inputs, the largest absolute difference, and what is to be known of it."""
+
+    inputs: str
+    error: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class ModuleMetadata:
     """Everything about a compiled module besides its code and weights.
 
@@ -71,8 +80,10 @@ class ModuleMetadata:
     versions : dict
         Package to version, when it was compiled.
     max_error : float or None
-        Largest absolute difference to the original model on the example inputs; None if it was not
-        run.
+        Largest absolute difference to the original model on any input of `checks`; None if it was
+        not run.
+    checks : tuple of Check
+        The inputs that were compared with the original model when it was compiled.
     """
 
     entry_points: Mapping[str, EntryPointSpec]
@@ -83,6 +94,7 @@ class ModuleMetadata:
     source: str
     versions: Mapping[str, str]
     max_error: float | None = None
+    checks: tuple[Check, ...] = ()
 
     @property
     def main(self) -> EntryPointSpec:

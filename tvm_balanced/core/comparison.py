@@ -1,0 +1,126 @@
+"""Comparing the outputs of a compiled module with those of the original model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.imported_model import TensorSpec
+from tvm_balanced.core.text_table import table
+from tvm_balanced.core.tolerance import TOLERANCE
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """One output: its largest absolute difference, what is allowed, and any other fault.
+
+    Parameters
+    ----------
+    name : str
+    error, allowed : float
+        `allowed` is the tolerance times the largest finite expected value, or times 1 if that is less.
+    fault : str
+        What is wrong besides values, such as another dtype or shape; empty if nothing is.
+    """
+
+    name: str
+    error: float
+    allowed: float
+    fault: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the output is as it should be."""
+        return not self.fault and self.error <= self.allowed
+
+    def __str__(self) -> str:
+        return self.fault or f"differs from the original model by {self.error:.2e}; {self.allowed:.2e} is allowed"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of running both models on some inputs.
+
+    Parameters
+    ----------
+    inputs : str
+        Which inputs: "the examples", "other values", "a batch of 3", ...
+    outputs : tuple of OutputDifference
+        None if the original model raised.
+    note : str
+        Why there are none, or why a difference says nothing.
+    """
+
+    inputs: str
+    outputs: tuple[OutputDifference, ...]
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every output is as it should be, or a difference says nothing."""
+        return bool(self.note) or all(output.ok for output in self.outputs)
+
+    @property
+    def error(self) -> float:
+        """The largest absolute difference of any output."""
+        return max((output.error for output in self.outputs), default=0.0)
+
+    @property
+    def worst(self) -> OutputDifference:
+        """The output that is furthest from what is allowed."""
+        return max(self.outputs, key=lambda output: (bool(output.fault), output.error / max(output.allowed, 1e-300)))
+
+    def __str__(self) -> str:
+        rows = [(o.name, f"{o.error:.1e}", f"{o.allowed:.1e}", o.fault or ("" if o.ok else "differs")) for o in self.outputs]
+        return f"on {self.inputs}{f': {self.note}' if self.note else ''}\n" + table(("output", "largest", "allowed", ""), rows)
+
+
+def compare_outputs(
+    specs: Sequence[TensorSpec],
+    want: Sequence[Array],
+    got: Sequence[Array],
+    tolerance: float | None = None,
+    rounding: float = 0.0,
+) -> tuple[OutputDifference, ...]:
+    """Compare outputs one by one.
+
+    Parameters
+    ----------
+    specs : sequence of TensorSpec
+        Names of the outputs.
+    want, got : sequences of arrays
+        Of the original model and of the compiled one.
+    tolerance : float, optional
+        Relative to the largest expected value; by default by dtype.
+    rounding : float
+        What the kernels' rounding of weights may add to a default tolerance.
+    """
+    if len(want) != len(got):
+        fault = f"the module gives {len(got)} outputs, the model {len(want)}"
+        return (OutputDifference("the outputs", float("inf"), 0.0, fault),)
+    return tuple(_compare(*one, tolerance, rounding) for one in zip(_names(specs, len(want)), want, got, strict=True))
+
+
+def _names(specs: Sequence[TensorSpec], count: int) -> Iterator[str]:
+    return (specs[i].name if i < len(specs) else f"output_{i}" for i in range(count))
+
+
+def _compare(name: str, want: Array, got: Array, tolerance: float | None, rounding: float) -> OutputDifference:
+    want, got = np.asarray(want), np.asarray(got)
+    if want.dtype != got.dtype or want.shape != got.shape:
+        fault = f"is {got.dtype}{list(got.shape)}, in the original model {want.dtype}{list(want.shape)}"
+        return OutputDifference(name, float("inf"), 0.0, fault)
+    allowed = max(TOLERANCE.get(str(want.dtype), 0.0), rounding) if tolerance is None else tolerance
+    error, scale = difference(want, got)
+    return OutputDifference(name, error, allowed * scale)
+
+
+def difference(want: Array, got: Array) -> tuple[float, float]:
+    """Return (largest absolute difference, largest finite |want| or 1 if that is less); equal NaNs and infinities differ by 0."""
+    wide, other = np.asarray(want, np.float64), np.asarray(got, np.float64)
+    same = (wide == other) | (np.isnan(wide) & np.isnan(other))
+    with np.errstate(invalid="ignore"):
+        error = np.where(same, 0.0, np.abs(wide - other))
+    finite = np.abs(wide[np.isfinite(wide)])
+    return float(error.max(initial=0.0)) if not np.isnan(error).any() else float("inf"), max(1.0, float(finite.max(initial=0.0)))

@@ -136,7 +136,7 @@ def append(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, objec
 
 
 def show(results: Mapping[str, Timed], rivals: Sequence[str]) -> list[str]:
-    """Return our time and our speed-up over each rival, as text."""
+    """Return our time and our speed-up over each baseline, as text."""
 
     def text(timed: Timed | None) -> str:
         if timed is None or not len(timed.ratios):

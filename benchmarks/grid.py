@@ -250,7 +250,7 @@ def _markdown(cells: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """Time the grid and print its tables; 1 where a cell failed."""
+    """Time the grid and print its tables; return 1 if a cell failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--label", help="names a series of runs; by default today's date, the dtype and whether it is tuned")
     parser.add_argument("--every", action="store_true", help="every size with every M and pattern on one thread, 120 cells")

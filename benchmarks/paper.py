@@ -181,7 +181,7 @@ def _of_paper(by_rival: dict[str, dict[str, str]]) -> list[str]:
 
 
 def main() -> int:
-    """Measure the cases and write the tables; 1 where one failed."""
+    """Measure the cases and write the tables; return 1 if one failed."""
     parser = argparse.ArgumentParser("python -m benchmarks.paper", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--target", choices=("cuda", "cpu"), default="cuda")

@@ -1,8 +1,9 @@
 """Evaluate each expression of weights once: masks, thresholds, norms, low-rank sums, slices of a joined weight.
 
-A weight that a model computes from others in every call is a constant all the same. What it is written as must not decide whether
-its zeros are seen, so it becomes a weight of its own. Two kinds of expressions stay: views and casts of one weight, which later
-passes know, and dequantisation (integers times scales), whose parts a quantised kernel wants.
+A weight that a model computes from others in every call is still a constant. It becomes a weight of
+its own, so that its zeros are seen in whatever way the model expresses it. Two kinds of expressions
+stay: views and casts of one weight, which later passes handle, and dequantisation (integers times
+scales), because a quantised kernel needs its parts.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
-SMALLEST = 256  # elements; smaller weights make no layer
+SMALLEST = 256  # elements; smaller weights are no layer's
 WEIGHTS = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 KEPT = frozenset(
     """
@@ -26,15 +27,17 @@ KEPT = frozenset(
 
 
 def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.Tensor] | None = None) -> None:
-    """Replace each expression of weights in a decomposed program by its value, a new buffer; `program` is changed.
+    """Replace each expression of weights in a decomposed program by its value, a new buffer. `program` is changed.
 
-    The buffer has the name of the weight that the expression is made of; parts of one weight have their place behind it.
+    The buffer has the name of the weight that the expression is made of; parts of one weight get a
+    number behind it.
 
     Parameters
     ----------
     program : torch.export.ExportedProgram
     known : dict, optional
-        Values that other programs of the same model had, which this one shares; receives those of this one.
+        Values from other programs of the same model, which this one shares; this program's values
+        are added.
     """
     known = {} if known is None else known
     weights = _weights(program)
@@ -52,7 +55,7 @@ def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.
 
 
 def _weights(program: ExportedProgram) -> dict[str, tuple[str, torch.Tensor]]:
-    """Return (name, tensor) of each weight by its placeholder's name; buffers that a call changes are none."""
+    """Return (name, tensor) of each weight by its placeholder's name, without buffers that a call changes."""
     tensors = {**program.state_dict, **program.constants}
     changed = set(program.graph_signature.buffers_to_mutate.values())
     return {
@@ -63,7 +66,7 @@ def _weights(program: ExportedProgram) -> dict[str, tuple[str, torch.Tensor]]:
 
 
 def _constant_nodes(program: ExportedProgram, weights: dict[str, tuple[str, torch.Tensor]]) -> set[Node]:
-    """Return the nodes that depend on no input of a call."""
+    """Return the nodes that do not depend on any input of a call."""
     found: set[Node] = set()
     for node in program.graph.nodes:
         if node.op == "placeholder":
@@ -82,7 +85,7 @@ def _is_pure(node: Node) -> bool:
 
 
 def _folds(node: Node, constant: set[Node], weights: dict[str, tuple[str, torch.Tensor]]) -> bool:
-    """Whether a constant node becomes a weight: what the model reads of an expression that is more than views and casts."""
+    """Whether a constant node becomes a weight: the model reads it, and it is more than views and casts."""
     value = node.meta.get("val")
     if node.op == "placeholder" or not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return False
@@ -99,7 +102,9 @@ def _is_kept(node: Node) -> bool:
 
 
 def _is_dequantised(node: Node) -> bool:
-    """Whether a node is integers times scales, which has more integers than scales; a mask has as many as its weight."""
+    """Whether a node is integers times scales, with more integers than scales. A mask has as many
+    elements as its weight.
+    """
     if str(node.target) != "aten.mul.Tensor":
         return False
     sides = [arg for arg in node.args if isinstance(arg, Node)]
@@ -126,13 +131,13 @@ def _ancestors(node: Node) -> Iterator[Node]:
 
 
 def _sources(node: Node, constant: set[Node], weights: dict[str, tuple[str, torch.Tensor]]) -> list[tuple[str, torch.Tensor]]:
-    """Return the weights of floating point that an expression is made of."""
+    """Return the floating-point weights that an expression is made of."""
     found = (weights[part.name] for part in _ancestors(node) if part.op == "placeholder")
     return [(name, tensor) for name, tensor in found if tensor.is_floating_point()]
 
 
 def _evaluate(node: Node, weights: dict[str, tuple[str, torch.Tensor]], values: dict[Node, Any]) -> Any:
-    """Return the value of a constant node; `values` keeps those of its parts."""
+    """Return the value of a constant node; `values` caches the values of its parts."""
     order = [part for part in node.graph.nodes if part in set(_ancestors(node)) and part not in values]
     for part in order:
         if part.op == "placeholder":
@@ -145,7 +150,7 @@ def _evaluate(node: Node, weights: dict[str, tuple[str, torch.Tensor]], values: 
 
 
 def _names(program: ExportedProgram, folded: list[tuple[Node, list[tuple[str, torch.Tensor]], Any]], weights: Any) -> list[str]:
-    """Return a name for each new weight: that of the weight it is made of, with a number if there are several."""
+    """Return a name for each new weight: the name of the weight it is made of, with a number if there are several."""
     origins = [_origin(sources) for _, sources, _ in folded]
     taken = {*program.state_dict, *program.constants}
     names = []
@@ -160,18 +165,18 @@ def _names(program: ExportedProgram, folded: list[tuple[Node, list[tuple[str, to
 
 
 def _content(value: torch.Tensor) -> tuple[Any, ...]:
-    """Return what equal values have in common."""
+    """Return a key that is equal for equal values."""
     digest = hashlib.sha256(value.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
     return "folded", digest, tuple(value.shape), value.dtype
 
 
 def _origin(sources: list[tuple[str, torch.Tensor]]) -> str:
-    """Return the name of the weight that an expression is mostly made of: the largest, or one that is called so."""
+    """Return the name of the weight that an expression is mostly made of: the largest, or one with such a name."""
     return max(sources, key=lambda source: (source[1].numel(), "weight" in source[0], "mask" not in source[0]))[0]
 
 
 def _replace(program: ExportedProgram, node: Node, name: str, value: torch.Tensor) -> None:
-    """Let a placeholder of a new buffer take a node's place."""
+    """Replace a node by a placeholder of a new buffer."""
     first = next(iter(program.graph.nodes))
     with program.graph.inserting_before(first):
         placeholder = program.graph.placeholder(f"b_folded_{len(program.state_dict)}")

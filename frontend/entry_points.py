@@ -1,4 +1,6 @@
-"""The way in for several functions of one nn.Module, which share its weights: prefill and decode of a language model."""
+"""Import several functions of one nn.Module, which share its weights: for instance prefill and
+decode of a language model.
+"""
 
 import re
 from collections import OrderedDict
@@ -17,24 +19,25 @@ from tvm_balanced.errors import InputError, TvmBalancedError
 from tvm_balanced.frontend.exported_program import Moved, import_exported_program
 from tvm_balanced.frontend.module import export, plain_copy, source_of
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # they belong to a call of the module, not of a method
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # these apply to a call of the module, not of a method
 
 
 def import_entry_points(model: nn.Module, entry_points: Mapping[str, EntryPoint]) -> ImportedModel:
-    """Import several functions of a module through torch.export, each with its own examples; the module is not touched.
+    """Import several functions of a module through torch.export, each with its own examples. The
+    module is not changed.
 
     Parameters
     ----------
     model : torch.nn.Module
     entry_points : mapping of EntryPoint
-        By name, an identifier each.
+        By name; each name is an identifier.
 
     Raises
     ------
     InputError
-        Where the module has no such method, or an input cannot be donated.
+        If the module has no such method, or an input cannot be donated.
     ModelError
-        Where torch cannot export one, or TVM cannot import what it exported.
+        If torch cannot export a function, or TVM cannot import the exported program.
     """
     folded, moved = plain_copy(model), Moved()
     imported = {}
@@ -50,12 +53,12 @@ def import_entry_points(model: nn.Module, entry_points: Mapping[str, EntryPoint]
 
 
 def method_of(model: nn.Module, name: str) -> nn.Module:
-    """Return a module whose forward is a method of `model`; its parameters are the same, by the same names.
+    """Return a module whose forward is a method of `model`; its parameters are the same, under the same names.
 
     Raises
     ------
     InputError
-        Where there is no such method.
+        If there is no such method.
     """
     method = getattr(model, name, None)
     if not callable(method) or isinstance(method, nn.Module):
@@ -68,15 +71,17 @@ def method_of(model: nn.Module, name: str) -> nn.Module:
 def merged(models: Mapping[str, ImportedModel]) -> ImportedModel:
     """Return one model that has the "main" of each of `models` as an entry point.
 
-    Symbols of dimensions get the entry point's name before theirs: torch gives the same to whatever is the first input.
+    The symbols of dimensions are prefixed with the entry point's name, because torch gives the same
+    names to the first input of every program.
 
     Parameters
     ----------
     models : mapping of ImportedModel
-        By name of the entry point; of one module, so that equal weights share their memory.
+        By name of the entry point. All are from one module, so that equal weights share their
+        memory.
     """
     symbols = {name: _symbols(model.mod["main"], name) for name, model in models.items()}
-    # all names of entry points first: what else has such a name gets another
+    # add all entry points first, so that other functions with these names are renamed
     builder = relax.BlockBuilder(tvm.IRModule({name: model.mod["main"] for name, model in models.items()}))
     for name, model in models.items():
         _add(builder, name, model.mod, symbols[name])
@@ -90,12 +95,12 @@ def merged(models: Mapping[str, ImportedModel]) -> ImportedModel:
 
 
 def _symbols(func: relax.Function, name: str) -> dict[str, str]:
-    """Return the symbols of a function's dimensions, and what they are called in a model of several entry points."""
+    """Return the symbols of a function's dimensions, with their names in a model of several entry points."""
     return {var.name: f"{name}_{var.name}" for var in relax.analysis.defined_symbolic_vars(func)}
 
 
 def _add(builder: relax.BlockBuilder, name: str, mod: tvm.IRModule, symbols: Mapping[str, str]) -> None:
-    """Add the functions of a module to the builder's, where `main` is called `name` and is there already."""
+    """Add the functions of a module to the builder's. `main` is called `name` there and is already present."""
     main = mod.get_global_var("main")
     variables = {var: builder.add_func(func, var.name_hint) for var, func in mod.functions_items() if var != main}
     variables[main] = builder.get().get_global_var(name)

@@ -23,8 +23,8 @@ from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.converters import converters
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 
-ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
-Moved = dict[tuple[Any, ...], torch.Tensor]  # address, shape and strides of a tensor to an aligned copy of it
+ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
+Moved = dict[tuple[Any, ...], torch.Tensor]  # from address, shape and strides of a tensor to an aligned copy of it
 
 
 @quiet_tvm()
@@ -35,7 +35,7 @@ def import_exported_program(
     donate: Mapping[str, str] | None = None,
     moved: Moved | None = None,
 ) -> ImportedModel:
-    """Import an exported program; its weights stay where they are and are shared, not copied.
+    """Import an exported program. Its weights are shared, not copied.
 
     Parameters
     ----------
@@ -46,15 +46,16 @@ def import_exported_program(
     keep_alive : sequence
         Owners of memory that the weights share.
     donate : mapping, optional
-        Name of an input to the name of the output that takes its place. An input that the model itself writes to, and
-        returns, is donated in any case.
+        Name of an input to the name of the output that takes its place. An input that the model
+        itself writes to and returns is always donated.
     moved : dict, optional
-        Aligned copies of weights that earlier programs of the same model needed, and of this one's afterwards.
+        Aligned copies of weights from earlier programs of the same model; this program's copies are
+        added.
 
     Raises
     ------
     InputError
-        Where an input cannot be donated.
+        If an input cannot be donated.
     ModelError
         If an input is not a tensor, or TVM's importer does not support an operator.
     """
@@ -95,7 +96,7 @@ def import_exported_program(
 
 
 def _hide_branches(mod: tvm.IRModule) -> None:
-    """Make the branches of torch.cond private, for public functions are entry points."""
+    """Make the branches of torch.cond private, because public functions are entry points."""
     for var, func in mod.functions_items():
         if isinstance(func, relax.Function) and var.name_hint != "main":
             mod[var] = func.without_attr("global_symbol")
@@ -135,9 +136,9 @@ def _refuse_state(program: ExportedProgram) -> None:
 
 
 def _written(program: ExportedProgram, outputs: Sequence[TensorSpec]) -> dict[str, str]:
-    """Return the inputs that a decomposed program writes to, and the output that is what each holds afterwards.
+    """Return the inputs that a decomposed program writes to, each with the output that has its final value.
 
-    Raises ModelError where there is no such output.
+    Raises ModelError if there is no such output.
     """
     signature = program.graph_signature
     results = {name: spec.name for name, spec in zip(signature.user_outputs, outputs, strict=True)}
@@ -152,7 +153,8 @@ def _written(program: ExportedProgram, outputs: Sequence[TensorSpec]) -> dict[st
 
 
 def _align(program: ExportedProgram, moved: Moved) -> None:
-    """Replace weights that are not 64-byte aligned by copies that are, tied ones by one copy, which `moved` has or receives.
+    """Replace weights that are not 64-byte aligned by copies that are; tied weights share one copy.
+    `moved` has earlier copies and receives new ones.
 
     TVM shares the memory of aligned tensors. It copies others itself, once per name, so names and
     ties would be lost.
@@ -273,7 +275,7 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
     spec = program.call_spec.in_spec
 
     def run(arrays: Sequence[Array]) -> list[Array]:
-        # copies: a model may write to its inputs
+        # copies, because a model may write to its inputs
         args, kwargs = pytree.tree_unflatten([to_torch(a.copy()) for a in arrays], spec)
         with torch.no_grad():
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]

@@ -25,7 +25,7 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...] | Mapping[str, E
     Raises
     ------
     InputError
-        Where an entry point has no such name, or is none.
+        If an entry point has an invalid name, or is not an EntryPoint.
     ModelError
         If the name does not resolve, which is wrong usage, or if the factory fails or returns
         something else.

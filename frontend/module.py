@@ -31,14 +31,14 @@ def import_module(
     args, kwargs
         Example arguments: tensors with the shapes and dtypes of later calls.
     dynamic_shapes : optional
-        As torch.export.export takes it, for instance ({0: torch.export.Dim("batch")},).
+        As for torch.export.export, for instance ({0: torch.export.Dim("batch")},).
     donate : optional
         Name of an input to the name of the output that takes its place.
 
     Raises
     ------
     InputError
-        Where an example is a NumPy array, or an input cannot be donated.
+        If an example is a NumPy array, or an input cannot be donated.
     ModelError
         If torch cannot export the model, or TVM cannot import the exported program.
     """
@@ -47,7 +47,7 @@ def import_module(
 
 
 def source_of(model: nn.Module) -> str:
-    """Return where a module comes from, for the manifest: its class."""
+    """Return the origin of a module for the manifest: its class."""
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
@@ -72,7 +72,7 @@ def export(
     try:
         with torch.no_grad(), quiet_torch():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
-    except Exception as error:  # export runs the model: anything may come out of it
+    except Exception as error:  # export runs the model, which may raise anything
         what = first_line(error)
         advice = "try torch.export.export on it by itself"
         if dynamic_shapes is not None:  # torch takes a size of 1 as a constant

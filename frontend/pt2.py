@@ -13,12 +13,12 @@ from tvm_balanced.frontend.exported_program import import_exported_program
 
 
 def import_pt2(path: str | Path, donate: Mapping[str, str] | None = None) -> ImportedModel:
-    """Import an exported program from a file; `donate` names an output for each input whose place it takes.
+    """Import an exported program from a file; `donate` maps an input to the output that takes its place.
 
     Raises
     ------
     InputError
-        Where an input cannot be donated.
+        If an input cannot be donated.
     ModelError
         If the file is missing, damaged, or cannot be imported.
     """

@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# What a user has calibrated or tuned must not decide what tests see; only matplotlib may keep its list of fonts.
+# A user's machine profile or tuning logs must not influence tests; only matplotlib may keep its
+# font cache.
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 # PoCL compiles a GPU kernel for the CPU: 4 s with its optimizations, which no test looks at, and 0.4 s without.
 os.environ.setdefault("PYOPENCL_BUILD_OPTIONS", "-cl-opt-disable")
@@ -15,7 +16,8 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tvm_balanced-tests-")
 import pytest
 from hypothesis import HealthCheck, settings
 
-# No deadline: the first example of a property may load TVM. Derandomised, so that a run can be repeated.
+# No deadline, because the first example of a property may load TVM. Derandomised, so that a run can
+# be repeated.
 settings.register_profile(
     "default",
     deadline=None,
@@ -44,7 +46,7 @@ def has_gpu():
 
 
 def skip_reasons():
-    """Marker to the reason why its tests cannot run here; empty where they can."""
+    """Map each marker to the reason why its tests cannot run here; empty if they can."""
     from tvm_balanced.runtime.cuda import nvcc
     from tvm_balanced.testing import opencl
 
@@ -80,11 +82,13 @@ def rng():
 
 @pytest.fixture
 def arches():
-    """Arch of the current target whenever CUDA source has been generated, which TVM compiles it for where there is a GPU."""
+    """Record the arch of the current target whenever CUDA source is generated. On a machine with a
+    GPU, TVM compiles for that arch.
+    """
     import tvm
     import tvm_ffi
 
-    name = "tvm_callback_cuda_postproc"  # TVM calls it with the source, right before what compiles it
+    name = "tvm_callback_cuda_postproc"  # TVM calls it with the source, right before compiling it
     seen, before = [], tvm_ffi.get_global_func(name, allow_missing=True)
 
     def note(code, _target):
@@ -102,7 +106,7 @@ def arches():
 
 @pytest.fixture(scope="session")
 def mlp():
-    """A pruned two-layer module and example inputs; not to be changed by a test."""
+    """A pruned two-layer module and example inputs. Tests must not change them."""
     import torch
     from torch import nn
 
@@ -123,7 +127,7 @@ def compiled_mlp(mlp):
 
 @pytest.fixture(scope="session")
 def artifact(compiled_mlp, tmp_path_factory):
-    """The MLP's artifact; tests that alter it copy it first."""
+    """The MLP's artifact. Tests that change it must copy it first."""
     path = tmp_path_factory.mktemp("artifact") / "mlp.tb"
     compiled_mlp.save(path)
     return path

@@ -1,1 +1,3 @@
-"""The GPU run-book: what is run on a machine with a GPU, in the order of its worth, within a budget; see benchmarks/README.md."""
+"""The GPU run-book: checks and measurements on a machine with a GPU, most valuable first, within a
+budget; see benchmarks/README.md.
+"""

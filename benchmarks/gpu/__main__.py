@@ -1,7 +1,8 @@
 """Check, tune and measure the GPU kernels within a budget: `python -m benchmarks.gpu --minutes 8 --out DIR`.
 
-Needs a GPU, torch, and TVM from the archive of gpu_host/pack.sh. The same command goes on where it was stopped. Without a GPU,
---stand-in rehearses all of it on tiny shapes, and --dry-run prints what would be done.
+Needs a GPU, torch, and TVM from the archive of gpu_host/pack.sh. The same command continues where
+it was stopped. Without a GPU, --stand-in rehearses everything on tiny shapes, and --dry-run prints
+the plan.
 """
 
 import argparse
@@ -28,13 +29,13 @@ def main() -> int:
     arguments = ["--out", str(options.out), "--until", str(until), "--slice", "/".join(map(str, options.slice))]
     arguments += [argument for pattern in options.only or () for argument in ("--only", pattern)]
     status = supervise([*arguments, *(["--stand-in"] if options.stand_in else [])], folder, until)
-    if folder.facts():  # a device was opened, now or before
+    if folder.facts():  # a device was opened, in this run or an earlier one
         print(write_report(folder))
     return status
 
 
 def _work(options: argparse.Namespace, until: float) -> int:
-    # heavy: the process that supervises needs neither torch nor TVM
+    # heavy imports: the supervising process needs neither torch nor TVM
     from benchmarks.gpu.device import Absent
     from benchmarks.gpu.devices import open_device
     from benchmarks.gpu.plan import RunBook, only, slice_of, work

@@ -1,4 +1,4 @@
-"""Which cells are measured on a GPU, the most valuable first."""
+"""The cells that are measured on a GPU, the most valuable first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class Shapes:
     Parameters
     ----------
     single : size
-        The paper's, near enough; measured in float32.
+        About the paper's size; measured in float32.
     large : size
-        400 MB dense in half precision at least.
+        At least 400 MB dense in half precision.
     layers : sizes
-        Of common language models.
+        Layers of common language models.
     rows : tuple of int
-        M of half precision.
+        M in half precision.
     """
 
     single: tuple[int, int]
@@ -37,7 +37,7 @@ class Shapes:
 
 GPU_SHAPES = Shapes(
     single=(16384, 8192),
-    large=(28672, 8192),  # of a 70B model: 470 MB in half precision
+    large=(28672, 8192),  # from a 70B model: 470 MB in half precision
     layers=((4096, 4096), (14336, 4096), (4096, 14336), (8192, 28672), (5120, 5120), (152064, 5120)),
     rows=(1, 4, 16, 64, 2),
 )
@@ -45,7 +45,7 @@ STAND_IN_SHAPES = Shapes(single=(64, 200), large=(48, 256), layers=((32, 64),), 
 
 
 def kernels_for(device: Device, n: int, k: int, m: int, pattern: str, dtype: str) -> list[str]:
-    """Return the kernels that store a pattern as it is, by the time that their model gives them, the fastest first."""
+    """Return the kernels that store a pattern unchanged, by the time of their cost model, the fastest first."""
     wanted = BalancedPattern.parse(pattern)
     found = Detection((n, k), n * wanted.blocks(k) * wanted.nnz, {wanted.block: wanted.nnz})
     seconds = {
@@ -64,7 +64,7 @@ def cells(device: Device, shapes: Shapes, half: str) -> tuple[list[Cell], list[C
     device : Device
     shapes : Shapes
     half : str
-        The half precision that is measured; the other is in the correctness tests.
+        The half precision to measure; the correctness tests cover the other.
     """
 
     def best(size: tuple[int, int], m: int, pattern: str, dtype: str) -> Cell:
@@ -79,7 +79,7 @@ def cells(device: Device, shapes: Shapes, half: str) -> tuple[list[Cell], list[C
 
 
 def _alternatives(device: Device, shapes: Shapes, half: str) -> Iterator[Cell]:
-    """The kernels that the model places second, where it may be wrong."""
+    """Yield cells for the kernels that the cost model ranks second, where it may be wrong."""
     for m, pattern in product((4, 8, 16), ("2:16", "8:16")):
         for name in kernels_for(device, *shapes.large, m, pattern, half)[:2]:
             yield Cell(*shapes.large, m, pattern, half, name)

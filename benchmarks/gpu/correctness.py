@@ -1,4 +1,4 @@
-"""Is every kernel right? Each on ragged shapes, in every dtype and pattern, against float64."""
+"""Check every kernel on ragged shapes, in every dtype and pattern, against float64."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -19,14 +19,15 @@ from tvm_balanced.testing.operands import random_weight
 
 COLUMNS = ("gpu", "kernel", "dtype", "pattern", "m", "n", "k", "activation", "residual", "symbolic", "error", "limit")
 ROWS = (1, 3, 8, 16, 33, 64)
-# N, K; the last two are there for x in several stages. Their number shares no divisor with that of ROWS: both are dealt in turn.
+# N, K; the last two have x in several stages. Their number is coprime to that of ROWS, so that
+# cycling through both covers all pairs.
 SIZES = ((70, 200), (256, 512), (33, 1000), (1000, 77), (4096, 1100), (256, 8196), (512, 8192))
 ACTIVATIONS = ("none", "relu")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One kernel at one shape; where `symbolic`, M is known only at the call."""
+    """One kernel at one shape; if `symbolic`, M is known only at the call."""
 
     kernel: str
     dtype: str
@@ -45,9 +46,9 @@ class Case:
 
 
 def cases(device: Device) -> tuple[list[Case], list[Case]]:
-    """Return the cases to begin with, each kernel in each dtype and pattern once and with a symbolic M, and the rest.
+    """Return the first cases (each kernel in each dtype and pattern once, and with a symbolic M) and the rest.
 
-    Rows and sizes are dealt in turn, so that every kernel meets all of them.
+    Rows and sizes are cycled through, so that every kernel gets all of them.
     """
     first, rest = [], []
     dense = [kernel for kernel in DENSE_KERNELS if kernel.refuses(device.target, 64, 64, "float32") is None]
@@ -64,19 +65,21 @@ def cases(device: Device) -> tuple[list[Case], list[Case]]:
 
 
 def _deal(kernel: str, dtype: str, patterns: tuple[str, ...], start: int) -> Iterator[Case]:
-    """Every M with every pattern, along the diagonals."""
+    """Yield every M with every pattern, along the diagonals."""
     for turn, (i, j) in enumerate(product(range(len(ROWS)), range(len(patterns))), start):
         m, size = ROWS[(start + i + j) % len(ROWS)], SIZES[turn % len(SIZES)]
         yield Case(kernel, dtype, patterns[j], m, *size, ACTIVATIONS[turn % 2], residual=turn % 3 == 0)
 
 
 def check(case: Case, device: Device) -> float:
-    """Compute a case and return its error, relative to the largest result; a symbolic M at several, the worst counts."""
+    """Compute a case and return its error relative to the largest result; for a symbolic M, the
+    worst of several M.
+    """
     return max(_Problem(case, device).errors((*ROWS, 100) if case.symbolic else (case.m,)))
 
 
 class _Problem:
-    """A case's function, compiled, and its inputs."""
+    """A case's compiled function and its inputs."""
 
     def __init__(self, case: Case, device: Device) -> None:
         self.case, self.device, self.rng = case, device, np.random.default_rng(0)

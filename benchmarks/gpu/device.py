@@ -1,4 +1,4 @@
-"""What the run-book asks of a machine: to compile a kernel, to run it and to time it. All else is the same on every machine."""
+"""What the run-book needs from a machine: compile a kernel, run it, and time it. The rest is the same on every machine."""
 
 import time
 from abc import ABC, abstractmethod
@@ -28,10 +28,10 @@ from tvm_balanced.tuning.runners.gpu import GpuRunner
 from tvm_balanced.tuning.runners.local import LocalRunner
 
 Call = Callable[[], None]
-Function = Callable[[Sequence[torch.Tensor]], Call]  # binds a kernel to its arguments, of which the last is the output
+Function = Callable[[Sequence[torch.Tensor]], Call]  # binds a kernel to its arguments; the last is the output
 
 
-EVERYTHING = 1 << 40  # bytes of weights to rotate: more than any cache
+EVERYTHING = 1 << 40  # bytes of weights to rotate: more than any cache holds
 
 
 class Device(ABC):
@@ -40,19 +40,19 @@ class Device(ABC):
     Attributes
     ----------
     name : str
-        As rows are stamped with it.
+        Name in the rows.
     torch : str
-        Torch's name of it; tensors of rivals and of kernels lie there.
+        Torch's name of the device; tensors of baselines and kernels are on it.
     target : tvm.target.Target
         Kernels are scheduled for it.
     dtypes : tuple of str
-        That its kernels are measured in.
+        Dtypes in which its kernels are measured.
     cache_bytes : int
         Its last cache before memory.
     rounds : int
-        In which rivals take turns.
+        Rounds in which baselines alternate.
     stand_in : bool
-        Whether it only takes a GPU's place, on tiny shapes.
+        Whether it only replaces a GPU, on tiny shapes.
     """
 
     name: str
@@ -69,11 +69,11 @@ class Device(ABC):
 
     @abstractmethod
     def timer(self, rival: Implementation, calls: int, capture: bool = True) -> Timer:
-        """Prepare to time `calls` calls of a rival in a row, numbered from 0; in a CUDA graph, if it may be captured."""
+        """Prepare to time `calls` consecutive calls of a baseline, numbered from 0; in a CUDA graph if `capture`."""
 
     @property
     def machine(self) -> Roofline:
-        """Rates for the kernels' cost models."""
+        """Peak rates for the kernels' cost models."""
         return roofline_of(self.target)
 
     @property
@@ -83,19 +83,19 @@ class Device(ABC):
 
     @abstractmethod
     def runner(self) -> Runner:
-        """Return what measures candidates of a search, with weights that no cache keeps."""
+        """Return the runner for the candidates of a search, with weights that no cache keeps."""
 
     def schedule(self, kernel: Kernel, func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
-        """Schedule a kernel by its defaults."""
+        """Schedule a kernel with its defaults."""
         return kernel.schedule(func, workload, self.target)
 
     def kernels(self, dtype: str) -> list[SparseKernel]:
-        """Return the sparse kernels that run here and round no weights."""
+        """Return the sparse kernels that run here and do not round weights."""
         here = (kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None and dtype in kernel.dtypes)
         return [kernel for kernel in here if kernel.refuses(self.target, 256, 256, dtype) is None]
 
     def synchronize(self) -> None:  # noqa: B027
-        """Wait until all work is done; raises what went wrong in it."""
+        """Wait until all work is done; raises its errors."""
 
 
 class Cuda(Device):
@@ -141,14 +141,14 @@ class Cuda(Device):
 
 
 class CellRunner(GpuRunner):
-    """Leaves out the dense kernel: a cell is measured beside it anyway."""
+    """Leaves out the dense kernel: a cell is compared with it anyway."""
 
     def dense_seconds(self, workload: Workload) -> None:
         return None
 
 
 class Absent(Device):
-    """An H200 that is not there, to plan for."""
+    """An H200 that is not present, for planning."""
 
     name, torch, dtypes, cache_bytes = "NVIDIA H200", "cpu", ("float32", "float16", "bfloat16"), 60 << 20
 
@@ -166,7 +166,7 @@ class Absent(Device):
 
 
 class Cpu(Device):
-    """The CPU with the kernels for it, on one thread."""
+    """The CPU with its kernels, on one thread."""
 
     torch = "cpu"
     dtypes = ("float32",)

@@ -10,7 +10,7 @@ def open_device(name: str) -> Device:
     Raises
     ------
     EnvironmentFaultError
-        Where this machine has none of that kind.
+        If this machine has no such device.
     """
     if name == "stand-in":
         return StandIn()

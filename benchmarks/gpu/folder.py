@@ -1,4 +1,4 @@
-"""The folder that results go to: files that are appended to as soon as something is known, and a report of them."""
+"""The results folder: files that are appended to as soon as a result is known, and a report of them."""
 
 import csv
 import json
@@ -8,8 +8,8 @@ from typing import Any
 
 UNIT_COLUMNS = ("unit", "outcome", "seconds", "note")
 DONE, FAILED, DIED = "done", "failed", "died"  # outcomes of a unit
-AGAIN = "again"  # in place of an outcome: the unit is to be done again
-MACHINE_UNITS = ("environment", "ceilings")  # that look at the machine: others rest on what they find
+AGAIN = "again"  # instead of an outcome: the unit is to be repeated
+MACHINE_UNITS = ("environment", "ceilings")  # these examine the machine; other units rely on their results
 
 
 class Folder:
@@ -23,7 +23,9 @@ class Folder:
         self.path = path
 
     def append(self, name: str, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-        """Append rows to a CSV in one write, so that a process that is killed leaves whole cells; a new file gets its header."""
+        """Append rows to a CSV in one write, so that a killed process leaves whole cells; a new
+        file gets a header.
+        """
         path, lines = self.path / name, _Lines()
         writer = csv.DictWriter(lines, columns, restval="", lineterminator="\n")
         if not path.exists():
@@ -33,7 +35,7 @@ class Folder:
             file.write("".join(lines))
 
     def read(self, name: str) -> list[dict[str, str]]:
-        """Return the rows of a CSV, none where it is not there."""
+        """Return the rows of a CSV; none if it does not exist."""
         path = self.path / name
         if not path.exists():
             return []
@@ -46,7 +48,7 @@ class Folder:
         self.append("units.csv", UNIT_COLUMNS, [row])
 
     def units(self) -> list[dict[str, str]]:
-        """Return how every unit ended that did: its last row, without those that are to be done again."""
+        """Return the last row of every unit that ended, without units to be repeated."""
         last = {row["unit"]: row for row in self.read("units.csv")}
         return [row for row in last.values() if row["outcome"] != AGAIN]
 
@@ -55,21 +57,22 @@ class Folder:
         return {row["unit"]: row["outcome"] for row in self.units()}
 
     def retry(self, everything: bool = False) -> None:
-        """Let units that failed or died be done again: those that look at the machine, or all.
+        """Let units that failed or died be repeated: those that examine the machine, or all.
 
-        A run begins with it, not a worker: a unit whose failure ends its worker would be begun for ever.
+        A run does this at its start, not a worker: otherwise a unit whose failure ends its worker
+        would be started for ever.
         """
         for unit, outcome in self.outcomes().items():
             if outcome != DONE and (everything or unit in MACHINE_UNITS):
                 self.finish(unit, AGAIN, 0)
 
     def facts(self) -> dict[str, Any]:
-        """Return what is known of the machine."""
+        """Return the known facts of the machine."""
         path = self.path / "environment.json"
         return json.loads(path.read_text()) if path.exists() else {}
 
     def learn(self, facts: Mapping[str, Any]) -> None:
-        """Add to what is known of the machine."""
+        """Add to the known facts of the machine."""
         (self.path / "environment.json").write_text(json.dumps(self.facts() | dict(facts), indent=2) + "\n")
 
     @property
@@ -79,7 +82,7 @@ class Folder:
 
 
 class _Lines(list[str]):
-    """What csv writes to: text that is kept."""
+    """A list that csv can write to."""
 
     def write(self, text: str) -> int:
         self.append(text)

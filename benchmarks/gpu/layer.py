@@ -1,4 +1,4 @@
-"""One layer as it is measured: its weight dense and packed, x, and kernels bound to copies of them that are called in turn."""
+"""One layer to measure: its weight dense and packed, x, and kernels bound to copies of them that calls rotate through."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,11 +18,12 @@ from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
 from tvm_balanced.testing.operands import axis_of_rows, random_weight
 from tvm_balanced.timing.paired import Implementation
 
-# Rows of a weight that are drawn; more are these again. Drawing and packing 16384x8192 on the host takes longer than timing it,
-# and a kernel cannot know. Layouts group rows by powers of two.
+# Rows of a weight that are drawn; further rows repeat them. Drawing and packing 16384x8192 on the
+# host would take longer than timing it, and a kernel cannot tell. Layouts group rows by powers of
+# two.
 DRAWN_ROWS = 1024
-MOST_COPIES = 256  # so that weights of less than a 64th of the cache are measured in it
-LIMITS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}  # of an error, relative to the largest result in float64
+MOST_COPIES = 256  # weights of less than a 64th of the cache are therefore measured in the cache
+LIMITS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}  # largest errors, relative to the largest result in float64
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,23 @@ class Cell:
 
     @property
     def workload(self) -> Workload:
-        """What the kernel is asked for."""
+        """The workload of the kernel."""
         pattern = self.parsed
         nnz, block = (pattern.nnz, pattern.block) if isinstance(KERNELS[self.kernel], SparseKernel) else (1, 1)
         return Workload(self.kernel, self.m, self.n, self.k, nnz, block, self.dtype)
 
     @property
     def tuned(self) -> "Cell":
-        """The same cell in a tuned schedule."""
+        """The same cell with a tuned schedule."""
         return replace(self, schedule="tuned")
 
     def row(self) -> dict[str, object]:
-        """Return what identifies it in a CSV."""
+        """Return the fields that identify the cell in a CSV."""
         return asdict(self)
 
 
 def rotate(nbytes: int, device: Device) -> int:
-    """Return how many copies of weights of `nbytes` are called in turn, so that no cache keeps them: two at least."""
+    """Return how many copies of weights of `nbytes` to rotate through so that no cache keeps them; at least two."""
     return max(2, min(MOST_COPIES, 1 + CACHE_MULTIPLE * device.cache_bytes // max(1, nbytes)))
 
 
@@ -75,7 +76,7 @@ class Layer:
     dense : torch tensor (N, K)
     x : torch tensor (M, K)
     packed_bytes : int
-        Of a packed weight, its bias included.
+        Bytes of a packed weight, including its bias.
     """
 
     def __init__(self, cell: Cell, device: Device) -> None:
@@ -94,11 +95,11 @@ class Layer:
         self.packed_bytes = sum(t.numel() * t.element_size() for t in self._weights)
 
     def _repeat(self, array: Array, shape: Sequence[int]) -> torch.Tensor:
-        """Repeat groups of rows, on the device, until there are as many as `shape` says."""
+        """Repeat groups of rows, on the device, up to the number in `shape`."""
         axis, given = axis_of_rows(array.shape, shape), upload(array, self.device)
         if array.shape[axis] == shape[axis]:
             return given
-        as_bytes = given.unsqueeze(-1).view(torch.uint8)  # torch indexes no unsigned words
+        as_bytes = given.unsqueeze(-1).view(torch.uint8)  # torch cannot index unsigned words
         rows = torch.arange(shape[axis], device=given.device) % array.shape[axis]
         return as_bytes.index_select(axis, rows).view(given.dtype).squeeze(-1)
 
@@ -107,7 +108,9 @@ class Layer:
         return self.device.schedule(self.kernel, self._func, self.cell.workload)
 
     def ours(self, scheduled: tirx.PrimFunc) -> Implementation:
-        """Return a rival that calls the kernel, in turn on copies of the packed weight; it returns y (M, N)."""
+        """Return an implementation that calls the kernel, rotating through copies of the packed
+        weight; it returns y (M, N).
+        """
         main = self.device.compile(scheduled)
         y = torch.full((self.cell.m, self.cell.n), float("nan"), dtype=self.x.dtype, device=self.x.device)
         calls = [main([self.x, *weights, y]) for weights in self._rotation]
@@ -120,7 +123,7 @@ class Layer:
 
     @cached_property
     def _rotation(self) -> list[list[torch.Tensor]]:
-        """Copies of the packed weight, shared by all that is compiled for this layer."""
+        """Copies of the packed weight, shared by everything compiled for this layer."""
         more = rotate(self.packed_bytes, self.device) - 1
         return [self._weights, *([t.clone() for t in self._weights] for _ in range(more))]
 
@@ -131,7 +134,7 @@ class Layer:
 
 
 def upload(array: Array, device: Device) -> torch.Tensor:
-    """Return an array as a torch tensor on a device, with memory of its own, which torch aligns as TVM wants it."""
+    """Copy an array to a torch tensor on a device. Torch aligns new memory as TVM needs it."""
     array = np.ascontiguousarray(array)
     if array.dtype.name != "bfloat16":
         return torch.from_numpy(array).clone().to(device.torch)
@@ -139,7 +142,9 @@ def upload(array: Array, device: Device) -> torch.Tensor:
 
 
 def error_of(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> float:
-    """Return the largest error of y (M, N) against x @ weight^T in float64, relative to the largest result; NaN never passes."""
+    """Return the largest error of y (M, N) against x @ weight^T in float64, relative to the largest
+    result. NaN never passes.
+    """
     expected = x.double() @ weight.double().T
     if y.shape != expected.shape:
         return float("inf")
@@ -148,7 +153,7 @@ def error_of(y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor) -> float:
 
 
 def check(name: str, y: Any, x: torch.Tensor, weight: torch.Tensor, limit: float) -> float:
-    """Return the error of a result; raises RuntimeError where it is above `limit`."""
+    """Return the error of a result; raises RuntimeError if it is above `limit`."""
     error = error_of(y, x, weight)
     if not error <= limit:
         raise RuntimeError(f"{name} is wrong: relative error {error:.1e}, {limit:.0e} is allowed")

@@ -1,4 +1,4 @@
-"""Times a cell: our kernel beside its rivals, in turn, each on weights that no cache keeps, after each was checked in float64."""
+"""Time a cell: our kernel alternates with its baselines, on weights that no cache keeps. All are first checked in float64."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ from tvm_balanced.schedules import KERNELS
 from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 
 OURS, DEFAULT = "balanced", "default"
-OWN_DENSE = ("cuda_dense_mma", "cuda_dense")  # of those, which compute a dtype
-RIVALS_MAY = 5  # times the error that is allowed to us: cuBLAS adds the parts of a sum in half precision
+OWN_DENSE = ("cuda_dense_mma", "cuda_dense")  # those of these kernels that support a dtype
+RIVALS_MAY = 5  # factor on the error allowed to us: cuBLAS adds partial sums in half precision
 KEY = ("n", "k", "m", "pattern", "dtype", "kernel", "schedule")
 COLUMNS = (
     *("date", "gpu", "versions", *KEY, "rival", "clock", "rounds", "us", "p20", "p50", "p80", "error"),
@@ -29,23 +29,24 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What a device reaches with torch's own operations, measured.
+    """The measured rates of torch's own operations on a device.
 
     Parameters
     ----------
     gbytes : float
-        Most of reading and of copying, 10^9 bytes a second.
+        The higher rate of reading and copying, 10^9 bytes a second.
     gflops : mapping of dtype to float
-        Of a square matrix product, 10^9 operations a second; "tf32" beside the dtypes.
+        Rate of a square matrix product, 10^9 operations a second; "tf32" besides the dtypes.
     """
 
     gbytes: float
     gflops: Mapping[str, float]
 
     def seconds(self, cell: Cell, nbytes: int) -> float:
-        """Return the least time of a cell: its bytes, or its arithmetic if that is more.
+        """Return the least time of a cell: of its bytes or of its arithmetic, whichever is longer.
 
-        Arithmetic is the dense product on tensor cores, of 8 rows of x at least, or that of the nonzeros alone on CUDA cores.
+        Arithmetic is the dense product on tensor cores with at least 8 rows of x, or that of the
+        nonzeros alone on CUDA cores.
         """
         pattern = cell.parsed
         operations = 2 * cell.n * cell.k
@@ -79,12 +80,12 @@ def _square(matrix: torch.Tensor, _: int) -> torch.Tensor:
 
 
 def ceilings_of(found: Mapping[str, Any]) -> Ceilings:
-    """Return the ceilings that `measure_ceilings` found."""
+    """Return the ceilings from the results of `measure_ceilings`."""
     return Ceilings(max(found["copy_gbytes"], found["read_gbytes"]), found["gflops"])
 
 
 def vendor_ceilings(device: Device) -> Ceilings:
-    """Return what the maker of a device says, in place of ceilings that could not be measured."""
+    """Return the vendor's figures, for ceilings that could not be measured."""
     machine = device.machine
     gflops = dict.fromkeys(("float16", "bfloat16"), 2 * (machine.tensor_gmacs or machine.gmacs))
     return Ceilings(machine.gbytes_all, gflops | {"float32": 2 * machine.gmacs})
@@ -97,7 +98,7 @@ def _seconds(device: Device, rival: Implementation) -> float:
 
 @dataclass(frozen=True)
 class Entrant:
-    """A rival that was checked: its timer, and the error of its result."""
+    """A checked baseline: its timer, and the error of its result."""
 
     timer: Timer
     error: float
@@ -114,14 +115,14 @@ def measure(
     device : Device
     ceilings : Ceilings
     seconds : float
-        Of timing; five rounds at least.
+        Time for measuring; there are at least five rounds.
     scheduled : PrimFunc, optional
-        The kernel in a tuned schedule; its default is then a rival.
+        The kernel with a tuned schedule; its default is then a baseline.
 
     Raises
     ------
     RuntimeError
-        Where our kernel is wrong. A rival that is wrong or cannot be had gets a row with a note.
+        If our kernel is wrong. A baseline that is wrong or unavailable gets a row with a note.
     """
     layer = Layer(cell, device)
     racing = {OURS: kernel_entrant(OURS, layer, layer.default() if scheduled is None else scheduled)}
@@ -130,7 +131,7 @@ def measure(
     for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern, cell.m), *own):
         try:
             racing[name] = rival_entrant(name, layer)
-        except Exception as error:  # libraries raise many kinds; what is not there is said in the row
+        except Exception as error:  # libraries raise many kinds; the row records what is unavailable
             notes[name] = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
     device.synchronize()
     timing = measure_paired({name: reported(entrant.timer) for name, entrant in racing.items()}, device.rounds, seconds, warm=0)
@@ -148,14 +149,14 @@ def measure(
 
 
 def kernel_entrant(name: str, layer: Layer, scheduled: tirx.PrimFunc) -> Entrant:
-    """Return a kernel of ours on a layer, checked."""
+    """Return one of our kernels on a layer, checked."""
     run = layer.ours(scheduled)
     error = check(name, run(0), layer.x, layer.dense, LIMITS[layer.cell.dtype])
     return Entrant(layer.device.timer(run, _calls(layer)), error)
 
 
 def rival_entrant(name: str, layer: Layer) -> Entrant:
-    """Return a rival of BASELINES, a dense kernel of ours or the default schedule, on a layer."""
+    """Return a baseline on a layer: one of BASELINES, one of our dense kernels, or the default schedule."""
     if name == DEFAULT:
         return kernel_entrant(name, layer, layer.default())
     if name in OWN_DENSE:
@@ -167,12 +168,12 @@ def rival_entrant(name: str, layer: Layer) -> Entrant:
 
 
 def _calls(layer: Layer) -> int:
-    """Return the calls of a rival in a row, in which each copy of its weight comes up."""
+    """Return the number of consecutive calls of a baseline, so that each copy of its weight is used."""
     return rotate(layer.packed_bytes, layer.device)
 
 
 def reported(timer: Timer) -> Callable[[int], Seconds]:
-    """Return a rival for `race` that says itself what its calls took."""
+    """Return an implementation for `measure_paired` that reports the time of its calls itself."""
     return lambda _: Seconds(timer.once())
 
 
@@ -188,7 +189,7 @@ def _shares(layer: Layer, ceilings: Ceilings, seconds: float) -> dict[str, objec
 
 
 def stamp(device: Device) -> dict[str, object]:
-    """Return what every row begins with: date, GPU and versions."""
+    """Return the first columns of every row: date, GPU and versions."""
     return {"date": datetime.now(UTC).date().isoformat(), "gpu": device.name, "versions": _versions()}
 
 

@@ -1,8 +1,10 @@
-"""How fast are whole pruned models on a GPU beside PyTorch? `python -m benchmarks.gpu.models [CASES] --out DIR`.
+"""How fast are whole pruned models on a GPU compared with PyTorch? `python -m benchmarks.gpu.models [CASES] --out DIR`.
 
-The feed-forward blocks of a language model (4096 and 14336 wide, SiLU gate, RMS norm, residual; float16), one step of the paper's
-LSTM (float32 without TF32) and a sentence encoder of MiniLM's shape (float16). Against eager PyTorch and torch.compile, each
-replayed as a CUDA graph and called by Python one call after another. Rows are appended to DIR/gpu_models.csv.
+The feed-forward blocks of a language model (4096 and 14336 wide, SiLU gate, RMS norm, residual;
+float16), one step of the paper's LSTM (float32 without TF32) and a sentence encoder of MiniLM's
+shape (float16). The baselines are eager PyTorch and torch.compile; everything is timed both
+replayed as a CUDA graph and called from Python one call after another. Rows are appended to
+DIR/gpu_models.csv.
 """
 
 import argparse
@@ -35,16 +37,16 @@ COLUMNS = (
     *("date", "gpu", "versions", "model", "m", "pattern", "dtype", "kernels", "compile_seconds"),
     *("rival", "clock", "rounds", "us", "p20", "p50", "p80", "error"),
 )
-BLOCKS = 2  # 352 million weights: no cache keeps them from one call to the next
+BLOCKS = 2  # 352 million weights: no cache keeps them between calls
 WIDTH, HIDDEN = 4096, 14336
 CALLS, ROUNDS, SECONDS = 20, 15, 3.0
-ERROR = 2e-2  # of float16 or TF32-free float32 through a whole model, relative to the largest result in float64
+ERROR = 2e-2  # allowed for float16 or TF32-free float32 through a whole model, relative to the largest result in float64
 Made = tuple[nn.Module, tuple[torch.Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model, compiled once: for any M where it is measured at several; rows of x are tokens, or the batch."""
+    """One model, compiled once: for any M if it is measured at several. Rows of x are tokens, or the batch."""
 
     model: str
     rows: tuple[int, ...]
@@ -86,7 +88,7 @@ def lstm_step(m: int, pattern: str) -> Made:
 
 
 def encoder(m: int, pattern: str) -> Made:
-    """Return a sentence encoder of MiniLM's shape with random weights, and M tokens, LENGTH a sentence."""
+    """Return a sentence encoder of MiniLM's shape with random weights, and M tokens, LENGTH per sentence."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
@@ -107,7 +109,7 @@ CASES = (
 
 
 class Subject:
-    """A case's model, compiled, and its rivals on the GPU."""
+    """A case's compiled model, and its baselines on the GPU."""
 
     def __init__(self, case: Case, device: Device) -> None:
         torch.set_float32_matmul_precision("highest")
@@ -127,7 +129,7 @@ class Subject:
         Raises
         ------
         RuntimeError
-            Where the result of a form is wrong.
+            If a result is wrong.
         """
         args = self.args if len(self.case.rows) == 1 else tuple(arg[:m].contiguous() for arg in self.args)
         rivals = {name: partial(_call, form, args) for name, form in self.forms.items()}
@@ -147,7 +149,7 @@ class Subject:
         return rows
 
     def _errors(self, rivals: Mapping[str, Implementation], args: tuple[torch.Tensor, ...]) -> dict[str, float]:
-        """Return the largest error of each rival against float64, relative to the largest result."""
+        """Return the largest error of each baseline against float64, relative to the largest result."""
         exact = copy.deepcopy(self.model).double()
         expected = _tensors(exact(*(arg.double() if arg.is_floating_point() else arg for arg in args)))
         errors = {name: _error(_tensors(rival(0)), expected) for name, rival in rivals.items()}
@@ -171,7 +173,7 @@ def _tensors(result: Any) -> list[torch.Tensor]:
 
 
 def _error(results: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    """Return the largest error of any result, relative to the largest of its own; NaN passes nowhere."""
+    """Return the largest error of any result, relative to its own largest value. NaN never passes."""
     errors = [float((y.double() - e).abs().max() / e.abs().max()) for y, e in zip(results, expected, strict=True)]
     return max(error if error == error else float("inf") for error in errors)
 
@@ -179,7 +181,7 @@ def _error(results: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
 def _measure(case: Case, device: Device, folder: Folder) -> None:
     subject = Subject(case, device)
     for m in case.rows:
-        with FileLock(folder.path / "measuring.lock"):  # other models may be compiled meanwhile, not measured
+        with FileLock(folder.path / "measuring.lock"):  # meanwhile other models may be compiled, but not measured
             rows = subject.measure(m)
         folder.append("gpu_models.csv", COLUMNS, rows)
         print(
@@ -189,7 +191,7 @@ def _measure(case: Case, device: Device, folder: Folder) -> None:
 
 
 def main() -> int:
-    """Measure the models that are named; 1 where one failed."""
+    """Measure the named models; return 1 if one failed."""
     parser = argparse.ArgumentParser("python -m benchmarks.gpu.models", description=__doc__)
     parser.add_argument("cases", nargs="*", default=["*"], help='such as "lstm *"; all by default')
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of gpu_models.csv; %(default)s by default")
@@ -208,7 +210,7 @@ def main() -> int:
         try:
             with torch.no_grad():
                 _measure(case, device, Folder(options.out))
-        except Exception as error:  # whatever it is, the other models go on
+        except Exception as error:  # after any error the other models continue
             failed = 1
             print(f"{case}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     return failed

@@ -1,4 +1,4 @@
-"""What the run-book does, in units that each end with a result, the most valuable first."""
+"""The work of the run-book, in units that each end with a result, the most valuable first."""
 
 import gc
 import subprocess
@@ -23,7 +23,7 @@ from benchmarks.gpu.tuning import tune
 from tvm_balanced.runtime import environment
 
 ROOT = Path(__file__).parents[2]
-# pytest in a process that ends with this one, for a worker that is killed must not leave it on the GPU
+# pytest in a process that ends with this one: a killed worker must not leave it running on the GPU
 PYTEST = """
 import sys
 import pytest
@@ -35,18 +35,18 @@ sys.exit(pytest.main(sys.argv[1:]))
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is spent.
+    """How much time and data to spend.
 
     Parameters
     ----------
     measuring, tuning : float
-        Seconds of timing a cell, and of searching one.
+        Seconds to time a cell, and to search one.
     candidates : int
-        That a search measures at most.
+        Maximum number of candidates of a search.
     copied : int
         Bytes of each array of the bandwidth test.
     edge : int
-        Of the matrices whose product gives the arithmetic rates.
+        Edge of the matrices whose product gives the arithmetic rates.
     """
 
     measuring: float = 3
@@ -61,7 +61,7 @@ STAND_IN_EFFORT = Effort(measuring=0.1, tuning=60, candidates=4, copied=1 << 16,
 
 @dataclass(frozen=True)
 class Unit:
-    """One thing to do: it is not begun with less than `seconds` left, and returns a note on what came of it."""
+    """One thing to do. It does not start with less than `seconds` left, and returns a note on its result."""
 
     name: str
     seconds: float
@@ -70,7 +70,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class RunBook:
-    """A device, the folder of its results, and until when there is time, on the clock of time.time."""
+    """A device, the folder of its results, and the end of its time on the clock of time.time."""
 
     device: Device
     folder: Folder
@@ -80,7 +80,7 @@ class RunBook:
 
     @classmethod
     def of(cls, device: Device, folder: Folder, until: float) -> "RunBook":
-        """Return the book for a device: the stand-in does the same on tiny shapes."""
+        """Return the book for a device. The stand-in does the same on tiny shapes."""
         if device.stand_in:
             return cls(device, folder, until, STAND_IN_SHAPES, STAND_IN_EFFORT)
         return cls(device, folder, until, GPU_SHAPES, Effort())
@@ -149,7 +149,9 @@ class RunBook:
 
 
 def only(units: Sequence[Unit], patterns: Sequence[str] | None) -> list[Unit]:
-    """Return the units that one of `patterns` names, in their order, behind MACHINE_UNITS; all where there are none."""
+    """Return the units that match one of `patterns`, in order, after MACHINE_UNITS; all units if
+    there are no patterns.
+    """
     every, others = units[: len(MACHINE_UNITS)], units[len(MACHINE_UNITS) :]
     if not patterns:
         return list(units)
@@ -158,13 +160,13 @@ def only(units: Sequence[Unit], patterns: Sequence[str] | None) -> list[Unit]:
 
 
 def slice_of(units: Sequence[Unit], part: int, parts: int) -> list[Unit]:
-    """Return one of `parts` slices of a plan, from 1 up; all begin by MACHINE_UNITS at the machine."""
+    """Return one of `parts` slices of a plan, from 1 up; each begins with MACHINE_UNITS."""
     every, dealt = units[: len(MACHINE_UNITS)], units[len(MACHINE_UNITS) :]
     return [*every, *dealt[part - 1 :: parts]]
 
 
 def work(book: RunBook, units: Sequence[Unit]) -> int:
-    """Do what is left to do until time is out; return the exit status, 1 where the device must be opened anew."""
+    """Do the remaining units until time is out; return the exit status, 1 if the device must be reopened."""
     ended = book.folder.outcomes()
     for unit in units:
         if unit.name in ended:
@@ -175,9 +177,9 @@ def work(book: RunBook, units: Sequence[Unit]) -> int:
         begun = time.monotonic()
         try:
             outcome, note = DONE, unit.run()
-        except Exception as error:  # whatever it is, the rest goes on
+        except Exception as error:  # after any error the rest continues
             outcome, note = FAILED, f"{type(error).__name__}: {error}"
-        gc.collect()  # compiled kernels, and so their weights, are held in cycles
+        gc.collect()  # reference cycles hold compiled kernels and their weights
         book.folder.finish(unit.name, outcome, time.monotonic() - begun, note)
         print(f"{outcome} {unit.name}: {' '.join(note.split())[:200]}", flush=True)
         if outcome == FAILED and _broken(book.device):
@@ -186,7 +188,9 @@ def work(book: RunBook, units: Sequence[Unit]) -> int:
 
 
 def _broken(device: Device) -> bool:
-    """Whether a device answers no more, as after an access out of bounds: CUDA refuses all further work of the process."""
+    """Whether a device no longer answers, for instance after an access out of bounds: CUDA rejects
+    all further work of the process.
+    """
     try:
         device.synchronize()
     except RuntimeError:

@@ -1,8 +1,8 @@
-"""Where the GPU kernels' time goes: `python -m benchmarks.gpu.profile --out DIR`, by Nsight Compute's counters.
+"""Profile the GPU kernels with Nsight Compute's counters: `python -m benchmarks.gpu.profile --out DIR`.
 
-Needs what the run-book needs, and `ncu`, whose counters some machines keep from their users. Each cell's kernel runs once under
-the profiler, with cold caches and the clock as it is. DIR/profile.csv gets all that was counted, DIR/profile.md the shares that
-say what a kernel waits for.
+Needs what the run-book needs, and `ncu`; some machines do not allow users to read its counters.
+Each cell's kernel runs once under the profiler, with cold caches and an unlocked clock.
+DIR/profile.csv gets all counters, DIR/profile.md the shares that show what a kernel waits for.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from pathlib import Path
 
 from benchmarks.gpu.report import table
 
-KERNEL = "main_kernel"  # as TVM names what it makes of a function "main"
+KERNEL = "main_kernel"  # TVM's name of the kernel of a function "main"
 SECTIONS = (
     *("SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis", "SchedulerStats", "WarpStateStats"),
     *("LaunchStats", "Occupancy", "InstructionStats"),
 )
-SHARES = {  # what the table shows: a title and how the counter's name begins
+SHARES = {  # columns of the table: a title and the beginning of the counter's name
     "ns": "gpu__time_duration.sum",
     "DRAM %": "gpu__dram_throughput.avg.pct",
     "issue/cycle": "smsp__issue_active.avg.per_cycle_active",
@@ -38,7 +38,7 @@ STALLS = "smsp__average_warps_issue_stalled_"
 
 
 def main() -> int:
-    """Profile the headline cells, or those that patterns name."""
+    """Profile the headline cells, or those that match patterns."""
     options = _parse()
     if options.worker:
         _run(options.cells)
@@ -64,7 +64,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _profiled(patterns: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the cells, and for each what ncu counted, by the counter's name."""
+    """Return the cells, and ncu's counters of each by name."""
     sections = [argument for section in SECTIONS for argument in ("--section", section)]
     ncu = ["ncu", "--clock-control", "none", "--csv", "--page", "raw", "--print-units", "base"]
     ncu += ["--kernel-name", KERNEL, *sections]
@@ -76,15 +76,15 @@ def _profiled(patterns: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]
         return [], []
     lines = done.stdout.splitlines()
     cells = [line.removeprefix("cell ") for line in lines if line.startswith("cell ")]
-    rows = list(csv.DictReader(line for line in lines if line.startswith('"')))[1:]  # the first holds units
+    rows = list(csv.DictReader(line for line in lines if line.startswith('"')))[1:]  # the first row holds units
     if done.returncode or len(rows) != len(cells):
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
     return cells, rows
 
 
 def _run(patterns: Sequence[str]) -> None:
-    """Run each cell's kernel once, and say which before it."""
-    # heavy: the process that calls ncu needs neither torch nor TVM
+    """Run each cell's kernel once, and print which one first."""
+    # heavy imports: the process that calls ncu needs neither torch nor TVM
     from benchmarks.gpu.cells import GPU_SHAPES, cells
     from benchmarks.gpu.devices import open_device
     from benchmarks.gpu.layer import Layer
@@ -109,7 +109,7 @@ def _write(path: Path, cells: Sequence[str], rows: Sequence[Mapping[str, str]]) 
 
 
 def _shares(cells: Sequence[str], rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return a table of SHARES, and of what warps wait for longest, in cycles for each instruction that is issued."""
+    """Return a table of SHARES, and of the longest waits of warps in cycles per issued instruction."""
     found = []
     for cell, row in zip(cells, rows, strict=False):
         shares = [next((text for name, text in row.items() if name.startswith(start)), "") for start in SHARES.values()]

@@ -1,4 +1,4 @@
-"""The report of a folder: what was run where, what is wrong, and how far each cell is from what its bytes allow."""
+"""The report of a folder: what ran where, what is wrong, and how far each cell is from the limit of its bytes."""
 
 import json
 from collections import Counter, defaultdict
@@ -8,7 +8,8 @@ from pathlib import Path
 from benchmarks.gpu.folder import DONE, Folder
 
 Row = Mapping[str, str]
-# Over cuBLAS in the same dtype, on layers of 400 MB dense at least, by (dtype, M) and pattern: what is wanted
+# Wanted speed-ups over cuBLAS in the same dtype, on layers of at least 400 MB dense, by (dtype, M)
+# and pattern
 WANTED = {
     ("float32", "1"): {"4:16": 2.8, "2:16": 5.5, "1:16": 8.0},
     ("float16", "1"): {"8:16": 1.5, "4:16": 2.6, "2:16": 4.8},
@@ -46,7 +47,7 @@ def write_report(folder: Folder) -> Path:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Return a Markdown table, a sentence where it would be empty."""
+    """Return a Markdown table, or a sentence if it would be empty."""
     if not rows:
         return ["Nothing yet."]
     return [f"| {' | '.join(map(str, row))} |" for row in (header, ["---"] * len(header), *rows)]
@@ -71,7 +72,9 @@ def _ceilings(found: Mapping[str, object]) -> list[str]:
 def _correctness(rows: Sequence[Row]) -> list[str]:
     by_kind: dict[tuple[str, str], list[Row]] = defaultdict(list)
     results = ("gpu", "error", "limit")
-    last = {tuple(text for name, text in row.items() if name not in results): row for row in rows}  # of cases done again
+    last = {
+        tuple(text for name, text in row.items() if name not in results): row for row in rows
+    }  # the last row of repeated cases
     for row in last.values():
         by_kind[row["kernel"], row["dtype"]].append(row)
     return table(
@@ -108,7 +111,7 @@ def _cells(rows: Sequence[Row]) -> list[str]:
 
 
 def speedup(row: Row | None, digits: int = 3) -> str:
-    """Return how many times faster we are than the rival of a row, with its clock if that is one of CLOCKS, and its note."""
+    """Return our speed-up over the baseline of a row, with its clock if that is one of CLOCKS, and its note."""
     if row is None:
         return ""
     if not row["p50"]:
@@ -126,7 +129,9 @@ def _wanted(cell: tuple[str, ...]) -> str:
 
 
 def _tuning(folder: Folder) -> list[str]:
-    """What tuning logs say, read as plain JSON: TVM, which the package's own reader imports, may be what does not work."""
+    """Return a summary of tuning logs, read as plain JSON: the package's own reader imports TVM,
+    which may be what does not work.
+    """
     rows = []
     for path in sorted(folder.logs.glob("*/log.jsonl")):
         lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,6 +1,7 @@
-"""What kernels are measured against on a GPU: torch's ways to NVIDIA's libraries. On the CPU the same calls stand in.
+"""Baselines on a GPU: torch's ways to call NVIDIA's libraries. On the CPU the same calls stand in for them.
 
-Each maker takes a weight (N, K), x (M, K) and a function from the bytes of a weight to the copies of it that are called in turn.
+Each function takes a weight (N, K), x (M, K) and a function from the bytes of a weight to the
+number of copies that calls rotate through.
 """
 
 import warnings
@@ -15,16 +16,18 @@ from tvm_balanced.bench.pytorch_baselines import onednn as packed_onednn
 from tvm_balanced.timing.paired import Implementation
 
 Rotate = Callable[[int], int]
-BLOCK = 16  # edge of the blocks of block sparsity: as tensor cores and vendors' libraries want them
-TF32 = 1e-2  # allowed to TF32, relative to the largest result
-# Not captured in a CUDA graph: torch's products of CSR and BSR allocate outside its pool, and a capture that fails
-# leaves torch in a state that is not known
+BLOCK = 16  # edge of the blocks of block sparsity: as tensor cores and vendors' libraries need them
+TF32 = 1e-2  # error allowed to TF32, relative to the largest result
+# Not captured in a CUDA graph: torch's products of CSR and BSR allocate outside its pool, and a
+# failed capture leaves torch in an unknown state
 UNCAPTURED = ("csr", "block")
 
 
 @dataclass(frozen=True)
 class Made:
-    """A rival that returns y (M, N), and the weight that it multiplies with, which its own pattern may have changed."""
+    """A baseline that returns y (M, N), and the weight that it multiplies with, which its own
+    pattern may have changed.
+    """
 
     run: Implementation
     weight: torch.Tensor
@@ -40,7 +43,7 @@ def cublas(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
 
 
 def cublas_tf32(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
-    """The same on float32 with TF32, which rounds both operands to 10 bits."""
+    """The same in float32 with TF32, which rounds both operands to 10 bits."""
     if weight.dtype != torch.float32:
         raise ValueError(f"TF32 is for float32, not {weight.dtype}")
     return Made(_linear(weight, x, rotate, "high"), weight, TF32)
@@ -50,14 +53,14 @@ def _linear(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate, precision: st
     weights = _copies(weight, rotate(weight.numel() * weight.element_size()))
 
     def run(call: int) -> torch.Tensor:
-        torch.set_float32_matmul_precision(precision)  # read when a call is made, or captured
+        torch.set_float32_matmul_precision(precision)  # read when a call is made or captured
         return linear(x, weights[call % len(weights)])
 
     return run
 
 
 def onednn(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
-    """OneDNN with packed weights, the honest dense rival on a CPU."""
+    """OneDNN with packed weights, the fair dense baseline on a CPU."""
     return Made(packed_onednn(weight.numpy(), x.numpy(), rotate(weight.numel() * weight.element_size())), weight)
 
 
@@ -71,7 +74,7 @@ def csr(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
 
 
 def triton_bitmask(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
-    """Unstructured zeros for decoding: a bit for each column, and the nonzeros one after another (Triton)."""
+    """Unstructured sparsity for decoding: one bit per column, and the nonzeros one after another (Triton)."""
     from benchmarks.gpu.triton_bitmask import Bitmask
 
     encoded = Bitmask(weight)
@@ -80,7 +83,7 @@ def triton_bitmask(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Mad
 
 
 def semi_structured(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Made:
-    """cuSPARSELt on a weight with two of every four kept, of its own: 8 of 16 are in general not 2 of 4."""
+    """cuSPARSELt on its own weight with two of every four kept: 8 of 16 is in general not 2 of 4."""
     scores = torch.rand(*weight.shape[:1], weight.shape[1] // 4, 4, device=weight.device)
     kept = torch.zeros_like(scores).scatter_(2, scores.topk(2, dim=2).indices, 1).reshape(weight.shape)
     own = (torch.randn(weight.shape, device=weight.device) * kept).to(weight.dtype)
@@ -91,7 +94,9 @@ def semi_structured(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate) -> Ma
 
 
 def block_sparse(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate, sparsity: float | None = None) -> Made:
-    """A torch BSR weight of its own in blocks of 16x16, as sparse as `weight` by default; N and K are padded to whole blocks."""
+    """A torch BSR weight of its own in blocks of 16x16, by default as sparse as `weight`. N and K
+    are padded to whole blocks.
+    """
     n, k = weight.shape
     density = float((weight != 0).float().mean()) if sparsity is None else 1 - sparsity
     padded = pad(torch.randn(n, k, device=weight.device, dtype=weight.dtype), (0, -k % BLOCK, 0, -n % BLOCK))
@@ -105,7 +110,7 @@ def block_sparse(weight: torch.Tensor, x: torch.Tensor, rotate: Rotate, sparsity
 
 
 def _times(sparse: torch.Tensor, x: torch.Tensor, copies: int, n: int) -> Implementation:
-    """A sparse weight (N, K) times x^T: for one row of x as a vector, which the libraries have a kernel for."""
+    """A sparse weight (N, K) times x^T. One row of x is passed as a vector, for which the libraries have a kernel."""
     weights = _copies(sparse, copies)
     given = x[0].contiguous() if len(x) == 1 else x.T.contiguous()
 
@@ -130,7 +135,7 @@ def _quiet() -> Iterator[None]:
 
 BASELINES: Mapping[str, Maker] = {
     "cublas": cublas,
-    "eager": cublas,  # what the same call is on a CPU
+    "eager": cublas,  # the name of the same call on a CPU
     "cublas_tf32": cublas_tf32,
     "onednn": onednn,
     "csr": csr,
@@ -141,7 +146,7 @@ BASELINES: Mapping[str, Maker] = {
 
 
 def rivals_of(dtype: str, pattern: str, m: int) -> tuple[str, ...]:
-    """Return the rivals of a GPU cell."""
+    """Return the baselines of a GPU cell."""
     half = dtype != "float32"
     sparse = ("cusparselt_2:4",) if half and pattern == "8:16" else ()
     few = ("triton_bitmask",) if m in (1, 2, 4, 8) else ()

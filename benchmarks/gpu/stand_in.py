@@ -1,6 +1,6 @@
 """A stand-in for a GPU: kernels run through OpenCL on the CPU (PoCL) and are timed by the wall clock.
 
-Its times mean nothing. It is there so that all of the run-book can be rehearsed, and is tested, where there is no GPU.
+Its times mean nothing. It allows rehearsing and testing the whole run-book without a GPU.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ from tvm_balanced.tuning.runners.local import LocalRunner
 
 
 class StandIn(Device):
-    """PoCL in place of a GPU; it has no float16."""
+    """PoCL instead of a GPU; it has no float16."""
 
     name = "stand-in (PoCL)"
     torch = "cpu"
     dtypes = ("float32", "bfloat16")
-    cache_bytes, rounds = 1, 1  # a call takes 80 ms, for TVM generates its source each time
+    cache_bytes, rounds = 1, 1  # a call takes 80 ms, because TVM generates its source each time
     stand_in = True
 
     def __init__(self) -> None:
@@ -40,11 +40,11 @@ class StandIn(Device):
         return rooflines.machine(cuda_target("h200"))
 
     def schedule(self, kernel: Kernel, func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
-        """Schedule all M in tiles of one size: `opencl.run` takes functions of one kernel."""
+        """Schedule all M in tiles of one size, because `opencl.run` takes functions of one kernel."""
         return kernel.schedule_tiles(func, workload, self.target)
 
     def compile(self, func: tirx.PrimFunc) -> Function:
-        opencl.source_of(func) if not _symbolic(func) else None  # fails here, as a compiler would
+        opencl.source_of(func) if not _symbolic(func) else None  # fails here, like a compiler
 
         def bind(tensors: Sequence[torch.Tensor]) -> Call:
             arrays = [_array(tensor) for tensor in tensors]
@@ -67,10 +67,10 @@ class PoclRunner(LocalRunner):
     """Measures candidates through OpenCL."""
 
     def _cache_bytes(self) -> int:
-        return 4096  # as many bytes as rotate a tiny weight
+        return 4096  # as many bytes as rotating a tiny weight takes
 
     def dense_seconds(self, workload: Workload) -> None:
-        return None  # as on a GPU, where a cell is measured beside it anyway
+        return None  # as on a GPU, where a cell is compared with it anyway
 
     def _put(self, array: Array) -> Array:
         return array.copy()
@@ -79,7 +79,7 @@ class PoclRunner(LocalRunner):
         return array
 
     def _build(self, func: tirx.PrimFunc) -> Callable[..., None]:
-        opencl.source_of(func)  # fails here, as a compiler would
+        opencl.source_of(func)  # fails here, like a compiler
 
         def main(*arrays: Array) -> None:
             arrays[-1][...] = opencl.run(func, list(arrays))

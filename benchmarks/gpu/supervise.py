@@ -1,4 +1,4 @@
-"""Runs the plan in a process that may die: a kernel that accesses what it must not ends CUDA for its process, not the run."""
+"""Run the plan in a process that may die: a kernel with an invalid access ends CUDA for its process, but not the run."""
 
 import ctypes
 import queue
@@ -13,13 +13,15 @@ from typing import IO
 
 from benchmarks.gpu.folder import DIED, Folder
 
-SILENT = 240.0  # seconds after which a unit is taken to hang
+SILENT = 240.0  # seconds after which a unit counts as hanging
 CLOSING = 20.0  # seconds that a unit may run past the end
-IDLE_DEATHS = 2  # workers in a row that may die before they begin anything
+IDLE_DEATHS = 2  # consecutive workers that may die before they begin anything
 
 
 def end_with_parent() -> None:
-    """Let Linux kill this process when the one that started it dies: it would go on, beside the worker of the next run."""
+    """Let Linux kill this process when its parent dies. Otherwise it would continue beside the
+    worker of the next run.
+    """
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -31,11 +33,11 @@ def supervise(arguments: Sequence[str], folder: Folder, until: float) -> int:
     Parameters
     ----------
     arguments : sequence of str
-        Of the worker: `python -m benchmarks.gpu --worker ...`.
+        Arguments of the worker: `python -m benchmarks.gpu --worker ...`.
     folder : Folder
-        Where units that died are recorded.
+        Units that died are recorded there.
     until : float
-        On the clock of time.time.
+        End, on the clock of time.time.
     """
     idle = 0
     while True:
@@ -48,7 +50,7 @@ def supervise(arguments: Sequence[str], folder: Folder, until: float) -> int:
 
 
 def _one_worker(command: Sequence[str], folder: Folder, until: float) -> tuple[int, bool, list[str]]:
-    """Return a worker's exit status, whether it began a unit, and what it said last."""
+    """Return a worker's exit status, whether it began a unit, and its last output."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     lines: queue.Queue[str | None] = queue.Queue()
@@ -75,7 +77,7 @@ def _one_worker(command: Sequence[str], folder: Folder, until: float) -> tuple[i
             unit = ""
             print(line, flush=True)
     status = process.wait()
-    if unit and why != "time was out":  # what time has cut off is tried again
+    if unit and why != "time was out":  # a unit that ran out of time is tried again
         folder.finish(unit, DIED, 0, why or f"its process ended with {status}: {' | '.join(list(said)[-4:])}")
         print(f"died {unit}", flush=True)
     return status, begun, list(said)

@@ -1,7 +1,8 @@
-"""Which cut of a kernel is fastest on a GPU: `python -m benchmarks.gpu.tile_sweep --out DIR`, beside cuBLAS, on 28672x8192.
+"""Which tiling of a kernel is fastest on a GPU? `python -m benchmarks.gpu.tile_sweep --out DIR`, against cuBLAS, on 28672x8192.
 
-What `tvm-balanced tune` searches, and what it cannot change: how many warps share K is part of `cuda_decode_mma`'s function. To
-spare a GPU's time the machine code may be made before, on a machine without one: `--compile FOLDER`, then there `--known FOLDER`.
+This covers what `tvm-balanced tune` searches, and what it cannot change: how many warps share K is
+part of `cuda_decode_mma`'s function. To save GPU time, the machine code may be compiled in advance
+on a machine without one: `--compile FOLDER`, then on the GPU machine `--known FOLDER`.
 """
 
 import argparse
@@ -39,20 +40,20 @@ from tvm_balanced.timing.paired import measure_paired
 SIZE = (28672, 8192)
 PATTERNS = ("2:16", "4:16", "8:16")
 COLUMNS = ("date", "gpu", "versions", *KEY[:-1], "cut", "us", "cublas_us", "over_cublas", "error")
-THREADS = 512  # of a block at most
+THREADS = 512  # of a block, at most
 ROUNDS, SECONDS = 7, 1.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cut: what is put in the place of which functions of a kernel's module."""
+    """A tiling: replacements for functions of a kernel's module."""
 
     name: str
     module: Any
     functions: tuple[tuple[str, Any], ...]
 
     def schedule(self, cell: Cell, target: tvm.target.Target) -> tirx.PrimFunc:
-        """Return the cell's kernel, cut like this."""
+        """Return the cell's kernel with this tiling."""
         kernel = KERNELS[cell.kernel]
         with ExitStack() as patched:
             for name, value in self.functions:
@@ -61,7 +62,7 @@ class Candidate:
 
 
 def decode_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
-    """Yield cuts of `cuda_decode_mma` that divide the layer and fit a GPU's shared memory."""
+    """Yield tilings of `cuda_decode_mma` that divide the layer and fit a GPU's shared memory."""
     workload = cell.workload
     layout = Layout.of(cell.n, cell.k, workload.nnz)
     for shares, warps, tiles, steps in itertools.product((1, 2, 4), (4, 7, 8), (1, 2, 4), (1, 2, 4)):
@@ -74,7 +75,7 @@ def decode_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
 
 
 def gemv_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
-    """Yield cuts of `cuda_gemv` that divide the layer."""
+    """Yield tilings of `cuda_gemv` that divide the layer."""
     chunks = count_chunks(cell.k, cell.parsed.nnz)
     for groups, warps, unrolled, stages in itertools.product((1, 2, 4), (4, 8, 16), (2, 4, 8), (1, 2, 4)):
         steps, left = divmod(chunks, stages * warps * unrolled)
@@ -88,14 +89,14 @@ CUTS = {"cuda_decode_mma": decode_cuts, "cuda_gemv": gemv_cuts}
 
 
 def cells(patterns: Sequence[str] = ("*",)) -> list[Cell]:
-    """Return the cells that one of `patterns` names, by kernel."""
+    """Return the cells that match one of `patterns`, by kernel."""
     decode = [Cell(*SIZE, m, pattern, "float16", "cuda_decode_mma") for m in (16, 64, 4) for pattern in PATTERNS]
     gemv = [Cell(*SIZE, m, pattern, "float16", "cuda_gemv") for m in (1, 2, 4) for pattern in PATTERNS]
     return [cell for cell in decode + gemv if any(fnmatch(str(cell), pattern) for pattern in patterns)]
 
 
 def main() -> int:
-    """Compile or measure all cuts."""
+    """Compile or measure all tilings."""
     options = _parse()
     if options.compile:
         return _compile(options.compile, cells(options.cells))
@@ -141,13 +142,13 @@ def _compile(folder: Path, chosen: Sequence[Cell]) -> int:
 
 
 def _measure(cell: Cell, device: Device) -> list[dict[str, object]]:
-    """Return a row for each cut, the fastest first; one that cannot be launched is left out."""
+    """Return a row for each tiling, the fastest first; tilings that cannot be launched are left out."""
     layer = Layer(cell, device)
     racing = {"cublas": rival_entrant("cublas", layer)}
     for candidate in CUTS[cell.kernel](cell, device.target):
         try:
             racing[candidate.name] = kernel_entrant(OURS, layer, candidate.schedule(cell, device.target))
-        except Exception as error:  # more registers or shared memory than there is; what is wrong is told
+        except Exception as error:  # more registers or shared memory than the GPU has; the error is printed
             print(f"{cell}, {candidate.name}: {str(error).splitlines()[0][:120]}", file=sys.stderr)
     timing = measure_paired({name: reported(entrant.timer) for name, entrant in racing.items()}, ROUNDS, SECONDS, warm=0)
     dense = timing.microseconds("cublas")

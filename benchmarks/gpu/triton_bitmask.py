@@ -1,7 +1,8 @@
-"""A rival in Triton: a weight as a bit for each column and its nonzeros one after another, times a few rows of x.
+"""A baseline in Triton: a weight as one bit per column and its nonzeros one after another, times a few rows of x.
 
-The format of unstructured peers for decoding: bits (N, ceil(K / 32)) int32, values (nonzeros,), starts (N,) int64. A program has
-some rows; of each step of columns it loads the bits, counts those before each, and loads that many values on.
+This is the format of unstructured competitors for decoding: bits (N, ceil(K / 32)) int32, values
+(nonzeros,), starts (N,) int64. A program computes some rows. For each step of columns it loads the
+bits, counts the set bits before each, and loads the values at these offsets.
 """
 
 from typing import Any
@@ -62,18 +63,18 @@ class Bitmask:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a product reads of it."""
+        """Bytes that a product reads."""
         return sum(part.numel() * part.element_size() for part in (self.bits, self.values, self.starts))
 
     def clone(self) -> "Bitmask":
-        """Return a copy in memory of its own."""
+        """Return a copy in new memory."""
         other = object.__new__(Bitmask)
         other.shape = self.shape
         other.bits, other.values, other.starts = (part.clone() for part in (self.bits, self.values, self.starts))
         return other
 
     def times(self, x: torch.Tensor, rows: int = 4, words: int = 8) -> torch.Tensor:
-        """Return x (M, K) @ weight^T, M a power of two up to 8; `rows` and `words` are a program's step."""
+        """Return x (M, K) @ weight^T for M a power of two up to 8; `rows` and `words` are a program's step."""
         n, k = self.shape
         y = torch.empty(len(x), n, dtype=x.dtype, device=x.device)
         arguments: tuple[Any, ...] = (x, self.bits, self.values, self.starts, y, n, k, self.bits.shape[1])

@@ -1,4 +1,4 @@
-"""Tunes the kernel of a cell into a tuning log, with the package's own tuner."""
+"""Tune the kernel of a cell into a tuning log, with the package's own tuner."""
 
 import secrets
 from dataclasses import dataclass
@@ -19,7 +19,9 @@ from tvm_balanced.tuning.tasks import Task
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found: the best schedule, and how many times faster than the default it is; and what was measured."""
+    """The result of a search: the best schedule, how many times faster than the default it is, and
+    the measurements.
+    """
 
     func: tirx.PrimFunc
     gain: float
@@ -27,7 +29,7 @@ class Found:
 
 
 def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int) -> Found:
-    """Search for the fastest schedule of a cell; all that is measured goes to the log of the device's key.
+    """Search for the fastest schedule of a cell. All measurements go to the log of the device's key.
 
     Parameters
     ----------
@@ -36,14 +38,14 @@ def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int
     logs : Path
         Folder of tuning logs.
     seconds : float
-        Until the best has been raced with the default.
+        Time until the best has been raced with the default.
     candidates : int
-        To measure at most.
+        Maximum number of candidates to measure.
 
     Raises
     ------
     RuntimeError
-        Where no candidate ran, or where the best were wrong.
+        If no candidate ran, or if the best were wrong.
     """
     log, workload = Log(logs, device.key), cell.workload
     log.folder.mkdir(parents=True, exist_ok=True)

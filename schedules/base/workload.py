@@ -8,7 +8,7 @@ from tvm import tirx
 
 from tvm_balanced.core.pattern import BalancedPattern
 
-WORKLOAD_ATTR = "tvm_balanced.workload"  # of a PrimFunc: the fields of its Workload
+WORKLOAD_ATTR = "tvm_balanced.workload"  # attribute of a PrimFunc with the fields of its Workload
 
 
 @dataclass(frozen=True)
@@ -68,17 +68,18 @@ class Workload:
             *inputs, _, y = func.params
             func = tirx.PrimFunc([*inputs, y], func.body, func.ret_type, func.attrs)
         func = func.with_attr(WORKLOAD_ATTR, self.to_attr())
-        # 8 is kOpaque: FuseTIR would fuse into the function all the same and drop what marks it as ours.
+        # 8 is kOpaque. Otherwise FuseTIR would fuse into the function and drop the attribute that
+        # marks it as ours.
         return func.with_attr("op_pattern", 8)
 
     @classmethod
     def of(cls, func: tirx.PrimFunc) -> "Workload | None":
-        """Return the workload that `func` carries, None where it is not one of our kernels."""
+        """Return the workload that `func` carries, None if it is not one of our kernels."""
         attr = func.attrs.get(WORKLOAD_ATTR) if func.attrs else None
         return None if attr is None else cls.from_attr(attr)
 
     def to_attr(self) -> dict[str, Any]:
-        """Return this workload as plain data that TVM takes as an attribute."""
+        """Return this workload as plain data that TVM accepts as an attribute."""
         return asdict(self)
 
     @classmethod
@@ -89,7 +90,7 @@ class Workload:
 
 
 def _plain(value: Any, kind: Any) -> Any:
-    """Return a value of an attribute in Python's own type."""
+    """Convert a value of an attribute to Python's own type."""
     if value is None or isinstance(value, (str, bool)):
         return None if value is None else str(value) if isinstance(value, str) else bool(value)
     return bool(value) if kind in (bool, "bool") else int(value)

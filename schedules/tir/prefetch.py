@@ -82,11 +82,11 @@ def prefetch_line_for_write(element: Any) -> Any:
 
 
 def import_prefetch(sch: Schedule, block: str, target: tvm.target.Target, others: str = "", stores: bool = False) -> None:
-    """Let the function whose schedule is `sch` use `prefetch_line`, with `stores` also `prefetch_line_for_write`, and `others`,
-    in LLVM's IR.
+    """Let the function with schedule `sch` use `prefetch_line`, with `stores` also
+    `prefetch_line_for_write`, and `others` (LLVM IR).
 
-    `block` is any of its blocks. On CPUs other than x86 nothing is fetched. What is imported is a part of the space of decisions,
-    whose logs are void where it changes.
+    `block` is any of its blocks. On CPUs other than x86 nothing is prefetched. The imported text is
+    part of the space of decisions: if it changes, existing logs are void.
     """
     text = (INTO_SECOND_LEVEL, TO_STORE) if is_x86(target) else (NOWHERE, NOT_TO_STORE)
     imported = others + text[0] + (text[1] if stores else "")

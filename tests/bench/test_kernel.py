@@ -76,7 +76,7 @@ def test_the_shipped_schedule_is_taken(monkeypatch):
     workload = Workload("cpu_avx512", plain.m, plain.n, plain.k, 2, 16)
     space = space_of(workload, host_target())
     tuned = space.at(0) if space.at(0) != space.default else space.at(1)
-    assert plain.as_tuned().scheduled is None  # it is shipped for no such layer
+    assert plain.as_tuned().scheduled is None  # the shipped log has no such layer
     monkeypatch.setattr(TunedSchedules, "__call__", lambda _, asked: tuned if asked == workload else None)
     scheduled = plain.as_tuned().scheduled
     assert tvm_ffi.structural_equal(scheduled.with_attr("global_symbol", "main"), space.replay(tuned))

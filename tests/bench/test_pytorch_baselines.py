@@ -19,7 +19,7 @@ def test_a_model_with_packed_linears_is_the_same(make):
 
 
 def test_the_packed_linears_are_used_where_pytorch_has_a_fast_path(monkeypatch):
-    """An encoder layer in eval mode would compute its linears from their weights."""
+    """In eval mode, an encoder layer would bypass its linears and compute with their weights directly."""
     called = []
     forward = PackedLinear.forward
     monkeypatch.setattr(PackedLinear, "forward", lambda self, x: called.append(self) or forward(self, x))

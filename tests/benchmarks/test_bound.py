@@ -17,12 +17,14 @@ def timed(cell):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_arithmetic_grows_with_the_rows_of_x(threads):
-    """Also where only a part of it is timed and the rest is counted. Wide bounds: the machine may be busy."""
+    """This also covers the case that only a part is timed and the rest is scaled. Wide bounds: the
+    machine may be busy.
+    """
     (few, seconds), (many, longer) = (timed(Cell(2048, 2048, m, "4:16", threads)) for m in (4, 128))
     assert 2048 * 2048 // 4 * 4 // 16 < PAIRS < 2048 * 2048 // 4 * 128 // 16
     assert few._scale == pytest.approx(1, rel=1e-3)
     assert many._scale == pytest.approx(2048 * 2048 // 4 * 128 / 16 / PAIRS, rel=1e-3)
-    assert threads > 1 or 6 < longer / seconds < 160  # other pools of threads hold a second core
+    assert threads > 1 or 6 < longer / seconds < 160  # other thread pools may hold a second core
 
 
 def test_reading_is_of_as_many_bytes_as_the_packed_weight():

@@ -56,7 +56,7 @@ def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
     rivals = {"balanced", "default", "cublas", "cublas_tf32", "csr", "cuda_dense", "triton_bitmask"}
     assert {row["rival"] for row in rows} == rivals
     assert {row["schedule"] for row in rows} == {"tuned"}
-    there = [row for row in rows if row["rival"] != "triton_bitmask" or not row["note"]]  # which is not on every machine
+    there = [row for row in rows if row["rival"] != "triton_bitmask" or not row["note"]]  # not on every machine
     assert all(float(row["us"]) > 0 and float(row["error"]) < 1e-5 for row in there)
     assert tools.verify(folder.logs) == []
     (log,) = tools.listed(folder.logs)
@@ -104,7 +104,7 @@ def test_a_worker_that_dies_or_hangs_is_recorded(tmp_path, monkeypatch):
 
     said = worker("print('begin a'); print('done a: fine'); print('begin b'); print('an illegal access'); import os; os._exit(7)")
     assert said[:2] == (7, True)
-    monkeypatch.setattr(supervise, "SILENT", 5)  # a process on a busy machine takes a second to begin
+    monkeypatch.setattr(supervise, "SILENT", 5)  # on a busy machine a process takes a second to begin
     worker("print('begin c'); import time; time.sleep(60)")
     rows = {row["unit"]: row for row in folder.read("units.csv")}
     assert rows["b"]["outcome"] == rows["c"]["outcome"] == "died"
@@ -137,7 +137,7 @@ def test_for_long():
 
 @pytest.fixture
 def tests_of_a_worker(tmp_path):
-    """Return a function that starts a worker whose tests last some seconds."""
+    """Return a function that starts a worker whose tests take some seconds."""
     (tmp_path / "tests" / "gpu").mkdir(parents=True)
     (tmp_path / "tests" / "gpu" / "test_a.py").write_text(TEST)
 
@@ -169,7 +169,7 @@ def wait_until(true):
 
 
 def running(pid):
-    """Whether a process goes on; one that has ended may still wait for its parent to look."""
+    """Whether a process still runs; one that has ended may still be waiting for its parent."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -283,7 +283,7 @@ def test_the_plan_has_every_cell_that_is_asked_for():
 
 @pytest.mark.parametrize("dtype", Absent.dtypes)
 def test_cases_have_x_in_several_stages(dtype):
-    """At M = 8, as the large cells have it."""
+    """At M = 8, as in the large cells."""
     first, later = correctness.cases(Absent())
     cases = [c for c in (*first, *later) if (c.kernel, c.dtype, c.m) == ("cuda_gemv", dtype, 8)]
     workloads = [Workload(c.kernel, c.m, c.n, c.k, BalancedPattern.parse(c.pattern).nnz, 16, dtype) for c in cases]
@@ -304,7 +304,7 @@ def test_a_roofline_is_bytes_or_arithmetic():
 
 
 def test_repeated_rows_are_packed_as_they_would_be_whole():
-    """Weights of more rows than are drawn: packed and dense must be the same weight."""
+    """If a weight has more rows than are drawn, packed and dense must still be the same weight."""
     device = Cpu()
     for kernel, n, k in (("cpu_avx512", 2500, 40), ("cpu_portable", 1100, 33)):
         if device.kernels("float32") and kernel in {k.name for k in device.kernels("float32")}:

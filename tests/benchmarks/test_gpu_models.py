@@ -1,4 +1,4 @@
-"""The models on the CPU in a GPU's place, small, in float32: what is measured is checked on a GPU by running it."""
+"""The models on the CPU instead of a GPU, small and in float32. Only a run on a GPU checks the measurements."""
 
 from functools import partial
 
@@ -54,7 +54,7 @@ def test_every_form_is_timed_at_every_number_of_rows(tmp_path):
     assert {(row["m"], row["rival"]) for row in rows} == {
         (m, rival) for m in ("1", "3") for rival in ("balanced", "eager", "torch.compile")
     }
-    assert len(rows) == 12  # by a graph's clock and by the wall's
+    assert len(rows) == 12  # by a graph's clock and by the wall clock
     assert all(float(row["us"]) > 0 and float(row["error"]) < 1e-5 for row in rows)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# as ncu prints what it counted: what the program says in between, the names, their units, a row for each kernel
+# ncu's output: text of the program, the column names, their units, a row for each kernel
 NCU = """#!/bin/sh
 echo "==PROF== Connected to process 1"
 echo "cell 16x64 m1 2:16 float32 cuda_gemv default"

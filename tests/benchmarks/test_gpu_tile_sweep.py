@@ -11,7 +11,7 @@ H200 = Absent().target
 
 
 def test_every_cut_is_what_its_name_says():
-    """Those of each kernel at one cell, every tenth; and the kernel's own cut is back afterwards."""
+    """Every tenth cut of each kernel in one cell; the kernel's own cut is restored afterwards."""
     for cell in (
         Cell(*tile_sweep.SIZE, 16, "2:16", "float16", "cuda_decode_mma"),
         Cell(*tile_sweep.SIZE, 4, "2:16", "float16", "cuda_gemv"),

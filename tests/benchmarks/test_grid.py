@@ -18,11 +18,11 @@ def files(tmp_path, monkeypatch):
 
 
 def plan(label, **changes):
-    return grid.Plan(label, **{"quiet": 1} | changes)  # whatever else the machine does
+    return grid.Plan(label, **{"quiet": 1} | changes)  # accept any load of the machine
 
 
 class Clock:
-    """Stands for `measure`: ratios of 2 in every cell, and remembers what it was asked."""
+    """Stands in for `measure`: returns ratios of 2 in every cell, and records its arguments."""
 
     def __init__(self, ratio=2.0):
         self.asked, self.ratio = [], ratio
@@ -75,7 +75,7 @@ def test_a_cell_of_half_the_bytes(monkeypatch):
 
 
 def test_series_are_told_apart(files):
-    """By dtype in the data, and by label."""
+    """By the dtype in the data, and by label."""
     one = grid.draw()[:1]
     for dtype in grid.DTYPES:
         grid.run_grid(plan("a", runs=1), [replace(one[0], dtype=dtype)], ("onednn",), Clock())

@@ -8,7 +8,7 @@ SPIN = "import time\nwhile time.process_time() < 0.4: pass"
 
 
 def test_own_work_is_not_that_of_others(monkeypatch):
-    seconds = iter([(100.0, 50.0), (104.0, 52.0)])  # of all cores: total, idle
+    seconds = iter([(100.0, 50.0), (104.0, 52.0)])  # for all cores: total, idle
     monkeypatch.setattr(interference, "_machine", lambda: next(seconds))
     monkeypatch.setattr(interference, "_own", lambda: 0.0)
     with interference.other_load() as found:

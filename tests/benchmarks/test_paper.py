@@ -38,7 +38,7 @@ def test_a_case_is_measured_once_and_shown(tmp_path, capsys):
     assert rows[3]["note"] == "at 40%"
     text = paper.write_tables(folder).read_text()
     assert "| two layers | 2 | 80.00% | 3:16 = 81.25% |" in text
-    assert "| 120.2 |  | 3.09 |  |" in text  # no rival here stands for the paper's dense one
+    assert "| 120.2 |  | 3.09 |  |" in text  # no baseline here corresponds to the paper's dense one
     assert paper.run(Cpu(), folder, [*CASES], ("eager",), 0.0) == []
     assert "goes on from here" in capsys.readouterr().out
 

@@ -1,4 +1,4 @@
-"""The rival in Triton against torch, in Triton's interpreter, which needs no GPU."""
+"""The Triton baseline against torch, in Triton's interpreter, which needs no GPU."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Every command as a user calls it, in a process of its own only where that matters."""
+"""Every command as a user calls it. A separate process is used only if that matters."""
 
 import json
 import shutil
@@ -160,7 +160,7 @@ def test_env(capfd):
     assert "target_key" in shown
     table = shown[: shown.rindex("\u2518")]  # the notes below it are sentences
     assert 60 <= max(map(len, table.splitlines())) <= 100
-    assert "\u2026" not in table  # what is too long is folded, not cut
+    assert "\u2026" not in table  # long text is wrapped, not truncated
     facts = json.loads(ok(capfd, "env", "--json"))
     assert facts["faults"] == []
     assert facts["target_key"].startswith("llvm-")

@@ -29,7 +29,7 @@ def test_it_says_what_it_is_and_ends_with_ctrl_c():
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        # a shell that starts these tests in the background has them, and what they start, ignore it
+        # if a shell starts these tests in the background, they and their children ignore SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     line = process.stdout.readline()

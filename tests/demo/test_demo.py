@@ -77,7 +77,7 @@ def test_demo_page_shows_what_was_measured(result):
     assert 'src="data:image/png;base64,' in page
     assert page.count("<tr>") >= 36 + 3
     assert f"{result.timing[1].speedup.p50:.2f}x" in page
-    assert "http" not in page.replace("http-equiv", "")  # one page, nothing to fetch
+    assert "http" not in page.replace("http-equiv", "")  # a single page, without external files
 
 
 SCRIPT = """

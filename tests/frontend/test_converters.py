@@ -9,7 +9,7 @@ BATCH, LENGTH = torch.export.Dim("batch"), torch.export.Dim("length", max=20)
 
 
 class Positions(nn.Module):
-    """Adds the embedding of each position, which it cuts out of a table as BERT does."""
+    """Adds the embedding of each position, a slice of a table as in BERT."""
 
     def __init__(self, cut):
         super().__init__()
@@ -84,7 +84,7 @@ DTYPES = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
 
 
 def agrees(model, x):
-    """Whether a compiled model agrees with the model in float64, as its dtype can."""
+    """Whether a compiled model agrees with the model in float64, within the precision of its dtype."""
     y = tb.compile(model, (x,))(x).detach()
     expected = model.double()(x.double()).detach()
     assert y.dtype == x.dtype

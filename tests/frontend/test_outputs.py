@@ -1,4 +1,4 @@
-"""What a model returns, however nested, is what its compiled module returns."""
+"""A compiled module returns the same as its model, with any nesting."""
 
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass

@@ -1,4 +1,6 @@
-"""A call allocates its outputs and nothing else: what it needs in between comes from TVM's pool, filled by the first call."""
+"""A call allocates its outputs and nothing else. Its intermediate results are in TVM's pool, which
+the first call fills.
+"""
 
 import json
 import os
@@ -10,9 +12,10 @@ import pytest
 
 from tvm_balanced.runtime.environment import c_compiler
 
-# Counts what the process takes of 1536 bytes and more: the model's intermediate result takes 1920, the pool asks for pages, and
-# what the virtual machine notes about a call is smaller. Through malloc and its kin: an allocation that was served from memory
-# freed before, and made no page fault, counts as well. With the naive allocator each call makes one.
+# Counts allocations of at least 1536 bytes: the model's intermediate result takes 1920, the pool
+# allocates pages, and the virtual machine's notes about a call are smaller. It hooks malloc and its
+# relatives, so an allocation counts even if it reuses freed memory without a page fault. With the
+# naive allocator each call makes one.
 COUNTER = """
 #include <stdatomic.h>
 #include <stddef.h>
@@ -63,6 +66,6 @@ def test_a_call_takes_no_memory_but_its_outputs(artifact, tmp_path):
     command = [sys.executable, "-c", CALLS, library, artifact]
     done = subprocess.run(command, check=True, capture_output=True, env=os.environ | {"LD_PRELOAD": str(library)})
     counted = json.loads(done.stdout)
-    assert counted["dropped"] < 10  # in 1000 calls; the interpreter may grow something
-    assert 90 <= counted["kept"] < 120  # one each in 100 calls, apart from what the pool still had
+    assert counted["dropped"] < 10  # in 1000 calls; the interpreter may allocate something
+    assert 90 <= counted["kept"] < 120  # one per call in 100 calls, minus what the pool still had
     assert counted["grown"] < 1 << 20

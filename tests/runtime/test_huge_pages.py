@@ -15,7 +15,7 @@ from tvm_balanced.runtime.tensors import address_of, view
 
 
 def huge_kib(tensor):
-    """KiB in huge pages of the mappings that hold a tensor."""
+    """Return the KiB in huge pages of the mappings that hold a tensor."""
     first, found = address_of(tensor), 0
     last, inside = first + tensor.numel() * tensor.dtype.itemsize, False
     for line in Path("/proc/self/smaps").read_text().splitlines():

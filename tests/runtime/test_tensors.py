@@ -15,7 +15,7 @@ X = TensorSpec("x", ("m", 4), "float32")
 
 
 class TvmTensor(FakeTensor):
-    """Made of any tensor: the device, contiguity and address are the test's."""
+    """A TVM tensor made of any tensor; the test chooses device, contiguity and address."""
 
     def __init__(self, tensor, device, contiguous=True, address=64):
         super().__init__(tensor)
@@ -68,7 +68,7 @@ def test_no_rows_give_no_rows_and_run_nothing(monkeypatch, dtype):
     want, got = model(x), module(x)
     assert (got.shape, got.dtype, got.device) == (want.shape, want.dtype, want.device)
     if dtype == torch.float32:
-        kept = []  # so that every copy lies elsewhere: where an array of no elements lies must not matter
+        kept = []  # so that every copy has another address: the address of an empty array must not matter
         for size in range(1, 200):
             kept.append(np.empty(size, np.uint8))
             array = module(x.numpy())

@@ -1,4 +1,6 @@
-"""What holds for every GPU kernel: weights are read once, generated source stays what it is, races and mistakes are seen."""
+"""Properties of every GPU kernel: weights are read once, generated source does not change, races
+and mistakes are detected.
+"""
 
 import itertools
 import math
@@ -22,7 +24,7 @@ from tvm_balanced.testing import opencl
 
 H200 = cuda_target("h200")
 TESTS = Path(__file__).parent.parent
-CASES = [  # kernel, M, nnz, dtype; N and K where they are not 256 and 512
+CASES = [  # kernel, M, nnz, dtype; N and K if they are not 256 and 512
     ("cuda_gemv", 1, 2, "float16"),
     ("cuda_gemv", 8, 1, "float32"),
     ("cuda_gemv", 4, 8, "bfloat16"),
@@ -40,7 +42,9 @@ def scheduled(name, m, nnz, dtype, n=256, k=512, target=H200, **options):
 
 
 def times(sch, block):
-    """How often a block is executed by all threads together: loops of a thread axis in one another are one; its guard counts."""
+    """Return how often all threads together execute a block. Nested loops of one thread axis are
+    one loop; guards are evaluated.
+    """
     loops = [sch.get(loop) for loop in sch.get_loops(block)]
     guard = re.sub(r"T\.(int64|int32|bool)", "int", str(loops[-1].body.predicate).splitlines()[-1])
     by_axis = {str(loop.thread_binding.thread_tag): loop for loop in loops if loop.thread_binding is not None}  # the innermost
@@ -68,7 +72,7 @@ def test_each_byte_of_a_weight_is_read_once(case, part):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_golden_source(case, request):
-    """The generated CUDA of small cases; to accept a change: pytest --update-golden, and read the difference."""
+    """The generated CUDA of small cases. To accept a change, run pytest --update-golden and read the difference."""
     source = cuda_source(scheduled(*case), "sm_90")
     kernel = source[source.rindex('extern "C" __global__') :].rstrip() + "\n"
     golden = TESTS / "golden" / f"{'-'.join(map(str, case))}.cu"

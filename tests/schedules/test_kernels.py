@@ -1,4 +1,4 @@
-"""What must hold of every kernel that computes a dense layer: right over random shapes, patterns and epilogues."""
+"""Properties of every kernel that computes a dense layer: correct for random shapes, patterns and epilogues."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ HERE = [
     if kernel.refuses(host_target(), 64, 64, dtype) is None
 ]
 SPARSE = sorted({name for name, _ in HERE} & {kernel.name for kernel in SPARSE_KERNELS})
-ERROR = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 8e-3}  # of the largest result; y is rounded to half precision
+ERROR = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 8e-3}  # relative to the largest result; y is rounded to half precision
 P = BalancedPattern.parse
 
 
@@ -53,7 +53,7 @@ def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, s
     run = reference.compile_kernel(name, weight, P(f"{nnz}:16"), bias, m, activation, residual=has_residual, dtype=dtype)
     exact = [reference.rounded(a, dtype) for a in (x, bias, *residual)]
     want = reference.dense(exact[0], weight, exact[1], activation, *exact[2:])
-    # the second term is what an activation may be off by, see test_epilogue.py
+    # the second term is the allowed error of an activation, see test_activations.py
     assert np.abs(run(x, *residual) - want).max() < allowed(name, dtype) * np.abs(want).max() + 3e-6
 
 
@@ -71,7 +71,7 @@ def test_one_function_serves_any_number_of_rows(name, dtype, rng):
 @pytest.mark.parametrize(("name", "dtype"), HERE)
 @pytest.mark.parametrize("n", [1, 17, 33])
 def test_a_lane_alone_is_stored_alone(name, dtype, n, rng):
-    """Of bfloat16 LLVM would store four bytes, and so the first result of the next row of x as 0."""
+    """In bfloat16 LLVM would store four bytes, and overwrite the first result of the next row of x with 0."""
     weight = reference.rounded(reference.balanced(n, 64, P("4:16"), rng), dtype)
     x, residual = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 64), (5, n)))
     run = reference.compile_kernel(name, weight, P("4:16"), None, 5, residual=True, dtype=dtype)
@@ -81,7 +81,7 @@ def test_a_lane_alone_is_stored_alone(name, dtype, n, rng):
 
 @pytest.mark.parametrize(("name", "dtype"), HERE)
 def test_packed_layout_does_not_depend_on_rows(name, dtype, rng):
-    """So that a tuning log, and one copy of the weights, serves every M."""
+    """A tuning log, and one copy of the weights, must serve every M."""
     kernel = KERNELS[name]
     shapes = []
     for m in (1, 64, None):

@@ -1,4 +1,4 @@
-"""No kernel touches memory outside its arguments: each argument ends at a page that may not be accessed."""
+"""No kernel touches memory outside its arguments: each argument ends at an inaccessible page."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The rules for TVM's own operators: each takes what it is for, and changes no result."""
+"""The rules for TVM's own operators: each applies to its operators, and changes no result."""
 
 import re
 
@@ -77,7 +77,9 @@ def test_each_function_goes_to_the_rule_that_is_for_it(case):
 
 
 def test_a_transpose_with_arithmetic_works_in_tiles():
-    """Sixteen rows of the input for a vector of the output, before the next column: no line of the input is read twice."""
+    """Sixteen rows of the input become a vector of the output before the next column: no line of
+    the input is read twice.
+    """
     func, _ = function(lambda a: topi.exp(topi.transpose(topi.reshape(a, (2, 128, 12, 32)), (0, 2, 3, 1))), (256, 384))
     script, width = schedule(func, host_target()).script(), lanes(host_target())
     loops = re.findall(r"for [\w, ]+ in ([\w.]+)\((.*)\):", script.replace("T.int64", ""))
@@ -93,7 +95,7 @@ def test_a_transpose_works_in_squares(case):
 
 @pytest.mark.parametrize("case", ["cpu_rowwise softmax by a reciprocal", "cpu_rowwise layer norm"])
 def test_reductions_along_a_row_are_kept_in_vectors(case):
-    """One by one, each element would wait for the sum of those before it."""
+    """If elements were added one by one, each would wait for the sum of those before it."""
     script, width = schedule(CASES[case][0], host_target()).script(), lanes(host_target())
     *updates, _ = script.split("_update")
     found = [int(re.findall(r"T\.vectorized\(T\.int64\((\d+)\)\)", part)[-1]) for part in updates]

@@ -1,4 +1,4 @@
-"""Expressions of vectors, evaluated on many numbers, and what to compare them with."""
+"""Evaluate vector expressions on many numbers, with reference values."""
 
 import math
 

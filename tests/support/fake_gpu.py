@@ -1,4 +1,4 @@
-"""A GPU that is not there: tensors that NumPy cannot read, streams and graphs that write down what is asked of them."""
+"""A fake GPU: tensors that NumPy cannot read, and streams and graphs that record the calls to them."""
 
 import contextlib
 
@@ -6,7 +6,7 @@ import tvm
 
 
 class FakeTensor:
-    """A CPU tensor that says it lies on a GPU; only a copy of it can be read."""
+    """A CPU tensor that claims to be on a GPU; only a copy of it can be read."""
 
     def __init__(self, tensor):
         self.tensor, self.device = tensor, tvm.cuda(0)
@@ -27,7 +27,7 @@ class FakeTensor:
 
 
 def with_weights_there(module):
-    """Let the weights of a compiled module seem to lie on a GPU."""
+    """Make the weights of a compiled module appear to be on a GPU."""
     module.weights = [(name, FakeTensor(tensor)) for name, tensor in module.weights]
     return module
 
@@ -46,7 +46,7 @@ class FakeStream:
 
 
 class FakeCuda:
-    """Let torch seem to use a GPU; `log` is who waited for whom, `current` the stream to be on."""
+    """Make torch appear to use a GPU; `log` records who waited for whom, `current` is the current stream."""
 
     def __init__(self, monkeypatch):
         import torch

@@ -1,4 +1,6 @@
-"""A runner that takes a fixed time for each candidate and says a time that follows from its decisions, and tuners that use it."""
+"""A runner that takes a fixed time per candidate and reports a time computed from its decisions,
+and tuners that use it.
+"""
 
 import math
 import multiprocessing
@@ -56,7 +58,7 @@ class FixedLatencyRunner:
 
 
 def tune(folder, tasks=TASKS, runner=None, on_progress=lambda _: None, source="a test", known=None, **options):
-    """Tune with the runner in this process; `known` says what has won elsewhere."""
+    """Tune with the runner in this process; `known` is the earlier winner."""
     runner = runner or FixedLatencyRunner()
     winners = (lambda _self, workload: known(workload)) if known else TunedSchedules.__call__
     with patch.object(TunedSchedules, "__call__", winners):
@@ -73,7 +75,7 @@ def _real_child(folder, options):
 
 
 def start(folder, latency=0.002, **options):
-    """Start a tuner in a process of its own, forked from one that has imported TVM and done nothing else."""
+    """Start a tuner in a separate process, forked from one that has only imported TVM."""
     return _start(_child, folder, latency, options)
 
 
@@ -91,7 +93,7 @@ def _start(function, *args):
 def forkserver():
     """A context whose processes are forked from one that has imported this module, and so TVM."""
     here = str(Path(__file__).parents[1])
-    if here not in os.environ.get("PYTHONPATH", "").split(os.pathsep):  # the server is not told of sys.path
+    if here not in os.environ.get("PYTHONPATH", "").split(os.pathsep):  # the fork server does not inherit sys.path
         os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

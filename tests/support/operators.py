@@ -1,4 +1,4 @@
-"""Functions of TVM's own operators as lowering makes them, and how to run one."""
+"""Functions of TVM's own operators as lowering creates them, and a way to run one."""
 
 import numpy as np
 import tvm
@@ -14,7 +14,7 @@ def function(make, *shapes):
 
 
 def run(func, arrays, shape):
-    """Return what a function makes of `arrays`, which are float32, in an array of `shape`."""
+    """Run a function on float32 `arrays`, and return its result in an array of `shape`."""
     library = tvm.compile(func.with_attr("global_symbol", "main"), host_target())
     y = tvm.runtime.tensor(np.full(shape, np.nan, np.float32))
     library["main"](*[tvm.runtime.tensor(a) for a in arrays], y)

@@ -1,4 +1,4 @@
-"""What the tests compare with: NumPy in float64, and weights drawn at random."""
+"""References for the tests: NumPy in float64, and random weights."""
 
 import math
 import re
@@ -24,7 +24,7 @@ ACTIVATIONS = {
 
 
 def balanced(n, k, pattern, rng, dtype=np.float32):
-    """A dense weight (N, K) in which every block holds exactly what the pattern keeps."""
+    """Return a dense weight (N, K) with as many nonzeros in every block as the pattern keeps."""
     weight = np.zeros((n, k), dtype)
     for block in range(pattern.blocks(k)):
         start, stop = block * pattern.block, min(k, (block + 1) * pattern.block)
@@ -83,7 +83,9 @@ def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", 
 
 
 def gpu_arguments(workload, weight, x, bias=None, residual=None):
-    """What a GPU kernel's function takes, by the layout of `workload`; the last is the output, full of NaN."""
+    """Return the arguments of a GPU kernel's function, in the layout of `workload`; the last is the
+    output, full of NaN.
+    """
     kernel, as_dtype = KERNELS[workload.kernel], numpy_dtype(workload.dtype)
     weight = weight.astype(as_dtype)
     packed = kernel.pack(weight) if isinstance(kernel, DenseKernel) else kernel.pack(encode(weight, workload.pattern))
@@ -101,7 +103,7 @@ def run_on_opencl(workload, arguments, platform="Portable", schedule=None):
 
 
 def counter(name):
-    """LLVM's IR of a function `name` of an address that adds one to the int32 there."""
+    """Return LLVM IR of a function `name` that adds one to the int32 at an address."""
     return f"""
 define linkonce_odr i32 @{name}(ptr %line) {{
   %count = load i32, ptr %line
@@ -113,7 +115,7 @@ define linkonce_odr i32 @{name}(ptr %line) {{
 
 
 def innermost_loop(lines):
-    """The code between a label and the jump back to it that holds the most multiply-adds a line."""
+    """Return the code between a label and the jump back to it with the most multiply-adds per line."""
     labels = {line.split(":")[0]: at for at, line in enumerate(lines) if line.startswith(".L")}
     jumps = [(labels.get(j[1], at), at) for at, line in enumerate(lines) if (j := re.match(r"\tj\w+\t(\.L\w+)", line))]
     loops = [lines[start:end] for start, end in jumps if start < end]

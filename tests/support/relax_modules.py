@@ -4,7 +4,7 @@ from tvm import relax
 
 
 def module(build, *shapes):
-    """A module whose main applies `build(builder, *inputs)` to float32 inputs of these shapes."""
+    """Return a module whose main applies `build(builder, *inputs)` to float32 inputs of these shapes."""
     builder = relax.BlockBuilder()
     inputs = [relax.Var(f"x{i}", relax.TensorType(shape, "float32")) for i, shape in enumerate(shapes)]
     with builder.function("main", inputs):

@@ -108,7 +108,9 @@ def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = 
 
 
 def one_entry(model: str, args: Any, what: str) -> tuple[Any, ...]:
-    """Return a factory's example arguments; raises InputError where it gives entry points, which `what` does not go with."""
+    """Return a factory's example arguments; raises InputError if it returns entry points, which
+    `what` does not support.
+    """
     if isinstance(args, Mapping):
         raise InputError(f"{model} has entry points {', '.join(args)}; {what} goes with a factory that gives example inputs")
     examples: tuple[Any, ...] = args
@@ -133,7 +135,7 @@ def forced(kernel: list[str] | None) -> dict[str, str]:
 
 
 def signatures(entry_points: Mapping[str, Any]) -> list[str]:
-    """Return what each entry point takes and gives, a line each, where there are several.
+    """Return the inputs and outputs of each entry point, one line each, if there are several.
 
     Parameters
     ----------

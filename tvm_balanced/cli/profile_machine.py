@@ -1,4 +1,4 @@
-"""`tvm-balanced profile-machine`: measure this machine, for verdicts that rest on it."""
+"""`tvm-balanced profile-machine`: measure this machine, so that verdicts rest on measurements."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The artifact: a directory that holds a compiled module.
 
-    manifest.json   what it is: versions, target, instruction sets, entry points, report, max error, checksums
+    manifest.json   versions, target, instruction sets, entry points, report, max error, checksums
     lib.so          the code
     weights/*.npy   one file per parameter, 64-byte aligned, memory-mapped when loaded
     gpu/*.cubin     machine code of a GPU's kernels, if nvcc was installed; else their source, in lib.so, is compiled
@@ -10,9 +10,11 @@ For several machines, the artifact is a directory of such directories (its varia
 that lists them, best first. Equal weights are one file under several names. Loading takes the first
 variant that this machine can run.
 
-Format 2, which this version reads too, had one entry point, and its inputs and outputs where `entry_points` is now.
+This version also reads format 2, which had one entry point, with its inputs and outputs in place of
+`entry_points`.
 
-It is written beside its destination and moved there whole, so no half-written artifact is ever left under the name.
+An artifact is written beside its destination and moved there as a whole, so a half-written one
+never has the final name.
 """
 
 import contextlib
@@ -154,7 +156,9 @@ def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of an artifact as plain data, as format 3 has it; raises ArtifactError where none can be read."""
+    """Return an artifact's manifest as plain data in format 3; raises ArtifactError if it is
+    missing or cannot be read.
+    """
     path = directory / "manifest.json"
     try:
         manifest = json.loads(path.read_text())
@@ -169,9 +173,9 @@ def read_manifest(directory: Path) -> dict[str, Any]:
 
 
 def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest of format 2 as format 3 has it: with its one entry point, which takes all weights."""
+    """Convert a manifest of format 2 to format 3: it has one entry point, which takes all weights."""
     parts = ("inputs", "outputs", "ranges", "structure")
-    if not set(parts) <= set(manifest):  # one that lists variants, or is damaged
+    if not set(parts) <= set(manifest):  # it lists variants, or is damaged
         return manifest
     main = {part: manifest[part] for part in parts} | {"donate": {}, "weights": list(range(len(manifest["weights"])))}
     return {key: value for key, value in manifest.items() if key not in parts} | {

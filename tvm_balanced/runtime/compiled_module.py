@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 class CompiledModule:
     """A compiled model. Call it with the model's inputs, in order or by name.
 
-    One with several entry points has them by name, as `module["decode"]`; they share its weights, and calling the module runs the
-    first. A layer that prefill computes for many rows and decode for one may have a kernel for each, and then a packed copy of
-    its weight for each kernel; where both have the same kernel, they share one.
+    If there are several entry points, they have names, for instance `module["decode"]`, and calling
+    the module runs the first. They share the weights. If prefill computes a layer for many rows and
+    decode for one, each may have its own kernel, and then its own packed copy of the weight; with
+    the same kernel they share one copy.
 
-    On a GPU it stays where torch's current device was when it was compiled or loaded, the first where torch had used none.
+    On a GPU the module stays on the device that was torch's current one when it was compiled or
+    loaded, or on the first device if torch had used none.
 
     Parameters
     ----------
     executable : tvm.relax.VMExecutable or tvm.runtime.Module
     weights : sequence of (name, tvm.runtime.Tensor)
-        Parameters of the library's functions, of which each takes those that its EntryPointSpec lists; on the CPU, 64-byte
-        aligned.
+        Parameters of the library's functions; each function takes those that its EntryPointSpec
+        lists. On the CPU they are 64-byte aligned.
     facts : ModuleMetadata
     runnable : bool
         Whether this machine can run the code. A module for another machine can be saved, but not
@@ -62,13 +64,15 @@ class CompiledModule:
         self.start(runnable)
 
     def start(self, runnable: bool) -> None:
-        """Make what only one call at a time may use: a virtual machine, its functions with their weights, and a lock."""
+        """Create what only one call at a time may use: a virtual machine, its functions with their
+        weights, and a lock.
+        """
         self.machine = relax.VirtualMachine(self.executable, self.device) if runnable else None
         self.compiled: dict[str, WithWeights] = {}
         if self.machine is not None:
             for name, spec in self.facts.entry_points.items():
                 self.compiled[name] = WithWeights(self.machine[name], [self.weights[place][1] for place in spec.weights])
-        self.captured: list[Any] = []  # memory of calls in CUDA graphs, which may be replayed as long as the module lives
+        self.captured: list[Any] = []  # memory of calls in CUDA graphs; they may be replayed as long as the module lives
         self.lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -79,17 +83,18 @@ class CompiledModule:
         return f"<CompiledModule: {listed}; {layers}; {self.facts.target_key}, threads={self.threads}>"
 
     def __getitem__(self, name: str) -> Function:
-        """Return an entry point by its name; raises InputError where there is none of it."""
+        """Return the entry point with this name; raises InputError if there is none."""
         known = self.facts.entry_points
         if name not in known:
             raise InputError(f'entry point "{name}" is unknown; the module has {", ".join(known)}')
         return Function(self, name)
 
     def clone(self) -> "CompiledModule":
-        """Return a second instance on the same code and weights, whose calls do not wait for this one's.
+        """Return a second instance with the same code and weights. Its calls do not wait for this instance's.
 
-        For servers: calls of one instance take turns, and each thread may have an instance of its own. `threads` of each may be
-        set apart. On a GPU calls are launched one after another still, and run in the order of their streams.
+        This is for servers: the calls of one instance run one after another, and each thread may
+        have its own instance. Each instance has its own `threads`. On a GPU, calls are still
+        launched one after another, and run in the order of their streams.
         """
         twin = copy.copy(self)
         twin.start(self.machine is not None)
@@ -133,12 +138,13 @@ class CompiledModule:
         it writes to then belongs to the graph as long as this module lives. While the graph is
         replayed, the module must live and its inputs must stay where they are.
 
-        A donated input's own buffer, contiguous and aligned or not, holds the output that takes its place when the call returns,
-        and is what is returned for it.
+        If an input is donated, its own buffer, contiguous and aligned or not, holds the output that
+        takes its place when the call returns. The call returns that buffer for the output.
 
-        Non-finite activations: a result is finite only where dense arithmetic without the pruned weights is. Pruned weights
-        are skipped, so that dense arithmetic's 0 * inf = NaN may be missing; unused slots hold a weight of 0, so that an
-        infinity beside kept weights may give NaN where dense arithmetic gives an infinity.
+        Non-finite activations: a result is finite only if a dense layer with the pruned weights
+        removed would be finite. Pruned weights are skipped, so a NaN from a dense 0 * inf may be
+        missing. Unused slots hold a weight of 0, so an infinity beside kept weights may give NaN
+        instead of the infinity of dense arithmetic.
 
         Parameters
         ----------
@@ -148,15 +154,15 @@ class CompiledModule:
 
         Returns
         -------
-        The model's result: a tensor, or a tuple, list, dict, or class that torch.export knows, with the
-        same nesting. NumPy arrays in give one array, or a flat tuple in the order of `facts.outputs`,
-        whose names tell where each was.
+        The model's result: a tensor, or a tuple, list, dict, or class that torch.export knows, with
+        the same nesting. NumPy arrays in give one array, or a flat tuple in the order of
+        `facts.outputs`, whose names tell where each was.
 
         Raises
         ------
         InputError
-            Where an input is missing, unknown, or has the wrong type, shape, dtype or device, or a size out of range; where a
-            donated one cannot be written.
+            If an input is missing, unknown, or has the wrong type, shape, dtype or device, or a
+            size out of range, or if a donated input cannot be written.
         TargetError
             If the module was compiled for another machine.
         """

@@ -1,4 +1,4 @@
-"""Donated inputs: after a call the caller's own buffer holds the output that takes its place."""
+"""Donated inputs: after a call, the caller's own buffer holds the output that takes the input's place."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ def buffers_of(spec: EntryPointSpec, values: Sequence[Any]) -> dict[int, Any]:
     ----------
     spec : EntryPointSpec
     values : sequence of torch.Tensor, array or tvm.runtime.Tensor
-        That fit `spec.inputs`.
+        Values that fit `spec.inputs`.
 
     Returns
     -------
     dict
-        Place of an output to a buffer of its shape and dtype.
+        From an output's index to a buffer of its shape and dtype.
 
     Raises
     ------
     InputError
-        Where one cannot be written, or two are the same memory.
+        If a buffer cannot be written, or two share memory.
     """
     if not spec.donate:
         return {}
@@ -45,15 +45,15 @@ def buffers_of(spec: EntryPointSpec, values: Sequence[Any]) -> dict[int, Any]:
 
 
 def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[Any]) -> list[Any]:
-    """Copy outputs into the buffers that they are for, and return all outputs, none of which shares memory with these.
+    """Copy outputs into their buffers. Return all outputs; none shares memory with these buffers.
 
     Parameters
     ----------
     outputs : sequence of tvm.runtime.Tensor
     buffers : mapping
-        As `buffers_of` returned them.
+        As returned by `buffers_of`.
     inputs : sequence of tvm.runtime.Tensor
-        What the call was given: a model may return an input as it is, or two that change places.
+        The inputs of the call. A model may return an input as it is, or two of them swapped.
     """
     if not buffers:
         return list(outputs)
@@ -83,7 +83,7 @@ def _address(value: Any) -> int:
 def _write(output: Any, buffer: Any) -> None:
     if is_torch(buffer):
         torch = sys.modules["torch"]
-        with torch.inference_mode():  # a parameter, and a tensor made in this mode, may be written here
+        with torch.inference_mode():  # allows writing to a parameter, and to a tensor made in this mode
             buffer.copy_(torch.from_dlpack(output))
     elif isinstance(buffer, tvm.runtime.Tensor):
         output.copyto(buffer)

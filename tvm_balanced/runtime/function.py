@@ -1,4 +1,4 @@
-"""Function: one entry point of a compiled module. Tensors in, tensors out."""
+"""Function: one entry point of a compiled module. It takes tensors and returns tensors."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -25,19 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WithWeights:
-    """A function of a virtual machine, and the weights that it takes after its inputs."""
+    """A function of a virtual machine, together with the weights that it takes after its inputs."""
 
     function: Callable[..., Any]
     weights: list[Any]
 
     def __call__(self, *inputs: Any) -> Any:
-        """Call it with all of its arguments."""
+        """Call the function with its inputs and weights."""
         return self.function(*inputs, *self.weights)
 
 
 @dataclass(frozen=True)
 class Function:
-    """One entry point of a compiled module, as `module["decode"]` gives it; a call is as `CompiledModule.__call__` says.
+    """One entry point of a compiled module, for instance `module["decode"]`. Calls work as in
+    `CompiledModule.__call__`.
 
     Parameters
     ----------
@@ -53,21 +54,21 @@ class Function:
 
     @property
     def spec(self) -> EntryPointSpec:
-        """What it takes, gives and donates."""
+        """Its inputs, outputs and donated inputs."""
         return self.module.facts.entry_points[self.name]
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What a call takes."""
+        """The inputs of a call."""
         return self.spec.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What a call gives."""
+        """The outputs of a call."""
         return self.spec.outputs
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it; as `CompiledModule.__call__`."""
+        """Run the entry point, as `CompiledModule.__call__` does."""
         spec, device = self.spec, self.module.device
         values = bind(spec.inputs, args, kwargs)
         as_torch, captured = any(is_torch(value) for value in values), capturing(device)
@@ -82,7 +83,7 @@ class Function:
         return from_tvm(results, as_torch, spec.structure, buffers)
 
     def _run(self, tensors: Sequence[Any], buffers: dict[int, Any], captured: bool) -> list[Any]:
-        """Call compiled code, write what is donated, and return the outputs."""
+        """Call compiled code, write to donated buffers, and return the outputs."""
         module = self.module
         kept = keeping(module.machine, module.captured) if captured else contextlib.nullcontext()
         with module.lock, in_stream_order(module.device), kept:
@@ -92,7 +93,9 @@ class Function:
             return store(outputs, buffers, tensors)
 
     def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
-        """Time every layer of a call, see `timing.profile.profile`; inputs and errors as for a call, and no buffer changes."""
+        """Time every layer of a call, see `timing.profile.profile`. Inputs and errors are as for a
+        call; no buffer changes.
+        """
         from tvm_balanced.timing.profile import profile
 
         check_count("rounds", rounds)

@@ -15,20 +15,23 @@ from tvm_balanced.runtime.target_features import target_key
 
 @dataclass(frozen=True)
 class EntryPointSpec:
-    """What one entry point takes and gives.
+    """The inputs and outputs of one entry point.
 
     Parameters
     ----------
     inputs, outputs : tuples of TensorSpec
     ranges : mapping
-        Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None is no limit.
+        Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None
+        is no limit.
     structure : str or None
-        How the model nests its outputs, as JSON of torch's pytree; None for one tensor, a flat tuple, or a structure that torch
-        cannot write down, such as a namedtuple.
+        How the model nests its outputs, as JSON of torch's pytree. None for one tensor, a flat
+        tuple, or a structure that torch cannot serialize, such as a namedtuple.
     donate : mapping
-        Name of an input to the name of the output that the caller's buffer of it holds after a call.
+        Name of an input to the name of the output that the caller's buffer of that input holds
+        after a call.
     weights : tuple of int
-        The module's weights that it takes after its inputs, by their places in `CompiledModule.weights`, in order.
+        The weights that it takes after its inputs, in order, as indices into
+        `CompiledModule.weights`.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -44,7 +47,7 @@ class EntryPointSpec:
         return signature(self.inputs, self.outputs)
 
     def same_tensors(self, other: "EntryPointSpec") -> bool:
-        """Whether it can be called as `other` can, and gives and donates the same."""
+        """Whether it takes, returns and donates the same tensors as `other`."""
         return replace(self, structure=None, weights=()) == replace(other, structure=None, weights=())
 
 
@@ -64,7 +67,7 @@ class ModuleMetadata:
     Parameters
     ----------
     entry_points : mapping of EntryPointSpec
-        By name; the first is what calling the module runs. A module of one has "main".
+        By name; calling the module runs the first. A module with one entry point calls it "main".
     report : Report
     target : str
         TVM's target as JSON.
@@ -77,9 +80,10 @@ class ModuleMetadata:
     versions : dict
         Package to version, when it was compiled.
     max_error : float or None
-        Largest absolute difference to the original model on any input of `checks`; None where it was not run.
+        Largest absolute difference to the original model on any input of `checks`; None if it was
+        not run.
     checks : tuple of Check
-        What was compared with the original model when it was compiled.
+        The inputs that were compared with the original model when it was compiled.
     """
 
     entry_points: Mapping[str, EntryPointSpec]
@@ -99,12 +103,12 @@ class ModuleMetadata:
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """What calling the module takes."""
+        """The inputs of calling the module."""
         return self.main.inputs
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        """What calling the module gives."""
+        """The outputs of calling the module."""
         return self.main.outputs
 
     @property

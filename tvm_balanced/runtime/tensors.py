@@ -161,9 +161,10 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None, buff
     as_torch : bool
         True for torch tensors in the model's structure, False for arrays: one, or a flat tuple.
     structure : str or None
-        As `EntryPointSpec` has it.
+        As in `EntryPointSpec`.
     buffers : mapping, optional
-        Place of a result to what is returned for it: the caller's buffer, which holds it already.
+        From a result's index to the caller's buffer, which holds the result already and is returned
+        for it.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def axis_of_rows(drawn: Sequence[int], whole: Sequence[int]) -> int:
 
 
 def draw_weight(workload: Workload, rng: np.random.Generator) -> EncodedWeight:
-    """Draw an encoded weight (N, K) of a workload's pattern, every slot used, scaled to give sums of about 1."""
+    """Draw an encoded weight (N, K) of a workload's pattern with all slots used, scaled so that sums are about 1."""
     pattern, k = workload.pattern, workload.k
     scale = 1 / math.sqrt(pattern.blocks(k) * pattern.nnz)
     return random_weight(workload.n, k, pattern, rng, numpy_dtype(workload.dtype), scale)
@@ -110,7 +110,9 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 def random_weight(
     n: int, k: int, pattern: BalancedPattern, rng: np.random.Generator, dtype: Any = np.float32, scale: float = 1.0
 ) -> EncodedWeight:
-    """Return a random weight (N, K) that holds exactly what the pattern keeps in every block, normally distributed."""
+    """Return a random, normally distributed weight (N, K) with as many nonzeros in every block as
+    the pattern keeps.
+    """
     blocks, tail = pattern.blocks(k), pattern.tail(k)
     values = rng.standard_normal((n, blocks, pattern.nnz), dtype=np.float32) * np.float32(scale)
     keys = rng.random((n, blocks, pattern.block), dtype=np.float32)

@@ -120,7 +120,7 @@ class _Call:
     nbytes: list[int]
 
     def leave_out(self, others: Container[int]) -> None:
-        """Count no bytes of the tensors at these addresses: weights of kernels that other M have."""
+        """Do not count the bytes of the tensors at these addresses: weights of kernels for other M."""
         self.nbytes = [0 if address in others else size for address, size in zip(self.addresses, self.nbytes, strict=True)]
 
 
@@ -162,10 +162,10 @@ def profile(function: "Function", arguments: Sequence[Any], rounds: int) -> Prof
 
 
 def _report_of(call: _Call, reports: Sequence[LayerReport], addresses: Sequence[int]) -> tuple[LayerReport | None, set[int]]:
-    """Return the row of the report that a call is, None if it is none of ours; and the weights that it does not read.
+    """Return a call's row of the report (None if it is none of our kernels), and the weights that it does not read.
 
-    A function may compute several layers, and a layer may have several functions: both must fit. A layer whose weight is so
-    small that it stayed in the library has its function alone.
+    A function may compute several layers, and a layer may have several functions: both must match.
+    If a layer's weight is so small that it stayed in the library, only its function is known.
     """
     fitting = [row for row in reports if call.symbol in row.functions and row.serves(call.rows)]
     given = set(call.addresses)
@@ -187,9 +187,11 @@ def _rates(module: "CompiledModule") -> Rates:
 
 
 def _record(function: "Function", arguments: Sequence[Any], rounds: int) -> tuple[list[_Call], Any]:
-    """Call it `rounds` times; return the functions that it calls in order, and their seconds as (rounds, functions)."""
+    """Call an entry point `rounds` times; return the functions that it calls, in order, and their
+    seconds as (rounds, functions).
+    """
     device = function.module.device
-    machine = relax.VirtualMachine(function.module.executable, device)  # one of its own: the module's stays free of instruments
+    machine = relax.VirtualMachine(function.module.executable, device)  # its own: the module's stays without instruments
     calls: list[_Call] = []
     times: list[list[float]] = []
     start = 0.0

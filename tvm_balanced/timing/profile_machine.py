@@ -17,8 +17,9 @@ from tvm_balanced.selection.machine_profile import MachineProfile
 from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.timing.rotating import rotation, time_rotating
 
-PATTERN = BalancedPattern(2, 16)  # that sparse kernels are measured at
-# (from which M on, N, K, M) of layers that fit the caches, for arithmetic; (N, K) of one that comes from memory, at M = 1
+PATTERN = BalancedPattern(2, 16)  # the pattern of measured sparse kernels
+# For arithmetic: (first M it is used for, N, K, M) of layers that fit the caches. For memory: (N,
+# K) of a layer that is loaded from memory at M = 1.
 ARITHMETIC = ((1, 768, 3072, 1), (4, 3072, 768, 8), (17, 3072, 768, 24), (32, 3072, 768, 64))
 MEMORY = (4096, 4096)
 UNLIMITED = 1e9  # an unlimited rate, in 10^9 a second

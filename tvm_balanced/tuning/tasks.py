@@ -36,8 +36,8 @@ class Task:
 def tasks_of(calls: Sequence[LayerCall]) -> list[Task]:
     """Return the distinct workloads of the calls of a model's layers, in the order of their first call.
 
-    A layer whose M is known only at the call is tuned at the M of its kernels' specializations for small M; the rest of its M
-    are in default tiles, and so are not tuned.
+    A layer whose M is known only at the call is tuned at the M of its kernels' specializations for
+    small M. Its other M use default tiles and are not tuned.
     """
     count: Counter[Workload] = Counter()
     names: dict[Workload, dict[str, None]] = {}
@@ -49,7 +49,9 @@ def tasks_of(calls: Sequence[LayerCall]) -> list[Task]:
 
 
 def tunable(variant: Variant) -> list[Workload]:
-    """Return the workloads of known M whose decisions a variant uses: its own, or its specializations' for small M."""
+    """Return the workloads with a known M whose decisions a variant uses: its own, or its
+    specializations' for small M.
+    """
     if variant.workload.m is not None:
         return [variant.workload]
     return [replace(variant.workload, m=tile) for tile in variant.small_tiles]

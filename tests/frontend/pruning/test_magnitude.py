@@ -21,13 +21,13 @@ def test_every_block_keeps_exactly_its_largest(data):
     n, k = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 90))
     dtype = data.draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
     torch.manual_seed(data.draw(st.integers(0, 9)))
-    weight = (torch.randn(n, k) * 2).round(decimals=data.draw(st.integers(0, 2))).to(dtype)  # rounded: many ties
+    weight = (torch.randn(n, k) * 2).round(decimals=data.draw(st.integers(0, 2))).to(dtype)  # rounding makes many ties
     mask = keep_mask(weight, pattern).numpy()
     magnitude = weight.float().abs().numpy()
     for start in range(0, k, block):
         width = min(block, k - start)
         for row in range(n):
-            order = np.argsort(-magnitude[row, start : start + width], kind="stable")  # of equals the first stays
+            order = np.argsort(-magnitude[row, start : start + width], kind="stable")  # of equal magnitudes the first stays
             expected = np.zeros(width, bool)
             expected[order[: pattern.kept(width)]] = True
             np.testing.assert_array_equal(mask[row, start : start + width], expected)
@@ -124,7 +124,7 @@ def test_a_large_weight_takes_under_five_seconds():
 
 
 def test_the_dense_layers_of_gpt2_are_pruned_along_their_inputs():
-    """transformers keeps their weights as (K, N)."""
+    """transformers stores their weights as (K, N)."""
     conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
     torch.manual_seed(0)
     layer, linear = conv1d(24, 40), nn.Linear(40, 24)

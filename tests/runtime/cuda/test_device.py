@@ -9,7 +9,7 @@ from tvm_balanced.runtime.cuda import device
 
 
 class Gpu:
-    """A GPU of TVM's that only waits; tensors are copied to it by doing nothing."""
+    """A TVM GPU that only waits; copying a tensor to it does nothing."""
 
     index = 0
 

@@ -12,7 +12,7 @@ from tvm_balanced.runtime.cuda import diagnose
 
 @pytest.fixture(params=["a device file", "torch"])
 def with_driver(request, monkeypatch, tmp_path):
-    """A machine that has an NVIDIA driver, by a device file or by what torch says, and whose CUDA library does not load."""
+    """A machine with an NVIDIA driver, as shown by a device file or by torch, whose CUDA library does not load."""
     if tvm.cuda(0).exist:
         pytest.skip("TVM sees a GPU")
     (tmp_path / "libtvm_runtime_cuda.so").write_text("no library")

@@ -11,7 +11,7 @@ from tvm_balanced.runtime.cuda import graph_capture
 
 
 class Driver:
-    """Of CUDA: writes down the modes of capture that it is given, and gives back the last."""
+    """A fake CUDA driver: records the capture modes that it is given, and returns the previous one."""
 
     def __init__(self):
         self.modes = [0]
@@ -36,7 +36,7 @@ def call_captured(monkeypatch, module, *inputs):
 
 
 def addresses(module, x, calls=20):
-    """Where the results of calls were, each of which was given back before the next."""
+    """Return the addresses of the results of calls; each result is freed before the next call."""
     return {module(x).data_ptr() for _ in range(calls)}
 
 
@@ -46,7 +46,7 @@ def test_what_a_captured_call_writes_to_is_given_to_no_other(monkeypatch, mlp, d
     before = addresses(module, x)
     captured = {call_captured(monkeypatch, module, x).data_ptr() for _ in range(3)}
     assert len(captured) == 3
-    assert captured & before  # of the pool
+    assert captured & before  # from the pool
     assert len(module.captured) == 3 * 2  # the hidden layer's output, and the model's
     assert not captured & addresses(module, x)
     assert len(module.captured) == 3 * 2  # other calls keep nothing

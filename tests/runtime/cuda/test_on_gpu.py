@@ -1,4 +1,4 @@
-"""What only a GPU can show: whole models, calls on torch's stream, calls captured in a CUDA graph."""
+"""Tests that need a GPU: whole models, calls on torch's stream, calls captured in a CUDA graph."""
 
 import numpy as np
 import pytest
@@ -109,7 +109,7 @@ def test_a_call_on_another_stream_leaves_the_last_calls_memory_alone():
         y = run(first)
         torch.cuda._sleep(50_000_000)
         read = y.clone()
-        del y  # its memory is in the pool, and the stream has not read it yet
+        del y  # its memory is back in the pool, and the stream has not read it yet
     with torch.cuda.stream(two):
         other = run(second)
     torch.cuda.synchronize()

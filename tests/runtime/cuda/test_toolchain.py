@@ -22,7 +22,7 @@ def asked(monkeypatch):
         if toolchain in asked_fails:
             raise asked_fails[toolchain]
 
-    monkeypatch.setenv(toolchain.MODE, "")  # what is set meanwhile is taken back
+    monkeypatch.setenv(toolchain.MODE, "")  # restores the variable after the test
     del os.environ[toolchain.MODE]
     monkeypatch.setattr(toolchain, "_ours", set())
     monkeypatch.setattr(toolchain, "compiles", lambda: True)
@@ -108,5 +108,5 @@ def test_compiling_tuning_and_loading_choose(asked, monkeypatch, tmp_path, mlp):
     with pytest.raises(EnvironmentFaultError):
         GpuRunner(H200)
     cubins.read(tmp_path)
-    with H200, pytest.raises(EnvironmentFaultError):  # not RuntimeError, though TVM has passed it on
+    with H200, pytest.raises(EnvironmentFaultError):  # not RuntimeError, although TVM has passed it on
         tvm_ffi.get_global_func(cubins.CALLBACK)("unknown")

@@ -53,7 +53,7 @@ def test_what_is_not_of_the_space_is_refused():
 
 def test_equal_fingerprints_mean_equal_instructions():
     found, kernel, func, workload = space(HERE[0], m=32)
-    assert found.fingerprint == space(HERE[0], m=64, n=256, k=128)[0].fingerprint  # only extents differ
+    assert found.fingerprint == space(HERE[0], m=64, n=256, k=128)[0].fingerprint  # only the extents differ
 
     class Other(type(kernel)):
         def space(self, sch, workload, target):

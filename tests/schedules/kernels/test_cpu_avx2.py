@@ -131,7 +131,7 @@ def test_inner_loop_is_permutes_and_multiply_adds(m, pattern, sums):
     def count(word):
         return sum(word in line and "%ymm" in line for line in loop)
 
-    # LLVM writes vpermps as vpermd where the index was just computed: they move the same bits.
+    # LLVM emits vpermd instead of vpermps if the index was just computed: they move the same bits.
     assert count("vfmadd") == sums
     assert count("vpermps") + count("vpermd") == sums * P(pattern).block // 8
     assert count("vblendvps") == (sums if P(pattern).block == 16 else 0)

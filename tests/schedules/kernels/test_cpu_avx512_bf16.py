@@ -104,4 +104,4 @@ def test_inner_loop_of_blocks_of_32_masks_no_index():
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX512_BF16).with_attr("global_symbol", "main")
     assembly = build(function, AVX512_BF16).mod.inspect_source("asm")
     assert assembly.count("vpermw") == assembly.count("vdpbf16ps") >= 48
-    assert "vpternlog" not in assembly  # which masks and offsets the indices of blocks of 16
+    assert "vpternlog" not in assembly  # it would mask and offset the indices of blocks of 16

@@ -16,7 +16,7 @@ NEEDS = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CP
 
 
 def in_steps(a):
-    """Each row in 255 steps of its largest value, as a multiple of the step, and the step."""
+    """Round each row to 255 steps of its largest value; return the values as multiples of the step, and the step."""
     step = np.maximum(np.abs(a).max(axis=1, keepdims=True) / 127, 1e-30)
     return np.rint(a / step), step
 
@@ -36,7 +36,7 @@ def test_computes_with_rounded_x_and_weight(pattern, m, rng):
     x[0] *= 1000
     run = reference.compile_kernel("cpu_avx512_i8", weight, P(pattern), m=m)
     want = computed(x.astype(np.float64), weight.astype(np.float64))
-    for got, wanted in zip(run(x), want, strict=True):  # a value of x half way between two steps may go to either
+    for got, wanted in zip(run(x), want, strict=True):  # a value of x halfway between two steps may go to either
         assert reference.relative_error(got, wanted) < 1e-2
     assert (run(x)[:, 3] == 0).all()
     assert reference.relative_error(run(x), reference.dense(x, weight)) < 2e-2

@@ -20,11 +20,13 @@ KERNEL, AVX512 = KERNELS["cpu_avx512_spmm"], parse_target("cpu/x86-64-v4")
 
 
 def test_layout_is_the_documented_one(rng):
-    """values[t, g, r, q, s] is slot 8 q + s of row 16 g + r in tile t; zeros at column 0 where there is no such slot or row."""
+    """values[t, g, r, q, s] is slot 8 q + s of row 16 g + r in tile t; zero at column 0 if there is
+    no such slot or row.
+    """
     weight = reference.balanced(40, 300, P("3:16"), rng)
     encoded = reference.encode(weight, P("3:16"))
     values, columns = KERNEL.pack(encoded)
-    assert values.shape == (2, 3, 16, 4, 8)  # 19 blocks in tiles of 10, whose 30 slots are four octs
+    assert values.shape == (2, 3, 16, 4, 8)  # 19 blocks in tiles of 10; their 30 slots are four octs
     assert (values.dtype, columns.dtype, columns.shape) == (np.float32, np.uint64, (2, 3, 16, 4))
     for row, block, slot in ((0, 0, 0), (17, 6, 2), (39, 9, 1), (20, 18, 0)):
         tile, place = block // 10, block % 10 * 3 + slot
@@ -128,8 +130,8 @@ def test_inner_loop_is_multiply_adds_from_memory(m, n, fetches):
     octs = count["vfmadd"] // 32  # of two rows of the weight, for two vectors of rows of x
     assert count["vfmadd"] == 32 * octs >= 32
     assert all("(%r" in line for line in loop if "vfmadd" in line)
-    assert count["vshuf"] == 20 * octs  # a value each, and the halves that four of them come from
-    assert count["vbroadcast"] == 0  # none loaded once more
+    assert count["vshuf"] == 20 * octs  # one per value, and the halves that four of them are taken from
+    assert count["vbroadcast"] == 0  # none is loaded again
     assert count["prefetcht1"] == (octs if fetches else 0)
     assert not any(re.search(r"vmovup\w\s+%zmm\d+, ", line) for line in loop)  # no sums in memory
 
@@ -138,7 +140,7 @@ def test_squares_are_shuffles_without_spills():
     workload = Workload("cpu_avx512_spmm", 64, 3072, 768, 4, 16)
     function = KERNEL.schedule(KERNEL.prim_func(workload), workload, AVX512).with_attr("global_symbol", "main")
     lines = build(function, AVX512).mod.inspect_source("asm").splitlines()
-    assert sum("vunpck" in line for line in lines) == 64  # two squares of 64 shuffles, half of them these
+    assert sum("vunpck" in line for line in lines) == 64  # two transpose tiles of 64 shuffles; half of the shuffles are these
     assert not any("zmm" in line and "(%rsp)" in line for line in lines)
 
 

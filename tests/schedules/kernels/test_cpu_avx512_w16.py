@@ -17,7 +17,7 @@ KERNEL = KERNELS["cpu_avx512_w16"]
 @pytest.mark.parametrize("pattern", ["1:16", "2:16", "3:16", "8:16"])
 @pytest.mark.parametrize("m", [1, 9, None])
 def test_computes_with_the_rounded_weight(pattern, m, rng):
-    """Nothing but the weight is rounded: against it the result is as exact as float32."""
+    """Only the weight is rounded: relative to the rounded weight, the result is as exact as float32."""
     weight = reference.balanced(40, 100, P(pattern), rng)
     x = rng.standard_normal((m or 7, 100)).astype(np.float32)
     run = reference.compile_kernel("cpu_avx512_w16", weight, P(pattern), m=m)

@@ -39,7 +39,7 @@ def test_ragged_and_odd(pattern, k, n, m, rng):
 
 
 def test_layout_is_the_documented_one(rng):
-    """values[t, g, r, b, j] is slot j of block KB t + b of row 16 g + r, and zero where there is no such block or row."""
+    """values[t, g, r, b, j] is slot j of block KB t + b of row 16 g + r; zero if there is no such block or row."""
     weight = reference.balanced(40, 300, P("2:16"), rng)
     encoded = reference.encode(weight, P("2:16"))
     values, indices = KERNEL.pack(encoded)
@@ -121,7 +121,7 @@ def test_inner_loop_is_multiply_adds_from_memory(target, m, sums):
     assert len(products) % sums == 0
     assert len(products) >= sums
     assert all("(%r" in line for line in products)
-    # neither sums in memory, nor indices that were loaded as a vector and are taken apart
+    # neither sums in memory, nor indices that are loaded as a vector and extracted
     assert not any(re.search(r"vmovup\w\s+%[yz]mm\d+, |vpextr", line) for line in loop)
 
 

@@ -22,7 +22,7 @@ from tvm_balanced.tuning.runners.gpu import within_limits
 
 KERNEL = KERNELS["cuda_decode_mma"]
 H200 = cuda_target("h200")
-SYNCHRONIZATION = {  # what a line of CUDA does, by what it has
+SYNCHRONIZATION = {  # synchronization of a line of CUDA code, by a text in it
     r"__syncthreads\(": "barrier",
     r"ptx_cp_async_legacy\w*\(": "copy",
     r"cp_async_commit_group\w*\(": "commit",
@@ -194,7 +194,9 @@ def cuda_of(m, n, k, nnz):
 
 
 def synchronization(kernel):
-    """Return what the copies before the loop over stages do, its body, and the last stage behind it, repetitions left out."""
+    """Return the synchronization of the copies before the loop over stages, of its body, and of the
+    last stage after it, without repetitions.
+    """
     before, rest = kernel.split("\n  for (int g_0", 1)  # the loop: TVM names it after the axis of K groups
     body, after = rest.split("\n  }\n", 1)
     parts = []
@@ -212,13 +214,15 @@ def test_copies_are_waited_for_and_not_overwritten(m, n, k, nnz):
 
 
 def test_a_missing_wait_or_barrier_is_seen():
-    """As it must be here: in OpenCL the definition of mma has barriers, which hide that one of the loop is missing."""
+    """This is checked in the source, because in OpenCL the barriers in mma's definition hide a
+    missing one in the loop.
+    """
     lines = cuda_of(16, 64, 1664, 2).splitlines(keepends=True)
     first = next(i for i, line in enumerate(lines) if "ptx_cp_async_legacy" in line)
     last = next(i for i, line in enumerate(lines) if "async_wait_group_0(" in line) + 1  # the barrier of the last stage
     found = [(i, word) for i in range(first, last + 1) for text, word in SYNCHRONIZATION.items() if re.search(text, lines[i])]
     groups = [[i for i, _ in group] for _, group in itertools.groupby(found, key=lambda pair: pair[1])]  # of copies, and of mma
-    assert len(groups) == len(COPIES + LOOP + LAST_STAGE) - 1  # its mma is further on
+    assert len(groups) == len(COPIES + LOOP + LAST_STAGE) - 1  # its mma comes later
     for group in groups:
         broken = [line for i, line in enumerate(lines) if i not in group]
         assert synchronization("".join(broken)) != (COPIES, LOOP, LAST_STAGE), lines[group[0]]

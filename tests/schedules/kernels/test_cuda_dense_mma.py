@@ -47,6 +47,6 @@ def test_every_weight_goes_to_tensor_cores_by_16_bytes(m, dtype):
 
 
 def test_its_weight_is_stored_once():
-    """Two bytes a weight, and whole tiles."""
+    """Two bytes per weight, and whole tiles."""
     (values,) = KERNEL.pack(np.zeros((48, 130), "float16"))
     assert values.nbytes == 2 * 48 * 192

@@ -42,7 +42,7 @@ def test_a_warp_computes_eight_rows_of_x():
 @pytest.mark.parametrize(("m", "apart"), [(9, 36), (16, 36), (33, 68), (64, 68)])
 @pytest.mark.parametrize("k", [3072, 4096, 12288])
 def test_a_stage_fits_half_of_what_every_gpu_has(m, apart, k):
-    """Columns lie `apart` words apart, four more than a multiple of the banks."""
+    """The distance between columns is `apart` words, four more than a multiple of the banks."""
     workload = Workload("cuda_gemm_fp32", m, 4096, k, 2, 16)
     stages, steps = _stages(workload, KERNEL.split_rows(workload).size)
     columns = count_chunks(k, 2) // stages * chunk(2)[1] * 16

@@ -61,7 +61,9 @@ def test_groups_of_rows_that_share_x(m, groups, split, rng):
 
 
 def test_large_x_is_shared_by_more_rows():
-    """As many bytes of x as of weights would come from the second-level cache otherwise; but blocks for every multiprocessor."""
+    """Otherwise a block would read as many bytes of x as of weights from the second-level cache.
+    Every multiprocessor needs a block, though.
+    """
     for m, dtype, nnz, groups in ((1, "float16", 2, 1), (2, "float16", 8, 1), (2, "float16", 2, 4), (8, "float32", 8, 4)):
         workload = Workload("cuda_gemv", m, 65536, 4096, nnz, 16, dtype)
         assert space_of(workload, H200).default[0][1] == groups

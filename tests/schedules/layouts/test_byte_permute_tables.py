@@ -8,13 +8,13 @@ from tvm_balanced.schedules.layouts.byte_permute_tables import entry, look_ups, 
 
 
 def permute(low, high, selector):
-    """What `permute_bytes` does, on Python's integers."""
+    """The same as `permute_bytes`, on Python's integers."""
     source = low.to_bytes(4, "little") + high.to_bytes(4, "little")
     return int.from_bytes(bytes(source[selector >> 4 * i & 7] for i in range(4)), "little")
 
 
 def spread(columns, start):
-    """Decode a block whose slots hold 1, 2, 3... and are stored from the `start`-th place on; return its 16 columns."""
+    """Decode a block whose slots hold 1, 2, 3... and are stored from place `start` on; return its 16 columns."""
     nnz, selectors = len(columns), table(len(columns))
     stored = nibbles(np.array(columns), start)
     halves = [0xDEAD] * start + list(range(1, nnz + 1)) + [0xDEAD] * 2
@@ -33,7 +33,7 @@ def spread(columns, start):
 @pytest.mark.parametrize("nnz", NNZ)
 @pytest.mark.parametrize("row", [0, 1])
 def test_every_way_to_choose_columns_is_spread(nnz, row):
-    """Of a block of the first row and of the one behind it, which begins inside a word where there are odd slots."""
+    """For a block of the first row and of the next row, which begins inside a word if the number of slots is odd."""
     choices = list(combinations(range(16), nnz))
     for columns in choices[:: max(1, len(choices) // 500)]:
         expected = [columns.index(column) + 1 if column in columns else 0 for column in range(16)]

@@ -36,7 +36,7 @@ def test_weights_that_are_computed_together_fit_the_cache():
 
 @pytest.mark.parametrize("tiles", [Tiles(8, 2, 1), Tiles(4, 4, 2), Tiles(1, 1, 16), Tiles(2, 8, 1)])
 def test_every_schedule_records_the_same_decisions(tiles):
-    """A recorded trace is replayed on the same function only where number and kind of its instructions agree."""
+    """A recorded trace replays on the same function only if the number and kind of its instructions match."""
     workload = Workload("cpu_avx512", 24, 256, 64, 2, 16)
     sch = Schedule(KERNELS["cpu_avx512"].prim_func(workload))
     schedule_tiles(sch, tiles, unroll=1)

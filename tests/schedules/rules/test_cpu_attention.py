@@ -1,4 +1,4 @@
-"""The rule for attention against float64, on the instruction sets at hand, and where its intermediate results are."""
+"""The attention rule against float64 on the available instruction sets, and the place of its intermediate results."""
 
 import re
 
@@ -24,7 +24,9 @@ TARGETS = {"host": host_target(), "avx2": AVX2, "sse": SSE}
 
 
 def attention(batch, heads, rows, tokens, width, columns, masked=True, target=None):
-    """The function of q, k, v (batch, tokens, heads, width) and a mask (batch, 1, rows, tokens) before it is scheduled."""
+    """Return the unscheduled function of q, k, v (batch, tokens, heads, width) and a mask (batch,
+    1, rows, tokens).
+    """
 
     def build(b, q, k, v, *mask):
         q, v = (b.emit(OP.permute_dims(x, (0, 2, 1, 3))) for x in (q, v))
@@ -63,7 +65,7 @@ def check(shape, masked, target, rng):
 
 
 def arguments_of(func, tensors):
-    """The inputs in the order of the function's parameters, which is that of their use."""
+    """Return the inputs in the order of the function's parameters, which is the order of their use."""
     names = dict(zip(("x0", "x1", "x2", "x3"), "qkvm", strict=True))
     scale = tvm.runtime.tensor(np.float32(1) * np.asarray(tensors["q"].shape[-1] ** -0.5, np.float32))
     return [tensors[names[p.name]] if p.name in names else scale for p in func.params[:-1]]
@@ -91,12 +93,12 @@ def test_random_shapes(data):
 
 def test_it_is_the_rule_for_attention_and_for_nothing_else():
     func, _ = attention(1, 2, 16, 64, 32, 32)
-    assert RULES[0] is CPU_ATTENTION  # before cpu_rowwise, which would take it row by row
+    assert RULES[0] is CPU_ATTENTION  # before cpu_rowwise, which would compute it row by row
     assert CPU_ATTENTION.schedule(func, host_target()) is not None
 
 
 def test_scores_stay_with_the_rows_that_are_computed():
-    """What is allocated in a task is for its four rows of scores, and for keys and values: never for all scores."""
+    """A task allocates its four rows of scores, keys and values, but never all scores."""
     rows, tokens, width = 256, 128, 64
     func, _ = attention(2, 3, rows, tokens, width, width)
     scheduled = CPU_ATTENTION.schedule(func, host_target())

@@ -1,4 +1,6 @@
-"""The scalar definition of the instruction against the published layout of its operands, written here once more."""
+"""The scalar definition of the instruction against the published layout of its operands, which is
+written here again.
+"""
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +14,7 @@ from tvm_balanced.testing import opencl
 
 
 def one_mma(dtype):
-    """y (32 lanes, 4 sums) of one instruction on a (32, 4) words and b (32, 4) elements."""
+    """Return y (32 lanes, 4 sums) of one instruction on a (32, 4) words and b (32, 4) elements."""
 
     @T.prim_func(private=True, s_tir=True)
     def main(a: T.Buffer((32, 4), "uint32"), b: T.Buffer((32, 4), dtype), y: T.Buffer((32, 4), "float32")):
@@ -91,4 +93,4 @@ def test_bytes_are_permuted(rng):
 def test_a_permutation_is_one_instruction():
     text = nvcc.ptx(cuda_source(permuted, "sm_80"), "sm_80")
     assert text.count("prmt.b32") == 1
-    assert "and.b32" not in text  # of bits of the selector
+    assert "and.b32" not in text  # masks the bits of the selector

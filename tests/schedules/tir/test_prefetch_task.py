@@ -12,7 +12,7 @@ from tvm_balanced.schedules.tir import prefetch, prefetch_task
 from tvm_balanced.schedules.tir.loops import extent
 from tvm_balanced.schedules.tir.prefetch_task import Copied, prefetch_next_task
 
-ROWS, TASKS, COLUMNS, TURNS = 32, 8, 48, 5  # whose turns do not divide the rows
+ROWS, TASKS, COLUMNS, TURNS = 32, 8, 48, 5  # the turns do not divide the rows
 
 
 @T.prim_func(s_tir=True)
@@ -45,7 +45,7 @@ def by_columns(x: T.Buffer((ROWS, TASKS, COLUMNS), "float32"), y: T.Buffer((TASK
 
 
 def run(func, transposed):
-    """Fetch what `func` copies; return x and y after it ran on zeros."""
+    """Prefetch what `func` copies; return x and y after running it on zeros."""
     sch = Schedule(func)
     copied, turn = Copied.of(sch, sch.get_sblock("copy"), transposed), sch.get_loops(sch.get_sblock("read"))[1]
     prefetch.import_prefetch(sch, "read", host_target())
@@ -63,7 +63,7 @@ def test_each_line_of_later_tasks_is_fetched_once(func, transposed, monkeypatch)
     monkeypatch.setattr(prefetch_task, "FAR_BYTES", 0)
     x, y = run(func, transposed)
     assert (x[:ROWS, 1:].view(np.int32)[..., ::16] == 1).all()
-    assert (x[0, 0] == 0).all()  # the first task's, whose other rows lie after those of the last task's
+    assert (x[0, 0] == 0).all()  # the first task's; its other rows lie behind those of the last task
     assert (x[:ROWS].view(np.int32)[..., 1::16] == 0).all()
     assert np.abs(y).max() < 1e-30  # every entry is written
 

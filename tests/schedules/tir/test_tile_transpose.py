@@ -15,7 +15,7 @@ TARGETS = ["cpu/x86-64-v4", "cpu/x86-64-v3", "cpu/x86-64"]
 
 
 def transposition(shape, scaled, dtype="float32"):
-    """y (..., j, i) = x (..., i, j), times a number that is a constant, or an input without dimensions, or none."""
+    """y (..., j, i) = x (..., i, j), times a constant number, an input without dimensions, or nothing."""
     x, factor = te.placeholder(shape, dtype, "x"), te.placeholder((), dtype, "factor")
     last = topi.transpose(x, [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2])
     if scaled == "constant":
@@ -26,7 +26,7 @@ def transposition(shape, scaled, dtype="float32"):
 
 
 def in_squares(func, target):
-    """The function in squares, None where it cannot be."""
+    """Return the function in transpose tiles, None if that is impossible."""
     sch = Schedule(func)
     (block,) = sch.get_child_blocks(sch.get_sblock("root"))
     name = split_into_tiles(sch, block, lanes(target))
@@ -69,7 +69,7 @@ def test_ragged_sides_and_other_dtypes_are_left(shape, dtype):
 
 
 def test_a_skewed_read_is_left(rng):
-    """Its last index goes along one axis, and another index along both."""
+    """Its last index advances along one axis, and another index along both."""
     x = te.placeholder((31, 16), "float32", "x")
     func = te.create_prim_func([x, te.compute((16, 16), lambda i, j: x[i + j, i], "y")])
     assert CPU_TRANSPOSE.schedule(func, parse_target("cpu/x86-64-v4")) is None

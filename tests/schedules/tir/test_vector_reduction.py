@@ -28,7 +28,7 @@ def test_widths(width, length, counts):
 @pytest.mark.parametrize("target", ["cpu", "cpu/x86-64-v3", "cpu/x86-64-v2"])
 @pytest.mark.parametrize("length", [32, 48, 112, 128, 640])
 def test_sums_and_maxima_of_any_length(target, length, rng):
-    """Rows that differ by thousands, so that a partial result that starts at 0, or is left out, is seen."""
+    """Rows differ by thousands, so that a wrong initial value or a missing partial result is detected."""
     x = rng.standard_normal((5, length)).astype(np.float32) - 3000 * np.arange(1, 6, dtype=np.float32)[:, None]
     func, _ = function(lambda a: topi.subtract(topi.max(a, -1), topi.sum(topi.multiply(a, 1e-3), -1)), (5, length))
     scheduled = CPU_ROWWISE.schedule(func, parse_target(target))

@@ -95,7 +95,8 @@ def _by_time(records: Sequence[Record]) -> list[Record]:
 
 
 def compact(folder: Path, trials: bool = False) -> int:
-    """Keep the last winner of each workload, and with `trials` all trials, in every log; return how many records went.
+    """Keep the last winner of each workload, and with `trials` all trials, in every log. Return how
+    many records were removed.
 
     Raises
     ------

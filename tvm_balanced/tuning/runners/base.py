@@ -63,7 +63,7 @@ def space_of(workload: Workload, target: tvm.target.Target) -> Space:
 
 
 class Spaces:
-    """The spaces of workloads on a target, each sampled once: sampling costs a fifth of a trial."""
+    """The spaces of workloads on a target, each sampled once, because sampling costs a fifth of a trial."""
 
     def __init__(self, target: tvm.target.Target) -> None:
         self.target = target

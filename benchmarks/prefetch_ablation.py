@@ -1,6 +1,6 @@
 """What does prefetching gain? `python -m benchmarks.prefetch_ablation [--only 'weights *'] [--seconds S]`.
 
-The tables of docs/cpu.md, "How weights come" and "How rows of x and y come". Each kernel alternates with itself without the
+The tables of docs/measurements/prefetch.md and rows_of_x.md. Each kernel alternates with itself without the
 prefetches of `schedules/tir/prefetch.py` (layers of up to 16 rows of x) or of `schedules/tir/prefetch_rows.py`: once on one copy
 of the arguments (hot), once rotating through copies, as the layers of a model have them. Rows are appended to data/far.csv;
 geometric means are printed.

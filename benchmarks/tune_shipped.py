@@ -1,8 +1,8 @@
 """Make the tuned logs that are shipped: `python -m benchmarks.tune_shipped [--work-dir D] [--minutes N] [--threads 1 2]`.
 
 The kernels of MiniLM for one and for eight sentences of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500,
-the shapes of docs/measurements/tuning.md, and the cells of benchmarks.grid. Everything is kept in the folder; a second call continues where the
-first stopped. `--ship` adds the winners to tuning_logs/.
+SHAPES, and the cells of benchmarks.grid. Everything is kept in the folder; a second call continues where the first stopped.
+`--ship` adds the winners to tuning_logs/.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
 SHIPPED = Path(__file__).parent.parent / "tuning_logs"
 PATTERNS = ("2:16", "4:16")
-# (N, K) of docs/cpu.md, and the M of each
+# (N, K), and the M of each
 SHAPES = ((768, 768), (3072, 768), (768, 3072), (4096, 4096))
 ROWS = (1, 8, 16, 64, 256)
 

@@ -194,7 +194,7 @@ class CpuAvx512(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best (docs/cpu.md).
+        # The permute shares ports with the multiply-add: 79 of 118 GMAC/s at best (docs/measurements/bound.md).
         cost = LONG_COST if workload.block == LONG else 1
         return roofline.seconds(slots * m * cost, 0.55 if m > 1 else 0.35, slots * self._slot_bytes(workload))
 

@@ -13,7 +13,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.row_range import RowRange
 
 MOST_COPIES = 3  # decoding one row, a batch of requests, a prompt: the ranges of M that want kernels of their own
-# A further copy must make some M faster by this much: calibrated times are off by up to 1.2x (docs/cpu.md, the verdicts).
+# A further copy must make some M faster by this much: profiled times are off by up to 1.2x (docs/measurements/verdicts.md).
 WORTH = 1.2
 NEVER = 1e6  # the cost of a place that dense is faster at
 EVERY = 64  # up to which every M is compared, for a kernel computes whole tiles of rows: 9 rows may take the time of 16

@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 
 from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.metadata import EntryPointSpec
 from tvm_balanced.runtime.tensors import address_of, is_torch, on_host
 
@@ -54,14 +55,25 @@ def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[A
         As `buffers_of` returned them.
     inputs : sequence of tvm.runtime.Tensor
         What the call was given: a model may return an input as it is, or two that change places.
+
+    Returns
+    -------
+    list of tvm.runtime.Tensor or torch.Tensor
     """
     if not buffers:
         return list(outputs)
-    given = {address_of(tensor) for tensor in inputs}
-    own = [output.copyto(output.device) if address_of(output) in given else output for output in outputs]
+    given, as_torch = {address_of(tensor) for tensor in inputs}, all(is_torch(buffer) for buffer in buffers.values())
+    own = [_copy(output, as_torch) if address_of(output) in given else output for output in outputs]
     for place, buffer in buffers.items():
         _write(own[place], buffer)
     return own
+
+
+def _copy(output: Any, as_torch: bool) -> Any:
+    if as_torch:  # on torch's current stream, where a CUDA graph may be captured
+        return sys.modules["torch"].from_dlpack(output).clone()
+    wait(output.device)  # TVM copies on its own stream
+    return output.copyto(output.device)
 
 
 def _check_writable(name: str, value: Any) -> None:
@@ -85,7 +97,9 @@ def _write(output: Any, buffer: Any) -> None:
         torch = sys.modules["torch"]
         with torch.inference_mode():  # a parameter, and a tensor made in this mode, may be written here
             buffer.copy_(torch.from_dlpack(output))
-    elif isinstance(buffer, tvm.runtime.Tensor):
+        return
+    wait(output.device)
+    if isinstance(buffer, tvm.runtime.Tensor):
         output.copyto(buffer)
     else:
         np.copyto(buffer, on_host(output))

@@ -1,4 +1,4 @@
-"""Donated inputs: after a call, the caller's own buffer holds the output that takes the input's place."""
+"""Donated inputs: after a call the caller's own buffer holds the output that takes its place."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 
 from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.metadata import EntryPointSpec
 from tvm_balanced.runtime.tensors import address_of, is_torch, on_host
 
@@ -19,17 +20,17 @@ def buffers_of(spec: EntryPointSpec, values: Sequence[Any]) -> dict[int, Any]:
     ----------
     spec : EntryPointSpec
     values : sequence of torch.Tensor, array or tvm.runtime.Tensor
-        Values that fit `spec.inputs`.
+        That fit `spec.inputs`.
 
     Returns
     -------
     dict
-        From an output's index to a buffer of its shape and dtype.
+        Place of an output to a buffer of its shape and dtype.
 
     Raises
     ------
     InputError
-        If a buffer cannot be written, or two share memory.
+        Where one cannot be written, or two are the same memory.
     """
     if not spec.donate:
         return {}
@@ -45,23 +46,34 @@ def buffers_of(spec: EntryPointSpec, values: Sequence[Any]) -> dict[int, Any]:
 
 
 def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[Any]) -> list[Any]:
-    """Copy outputs into their buffers. Return all outputs; none shares memory with these buffers.
+    """Copy outputs into the buffers that they are for, and return all outputs, none of which shares memory with these.
 
     Parameters
     ----------
     outputs : sequence of tvm.runtime.Tensor
     buffers : mapping
-        As returned by `buffers_of`.
+        As `buffers_of` returned them.
     inputs : sequence of tvm.runtime.Tensor
-        The inputs of the call. A model may return an input as it is, or two of them swapped.
+        What the call was given: a model may return an input as it is, or two that change places.
+
+    Returns
+    -------
+    list of tvm.runtime.Tensor or torch.Tensor
     """
     if not buffers:
         return list(outputs)
-    given = {address_of(tensor) for tensor in inputs}
-    own = [output.copyto(output.device) if address_of(output) in given else output for output in outputs]
+    given, as_torch = {address_of(tensor) for tensor in inputs}, all(is_torch(buffer) for buffer in buffers.values())
+    own = [_copy(output, as_torch) if address_of(output) in given else output for output in outputs]
     for place, buffer in buffers.items():
         _write(own[place], buffer)
     return own
+
+
+def _copy(output: Any, as_torch: bool) -> Any:
+    if as_torch:  # on torch's current stream, where a CUDA graph may be captured
+        return sys.modules["torch"].from_dlpack(output).clone()
+    wait(output.device)  # TVM copies on its own stream
+    return output.copyto(output.device)
 
 
 def _check_writable(name: str, value: Any) -> None:
@@ -83,9 +95,11 @@ def _address(value: Any) -> int:
 def _write(output: Any, buffer: Any) -> None:
     if is_torch(buffer):
         torch = sys.modules["torch"]
-        with torch.inference_mode():  # allows writing to a parameter, and to a tensor made in this mode
+        with torch.inference_mode():  # a parameter, and a tensor made in this mode, may be written here
             buffer.copy_(torch.from_dlpack(output))
-    elif isinstance(buffer, tvm.runtime.Tensor):
+        return
+    wait(output.device)
+    if isinstance(buffer, tvm.runtime.Tensor):
         output.copyto(buffer)
     else:
         np.copyto(buffer, on_host(output))

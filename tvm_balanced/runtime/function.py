@@ -90,7 +90,10 @@ class Function:
             use_threads(module.threads)
             result = module.compiled[self.name](*tensors)
             outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-            return store(outputs, buffers, tensors)
+            results = store(outputs, buffers, tensors)
+            if captured and buffers:
+                module.captured.append(results)  # some may be copies, which the graph writes to as well
+            return results
 
     def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
         """Time every layer of a call, see `timing.profile.profile`. Inputs and errors are as for a

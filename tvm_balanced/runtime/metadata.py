@@ -53,7 +53,7 @@ class EntryPointSpec:
 
 @dataclass(frozen=True)
 class Check:
-    """A comparison with the original model: on which inputs, the largest absolute difference, and what is to be known of it."""
+    """A comparison with the original model: a name of its inputs, the largest absolute difference, and a note."""
 
     inputs: str
     error: float
@@ -83,7 +83,7 @@ class ModuleMetadata:
         Largest absolute difference to the original model on any input of `checks`; None if it was
         not run.
     checks : tuple of Check
-        The inputs that were compared with the original model when it was compiled.
+        The comparisons with the original model that were made when it was compiled.
     """
 
     entry_points: Mapping[str, EntryPointSpec]

@@ -47,9 +47,9 @@ def test_prune_keeps_the_last_winners_and_their_runs(tuned, tmp_path):
     log = Log(tmp_path, KEY)
     before = tools.winners_of(log.read().records)
     log.append(replace(w, won=False) for w in before.values())
-    tools.prune(tmp_path, trials=True)
+    tools.compact(tmp_path, trials=True)
     assert sum(isinstance(r, Trial) for r in log.read().records) == 16
-    assert tools.prune(tmp_path) == 16
+    assert tools.compact(tmp_path) == 16
     records = log.read().records
     assert {type(r) for r in records} == {Run, Winner}
     assert [w.won for w in records if isinstance(w, Winner)] == [False] * len(before)
@@ -64,11 +64,11 @@ def test_a_run_that_begins_while_its_log_is_pruned_is_kept(tuned, tmp_path, monk
     run = FileLock(log.folder / ".run-late.lock")
     monkeypatch.setattr(Log, "rewrite", lambda log, select: (run.acquire(), rewrite(log, select)))
     with pytest.raises(TuningError, match="is being written by run late; prune it when that has ended"):
-        tools.prune(tmp_path)
+        tools.compact(tmp_path)
     assert log.path.read_bytes() == before
     run.release()
     monkeypatch.undo()
-    assert tools.prune(tmp_path) > 0
+    assert tools.compact(tmp_path) > 0
 
 
 def test_a_tuner_goes_on_where_its_log_is_merged_into(tuned, tmp_path):

@@ -327,7 +327,7 @@ def test_a_log_of_a_running_tuner_is_not_pruned(tmp_path):
     process = start(tmp_path, latency=0.05, trials=500)
     wait_for_lines(tmp_path, 3)
     try:
-        with pytest.raises(TuningError, match=r"is being written by run .*; prune it when that has ended"):
+        with pytest.raises(TuningError, match=r"is being written by run .*; compact it when that has ended"):
             compact(tmp_path)
     finally:
         process.kill()

@@ -21,9 +21,9 @@ FUNCTIONS = {
 class ApproximateMath:
     """Replace calls of transcendental functions on float32 in TVM's own operators.
 
-    rewrite: `T.exp(x)` --> polynomial of x, accurate to 4e-7; see `schedules/tir/activations.py`. Functions that round to bfloat16 stay:
-    TVM does so by an expression that has the value twice, and with it the variable that a polynomial binds; vectorized, the
-    results are wrong.
+    rewrite: `T.exp(x)` --> polynomial of x, accurate to 4e-7; see `schedules/tir/activations.py`. Functions that
+    round to bfloat16 stay: TVM does so by an expression that has the value twice, and with it the variable that a polynomial
+    binds; vectorized, the results are wrong.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:

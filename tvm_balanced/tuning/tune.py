@@ -245,7 +245,7 @@ def _own_run(log: Log, run: str | None) -> Iterator[str]:
     """Yield the name of a run (a new one if `run` is None), and keep other processes from resuming it meanwhile."""
     name = run or secrets.token_hex(4)
     lock = FileLock(log.folder / f".run-{name}.lock")
-    with log.writing():  # `logs prune` tries the locks of runs under it
+    with log.writing():  # `logs compact` tries the locks of runs under it
         try:
             lock.acquire(timeout=0)
         except Timeout:

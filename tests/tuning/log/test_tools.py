@@ -63,7 +63,7 @@ def test_a_run_that_begins_while_its_log_is_pruned_is_kept(tuned, tmp_path, monk
     before = log.path.read_bytes()
     run = FileLock(log.folder / ".run-late.lock")
     monkeypatch.setattr(Log, "rewrite", lambda log, select: (run.acquire(), rewrite(log, select)))
-    with pytest.raises(TuningError, match="is being written by run late; prune it when that has ended"):
+    with pytest.raises(TuningError, match="is being written by run late; compact it when that has ended"):
         tools.compact(tmp_path)
     assert log.path.read_bytes() == before
     run.release()
@@ -97,7 +97,7 @@ def test_verify_names_what_is_wrong(tmp_path):
     with log.path.open("ab") as file:
         file.write(b"\0\0\n")
     faults = "\n".join(tools.verify(tmp_path))
-    for fault in ("is damaged; logs prune drops it", "run lost is not described", "is there twice", "of another version"):
+    for fault in ("is damaged; logs compact drops it", "run lost is not described", "is there twice", "of another version"):
         assert fault in faults
     log.path.write_bytes(b"x")
     assert "not a tuning log" in tools.verify(tmp_path)[0]

@@ -114,7 +114,7 @@ def _prune(log: Log, trials: bool) -> int:
         nonlocal gone
         running = runs_under_way(log)  # under the log's lock: a run that begins later writes later
         if running:
-            raise TuningError(f"{log.folder} is being written by run {running[0]}; prune it when that has ended")
+            raise TuningError(f"{log.folder} is being written by run {running[0]}; compact it when that has ended")
         winners = set(map(id, winners_of(records).values()))
         wanted = {id(r) for r in records if id(r) in winners or (trials and isinstance(r, Trial))}
         runs = {r.run for r in records if id(r) in wanted}
@@ -151,7 +151,7 @@ def verify(folder: Path) -> list[str]:
         except (TuningError, ValueError, RuntimeError) as error:
             found.append(str(error))
             continue
-        found += [f"{log.path}, line {line}, is damaged; logs prune drops it" for line in read.damaged]
+        found += [f"{log.path}, line {line}, is damaged; logs compact drops it" for line in read.damaged]
         found += [f"{log.path}: {fault}" for fault in _faults(read.records, target)]
     return found or ([] if logs else [f"{folder} holds no tuning log"])
 

@@ -75,12 +75,13 @@ class Bucket:
 class LayerPlan:
     """A dense layer of a model and its buckets, in ascending order of M; one bucket if M is known.
 
-    `calls` is how often the model computes the layer with this M.
+    `calls` is how often the entry point computes the layer with this M.
     """
 
     layer: DenseLayer
     buckets: tuple[Bucket, ...]
     calls: int = 1
+    entry_point: str = "main"
 
 
 def buckets_to_attr(buckets: Sequence[Bucket]) -> list[dict[str, Any]]:

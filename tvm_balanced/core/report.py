@@ -46,6 +46,8 @@ class LayerReport:
         was left to TVM.
     rows : RowRange
         The M that this row is about, if M is known only at the call.
+    entry_point : str
+        The entry point whose calls compute it.
     functions : tuple of str
         The functions that compute it, by name.
     parameters : tuple of int
@@ -70,6 +72,7 @@ class LayerReport:
     speedup: float | None
     schedule: str = "default"
     rows: RowRange = EVERY_M
+    entry_point: str = "main"
     functions: tuple[str, ...] = field(default=(), compare=False)
     parameters: tuple[int, ...] = field(default=(), compare=False)
 
@@ -97,6 +100,7 @@ class LayerReport:
             speedup=verdict.speedup,
             schedule=schedule,
             rows=bucket.rows,
+            entry_point=plan.entry_point,
             functions=tuple(functions),
             parameters=tuple(parameters),
         )
@@ -112,6 +116,21 @@ class LayerReport:
             return self.n * self.k
         pattern = BalancedPattern.parse(self.stored)
         return self.n * pattern.blocks(self.k) * pattern.nnz
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text."""
+        return (
+            self.layer,
+            f"{self.n}x{self.k}",
+            str(self.rows) if self.m is None else str(self.m),
+            str(self.calls),
+            f"{self.sparsity:.1%}",
+            self.pattern if self.stored in ("-", self.pattern) else f"{self.pattern} as {self.stored}",
+            self.kernel,
+            self.schedule,
+            self.verdict,
+            f"{self.reason} ({self.source})",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as plain data; its range of M as `first` and `last`."""
@@ -175,25 +194,16 @@ class Report:
     @property
     def header(self) -> tuple[str, ...]:
         """Column titles of `cells`."""
-        return ("layer", "N x K", "M", "calls", "zeros", "pattern", "kernel", "schedule", "verdict", "why")
+        titles = ("layer", "N x K", "M", "calls", "zeros", "pattern", "kernel", "schedule", "verdict", "why")
+        return ("entry point", *titles) if self._has_entry_points else titles
 
     def cells(self) -> list[tuple[str, ...]]:
-        """Return the rows as text."""
-        return [
-            (
-                layer.layer,
-                f"{layer.n}x{layer.k}",
-                str(layer.rows) if layer.m is None else str(layer.m),
-                str(layer.calls),
-                f"{layer.sparsity:.1%}",
-                layer.pattern if layer.stored in ("-", layer.pattern) else f"{layer.pattern} as {layer.stored}",
-                layer.kernel,
-                layer.schedule,
-                layer.verdict,
-                f"{layer.reason} ({layer.source})",
-            )
-            for layer in self.layers
-        ]
+        """Return the rows as text; the entry point stands first if there are several."""
+        return [(*([layer.entry_point] if self._has_entry_points else []), *layer.cells()) for layer in self.layers]
+
+    @property
+    def _has_entry_points(self) -> bool:
+        return len({layer.entry_point for layer in self.layers}) > 1
 
     def __str__(self) -> str:
         if not self.layers:

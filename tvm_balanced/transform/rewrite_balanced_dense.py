@@ -53,7 +53,7 @@ class RewriteBalancedDense:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         rewriter = _Rewriter(mod, self.decide, self.names, self.ranges)
-        mod = rewrite_relax_funcs(mod, rewriter)
+        mod = rewrite_relax_funcs(mod, rewriter, rewriter.begin)
         self.plans = list(rewriter.plans.values())
         return mod
 
@@ -67,6 +67,11 @@ class _Rewriter(PyExprMutator):
         self.encoded: dict[tuple[Any, ...], tuple[relax.Expr, relax.Expr]] = {}
         self.dense: dict[tuple[Any, ...], relax.Expr] = {}
         self.plans: dict[tuple[Any, ...], LayerPlan] = {}
+        self.entry_point = "main"
+
+    def begin(self, func: relax.Function) -> None:
+        """Note which entry point is visited; a private function is a part of the one before it."""
+        self.entry_point = str((func.attrs or {}).get("global_symbol", self.entry_point))
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
@@ -88,7 +93,7 @@ class _Rewriter(PyExprMutator):
     def plan(self, match: DenseMatch, dtype: str) -> tuple[int, LayerPlan]:
         """Return the plan of a layer, which counts this call, and its place among the model's."""
         rows = EVERY_M if match.m is not None else self.rows(list(match.x.ty.shape)[:-1])
-        key = (match.key, match.m, rows)
+        key = (self.entry_point, match.key, match.m, rows)
         if key not in self.plans:
             known = (self.names[address] for address in match.addresses if address in self.names)
             name = next(known, f"dense_{len(self.found)}")
@@ -97,7 +102,7 @@ class _Rewriter(PyExprMutator):
                 self.found[match.key] = detect(match.weight)
             n, k = match.weight.shape
             layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows)
-            self.plans[key] = LayerPlan(layer, self.decide(layer), 0)
+            self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan = self.plans[key]
         self.plans[key] = replace(plan, calls=plan.calls + 1)
         return list(self.plans).index(key), plan

@@ -138,8 +138,9 @@ def test_for_long():
 @pytest.fixture
 def tests_of_a_worker(tmp_path):
     """Return a function that starts a worker whose tests take some seconds."""
-    (tmp_path / "tests" / "gpu").mkdir(parents=True)
-    (tmp_path / "tests" / "gpu" / "test_a.py").write_text(TEST)
+    folder = tmp_path / "tests" / "runtime" / "cuda"
+    folder.mkdir(parents=True)
+    (folder / "test_a.py").write_text(TEST)
 
     def start(seconds):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "FOR": str(seconds)}
@@ -163,9 +164,11 @@ def test_the_tests_of_a_worker_say_what_came_of_them(tests_of_a_worker):
 
 
 def wait_until(true):
-    """Wait until it is true; where it never is, the test's time runs out."""
-    while not true():
+    for _ in range(1000):
+        if true():
+            return
         time.sleep(0.1)
+    pytest.fail("it never became true")
 
 
 def running(pid):

@@ -202,11 +202,13 @@ def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, c
     artifact.save(modules, path, cc)
 
 
-def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
+def load(
+    path: str | Path, threads: int | None = None, verify: bool = True, weights: Literal["copied", "shared"] = "copied"
+) -> CompiledModule:
     """Load what `save` wrote; see `runtime.load.load`."""
     from tvm_balanced.runtime.load import load as run
 
-    return run(path, threads, verify)
+    return run(path, threads, verify, weights)
 
 
 def import_model(

@@ -158,7 +158,7 @@ def test_the_artifact_itself_may_be_a_link(mlp, compiled_mlp, artifact, tmp_path
 @pytest.mark.parametrize("name", ["a\0b", "n" * 300])
 def test_names_that_no_file_can_have(compiled_mlp, tmp_path, name):
     for use in (tb.load, compiled_mlp.save):
-        with pytest.raises(InputError, match="NUL|300 bytes"):
+        with pytest.raises(InputError, match=r"NUL|300 bytes"):
             use(tmp_path / name)
 
 

@@ -93,8 +93,8 @@ class Function:
                 if module.origin is None or "ErrorContext(" not in str(error):  # with which TVM says what an argument must be
                     raise
                 raise ArtifactError(
-                    f"the code of {module.origin.directory} does not take what its manifest lists ({last_line(error)}); the manifest "
-                    "was altered: copy the artifact again, or compile the model again"
+                    f"the code of {module.origin.directory} does not take what its manifest lists ({last_line(error)}); "
+                    "the manifest was altered: copy the artifact again, or compile the model again"
                 ) from error
             outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
             return store(outputs, buffers, tensors)

@@ -1,6 +1,7 @@
 """Import an nn.Module."""
 
 import copy
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import InputError, ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
+
+# torch.export changes torch's own classes while it traces: one thread at a time, and nothing else that traces meanwhile.
+EXPORTING = threading.RLock()
 
 
 def import_module(
@@ -70,7 +74,7 @@ def export(
         if isinstance(leaf, np.ndarray):
             raise InputError("the example arguments hold a NumPy array; give torch tensors, for instance torch.from_numpy(x)")
     try:
-        with torch.no_grad(), quiet_torch():
+        with EXPORTING, torch.no_grad(), quiet_torch():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # export runs the model, which may raise anything
         what = first_line(error)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from tvm_balanced.core.files import new_file
+from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError, first_line, last_line
 
 
@@ -18,7 +19,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         If the file is missing or damaged, if its names or shapes differ from the module's, or if it
         holds the dense weights of an unfinished pruning run.
     """
-    path = Path(path)
+    path = check_path(path)
     if not path.is_file():
         raise ModelError(f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote", usage=True)
     tensors = _read(path)
@@ -48,7 +49,7 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
 
     # clones: safetensors refuses tensors that share memory
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in model.state_dict().items()}
-    path = Path(path)
+    path = check_path(path)
     try:
         with new_file(path) as temporary:
             save_file(tensors, str(temporary))

@@ -92,9 +92,11 @@ def compile(
         Of a kind that says whose fault it is; see `compiler.compile_imported` and `frontend.module.import_module`.
     """
     from tvm_balanced.compiler.compile import CompileOptions, compile_imported
+    from tvm_balanced.frontend.module import EXPORTING
 
     options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs, copies=copies)
-    return compile_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, donate), options)
+    with EXPORTING:  # the comparison with the model too: an export in another thread changes how modules are called
+        return compile_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, donate), options)
 
 
 def inspect(
@@ -112,9 +114,11 @@ def inspect(
 ) -> Report:
     """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
     from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
+    from tvm_balanced.frontend.module import EXPORTING
 
     options = CompileOptions(target=target, threads=threads, kernels=kernels, logs=logs, copies=copies)
-    return inspect_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points), options)
+    with EXPORTING:
+        return inspect_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points), options)
 
 
 def tune(
@@ -238,11 +242,13 @@ def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, c
     artifact.save(modules, path, cc)
 
 
-def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
+def load(
+    path: str | Path, threads: int | None = None, verify: bool = True, weights: Literal["copied", "shared"] = "copied"
+) -> CompiledModule:
     """Load what `save` wrote; see `runtime.load.load`."""
     from tvm_balanced.runtime.load import load as run
 
-    return run(path, threads, verify)
+    return run(path, threads, verify, weights)
 
 
 def import_model(

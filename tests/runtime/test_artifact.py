@@ -10,7 +10,7 @@ from support.fake_gpu import with_weights_there
 
 import tvm_balanced as tb
 from tvm_balanced.errors import ArtifactError, InputError, TargetError
-from tvm_balanced.runtime.artifact import read_manifest
+from tvm_balanced.runtime.manifest import read_manifest
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from torch import nn
 
 import tvm_balanced as tb
 from tvm_balanced.errors import ArtifactError, InputError
-from tvm_balanced.runtime.artifact import read_manifest
 from tvm_balanced.runtime.function import Function
+from tvm_balanced.runtime.manifest import read_manifest
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -387,9 +387,9 @@ def load_or_skip(path):
         raise
 
 
-def test_an_artifact_of_format_2_is_saved_as_it_was(old, tmp_path):
+def test_an_artifact_of_format_2_is_saved_in_the_present_format(old, tmp_path):
     path, _ = old
     module = load_or_skip(path)
     module.save(tmp_path / "again.tb")
-    assert json.loads((tmp_path / "again.tb" / "manifest.json").read_text())["format"] == 2
+    assert json.loads((tmp_path / "again.tb" / "manifest.json").read_text())["format"] == 3
     assert tb.load(tmp_path / "again.tb").facts == module.facts

@@ -1,10 +1,13 @@
 """Files and directories that appear whole under their names, or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import glob
+import io
 import os
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -21,6 +24,47 @@ def require_free(path: Path) -> None:
     """Raise ArtifactError where `path` exists and is not an empty directory."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it", usage=True)
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file to read it. Raises OSError for a link, a directory, a device, a fifo or a socket, and never waits."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return open(descriptor, "rb")  # noqa: PTH123 (it has no path)
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """Return what a regular file holds; errors as for `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def files_below(directory: Path) -> set[str]:
+    """Return the paths of all files below a directory, relative to it, with slashes.
+
+    Raises
+    ------
+    ArtifactError
+        Where something below it is neither a regular file nor a directory: a link, a device, a fifo.
+    """
+    found, waiting = set(), [""]
+    while waiting:
+        inside = waiting.pop()
+        for entry in os.scandir(directory / inside):
+            path = f"{inside}{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(f"{path}/")
+            elif entry.is_file(follow_symlinks=False):
+                found.add(path)
+            else:
+                kind = "a symbolic link" if entry.is_symlink() else "neither a file nor a directory"
+                raise ArtifactError(f"{directory / path} is {kind}, which no artifact holds; copy it again, with its files")
+    return found
 
 
 @contextlib.contextmanager

@@ -8,6 +8,9 @@ from typing import Any
 
 from tvm_balanced.errors import InputError
 
+MOST_THREADS = 4096  # of a call; more are a slip of the pen, and TVM would try to start them
+LONGEST_NAME = 255  # bytes of a file's or a folder's name, on every file system that is in use
+
 
 def require(name: str, value: Any, kinds: type | tuple[type, ...], expected: str) -> None:
     """Raise InputError unless `value` is an instance of `kinds`; True and False are no numbers here."""
@@ -22,6 +25,13 @@ def check_count(name: str, value: Any) -> None:
     require(name, value, Integral, "a whole number, 1 or more")
     if value < 1:
         raise InputError(f"{name} is {value}; give 1 or more")
+
+
+def check_threads(value: Any) -> None:
+    """Raise InputError unless `value` is a number of threads that a call may have."""
+    check_count("threads", value)
+    if value > MOST_THREADS:
+        raise InputError(f"threads is {value}; give 1 to {MOST_THREADS}, at best the number of cores")
 
 
 def check_tolerance(value: Any) -> None:
@@ -64,9 +74,15 @@ def check_names(name: str, value: Any) -> tuple[str, ...]:
 
 
 def check_path(value: Any) -> Path:
-    """Return a path; raises InputError where `value` is none."""
+    """Return a path; raises InputError where `value` is none, or has a name that no file can have."""
     require("path", value, (str, os.PathLike), "a path, as text or pathlib.Path")
-    return Path(value)
+    path = Path(value)
+    if "\0" in str(path):
+        raise InputError(f"path {str(path)!r:.60} has a NUL character; give a path without one")
+    for part in path.parts:
+        if len(os.fsencode(part)) > LONGEST_NAME:
+            raise InputError(f"path has the name {part:.30}... of {len(os.fsencode(part))} bytes; give at most {LONGEST_NAME}")
+    return path
 
 
 def check_examples(args: Any, kwargs: Any, dynamic_shapes: Any) -> None:

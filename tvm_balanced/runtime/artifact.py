@@ -2,7 +2,7 @@
 
     manifest.json   versions, target, instruction sets, entry points, report, max error, checksums
     lib.so          the code
-    weights/*.npy   one file per parameter, 64-byte aligned, memory-mapped when loaded
+    weights/*.npy   one file per parameter, its data 64-byte aligned in the file
     gpu/*.cubin     machine code of a GPU's kernels, if nvcc was installed; else their source, in lib.so, is compiled
                     when it is first used
 
@@ -21,7 +21,8 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,11 +40,13 @@ from tvm_balanced.errors import ArtifactError, InputError, last_line
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.cuda import cubins
 from tvm_balanced.runtime.host import host_target
-from tvm_balanced.runtime.metadata import Saveable
+from tvm_balanced.runtime.manifest import FORMAT, NAME, read_manifest
+from tvm_balanced.runtime.metadata import Origin, Saveable
 from tvm_balanced.runtime.target_features import architecture, target_key
 from tvm_balanced.runtime.tensors import on_host
+from tvm_balanced.runtime.weight_files import checked_bytes
 
-FORMAT = 3
+_LINKING = threading.Lock()  # TVM changes the modules of an executable while it exports them: two threads at once end the process
 
 
 @quiet_tvm()
@@ -118,7 +121,7 @@ def _check_one_model(modules: list[Saveable]) -> None:
 
 def _write(module: Saveable, directory: Path, cc: str | None) -> None:
     if module.origin is not None:  # a linked library is not linked again
-        shutil.copytree(module.origin, directory, dirs_exist_ok=True)
+        _copy(module.origin, directory)
         return
     _link(module, directory / "lib.so", cc)
     if module.facts.on_gpu:
@@ -136,9 +139,23 @@ def _write(module: Saveable, directory: Path, cc: str | None) -> None:
     )
 
 
-def _write_manifest(directory: Path, content: dict[str, Any]) -> None:
+def _copy(origin: Origin, directory: Path) -> None:
+    """Write the files that an artifact had when it was loaded; raises ArtifactError where one of them is another now."""
+    for file, checksum in origin.manifest["sha256"].items():
+        try:
+            content = checked_bytes(origin.directory, file, checksum)
+        except (OSError, ArtifactError):
+            raise ArtifactError(
+                f"{origin.directory / file} is not what the module was loaded from any more; load it again and save that"
+            ) from None
+        (directory / file).parent.mkdir(parents=True, exist_ok=True)
+        (directory / file).write_bytes(content)
+    _write_manifest(directory, origin.manifest)
+
+
+def _write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
     manifest = {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds"), **content}
-    (directory / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (directory / NAME).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
@@ -155,35 +172,6 @@ def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
                     link.replace(path)
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return an artifact's manifest as plain data in format 3; raises ArtifactError if it is
-    missing or cannot be read.
-    """
-    path = directory / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise ArtifactError(
-            f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
-        ) from None
-    found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found not in (2, FORMAT):
-        raise ArtifactError(f"{directory} has format {found}; this version reads formats 2 and {FORMAT}: compile the model again")
-    return _from_format_2(manifest) if found == 2 else manifest
-
-
-def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Convert a manifest of format 2 to format 3: it has one entry point, which takes all weights."""
-    parts = ("inputs", "outputs", "ranges", "structure")
-    if not set(parts) <= set(manifest):  # it lists variants, or is damaged
-        return manifest
-    main = {part: manifest[part] for part in parts} | {"donate": {}, "weights": list(range(len(manifest["weights"])))}
-    return {key: value for key, value in manifest.items() if key not in parts} | {
-        "format": FORMAT,
-        "entry_points": {"main": main},
-    }
-
-
 def _link(module: Saveable, path: Path, cc: str | None) -> None:
     linker = cc or environment.c_compiler()
     if linker is None or shutil.which(linker) is None:
@@ -192,7 +180,8 @@ def _link(module: Saveable, path: Path, cc: str | None) -> None:
     if cc is None and architecture(target) != architecture(host_target()):
         raise ArtifactError(f"the module is for {architecture(target)}; name a compiler that links for it with cc=")
     try:
-        module.executable.export_library(str(path), cc=linker)
+        with _LINKING:
+            module.executable.export_library(str(path), cc=linker)
         if not path.is_file():
             raise RuntimeError("it wrote no library")
     except (RuntimeError, ValueError, TypeError) as error:

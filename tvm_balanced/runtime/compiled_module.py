@@ -1,23 +1,22 @@
 """CompiledModule: returned by compile and load. It takes tensors and returns tensors."""
 
-import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 import tvm
 from tvm import relax
 
 from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.report import Report
-from tvm_balanced.core.validation import check_count
+from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda.device import current_gpu, place
 from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
-from tvm_balanced.runtime.metadata import Check, ModuleMetadata
+from tvm_balanced.runtime.metadata import Check, ModuleMetadata, Origin
 
 if TYPE_CHECKING:
     from tvm_balanced.timing.profile import Profile
@@ -44,8 +43,10 @@ class CompiledModule:
     runnable : bool
         Whether this machine can run the code. A module for another machine can be saved, but not
         called.
-    origin : Path, optional
+    origin : Origin, optional
         The artifact that it was loaded from.
+    shared : bool
+        Whether the weights are pages of files, which stay as they are so that processes share them.
     """
 
     def __init__(
@@ -54,12 +55,13 @@ class CompiledModule:
         weights: Sequence[tuple[str, Any]],
         facts: ModuleMetadata,
         runnable: bool = True,
-        origin: Path | None = None,
+        origin: Origin | None = None,
+        shared: bool = False,
     ) -> None:
         self.executable, self.facts, self.origin = executable, facts, origin
         self.device = current_gpu() if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
-        if runnable and not facts.on_gpu:
+        if runnable and not facts.on_gpu and not shared:
             self.weights = in_huge_pages(self.weights)
         self.start(runnable)
 
@@ -96,9 +98,16 @@ class CompiledModule:
         have its own instance. Each instance has its own `threads`. On a GPU, calls are still
         launched one after another, and run in the order of their streams.
         """
-        twin = copy.copy(self)
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
         twin.start(self.machine is not None)
         return twin
+
+    def __reduce__(self) -> Never:
+        """Refuse pickle and copy, which cannot take compiled code along; raises InputError."""
+        raise InputError(
+            "a CompiledModule cannot be pickled or copied; give other processes the path that save wrote, and threads clone()"
+        )
 
     @property
     def _main(self) -> Function:
@@ -116,7 +125,7 @@ class CompiledModule:
 
     @threads.setter
     def threads(self, count: int) -> None:
-        check_count("threads", count)
+        check_threads(count)
         self.facts = replace(self.facts, threads=count)
 
     def with_checks(self, comparisons: Sequence[Comparison]) -> "CompiledModule":

@@ -9,7 +9,7 @@ import tvm
 
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.validation import check_count
-from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.errors import ArtifactError, InputError, TargetError, last_line
 from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.cuda.graph_capture import capturing, keeping
 from tvm_balanced.runtime.cuda.stream_order import in_stream_order
@@ -88,7 +88,15 @@ class Function:
         kept = keeping(module.machine, module.captured) if captured else contextlib.nullcontext()
         with module.lock, in_stream_order(module.device), kept:
             use_threads(module.threads)
-            result = module.compiled[self.name](*tensors)
+            try:
+                result = module.compiled[self.name](*tensors)
+            except (RuntimeError, ValueError) as error:
+                if module.origin is None or "ErrorContext(" not in str(error):  # with which TVM says what an argument must be
+                    raise
+                raise ArtifactError(
+                    f"the code of {module.origin.directory} does not take what its manifest lists ({last_line(error)}); "
+                    "the manifest was altered: copy the artifact again, or compile the model again"
+                ) from error
             outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
             results = store(outputs, buffers, tensors)
             if captured and buffers:

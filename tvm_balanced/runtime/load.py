@@ -1,34 +1,39 @@
-"""Load an artifact: check it first, then map its weights and open its library. Needs neither torch
+"""Load an artifact: check it first, then read its weights and open its library. Needs neither torch
 nor the original model.
 """
 
 import json
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import ml_dtypes
-import numpy as np
 import tvm
 
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.stderr_filter import quiet_tvm
-from tvm_balanced.core.validation import check_count, check_path
-from tvm_balanced.errors import ArtifactError, EnvironmentFaultError
+from tvm_balanced.core.validation import check_path, check_threads
+from tvm_balanced.errors import ArtifactError, EnvironmentFaultError, InputError
 from tvm_balanced.runtime import environment
-from tvm_balanced.runtime.artifact import digest, read_manifest
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
-from tvm_balanced.runtime.metadata import Check, EntryPointSpec, ModuleMetadata
+from tvm_balanced.runtime.manifest import check_listing, damaged, read_manifest
+from tvm_balanced.runtime.metadata import Check, EntryPointSpec, ModuleMetadata, Origin
 from tvm_balanced.runtime.target_features import architecture, is_gpu
+from tvm_balanced.runtime.weight_files import checked_bytes, map_weight, read_weight
 
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs only on the runtime that it was built with
 
 
 @quiet_tvm()
-def load(path: str | Path, threads: int | None = None, verify: bool = True) -> CompiledModule:
+def load(
+    path: str | Path, threads: int | None = None, verify: bool = True, weights: Literal["copied", "shared"] = "copied"
+) -> CompiledModule:
     """Load an artifact. This needs neither torch nor the original model.
+
+    The module does not depend on the files any more: an artifact that is replaced, changed or removed later changes no answer of
+    a module that was loaded before. With `weights="shared"` it does, see there.
 
     Parameters
     ----------
@@ -36,42 +41,77 @@ def load(path: str | Path, threads: int | None = None, verify: bool = True) -> C
     threads : int, optional
         Threads of a call; by default as many as it was compiled for, at most one per core.
     verify : bool
-        Whether to check the checksums, which reads every byte of the weights once.
+        Whether to check the checksums of what is loaded. Without, it takes less time, and a file that was altered is not noticed.
+    weights : "copied" or "shared"
+        "copied" reads them into this process's memory. "shared" maps the files, whose pages all processes of a machine share, and
+        reads them when they are first used; they stay out of huge pages. Then the files must not change as long as the module
+        lives: who writes to one in place changes its answers, and who shortens one ends the process with SIGBUS. To remove or
+        replace them is safe.
 
     Raises
     ------
     InputError
         If an argument has the wrong type.
     ArtifactError
-        If something is missing or altered, or if the artifact with all its variants is for another
-        CPU or version of TVM. None of its code has run then.
+        If something is missing, altered, not listed in the manifest or not a plain file, or if the artifact with all its variants
+        is for another CPU or version of TVM. None of its code has run then.
     EnvironmentFaultError
         If it is for a GPU, holds no machine code, and nothing here can compile it.
     """
     directory = check_path(path)
     if threads is not None:
-        check_count("threads", threads)
+        check_threads(threads)
+    if weights not in ("copied", "shared"):
+        raise InputError(f'weights is {weights!r:.40}; give "copied" or "shared"')
     try:
         directory, manifest = _variant(directory)
-        if verify:
-            _check_files(directory, manifest)
-        weights = [(w["name"], _read_weight(directory, w)) for w in manifest["weights"]]
+        sums = manifest["sha256"] if verify else {}
+        read = map_weight if weights == "shared" else read_weight
+        tensors = [(row["name"], read(directory, row, sums.get(row["file"]))) for row in manifest["weights"]]
         facts = _facts(manifest)
-        places = {place for spec in facts.entry_points.values() for place in spec.weights}
-        if not facts.entry_points or not places <= set(range(len(weights))):
-            raise ValueError("it has no entry point, or lacks weights of one")
         if facts.on_gpu:
-            cubins.read(directory / "gpu")
-        library = tvm.runtime.load_module(str((directory / "lib.so").resolve()))
+            cubins.add({Path(file).stem: checked_bytes(directory, file, sums.get(file)) for file in _cubins(manifest)})
+        library = _open_library(checked_bytes(directory, "lib.so", sums.get("lib.so")))
+        _check_code(library, facts)
+        module = CompiledModule(library, tensors, facts, origin=Origin(directory.resolve(), manifest), shared=weights == "shared")
     except (ArtifactError, EnvironmentFaultError):
         raise
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ArtifactError(
-            f"{directory} is not a whole artifact ({type(error).__name__}: {error}); compile the model again"
-        ) from error
-    module = CompiledModule(library, weights, facts, origin=directory.resolve())
+        raise damaged(directory, f"{type(error).__name__}: {error}") from error
     module.threads = threads or min(module.threads, cores())
     return module
+
+
+def _check_code(library: Any, facts: ModuleMetadata) -> None:
+    """Raise ValueError where a function of the library takes another number of tensors than the manifest lists."""
+    arity = library["vm_load_executable"]()["get_function_arity"]
+    for name, spec in facts.entry_points.items():
+        listed, taken = len(spec.inputs) + len(spec.weights), int(arity(name))
+        if taken != listed:
+            raise ValueError(f"its function {name} takes {taken} tensors; the manifest lists {listed}")
+
+
+def _cubins(manifest: dict[str, Any]) -> list[str]:
+    return [file for file in manifest["sha256"] if file.startswith("gpu/") and file.endswith(".cubin")]
+
+
+def _open_library(content: bytes) -> Any:
+    """Open a library from a file of its own, which has no name any more when this returns.
+
+    The loader knows a library by its path and its inode and TVM never closes one, so that a second library at the same path
+    would be the first again. And what is written to the artifact's file later does not reach code that runs.
+    """
+    with tempfile.NamedTemporaryFile(prefix="tvm_balanced-", suffix=".so") as file:
+        file.write(content)
+        file.flush()
+        try:
+            return tvm.runtime.load_module(file.name)
+        except (OSError, RuntimeError) as error:
+            if "failed to map segment" in str(error):
+                raise EnvironmentFaultError(
+                    f"no code may run from {Path(file.name).parent}; set TMPDIR to a folder of a file system without noexec"
+                ) from None
+            raise
 
 
 def _variant(directory: Path) -> tuple[Path, dict[str, Any]]:
@@ -81,18 +121,21 @@ def _variant(directory: Path) -> tuple[Path, dict[str, Any]]:
     manifest = read_manifest(directory)
     if "variants" not in manifest:
         _check_machine(directory, manifest)
+        check_listing(directory, manifest)
         return directory, manifest
+    check_listing(directory, manifest)
     refusal: ArtifactError | None = None
     for name in manifest["variants"]:
         variant, inner = directory / name, read_manifest(directory / name)
+        if "variants" in inner:
+            raise damaged(variant, "a variant has no variants")
         try:
             _check_machine(variant, inner)
         except ArtifactError as error:
             refusal = error
         else:
+            check_listing(variant, inner)
             return variant, inner
-    if refusal is None:
-        raise ValueError("it lists no variant")
     raise ArtifactError(f"no variant of {directory} runs here; the last: {refusal}")
 
 
@@ -116,18 +159,6 @@ def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
         if built != here:
             raise ArtifactError(
                 f"{directory} was built with {package} {built}, {here} is installed; install {built}, or compile the model again"
-            )
-
-
-def _check_files(directory: Path, manifest: dict[str, Any]) -> None:
-    for file, expected in manifest["sha256"].items():
-        try:
-            actual = digest(directory / file)
-        except OSError:
-            raise ArtifactError(f"{directory} lacks {file}; copy the artifact again, or compile the model again") from None
-        if actual != expected:
-            raise ArtifactError(
-                f"{directory / file} was altered (its checksum differs); copy the artifact again, or compile the model again"
             )
 
 
@@ -157,14 +188,3 @@ def _spec(entry: dict[str, Any]) -> EntryPointSpec:
         donate=entry["donate"],
         weights=tuple(entry["weights"]),
     )
-
-
-def _read_weight(directory: Path, weight: dict[str, Any]) -> Any:
-    # Copy-on-write: pages are loaded from the file when they are first read, and nothing is written
-    # back. The .npy format aligns the data to 64 bytes.
-    array = np.load(directory / weight["file"], mmap_mode="c")
-    if list(array.shape) != weight["shape"]:
-        raise ValueError(f"{weight['file']} has shape {array.shape}")
-    if weight["dtype"] == "bfloat16":
-        return tvm.runtime.tensor(array.view(ml_dtypes.bfloat16))
-    return tvm.runtime.from_dlpack(np.asarray(array))

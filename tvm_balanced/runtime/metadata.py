@@ -122,6 +122,21 @@ class ModuleMetadata:
         return bool(json.loads(self.target)["kind"] == "cuda")
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The artifact that a module was loaded from.
+
+    Parameters
+    ----------
+    directory : Path
+    manifest : mapping
+        As it was then; the folder may hold something else by now.
+    """
+
+    directory: Path
+    manifest: Mapping[str, Any]
+
+
 @runtime_checkable
 class Saveable(Protocol):
     """What an artifact is written from. A CompiledModule has these members."""
@@ -139,5 +154,5 @@ class Saveable(Protocol):
         """The module's metadata."""
 
     @property
-    def origin(self) -> Path | None:
+    def origin(self) -> Origin | None:
         """The artifact that it was loaded from."""

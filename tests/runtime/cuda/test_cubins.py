@@ -44,7 +44,7 @@ def test_an_artifact_holds_machine_code(compiled, tmp_path):
 
 def test_tvm_is_given_the_machine_code_of_a_known_source(tmp_path):
     (tmp_path / f"{hashlib.sha256(b'known').hexdigest()}.cubin").write_bytes(b"machine code")
-    cubins.read(tmp_path)
+    cubins.add({file.stem: file.read_bytes() for file in tmp_path.glob("*.cubin")})
     assert bytes(tvm_ffi.get_global_func(cubins.CALLBACK)("known")) == b"machine code"
 
 

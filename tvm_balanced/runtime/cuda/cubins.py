@@ -6,6 +6,7 @@ the call from the artifact.
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,17 @@ def write(executable: Any, arch: str, folder: Path) -> None:
 
 
 def write_source(source: str, arch: str, folder: Path) -> None:
-    """Compile CUDA source for `arch` and write it to the existing `folder`, under the name that `read` looks for."""
+    """Compile CUDA source for `arch` and write it to the existing `folder`, under the name that `load` knows it by."""
     (folder / f"{_digest(source)}.cubin").write_bytes(nvcc.cubin(source, arch))
 
 
-def read(folder: Path) -> None:
-    """Let TVM find the machine code in `folder` the next time it compiles the same source.
+def add(codes: Mapping[str, bytes]) -> None:
+    """Let TVM find machine code, by the digest of its source, the next time it compiles that source.
 
     Unknown source is compiled with what works on this machine. If nothing does, TVM passes on the
     EnvironmentFaultError.
     """
-    for file in folder.glob("*.cubin"):
-        _known[file.stem] = file.read_bytes()
+    _known.update(codes)
     _answer_from_known()
 
 

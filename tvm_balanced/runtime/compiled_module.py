@@ -94,6 +94,15 @@ class CompiledModule:
         twin.start(self.machine is not None)
         return twin
 
+    def __copy__(self) -> "CompiledModule":
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __reduce__(self) -> Any:
+        """Refuse pickle and copy.deepcopy: the library and its memory belong to this process."""
+        raise InputError("a compiled module cannot be pickled or copied; save it and load it, or call clone() for another thread")
+
     @property
     def _main(self) -> Function:
         return Function(self, next(iter(self.facts.entry_points)))

@@ -18,10 +18,11 @@ from tvm.relax.frontend.torch import from_exported_program
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
-from tvm_balanced.errors import ModelError, last_line
+from tvm_balanced.errors import ModelError, first_line, last_line
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.converters import converters
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
+from tvm_balanced.frontend.refusals import CACHE
 
 ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
 Moved = dict[tuple[Any, ...], torch.Tensor]  # from address, shape and strides of a tensor to an aligned copy of it
@@ -61,8 +62,7 @@ def import_exported_program(
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
-    with quiet_torch():
-        lowered = program.run_decompositions(_decompositions())
+    lowered = _lowered(program, source)
     _refuse_state(lowered)
     donated = _written(lowered, outputs) | dict(donate or {})
     check_donation(inputs, outputs, donated)
@@ -95,6 +95,18 @@ def import_exported_program(
     return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
 
 
+def _lowered(program: ExportedProgram, source: str) -> ExportedProgram:
+    """Return a program in core ATen operators; raises ModelError."""
+    try:
+        with quiet_torch():
+            return program.run_decompositions(_decompositions())
+    except Exception as error:  # torch runs the program on fake tensors: any operator may raise anything
+        advice = "export it with fixed sizes, or give an example of each argument that it would make up itself, as attention_mask"
+        if "Cache" in str(program.call_spec.out_spec):
+            advice = CACHE
+        raise ModelError(f"torch cannot break {source} down into its core operators: {first_line(error)}; {advice}") from error
+
+
 def _hide_branches(mod: tvm.IRModule) -> None:
     """Make the branches of torch.cond private, because public functions are entry points."""
     for var, func in mod.functions_items():
@@ -124,7 +136,13 @@ def _decompositions() -> dict[Any, Any]:
     # flattened x, or a broadcast weight in attention's output projection, where no pattern finds
     # it.
     table: Mapping[Any, Any] = default_decompositions()
-    return {op: table[op] for op in table if str(op) != "aten.linear.default"}
+    return {op: table[op] for op in table if str(op) != "aten.linear.default"} | {torch.ops.aten.view.default: _view}
+
+
+def _view(x: torch.Tensor, size: Sequence[int]) -> Any:
+    # Decomposed attention may have other strides than the export saw, as in GPT-2, and torch then refuses a view of it. TVM's
+    # tensors have no strides, so the copy costs nothing there.
+    return NotImplemented if x.is_contiguous() else x.contiguous().view(size)
 
 
 def _refuse_state(program: ExportedProgram) -> None:
@@ -178,7 +196,10 @@ def _inputs(program: ExportedProgram) -> list[TensorSpec]:
         name = getattr(spec.arg, "name", "?")
         value = values.get(name)
         if not isinstance(value, torch.Tensor):
-            raise ModelError(f'input "{name}" is {type(value).__name__}; every input must be a tensor: fix it inside the module')
+            raise ModelError(
+                f'input "{name}" is {getattr(spec.arg, "value", value)!r:.40}; every input must be a tensor: '
+                "wrap the module in one whose forward passes it itself"
+            )
         specs.append(TensorSpec(name, _shape(value), _dtype(value)))
     return specs
 
@@ -187,17 +208,24 @@ def _outputs(program: ExportedProgram) -> list[TensorSpec]:
     node = next(node for node in program.graph.nodes if node.op == "output")
     leaves = pytree.tree_leaves(node.args[0], is_leaf=lambda leaf: leaf is None)
     values = [leaf.meta.get("val") if hasattr(leaf, "meta") else leaf for leaf in leaves]
-    wrong = next((v for v in values if not isinstance(v, torch.Tensor)), values)
-    if wrong is not values:
-        raise ModelError(f"the model returns {type(wrong).__name__}; every output must be a tensor: drop it, or make it one")
     names = _output_names(program)
+    for name, value in zip(names, values, strict=True):
+        if not isinstance(value, torch.Tensor):
+            raise ModelError(
+                f'the model returns {value!r:.40} as "{name}"; every output must be a tensor: '
+                "wrap the module in one that returns its tensors alone"
+            )
     return [TensorSpec(name, _shape(v), _dtype(v)) for name, v in zip(names, values, strict=True)]
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
     """Name each output by its place in the model's result: "logits", "hidden_states_2", "output_0"."""
     spec = program.call_spec.out_spec
-    paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))
+    try:
+        whole = pytree.tree_unflatten(range(spec.num_leaves), spec)
+    except Exception:  # a class that is made of tensors alone, such as DynamicCache of transformers
+        return [f"output_{i}" for i in range(spec.num_leaves)]
+    paths, _ = pytree.tree_flatten_with_path(whole)
     keys = [[getattr(key, "key", getattr(key, "name", getattr(key, "idx", "?"))) for key in path] for path, _ in paths]
     names = [re.sub(r"\W", "_", "_".join(map(str, key))) or "0" for key in keys]
     names = [f"output_{name}" if name[0].isdigit() else name for name in names]
@@ -261,12 +289,12 @@ def layer_name(parameter: str) -> str:
     Cells with several weights keep the parameter's own name: "lstm.weight_hh_l0".
     """
     name = (
-        parameter.replace(".parametrizations.", ".")
+        parameter.removesuffix(".folded")
+        .replace(".parametrizations.", ".")
         .removeprefix("parametrizations.")
         .removesuffix(".original")
         .removesuffix("_orig")
     )
-    name = name.removesuffix(".folded")
     return name.removesuffix(".weight") or name
 
 

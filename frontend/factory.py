@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import ModelError, Terminated
 
 
 def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...] | Mapping[str, EntryPoint]]:
@@ -37,8 +37,12 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...] | Mapping[str, E
     sys.path.insert(0, here)
     try:
         made = _resolve(module_name, attribute)()
-    except ModelError:
+    except (ModelError, Terminated):
         raise
+    except SystemExit as error:
+        raise ModelError(
+            f"{name} ended with sys.exit({error.code!r}) and returned nothing; let it return (module, example arguments)"
+        ) from error
     except Exception as error:  # a user's code may raise anything
         raise ModelError(
             f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns (module, example arguments)"

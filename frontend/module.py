@@ -5,16 +5,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.utils import parametrize, prune
-from torch.utils import _pytree as pytree
 
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import InputError, ModelError, first_line
+from tvm_balanced.errors import ModelError, Terminated
 from tvm_balanced.frontend.exported_program import import_exported_program
+from tvm_balanced.frontend.refusals import advice, check_tensors
 
 # torch.export changes torch's own classes while it traces: one thread at a time, and nothing else that traces meanwhile.
 EXPORTING = threading.RLock()
@@ -42,7 +41,7 @@ def import_module(
     Raises
     ------
     InputError
-        If an example is a NumPy array, or an input cannot be donated.
+        If an example is no tensor with data, or an input cannot be donated.
     ModelError
         If torch cannot export the model, or TVM cannot import the exported program.
     """
@@ -66,22 +65,21 @@ def export(
     Raises
     ------
     InputError
-        If an example is a NumPy array.
+        If an example is no tensor with data.
     ModelError
         If torch cannot export it.
     """
-    for leaf in pytree.tree_leaves((args, kwargs)):
-        if isinstance(leaf, np.ndarray):
-            raise InputError("the example arguments hold a NumPy array; give torch tensors, for instance torch.from_numpy(x)")
+    check_tensors(args, kwargs)
     try:
         with EXPORTING, torch.no_grad(), quiet_torch():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
-    except Exception as error:  # export runs the model, which may raise anything
-        what = first_line(error)
-        advice = "try torch.export.export on it by itself"
-        if dynamic_shapes is not None:  # torch takes a size of 1 as a constant
-            advice = "give examples whose dynamic dimensions are 2 or more"
-        raise ModelError(f"torch.export cannot export {type(model).__name__}: {what}; {advice}") from error
+    except Terminated:
+        raise
+    except SystemExit as error:
+        raise ModelError(f"{type(model).__name__} ended with sys.exit({error.code!r}) in its forward; let it return") from error
+    except Exception as error:  # export runs the model: anything may come out of it
+        why = advice(model, error, dynamic_shapes is not None)
+        raise ModelError(f"torch.export cannot export {type(model).__name__}: {why}") from error
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -95,14 +93,27 @@ def plain_copy(model: nn.Module) -> nn.Module:
     shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
     try:
         plain = copy.deepcopy(model, shared).eval()
-    except Exception as error:  # any part of the model may raise anything
+    except Terminated:
+        raise
+    except (Exception, SystemExit) as error:  # any part of the model may raise anything
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({error}); export it yourself and give the ExportedProgram"
         ) from error
     with torch.no_grad():
         for module in plain.modules():
             _fold(module)
+            _densify(module)
     return plain
+
+
+def _densify(module: nn.Module) -> None:
+    """Replace parameters and buffers in a sparse layout, such as COO or CSR, by dense ones of the same values."""
+    for name, weight in module._parameters.items():
+        if weight is not None and weight.layout != torch.strided:
+            module._parameters[name] = nn.Parameter(weight.detach().to_dense(), requires_grad=False)
+    for name, buffer in module._buffers.items():
+        if buffer is not None and buffer.layout != torch.strided:
+            module._buffers[name] = buffer.to_dense()
 
 
 def _fold(module: nn.Module) -> None:

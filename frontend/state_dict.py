@@ -1,6 +1,8 @@
 """Load weights from a separate file: .safetensors, or a state dict written by torch.save."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,10 +10,35 @@ from torch import nn
 from tvm_balanced.core.files import new_file
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError, first_line, last_line
+from tvm_balanced.frontend.file_kinds import explain
+
+EIGHT = 'give the float weights, and kernels={"*": "cpu_avx512_i8"} (--kernel "*=cpu_avx512_i8") to compute with 8 bits'
+DECOMPRESS = "decompress it (ModelCompressor.decompress_model of compressed-tensors) and save that state dict"
+UNUSABLE = {  # how the name of a weight ends, and what it is
+    "parametrizations.weight.original": "a weight without its mask; call squash_mask() on the sparsifier before saving",
+    "weight_orig": "a weight without its mask; call torch.nn.utils.prune.remove on its layer before saving",
+    ".bitmask": f"a weight compressed to a bitmask; {DECOMPRESS}",
+    ".compressed": f"a compressed weight; {DECOMPRESS}",
+    ".weight_packed": f"a packed weight; {DECOMPRESS}",
+    ".weight_scale": f"the scale of a quantised weight; {EIGHT}",
+    "._packed_params._packed_params": f"a packed, quantised weight; {EIGHT}",
+}
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+NESTS = ("state_dict", "model_state_dict", "model")  # where training loops keep the weights among other things
+PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel, of torch.compile
+
+
+def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
     """Load weights from a file into a module, in place and strictly.
+
+    Three things around the names of a state dict are understood: {"state_dict": ...} or {"model": ...} around it, the prefixes
+    "module." and "_orig_mod.", and pairs of X_orig and X_mask, of torch.nn.utils.prune, whose product is X.
+
+    Returns
+    -------
+    tuple of str
+        What of these the file had, a phrase each.
 
     Raises
     ------
@@ -21,19 +48,75 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     """
     path = check_path(path)
     if not path.is_file():
-        raise ModelError(f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote", usage=True)
-    tensors = _read(path)
-    dense = [name for name in tensors if name.endswith("parametrizations.weight.original")]
-    if dense:
         raise ModelError(
-            f"{path} holds {dense[0]}, a weight without its mask; call squash_mask() on the sparsifier before saving"
+            explain(path, weights=True)
+            or f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote",
+            usage=True,
         )
+    found: list[str] = []
+    own = set(model.state_dict())
+    tensors = _tensors(path, _unnested(_read(path), own, found))
+    tensors = _folded(_stripped(tensors, own, found), own, found)
+    _refuse_others(path, tensors, own)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelError(
             f"{path} does not fit {type(model).__name__}: {last_line(error)}; give the weights of this very model"
         ) from None
+    return tuple(found)
+
+
+def _unnested(loaded: dict[Any, Any], own: set[str], found: list[str]) -> dict[Any, Any]:
+    nest = next((name for name in NESTS if name not in own and isinstance(loaded.get(name), Mapping)), None)
+    if nest is None:
+        return loaded
+    found.append(f'took "{nest}" of what the file holds')
+    return dict(loaded[nest])
+
+
+def _tensors(path: Path, loaded: dict[Any, Any]) -> dict[str, torch.Tensor]:
+    """Return the state dict if it is one, a mapping of names to tensors; raises ModelError."""
+    for name, value in loaded.items():
+        if not isinstance(name, str):
+            raise ModelError(f"{path} has {name!r:.40} ({type(name).__name__}) where names belong; give a state dict")
+        if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):
+            raise ModelError(f'{path} holds {type(value).__name__} as "{name:.80}"; give a state dict, whose values are tensors')
+    return loaded
+
+
+def _stripped(tensors: dict[str, torch.Tensor], own: set[str], found: list[str]) -> dict[str, torch.Tensor]:
+    for prefix in (*PREFIXES, PREFIXES[0]):  # either may be around the other
+        if tensors and all(name.startswith(prefix) for name in tensors) and not any(name.startswith(prefix) for name in own):
+            found.append(f'dropped the prefix "{prefix}"')
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _folded(tensors: dict[str, torch.Tensor], own: set[str], found: list[str]) -> dict[str, torch.Tensor]:
+    """Multiply each X_orig by its X_mask, where the module has X."""
+    pairs = [
+        name.removesuffix("_orig")
+        for name in tensors
+        if name.endswith("_orig") and name not in own and f"{name.removesuffix('_orig')}_mask" in tensors
+    ]
+    if not pairs:
+        return tensors
+    found.append(f"multiplied {len(pairs)} weights by their masks (X_orig by X_mask)")
+    folded = dict(tensors)
+    for name in pairs:
+        weight, mask = folded.pop(f"{name}_orig"), folded.pop(f"{name}_mask")
+        if weight.shape == mask.shape:
+            folded[name] = weight * mask.to(weight.dtype)
+    return folded
+
+
+def _refuse_others(path: Path, tensors: dict[str, torch.Tensor], own: set[str]) -> None:
+    """Raise ModelError for weights of a kind that is known and that no module of plain weights takes."""
+    for ending, advice in UNUSABLE.items():
+        name = next((name for name in tensors if name.endswith(ending) and name not in own), None)
+        if name is not None:
+            raise ModelError(f"{path} holds {name}, {advice}")
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:
@@ -65,7 +148,10 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
             return load_file(str(path))
         loaded = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # safetensors, pickle and zipfile each raise their own
+        other = explain(path, weights=True)
+        if other is not None:
+            raise ModelError(other, usage=True) from None
         raise ModelError(f"{path} is not a readable weight file ({type(error).__name__}); write it again") from error
     if not isinstance(loaded, dict):
-        raise ModelError(f"{path} holds {type(loaded).__name__}; give a state dict")
+        raise ModelError(explain(path, weights=True) or f"{path} holds {type(loaded).__name__}; give a state dict")
     return loaded

@@ -59,6 +59,10 @@ class EnvironmentFaultError(TvmBalancedError):
     """An installation that is known not to work."""
 
 
+class Terminated(SystemExit):
+    """The end of this process by a termination signal; what catches SystemExit of a user's code must let it pass."""
+
+
 def last_line(error: BaseException) -> str:
     """Return what went wrong in one line, the last: TVM's messages have a page of text before it."""
     return _lines(error)[-1]

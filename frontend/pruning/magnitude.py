@@ -115,7 +115,8 @@ def prune(
     if not layers:
         raise ModelError(
             f"{type(model).__name__} has no nn.Linear whose name is in {list(include)} and not in {list(exclude)}; "
-            "there is nothing to prune"
+            "there is nothing to prune",
+            usage=(include, exclude) != (("*",), ()),
         )
     for name, layer in layers:
         _check(name, layer)

@@ -39,6 +39,11 @@ def halves():
 def empty(): return torch.nn.ReLU(), (torch.randn(2, 2),)
 def fails(): import not_there
 def number(): return 1
+def leaves(): raise SystemExit(0)
+def interrupted(): raise KeyboardInterrupt
+class Leaving(torch.nn.Module):
+    def forward(self, x): raise SystemExit(0)
+def leaving(): return Leaving(), (torch.randn(2, 2),)
 """
 
 
@@ -192,6 +197,16 @@ BAD = {
     "pattern empty": (["prune", "models:dense", "0:16", "-o", "p.pt2"], 2, "0:16"),
     "no pattern": (["prune", "models:dense", "x", "-o", "p.pt2"], 2, "NNZ:BLOCK"),
     "nothing to prune": (["prune", "models:empty", "2:16", "-o", "p.pt2"], 1, "nothing to prune"),
+    "no such layer": (["prune", "models:dense", "2:16", "-o", "p.pt2", "--include", "zzz"], 2, "whose name is in ['zzz']"),
+    "exiting factory": (
+        ["compile", "models:leaves", "-o", "m.tb"],
+        1,
+        "models:leaves ended with sys.exit(0) and returned nothing",
+    ),
+    "exiting module": (["compile", "models:leaving", "-o", "m.tb"], 1, "Leaving ended with sys.exit(0) in its forward"),
+    "exiting in prune": (["prune", "models:leaves", "2:16", "-o", "p.pt2"], 1, "ended with sys.exit(0)"),
+    "exiting in inspect": (["inspect", "models:leaves"], 1, "ended with sys.exit(0)"),
+    "an interrupt in a factory": (["compile", "models:interrupted", "-o", "m.tb"], 130, ""),
     "prune a file": (["prune", "some.pt2", "2:16", "-o", "p.pt2"], 2, "give package.module:factory"),
     "prune a name": (["prune", "models", "2:16", "-o", "p.pt2"], 2, "not of the form package.module:factory"),
     "prune to another format": (["prune", "models:dense", "2:16", "-o", "p.onnx"], 2, ".safetensors"),
@@ -272,11 +287,17 @@ def test_wrong_inputs_to_run(capfd, folder, compiled):
     np.save("short.npy", np.zeros((5, 63), np.float32))
     np.save("double.npy", np.zeros((5, 64)))
     (folder / "text.npy").write_text("no array")
+    for name, header in {"header": b"{'descr': '<f4', 'shape': (", "deep": b"(" * 9000}.items():
+        (folder / f"{name}.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    np.savez("several.npz", a=np.zeros(1))
     for option, code, message in [
         ("input=short.npy", 2, "shape (5, 63)"),
         ("input=double.npy", 2, "float64"),
         ("input=text.npy", 1, "not a readable .npy"),
         ("input=none.npy", 2, "not a readable .npy"),
+        ("input=header.npy", 1, "header.npy is not a readable .npy file"),
+        ("input=deep.npy", 1, "deep.npy is not a readable .npy file"),
+        ("input=several.npz", 2, "several.npz holds several arrays"),
         ("other=short.npy", 2, "NAME=FILE"),
     ]:
         assert run(["run", "m.tb", "-i", option]) == code

@@ -65,7 +65,7 @@ def test_verify_fails_where_something_is_wrong(capfd, folder):
     ],
 )
 def test_bad_input_gets_one_sentence(arguments, message, capfd):
-    assert run(["logs", *arguments]) == 1
+    assert run(["logs", *arguments]) == 2
     captured = capfd.readouterr()
     assert message in " ".join(captured.err.split())
     assert "Traceback" not in captured.err + captured.out

@@ -11,11 +11,17 @@ pytestmark = pytest.mark.xdist_group("rpc")  # trackers listen on ports
 
 
 @pytest.mark.parametrize(
-    ("tracker", "message"),
-    [("nowhere", "is not of the form HOST:PORT"), ("127.0.0.1:1", "no RPC tracker answers at 127.0.0.1:1")],
+    ("arguments", "code", "message"),
+    [
+        (["--tracker", "nowhere"], 2, "is not of the form HOST:PORT"),
+        (["--tracker", "127.0.0.1:1"], 1, "no RPC tracker answers at 127.0.0.1:1"),
+        (["--host", "203.0.113.7"], 2, 'host "203.0.113.7" is no address of this machine'),
+        (["--host", "a..b"], 2, 'host "a..b" is no address of this machine'),
+        (["--port", "70000"], 2, "--port"),
+    ],
 )
-def test_a_tracker_that_is_none_is_named(tracker, message, capfd):
-    assert run(["serve-rpc", "--tracker", tracker]) == 1
+def test_a_bad_address_is_named_at_once(arguments, code, message, capfd):
+    assert run(["serve-rpc", *arguments]) == code
     captured = capfd.readouterr()
     assert message in " ".join(captured.err.split())
     assert "Traceback" not in captured.err + captured.out

@@ -62,13 +62,13 @@ def cpu_of_children():
 
 BAD = {
     "shard": (["tune", "models:pruned", "--shard", "x"], 2, "I/N"),
-    "shard too large": (["tune", "models:pruned", "--work-dir", "w", "--shard", "3/2"], 1, "shard was 3/2"),
-    "strategy": (["tune", "models:pruned", "--work-dir", "w", "--strategy", "magic"], 1, "choose one of"),
-    "seed": (["tune", "models:pruned", "--work-dir", "w", "--seed", "-1"], 1, "seed was -1"),
+    "shard too large": (["tune", "models:pruned", "--work-dir", "w", "--shard", "3/2"], 2, "shard was 3/2"),
+    "strategy": (["tune", "models:pruned", "--work-dir", "w", "--strategy", "magic"], 2, "choose one of"),
+    "seed": (["tune", "models:pruned", "--work-dir", "w", "--seed", "-1"], 2, "seed was -1"),
     "a file": (["tune", "models:pruned", "--work-dir", "models.py", "--trials", "1"], 1, "(Not a directory); choose another"),
-    "tracker": (["tune", "models:pruned", "--work-dir", "w", "--rpc", "nowhere"], 1, "HOST:PORT"),
-    "minutes": (["tune", "models:pruned", "--work-dir", "w", "--minutes", "0"], 1, "minutes was 0"),
-    "no logs": (["compile", "models:pruned", "-o", "m.tb", "--logs", "none"], 1, "none is not a folder of tuning logs"),
+    "tracker": (["tune", "models:pruned", "--work-dir", "w", "--rpc", "nowhere"], 2, "HOST:PORT"),
+    "minutes": (["tune", "models:pruned", "--work-dir", "w", "--minutes", "0"], 2, "minutes was 0"),
+    "no logs": (["compile", "models:pruned", "-o", "m.tb", "--logs", "none"], 2, "none is not a folder of tuning logs"),
     "a foreign log": (["compile", "models:pruned", "-o", "m.tb", "--logs", "foreign"], 1, "not a tuning log"),
 }
 

@@ -284,7 +284,11 @@ class Returns(nn.Module):
 
 @pytest.mark.parametrize(
     ("model", "message"),
-    [(Counts(), 'changes its buffer "calls"'), (Returns("none"), "returns NoneType"), (Returns("int"), "returns int")],
+    [
+        (Counts(), 'changes its buffer "calls"'),
+        (Returns("none"), 'returns None as "output_1"'),
+        (Returns("int"), 'returns 3 as "output_1"'),
+    ],
 )
 def test_what_a_module_cannot_be_is_said(model, message):
     with pytest.raises(ModelError, match=message):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import tvm_balanced as tb
 from tvm_balanced.errors import ModelError
@@ -11,7 +12,7 @@ from tvm_balanced.frontend.pt2 import load_pt2, save_pt2
 def exported(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8)).eval()
-    nn.utils.prune.ln_structured(model[0], "weight", 0.5, n=2, dim=1)  # masks stay in the graph of a .pt2
+    prune.ln_structured(model[0], "weight", 0.5, n=2, dim=1)  # masks stay in the graph of a .pt2
     x = torch.randn(3, 64)
     path = tmp_path / "model.pt2"
     torch.export.save(torch.export.export(model, (x,)), path)

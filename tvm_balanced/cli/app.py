@@ -2,9 +2,8 @@
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +12,7 @@ from tvm_balanced.cli import bench, compile, demo, env, inspect, logs, profile_m
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.core.stderr_filter import VERBOSE
-from tvm_balanced.errors import TvmBalancedError
+from tvm_balanced.errors import Terminated, TvmBalancedError
 
 app = typer.Typer(
     name="tvm-balanced",
@@ -57,9 +56,13 @@ app.command("serve-rpc")(serve_rpc.serve_rpc)
 app.command("env")(env.env)
 
 
+def _terminate(*_: Any) -> None:
+    raise Terminated(143)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; signals are handled as before when it returns."""
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exit cleans up what is half written, a kill would not
+    before = signal.signal(signal.SIGTERM, _terminate)  # an exit cleans up what is half written, a kill would not
     try:
         app(list(arguments), prog_name="tvm-balanced")
     except TvmBalancedError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tvm_balanced.cli.console import err
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ def load_module(model: str, weights: Path | None) -> tuple[Any, Any]:
 
     module, args = load_factory(model)
     if weights is not None:
-        load_weights(module, weights)
+        for recognised in load_weights(module, weights):
+            err.print(f"{weights}: {recognised}", markup=False, highlight=False, soft_wrap=True)
     return module, args
 
 

@@ -1,7 +1,6 @@
 """`tvm-balanced run`: call an artifact."""
 
 import time
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,11 +105,14 @@ def _read(file: Path) -> Any:
     import numpy as np
 
     try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        array = np.load(file, allow_pickle=False)
+    except Exception as error:  # NumPy parses a header as Python: a damaged one raises what Python's parser does
         raise InputError(
             f"{file} is not a readable .npy file ({type(error).__name__}); write it with numpy.save", usage=not file.exists()
         ) from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{file} holds several arrays; write each with numpy.save and give it by its input's name")
+    return array
 
 
 def _draw(spec: "TensorSpec", batch: int, rng: Any) -> Any:

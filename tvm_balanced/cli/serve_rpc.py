@@ -12,7 +12,7 @@ from tvm_balanced.cli.model import Json
 def serve_rpc(
     key: Annotated[str, typer.Option(help="The name of this kind of machine; tuners request it with --key.")] = "cpu",
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the tracker; if it is taken, the next free one.")] = 9190,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the tracker; if it is taken, the next free one.")] = 9190,
     workers: Annotated[int, typer.Option(min=1, help="Servers, each for one tuner at a time.")] = 1,
     tracker: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Join this tracker instead of starting one.")] = None,
     json: Json = False,

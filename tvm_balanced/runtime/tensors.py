@@ -5,7 +5,7 @@ assumes is checked here.
 import functools
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -25,6 +25,7 @@ def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str,
     unknown or too many.
     """
     names = [spec.name for spec in inputs]
+    args, kwargs = _spread(names, args), {n: v for name, value in kwargs.items() for n, v in _named(name, value)}
     if len(args) > len(names):
         raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(inputs)}")
     given = dict(zip(names, args, strict=False))
@@ -38,6 +39,34 @@ def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str,
     if missing:
         raise InputError(f"input {missing[0]} is missing; the model takes {_listed(inputs)}")
     return [given[name] for name in names]
+
+
+def _spread(names: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    """Return positional arguments flat: tuples and lists in their order, dicts in the order of the inputs' names."""
+    flat: list[Any] = []
+    for value in args:
+        leaves = dict(_named("", value))
+        here = names[len(flat) : len(flat) + len(leaves)]
+        if isinstance(value, Mapping) and here:
+            prefix = next((here[0].removesuffix(path) for path in leaves if here[0].endswith(path)), "")
+            if {prefix + path for path in leaves} != set(here):
+                raise InputError(f"a dict with {', '.join(map(str, value))} was given where the model takes {', '.join(here)}")
+            flat += [leaves[name.removeprefix(prefix)] for name in here]
+        else:
+            flat += leaves.values()
+    return flat
+
+
+def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors of an argument with the names that torch.export gives them: h of (a, b) has h_0 and h_1."""
+    if isinstance(value, (tuple, list)):
+        for place, part in enumerate(value):
+            yield from _named(f"{name}_{place}", part)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _named(f"{name}_{key}", part)
+    else:
+        yield name, value
 
 
 def _listed(inputs: Sequence[TensorSpec]) -> str:

@@ -173,18 +173,20 @@ def _check(options: TuneOptions, target: tvm.target.Target) -> None:
     for name in ("minutes", "trials", "per_kernel"):
         value = getattr(options, name)
         if value is not None and value <= 0:
-            raise TuningError(f"{name} was {value}; give more than 0")
+            raise TuningError(f"{name} was {value}; give more than 0", usage=True)
     index, count = options.shard
     if not 1 <= index <= count:
-        raise TuningError(f"shard was {index}/{count}; give i/n with i from 1 to n")
+        raise TuningError(f"shard was {index}/{count}; give i/n with i from 1 to n", usage=True)
     if options.strategy not in STRATEGIES:
-        raise TuningError(f'strategy "{options.strategy}" is unknown; choose one of {", ".join(STRATEGIES)}')
+        raise TuningError(f'strategy "{options.strategy}" is unknown; choose one of {", ".join(STRATEGIES)}', usage=True)
     if options.threads is not None:
         check_count("threads", options.threads)
     if options.seed < 0:
-        raise TuningError(f"seed was {options.seed}; give 0 or more")
+        raise TuningError(f"seed was {options.seed}; give 0 or more", usage=True)
     if options.rpc is not None and is_gpu(target):
-        raise TuningError(f"{target_key(target)} is a GPU, and servers measure on their CPU; tune on its machine, without rpc")
+        raise TuningError(
+            f"{target_key(target)} is a GPU, and servers measure on their CPU; tune on its machine, without rpc", usage=True
+        )
 
 
 def _threads(options: TuneOptions, target: tvm.target.Target) -> int:

@@ -110,7 +110,7 @@ class Log:
         try:
             header = json.loads(line)
             ours = bool(end) and header["log"] == "tvm_balanced"
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             ours = False
         if not ours:
             raise TuningError(f"{self.path} is not a tuning log of tvm_balanced; choose another folder, or remove the file")
@@ -167,7 +167,7 @@ def _whole(line: bytes) -> bool:
 def logs_in(folder: Path) -> list[Log]:
     """Return the logs of all target keys in a folder, by key; raises TuningError if it is not a folder."""
     if not folder.is_dir():
-        raise TuningError(f"{folder} is not a folder of tuning logs; name the --work-dir of tune")
+        raise TuningError(f"{folder} is not a folder of tuning logs; name the --work-dir of tune", usage=True)
     if (folder / FILE).is_file():
-        raise TuningError(f"{folder} is the folder of one target key; name the folder that it is in, {folder.parent}")
+        raise TuningError(f"{folder} is the folder of one target key; name the folder that it is in, {folder.parent}", usage=True)
     return [Log(folder, path.parent.name) for path in sorted(folder.glob(f"*/{FILE}"))]

@@ -71,6 +71,6 @@ def read(log: Log) -> dict[str, Any]:
         for name in ("device", "target", "date"):
             if not isinstance(facts.get(name), str):
                 raise ValueError(f"it has no {name}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TuningError(f"{path} cannot be read as a manifest ({error}); tune writes it anew") from None
     return dict(facts)

@@ -129,7 +129,7 @@ def from_line(line: str) -> Record:
         cls = KINDS[data.pop("kind")]
         present = [f.name for f in fields(cls) if f.name in data or f.default is MISSING]
         return _made(cls, {name: _value(name, data[name]) for name in present})
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"no record of a tuning log: {type(error).__name__} {error}") from None
 
 

@@ -75,7 +75,7 @@ def merge(sources: Sequence[Path], destination: Path) -> dict[str, int]:
     logs = [(log, log.read().records) for folder in sources for log in logs_in(folder)]
     empty = next((folder for folder in sources if not logs_in(folder)), None)
     if empty is not None:
-        raise TuningError(f"{empty} holds no tuning log; name the --work-dir of tune")
+        raise TuningError(f"{empty} holds no tuning log; name the --work-dir of tune", usage=True)
     for log, records in logs:
         into = Log(destination, log.key)
         into.create()

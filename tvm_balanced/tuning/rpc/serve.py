@@ -5,13 +5,14 @@ with this process.
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tvm_balanced.errors import TuningError
+from tvm_balanced.errors import TuningError, last_line
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
 TRACKER_PORT, SERVER_PORT = 9190, 9090  # TVM's own; the next free port is used
@@ -67,8 +68,10 @@ def serve(host: str, key: str, count: int, tracker: str | None = None, port: int
     Raises
     ------
     TuningError
-        If a process does not start, or no tracker answers at the given address.
+        If `host` is no address of this machine, which is wrong usage, a process does not start, or no tracker answers at the
+        given address.
     """
+    _require_address(host)
     if tracker is not None:
         RpcOptions.parse(tracker, key).servers()  # reports what is wrong with it
     own: list[subprocess.Popen[str]] = []
@@ -85,6 +88,18 @@ def serve(host: str, key: str, count: int, tracker: str | None = None, port: int
     finally:
         for process in (*fleet.servers, *own):
             end(process)
+
+
+def _require_address(host: str) -> None:
+    """Raise TuningError unless a server can listen at `host`: a process that cannot says so only when TVM is imported."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:  # Unicode: a host that cannot be a name, such as "a..b"
+        raise TuningError(
+            f'host "{host}" is no address of this machine ({last_line(error)}); give 127.0.0.1, or one that it has', usage=True
+        ) from None
 
 
 def _launch(role: str, host: str, port: int, key: str = "", tracker: str = "") -> "subprocess.Popen[str]":

@@ -52,7 +52,9 @@ class RpcOptions:
         """Read HOST:PORT; raises TuningError."""
         host, _, port = address.rpartition(":")
         if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
-            raise TuningError(f'RPC tracker "{address}" is not of the form HOST:PORT; write for instance 127.0.0.1:9190')
+            raise TuningError(
+                f'RPC tracker "{address}" is not of the form HOST:PORT; write for instance 127.0.0.1:9190', usage=True
+            )
         return cls(host, int(port), key, workers)
 
     def servers(self) -> int:

@@ -1,0 +1,101 @@
+"""Tell what a file or folder is that was given as a model or as weights and is neither, and what to do with it."""
+
+import json
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+
+FACTORY = "write a factory that loads it and returns (module, example arguments), and give package.module:factory"
+EXPORT = "export the nn.Module it was made from with torch.export.save"
+
+# kind: what it is, what to do where a model was wanted, what to do where weights were wanted
+ADVICE = {
+    "hf folder": (
+        "a folder of Hugging Face transformers",
+        "write a factory that returns (AutoModel.from_pretrained(folder), example arguments), and give package.module:factory",
+        "give the .safetensors file in it",
+    ),
+    "artifact": (
+        "an artifact that compile wrote",
+        "give it to tvm-balanced run or tvm_balanced.load",
+        "give the weights that it was compiled from",
+    ),
+    "folder": ("a folder", "give a .pt2 that torch.export.save wrote, or package.module:factory", "give a file of weights"),
+    "safetensors": ("a file of weights alone, in safetensors", "give it as --weights beside package.module:factory", ""),
+    "state dict": ("a file of weights alone, a state dict", "give it as --weights beside package.module:factory", ""),
+    "pickled module": (
+        "a whole pickled module, which runs code when it is read",
+        FACTORY,
+        "load it where you trust it, and write module.state_dict() with torch.save",
+    ),
+    "torchscript": ("a TorchScript program", EXPORT, "write torch.jit.load(file).state_dict() with torch.save"),
+    "onnx": ("an ONNX model", EXPORT, "give the state dict of the nn.Module it was made from"),
+    "gguf": ("a GGUF file", FACTORY, "write the state dict of its nn.Module with torch.save"),
+    "pt2": ("an exported program, a .pt2", "", "give it as the model, without --weights"),
+}
+
+
+def explain(path: Path, weights: bool) -> str | None:
+    """Return "PATH is ...; do ..." for something of a known kind, None for any other.
+
+    Parameters
+    ----------
+    path : Path
+        Of what was given; it need not exist.
+    weights : bool
+        Whether weights were wanted rather than a model.
+    """
+    kind = _folder(path) if path.is_dir() else _file(path) if path.is_file() else None
+    if kind is None:
+        return None
+    what, *advice = ADVICE[kind]
+    return f"{path} is {what}; {advice[weights]}" if advice[weights] else None
+
+
+def _folder(path: Path) -> str:
+    if (path / "manifest.json").is_file():
+        return "artifact"
+    return "hf folder" if (path / "config.json").is_file() else "folder"
+
+
+def _file(path: Path) -> str | None:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+        if "models/model.json" in names:
+            return "pt2"
+        if "constants.pkl" in names:
+            return "torchscript"
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[:4] == b"GGUF":
+        return "gguf"
+    if _is_safetensors(path, start):
+        return "safetensors"
+    if path.suffix == ".onnx":
+        return "onnx"
+    return _pickled(path)
+
+
+def _is_safetensors(path: Path, start: bytes) -> bool:
+    size = int.from_bytes(start[:8], "little")
+    if start[8:9] != b"{" or not 2 <= size <= path.stat().st_size - 8:
+        return False
+    with path.open("rb") as file:
+        try:
+            return isinstance(json.loads(file.read(8 + size)[8:]), dict)
+        except (ValueError, RecursionError):
+            return False
+
+
+def _pickled(path: Path) -> str | None:
+    """Return what torch.save wrote; nothing of it runs."""
+    try:
+        loaded = torch.load(path, weights_only=True, map_location="meta")
+    except pickle.UnpicklingError as error:
+        return "pickled module" if "Unsupported global" in str(error) else None
+    except Exception:  # torch, zipfile and pickle each raise their own for what is none of theirs
+        return None
+    return "state dict" if isinstance(loaded, dict) else None

@@ -1,0 +1,218 @@
+"""What torch cannot export: the sentence, and that the way it names works."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import tvm_balanced as tb
+from tvm_balanced.errors import InputError, ModelError
+
+Dim = torch.export.Dim
+
+
+def sentence(model, args=(), kwargs=None, **options):
+    with pytest.raises((InputError, ModelError)) as error:
+        tb.compile(model, args, kwargs, threads=1, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def fake():
+    with FakeTensorMode():
+        return torch.randn(2, 8)
+
+
+PACKED = nn.utils.rnn.pack_padded_sequence(torch.ones(2, 5, 8), torch.tensor([5, 3]), batch_first=True)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (np.ones((2, 8), np.float32), "args[0] is a NumPy array; give torch tensors"),
+        (None, "args[0] is None, and a compiled module takes tensors alone; wrap the module"),
+        (True, "args[0] is True, and"),
+        ({"scale": 0.5}, "args[0]['scale'] is 0.5, and"),
+        (fake(), "args[0] is a tensor without data"),
+        (torch.ones(2, 8, device="meta"), "args[0] is a tensor without data"),
+        (torch.nested.nested_tensor([torch.ones(2, 8), torch.ones(3, 8)]), "args[0] is a nested tensor; give a padded one"),
+        (torch.ones(2, 8).to_sparse(), "args[0] is a sparse tensor; give x.to_dense()"),
+        (PACKED, "args[0] is a PackedSequence; give padded tensors"),
+    ],
+)
+def test_an_example_that_is_no_tensor_with_data(example, message):
+    assert message in sentence(nn.Linear(8, 4), (example,))
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 32)
+
+    def forward(self, x, scale=None, double=False):
+        y = self.layer(x) * (1 if scale is None else scale) * (2 if double else 1)
+        return y, None
+
+
+class Fixed(nn.Module):
+    """The wrapper that the refusals advise."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x, 0.5, double=True)[0]
+
+
+def test_a_wrapper_fixes_what_is_no_tensor():
+    model, x = Scaled().eval(), torch.randn(3, 64)
+    assert "kwargs['double'] is True, and a compiled module takes tensors alone" in sentence(model, (x,), {"double": True})
+    assert 'the model returns None as "output_1"' in sentence(model, (x,))
+    torch.testing.assert_close(tb.compile(Fixed(model), (x,), threads=1)(x), model(x, 0.5, True)[0], rtol=1e-4, atol=1e-5)
+
+
+class Nested(nn.Module):
+    def forward(self, x, state, named):
+        return x + state[0] - 2 * state[1] + 3 * named["b"] - 4 * named["a"]
+
+
+def test_nested_arguments_are_given_as_the_model_takes_them():
+    x, h, c, a, b = torch.randn(5, 2, 8).unbind()
+    model = Nested()
+    module = tb.compile(model, (x, (h, c), {"b": b, "a": a}), threads=1)
+    expected = model(x, (h, c), {"b": b, "a": a})
+    for args, kwargs in [
+        ((x, (h, c), {"b": b, "a": a}), {}),
+        ((x, [h, c], {"a": a, "b": b}), {}),
+        ((x,), {"state": (h, c), "named": {"a": a, "b": b}}),
+        ((x, h, c, b, a), {}),
+    ]:
+        torch.testing.assert_close(module(*args, **kwargs), expected)
+    with pytest.raises(InputError, match="a dict with a, z was given where the model takes named_b, named_a"):
+        module(x, (h, c), {"a": a, "z": b})
+
+
+class Halves(nn.Module):
+    def forward(self, x, y):
+        return x.reshape(16, -1) + y
+
+
+def test_the_constraint_of_a_dynamic_dimension_is_named():
+    x = torch.ones(16, 4)
+    said = sentence(Halves(), (x, x), dynamic_shapes=({0: Dim("batch")}, None))
+    assert "You marked batch as dynamic but your code specialized it to be a constant (16)" in said
+    assert "batch = 16" in said
+    assert "2 or more" not in said
+    said = sentence(nn.Linear(4, 4), (torch.ones(1, 4),), dynamic_shapes=({0: Dim("batch")},))
+    assert "give examples whose dynamic dimensions are 2 or more" in said
+    said = sentence(nn.Linear(4, 4), (x[:3],), dynamic_shapes=({0: Dim("batch", min=4)},))
+    assert "3 not in range [4" in said
+
+
+class Packs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return nn.utils.rnn.pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0]
+
+
+class Padded(Packs):
+    def forward(self, x, lengths):
+        return self.rnn(x)[0] * (torch.arange(x.shape[1]) < lengths[:, None])[:, :, None]
+
+
+def test_packed_sequences():
+    x, lengths = torch.randn(2, 5, 8), torch.tensor([5, 3])
+    assert "it packs sequences by their lengths" in sentence(Packs(), (x, lengths))
+    model = Packs().eval()
+    padded = Padded().eval()
+    padded.load_state_dict(model.state_dict())
+    torch.testing.assert_close(tb.compile(padded, (x, lengths), threads=1)(x, lengths), model(x, lengths), rtol=1e-4, atol=1e-5)
+
+
+def test_a_quantised_model_is_told_the_kernel_for_8_bits():
+    model, x = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8)).eval(), torch.randn(2, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch moves it to torchao
+        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    said = sentence(quantised, (x,))
+    assert "it is quantised (layer 0 is torch.ao.nn.quantized.dynamic" in said
+    assert 'kernels={"*": "cpu_avx512_i8"}' in said
+
+
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+def test_weights_in_a_sparse_layout_are_taken_as_dense_ones(layout):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8)).eval(), torch.randn(4, 64)
+    tb.prune(model, "2:16")
+    expected = model(x)
+    model[0].weight = nn.Parameter(getattr(model[0].weight.detach(), layout)(), requires_grad=False)
+    model.register_buffer("unused", torch.eye(4).to_sparse())
+    module = tb.compile(model, (x,), threads=1)
+    torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-5)
+    assert module.report.layers[0].sparsity == pytest.approx(0.875)
+    assert model[0].weight.layout != torch.strided
+
+
+def llama():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.LlamaConfig(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, intermediate_size=128, vocab_size=100
+    )
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+def gpt2():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(
+        n_embd=64, n_layer=1, n_head=2, vocab_size=100, n_positions=64, bos_token_id=1, eos_token_id=1
+    )
+    return transformers.GPT2LMHeadModel(config).eval()
+
+
+@pytest.mark.parametrize("make", [llama, gpt2])
+def test_causal_language_models_without_their_cache(make):
+    model, ids = make(), torch.randint(0, 100, (2, 16))
+    said = sentence(model, (ids,))
+    assert "it returns a cache of keys and values" in said
+    assert "model.config.use_cache = False" in said
+    model.config.use_cache = False
+    examples = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    module = tb.compile(model, (), examples, threads=1, dynamic_shapes={name: {1: Dim.DYNAMIC} for name in examples})
+    for length in (16, 7):
+        given = {name: tensor[:, :length].contiguous() for name, tensor in examples.items()}
+        torch.testing.assert_close(module(**given).logits, model(**given).logits, rtol=1e-3, atol=1e-4)
+
+
+REGISTERED = """
+import torch
+import tvm_balanced as tb
+from transformers.integrations.executorch import register_dynamic_cache_export_support
+from tests.frontend.test_refusals import ModelError, llama
+register_dynamic_cache_export_support()
+model, ids = llama(), torch.randint(0, 100, (2, 16))
+try:
+    tb.compile(model, (ids,), threads=1)
+except ModelError as error:
+    print(error)
+model.config.use_cache = False
+print(tuple(tb.compile(model, (ids,), threads=1)(ids).logits.shape))
+"""
+
+
+def test_a_registered_cache_gets_the_same_advice():
+    """In a process of its own: a registration lasts."""
+    pytest.importorskip("transformers")
+    done = subprocess.run([sys.executable, "-c", REGISTERED], capture_output=True, text=True, check=False)
+    refusal, shape = done.stdout.splitlines()
+    assert "set model.config.use_cache = False before" in refusal
+    assert shape == "(2, 16, 100)"

@@ -56,3 +56,5 @@ def test_the_same_ones_are_drawn_again(rng):
 def test_a_single_number_and_an_empty_input_are_no_trouble():
     found = drawn(entry(("x", (), np.float32(3.0).reshape(())), ("y", (0, 4), np.zeros((0, 4), np.float32))))
     assert set(found) == {"other values", "zeros"}
+    found = drawn(entry(("x", ("n",), np.ones(3, np.float32)), ("y", (), np.full((), 2, np.int64))))
+    assert [y.shape for _, y in found.values()] == [()] * len(found)

@@ -79,4 +79,4 @@ def _resized(spec: TensorSpec, array: Array, sizes: Mapping[str, int], rng: np.r
     values = _shuffled(array, rng)
     for axis, size in enumerate(shape):
         values = np.take(values, np.arange(size) % max(1, values.shape[axis]), axis)
-    return np.ascontiguousarray(values)
+    return np.array(values, order="C")  # ascontiguousarray gives a single number a dimension

@@ -1,23 +1,24 @@
 """From a torch.export.ExportedProgram to an ImportedModel."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
 from torch import nn
-from torch.export import ExportedProgram, default_decompositions
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
-from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedModel, Range, TensorSpec
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, last_line
-from tvm_balanced.frontend.converters import converters
+from tvm_balanced.frontend.decompositions import decompositions
+from tvm_balanced.frontend.importer import Importer
+from tvm_balanced.frontend.type_promotion import promote_types
 
 ALIGNMENT = 64  # bytes, what TVM asks of a tensor whose memory it shares
 
@@ -43,16 +44,20 @@ def import_exported_program(program: ExportedProgram, source: str, keep_alive: S
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
     with quiet_torch():
-        lowered = program.run_decompositions(_decompositions())
+        lowered = program.run_decompositions(decompositions())
     _refuse_state(lowered)
     _align(lowered)
+    promote_types(lowered)
     try:
-        mod = from_exported_program(
+        mod = Importer().from_exported_program(
             lowered,
-            run_ep_decomposition=False,  # done above, except that a linear layer must stay one
+            keep_params_as_input=False,
             unwrap_unit_return_tuple=True,
-            custom_convert_map=converters(),
+            no_bind_return_tuple=False,
+            custom_convert_map=None,
         )
+    except ModelError:
+        raise
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
         raise ModelError(f"{source} cannot be imported: {last_line(error)}; rewrite that operator, or report it") from error
     # TVM would plan memory for the largest size that the export allowed.
@@ -86,13 +91,6 @@ def to_torch(array: Array) -> torch.Tensor:
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
-
-
-def _decompositions() -> dict[Any, Any]:
-    # Everything to core ATen except linear: decomposed, it would become addmm on a flattened x, or a broadcast weight in
-    # attention's output projection, where no pattern finds it.
-    table: Mapping[Any, Any] = default_decompositions()
-    return {op: table[op] for op in table if str(op) != "aten.linear.default"}
 
 
 def _refuse_state(program: ExportedProgram) -> None:

@@ -1,32 +1,69 @@
 """Converters of single operators for TVM's importer, to replace its own that are wrong or lose what torch knows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from tvm import relax
 
+from tvm_balanced.frontend import lookups
+
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
 def converters() -> dict[str, Converter]:
-    """Return our converters by the names of their operators."""
-    return {
+    """Return our converters by the name of their operator."""
+    comparisons = {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal"}
+    compared = {
+        f"{name}.{kind}": partial(compare, getattr(relax.op, op))
+        for name, op in comparisons.items()
+        for kind in ("Tensor", "Scalar")
+    }
+    return compared | {
         "mm.default": matmul,
         "bmm.default": matmul,
         "matmul.default": matmul,
         "linear.default": linear,
         "addmm.default": addmm,
         "convolution.default": convolution,
+        "native_group_norm.default": group_norm,
+        "add.Tensor": partial(scaled_sum, relax.op.add),
+        "sub.Tensor": partial(scaled_sum, relax.op.subtract),
+        "div.Tensor_mode": divide,
+        "pow.Tensor_Tensor": power,
+        "pow.Tensor_Scalar": power,
+        "pow.Scalar": power,
+        "clamp.default": clamp,
+        "clamp.Tensor": clamp,
+        "clamp_min.default": clamp,
+        "elu.default": elu,
+        "log1p.default": partial(in_float32, _log1p),
+        "expm1.default": partial(in_float32, _expm1),
+        "sinh.default": partial(in_float32, _sinh),
+        "cosh.default": partial(in_float32, _cosh),
+        "log2.default": partial(in_float32, partial(_logarithm, 0.6931471805599453)),
+        "log10.default": partial(in_float32, partial(_logarithm, 2.302585092994046)),
         "amax.default": partial(extremum, relax.op.max),
         "amin.default": partial(extremum, relax.op.min),
+        "max.default": partial(extremum, relax.op.max),
+        "min.default": partial(extremum, relax.op.min),
+        "max.dim": partial(extremum_and_place, relax.op.max, relax.op.argmax),
+        "min.dim": partial(extremum_and_place, relax.op.min, relax.op.argmin),
         "any.default": any_,
+        "any.dim": any_,
+        "any.dims": any_,
         "cumsum.default": cumsum,
-        "eq.Tensor": partial(compare, relax.op.equal),
-        "ne.Tensor": partial(compare, relax.op.not_equal),
         "slice.Tensor": slice_,
+        "select.int": lookups.select,
+        "index.Tensor": lookups.index,
+        "index_put.default": lookups.index_put,
+        "take.default": lookups.take,
+        "gather.default": lookups.gather,
+        "scatter.src": partial(lookups.scatter, "update"),
+        "scatter_add.default": partial(lookups.scatter, "add"),
+        **{f"max_pool{d}d_with_indices.default": partial(max_pool, d) for d in (1, 2, 3)},
     }
 
 
@@ -76,10 +113,42 @@ def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> r
     As with TVM's other maxima, the result for nothing but -inf is the smallest finite value, and
     NaN may be missed.
     """
-    x, *options = node.args
-    axes = list(options[0]) if options else []
-    keepdims = options[1] if len(options) > 1 else False
-    return _extremum(operator, importer.env[x], importer.block_builder.emit, axis=axes or None, keepdims=keepdims)
+    axes, keepdims = _options(node, [], False)
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    return _extremum(operator, x, emit, axis=list(axes) or None, keepdims=keepdims)
+
+
+def extremum_and_place(
+    operator: Callable[..., relax.Expr], place: Callable[..., relax.Expr], node: Any, importer: Any
+) -> relax.Expr:
+    """Convert the largest or least value along an axis and where it first is; TVM's importer sorts for it, and knows no least."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    axis, keepdims = _options(node, 0, False)
+    sortable = emit(relax.op.astype(x, "int8")) if _dtype(x) == "bool" else x
+    places = emit(place(sortable, axis, keepdims))
+    return emit(relax.Tuple([_extremum(operator, x, emit, axis=[axis], keepdims=keepdims), places]))
+
+
+def max_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
+    """Convert pooling; its second result is where each value was, for which TVM's importer gives zeros."""
+    if any(user.args[1] == 1 and user.users for user in node.users):
+        raise NotImplementedError("it is asked where each largest value was")
+    x = importer.env[node.args[0]]
+    kernel, stride, padding, dilation, ceil_mode = _options(node, None, None, 0, 1, False)
+    pool = getattr(importer, f"_max_pool{dims}d_impl")
+    return (pool(x, kernel, stride or None, padding, dilation, ceil_mode),)
+
+
+def group_norm(node: Any, importer: Any) -> relax.Expr:
+    """Convert a group norm, also without weight or bias."""
+    x, groups, eps = importer.env[node.args[0]], node.args[6], node.args[7]
+    channels = [x.ty.shape[1]]
+    scale = importer.env[node.args[1]] if node.args[1] is not None else relax.op.ones(channels, x.ty.dtype)
+    shift = importer.env[node.args[2]] if node.args[2] is not None else relax.op.zeros(channels, x.ty.dtype)
+    axes = list(range(2, len(x.ty.shape)))
+    return importer.block_builder.emit(
+        relax.op.nn.group_norm(x, scale, shift, num_groups=groups, channel_axis=1, axes=axes, epsilon=eps)
+    )
 
 
 def _extremum(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable[..., relax.Expr], **options: Any) -> relax.Expr:
@@ -90,12 +159,11 @@ def _extremum(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable
 
 
 def any_(node: Any, importer: Any) -> relax.Expr:
-    """Convert whether any element is nonzero. TVM's importer does not support this, and T5 in half
-    precision needs it.
-    """
+    """Convert whether any element is not zero; TVM's importer takes the largest for it, also of numbers below zero."""
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
-    found = x if str(x.ty.dtype.dtype) == "bool" else emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
-    return _extremum(relax.op.max, found, emit)
+    axes, keepdims = _options(node, None, False)
+    found = x if _dtype(x) == "bool" else emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
+    return _extremum(relax.op.max, found, emit, axis=axes, keepdims=keepdims)
 
 
 def cumsum(node: Any, importer: Any) -> relax.Expr:
@@ -110,12 +178,156 @@ def cumsum(node: Any, importer: Any) -> relax.Expr:
 
 
 def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert == or != of two tensors. Booleans are compared as bytes, because LLVM rejects TVM's vectors of them."""
+    """Convert a comparison; booleans as bytes, for LLVM refuses what TVM makes of vectors of them."""
     emit = importer.block_builder.emit
-    x, y = (importer.env[arg] if arg in importer.env else relax.const(arg) for arg in node.args)
-    if all(str(side.ty.dtype.dtype) == "bool" for side in (x, y)):
+    x, y = _tensors(node, importer)
+    if all(_dtype(side) == "bool" for side in (x, y)):
         x, y = (emit(relax.op.astype(side, "int8")) for side in (x, y))
     return emit(operator(x, y))
+
+
+def scaled_sum(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert x + alpha * y, of which TVM's importer leaves out alpha; true and false are added as "or"."""
+    emit, alpha = importer.block_builder.emit, node.kwargs.get("alpha", 1)
+    x, y = _tensors(node, importer)
+    if _dtype(x) == "bool":
+        return emit(relax.op.logical_or(x, y))
+    return emit(operator(x, y if alpha == 1 else emit(relax.op.multiply(y, relax.const(alpha, y.ty.dtype)))))
+
+
+def divide(node: Any, importer: Any) -> relax.Expr:
+    """Convert a division that rounds down or to zero."""
+    emit, mode = importer.block_builder.emit, node.kwargs.get("rounding_mode")
+    x, y = _tensors(node, importer)
+    if mode == "floor":
+        return emit(relax.op.floor_divide(x, y))
+    quotient = emit(relax.op.divide(x, y))
+    return emit(relax.op.trunc(quotient)) if mode == "trunc" and "float" in _dtype(quotient) else quotient
+
+
+def power(node: Any, importer: Any) -> relax.Expr:
+    """Convert x ** y; integers by squaring where y is a number, and by way of float64 where it is a tensor."""
+    emit = importer.block_builder.emit
+    x, y = _tensors(node, importer)
+    if "int" not in _dtype(x):
+        return emit(relax.op.power(x, y))
+    exponent = node.args[1]
+    if not isinstance(exponent, int):
+        wide = [emit(relax.op.astype(side, "float64")) for side in (x, y)]
+        return emit(relax.op.astype(emit(relax.op.round(emit(relax.op.power(*wide)))), x.ty.dtype))
+    result, square = relax.const(1, x.ty.dtype), x
+    while exponent:
+        result = emit(relax.op.multiply(result, square)) if exponent % 2 else result
+        exponent //= 2
+        square = emit(relax.op.multiply(square, square)) if exponent else square
+    return emit(relax.op.broadcast_to(result, x.ty.shape)) if node.args[1] == 0 else result
+
+
+def clamp(node: Any, importer: Any) -> relax.Expr:
+    """Convert values held between two, each a number, a tensor or none; TVM takes infinity for none, also of integers."""
+    emit, x = importer.block_builder.emit, importer.env[node.args[0]]
+    low, high = (
+        node.kwargs.get(name, node.args[place] if len(node.args) > place else None) for place, name in ((1, "min"), (2, "max"))
+    )
+    for bound, operator in ((low, relax.op.maximum), (high, relax.op.minimum)):
+        if bound is not None:
+            x = emit(operator(x, _tensor(bound, x.ty.dtype, importer)))
+    return x
+
+
+def in_float32(function: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert a function of one tensor that is written in several operators: those of half precision in float32."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    narrow = x.ty.dtype if _dtype(x) in ("float16", "bfloat16") else None
+    y = function(emit(relax.op.astype(x, "float32")) if narrow else x, emit)
+    return emit(relax.op.astype(y, narrow)) if narrow else y
+
+
+def elu(node: Any, importer: Any) -> relax.Expr:
+    """Convert scale * (x if x > 0 else alpha * (e ** (input_scale * x) - 1)), of which TVM's importer knows alpha alone."""
+    alpha, scale, input_scale = _options(node, 1.0, 1.0, 1.0)
+
+    def function(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+        def times(y: relax.Expr, factor: float) -> relax.Expr:
+            return y if factor == 1 else emit(relax.op.multiply(y, relax.const(factor, y.ty.dtype)))
+
+        below = times(_expm1(times(x, input_scale), emit), alpha * scale)
+        return emit(relax.op.where(emit(relax.op.greater(x, relax.const(0, x.ty.dtype))), times(x, scale), below))
+
+    return in_float32(function, node, importer)
+
+
+def _log1p(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """log(1 + x) that keeps a small x: 2 atanh(s) with s = x / (2 + x), by its series. TVM would simplify (1 + x) - 1 to x."""
+
+    def constant(value: float) -> relax.Expr:
+        return relax.const(value, x.ty.dtype)
+
+    s = emit(relax.op.divide(x, emit(relax.op.add(x, constant(2)))))
+    square = emit(relax.op.multiply(s, s))
+    series = constant(1 / 9)
+    for coefficient in (1 / 7, 1 / 5, 1 / 3, 1.0):
+        series = emit(relax.op.add(emit(relax.op.multiply(series, square)), constant(coefficient)))
+    small = emit(relax.op.multiply(emit(relax.op.multiply(s, constant(2))), series))
+    near = emit(relax.op.less(emit(relax.op.abs(x)), constant(0.25)))
+    return emit(relax.op.where(near, small, emit(relax.op.log(emit(relax.op.add(x, constant(1)))))))
+
+
+def _expm1(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """e ** x - 1 that keeps a small x, by its series."""
+    one = relax.const(1, x.ty.dtype)
+    series = one
+    for divisor in (6, 5, 4, 3, 2):
+        part = emit(relax.op.multiply(emit(relax.op.multiply(x, relax.const(1 / divisor, x.ty.dtype))), series))
+        series = emit(relax.op.add(part, one))
+    near = emit(relax.op.less(emit(relax.op.abs(x)), relax.const(0.25, x.ty.dtype)))
+    return emit(relax.op.where(near, emit(relax.op.multiply(x, series)), emit(relax.op.subtract(emit(relax.op.exp(x)), one))))
+
+
+def _sinh(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """(e ** x - e ** -x) / 2, of which LLVM knows no function; a small x is kept by e ** x - 1."""
+    half, one, t = relax.const(0.5, x.ty.dtype), relax.const(1, x.ty.dtype), _expm1(x, emit)
+    small = emit(relax.op.add(t, emit(relax.op.divide(t, emit(relax.op.add(t, one))))))
+    far = emit(relax.op.subtract(emit(relax.op.exp(x)), emit(relax.op.exp(emit(relax.op.negative(x))))))
+    near = emit(relax.op.less(emit(relax.op.abs(x)), one))
+    return emit(relax.op.multiply(emit(relax.op.where(near, small, far)), half))
+
+
+def _cosh(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    total = emit(relax.op.add(emit(relax.op.exp(x)), emit(relax.op.exp(emit(relax.op.negative(x))))))
+    return emit(relax.op.multiply(total, relax.const(0.5, x.ty.dtype)))
+
+
+def _logarithm(of_base: float, x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    return emit(relax.op.multiply(emit(relax.op.log(x)), relax.const(1 / of_base, x.ty.dtype)))
+
+
+def _options(node: Any, *defaults: Any) -> Sequence[Any]:
+    """The operands after the first; what is not given is as by default."""
+    given = list(node.args[1:])
+    return given + list(defaults[len(given) :])
+
+
+def _tensors(node: Any, importer: Any) -> list[relax.Expr]:
+    """The first two operands, a number as a tensor of the other's dtype, which is that of both after promotion."""
+    dtype = next(
+        importer.env[arg].ty.dtype for arg in node.args[:2] if hasattr(arg, "meta") and hasattr(arg.meta["val"], "dtype")
+    )
+    return [_tensor(arg, dtype, importer) for arg in node.args[:2]]
+
+
+def _tensor(operand: Any, dtype: Any, importer: Any) -> relax.Expr:
+    """A tensor, a number, or a size of a tensor, as an expression."""
+    value = importer.env[operand] if hasattr(operand, "meta") else operand
+    if isinstance(value, bool | int | float):
+        return relax.const(value, dtype)
+    if isinstance(value.ty, relax.TensorType):
+        return value
+    return importer._prim_value_to_scalar_tensor(value, str(dtype.dtype))
+
+
+def _dtype(x: relax.Expr) -> str:
+    return str(x.ty.dtype.dtype)
 
 
 def slice_(node: Any, importer: Any) -> relax.Expr:

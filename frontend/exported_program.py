@@ -9,20 +9,21 @@ import numpy as np
 import torch
 import tvm
 from torch import nn
-from torch.export import ExportedProgram, default_decompositions
+from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 from tvm import relax
-from tvm.relax.frontend.torch import from_exported_program
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, first_line, last_line
 from tvm_balanced.frontend.constant_folding import fold_constants
-from tvm_balanced.frontend.converters import converters
+from tvm_balanced.frontend.decompositions import decompositions
+from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import CACHE
+from tvm_balanced.frontend.type_promotion import promote_types
 
 ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
 Moved = dict[tuple[Any, ...], torch.Tensor]  # from address, shape and strides of a tensor to an aligned copy of it
@@ -69,13 +70,17 @@ def import_exported_program(
     moved = {} if moved is None else moved
     fold_constants(lowered, moved)
     _align(lowered, moved)
+    promote_types(lowered)
     try:
-        mod = from_exported_program(
+        mod = Importer().from_exported_program(
             lowered,
-            run_ep_decomposition=False,  # done above, except that a linear layer must stay one operator
+            keep_params_as_input=False,
             unwrap_unit_return_tuple=True,
-            custom_convert_map=converters(),
+            no_bind_return_tuple=False,
+            custom_convert_map=None,
         )
+    except ModelError:
+        raise
     except Exception as error:  # the importer raises bare AssertionError, KeyError and TypeError
         raise ModelError(f"{source} cannot be imported: {last_line(error)}; rewrite that operator, or report it") from error
     # TVM would plan memory for the largest size that the export allowed.
@@ -99,7 +104,7 @@ def _lowered(program: ExportedProgram, source: str) -> ExportedProgram:
     """Return a program in core ATen operators; raises ModelError."""
     try:
         with quiet_torch():
-            return program.run_decompositions(_decompositions())
+            return program.run_decompositions(decompositions())
     except Exception as error:  # torch runs the program on fake tensors: any operator may raise anything
         advice = "export it with fixed sizes, or give an example of each argument that it would make up itself, as attention_mask"
         if "Cache" in str(program.call_spec.out_spec):
@@ -129,20 +134,6 @@ def to_torch(array: Array) -> torch.Tensor:
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
-
-
-def _decompositions() -> dict[Any, Any]:
-    # Decompose everything to core ATen except linear. Decomposed, it would become addmm on a
-    # flattened x, or a broadcast weight in attention's output projection, where no pattern finds
-    # it.
-    table: Mapping[Any, Any] = default_decompositions()
-    return {op: table[op] for op in table if str(op) != "aten.linear.default"} | {torch.ops.aten.view.default: _view}
-
-
-def _view(x: torch.Tensor, size: Sequence[int]) -> Any:
-    # Decomposed attention may have other strides than the export saw, as in GPT-2, and torch then refuses a view of it. TVM's
-    # tensors have no strides, so the copy costs nothing there.
-    return NotImplemented if x.is_contiguous() else x.contiguous().view(size)
 
 
 def _refuse_state(program: ExportedProgram) -> None:

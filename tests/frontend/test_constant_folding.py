@@ -8,7 +8,7 @@ import tvm_balanced as tb
 from tvm_balanced.api import import_model
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.frontend.constant_folding import fold_constants
-from tvm_balanced.frontend.exported_program import _decompositions
+from tvm_balanced.frontend.decompositions import decompositions
 
 N, K = 48, 64
 PATTERN = BalancedPattern(2, 16)
@@ -80,7 +80,7 @@ def test_parts_of_the_joined_weight_of_an_attention_are_layers(other):
 
 
 def folded(model, *args):
-    program = torch.export.export(model.eval(), args).run_decompositions(_decompositions())
+    program = torch.export.export(model.eval(), args).run_decompositions(decompositions())
     before = set(program.state_dict)
     fold_constants(program)
     return program, set(program.state_dict) - before

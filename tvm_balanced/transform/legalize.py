@@ -28,13 +28,32 @@ def softmax_last(x: te.Tensor) -> te.Tensor:
 
 
 def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """An operator on bfloat16 that TVM has only for wider types: in float32, and back."""
-    legalize = call.op.get_attr("FLegalize")
-    if str(call.args[0].ty.dtype.dtype) != "bfloat16":
+    """An operator on half precision in float32, and back, as torch computes it.
+
+    TVM has some for wider types only; others it writes in steps that are each rounded: tanh(1e-4) in float16 was 0, and a sum of
+    a thousand numbers was as good as its last addition.
+    """
+    legalize = LEGALIZE_FLOAT32.get(call.op.name, call.op.get_attr("FLegalize"))
+    narrow = str(call.args[0].ty.dtype.dtype)
+    if narrow not in HALVES:
         return legalize(builder, call)
-    wide = [_widened(builder, arg) if _is_tensor(arg) else arg for arg in call.args]
+    if call.op.name == "relax.tanh" and narrow == "bfloat16":
+        return builder.call_te(tanh_bfloat16, call.args[0], primfunc_name_hint="tanh")
+    wide = [_widened(builder, arg) if _is_tensor(arg) and str(arg.ty.dtype.dtype) == narrow else arg for arg in call.args]
     result = legalize(builder, builder.normalize(relax.Call(call.op, wide, call.attrs)))
-    return builder.call_te(topi.cast, builder.emit(result), "bfloat16")
+    return builder.call_te(topi.cast, builder.emit(result), narrow)
+
+
+def tanh_bfloat16(x: te.Tensor) -> te.Tensor:
+    """Return tanh of x, bfloat16; ApproximateMath takes no function that rounds to it, and LLVM's tanh loses a small x."""
+
+    def one(*i: tirx.Expr) -> tirx.Expr:
+        wide = tirx.Cast("float32", x(*i))
+        small = wide - wide * wide * wide * tirx.const(1 / 3, "float32")
+        near = tirx.abs(wide) < tirx.const(0.05, "float32")
+        return tirx.Cast("bfloat16", tirx.Select(near, small, tirx.tanh(wide)))
+
+    return te.compute(x.shape, one, name="tanh")
 
 
 def _widened(builder: relax.BlockBuilder, arg: relax.Expr) -> relax.Expr:
@@ -58,6 +77,16 @@ def _is_tensor(arg: relax.Expr) -> bool:
 
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
+HALVES = ("float16", "bfloat16")
+UNARY = "acos acosh asin asinh atan atanh cos cosh erf exp log rsqrt sigmoid sin sinh sqrt tan tanh".split()
+REDUCTIONS = "cumprod cumsum mean prod std sum variance".split()
+LAYERS = "gelu gelu_tanh group_norm instance_norm layer_norm log_softmax selu silu softmax softplus".split()
+BINARY = "atan2 floor_divide floor_mod log_add_exp mod power".split()
+LEGALIZE_FLOAT32: dict[str, Legalize] = {"relax.nn.softmax": _softmax}
 # On a GPU TVM's own softmax is scheduled by TVM's own rules.
 LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.power": _in_float32, "relax.full": _full}
-LEGALIZE: dict[str, Legalize] = {**LEGALIZE_GPU, "relax.nn.softmax": _softmax}
+LEGALIZE: dict[str, Legalize] = {
+    **{f"relax.{name}": _in_float32 for name in UNARY + REDUCTIONS + BINARY},
+    **{f"relax.nn.{name}": _in_float32 for name in LAYERS},
+    "relax.full": _full,
+}

@@ -1,0 +1,105 @@
+"""Operators that TVM's importer does not take, or takes wrongly, written in others by torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.export import default_decompositions
+
+aten = torch.ops.aten
+# torch has these, and core ATen keeps them all the same.
+OF_TORCH = (aten.grid_sampler_2d.default, aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.default)
+SUM, MEAN = 0, 1  # of an embedding bag; 2 is the largest
+
+
+def decompositions() -> dict[Any, Any]:
+    """Return the table of decompositions: everything to core ATen except linear, and what the importer does not take."""
+    # A linear layer decomposed would become addmm on a flattened x, or a broadcast weight in attention's output projection,
+    # where no pattern finds it.
+    table: Mapping[Any, Any] = default_decompositions()
+    ours = {op: table[op] for op in table if str(op) != "aten.linear.default"}
+    return ours | torch._decomp.get_decompositions(OF_TORCH) | OURS
+
+
+def histc(x: torch.Tensor, bins: int = 100, min: float = 0, max: float = 0) -> torch.Tensor:
+    """How many elements of x lie in each of some bins from min to max, or over all of x."""
+    flat = x.reshape(-1)
+    low, high = torch.full((), min, dtype=x.dtype), torch.full((), max, dtype=x.dtype)
+    if min == max:
+        low, high = flat.amin(), flat.amax()
+        low, high = torch.where(low == high, low - 1, low), torch.where(low == high, high + 1, high)
+    number = ((flat - low) / (high - low) * bins).floor().clamp(max=bins - 1)
+    hit = (number[None] == torch.arange(bins)[:, None]) & (flat >= low) & (flat <= high)
+    return hit.sum(1).to(x.dtype)
+
+
+def grouped_mm(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    ends: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> Any:
+    """Rows of x (M, K) up to each end times an expert's weight each (E, K, N): every expert computes all rows."""
+    if x.dim() == 3 and weights.dim() == 3 and ends is None:
+        y = torch.bmm(x, weights)
+    elif x.dim() == 2 and weights.dim() == 3 and ends is not None:
+        rows, y = torch.arange(x.shape[0])[:, None], torch.zeros(x.shape[0], weights.shape[2], dtype=x.dtype)
+        for expert in reversed(range(weights.shape[0])):
+            y = torch.where(rows < ends[expert], torch.mm(x, weights[expert]), y)
+    else:
+        return NotImplemented
+    return (y if bias is None else y + bias).to(out_dtype or x.dtype)
+
+
+def embedding_bag(
+    table: torch.Tensor,
+    places: torch.Tensor,
+    offsets: torch.Tensor,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    weights: torch.Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int = -1,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sum, mean or largest of the rows of each bag, which begins at its offset; what torch returns for its gradient is empty."""
+    starts = offsets[:-1] if include_last_offset else offsets
+    number = (torch.arange(places.shape[0])[None] >= starts[:, None]).sum(0) - 1
+    inside = (number[None] == torch.arange(starts.shape[0])[:, None]) & (places != padding_idx)[None]
+    rows = table[places] if weights is None else table[places] * weights[:, None]
+    count = inside.sum(1)[:, None]
+    if mode in (SUM, MEAN):
+        y = torch.mm(inside.to(table.dtype), rows)
+        y = y / count.clamp(min=1).to(table.dtype) if mode == MEAN else y
+    else:
+        largest = torch.where(inside[:, :, None], rows[None], -float("inf")).amax(1)
+        y = torch.where(count > 0, largest, 0.0)
+    empty = torch.zeros(0, dtype=places.dtype)
+    return y.to(table.dtype), empty, empty, empty
+
+
+def trilinear(x: Any, y: Any, z: Any, at_x: Any, at_y: Any, at_z: Any, over: Any, unroll_dim: int = 1) -> torch.Tensor:
+    """Sum of the products of three tensors, as nn.Bilinear needs it."""
+    for places, tensor in ((at_x, "x"), (at_y, "y"), (at_z, "z")):
+        for place in places:
+            x, y, z = (t.unsqueeze(place) if name == tensor else t for name, t in (("x", x), ("y", y), ("z", z)))
+    return (x * y * z).sum(over)
+
+
+def view(x: torch.Tensor, size: Sequence[int]) -> Any:
+    """View a tensor of whatever strides: decomposed attention may have other ones than the export saw, as in GPT-2.
+
+    TVM's tensors have no strides, so the copy costs nothing there.
+    """
+    return NotImplemented if x.is_contiguous() else x.contiguous().view(size)
+
+
+OURS: dict[Any, Any] = {
+    aten.view.default: view,
+    aten.histc.default: histc,
+    aten._embedding_bag.default: embedding_bag,
+    aten._embedding_bag_forward_only.default: embedding_bag,
+    aten._trilinear.default: trilinear,
+    **({aten._grouped_mm.default: grouped_mm} if hasattr(aten, "_grouped_mm") else {}),
+}

@@ -1,0 +1,85 @@
+"""TVM's importer, held to what torch says of every node."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import tvm
+from torch import fx
+from tvm import relax
+from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
+
+from tvm_balanced.errors import ModelError, last_line
+from tvm_balanced.frontend.converters import converters
+
+# Drawn once, at import, or left out by TVM's importer.
+RANDOM = {"randn.default", "randn_like.default", "exponential.default", "bernoulli.p"}
+KINDS = ("int", "uint"), ("float", "bfloat")
+
+
+class Importer(ExportedProgramImporter):
+    """Converts a program node by node, and refuses one whose dtype or shape comes out other than torch has it.
+
+    A refusal is a ModelError that names the operator, the layer that it is in, and what to do.
+    """
+
+    def create_convert_map(self) -> dict[str, Callable[..., relax.Expr]]:
+        """Return TVM's converters and ours by the name of their operator, each of them checked."""
+        tvms = {name: self._checked(convert) for name, convert in super().create_convert_map().items()}
+        return tvms | {name: self._checked(convert, self) for name, convert in converters().items()}
+
+    def _checked(self, convert: Callable[..., relax.Expr], *args: Any) -> Callable[[fx.Node], relax.Expr]:
+        def run(node: fx.Node) -> relax.Expr:
+            if name_of(node) in RANDOM:
+                raise refusal(
+                    node, "draws random numbers, which a compiled module cannot: draw them outside and give them as an input"
+                )
+            try:
+                return self._as_torch_has_it(node, convert(node, *args))
+            except ModelError:
+                raise
+            except Exception as error:  # bare AssertionError, KeyError and TypeError, and what Relax finds wrong
+                raise refusal(node, f"cannot be imported ({last_line(error)}): write it in other operators") from error
+
+        return run
+
+    def _as_torch_has_it(self, node: fx.Node, converted: Any) -> Any:
+        """Return what a node became: cast where it only has more or fewer bits than torch says, refused where it differs."""
+        value, got = node.meta.get("val"), getattr(converted, "ty", None)
+        if not (isinstance(value, torch.Tensor) and isinstance(got, relax.TensorType)):
+            return converted
+        if not _same_shape(value, got):
+            shapes = f"with the shape {got.shape}, and torch has {list(value.shape)}"
+            raise refusal(node, f"comes out of TVM's importer {shapes}: write it in other operators")
+        have, want = str(got.dtype.dtype), str(value.dtype).removeprefix("torch.")
+        if have == want:
+            return converted
+        if not any(have.startswith(kind) and want.startswith(kind) for kind in KINDS):
+            raise refusal(node, f"comes out of TVM's importer as {have}, and torch has {want}: convert its operands yourself")
+        return self.block_builder.emit(relax.op.astype(converted, want))
+
+    def _check_unsupported_func_type(self, nodes: list[fx.Node]) -> None:
+        for node in nodes:
+            if node.op == "call_function" and name_of(node) not in self.convert_map:
+                raise refusal(node, "cannot be imported (TVM's importer does not know it): write it in other operators")
+
+
+def refusal(node: fx.Node, why: str) -> ModelError:
+    """Return the error that says why a node cannot be imported, with its operator and its layer."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    layer = stack[-1][0] if stack else ""
+    return ModelError(f"the operator {node.target} {f'in layer {layer!r}' if layer else 'in the model itself'} {why}")
+
+
+def name_of(node: fx.Node) -> str:
+    """Return the name that converters are kept under: "add.Tensor"."""
+    return str(node.target.__name__)  # type: ignore[union-attr]
+
+
+def _same_shape(value: torch.Tensor, got: relax.TensorType) -> bool:
+    if got.ndim == -1 or got.shape is None:
+        return got.ndim in (-1, value.ndim)
+    pairs = zip(value.shape, got.shape, strict=False)
+    return len(got.shape) == value.ndim and all(
+        int(have) == want for want, have in pairs if isinstance(want, int) and isinstance(have, tvm.tirx.IntImm)
+    )

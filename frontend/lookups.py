@@ -1,0 +1,145 @@
+"""Converters of what reads and writes at given places: indices from the end, lists of them, and sums into places."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tvm
+from tvm import relax
+
+
+def select(node: Any, importer: Any) -> relax.Expr:
+    """Convert x[..., i, ...] with i a number, which may count from the end; TVM's take would give NaN for it."""
+    source, dim, place = node.args
+    x, emit = importer.env[source], importer.block_builder.emit
+    axis = dim % len(x.ty.shape)
+    size, place = x.ty.shape[axis], importer.env.get(place, place)
+    place = place + size if isinstance(place, int) and place < 0 else place
+    place = int(place) if isinstance(place, int | tvm.tirx.IntImm) else place
+    if isinstance(place, int):
+        return emit(relax.op.take(x, relax.const(place, "int64"), axis))
+    return emit(relax.op.squeeze(emit(relax.op.strided_slice(x, [axis], [place], [place + 1], assume_inbound=True)), [axis]))
+
+
+def index(node: Any, importer: Any) -> relax.Expr:
+    """Convert x[i, :, j]: tensors of integers for some dimensions, which are taken together; they may count from the end."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    places = [None if place is None else importer.env[place] for place in node.args[1]]
+    axes = [axis for axis, place in enumerate(places) if place is not None]
+    given = [_from_the_start(places[axis], x.ty.shape[axis], emit) for axis in axes]
+    if len(axes) == 1:
+        return emit(relax.op.take(x, given[0], axes[0]))
+    rest = [axis for axis in range(len(x.ty.shape)) if axis not in axes]
+    given = [_inside(place, x.ty.shape[axis], emit) for place, axis in zip(given, axes, strict=True)]
+    if axes != list(range(len(axes))):
+        x = emit(relax.op.permute_dims(x, [*axes, *rest]))
+    y = emit(relax.op.index_tensor(x, given))
+    if axes != list(range(axes[0], axes[-1] + 1)) or axes[0] == 0:
+        return y
+    drawn = len(y.ty.shape) - len(rest)  # what the indices became stands where the first of them stood
+    return emit(
+        relax.op.permute_dims(y, [*range(drawn, drawn + axes[0]), *range(drawn), *range(drawn + axes[0], len(y.ty.shape))])
+    )
+
+
+def take(node: Any, importer: Any) -> relax.Expr:
+    """Convert places in a flattened tensor."""
+    x, places, emit = *(importer.env[arg] for arg in node.args), importer.block_builder.emit
+    flat = emit(relax.op.reshape(x, [-1]))
+    return emit(relax.op.take(flat, _from_the_start(places, flat.ty.shape[0], emit), 0))
+
+
+def gather(node: Any, importer: Any) -> relax.Expr:
+    """Convert one place for each element along a dimension; one out of range gives the nearest, TVM would read foreign memory."""
+    source, dim, places = node.args[:3]
+    x, emit = importer.env[source], importer.block_builder.emit
+    axis = dim % len(x.ty.shape)
+    places = _inside(importer.env[places], x.ty.shape[axis], emit)
+    for other, (want, have) in enumerate(zip(places.ty.shape, x.ty.shape, strict=True)):
+        if other != axis and not tvm.sym.Analyzer().can_prove_equal(want, have):  # TVM takes the whole of them
+            x = emit(relax.op.strided_slice(x, [other], [0], [want], assume_inbound=True))
+    return emit(relax.op.gather_elements(x, places, axis=axis))
+
+
+def index_put(node: Any, importer: Any) -> relax.Expr:
+    """Convert x[i, :, j] = values, or += where values accumulate."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    values, accumulate = importer.env[node.args[2]], len(node.args) > 3 and node.args[3]
+    shape, places = x.ty.shape, [None if place is None else importer.env[place] for place in node.args[1]]
+    axes = [axis for axis, place in enumerate(places) if place is not None]
+    rest = [axis for axis in range(len(shape)) if axis not in axes]
+    given = [_inside(_from_the_start(places[axis], shape[axis], emit), shape[axis], emit) for axis in axes]
+    drawn = _broadcast([place.ty.shape for place in given])
+    together = axes == list(range(axes[0], axes[-1] + 1))
+    before = [axis for axis in rest if axis < axes[0]] if together else []
+    target = [*(shape[a] for a in before), *drawn, *(shape[a] for a in rest if a not in before)]
+    every = {axis: _along(shape[axis], at, len(target), emit) for axis, at in _places_of(rest, before, len(drawn))}
+    for axis, place in zip(axes, given, strict=True):
+        every[axis] = _reshaped(place, [*place.ty.shape, *[1] * (len(target) - len(before) - len(drawn))], emit)
+
+    def flat(tensor: relax.Expr) -> relax.Expr:
+        return emit(relax.op.reshape(emit(relax.op.broadcast_to(tensor, target)), [-1]))
+
+    ordered = [flat(every[axis]) for axis in range(len(shape))]
+    return emit(relax.op.index_put(x, ordered, flat(values), bool(accumulate)))
+
+
+def scatter(reduction: str, node: Any, importer: Any) -> relax.Expr:
+    """Convert values put, or added, into the places of one dimension."""
+    x, places, values = (importer.env[node.args[place]] for place in (0, 2, 3))
+    emit, axis = importer.block_builder.emit, node.args[1] % len(x.ty.shape)
+    for other, (want, have) in enumerate(zip(places.ty.shape, values.ty.shape, strict=True)):
+        if not tvm.sym.Analyzer().can_prove_equal(want, have):  # torch takes the first of more values than places
+            values = emit(relax.op.strided_slice(values, [other], [0], [want], assume_inbound=True))
+    places = _inside(places, x.ty.shape[axis], emit)
+    return emit(relax.op.scatter_elements(x, places, values, axis=axis, reduction=reduction))
+
+
+Emit = Callable[[relax.Expr], relax.Expr]
+
+
+def _from_the_start(places: relax.Expr, size: Any, emit: Emit) -> relax.Expr:
+    """Places that may count from the end, as places from the start; what is out of range stays so."""
+    if "int" not in str(places.ty.dtype.dtype) or str(places.ty.dtype.dtype).startswith("uint"):
+        raise TypeError(f"places of dtype {places.ty.dtype.dtype} take as many elements as they say only at the call")
+    whole = _number(size, places, emit)
+    negative = emit(relax.op.less(places, relax.const(0, places.ty.dtype)))
+    return emit(relax.op.where(negative, emit(relax.op.add(places, whole)), places))
+
+
+def _inside(places: relax.Expr, size: Any, emit: Emit) -> relax.Expr:
+    """Places held within the tensor, of which TVM reads whatever they say."""
+    last = emit(relax.op.subtract(_number(size, places, emit), relax.const(1, places.ty.dtype)))
+    zero = relax.const(0, places.ty.dtype)
+    return emit(relax.op.maximum(emit(relax.op.minimum(places, last)), zero))
+
+
+def _number(size: Any, like: relax.Expr, emit: Emit) -> relax.Expr:
+    """A size, which may be known only at the call, as a tensor without dimensions of another's dtype."""
+    dtype = str(like.ty.dtype.dtype)
+    if isinstance(size, int | tvm.tirx.IntImm):
+        return relax.const(int(size), dtype)
+    number = emit(relax.op.reshape(emit(relax.op.shape_to_tensor(relax.ShapeExpr([size]))), []))
+    return number if dtype == "int64" else emit(relax.op.astype(number, dtype))
+
+
+def _broadcast(shapes: Sequence[Any]) -> list[Any]:
+    """The shape that tensors have when they stand beside each other."""
+    length, out = max(len(shape) for shape in shapes), []
+    for place in range(-length, 0):
+        sizes = [shape[place] for shape in shapes if len(shape) >= -place]
+        out.append(next((size for size in sizes if not tvm.sym.Analyzer().can_prove_equal(size, 1)), sizes[0]))
+    return out
+
+
+def _places_of(rest: Sequence[int], before: Sequence[int], drawn: int) -> list[tuple[int, int]]:
+    """(axis, where it stands in what is written) of the dimensions that no index is for."""
+    return [(axis, at if axis in before else at + drawn) for at, axis in enumerate(rest)]
+
+
+def _along(size: Any, at: int, dims: int, emit: Emit) -> relax.Expr:
+    """0, 1, 2, ... along one of several dimensions."""
+    return _reshaped(emit(relax.op.arange(0, size, 1, "int64")), [size if d == at else 1 for d in range(dims)], emit)
+
+
+def _reshaped(x: relax.Expr, shape: Sequence[Any], emit: Emit) -> relax.Expr:
+    return emit(relax.op.reshape(x, list(shape)))

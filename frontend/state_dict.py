@@ -1,5 +1,6 @@
 """Load weights from a separate file: .safetensors, or a state dict written by torch.save."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,10 @@ def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
         )
     found: list[str] = []
     own = set(model.state_dict())
-    tensors = _tensors(path, _unnested(_read(path), own, found))
+    tensors = _names(path, _unnested(_read(path), own, found))
     tensors = _folded(_stripped(tensors, own, found), own, found)
     _refuse_others(path, tensors, own)
+    _check_dtypes(path, model, tensors, found)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -75,13 +77,11 @@ def _unnested(loaded: dict[Any, Any], own: set[str], found: list[str]) -> dict[A
     return dict(loaded[nest])
 
 
-def _tensors(path: Path, loaded: dict[Any, Any]) -> dict[str, torch.Tensor]:
-    """Return the state dict if it is one, a mapping of names to tensors; raises ModelError."""
-    for name, value in loaded.items():
+def _names(path: Path, loaded: dict[Any, Any]) -> dict[str, Any]:
+    """Return the state dict if its keys are names; raises ModelError."""
+    for name in loaded:
         if not isinstance(name, str):
             raise ModelError(f"{path} has {name!r:.40} ({type(name).__name__}) where names belong; give a state dict")
-        if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):
-            raise ModelError(f'{path} holds {type(value).__name__} as "{name:.80}"; give a state dict, whose values are tensors')
     return loaded
 
 
@@ -111,12 +111,29 @@ def _folded(tensors: dict[str, torch.Tensor], own: set[str], found: list[str]) -
     return folded
 
 
-def _refuse_others(path: Path, tensors: dict[str, torch.Tensor], own: set[str]) -> None:
-    """Raise ModelError for weights of a kind that is known and that no module of plain weights takes."""
+def _refuse_others(path: Path, tensors: dict[str, Any], own: set[str]) -> None:
+    """Raise ModelError for weights of a kind that no module of plain weights takes, and for what is no tensor."""
     for ending, advice in UNUSABLE.items():
         name = next((name for name in tensors if name.endswith(ending) and name not in own), None)
         if name is not None:
             raise ModelError(f"{path} holds {name}, {advice}")
+    for name, value in tensors.items():
+        if not isinstance(value, torch.Tensor) and not name.endswith("_extra_state"):
+            raise ModelError(f'{path} holds {type(value).__name__} as "{name:.80}"; give a state dict, whose values are tensors')
+
+
+def _check_dtypes(path: Path, model: nn.Module, tensors: dict[str, torch.Tensor], found: list[str]) -> None:
+    """Say which weights are converted to the module's dtype; raises ModelError for integers where it has floats."""
+    casts: Counter[tuple[str, str]] = Counter()
+    for name, own in model.state_dict().items():
+        given = tensors.get(name)
+        if not isinstance(own, torch.Tensor) or given is None or given.dtype == own.dtype:
+            continue
+        have, want = (str(dtype).removeprefix("torch.") for dtype in (given.dtype, own.dtype))
+        if own.is_floating_point() and not given.is_floating_point():
+            raise ModelError(f"{path} holds {name} in {have}, where {type(model).__name__} has {want}; {EIGHT}")
+        casts[have, want] += 1
+    found += [f"converted {count} weights from {have} to {want}" for (have, want), count in casts.items()]
 
 
 def save_weights(model: nn.Module, path: str | Path) -> None:

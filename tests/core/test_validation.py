@@ -25,7 +25,7 @@ KEYWORDS = {
     "args missing": ({"args": None}, r"args is None \(NoneType\); give a tuple of example tensors"),
     "args as text": ({"args": "x"}, "args is 'x'"),
     "args as an array": ({"args": X.numpy()}, "args is ndarray"),
-    "args of arrays": ({"args": (X.numpy(),)}, "hold a NumPy array; give torch tensors"),
+    "args of arrays": ({"args": (X.numpy(),)}, "is a NumPy array; give torch tensors"),
     "model missing": ({"model": None}, "model is NoneType; give a torch.nn.Module"),
 }
 

@@ -42,8 +42,8 @@ def test_an_input_that_is_no_tensor_is_refused():
         def forward(self, x, times):
             return x * times
 
-    with pytest.raises(ModelError, match="every input must be a tensor"):
-        import_exported_program(export(Model(), (torch.ones(2), 3)), "test")
+    with pytest.raises(ModelError, match=r'input "times" is 3; every input must be a tensor: wrap the module'):
+        import_exported_program(torch.export.export(Model(), (torch.ones(2), 3)), "test")
 
 
 def test_an_operator_that_tvm_does_not_know_is_named_in_one_sentence():

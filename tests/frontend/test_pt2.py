@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -6,6 +10,7 @@ from torch.nn.utils import prune
 import tvm_balanced as tb
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.pt2 import load_pt2, save_pt2
+from tvm_balanced.frontend.state_dict import save_weights
 
 
 @pytest.fixture
@@ -70,3 +75,86 @@ def test_save_writes_the_file_whole_or_not_at_all(exported, tmp_path):
     with pytest.raises(ModelError, match="cannot be written"):
         save_pt2(program, tmp_path / "no" / "such" / "folder.pt2")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.pt2", "model.pt2"]
+
+
+def bert():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        hidden_size=64, num_hidden_layers=1, num_attention_heads=2, intermediate_size=128, vocab_size=100
+    )
+    torch.manual_seed(0)
+    return transformers.BertModel(config).eval(), (torch.ones(2, 8, dtype=torch.long),)
+
+
+def python(code, folder):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
+    return done.stdout.strip() or done.stderr
+
+
+def test_a_model_of_transformers_is_read_in_a_new_process(tmp_path):
+    model, args = bert()
+    save_pt2(torch.export.export(model, args), tmp_path / "bert.pt2")
+    code = 'import tvm_balanced as tb\nprint(sorted(output.name for output in tb.compile("bert.pt2", threads=1)["main"].outputs))'
+    assert python(code, tmp_path) == "['last_hidden_state', 'pooler_output']"
+
+
+MINE = """
+import torch
+from torch.utils import _pytree as pytree
+from tvm_balanced.frontend.pt2 import save_pt2
+class Pair:
+    def __init__(self, a, b): self.a, self.b = a, b
+pytree.register_pytree_node(Pair, lambda p: ([p.a, p.b], None), lambda v, c: Pair(*v), serialized_type_name="mine.Pair",
+    to_dumpable_context=lambda c: "", from_dumpable_context=lambda c: None)
+class Model(torch.nn.Module):
+    def forward(self, x): return Pair(x, x + 1)
+if __name__ == "__main__":
+    save_pt2(torch.export.export(Model(), (torch.ones(2),)), "mine.pt2")
+"""
+
+
+def test_a_class_of_the_user_is_named_and_never_imported(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    assert python("import runpy; runpy.run_path('mine.py', run_name='__main__')", tmp_path) == ""
+    code = """
+import sys
+from tvm_balanced.frontend.pt2 import load_pt2
+try:
+    load_pt2("mine.pt2")
+except Exception as error:
+    print("mine" in sys.modules, error)
+import mine
+load_pt2("mine.pt2")
+print("read")
+"""
+    said, read = python(code, tmp_path).splitlines()
+    assert said.startswith(
+        "False mine.pt2 takes or returns mine.Pair, which this process has not loaded; import the module it is in"
+    )
+    assert read == "read"
+
+
+def test_other_files_are_named(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.script(nn.Linear(4, 4)).save(tmp_path / "script.pt")
+    torch.save(nn.Linear(4, 4), tmp_path / "module.pt")
+    torch.save(nn.Linear(4, 4).state_dict(), tmp_path / "state.pt")
+    save_weights(nn.Linear(4, 4), tmp_path / "w.safetensors")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07")
+    for name, file in {"hf": "config.json", "m.tb": "manifest.json"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("{}")
+    for name, message in {
+        "script.pt": "is a TorchScript program; export the nn.Module it was made from with torch.export.save",
+        "module.pt": "is a whole pickled module, which runs code when it is read; write a factory that loads it",
+        "state.pt": "is a file of weights alone, a state dict; give it as --weights beside package.module:factory",
+        "w.safetensors": "is a file of weights alone, in safetensors; give it as --weights beside package.module:factory",
+        "model.onnx": "is an ONNX model; export the nn.Module",
+        "hf": "is a folder of Hugging Face transformers; write a factory that returns",
+        "m.tb": "is an artifact that compile wrote; give it to tvm-balanced run",
+    }.items():
+        with pytest.raises(ModelError, match=message) as error:
+            tb.compile(tmp_path / name)
+        assert "\n" not in str(error.value)
+        assert error.value.exit_code == 2

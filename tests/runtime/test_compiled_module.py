@@ -1,6 +1,8 @@
+import copy
 import ctypes
 import functools
 import os
+import pickle
 import threading
 import time
 
@@ -147,9 +149,17 @@ def test_a_dynamic_dimension_without_limits_takes_any_size():
 def test_results_of_two_calls_do_not_share_memory(mlp, compiled_mlp):
     _, (x,) = mlp
     first = compiled_mlp(x)
-    copy = first.clone()
+    before = first.clone()
     compiled_mlp(x * 2)
-    assert torch.equal(first, copy)
+    assert torch.equal(first, before)
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
+def test_a_module_is_neither_pickled_nor_copied(mlp, compiled_mlp, how):
+    with pytest.raises(InputError, match="cannot be pickled or copied; save it and load it, or call clone"):
+        how(compiled_mlp)
+    _, (x,) = mlp
+    assert torch.equal(compiled_mlp.clone()(x), compiled_mlp(x))
 
 
 def test_several_threads_may_call(mlp, compiled_mlp):

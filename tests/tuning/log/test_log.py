@@ -53,10 +53,11 @@ def test_a_last_line_cut_at_any_byte_is_repaired(log):
         assert log.path.read_bytes().endswith(b"\n")
 
 
-def test_a_damaged_line_does_not_lose_the_rest(log):
+@pytest.mark.parametrize("damage", [b"\0" * 40, b"[" * 100_000, b'{"kind":' * 100_000])
+def test_a_damaged_line_does_not_lose_the_rest(log, damage):
     log.append([RUN, *trials(3)])
     lines = log.path.read_bytes().split(b"\n")
-    lines[2] = b"\0" * 40
+    lines[2] = damage
     log.path.write_bytes(b"\n".join(lines))
     read = log.read()
     assert read.records == [RUN, *trials(2, start=2)]

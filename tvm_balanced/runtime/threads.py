@@ -36,9 +36,12 @@ def run_with_threads(count: int, function: Callable[..., Any], *args: Any) -> An
 
 def _is_guest(count: int) -> bool:
     """Whether the calling thread may not have workers of its own for a call with `count` threads."""
+    if getattr(_pool, "own", False):
+        return False
     if getattr(_pool, "forked", False):
         return True
-    if getattr(_pool, "own", False) or threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():
+        _pool.own = True
         return False
     if count == 1:
         if not hasattr(_pool, "count"):
@@ -84,7 +87,7 @@ def _after_fork() -> None:
     """Forget what only the parent has: the hosts, and the workers of the one thread that the child has."""
     global _process
     _process = _Process()
-    _pool.forked = hasattr(_pool, "count")
+    _pool.own, _pool.forked = False, hasattr(_pool, "count")
 
 
 if hasattr(os, "register_at_fork"):

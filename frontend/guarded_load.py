@@ -24,7 +24,7 @@ OPERATORS = re.compile(
     r"(torch\.ops(\.\w+)+|torch\._higher_order_ops(\.\w+)+|_operator\.\w+|math\.\w+|torch\.sym_\w+|(?!torch|_operator|math).*)",
     re.DOTALL,
 )
-HIDDEN = re.compile(r"\.__")
+HIDDEN = re.compile(r"\.__(?!i?(and|or|xor|lshift|rshift)__)")  # aten::__and__ is an operator
 SIZES = (
     *(ast.Expression, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call),
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop),

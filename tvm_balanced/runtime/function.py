@@ -16,7 +16,7 @@ from tvm_balanced.runtime.cuda.stream_order import in_stream_order
 from tvm_balanced.runtime.donation import buffers_of, store
 from tvm_balanced.runtime.metadata import EntryPointSpec
 from tvm_balanced.runtime.tensors import bind, empty_results, from_tvm, is_torch, to_tvm
-from tvm_balanced.runtime.threads import use_threads
+from tvm_balanced.runtime.threads import run_with_threads, use_threads
 
 if TYPE_CHECKING:
     from tvm_balanced.runtime.compiled_module import CompiledModule
@@ -87,9 +87,8 @@ class Function:
         module = self.module
         kept = keeping(module.machine, module.captured) if captured else contextlib.nullcontext()
         with module.lock, in_stream_order(module.device), kept:
-            use_threads(module.threads)
             try:
-                result = module.compiled[self.name](*tensors)
+                result = run_with_threads(module.threads, module.compiled[self.name], *tensors)
             except (RuntimeError, ValueError) as error:
                 if module.origin is None or "ErrorContext(" not in str(error):  # with which TVM says what an argument must be
                     raise

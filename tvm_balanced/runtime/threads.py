@@ -5,17 +5,93 @@ import ctypes
 import functools
 import os
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import tvm
 
-if TYPE_CHECKING:
-    pass
-
+from tvm_balanced.runtime.host import cores
 
 _pool = threading.local()
+CALLS_OF_A_GUEST = 16  # calls with several threads after which a calling thread gets a pool of its own
+MOST_OWN_POOLS = 16  # pools of calling threads besides the main one's: TVM frees none, whose thread has ended or not
 # Two of TVM's affinity modes. Worker i stays on the i-th core of a list; the calling thread gets the whole list.
 ONE_CORE_PER_THREAD, BY_SPEED = -2, 1
+
+
+def run_with_threads(count: int, function: Callable[..., Any], *args: Any) -> Any:
+    """Return what `function` gives for these arguments, with its parallel loops on `count` threads.
+
+    TVM starts a pool of workers for each thread that calls, and keeps it when that thread has ended. So a thread that calls with
+    one thread gets a pool without workers. One that calls with several is a guest of a few threads that live as long as the
+    process until it has called CALLS_OF_A_GUEST times: a server with a thread for each request has a bounded number of workers.
+    In a child that was forked, calls are guests too: no worker of the parent is there.
+    """
+    if not _is_guest(count):
+        use_threads(count)
+        return function(*args)
+    return _hosts().submit(_as_host, count, function, args).result()
+
+
+def _is_guest(count: int) -> bool:
+    """Whether the calling thread may not have workers of its own for a call with `count` threads."""
+    if getattr(_pool, "own", False):
+        return False
+    if getattr(_pool, "forked", False):
+        return True
+    if threading.current_thread() is threading.main_thread():
+        _pool.own = True
+        return False
+    if count == 1:
+        if not hasattr(_pool, "count"):
+            _configure_alone()
+        return bool(_pool.count != 1)
+    _pool.calls = getattr(_pool, "calls", 0) + 1
+    if hasattr(_pool, "count") or _pool.calls <= CALLS_OF_A_GUEST:  # a pool without workers cannot grow
+        return not getattr(_pool, "own", False)
+    with _process.lock:
+        _pool.own = _process.pools < MOST_OWN_POOLS
+        _process.pools += _pool.own
+    return not _pool.own
+
+
+class _Process:
+    """What all threads of this process share."""
+
+    def __init__(self) -> None:
+        self.lock, self.pools = threading.Lock(), 0
+        self.hosts: ThreadPoolExecutor | None = None
+
+
+_process = _Process()
+
+
+def _hosts() -> ThreadPoolExecutor:
+    with _process.lock:
+        if _process.hosts is None:
+            _process.hosts = ThreadPoolExecutor(max(cores(), 2), "tvm_balanced", initializer=_become_host)
+        return _process.hosts
+
+
+def _become_host() -> None:
+    _pool.own = True
+
+
+def _as_host(count: int, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    use_threads(count)
+    return function(*args)
+
+
+def _after_fork() -> None:
+    """Forget what only the parent has: the hosts, and the workers of the one thread that the child has."""
+    global _process
+    _process = _Process()
+    _pool.own, _pool.forked = False, hasattr(_pool, "count")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def use_threads(count: int) -> None:
@@ -30,6 +106,16 @@ def use_threads(count: int) -> None:
         _configure(count)
     if _pool.workers:
         _step_aside(_pool.workers)
+
+
+def _configure_alone() -> None:
+    """Give the calling thread a pool without workers, which stays so."""
+    _pool.count, _pool.workers = 1, set()
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    tvm.get_global_func("runtime.config_threadpool")(ONE_CORE_PER_THREAD, 1, [str(allowed[0])])
+    if hasattr(os, "sched_setaffinity"):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, allowed)
 
 
 def _configure(count: int) -> None:

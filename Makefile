@@ -5,7 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test test-fast soak lint bench bench-engines bench-grid bench-models clean
+.PHONY: demo test test-fast soak nightly lint bench bench-engines bench-grid bench-models clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
@@ -22,6 +22,9 @@ test-fast: .venv/ready  ## all but the slow ones, about three minutes on two cor
 
 soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, resumed and interrupted, they must never flicker
 	for run in $$(seq 20); do $(RUN)/python -m pytest -q tests/tuning/test_tune.py || exit 1; done
+
+nightly: .venv/ready  ## all tests, and those that take minutes each
+	TVM_BALANCED_NIGHTLY=1 $(PYTEST)
 
 lint: .venv/ready  ## ruff and mypy
 	$(RUN)/ruff check .

@@ -33,7 +33,10 @@ DOCUMENTED = {
 }
 # Underscored attributes of what is not TVM's
 OTHERS = {"self", "cls", "os", "torch"}
-PYTORCHS = {"_forward_pre_hooks", "_schema", "_tensor_name"}
+PYTORCHS = {
+    *("_buffers", "_forward_pre_hooks", "_guards_code", "_parameters", "_schema", "_tensor_name"),
+    *("_embedding_bag", "_embedding_bag_forward_only", "_grouped_mm", "_trilinear"),
+}
 # Functions whose first argument is the name of a global function or of a function's attribute
 NAMED_FIRST = {"get_global_func", "register_global_func", "remove_global_func", "get_function", "with_attr", "without_attr"}
 KNOWN = ("tvm_balanced", "global_symbol", "tirx.noalias")  # our own, and what TVM's tutorials use

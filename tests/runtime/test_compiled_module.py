@@ -98,7 +98,7 @@ def test_aligned_memory_is_not_copied():
         ((torch.ones(5, 64, dtype=torch.float64),), {}, "is float64"),
         ((np.ones((5, 64), np.int32),), {}, "is int32"),
         ((torch.ones(5, 64).to("meta"),), {}, "is on meta"),
-        (([1.0],), {}, "is list; give a torch tensor"),
+        (([1.0],), {}, "is float; give a torch tensor"),
         ((), {}, "is missing"),
         ((torch.ones(5, 64), torch.ones(5, 64)), {}, "2 inputs were given"),
         ((), {"y": torch.ones(5, 64)}, '"y" is unknown'),
@@ -156,7 +156,9 @@ def test_results_of_two_calls_do_not_share_memory(mlp, compiled_mlp):
 
 @pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
 def test_a_module_is_neither_pickled_nor_copied(mlp, compiled_mlp, how):
-    with pytest.raises(InputError, match="cannot be pickled or copied; save it and load it, or call clone"):
+    with pytest.raises(
+        InputError, match="cannot be pickled or copied; give other processes the path that save wrote"
+    ):
         how(compiled_mlp)
     _, (x,) = mlp
     assert torch.equal(compiled_mlp.clone()(x), compiled_mlp(x))

@@ -123,7 +123,7 @@ def test_every_entry_point_is_checked_against_the_model(monkeypatch, model):
     monkeypatch.setattr(Function, "__call__", lambda self, *args: asked.append(self.name) or call(self, *args))
     given = entry_points()
     tb.compile(model, entry_points=given)
-    assert asked == ["prefill", "decode"]
+    assert list(dict.fromkeys(asked)) == ["prefill", "decode"]
     for entry in given.values():
         assert not any(cache.any() for cache in entry.args[2:])  # the examples stay as they were, though they are donated
 

@@ -11,10 +11,11 @@ from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.core.detection import detect
 from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.layer_plan import DenseLayer
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.selection.kernel_choice import DenseLayer, KernelSelector
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.selection.rooflines import roofline_of
 
 P = BalancedPattern.parse
@@ -142,7 +143,7 @@ def test_inner_loop_is_permutes_and_multiply_adds(m, pattern, sums):
 
 def chosen(m, pattern, n, k, rng, target=AVX2):
     weight = reference.balanced(n, k, P(pattern), rng)
-    return KernelSelector(target, roofline_of(target))(DenseLayer("fc", m, n, k, "float32", detect(weight)))
+    return KernelSelector(target, roofline_of(target))(DenseLayer("fc", m, n, k, "float32", detect(weight)))[0]
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_python_is_as_quiet_as_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     quiet, shown = stderr_of(PYTHON).split("now all\n")
     assert quiet == ""
-    for remark in ("Scope Saving", "Scope Loaded", "assigned during export", "BlockBuilder destroyed", "Traceback"):
+    for remark in ("Scope Saving", "Scope Loaded", "assigned during export", "BlockBuilder destroyed"):
         assert remark in shown
 
 
@@ -118,5 +118,4 @@ def test_the_command_line_shows_all_when_asked(tmp_path):
     command = [sys.executable, "-m", "tvm_balanced", "-v", "inspect", "damaged.pt2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
-    assert "Traceback" in done.stderr
     assert "not a readable .pt2 file" in done.stderr

@@ -156,9 +156,7 @@ def test_results_of_two_calls_do_not_share_memory(mlp, compiled_mlp):
 
 @pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
 def test_a_module_is_neither_pickled_nor_copied(mlp, compiled_mlp, how):
-    with pytest.raises(
-        InputError, match="cannot be pickled or copied; give other processes the path that save wrote"
-    ):
+    with pytest.raises(InputError, match="cannot be pickled or copied; give other processes the path that save wrote"):
         how(compiled_mlp)
     _, (x,) = mlp
     assert torch.equal(compiled_mlp.clone()(x), compiled_mlp(x))

@@ -25,6 +25,8 @@ KEPT = frozenset(
     """.split()
 )
 
+PRODUCTS = frozenset("aten.mm.default aten.addmm.default aten.bmm.default aten.linear.default aten.matmul.default".split())
+
 
 def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.Tensor] | None = None) -> None:
     """Replace each expression of weights in a decomposed program by its value, a new buffer. `program` is changed.
@@ -94,7 +96,7 @@ def _folds(node: Node, constant: set[Node], weights: dict[str, tuple[str, torch.
     sources = _sources(node, constant, weights)
     if not any(tensor.numel() >= SMALLEST for _, tensor in sources) or value.numel() < SMALLEST:
         return False
-    return not _is_dequantised(node)
+    return not _is_dequantised(node) and not _is_of_first_state(node)
 
 
 def _is_kept(node: Node) -> bool:
@@ -112,6 +114,15 @@ def _is_dequantised(node: Node) -> bool:
     integers = [any(_is_integer(part) for part in _ancestors(arg)) for arg in sides]
     other = [1] if len(sides) == 1 else counts[::-1]
     return any(whole and count > beside for whole, count, beside in zip(integers, counts, other, strict=False))
+
+
+def _is_of_first_state(node: Node) -> bool:
+    """Whether a node has a layer in it whose x the model makes itself, as the first state of a recurrent network: its result is
+    no weight, and the layer is one of the model's all the same.
+    """
+    products = (part for part in _ancestors(node) if str(part.target) in PRODUCTS)
+    made = (arg for part in products for arg in part.all_input_nodes)
+    return any(all(origin.op != "placeholder" for origin in _ancestors(arg)) for arg in made)
 
 
 def _is_integer(node: Node) -> bool:

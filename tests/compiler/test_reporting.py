@@ -183,6 +183,19 @@ def test_a_tied_weight_counts_once_where_it_is_multiplied():
     assert "counted there" in lookup.reason
 
 
+def test_a_weight_that_is_looked_up_first_counts_where_it_is_multiplied():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(40, 24))
+
+        def forward(self, ids):
+            return self.w @ nn.functional.embedding(ids, self.w).T
+
+    report = tb.inspect(Model().eval(), (ids(40) % 40,), threads=1, logs=False)
+    assert {row.kind: row.weights for row in report.operators} == {"lookup": 0, "constant on the left": 40 * 24}
+
+
 def test_the_first_step_of_a_recurrent_layer_is_folded():
     report = tb.inspect(Lstm().eval(), (torch.randn(3, 5, 32),), threads=1, logs=False)
     (folded,) = (row for row in report.operators if row.verdict == "folded")

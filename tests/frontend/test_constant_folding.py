@@ -160,12 +160,13 @@ def folded(model, *args):
     return program, set(program.state_dict) - before
 
 
+ROWS = 300  # more scales than the smallest weight has elements
 DEQUANTISATIONS = {
     "a scale for each row": lambda m: m.codes.float() * m.scales,
     "scales first": lambda m: m.scales * m.codes.float(),
     "a zero point": lambda m: (m.codes.float() - m.zeros) * m.scales,
     "a scale for all": lambda m: m.codes.float() * m.scales[0, 0],
-    "groups along a row": lambda m: (m.codes.float().view(N, -1, 16) * m.groups).view(N, K),
+    "groups along a row": lambda m: (m.codes.float().view(ROWS, -1, 16) * m.groups).view(ROWS, K),
 }
 
 
@@ -174,10 +175,10 @@ def test_integers_times_scales_stay(dequantise):
     class Quantised(nn.Module):
         def __init__(self):
             super().__init__()
-            self.register_buffer("codes", torch.randint(-8, 8, (N, K), dtype=torch.int8))
-            self.register_buffer("scales", torch.rand(N, 1))
-            self.register_buffer("zeros", torch.randint(-8, 8, (N, 1)).float())
-            self.register_buffer("groups", torch.rand(N, K // 16, 1))
+            self.register_buffer("codes", torch.randint(-8, 8, (ROWS, K), dtype=torch.int8))
+            self.register_buffer("scales", torch.rand(ROWS, 1))
+            self.register_buffer("zeros", torch.randint(-8, 8, (ROWS, 1)).float())
+            self.register_buffer("groups", torch.rand(ROWS, K // 16, 1))
 
         def forward(self, x):
             return functional.linear(x, dequantise(self))

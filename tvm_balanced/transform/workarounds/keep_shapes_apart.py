@@ -1,6 +1,6 @@
 """KeepShapesApart: what makes a tensor of a size is not fused, because TVM's FuseTIR then ends in an internal error.
 
-TVM 0.27 names the size twice in the fused function, once as a parameter and once as a symbol, if another symbol is passed as well:
+TVM 0.27 names the size twice in the fused function, as a parameter and as a symbol, if another symbol is passed as well:
 
     y = add(a, reshape(shape_to_tensor([m]), []))    a: (n + 1,), b: (m,)
     FuseTIR                                          Check failed: (VarRemapGet(source) == nullptr) is false

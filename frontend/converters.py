@@ -54,6 +54,7 @@ def converters() -> dict[str, Converter]:
         "any.default": any_,
         "any.dim": any_,
         "any.dims": any_,
+        "cat.default": concatenate,
         "cumsum.default": cumsum,
         "slice.Tensor": slice_,
         "select.int": lookups.select,
@@ -175,6 +176,15 @@ def cumsum(node: Any, importer: Any) -> relax.Expr:
     x, dim = importer.env[node.args[0]], node.args[1]
     dtype = str(node.meta["val"].dtype).removeprefix("torch.")
     return importer.block_builder.emit(relax.op.cumsum(importer.block_builder.emit(relax.op.astype(x, dtype)), dim))
+
+
+def concatenate(node: Any, importer: Any) -> relax.Expr:
+    """Convert tensors put behind each other. torch passes over empty ones without the other dimensions, as `torch.tensor([])`,
+    with which caches of transformers begin.
+    """
+    dims = node.meta["val"].ndim
+    parts = [importer.env[part] for part in node.args[0] if part.meta["val"].ndim == dims]
+    return importer.block_builder.emit(relax.op.concat(parts, axis=_options(node, 0)[0]))
 
 
 def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:

@@ -19,7 +19,13 @@ def decompositions() -> dict[Any, Any]:
     # where no pattern finds it.
     table: Mapping[Any, Any] = default_decompositions()
     ours = {op: table[op] for op in table if str(op) != "aten.linear.default"}
-    return ours | torch._decomp.get_decompositions(OF_TORCH) | OURS
+    return ours | torch._decomp.get_decompositions(OF_TORCH) | OURS | _of_transformers()
+
+
+def _of_transformers() -> dict[Any, Any]:
+    """Return what is for operators that transformers adds to torch once its mixtures of experts are loaded."""
+    fallback = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
+    return {} if fallback is None else {fallback.default: grouped_mm}
 
 
 def histc(x: torch.Tensor, bins: int = 100, min: float = 0, max: float = 0) -> torch.Tensor:

@@ -22,9 +22,10 @@ from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.decompositions import decompositions
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
-from tvm_balanced.frontend.refusals import CACHE
+from tvm_balanced.frontend.refusals import without_cache
 from tvm_balanced.frontend.type_promotion import promote_types
 
+DTYPES = "float32 float16 bfloat16 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
 ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
 Moved = dict[tuple[Any, ...], torch.Tensor]  # from address, shape and strides of a tensor to an aligned copy of it
 
@@ -63,7 +64,8 @@ def import_exported_program(
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
-    lowered = _lowered(program, source)
+    lowered = _lowered(program, source, keep_alive)
+    _refuse_dtypes(lowered)
     _refuse_state(lowered)
     donated = _written(lowered, outputs) | dict(donate or {})
     check_donation(inputs, outputs, donated)
@@ -100,7 +102,7 @@ def import_exported_program(
     return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
 
 
-def _lowered(program: ExportedProgram, source: str) -> ExportedProgram:
+def _lowered(program: ExportedProgram, source: str, keep_alive: Sequence[Any]) -> ExportedProgram:
     """Return a program in core ATen operators; raises ModelError."""
     try:
         with quiet_torch():
@@ -108,7 +110,7 @@ def _lowered(program: ExportedProgram, source: str) -> ExportedProgram:
     except Exception as error:  # torch runs the program on fake tensors: any operator may raise anything
         advice = "export it with fixed sizes, or give an example of each argument that it would make up itself, as attention_mask"
         if "Cache" in str(program.call_spec.out_spec):
-            advice = CACHE
+            advice = without_cache(next((owner for owner in keep_alive if isinstance(owner, nn.Module)), None))
         raise ModelError(f"torch cannot break {source} down into its core operators: {first_line(error)}; {advice}") from error
 
 
@@ -134,6 +136,16 @@ def to_torch(array: Array) -> torch.Tensor:
     if array.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def _refuse_dtypes(program: ExportedProgram) -> None:
+    """Raise ModelError for a weight or an input of a dtype that no compiled code has."""
+    for node in program.graph.find_nodes(op="placeholder"):
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and _dtype(value) not in DTYPES:
+            names = program.graph_signature.inputs_to_parameters | program.graph_signature.inputs_to_buffers
+            what = f"weight {names[node.name]}" if node.name in names else f"input {node.name}"
+            raise ModelError(f"{what} is {_dtype(value)}, which no compiled code has; convert it to one of {', '.join(DTYPES)}")
 
 
 def _refuse_state(program: ExportedProgram) -> None:

@@ -15,6 +15,14 @@ from tvm_balanced.frontend.converters import converters
 # Drawn once, at import, or left out by TVM's importer.
 RANDOM = {"randn.default", "randn_like.default", "exponential.default", "bernoulli.p"}
 KINDS = ("int", "uint"), ("float", "bfloat")
+# How many elements these return, their inputs' values decide.
+SIZED_BY_VALUES = {
+    "nonzero.default",
+    "_unique2.default",
+    "unique_dim.default",
+    "unique_consecutive.default",
+    "masked_select.default",
+}
 
 
 class Importer(ExportedProgramImporter):
@@ -58,9 +66,21 @@ class Importer(ExportedProgramImporter):
             raise refusal(node, f"comes out of TVM's importer as {have}, and torch has {want}: convert its operands yourself")
         return self.block_builder.emit(relax.op.astype(converted, want))
 
+    def from_exported_program(self, exported_program: Any, *args: Any, **kwargs: Any) -> tvm.IRModule:
+        """Convert a program; an operator that is unknown is named before anything else that is wrong with it."""
+        self._check_unsupported_func_type(list(exported_program.graph.nodes))
+        return super().from_exported_program(exported_program, *args, **kwargs)
+
     def _check_unsupported_func_type(self, nodes: list[fx.Node]) -> None:
         for node in nodes:
-            if node.op == "call_function" and name_of(node) not in self.convert_map:
+            if node.op != "call_function":
+                continue
+            if name_of(node) in SIZED_BY_VALUES:
+                why = (
+                    "returns as many elements as the values say, which no compiled code can: keep all, and choose by torch.where"
+                )
+                raise refusal(node, why)
+            if name_of(node) not in self.convert_map:
                 raise refusal(node, "cannot be imported (TVM's importer does not know it): write it in other operators")
 
 

@@ -13,7 +13,7 @@ from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import ModelError, Terminated
 from tvm_balanced.frontend.exported_program import import_exported_program
-from tvm_balanced.frontend.refusals import advice, check_tensors
+from tvm_balanced.frontend.refusals import advice, check_tensors, import_advice
 
 # torch.export changes torch's own classes while it traces: one thread at a time, and nothing else that traces meanwhile.
 EXPORTING = threading.RLock()
@@ -46,7 +46,12 @@ def import_module(
         If torch cannot export the model, or TVM cannot import the exported program.
     """
     folded = plain_copy(model)
-    return import_exported_program(export(folded, args, kwargs, dynamic_shapes), source_of(model), [folded], donate)
+    program = export(folded, args, kwargs, dynamic_shapes)
+    try:
+        return import_exported_program(program, source_of(model), [folded], donate)
+    except ModelError as error:
+        why = import_advice(folded, error, args, kwargs or {})
+        raise (error if why is None else ModelError(f"{source_of(model)} cannot be imported: {why}")) from error.__cause__
 
 
 def source_of(model: nn.Module) -> str:
@@ -78,7 +83,7 @@ def export(
     except SystemExit as error:
         raise ModelError(f"{type(model).__name__} ended with sys.exit({error.code!r}) in its forward; let it return") from error
     except Exception as error:  # export runs the model: anything may come out of it
-        why = advice(model, error, dynamic_shapes is not None)
+        why = advice(model, error, args, kwargs or {}, dynamic_shapes is not None)
         raise ModelError(f"torch.export cannot export {type(model).__name__}: {why}") from error
 
 

@@ -1,5 +1,6 @@
 """What torch.export cannot take, and the way that works: one sentence each."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
-from tvm_balanced.errors import InputError
+from tvm_balanced.errors import InputError, first_line
 
 EIGHT_BITS = (
     'give the model with its float weights, and kernels={"*": "cpu_avx512_i8"} (--kernel "*=cpu_avx512_i8") to compute with '
@@ -19,21 +20,24 @@ EIGHT_BITS = (
 )
 PADDED = "give padded tensors, and let the model take the last step by index or by a mask"
 PACKS = "zeros(): argument 'size' failed to unpack"  # what an LSTM of a packed sequence says under torch.export
-CACHE = (
-    "set model.config.use_cache = False before, or wrap the model in a module that returns its tensors alone "
-    "(for a dynamic length give attention_mask as an example too)"
+FLAT = "wrap the model in a module that calls it with use_cache=False and returns its tensors alone"
+LENGTH = "(for a dynamic length give attention_mask as an example too)"
+BRANCHES = (
+    "compute both sides and choose by torch.where, or use torch.cond; a loop over experts of transformers: "
+    'experts_implementation="batched_mm" in its config'
 )
+SHAPES = "give one entry for each argument, as torch.export takes it, for instance ({0: torch.export.Dim('batch')},)"
 
 
 def check_tensors(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
     """Raise InputError for an example that is no tensor with data, with its place and what to give instead."""
     given = (tuple(args), dict(kwargs or {}))
     leaves, _ = pytree.tree_flatten_with_path(given, is_leaf=lambda leaf: isinstance(leaf, PackedSequence))
-    for path, leaf in leaves:
-        what = _wrong(leaf)
-        if what is not None:
-            place = "args" if path[0] == pytree.SequenceKey(0) else "kwargs"
-            raise InputError(f"the example {place}{pytree.keystr(path[1:])} is {what}")
+    wrong = [(path, leaf) for path, leaf in leaves if _wrong(leaf) is not None]
+    # An object first: who mended only a number beside it would be refused again.
+    for path, leaf in sorted(wrong, key=lambda found: found[1] is None or isinstance(found[1], (bool, int, float, str))):
+        place = "args" if path[0] == pytree.SequenceKey(0) else "kwargs"
+        raise InputError(f"the example {place}{pytree.keystr(path[1:])} is {_wrong(leaf)}")
 
 
 def _wrong(leaf: Any) -> str | None:
@@ -53,10 +57,15 @@ def _wrong(leaf: Any) -> str | None:
         return "a nested tensor; give a padded one, torch.nested.to_padded_tensor(x, 0.0), and a mask where the model needs it"
     if isinstance(leaf, torch.Tensor) and leaf.layout != torch.strided:
         return "a sparse tensor; give x.to_dense(), which has the same values"
+    if not isinstance(leaf, torch.Tensor):
+        return (
+            f"of type {type(leaf).__name__}, and a compiled module takes tensors alone; wrap the model in a module whose forward "
+            "takes its tensors one by one and makes it of them"
+        )
     return None
 
 
-def advice(model: nn.Module, error: BaseException, dynamic: bool) -> str:
+def advice(model: nn.Module, error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any], dynamic: bool) -> str:
     """Return what failed in an export, torch's own words for it, and the way that works.
 
     Parameters
@@ -64,21 +73,80 @@ def advice(model: nn.Module, error: BaseException, dynamic: bool) -> str:
     model : torch.nn.Module
     error : BaseException
         What torch.export.export raised.
+    args, kwargs
+        The examples; the model is run on them, to tell its own faults from those of the export.
     dynamic : bool
         Whether dynamic_shapes were given.
     """
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    if isinstance(model, torch.jit.ScriptModule):
+        return "it is a TorchScript program; give the nn.Module that it was made from"
     if "DynamicCache" in text or "EncoderDecoderCache" in text:
-        return f"it returns a cache of keys and values, which torch does not know ({_short(lines[0])}); {CACHE}"
-    quantised = _quantised(model)
+        return f"it returns a cache of keys and values, which torch does not know ({_short(lines[0])}); {without_cache(model)}"
+    quantised = quantisation(model)
     if quantised is not None or "PackedParams" in text:
         return f"it is quantised ({quantised or _short(lines[0])}); {EIGHT_BITS}"
     if any(isinstance(module, nn.RNNBase) for module in model.modules()) and PACKS in text:
         return f"it packs sequences by their lengths ({_short(lines[0])}); {PADDED}"
+    own = own_error(model, args, kwargs)
+    if own is not None:
+        return f"it does not run on the examples ({own}); give examples that it takes"
+    if "dynamic_shapes" in text or (dynamic and isinstance(error, IndexError)):
+        return f"dynamic_shapes does not fit the examples ({_short(lines[0])}); {SHAPES}"
+    if "data-dependent" in lines[0]:
+        return f"what it computes depends on values of its inputs, {_where(text) or _short(lines[0])}; {BRANCHES}"
+    if "in output, which is not a known type" in text:
+        return f"it returns an object that torch does not know ({_short(lines[0])}); wrap it in a module that returns tensors"
+    if ".numpy() is not supported" in text:
+        return f"it computes with NumPy in its forward ({_short(lines[0])}); write that part in torch"
     if dynamic:
         return _constraint(lines)
-    return f"{lines[0]}; try torch.export.export on it by itself"
+    return f"{_short(lines[0])}; write that part of its forward in operators that torch.export takes"
+
+
+def import_advice(model: nn.Module, error: BaseException, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with a model whose exported program cannot be imported, if that is no matter of an operator."""
+    quantised = quantisation(model)
+    if quantised is not None:
+        return f"it is quantised ({quantised}); {EIGHT_BITS}"
+    if error.__cause__ is None:  # refused for what it is, and not because the importer stumbled over it
+        return None
+    own = own_error(model, args, kwargs)  # torch.export runs no kernels, which alone find some faults
+    return None if own is None else f"it does not run on the examples ({own}); give examples that it takes"
+
+
+def without_cache(model: nn.Module | None) -> str:
+    """Return how a model of transformers is made to return no cache: by which of its configs, or else by a wrapper."""
+    configs: dict[int, str] = {}
+    for name, module in model.named_modules() if model is not None else ():
+        config = getattr(module, "config", None)
+        if getattr(config, "use_cache", False):
+            configs.setdefault(id(config), f"model.{name}.config" if name else "model.config")
+    if not configs:
+        return f"{FLAT} {LENGTH}"
+    return f"set {' and '.join(f'{config}.use_cache = False' for config in configs.values())} before, or {FLAT} {LENGTH}"
+
+
+def own_error(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """Return what a model raises on its examples when it is run as it is; None if it runs."""
+    try:
+        with torch.no_grad():
+            model(*pytree.tree_map(_copy, tuple(args)), **pytree.tree_map(_copy, dict(kwargs)))
+    except Exception as error:  # the user's model: anything may come out of it
+        return _short(f"{type(error).__name__}: {first_line(error)}")
+    return None
+
+
+def _copy(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, torch.Tensor) else leaf  # a model may write to its inputs
+
+
+def _where(text: str) -> str | None:
+    """Return the line of the model that torch names."""
+    lines = re.findall(r'File "(.*?)", line (\d+), in (\w+)', text)
+    own = [found for found in lines if f"{os.sep}torch{os.sep}" not in found[0]]
+    return "in {2}, {0}:{1}".format(*own[-1]) if own else None
 
 
 def _constraint(lines: Sequence[str]) -> str:
@@ -89,8 +157,13 @@ def _constraint(lines: Sequence[str]) -> str:
     if constant and int(constant[1]) < 2:  # torch takes a size of 0 or 1 as a constant
         return f"{what}; give examples whose dynamic dimensions are 2 or more"
     if "Suggested fixes:" in lines:
-        fix = "; ".join(lines[lines.index("Suggested fixes:") + 1 :][:1])
-        return f"{what}; the model allows {fix} alone: put that into dynamic_shapes, or change the part that fixes the size"
+        fixes = [line for line in lines[lines.index("Suggested fixes:") + 1 :] if re.fullmatch(r"\w+ = .*", line)]
+        if len(fixes) > 1:  # a Dim of its own and what the sizes are of it: no range that the user wrote would do
+            return f"{what}; the model allows only sizes with {' and '.join(fixes)}: write that into dynamic_shapes"
+        return (
+            f"{what}; the model allows {' '.join(fixes)} alone: "
+            "put that into dynamic_shapes, or change the part that fixes the size"
+        )
     return f"{what}; give examples within the range of the Dim, or leave that dimension static"
 
 
@@ -98,7 +171,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _quantised(model: nn.Module) -> str | None:
+def quantisation(model: nn.Module) -> str | None:
     """Return the name of a layer that PyTorch or torchao quantised, and its class; None where there is none."""
     for name, module in model.named_modules():
         kind = type(module)

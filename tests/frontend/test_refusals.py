@@ -77,6 +77,43 @@ def test_a_wrapper_fixes_what_is_no_tensor():
     torch.testing.assert_close(tb.compile(Fixed(model), (x,), threads=1)(x), model(x, 0.5, True)[0], rtol=1e-4, atol=1e-5)
 
 
+class Applied(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.layer, self.function = nn.Linear(8, 8), function
+
+    def forward(self, x, *args):
+        return self.function(self.layer(x), *args)
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda y: y if y.mean() > 0 else -y, "choose by torch.where"),
+        (lambda y, z: y, "it does not run on the examples (TypeError"),
+        (lambda y: torch.unique(y), "returns as many elements as the values say"),
+        (lambda y: torch.from_numpy(y.detach().numpy()), "it computes with NumPy"),
+        (lambda y: y @ torch.ones(8, 8, dtype=torch.float64), "it does not run on the examples (RuntimeError"),
+        (lambda y: torch.linalg.inv(y), "aten.linalg_inv_ex.default in the model itself cannot be imported"),
+    ],
+)
+def test_what_a_forward_does(function, said):
+    assert said in sentence(Applied(function), (torch.randn(8, 8),))
+
+
+def test_other_models_and_examples():
+    model, x = nn.Linear(8, 8), torch.randn(2, 8)
+    assert "it is a TorchScript program" in sentence(torch.jit.script(model), (x,))
+    assert "weight weight is float8_e4m3fn" in sentence(nn.Linear(8, 8).to(torch.float8_e4m3fn), (x,))
+    assert "args[1] is of type object" in sentence(Applied(lambda y, z: y), (x, object()))
+    assert "dynamic_shapes does not fit the examples" in sentence(model, (x,), dynamic_shapes={"y": {0: Dim("b")}})
+
+
+def test_an_empty_tensor_without_dimensions_is_passed_over():
+    model, x = Applied(lambda y: torch.cat([torch.tensor([]), y, y], 1)), torch.randn(2, 8)
+    torch.testing.assert_close(tb.compile(model, (x,), threads=1)(x), model(x).detach(), rtol=1e-4, atol=1e-5)
+
+
 class Nested(nn.Module):
     def forward(self, x, state, named):
         return x + state[0] - 2 * state[1] + 3 * named["b"] - 4 * named["a"]

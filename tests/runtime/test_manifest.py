@@ -67,6 +67,7 @@ MAIN = ("entry_points", "main")
         ((*MAIN, "weights"), [0], "main takes 7 tensors; the manifest lists 2"),
         ((*MAIN, "donate"), {"input": "nothing"}, "donate is"),
         ((*MAIN, "structure"), 3, "structure is 3"),
+        ((*MAIN, "structure"), "a tree", "structure is 'a tree'"),
     ],
 )
 def test_a_field_with_nonsense_gets_one_sentence(copy, keys, value, said):

@@ -23,6 +23,7 @@ TORCH = (
     (FutureWarning, ""),  # torch.export copies a deprecated class of its own
     (UserWarning, "The tensor attributes? .* assigned during export"),  # weights of a recurrent network, which it wraps
 )
+LOGGERS = ("torch.export", "torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")  # tracebacks, graphs
 
 
 def verbose() -> bool:
@@ -49,16 +50,17 @@ def quiet_torch() -> Iterator[None]:
     if verbose():
         yield
         return
-    logger = logging.getLogger("torch.export")
-    before = logger.level
+    before = {logger: logger.level for logger in map(logging.getLogger, LOGGERS)}
     with warnings.catch_warnings():
         for category, message in TORCH:
             warnings.filterwarnings("ignore", message, category)
-        logger.setLevel(logging.CRITICAL)
+        for logger in before:
+            logger.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
-            logger.setLevel(before)
+            for logger, level in before.items():
+                logger.setLevel(level)
 
 
 END = b"tvm_balanced: end of what is filtered\n"

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tvm_balanced.timing.profile import Profile
 
 
+OF_ARGUMENTS = ("ErrorContext(", "when calling:")  # with which TVM says what an argument must be
+
+
 @dataclass(frozen=True)
 class WithWeights:
     """A function of a virtual machine, together with the weights that it takes after its inputs."""
@@ -89,8 +92,8 @@ class Function:
         with module.lock, in_stream_order(module.device), kept:
             try:
                 result = run_with_threads(module.threads, module.compiled[self.name], *tensors)
-            except (RuntimeError, ValueError) as error:
-                if module.origin is None or "ErrorContext(" not in str(error):  # with which TVM says what an argument must be
+            except (RuntimeError, TypeError, ValueError) as error:
+                if module.origin is None or not any(said in str(error) for said in OF_ARGUMENTS):
                     raise
                 raise ArtifactError(
                     f"the code of {module.origin.directory} does not take what its manifest lists ({last_line(error)}); "

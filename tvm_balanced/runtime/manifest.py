@@ -150,7 +150,7 @@ def _check_entry_point(name: str, entry: dict[str, Any], count: int) -> None:
     for symbol, pair in entry["ranges"].items():
         fits = len(pair) == 2 and _whole(pair[0], 0) and (pair[1] is None or _whole(pair[1], pair[0]))
         _want(f"the range of {symbol}", pair, fits and symbol in symbols, "the smallest and largest size of a symbol of an input")
-    _want("structure", entry["structure"], entry["structure"] is None or isinstance(entry["structure"], str), "a text or null")
+    _want("structure", entry["structure"], _is_structure(entry["structure"]), "null, or a tree as torch writes it")
     _want("donate", entry["donate"], _all(entry["donate"], dict, str), "an output for each input")
     given, taken = ({row["name"] for row in entry[part]} for part in ("outputs", "inputs"))
     known = set(entry["donate"]) <= taken and set(entry["donate"].values()) <= given
@@ -173,6 +173,17 @@ def _all(values: Any, container: type, kind: type) -> bool:
 
 def _whole(value: Any, low: int, high: int | None = None) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high)
+
+
+def _is_structure(written: Any) -> bool:
+    """Whether this is null or what `treespec_dumps` wrote: a version of its protocol, and a tree."""
+    if written is None:
+        return True
+    try:
+        tree = json.loads(written)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return isinstance(tree, list) and len(tree) == 2 and isinstance(tree[1], dict)
 
 
 def _is_dtype(name: Any) -> bool:

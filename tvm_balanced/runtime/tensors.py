@@ -104,6 +104,7 @@ def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[
 
 def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) -> Any:
     if is_torch(value):
+        _check_data(spec, value)
         check_device(spec, value.device, device)
         _check(spec, tuple(value.shape), str(value.dtype).removeprefix("torch."), sizes)
         value = value.detach().to_dense() if value.layout != sys.modules["torch"].strided else value.detach()
@@ -126,6 +127,14 @@ def _to_tvm(spec: TensorSpec, value: Any, sizes: dict[str, int], device: Any) ->
     _check(spec, value.shape, str(value.dtype), sizes)
     ((_, given),) = place([(spec.name, as_tvm(aligned(value)))], device)
     return given
+
+
+def _check_data(spec: TensorSpec, value: Any) -> None:
+    """Raise InputError for a torch tensor that has no plain sizes or no values."""
+    if value.is_nested:
+        raise InputError(f"input {spec.name} is a nested tensor; give a padded one, torch.nested.to_padded_tensor(x, 0.0)")
+    if value.layout == sys.modules["torch"].strided and hasattr(value, "fake_mode"):
+        raise InputError(f"input {spec.name} is a fake tensor, which has no values; call the module outside of FakeTensorMode")
 
 
 def check_device(spec: TensorSpec, given: Any, device: Any) -> None:

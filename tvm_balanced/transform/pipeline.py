@@ -36,6 +36,7 @@ from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
 from tvm_balanced.transform.workarounds.bitcast_nan import BitcastNaN
 from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
 from tvm_balanced.transform.workarounds.exact_math import ExactMath
+from tvm_balanced.transform.workarounds.keep_shapes_apart import KeepShapesApart
 from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
 from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
 
@@ -136,6 +137,7 @@ def lower(
                 CollapseViews(),
                 relax.transform.LegalizeOps(skip_ops=dense_ops),
                 relax.transform.AnnotateTIROpPattern(),
+                KeepShapesApart(),
             ],
         ),
         ("weights leave the library", [lifting] if lift and pack else []),

@@ -19,7 +19,7 @@ from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Ra
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, first_line, last_line
 from tvm_balanced.frontend.constant_folding import fold_constants
-from tvm_balanced.frontend.decompositions import decompositions
+from tvm_balanced.frontend.decompositions import decompositions, listed_once
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import without_cache
@@ -105,7 +105,7 @@ def import_exported_program(
 def _lowered(program: ExportedProgram, source: str, keep_alive: Sequence[Any]) -> ExportedProgram:
     """Return a program in core ATen operators; raises ModelError."""
     try:
-        with quiet_torch():
+        with quiet_torch(), listed_once():
             return program.run_decompositions(decompositions())
     except Exception as error:  # torch runs the program on fake tensors: any operator may raise anything
         advice = "export it with fixed sizes, or give an example of each argument that it would make up itself, as attention_mask"

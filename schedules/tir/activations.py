@@ -3,7 +3,8 @@
 On CPUs, TVM lowers exp, erf and tanh to one library call per lane. These polynomials stay in vector
 registers. Every function takes float32 with any number of lanes and propagates NaN: each max and
 min has the constant as its first operand, because they return the second operand if a comparison
-with NaN fails. The errors are the largest against float64; the test of this file checks them.
+with NaN fails. The errors are the largest against float64; the test of this file checks them. gelu, gelu_tanh and silu are x
+times a factor from 0 to 1 that is off by at most 2e-7.
 """
 
 import functools

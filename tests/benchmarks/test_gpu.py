@@ -149,6 +149,7 @@ def tests_of_a_worker(tmp_path):
     return start
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_worker_that_is_killed_end_with_it(tests_of_a_worker, tmp_path):
     with tests_of_a_worker(50) as worker:
         wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
@@ -158,6 +159,7 @@ def test_the_tests_of_a_worker_that_is_killed_end_with_it(tests_of_a_worker, tmp
     wait_until(lambda: not running(pid))
 
 
+@pytest.mark.slow
 def test_the_tests_of_a_worker_say_what_came_of_them(tests_of_a_worker):
     with tests_of_a_worker(0) as worker:
         assert "1 passed" in worker.communicate()[0]

@@ -1,6 +1,8 @@
 import math
 import re
 
+import pytest
+
 from benchmarks.gpu import tile_sweep
 from benchmarks.gpu.device import Absent
 from benchmarks.gpu.layer import Cell
@@ -10,6 +12,7 @@ from tvm_balanced.testing import opencl
 H200 = Absent().target
 
 
+@pytest.mark.slow
 def test_every_cut_is_what_its_name_says():
     """Every tenth cut of each kernel in one cell; the kernel's own cut is restored afterwards."""
     for cell in (

@@ -27,6 +27,7 @@ def test_the_papers_numbers_are_its_own():
     assert MICRO[1][0.875][:2] == (1100, 310)
 
 
+@pytest.mark.slow
 def test_a_case_is_measured_once_and_shown(tmp_path, capsys):
     case = Case("two layers", 2, ((40, 64), (33, 50)), 0.8, 0.4, {"dense": 294.1, "balanced": 120.2, "random": 370.9})
     folder = Folder(tmp_path)
@@ -54,6 +55,7 @@ def test_a_case_that_fails_does_not_stop_the_others(tmp_path, capsys, monkeypatc
     assert "Nothing yet" in paper.write_tables(Folder(tmp_path)).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.pocl
 def test_the_stand_in_takes_small_layers(tmp_path):
     case = paper.shrunk(CASES[0])

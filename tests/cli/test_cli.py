@@ -98,6 +98,7 @@ def test_help_is_quick_and_loads_nothing_heavy(command):
     assert float(done.stdout.split()[-1]) < 1.5  # seconds of the CPU: what else runs does not count; 0.3 here
 
 
+@pytest.mark.slow
 def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     assert "pruned 2 layers to 2:16" in ok(capfd, "prune", "models:dense", "2:16", "-o", "pruned.pt2")
     rows = json.loads(ok(capfd, "inspect", "pruned.pt2", "--json"))["layers"]
@@ -119,6 +120,7 @@ def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     assert result["random_inputs"] == ["input"]
 
 
+@pytest.mark.slow
 def test_a_factory_of_several_entry_points(capfd, folder):
     whole, tail = "whole: x: float32[4, 64] -> output_0: float32[4, 48]", "tail: x: float32[4, 64], state: float32[4, 64] -> "
     printed = [ok(capfd, *command) for command in (("inspect", "models:halves"), ("compile", "models:halves", "-o", "m.tb"))]
@@ -140,6 +142,7 @@ def test_pruned_weights_alone(capfd, folder):
     assert printed["max_error"] < 1e-4
 
 
+@pytest.mark.slow
 def test_dynamic_batch_and_forced_kernels(capfd, folder):
     ok(capfd, "compile", "models:pruned", "-o", "m.tb", "--dynamic-batch", "--kernel", "0=cpu_portable", "--threads", "1")
     assert json.loads(ok(capfd, "run", "m.tb", "--batch", "9", "--json"))["outputs"] == [[9, 8]]
@@ -148,6 +151,7 @@ def test_dynamic_batch_and_forced_kernels(capfd, folder):
     assert manifest["threads"] == 1
 
 
+@pytest.mark.slow
 def test_profile_machine(capfd, tmp_path, monkeypatch):
     monkeypatch.setattr("tvm_balanced.timing.profile_machine.ARITHMETIC", ((1, 64, 64, 1),))
     monkeypatch.setattr("tvm_balanced.timing.profile_machine.MEMORY", (512, 512))
@@ -273,6 +277,7 @@ def tree(folder):
     return sorted(str(p) for p in folder.rglob("*") if "__pycache__" not in str(p))
 
 
+@pytest.mark.slow
 def test_several_targets(capfd):
     command = ("compile", "models:pruned", "--target", "cpu", "--target", "cpu/x86-64-v3")
     printed = ok(capfd, *command, "-o", "m.tb")
@@ -311,6 +316,7 @@ def test_an_altered_artifact(capfd, compiled):
     assert "checksum" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_exit_codes_of_the_process(folder):
     command = [sys.executable, "-m", "tvm_balanced"]
     assert subprocess.run([*command, "--help"], capture_output=True, check=False).returncode == 0

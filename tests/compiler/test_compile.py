@@ -32,6 +32,7 @@ def test_a_wrong_kernel_is_refused(mlp, monkeypatch):
         tb.compile(*mlp, kernels={"*": "cpu_portable"})
 
 
+@pytest.mark.slow
 def test_forced_kernels(mlp):
     model, (x,) = mlp
     for name in ("cpu_portable", "cpu_dense", "none"):
@@ -54,6 +55,7 @@ def test_threads_must_be_positive(mlp, threads):
         tb.compile(*mlp, threads=threads)
 
 
+@pytest.mark.slow
 def test_unknown_kernels_and_targets(mlp):
     for options in (
         {"kernels": {"*": "magic"}},
@@ -89,6 +91,7 @@ def test_model_with_nothing_to_rewrite():
     assert (module(torch.full((3, 4), -1.0)) == 0).all()
 
 
+@pytest.mark.slow
 def test_odd_patterns_are_covered_where_that_is_cheaper():
     torch.manual_seed(0)
     for text in ("10:50", "7:25", "3:20"):

@@ -66,6 +66,7 @@ def test_a_symbolic_m_uses_what_its_small_instances_were_tuned_for(tmp_path):
     assert TunedSchedules(TARGET, 1, []).source(Variant(workload)) == "default"
 
 
+@pytest.mark.slow
 def test_compile_and_inspect_apply_what_fits_and_say_so(mlp, tmp_path):
     plain = tb.compile(*mlp, threads=1, logs=False)
     assert {row.schedule for row in plain.report.layers} == {"default"}

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -78,14 +79,12 @@ def test_a_closed_standard_error_is_no_failure():
 
 PYTHON = """
 import os, sys, torch, tvm_balanced as tb
-from pathlib import Path
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.lstm = torch.nn.LSTM(8, 8)
     def forward(self, x):
         return self.lstm(x)[0]
-Path("damaged.pt2").write_bytes(b"PK cut off")
 def work(path):
     x = torch.ones(1, 8)
     tb.compile(Model(), (x,)).save(path)
@@ -103,19 +102,27 @@ work("all.tb")
 """
 
 
+def damage(path):
+    """Write a .pt2 that is a zip archive, as it should be, but holds no program: torch logs that with a traceback."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("damaged/archive_format", "pt2")
+
+
 @pytest.mark.slow
 def test_python_is_as_quiet_as_asked(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    damage("damaged.pt2")
     quiet, shown = stderr_of(PYTHON).split("now all\n")
     assert quiet == ""
-    for remark in ("Scope Saving", "Scope Loaded", "assigned during export", "BlockBuilder destroyed"):
+    for remark in ("Scope Saving", "Scope Loaded", "assigned during export", "BlockBuilder destroyed", "Traceback"):
         assert remark in shown
 
 
 @pytest.mark.slow
 def test_the_command_line_shows_all_when_asked(tmp_path):
-    (tmp_path / "damaged.pt2").write_bytes(b"PK cut off")
+    damage(tmp_path / "damaged.pt2")
     command = [sys.executable, "-m", "tvm_balanced", "-v", "inspect", "damaged.pt2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 1
+    assert "Traceback" in done.stderr
     assert "not a readable .pt2 file" in done.stderr

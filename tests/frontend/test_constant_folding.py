@@ -56,6 +56,7 @@ def test_zeros_are_seen_however_the_weight_is_written(compute, rng):
     torch.testing.assert_close(module(x), model(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [None, 7])
 def test_parts_of_the_joined_weight_of_an_attention_are_layers(other):
     torch.manual_seed(0)

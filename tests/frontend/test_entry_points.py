@@ -49,6 +49,7 @@ def test_a_method_has_the_names_and_weights_of_the_module(gate):
     assert torch.equal(wrapper(torch.ones(3, 64)), gate.tail(torch.ones(3, 64)))
 
 
+@pytest.mark.slow
 def test_methods_agree_with_the_module(gate):
     x = torch.randn(3, 64)
     given = {
@@ -78,6 +79,7 @@ def test_hooks_of_the_module_belong_to_its_call_not_to_a_method(gate):
         torch.testing.assert_close(module["tail"](x), gate.tail(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_functions_share_the_memory_of_weights_and_their_names():
     imported = import_entry_points(decoder(), entry_points())
     assert list(imported.entry_points) == ["prefill", "decode"]
@@ -113,6 +115,7 @@ class Doubled(nn.Module):
         return x * 2
 
 
+@pytest.mark.slow
 def test_each_entry_point_has_dynamic_shapes_of_its_own():
     """Torch gives both dimensions one symbol, and they differ in their sizes and what follows from them."""
     few, many = torch.export.Dim("few", max=8), torch.export.Dim("many", min=4)

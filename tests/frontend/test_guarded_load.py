@@ -120,6 +120,7 @@ def test_an_operator_is_an_operator(good, tmp_path, target):
     refused(path, "which is no operator", mark)
 
 
+@pytest.mark.slow
 def test_guards_of_a_file_are_not_run(good, tmp_path):
     mark = tmp_path / "PWNED"
 

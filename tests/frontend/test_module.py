@@ -124,6 +124,7 @@ def test_more_than_two_dimensions_and_several_outputs():
         torch.testing.assert_close(g, w, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dynamic_batch():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(40, 48), nn.GELU(), nn.Linear(48, 10))
@@ -165,6 +166,7 @@ def test_kernels_are_chosen_by_the_batch_of_a_call(tmp_path):
     assert [str(row.rows) for row in alone.report.layers] == ["any", "any"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [

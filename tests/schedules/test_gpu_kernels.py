@@ -157,6 +157,7 @@ def test_a_wrong_index_and_a_wrong_epilogue_change_the_result(right, wrong, rng,
     assert reference.relative_error(reference.run_on_opencl(workload, arguments), want) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_each_range_of_rows_is_compiled_for_every_kernel():
     for name, dtype in (("cuda_gemv", "float32"), ("cuda_gemm_fp32", "float32"), ("cuda_decode_mma", "float16")):

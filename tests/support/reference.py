@@ -21,6 +21,10 @@ ACTIVATIONS = {
     "gelu_tanh": lambda v: 0.5 * v * (1 + np.tanh(np.sqrt(2 / np.pi) * (v + 0.044715 * v**3))),
     "silu": lambda v: v / (1 + np.exp(-v)),
 }
+# A smooth activation is its argument times a factor from 0 to 1. How far that factor may be off, which test_activations.py
+# checks: half of erf's 4e-7 for gelu. A sum's error grows by at most its largest derivative.
+FACTOR_ERROR = {"none": 0.0, "relu": 0.0, "gelu": 2e-7, "gelu_tanh": 2e-7, "silu": 2e-7}
+STEEPEST = {"none": 1.0, "relu": 1.0, "gelu": 1.13, "gelu_tanh": 1.13, "silu": 1.1}
 
 
 def balanced(n, k, pattern, rng, dtype=np.float32):
@@ -36,12 +40,30 @@ def balanced(n, k, pattern, rng, dtype=np.float32):
     return weight
 
 
-def dense(x, weight, bias=None, activation="none", residual=None):
-    """activation(x @ weight^T + bias + residual) in float64."""
+def linear(x, weight, bias, residual):
+    """x @ weight^T + bias + residual in float64; None adds nothing."""
     y = x.astype(np.float64) @ weight.astype(np.float64).T
     for addend in (bias, residual):
         y = y if addend is None else y + addend.astype(np.float64)
-    return ACTIVATIONS[activation](y)
+    return y
+
+
+def dense(x, weight, bias=None, activation="none", residual=None):
+    """activation(x @ weight^T + bias + residual) in float64."""
+    return ACTIVATIONS[activation](linear(x, weight, bias, residual))
+
+
+def allowed_error(x, weight, bias=None, activation="none", residual=None):
+    """How far a float32 kernel may be off `dense`, (M, N): what rounding the sum can do, and the activation's own error.
+
+    A sum of n terms is off by at most n roundings of its terms' magnitudes. They cancel as in a random walk, so from four terms
+    on twice the root of n is allowed; the largest error that was seen is 0.6 of the root.
+    """
+    terms = np.count_nonzero(weight, axis=1) + 2  # bias and residual
+    roundings = np.minimum(terms, 2 * np.sqrt(terms)) * 2.0**-24
+    sizes = (None if a is None else np.abs(a) for a in (x, weight, bias, residual))
+    magnitude, total = (linear(*operands) for operands in (sizes, (x, weight, bias, residual)))
+    return STEEPEST[activation] * roundings * magnitude + FACTOR_ERROR[activation] * np.abs(total)
 
 
 def rounded(a, dtype):

@@ -89,9 +89,10 @@ def test_many_rows_of_x(pattern, n, k, m, target, rng):
     weight = reference.balanced(n, k, P(pattern), rng)
     bias, x, residual = (rng.standard_normal(shape).astype(np.float32) for shape in ((n,), (m, k), (m, n)))
     want = reference.dense(x, weight, bias, "gelu", residual)
+    allowed = reference.allowed_error(x, weight, bias, "gelu", residual)
     for rows in (m, None) if target == "cpu" else (m,):
         run = reference.compile_kernel("cpu_portable", weight, P(pattern), bias, rows, "gelu", parse_target(target), True)
-        assert np.abs(run(x, residual) - want).max() < 1e-5 * np.abs(want).max() + 3e-6
+        assert (np.abs(run(x, residual) - want) <= allowed).all()
 
 
 def test_every_number_of_rows_has_a_tile_that_wastes_little():

@@ -79,6 +79,7 @@ def test_on_each_instruction_set(target, masked, rng):
     check((2, 3, 64, 96, 32, 48), masked, TARGETS[target], rng)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(st.data())
 def test_random_shapes(data):

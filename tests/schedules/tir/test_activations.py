@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from support import reference
 from support.expressions import POINTS, erf, evaluate
 
 from tvm_balanced.schedules.tir import activations
@@ -23,6 +24,12 @@ from tvm_balanced.schedules.tir import activations
 def test_error_over_the_range_that_matters(name, exact, absolute, relative):
     want = exact(POINTS.astype(np.float64))
     np.testing.assert_allclose(evaluate(getattr(activations, name), POINTS), want, atol=absolute, rtol=relative)
+
+
+@pytest.mark.parametrize("name", [name for name, error in reference.FACTOR_ERROR.items() if error])
+def test_error_of_the_factor(name):
+    error = np.abs(evaluate(getattr(activations, name), POINTS) - reference.ACTIVATIONS[name](POINTS.astype(np.float64)))
+    assert (error <= reference.FACTOR_ERROR[name] * np.abs(POINTS)).all()
 
 
 @pytest.mark.parametrize("lanes", [1, 4, 8])

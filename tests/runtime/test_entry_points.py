@@ -365,9 +365,9 @@ def old(tmp_path):
 def test_an_artifact_of_format_2_gives_the_same_bits(old):
     path, arrays = old
     module = load_or_skip(path)
-    y, h = module(arrays["x"], arrays["scale"])
-    np.testing.assert_array_equal(y, arrays["y"])
-    np.testing.assert_array_equal(h, arrays["h"])
+    result = module(arrays["x"], arrays["scale"])
+    np.testing.assert_array_equal(result["y"], arrays["y"])
+    np.testing.assert_array_equal(result["h"], arrays["h"])
     assert list(module.facts.entry_points) == ["main"]
     assert module.facts.main.donate == {}
     assert len(module.facts.main.ranges) == 1
@@ -387,9 +387,23 @@ def load_or_skip(path):
         raise
 
 
+def test_an_artifact_of_format_3_gives_the_same_bits_in_the_same_nesting(tmp_path):
+    path = shutil.copytree(DATA / "format3.tb", tmp_path / "format3.tb")
+    arrays = np.load(DATA / "format3.npz")
+    module = load_or_skip(path)
+    x, h, c = (arrays[name] for name in ("x", "h", "c"))
+    for result in (module(x, (h, c)), module(x, h, c), module(x, state_0=h, state_1=c)):
+        np.testing.assert_array_equal(result["y"], arrays["y"])
+        np.testing.assert_array_equal(result["state"][0], arrays["new_h"])
+        np.testing.assert_array_equal(result["state"][1], arrays["new_c"])
+    assert isinstance(module(*map(torch.from_numpy, (x, h, c)))["state"], tuple)
+    module.save(tmp_path / "again.tb")
+    assert tb.load(tmp_path / "again.tb").facts == module.facts
+
+
 def test_an_artifact_of_format_2_is_saved_in_the_present_format(old, tmp_path):
     path, _ = old
     module = load_or_skip(path)
     module.save(tmp_path / "again.tb")
-    assert json.loads((tmp_path / "again.tb" / "manifest.json").read_text())["format"] == 3
+    assert json.loads((tmp_path / "again.tb" / "manifest.json").read_text())["format"] == 4
     assert tb.load(tmp_path / "again.tb").facts == module.facts

@@ -135,7 +135,7 @@ def _entry(model: Any, shapes: list[tuple[int, int, int, int]], batch: int, coun
 def _special_tokens(model: Any) -> tuple[tuple[int, ...], int]:
     """Return the tokens that end a text, and the one that fills up behind it."""
     config = getattr(model, "generation_config", None) or model.config
-    ends = config.eos_token_id if config.eos_token_id is not None else getattr(model.config, "eos_token_id", None)
+    ends = config.eos_token_id
     ends = [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [ends]
     pad = config.pad_token_id
     return tuple(int(end) for end in ends), int(pad if isinstance(pad, int) else ends[0] if ends else 0)

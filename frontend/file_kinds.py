@@ -34,7 +34,11 @@ ADVICE = {
         "load it where you trust it, and write module.state_dict() with torch.save",
     ),
     "torchscript": ("a TorchScript program", EXPORT, "write torch.jit.load(file).state_dict() with torch.save"),
-    "onnx": ("an ONNX model", EXPORT, "give the state dict of the nn.Module it was made from"),
+    "onnx": (
+        "an ONNX model",
+        "give it as the model of compile, inspect or tune",
+        "give the state dict of the nn.Module it was made from",
+    ),
     "gguf": ("a GGUF file", FACTORY, "write the state dict of its nn.Module with torch.save"),
     "pt2": ("an exported program, a .pt2", "", "give it as the model, without --weights"),
 }

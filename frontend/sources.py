@@ -104,7 +104,7 @@ def import_source(model: Any, request: Request) -> ImportedModel:
     if torch is not None and isinstance(model, torch.export.ExportedProgram):
         from tvm_balanced.frontend.exported_program import import_exported_program
 
-        _refuse_for_program(request)
+        _refuse_for_program(request, "an exported program")
         imported = import_exported_program(model, "an exported program", donate=request.donate)
         imported.recognised.insert(0, "an exported program")
         return imported
@@ -124,7 +124,7 @@ def _import_path(model: str | Path, request: Request) -> ImportedModel:
         return import_huggingface(path, request.batch, request.length, request.dynamic_batch, request.masks, request.donate)
     from tvm_balanced.frontend.pt2 import import_pt2
 
-    _refuse_for_program(request)
+    _refuse_for_program(request, str(path))
     imported = import_pt2(path, request.donate)
     imported.recognised.insert(0, "an exported program, .pt2")
     return imported
@@ -135,9 +135,8 @@ def is_factory(model: str | Path) -> bool:
     return isinstance(model, str) and ":" in model and not Path(model).exists() and not model.endswith((".pt2", ".onnx"))
 
 
-def _refuse_for_program(request: Request) -> None:
-    every = ("weights", "dynamic_batch", "masks", "batch", "examples")
-    request.refuse("an exported program has its weights, examples and shapes already", *every)
+def _refuse_for_program(request: Request, what: str) -> None:
+    request.refuse(f"{what} already has its weights, examples and shapes", *_GOES_WITH)
 
 
 def _import_onnx(model: Any, request: Request) -> ImportedModel:

@@ -29,7 +29,9 @@ NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "log
 ADVICE = "compile it with example inputs, without a cache"
 
 
-def import_causal_lm(model: Any, max_length: int, batch: int = 1, chunk: int | None = None) -> ImportedModel:
+def import_causal_lm(
+    model: Any, max_length: int, batch: int = 1, chunk: int | None = None, masks: str | Path | None = None
+) -> ImportedModel:
     """Import a causal language model with entry points prefill and decode. The model itself is not changed.
 
     Parameters
@@ -42,6 +44,8 @@ def import_causal_lm(model: Any, max_length: int, batch: int = 1, chunk: int | N
         Prompts of a call.
     chunk : int, optional
         Tokens of a prompt that one call of prefill takes; 64, or max_length if that is less.
+    masks : str or Path, optional
+        Of masks to multiply the weights of a folder by.
 
     Raises
     ------
@@ -52,7 +56,7 @@ def import_causal_lm(model: Any, max_length: int, batch: int = 1, chunk: int | N
     """
     for name, value in (("max_length", max_length), ("batch", batch), ("chunk", chunk or 1)):
         check_count(name, value)
-    model, found = _model(model)
+    model, found = _model(model, masks)
     most = getattr(model.config, "max_position_embeddings", None)
     if isinstance(most, int) and max_length > most:
         raise InputError(f"max_length is {max_length}; the model takes {most} tokens at most")
@@ -75,14 +79,14 @@ def import_causal_lm(model: Any, max_length: int, batch: int = 1, chunk: int | N
     return imported
 
 
-def _model(model: Any) -> tuple[Any, list[str]]:
+def _model(model: Any, masks: str | Path | None) -> tuple[Any, list[str]]:
     found: list[str] = []
     if isinstance(model, (str, Path)):
         if not is_huggingface(Path(model)):
             raise ModelError(
                 f"{model} is not a folder of transformers, with a config.json; give one, or the model itself", usage=True
             )
-        model, found = load_huggingface(model)
+        model, found = load_huggingface(model, masks)
     taken = _parameters(model) if isinstance(model, nn.Module) and hasattr(model, "config") else ()
     lacking = [name for name in NEEDED if name not in taken]
     if lacking:

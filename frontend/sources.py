@@ -20,7 +20,7 @@ HELP = (
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a caller gives besides the model. Parameters as for `api.compile`; `dynamic_batch` makes the first dimension of every
-    input a symbol, `batch` and `length` are sizes of examples that are made here.
+    input a symbol, `batch` and `length` are sizes of examples that are made here, `max_length` that of a language model's cache.
     """
 
     args: Sequence[Any] = ()
@@ -33,6 +33,7 @@ class Request:
     dynamic_batch: bool = False
     batch: int | None = None
     length: int | None = None
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         if hasattr(self.args, "__dlpack__"):  # one tensor
@@ -64,6 +65,7 @@ class Request:
             "masks": self.masks is not None,
             "dynamic_batch": self.dynamic_batch,
             "batch": self.batch is not None or self.length is not None,
+            "max_length": self.max_length is not None,
         }
         if any(given[name] for name in names):
             raise ModelError(f"{what}; {_GOES_WITH[next(name for name in names if given[name])]}", usage=True)
@@ -75,6 +77,7 @@ _GOES_WITH = {
     "masks": "masks go with a module, a factory and weights, or a folder of transformers",
     "dynamic_batch": "--dynamic-batch goes with package.module:factory and with a folder of transformers",
     "batch": "--batch and --length go with a folder of transformers, whose examples are made here",
+    "max_length": "--max-length goes with the folder of a causal language model",
 }
 
 
@@ -121,6 +124,12 @@ def _import_path(model: str | Path, request: Request) -> ImportedModel:
 
     if is_huggingface(path):
         request.refuse(f"{path} is a folder of transformers, which has its weights", "examples", "weights")
+        if request.max_length is not None:
+            from tvm_balanced.frontend.causal_lm import import_causal_lm
+
+            if request.dynamic_batch or request.length is not None or request.donate:
+                raise InputError("--max-length makes prompts of any length and donates its cache; leave the other options away")
+            return import_causal_lm(path, request.max_length, request.batch or 1, masks=request.masks)
         return import_huggingface(path, request.batch, request.length, request.dynamic_batch, request.masks, request.donate)
     from tvm_balanced.frontend.pt2 import import_pt2
 
@@ -142,7 +151,7 @@ def _refuse_for_program(request: Request, what: str) -> None:
 def _import_onnx(model: Any, request: Request) -> ImportedModel:
     from tvm_balanced.frontend.onnx import import_onnx
 
-    request.refuse("an ONNX model has its weights and shapes already", "weights", "masks", "dynamic_batch", "batch")
+    request.refuse("an ONNX model has its weights and shapes already", *(name for name in _GOES_WITH if name != "examples"))
     if request.kwargs or request.dynamic_shapes is not None or request.entry_points is not None:
         raise InputError("an ONNX model takes its examples as args, in the order of its inputs; give them there")
     return import_onnx(model, request.args, request.donate)
@@ -151,7 +160,7 @@ def _import_onnx(model: Any, request: Request) -> ImportedModel:
 def _import_factory(name: str, request: Request) -> ImportedModel:
     from tvm_balanced.frontend.factory import load_factory
 
-    request.refuse(f"{name} returns its examples itself", "examples", "batch")
+    request.refuse(f"{name} returns its examples itself", "examples", "batch", "max_length")
     module, examples = load_factory(name)
     entry_points, args, kwargs = (examples, (), None) if isinstance(examples, Mapping) else (None, *split_examples(examples))
     if entry_points is not None and request.dynamic_batch:
@@ -187,7 +196,7 @@ def _import_module(model: Any, request: Request) -> ImportedModel:
     from tvm_balanced.frontend.live_weights import recognised
     from tvm_balanced.frontend.module import import_module
 
-    request.refuse("a module comes with examples of its own", "batch")
+    request.refuse("a module comes with examples of its own", "batch", "max_length")
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError(
             "the model is TorchScript, which has no layers to find; give the nn.Module that it was made from (its state_dict() "

@@ -18,6 +18,7 @@ from tvm_balanced.cli.model import (
     Length,
     Logs,
     Masks,
+    MaxLength,
     Model,
     NoLogs,
     Threads,
@@ -53,6 +54,7 @@ def compile(
     dynamic_batch: DynamicBatch = False,
     batch: Batch = None,
     length: Length = None,
+    max_length: MaxLength = None,
     kernel: Kernel = None,
     copies: Copies = None,
     cc: Annotated[str | None, typer.Option(help="Linker for another target, for instance aarch64-linux-gnu-gcc.")] = None,
@@ -71,7 +73,7 @@ def compile(
         from tvm_balanced.runtime.artifact import save, variant_names
 
         variant_names([parse_target(name) for name in variants])
-        imported = import_model(model, weights, dynamic_batch, masks, batch, length)
+        imported = import_model(model, weights, dynamic_batch, masks, batch, length, max_length)
     modules = []
     for name in variants:
         with step(f"compiling for {name} and checking against PyTorch") as update:

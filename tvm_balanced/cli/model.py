@@ -49,6 +49,14 @@ Length = Annotated[
     int | None,
     typer.Option("--length", min=1, help="Tokens of a row of a folder of transformers; 128, or as many as the model takes."),
 ]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        min=1,
+        help="Slots of the cache of a folder's causal language model, which then generates text; --batch prompts at once.",
+    ),
+]
 Target = Annotated[
     str,
     typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON."),
@@ -110,11 +118,14 @@ def import_model(
     masks: Path | None = None,
     batch: int | None = None,
     length: int | None = None,
+    max_length: int | None = None,
 ) -> "ImportedModel":
     """Import MODEL and say what was recognised; raises ModelError, also if an option does not apply to what it is."""
     from tvm_balanced.frontend.sources import Request, import_source
 
-    request = Request(weights=weights, dynamic_batch=dynamic_batch, masks=masks, batch=batch, length=length)
+    request = Request(
+        weights=weights, dynamic_batch=dynamic_batch, masks=masks, batch=batch, length=length, max_length=max_length
+    )
     imported = import_source(model, request)
     show_recognised(model, imported.recognised)
     return imported

@@ -76,6 +76,7 @@ def load_huggingface(folder: str | Path, masks: str | Path | None = None) -> tup
             "save_pretrained wrote, of a model that is part of transformers"
         ) from None
     kind = _class_of(folder, transformers, config)
+    _refuse_quantised(folder, config)
     tensors, found = read_state_dict(folder, set(), masks)
     for name in ("quantization_config", "compression_config"):  # its weights are plain by now
         if hasattr(config, name):
@@ -91,6 +92,17 @@ def load_huggingface(folder: str | Path, masks: str | Path | None = None) -> tup
         if hasattr(getattr(module, "config", None), "use_cache"):
             module.config.use_cache = False  # type: ignore[union-attr]
     return model.eval(), found
+
+
+def _refuse_quantised(folder: Path, config: Any) -> None:
+    """Raise ModelError for weights that another tool than compressed-tensors has quantised: their names mean other things."""
+    about = getattr(config, "quantization_config", None)
+    method = about.get("quant_method") if isinstance(about, dict) else getattr(about, "quant_method", None)
+    if about is not None and str(method) != "compressed-tensors":
+        raise ModelError(
+            f"{folder} is quantised by {str(method)!r:.40}, whose weights are not read here; load it, call its dequantize(), and "
+            "save it again"
+        )
 
 
 def _loaded(folder: Path, kind: Any, config: Any, tensors: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:

@@ -159,6 +159,10 @@ DAMAGE = {
     "code of its own": (lambda f: alter(f, architectures=["Mine"], auto_map={"AutoModel": "mine.Mine"}), "of the class 'Mine'"),
     "no class of a model": (lambda f: alter(f, architectures=["pipeline"]), "of the class 'pipeline'"),
     "no such kind": (lambda f: alter(f, model_type="mine"), "that transformers does not take"),
+    "another quantisation": (
+        lambda f: alter(f, quantization_config={"quant_method": "gptq"}),
+        "is quantised by 'gptq'",
+    ),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "that transformers does not take"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "it has no weights under a name"),
     "truncated weights": (lambda f: os.truncate(f / "model.safetensors", 5000), "not a readable weight file"),

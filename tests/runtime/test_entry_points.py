@@ -205,7 +205,7 @@ def test_a_donated_buffer_holds_the_output(accumulate, buffer):
     x = torch.ones(4, 32) if isinstance(total, torch.Tensor) else np.ones((4, 32), np.float32)
     for step in (1, 2, 3):
         result = accumulate(x, total, count)
-        leaves = list(result.values()) if isinstance(result, dict) else list(result)
+        leaves = list(result.values())
         assert leaves[1] is total
         assert leaves[2] is count
         assert np.all(np.asarray(leaves[0]) == step)
@@ -218,7 +218,7 @@ def test_states_that_change_places_and_one_that_is_returned_as_it_was(accumulate
     x, total, count = torch.ones(4, 32), torch.full((4, 32), 3.0), torch.full((4, 32), 5.0)
     given = (x, total, count) if as_torch else tuple(t.numpy() for t in (x, total, count))
     result = accumulate["swap"](*given)
-    old, *_ = result.values() if as_torch else result
+    old, *_ = result.values()
     assert np.all(np.asarray(old) == 3)
     assert (total == 5).all()
     assert (count == 3).all()

@@ -117,7 +117,7 @@ def collect(tree: Tree, value: Any, name: str, names: Sequence[str], found: dict
     if extra or lacking:
         if "tuple" in tree or "list" in tree:
             raise InputError(f"{name} has {len(given)} parts; the model takes {len(parts)}: {wanted}")
-        raise InputError(f"a dict with {', '.join(map(str, given))} was given where the model takes {wanted}")
+        raise InputError(f"a dict with {', '.join(map(str, given)) or 'nothing in it'} was given where the model takes {wanted}")
     for key, part in parts:
         if key in given:
             collect(part, given[key], f"{name}_{key}", names, found)

@@ -7,14 +7,14 @@ import transformers
 
 import tvm_balanced as tb
 from tvm_balanced.errors import InputError, ModelError
-from tvm_balanced.frontend.causal_lm import import_causal_lm
+from tvm_balanced.frontend.sources import Request, import_source
 
-SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 120}
+SIZES = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 120}
 LENGTH, PROMPT, NEW = 48, 19, 25
 
 
 def llama():
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, num_key_value_heads=2))
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES | {"num_hidden_layers": 2}, num_key_value_heads=2))
 
 
 def qwen3():
@@ -28,7 +28,7 @@ def mistral():
 
 def gpt2():
     ids = {"bos_token_id": 1, "eos_token_id": 2}
-    config = transformers.GPT2Config(n_embd=64, n_layer=2, n_head=4, vocab_size=120, n_positions=LENGTH, **ids)
+    config = transformers.GPT2Config(n_embd=64, n_layer=1, n_head=4, vocab_size=120, n_positions=LENGTH, **ids)
     return transformers.GPT2LMHeadModel(config)
 
 
@@ -134,7 +134,7 @@ def test_other_models_write_what_transformers_writes(make):
 def test_a_folder_is_imported_alike(tmp_path):
     model = pruned(llama)
     model.save_pretrained(tmp_path)
-    imported = import_causal_lm(tmp_path, max_length=32)
+    imported = import_source(str(tmp_path), Request(max_length=32))  # as compile FOLDER --max-length 32 gives it
     assert list(imported.entry_points) == ["prefill", "decode"]
     assert imported.generation.chunk == 32
     assert [str(spec) for spec in imported.entry_points["decode"].inputs[:4]] == [

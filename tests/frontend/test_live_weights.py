@@ -55,7 +55,7 @@ def test_what_tools_leave_is_folded_and_said(kind):
     plain = plain_copy(net)
     assert recognised(net) == [KINDS[kind]]
     assert recognised(plain) == []
-    torch.testing.assert_close(plain(x), net(x))
+    torch.testing.assert_close(plain(x), (model() if kind is sparse else net)(x))  # PyTorch has no linear layer of such a weight
     imported = import_source(net, Request(args=(x,)))
     assert imported.recognised == ["an nn.Module, Sequential", KINDS[kind]]
 

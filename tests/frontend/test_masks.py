@@ -63,4 +63,4 @@ def test_compile_and_inspect_take_masks_beside_weights_or_a_live_module(tmp_path
     want = source[1](nn.functional.linear(x, source[0].weight * MASK, source[0].bias))
     torch.testing.assert_close(module(x), want, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
-    assert tb.inspect(source, (x,), masks=tmp_path / "m.pt").layers[0].zeros == pytest.approx(0.75)
+    assert tb.inspect(source, (x,), masks=tmp_path / "m.pt").layers[0].sparsity == pytest.approx(0.75)

@@ -24,6 +24,7 @@ SECOND = 16_000  # samples of an example of speech
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody knows why it does so every morning. "
 OFFSET = 2  # places that RoBERTa and its like leave at the start of their table of positions
 PIXELS = 224
+OWN_IMPLEMENTATIONS = ("eager", "sdpa", "grouped_mm")  # of attention and of experts, in transformers itself
 
 
 def is_huggingface(path: Path) -> bool:
@@ -75,6 +76,7 @@ def load_huggingface(folder: str | Path, masks: str | Path | None = None) -> tup
             f"{folder} has a config.json that transformers does not take ({first_line(error)}); give a folder that "
             "save_pretrained wrote, of a model that is part of transformers"
         ) from None
+    _plain_attention(config)
     kind = _class_of(folder, transformers, config)
     _refuse_quantised(folder, config)
     tensors, found = read_state_dict(folder, set(), masks)
@@ -92,6 +94,14 @@ def load_huggingface(folder: str | Path, masks: str | Path | None = None) -> tup
         if hasattr(getattr(module, "config", None), "use_cache"):
             module.config.use_cache = False  # type: ignore[union-attr]
     return model.eval(), found
+
+
+def _plain_attention(config: Any) -> None:
+    """Leave the choice of attention, and of experts, to transformers: a config may name code to fetch from the hub instead."""
+    for part in (config, *(value for value in vars(config).values() if hasattr(value, "model_type"))):
+        for name in ("_attn_implementation", "_experts_implementation"):
+            if getattr(part, name, None) not in (None, *OWN_IMPLEMENTATIONS):
+                setattr(part, name, None)
 
 
 def _refuse_quantised(folder: Path, config: Any) -> None:

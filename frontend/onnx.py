@@ -1,5 +1,6 @@
 """Import an ONNX model. Needs onnx, and no torch; what it computes is checked against ONNX Runtime, or onnx's own evaluator."""
 
+import hashlib
 import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Te
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import InputError, ModelError, first_line, last_line
-from tvm_balanced.runtime.tensors import address_of
+from tvm_balanced.runtime.tensors import address_of, view
 
 SIZE = 2  # of a dimension that the file leaves open, in drawn examples
 THROUGH = frozenset(("Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Flatten"))
@@ -48,7 +49,7 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
     """
     proto, source = _read(model)
     proto = _with_shapes(proto, [_array(value) for value in args]) if len(args) else proto
-    mod, constants = _converted(proto, source)
+    mod = _converted(proto, source)
     main = mod["main"]
     inputs = [_spec(name, var.ty) for name, var in zip(_input_names(proto), main.params, strict=True)]
     outputs = _outputs(proto, main)
@@ -64,9 +65,8 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
         id_ranges=ids,
         ranks=any(node.op_type in RANKING for node in proto.graph.node),
     )
-    names = {address_of(tensor): _layer(name) for name, tensor in constants.items() if tensor.shape}
     said = f"an ONNX model of {len(proto.graph.node)} operators, checked against {_checker()}"
-    return ImportedModel(mod, {"main": function}, names, source, [constants], [said])
+    return ImportedModel(mod, {"main": function}, _weight_names(proto, mod), source, recognised=[said])
 
 
 def _onnx() -> Any:
@@ -161,23 +161,40 @@ def _with_shapes(proto: Any, arrays: Sequence[Array]) -> Any:
     return fixed
 
 
-def _converted(proto: Any, source: str) -> tuple[tvm.IRModule, dict[str, Any]]:
-    """Return the Relax module of a model, and its constants by their names in the model."""
+def _converted(proto: Any, source: str) -> tvm.IRModule:
+    """Return the Relax module of a model, its weights constants."""
     from tvm.relax.frontend.onnx import from_onnx
 
     try:
-        mod = from_onnx(proto, keep_params_in_input=True)
+        return from_onnx(proto)  # weights as inputs would hide the sizes that they hold from the importer
     except Exception as error:  # TVM and onnx raise many kinds
         unknown = re.search(r"not supported for frontend ONNX:?\s*([\w, .]+)", str(error))
         why = f"TVM's importer does not know the operators {unknown[1].strip()}" if unknown else last_line(error)
         raise ModelError(f"{source} cannot be imported ({why}); export it with other operators or a lower opset") from None
-    names: dict[str, str] = {re.sub(r"\W", "_", tensor.name): tensor.name for tensor in proto.graph.initializer}
-    mod, params = relax.frontend.detach_params(mod)
-    variables = mod["main"].params
-    tensors = params.get("main", [])
-    bound: dict[str, Any] = dict(zip((var.name for var in variables[len(variables) - len(tensors) :]), tensors, strict=True))
-    mod = relax.transform.BindParams("main", bound)(mod)
-    return mod, {names.get(name, name): tensor for name, tensor in bound.items()}
+
+
+def _weight_names(proto: Any, mod: tvm.IRModule) -> dict[int, str]:
+    """Return the names of constants by their addresses: the importer forgets them, so they are known by their values."""
+    to_array = importlib.import_module("onnx.numpy_helper").to_array
+    known: dict[Any, str] = {}
+    for tensor in proto.graph.initializer:
+        if len(tensor.dims) > 1:
+            known.setdefault(_content(to_array(tensor)), tensor.name.removesuffix(".weight"))
+    names: dict[int, str] = {}
+
+    def visit(part: Any) -> None:
+        tensor = getattr(part, "value", None)
+        if isinstance(tensor, tvm.runtime.Tensor) and len(tensor.shape) > 1:
+            name = known.get(_content(view(tensor)))
+            if name is not None:
+                names[address_of(tensor)] = name
+
+    relax.analysis.post_order_visit(mod["main"], visit)
+    return names
+
+
+def _content(array: Array) -> tuple[Any, ...]:
+    return array.shape, str(array.dtype), hashlib.sha256(np.ascontiguousarray(array).view(np.uint8)).digest()
 
 
 def _graph_inputs(proto: Any) -> list[Any]:
@@ -208,10 +225,6 @@ def _spec(name: str, kind: relax.TensorType) -> TensorSpec:
         )
     shape = tuple(int(d) if isinstance(d, tvm.tirx.IntImm) else str(d) for d in kind.shape)
     return TensorSpec(name, shape, str(kind.dtype.dtype))
-
-
-def _layer(name: str) -> str:
-    return name.removesuffix(".weight")
 
 
 def _array(value: Any) -> Array:

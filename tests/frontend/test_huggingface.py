@@ -184,3 +184,10 @@ def test_a_damaged_folder_gets_one_sentence_and_leaves_nothing(tmp_path, case, c
     assert run(["compile", str(tmp_path / "hf"), "-o", str(tmp_path / "m.tb")]) in (1, 2)
     assert capfd.readouterr().err.count("error: ") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf"]
+
+
+def test_a_config_does_not_choose_code_of_the_hub(tmp_path):
+    saved(tmp_path, bert)
+    alter(tmp_path, attn_implementation="somebody/attention", _attn_implementation="somebody/attention")
+    loaded, _ = load_huggingface(tmp_path)
+    assert loaded.config._attn_implementation in ("eager", "sdpa")

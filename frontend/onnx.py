@@ -194,7 +194,7 @@ def _weight_names(proto: Any, mod: tvm.IRModule) -> dict[int, str]:
 
 
 def _content(array: Array) -> tuple[Any, ...]:
-    return array.shape, str(array.dtype), hashlib.sha256(np.ascontiguousarray(array).view(np.uint8)).digest()
+    return array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest()
 
 
 def _graph_inputs(proto: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """The Python face: what `import tvm_balanced as tb` offers."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.report import Report
 from tvm_balanced.runtime.compiled_module import CompiledModule
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
@@ -334,4 +337,7 @@ def import_model(
         weights=weights,
         masks=masks,
     )
-    return import_source(model, request)
+    imported = import_source(model, request)
+    for phrase in imported.recognised:
+        log.info("recognised %s", phrase)
+    return imported

@@ -151,6 +151,18 @@ def test_int8_with_a_scale_for_all_a_row_a_group_or_a_block(tmp_path, scale):
     assert torch.equal(got, integers * wide)
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_float8_is_multiplied_by_its_scale(tmp_path, compressed):
+    weight, scale = pruned((8, 16)).to(torch.float8_e4m3fn), torch.rand(8, 1) + 0.5
+    kept = weight.float() != 0
+    parts = bitmask(weight.float()) | {"fc.compressed": weight.float()[kept].to(torch.float8_e4m3fn)}
+    tensors = parts if compressed else {"fc.weight": weight}
+    about = {"format": "float-quantized"}
+    got, said = loaded(tmp_path / "c", tensors | {"fc.weight_scale": scale}, (8, 16), about)
+    assert torch.equal(got, weight.float() * scale)
+    assert len(said) == 1 + compressed
+
+
 def test_blocks_that_the_config_tells_may_be_cut_off_at_the_end(tmp_path):
     integers, scale = torch.randint(-128, 128, (8, 16), dtype=torch.int8), torch.rand(3, 2)
     about = {"format": "int-quantized", "config_groups": {"a": {"weights": {"num_bits": 8, "block_structure": [3, 10]}}}}

@@ -53,7 +53,7 @@ def test_masks_that_do_not_fit_get_one_sentence(tmp_path, held, message):
     assert "\n" not in str(error.value)
 
 
-def test_compile_and_inspect_take_masks_beside_weights_or_a_live_module(tmp_path):
+def test_compile_and_inspect_take_masks_beside_weights_or_a_live_module(tmp_path, caplog):
     source, other = model(), nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 4))
     save_file(source.state_dict(), tmp_path / "w.safetensors")
     torch.save({"0.weight": MASK}, tmp_path / "m.pt")
@@ -63,4 +63,7 @@ def test_compile_and_inspect_take_masks_beside_weights_or_a_live_module(tmp_path
     want = source[1](nn.functional.linear(x, source[0].weight * MASK, source[0].bias))
     torch.testing.assert_close(module(x), want, rtol=1e-4, atol=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in other.state_dict().items())
+    with caplog.at_level("INFO", "tvm_balanced"):
+        tb.inspect(source, (x,), masks=tmp_path / "m.pt")
+    assert f"recognised multiplied 1 weights by the masks of {tmp_path / 'm.pt'}" in caplog.messages
     assert tb.inspect(source, (x,), masks=tmp_path / "m.pt").layers[0].sparsity == pytest.approx(0.75)

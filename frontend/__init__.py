@@ -1,9 +1,18 @@
-"""Import models into TVM, one file per kind of input, and prune them. Needs torch. torch at the top level.
+"""Import models into TVM, one file per kind of input, and prune them. All but ONNX needs torch.
 
+sources           what a model was given as, and which of these takes it
 module            an nn.Module and example arguments
 pt2               a file written by torch.export.save
 factory           "package.module:factory", a callable that returns an nn.Module and its example arguments
-state_dict        load weights from a .safetensors or .pt file into a module
+huggingface       a folder of transformers: config.json, weights, tokenizer
+onnx              an ONNX model
+causal_lm         a causal language model of transformers, with a cache of keys and values
+state_dict        load weights from a checkpoint into a module
+checkpoint        what a checkpoint holds, in one file or in several
+compressed_tensors  weights of compressed-tensors, made plain
+masks             the masks of a pruning run, in a file of their own
+live_weights      what pruning and quantising tools leave in a module, made plain
+structures        how a model nests what it takes and returns
 file_kinds        what a file is that is no model, or no weights
 refusals          what torch.export cannot take, and the way that works
 exported_program  the common last step: an ExportedProgram becomes an ImportedModel

@@ -32,8 +32,9 @@ def compare(
             want = _leaves(model.eval()(*args, **(kwargs or {})))
     finally:
         model.train(training)
-    leaves = [leaf for leaf in pytree.tree_leaves((args, dict(kwargs or {}))) if isinstance(leaf, torch.Tensor)]
-    got = _leaves(module(*(leaf.clone() for leaf in leaves)))  # a donated input holds an output afterwards
+    # clones, because a donated input holds an output afterwards
+    args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, (args, dict(kwargs or {})))
+    got = _leaves(module(*args, **kwargs))
     return Comparison("the given inputs", compare_outputs(module.facts.outputs, want, got, tolerance))
 
 

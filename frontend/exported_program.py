@@ -10,7 +10,7 @@ import torch
 import tvm
 from torch import nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 from tvm import relax
 
@@ -23,6 +23,7 @@ from tvm_balanced.frontend.decompositions import decompositions, listed_once
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import without_cache
+from tvm_balanced.frontend.structures import call_of, drop_constants, filled, result_of
 from tvm_balanced.frontend.type_promotion import promote_types
 
 DTYPES = "float32 float16 bfloat16 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
@@ -65,6 +66,7 @@ def import_exported_program(
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)
     lowered = _lowered(program, source, keep_alive)
+    drop_constants(lowered)
     _refuse_dtypes(lowered)
     _refuse_state(lowered)
     donated = _written(lowered, outputs) | dict(donate or {})
@@ -94,7 +96,8 @@ def import_exported_program(
         reference=_reference(program),
         examples=examples,
         ranges=_ranges(program),
-        structure=_structure(program),
+        result=result_of(program),
+        call=call_of(program),
         donate=donated,
         id_ranges=id_ranges(lowered),
         ranks=ranks(lowered),
@@ -198,10 +201,11 @@ def _inputs(program: ExportedProgram) -> list[TensorSpec]:
             continue
         name = getattr(spec.arg, "name", "?")
         value = values.get(name)
+        if isinstance(spec.arg, ConstantArgument):  # fixed
+            continue
         if not isinstance(value, torch.Tensor):
             raise ModelError(
-                f'input "{name}" is {getattr(spec.arg, "value", value)!r:.40}; every input must be a tensor: '
-                "wrap the module in one whose forward passes it itself"
+                f'input "{name}" is {value!r:.40}, a size that changes from call to call; give a tensor, or let it be static'
             )
         specs.append(TensorSpec(name, _shape(value), _dtype(value)))
     return specs
@@ -212,13 +216,18 @@ def _outputs(program: ExportedProgram) -> list[TensorSpec]:
     leaves = pytree.tree_leaves(node.args[0], is_leaf=lambda leaf: leaf is None)
     values = [leaf.meta.get("val") if hasattr(leaf, "meta") else leaf for leaf in leaves]
     names = _output_names(program)
+    specs = []
     for name, value in zip(names, values, strict=True):
-        if not isinstance(value, torch.Tensor):
+        if isinstance(value, torch.Tensor):
+            specs.append(TensorSpec(name, _shape(value), _dtype(value)))
+        elif not (value is None or isinstance(value, (bool, int, float, str))):  # those are fixed
             raise ModelError(
-                f'the model returns {value!r:.40} as "{name}"; every output must be a tensor: '
+                f'the model returns {value!r:.40} as "{name}"; every output must be a tensor, or the same in every call: '
                 "wrap the module in one that returns its tensors alone"
             )
-    return [TensorSpec(name, _shape(v), _dtype(v)) for name, v in zip(names, values, strict=True)]
+    if not specs:
+        raise ModelError("the model returns no tensor; let it return what is to be computed")
+    return specs
 
 
 def _output_names(program: ExportedProgram) -> list[str]:
@@ -233,18 +242,6 @@ def _output_names(program: ExportedProgram) -> list[str]:
     names = [re.sub(r"\W", "_", "_".join(map(str, key))) or "0" for key in keys]
     names = [f"output_{name}" if name[0].isdigit() else name for name in names]
     return names if len(set(names)) == len(names) else [f"output_{i}" for i in range(len(names))]
-
-
-def _structure(program: ExportedProgram) -> str | None:
-    spec = program.call_spec.out_spec
-    leaves = tuple(range(spec.num_leaves))
-    if spec == pytree.tree_structure(leaves if len(leaves) > 1 else 0):
-        return None
-    try:
-        written: str = pytree.treespec_dumps(spec)
-    except NotImplementedError:  # a namedtuple, or a class registered without a name
-        return None
-    return written
 
 
 def _ranges(program: ExportedProgram) -> dict[str, Range]:
@@ -307,7 +304,7 @@ def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Arr
 
     def run(arrays: Sequence[Array]) -> list[Array]:
         # copies, because a model may write to its inputs
-        args, kwargs = pytree.tree_unflatten([to_torch(a.copy()) for a in arrays], spec)
+        args, kwargs = pytree.tree_unflatten(filled(program, [to_torch(a.copy()) for a in arrays]), spec)
         with torch.no_grad():
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 

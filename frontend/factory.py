@@ -11,9 +11,13 @@ from torch import nn
 from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
 from tvm_balanced.errors import ModelError, Terminated
 
+Examples = tuple[Any, ...] | EntryPoint | Mapping[str, EntryPoint]
 
-def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...] | Mapping[str, EntryPoint]]:
+
+def load_factory(name: str) -> tuple[nn.Module, Examples]:
     """Call a factory and return (module, example arguments), or (module, entry points).
+
+    Where it returns (module, arguments, keyword arguments), the latter two come as one EntryPoint.
 
     The current directory is searched too, so that a factory can be in a file beside the user.
 
@@ -49,9 +53,14 @@ def load_factory(name: str) -> tuple[nn.Module, tuple[Any, ...] | Mapping[str, E
         ) from error
     finally:
         sys.path.remove(here)
-    if not (isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)):
-        raise ModelError(f"{name} returned {type(made).__name__}; it must return (torch.nn.Module, tuple of example arguments)")
-    module, args = made
+    if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
+        raise ModelError(
+            f"{name} returned {type(made).__name__}; it must return (torch.nn.Module, tuple of example arguments), and a dict of "
+            "keyword arguments behind them if there are any"
+        )
+    module, args, *kwargs = made
+    if kwargs:
+        return module, EntryPoint(args, *kwargs)
     if isinstance(args, Mapping) and any(isinstance(entry, EntryPoint) for entry in args.values()):
         return module, check_entry_points(args)
     return module, tuple(args) if isinstance(args, (tuple, list)) else (args,)

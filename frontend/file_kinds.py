@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import torch
 FACTORY = "write a factory that loads it and returns (module, example arguments), and give package.module:factory"
 EXPORT = "export the nn.Module it was made from with torch.export.save"
 
+CODE = re.compile(r"unsupported global|trying to (call|instantiate)", re.IGNORECASE)  # as torch says it of a pickle
+
 # kind: what it is, what to do where a model was wanted, what to do where weights were wanted
 ADVICE = {
     "hf folder": (
         "a folder of Hugging Face transformers",
-        "write a factory that returns (AutoModel.from_pretrained(folder), example arguments), and give package.module:factory",
-        "give the .safetensors file in it",
+        "give it as the model of compile, inspect or tune",
+        "it has no weights under a name that transformers gives them: give the file itself",
     ),
     "artifact": (
         "an artifact that compile wrote",
@@ -31,7 +34,11 @@ ADVICE = {
         "load it where you trust it, and write module.state_dict() with torch.save",
     ),
     "torchscript": ("a TorchScript program", EXPORT, "write torch.jit.load(file).state_dict() with torch.save"),
-    "onnx": ("an ONNX model", EXPORT, "give the state dict of the nn.Module it was made from"),
+    "onnx": (
+        "an ONNX model",
+        "give it as the model of compile, inspect or tune",
+        "give the state dict of the nn.Module it was made from",
+    ),
     "gguf": ("a GGUF file", FACTORY, "write the state dict of its nn.Module with torch.save"),
     "pt2": ("an exported program, a .pt2", "", "give it as the model, without --weights"),
 }
@@ -95,7 +102,7 @@ def _pickled(path: Path) -> str | None:
     try:
         loaded = torch.load(path, weights_only=True, map_location="meta")
     except pickle.UnpicklingError as error:
-        return "pickled module" if "Unsupported global" in str(error) else None
+        return "pickled module" if CODE.search(str(error)) else None
     except Exception:  # torch, zipfile and pickle each raise their own for what is none of theirs
         return None
     return "state dict" if isinstance(loaded, dict) else None

@@ -1,22 +1,20 @@
 """Import an nn.Module."""
 
 import copy
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize, prune
 
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import ModelError, Terminated
 from tvm_balanced.frontend.exported_program import import_exported_program
+from tvm_balanced.frontend.exporting import EXPORTING
+from tvm_balanced.frontend.live_weights import fold
 from tvm_balanced.frontend.refusals import advice, check_tensors, import_advice
-
-# torch.export changes torch's own classes while it traces: one thread at a time, and nothing else that traces meanwhile.
-EXPORTING = threading.RLock()
+from tvm_balanced.frontend.structures import register_dataclasses, registered_anew, with_defaults
 
 
 def import_module(
@@ -48,10 +46,12 @@ def import_module(
     folded = plain_copy(model)
     program = export(folded, args, kwargs, dynamic_shapes)
     try:
-        return import_exported_program(program, source_of(model), [folded], donate)
+        imported = import_exported_program(program, source_of(model), [folded], donate)
     except ModelError as error:
         why = import_advice(folded, error, args, kwargs or {})
         raise (error if why is None else ModelError(f"{source_of(model)} cannot be imported: {why}")) from error.__cause__
+    imported.main.call = with_defaults(imported.main.call, folded.forward)
+    return imported
 
 
 def source_of(model: nn.Module) -> str:
@@ -75,8 +75,14 @@ def export(
         If torch cannot export it.
     """
     check_tensors(args, kwargs)
+    register_dataclasses(*args, *(kwargs or {}).values())
     try:
         with EXPORTING, torch.no_grad(), quiet_torch():
+            try:
+                return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
+            except Exception as error:
+                if not registered_anew(error):
+                    raise
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Terminated:
         raise
@@ -104,39 +110,5 @@ def plain_copy(model: nn.Module) -> nn.Module:
         raise ModelError(
             f"{type(model).__name__} cannot be copied ({error}); export it yourself and give the ExportedProgram"
         ) from error
-    with torch.no_grad():
-        for module in plain.modules():
-            _fold(module)
-            _densify(module)
+    fold(plain)
     return plain
-
-
-def _densify(module: nn.Module) -> None:
-    """Replace parameters and buffers in a sparse layout, such as COO or CSR, by dense ones of the same values."""
-    for name, weight in module._parameters.items():
-        if weight is not None and weight.layout != torch.strided:
-            module._parameters[name] = nn.Parameter(weight.detach().to_dense(), requires_grad=False)
-    for name, buffer in module._buffers.items():
-        if buffer is not None and buffer.layout != torch.strided:
-            module._buffers[name] = buffer.to_dense()
-
-
-def _fold(module: nn.Module) -> None:
-    # deepcopy kept the parameters themselves, so folded weights must be new tensors.
-    for hook in list(module._forward_pre_hooks.values()):
-        if isinstance(hook, prune.BasePruningMethod):
-            name = hook._tensor_name
-            mask, original = getattr(module, f"{name}_mask"), getattr(module, f"{name}_orig")
-            module.__dict__.pop(name, None)
-            for attribute in (f"{name}_orig", f"{name}_mask"):
-                delattr(module, attribute)
-            module.register_parameter(name, nn.Parameter(original * mask.to(original.dtype), requires_grad=False))
-    for key in [k for k, hook in module._forward_pre_hooks.items() if isinstance(hook, prune.BasePruningMethod)]:
-        del module._forward_pre_hooks[key]
-    if parametrize.is_parametrized(module):
-        # not remove_parametrizations: it deletes the property from a class that the original module still has
-        values = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore[union-attr]
-        del module.parametrizations
-        module.__class__ = parametrize.type_before_parametrizations(module)
-        for name, value in values.items():
-            module.register_parameter(name, nn.Parameter(value, requires_grad=False))

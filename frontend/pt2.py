@@ -16,9 +16,9 @@ from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
+from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.file_kinds import explain
 from tvm_balanced.frontend.guarded_load import RunsCodeError, load_without_code
-from tvm_balanced.frontend.module import EXPORTING
 
 PROGRAM = re.compile(r"(^|/)models/[^/]*\.json$")
 SPEC_TYPE = re.compile(r'\\"type\\": \\"([\w.]+)\\"')  # in a pytree spec, which is JSON in a text of the program's JSON

@@ -46,11 +46,6 @@ def _wrong(leaf: Any) -> str | None:
         return "a NumPy array; give torch tensors, for instance torch.from_numpy(x)"
     if isinstance(leaf, PackedSequence):
         return f"a PackedSequence; {PADDED}"
-    if leaf is None or isinstance(leaf, (bool, int, float, str)):
-        return (
-            f"{leaf!r:.40}, and a compiled module takes tensors alone; wrap the module in one whose forward passes it itself, "
-            "or give a tensor"
-        )
     if isinstance(leaf, FakeTensor) or (isinstance(leaf, torch.Tensor) and leaf.device.type == "meta"):
         return "a tensor without data (fake, or on the meta device); give one with values, for instance torch.zeros of its shape"
     if isinstance(leaf, torch.Tensor) and leaf.is_nested:

@@ -1,4 +1,4 @@
-"""Load weights from a separate file: .safetensors, or a state dict written by torch.save."""
+"""Load weights from a checkpoint into a module, and write them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -11,17 +11,14 @@ from torch import nn
 from tvm_balanced.core.files import new_file
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError, first_line, last_line
-from tvm_balanced.frontend.file_kinds import explain
+from tvm_balanced.frontend.checkpoint import config_beside, read_checkpoint
+from tvm_balanced.frontend.compressed_tensors import decompressed, is_compressed
+from tvm_balanced.frontend.masks import apply_masks
 
 EIGHT = 'give the float weights, and kernels={"*": "cpu_avx512_i8"} (--kernel "*=cpu_avx512_i8") to compute with 8 bits'
-DECOMPRESS = "decompress it (ModelCompressor.decompress_model of compressed-tensors) and save that state dict"
 UNUSABLE = {  # how the name of a weight ends, and what it is
     "parametrizations.weight.original": "a weight without its mask; call squash_mask() on the sparsifier before saving",
     "weight_orig": "a weight without its mask; call torch.nn.utils.prune.remove on its layer before saving",
-    ".bitmask": f"a weight compressed to a bitmask; {DECOMPRESS}",
-    ".compressed": f"a compressed weight; {DECOMPRESS}",
-    ".weight_packed": f"a packed weight; {DECOMPRESS}",
-    ".weight_scale": f"the scale of a quantised weight; {EIGHT}",
     "._packed_params._packed_params": f"a packed, quantised weight; {EIGHT}",
 }
 
@@ -30,16 +27,21 @@ NESTS = ("state_dict", "model_state_dict", "model")  # where training loops keep
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel, of torch.compile
 
 
-def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
-    """Load weights from a file into a module, in place and strictly.
+def load_weights(model: nn.Module, path: str | Path, masks: str | Path | None = None) -> tuple[str, ...]:
+    """Load weights from a checkpoint into a module, in place and strictly.
 
-    Three things around the names of a state dict are understood: {"state_dict": ...} or {"model": ...} around it, the prefixes
-    "module." and "_orig_mod.", and pairs of X_orig and X_mask, of torch.nn.utils.prune, whose product is X.
+    Parameters
+    ----------
+    model : torch.nn.Module
+    path : str or Path
+        As `checkpoint.read_checkpoint` takes it.
+    masks : str or Path, optional
+        Of masks to multiply the weights by, as `masks.apply_masks` takes it.
 
     Returns
     -------
     tuple of str
-        What of these the file had, a phrase each.
+        What was understood and not taken as it is, a phrase each.
 
     Raises
     ------
@@ -48,17 +50,7 @@ def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
         holds the dense weights of an unfinished pruning run.
     """
     path = check_path(path)
-    if not path.is_file():
-        raise ModelError(
-            explain(path, weights=True)
-            or f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote",
-            usage=True,
-        )
-    found: list[str] = []
-    own = set(model.state_dict())
-    tensors = _names(path, _unnested(_read(path), own, found))
-    tensors = _folded(_stripped(tensors, own, found), own, found)
-    _refuse_others(path, tensors, own)
+    tensors, found = read_state_dict(path, set(model.state_dict()), masks)
     _check_dtypes(path, model, tensors, found)
     try:
         model.load_state_dict(tensors)
@@ -67,6 +59,35 @@ def load_weights(model: nn.Module, path: str | Path) -> tuple[str, ...]:
             f"{path} does not fit {type(model).__name__}: {last_line(error)}; give the weights of this very model"
         ) from None
     return tuple(found)
+
+
+def read_state_dict(path: Path, own: set[str], masks: str | Path | None = None) -> tuple[dict[str, Any], list[str]]:
+    """Return the state dict of a checkpoint as plain weights, and what was done for that, a phrase each.
+
+    Understood are {"state_dict": ...} or {"model": ...} around it, the prefixes "module." and "_orig_mod.", pairs of X_orig and
+    X_mask of torch.nn.utils.prune, whose product is X, the formats of compressed-tensors, and masks in a file of their own.
+
+    Parameters
+    ----------
+    path : Path
+        As `checkpoint.read_checkpoint` takes it.
+    own : set of str
+        Names that the module has: none of these is taken apart.
+    masks : str or Path, optional
+        As `masks.apply_masks` takes it.
+
+    Raises
+    ------
+    ModelError
+        As `load_weights`.
+    """
+    found: list[str] = []
+    tensors = _names(path, _unnested(read_checkpoint(path), own, found))
+    tensors = _folded(path, _stripped(tensors, own, found), own, found)
+    if is_compressed({name: tensor for name, tensor in tensors.items() if name not in own}):
+        tensors = decompressed(path, tensors, config_beside(path), found)
+    _refuse_others(path, tensors, own)
+    return (tensors if masks is None else apply_masks(masks, tensors, found)), found
 
 
 def _unnested(loaded: dict[Any, Any], own: set[str], found: list[str]) -> dict[Any, Any]:
@@ -93,7 +114,7 @@ def _stripped(tensors: dict[str, torch.Tensor], own: set[str], found: list[str])
     return tensors
 
 
-def _folded(tensors: dict[str, torch.Tensor], own: set[str], found: list[str]) -> dict[str, torch.Tensor]:
+def _folded(path: Path, tensors: dict[str, torch.Tensor], own: set[str], found: list[str]) -> dict[str, torch.Tensor]:
     """Multiply each X_orig by its X_mask, where the module has X."""
     pairs = [
         name.removesuffix("_orig")
@@ -106,8 +127,11 @@ def _folded(tensors: dict[str, torch.Tensor], own: set[str], found: list[str]) -
     folded = dict(tensors)
     for name in pairs:
         weight, mask = folded.pop(f"{name}_orig"), folded.pop(f"{name}_mask")
-        if weight.shape == mask.shape:
-            folded[name] = weight * mask.to(weight.dtype)
+        if weight.shape != mask.shape:
+            raise ModelError(
+                f"{path} has a mask of shape {list(mask.shape)} for {name}, which has {list(weight.shape)}; write the file again"
+            )
+        folded[name] = weight * mask.to(weight.dtype)
     return folded
 
 
@@ -155,20 +179,3 @@ def save_weights(model: nn.Module, path: str | Path) -> None:
             save_file(tensors, str(temporary))
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} cannot be written ({first_line(error)}); choose another place") from None
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(str(path))
-        loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # safetensors, pickle and zipfile each raise their own
-        other = explain(path, weights=True)
-        if other is not None:
-            raise ModelError(other, usage=True) from None
-        raise ModelError(f"{path} is not a readable weight file ({type(error).__name__}); write it again") from error
-    if not isinstance(loaded, dict):
-        raise ModelError(explain(path, weights=True) or f"{path} holds {type(loaded).__name__}; give a state dict")
-    return loaded

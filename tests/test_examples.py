@@ -3,11 +3,14 @@ from pathlib import Path
 
 import pytest
 
+NEEDS = {"onnx_model": "onnx"}
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_example_runs(path, capsys):
+    pytest.importorskip(NEEDS.get(path.stem, "torch"))
     runpy.run_path(str(path), run_name="__main__")
     assert "right" in capsys.readouterr().out
 

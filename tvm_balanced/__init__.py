@@ -26,16 +26,18 @@ os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "1000")
 
 if TYPE_CHECKING:
-    from tvm_balanced.api import compare, compile, inspect, load, prune, save, tune
+    from tvm_balanced.api import compare, compile, compile_causal_lm, inspect, load, prune, save, tune
     from tvm_balanced.core.entry_point import EntryPoint
     from tvm_balanced.core.pattern import BalancedPattern
     from tvm_balanced.errors import TvmBalancedError
+    from tvm_balanced.runtime.causal_lm import CausalLM
     from tvm_balanced.runtime.compiled_module import CompiledModule
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
 __version__ = "0.1.0"
 __all__ = [
     "BalancedPattern",
+    "CausalLM",
     "CompiledModule",
     "EntryPoint",
     "RpcOptions",
@@ -43,6 +45,7 @@ __all__ = [
     "__version__",
     "compare",
     "compile",
+    "compile_causal_lm",
     "inspect",
     "load",
     "prune",
@@ -53,11 +56,13 @@ __all__ = [
 _HOMES = {
     "compare": "api",
     "compile": "api",
+    "compile_causal_lm": "api",
     "inspect": "api",
     "load": "api",
     "prune": "api",
     "save": "api",
     "tune": "api",
+    "CausalLM": "runtime.causal_lm",
     "CompiledModule": "runtime.compiled_module",
     "EntryPoint": "core.entry_point",
     "BalancedPattern": "core.pattern",

@@ -1,22 +1,25 @@
 """The Python face: what `import tvm_balanced as tb` offers."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_balanced.core.comparison import Comparison
-from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
+from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.report import Report
-from tvm_balanced.core.validation import check_donate, check_examples
 from tvm_balanced.runtime.compiled_module import CompiledModule
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
 
     from tvm_balanced.frontend.pruning.magnitude import PruningReport
+    from tvm_balanced.runtime.causal_lm import CausalLM
     from tvm_balanced.tuning.result import TuningResult
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
@@ -47,15 +50,18 @@ def compile(
     copies: int | None = None,
     entry_points: Mapping[str, EntryPoint] | None = None,
     donate: Mapping[str, str] | None = None,
+    weights: str | Path | None = None,
+    masks: str | Path | None = None,
 ) -> CompiledModule:
-    """Compile a PyTorch model; the model itself is not touched.
+    """Compile a PyTorch or ONNX model; the model itself is not touched.
 
     Parameters
     ----------
-    model : torch.nn.Module, torch.export.ExportedProgram, or path of a .pt2 file
+    model : torch.nn.Module, torch.export.ExportedProgram, onnx.ModelProto, str or Path
+        A text is "package.module:factory", or the path of a .pt2 file, a .onnx file, or a folder of Hugging Face transformers.
     args, kwargs
-        Example arguments of a module: tensors of the shapes and dtypes that calls will have. They are also run through
-        both models, to check the result.
+        Example arguments of a module, or of an ONNX model: tensors of the shapes and dtypes that calls will have. They are also
+        run through both models, to check the result.
     target : optional
         "cpu" (the default: this machine), "cpu/NAME" for another CPU by LLVM's name, or a TVM target.
     dynamic_shapes : optional
@@ -80,6 +86,10 @@ def compile(
     donate : mapping, optional
         Name of an input to the name of the output that takes its place, as a KV cache or the state of an LSTM: after a call
         the caller's own buffer holds the output.
+    weights : str or Path, optional
+        A checkpoint to load into a copy of the module: .safetensors, a file of torch.save, the index of several, or their folder.
+    masks : str or Path, optional
+        A file of masks, to multiply the weights of a copy by.
 
     Returns
     -------
@@ -92,11 +102,60 @@ def compile(
         Of a kind that says whose fault it is; see `compiler.compile_imported` and `frontend.module.import_module`.
     """
     from tvm_balanced.compiler.compile import CompileOptions, compile_imported
-    from tvm_balanced.frontend.module import EXPORTING
+    from tvm_balanced.frontend.exporting import EXPORTING
 
     options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs, copies=copies)
     with EXPORTING:  # the comparison with the model too: an export in another thread changes how modules are called
-        return compile_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, donate), options)
+        return compile_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, donate, weights, masks), options)
+
+
+def compile_causal_lm(
+    model: Any,
+    *,
+    max_length: int,
+    batch: int = 1,
+    chunk: int | None = None,
+    target: Any = None,
+    threads: int | None = None,
+    tolerance: float | None = None,
+    kernels: Mapping[str, str] | None = None,
+    logs: str | Path | Literal[False] | None = None,
+) -> "CausalLM":
+    """Compile a causal language model of transformers to one that generates text, its keys and values cached.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel, str or Path
+        The model, which is not touched, or the folder of one.
+    max_length : int
+        Slots of the cache: the most tokens of a prompt and its answer.
+    batch : int
+        The most prompts of a call.
+    chunk : int, optional
+        Tokens of a prompt that are computed at once; 64, or max_length if that is less.
+    target, threads, tolerance, kernels, logs
+        As for `compile`.
+
+    Returns
+    -------
+    CausalLM
+        With `generate`; `save` and `load` keep it one.
+
+    Raises
+    ------
+    TvmBalancedError
+        As `compile`; ModelError where the model keeps another kind of cache.
+    """
+    from tvm_balanced.compiler.compile import CompileOptions, compile_imported
+    from tvm_balanced.frontend.causal_lm import import_causal_lm
+    from tvm_balanced.frontend.exporting import EXPORTING
+    from tvm_balanced.runtime.causal_lm import CausalLM
+
+    options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs)
+    with EXPORTING:
+        module = compile_imported(import_causal_lm(model, max_length, batch, chunk), options)
+    assert isinstance(module, CausalLM)
+    return module
 
 
 def inspect(
@@ -111,14 +170,16 @@ def inspect(
     logs: str | Path | Literal[False] | None = None,
     copies: int | None = None,
     entry_points: Mapping[str, EntryPoint] | None = None,
+    weights: str | Path | None = None,
+    masks: str | Path | None = None,
 ) -> Report:
     """Return what `compile` would do with each operator that has weights, and why; parameters and errors as there."""
     from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
-    from tvm_balanced.frontend.module import EXPORTING
+    from tvm_balanced.frontend.exporting import EXPORTING
 
     options = CompileOptions(target=target, threads=threads, kernels=kernels, logs=logs, copies=copies)
     with EXPORTING:
-        return inspect_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points), options)
+        return inspect_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, None, weights, masks), options)
 
 
 def tune(
@@ -141,6 +202,8 @@ def tune(
     rpc: "RpcOptions | None" = None,
     copies: int | None = None,
     entry_points: Mapping[str, EntryPoint] | None = None,
+    weights: str | Path | None = None,
+    masks: str | Path | None = None,
 ) -> "TuningResult":
     """Search the kernels of a model for better schedules; `compile` uses what is found.
 
@@ -148,7 +211,7 @@ def tune(
 
     Parameters
     ----------
-    model, args, kwargs, target, dynamic_shapes, threads, kernels, copies, entry_points
+    model, args, kwargs, target, dynamic_shapes, threads, kernels, copies, entry_points, weights, masks
         As for `compile`.
     work_dir : optional
         Folder of the logs, one folder for each target key; give it to `compile` as `logs`. By default this user's, where
@@ -194,7 +257,8 @@ def tune(
         rpc=rpc,
         copies=copies,
     )
-    return tune_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points), options, started=started)
+    imported = import_model(model, args, kwargs, dynamic_shapes, entry_points, None, weights, masks)
+    return tune_imported(imported, options, started=started)
 
 
 def compare(
@@ -258,49 +322,22 @@ def import_model(
     dynamic_shapes: Any = None,
     entry_points: Mapping[str, EntryPoint] | None = None,
     donate: Mapping[str, str] | None = None,
+    weights: str | Path | None = None,
+    masks: str | Path | None = None,
 ) -> ImportedModel:
-    """Import a model by whichever way in fits what it is; parameters as for `compile`.
+    """Import a model by whichever way in fits what it is; parameters as for `compile`, errors as for `sources.import_source`."""
+    from tvm_balanced.frontend.sources import Request, import_source
 
-    Raises
-    ------
-    InputError
-        Where an argument is of another type, or does not go with another.
-    ModelError
-        Where it cannot be imported.
-    """
-    import torch
-
-    from tvm_balanced.errors import InputError, ModelError
-    from tvm_balanced.frontend.entry_points import import_entry_points
-    from tvm_balanced.frontend.exported_program import import_exported_program
-    from tvm_balanced.frontend.module import import_module
-    from tvm_balanced.frontend.pt2 import import_pt2
-
-    args = (args,) if isinstance(args, torch.Tensor) else args
-    check_examples(args, kwargs, dynamic_shapes)
-    check_donate(donate)
-    exampled = bool(len(args) or kwargs or dynamic_shapes is not None)
-    if entry_points is not None:
-        check_entry_points(entry_points)
-        if exampled or donate is not None:
-            raise InputError(
-                "entry_points were given with args, kwargs, dynamic_shapes or donate, which each EntryPoint has of its own; "
-                "give them there"
-            )
-    if isinstance(model, torch.nn.Module):
-        if entry_points is not None:
-            return import_entry_points(model, entry_points)
-        return import_module(model, args, kwargs, dynamic_shapes, donate)
-    if not isinstance(model, (str, Path, torch.export.ExportedProgram)):
-        raise InputError(
-            f"model is {type(model).__name__}; give a torch.nn.Module, an ExportedProgram or the path of a .pt2 file"
-        )
-    if exampled or entry_points is not None:
-        raise ModelError(
-            "an exported program has its examples and shapes already; args, kwargs, dynamic_shapes and entry_points go with a "
-            "module",
-            usage=True,
-        )
-    if isinstance(model, (str, Path)):
-        return import_pt2(model, donate)
-    return import_exported_program(model, "an exported program", donate=donate)
+    request = Request(
+        args=args,
+        kwargs=kwargs,
+        dynamic_shapes=dynamic_shapes,
+        entry_points=entry_points,
+        donate=donate,
+        weights=weights,
+        masks=masks,
+    )
+    imported = import_source(model, request)
+    for phrase in imported.recognised:
+        log.info("recognised %s", phrase)
+    return imported

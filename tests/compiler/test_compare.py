@@ -19,7 +19,10 @@ class Module:
         self.function, self.report = function, type("Report", (), {"layers": ()})
 
     def __getitem__(self, _name):
-        return self.function
+        return self
+
+    def arrays(self, *inputs):
+        return (self.function(*inputs),)
 
 
 def checked(model, module, example, **options):

@@ -141,17 +141,13 @@ def test_other_files_are_named(tmp_path):
     torch.save(nn.Linear(4, 4), tmp_path / "module.pt")
     torch.save(nn.Linear(4, 4).state_dict(), tmp_path / "state.pt")
     save_weights(nn.Linear(4, 4), tmp_path / "w.safetensors")
-    (tmp_path / "model.onnx").write_bytes(b"\x08\x07")
-    for name, file in {"hf": "config.json", "m.tb": "manifest.json"}.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / file).write_text("{}")
+    (tmp_path / "m.tb").mkdir()
+    (tmp_path / "m.tb" / "manifest.json").write_text("{}")
     for name, message in {
         "script.pt": "is a TorchScript program; export the nn.Module it was made from with torch.export.save",
         "module.pt": "is a whole pickled module, which runs code when it is read; write a factory that loads it",
         "state.pt": "is a file of weights alone, a state dict; give it as --weights beside package.module:factory",
         "w.safetensors": "is a file of weights alone, in safetensors; give it as --weights beside package.module:factory",
-        "model.onnx": "is an ONNX model; export the nn.Module",
-        "hf": "is a folder of Hugging Face transformers; write a factory that returns",
         "m.tb": "is an artifact that compile wrote; give it to tvm-balanced run",
     }.items():
         with pytest.raises(ModelError, match=message) as error:

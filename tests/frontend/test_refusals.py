@@ -35,9 +35,6 @@ PACKED = nn.utils.rnn.pack_padded_sequence(torch.ones(2, 5, 8), torch.tensor([5,
     ("example", "message"),
     [
         (np.ones((2, 8), np.float32), "args[0] is a NumPy array; give torch tensors"),
-        (None, "args[0] is None, and a compiled module takes tensors alone; wrap the module"),
-        (True, "args[0] is True, and"),
-        ({"scale": 0.5}, "args[0]['scale'] is 0.5, and"),
         (fake(), "args[0] is a tensor without data"),
         (torch.ones(2, 8, device="meta"), "args[0] is a tensor without data"),
         (torch.nested.nested_tensor([torch.ones(2, 8), torch.ones(3, 8)]), "args[0] is a nested tensor; give a padded one"),
@@ -59,22 +56,27 @@ class Scaled(nn.Module):
         return y, None
 
 
-class Fixed(nn.Module):
-    """The wrapper that the refusals advise."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, x):
-        return self.model(x, 0.5, double=True)[0]
-
-
-def test_a_wrapper_fixes_what_is_no_tensor():
+def test_what_is_no_tensor_is_fixed():
     model, x = Scaled().eval(), torch.randn(3, 64)
-    assert "kwargs['double'] is True, and a compiled module takes tensors alone" in sentence(model, (x,), {"double": True})
-    assert 'the model returns None as "output_1"' in sentence(model, (x,))
-    torch.testing.assert_close(tb.compile(Fixed(model), (x,), threads=1)(x), model(x, 0.5, True)[0], rtol=1e-4, atol=1e-5)
+    module = tb.compile(model, (x, 0.5), {"double": True}, threads=1)
+    for args, kwargs in [((x, 0.5, True), {}), ((x,), {}), ((x, 0.5), {"double": True}), ((), {"x": x, "scale": 0.5})]:
+        y, nothing = module(*args, **kwargs)
+        torch.testing.assert_close(y, model(x, 0.5, True)[0], rtol=1e-4, atol=1e-5)
+        assert nothing is None
+    for args, kwargs, message in [
+        ((x, 0.25), {}, "scale is 0.25, and was fixed to 0.5"),
+        ((x,), {"double": 1}, "double is 1, and was fixed to True"),
+        ((x, torch.ones(1)), {}, "scale is a Tensor, and was fixed to 0.5"),
+        ((x,), {"half": True}, '"half" is unknown'),
+        ((None,), {}, "input x is NoneType; give a torch tensor"),
+    ]:
+        with pytest.raises(InputError, match=message) as error:
+            module(*args, **kwargs)
+        assert "\n" not in str(error.value)
+    plain = tb.compile(model, (x,), threads=1)  # defaults are fixed as well
+    torch.testing.assert_close(plain(x, None, double=False)[0], model(x)[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(InputError, match="double is True, and was fixed to False"):
+        plain(x, double=True)
 
 
 class Applied(nn.Module):

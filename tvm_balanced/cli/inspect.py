@@ -2,11 +2,14 @@
 
 from tvm_balanced.cli.console import print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
+    Batch,
     Copies,
     DynamicBatch,
     Json,
     Kernel,
+    Length,
     Logs,
+    Masks,
     Model,
     NoLogs,
     Target,
@@ -23,7 +26,10 @@ def inspect(
     target: Target = "cpu",
     threads: Threads = None,
     weights: Weights = None,
+    masks: Masks = None,
     dynamic_batch: DynamicBatch = False,
+    batch: Batch = None,
+    length: Length = None,
     kernel: Kernel = None,
     copies: Copies = None,
     logs: Logs = None,
@@ -35,7 +41,7 @@ def inspect(
     with step("importing"):
         from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
 
-        imported = import_model(model, weights, dynamic_batch)
+        imported = import_model(model, weights, dynamic_batch, masks, batch, length)
     with step("counting zeros"):
         options = CompileOptions(
             target=target, threads=threads, kernels=overrides, logs=False if no_logs else logs, copies=copies

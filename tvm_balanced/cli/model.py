@@ -1,6 +1,6 @@
-"""The arguments MODEL (a .pt2 file or package.module:factory) and FACTORY (only the latter)."""
+"""The arguments MODEL (a file, a folder of transformers, or package.module:factory) and FACTORY (only the latter)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,8 +16,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A .pt2 file of torch.export.save, or package.module:factory, which returns (module, example inputs), or "
-        "(module, entry points).",
+        help="A .pt2 file of torch.export.save, a .onnx file, a folder of Hugging Face transformers, or package.module:factory, "
+        "which returns (module, example inputs), (module, example inputs, keyword inputs) or (module, entry points).",
     ),
 ]
 Factory = Annotated[
@@ -26,12 +26,35 @@ Factory = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Weights for a factory's module: .safetensors, or a state dict from torch.save."),
+    typer.Option(
+        "--weights",
+        help="Weights for a factory's module: .safetensors, a state dict from torch.save, the index of several, or their folder.",
+    ),
+]
+Masks = Annotated[
+    Path | None,
+    typer.Option("--masks", help="Masks of ones and zeros, by which weights are multiplied: .safetensors, or of torch.save."),
 ]
 DynamicBatch = Annotated[
     bool,
     typer.Option(
-        "--dynamic-batch", help="Let the first dimension of every input vary from call to call (only for a factory's module)."
+        "--dynamic-batch",
+        help="Let the first dimension of every input vary from call to call (a factory's module, a folder of transformers).",
+    ),
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", min=1, help="Rows of the inputs of a folder of transformers; by default 1.")
+]
+Length = Annotated[
+    int | None,
+    typer.Option("--length", min=1, help="Tokens of a row of a folder of transformers; 128, or as many as the model takes."),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        "--max-length",
+        min=1,
+        help="Slots of the cache of a folder's causal language model, which then generates text; --batch prompts at once.",
     ),
 ]
 Target = Annotated[
@@ -63,16 +86,11 @@ NoLogs = Annotated[bool, typer.Option("--no-logs", help="Use the default schedul
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-def is_file(model: str) -> bool:
-    """Whether MODEL names a file rather than a factory."""
-    return model.endswith(".pt2") or ":" not in model
-
-
 def require_factory(model: str, why: str) -> None:
     """Raise BadParameter, with the reason, if FACTORY is a file."""
     if model.endswith(".pt2"):
         raise typer.BadParameter(f"{model} is an exported program; {why}: give package.module:factory", param_hint="FACTORY")
-    if is_file(model):
+    if ":" not in model:
         raise typer.BadParameter(f'"{model}" is not of the form package.module:factory', param_hint="FACTORY")
 
 
@@ -83,48 +101,45 @@ def load_module(model: str, weights: Path | None) -> tuple[Any, Any]:
 
     module, args = load_factory(model)
     if weights is not None:
-        for recognised in load_weights(module, weights):
-            err.print(f"{weights}: {recognised}", markup=False, highlight=False, soft_wrap=True)
+        show_recognised(str(weights), load_weights(module, weights))
     return module, args
 
 
-def import_model(model: str, weights: Path | None = None, dynamic_batch: bool = False) -> "ImportedModel":
-    """Import MODEL; raises ModelError, also if an option does not apply to a .pt2 file."""
-    from tvm_balanced.errors import ModelError
-    from tvm_balanced.frontend.entry_points import import_entry_points
-    from tvm_balanced.frontend.module import import_module
-    from tvm_balanced.frontend.pt2 import import_pt2
-
-    if not is_file(model):
-        module, args = load_module(model, weights)
-        if isinstance(args, Mapping) and not dynamic_batch:
-            return import_entry_points(module, args)
-        args = one_entry(model, args, "--dynamic-batch")
-        return import_module(module, args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None)
-    if weights is not None or dynamic_batch:
-        raise ModelError(
-            f"{model} already has its weights and shapes; --weights and --dynamic-batch go with package.module:factory",
-            usage=True,
-        )
-    return import_pt2(model)
+def show_recognised(model: str, phrases: Sequence[str]) -> None:
+    """Say on stderr what a way in understood."""
+    for phrase in phrases:
+        err.print(f"{model}: {phrase}", markup=False, highlight=False, soft_wrap=True)
 
 
-def one_entry(model: str, args: Any, what: str) -> tuple[Any, ...]:
-    """Return a factory's example arguments; raises InputError if it returns entry points, which
+def import_model(
+    model: str,
+    weights: Path | None = None,
+    dynamic_batch: bool = False,
+    masks: Path | None = None,
+    batch: int | None = None,
+    length: int | None = None,
+    max_length: int | None = None,
+) -> "ImportedModel":
+    """Import MODEL and say what was recognised; raises ModelError, also if an option does not apply to what it is."""
+    from tvm_balanced.frontend.sources import Request, import_source
+
+    request = Request(
+        weights=weights, dynamic_batch=dynamic_batch, masks=masks, batch=batch, length=length, max_length=max_length
+    )
+    imported = import_source(model, request)
+    show_recognised(model, imported.recognised)
+    return imported
+
+
+def one_entry(model: str, args: Any, what: str) -> tuple[tuple[Any, ...], Mapping[str, Any] | None]:
+    """Return a factory's example (arguments, keyword arguments); raises InputError if it returns entry points, which
     `what` does not support.
     """
+    from tvm_balanced.frontend.sources import split_examples
+
     if isinstance(args, Mapping):
         raise InputError(f"{model} has entry points {', '.join(args)}; {what} goes with a factory that gives example inputs")
-    examples: tuple[Any, ...] = args
-    return examples
-
-
-def batch_dimension(args: tuple[Any, ...]) -> tuple[dict[int, Any], ...]:
-    """Return dynamic_shapes that make the first dimension of every argument one symbolic batch size."""
-    import torch
-
-    batch = torch.export.Dim("batch")
-    return tuple({0: batch} for _ in args)
+    return split_examples(args)
 
 
 def forced(kernel: list[str] | None) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import out, print_json, step
-from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, batch_dimension, load_module, one_entry, require_factory
+from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, load_module, one_entry, require_factory
 from tvm_balanced.core.pattern import BalancedPattern
 
 SUFFIXES = (".pt2", ".safetensors")
@@ -48,12 +48,11 @@ def prune(
         else:
             from tvm_balanced.frontend.module import export, plain_copy
             from tvm_balanced.frontend.pt2 import save_pt2
+            from tvm_balanced.frontend.sources import batch_dimension
 
-            args = one_entry(model, args, "a .pt2 file")
-            save_pt2(
-                export(plain_copy(module), args, dynamic_shapes=batch_dimension(args) if dynamic_batch else None),
-                output,
-            )
+            args, kwargs = one_entry(model, args, "a .pt2 file")
+            shapes = batch_dimension(args, kwargs) if dynamic_batch else None
+            save_pt2(export(plain_copy(module), args, kwargs, shapes), output)
     if json:
         parts = {part: [asdict(row) for row in getattr(report, part)] for part in ("layers", "skipped")}
         print_json({"pattern": str(parsed), "sparsity": report.sparsity, **parts})

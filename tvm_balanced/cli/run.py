@@ -53,13 +53,12 @@ def run(
         else:
             print_table(profiled.title, profiled.header, profiled.cells())
         return
-    result = function(*(array.copy() for array in arrays))  # donated ones hold outputs afterwards
+    outputs = function.arrays(*(array.copy() for array in arrays))  # donated ones hold outputs afterwards
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
-        function(*arrays)
+        function.arrays(*arrays)
         times.append(time.perf_counter() - start)
-    outputs = result if isinstance(result, tuple) else (result,)
     if output is not None:
         _write(output, [spec.name for spec in function.outputs], outputs)
     median = float(np.median(times) * 1e3)

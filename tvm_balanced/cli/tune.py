@@ -11,7 +11,21 @@ from rich.live import Live
 from rich.table import Table
 
 from tvm_balanced.cli.console import err, out, print_json, print_table, step
-from tvm_balanced.cli.model import Copies, DynamicBatch, Json, Kernel, Model, Target, Threads, Weights, forced, import_model
+from tvm_balanced.cli.model import (
+    Batch,
+    Copies,
+    DynamicBatch,
+    Json,
+    Kernel,
+    Length,
+    Masks,
+    Model,
+    Target,
+    Threads,
+    Weights,
+    forced,
+    import_model,
+)
 
 if TYPE_CHECKING:
     from tvm_balanced.tuning.result import Tuned
@@ -40,7 +54,10 @@ def tune(
     target: Target = "cpu",
     threads: Threads = None,
     weights: Weights = None,
+    masks: Masks = None,
     dynamic_batch: DynamicBatch = False,
+    batch: Batch = None,
+    length: Length = None,
     kernel: Kernel = None,
     copies: Copies = None,
     json: Json = False,
@@ -53,7 +70,7 @@ def tune(
         from tvm_balanced.tuning.tune import TuneOptions, tune_imported
 
         remote = None if rpc is None else RpcOptions.parse(rpc, key, workers)
-        imported = import_model(model, weights, dynamic_batch)
+        imported = import_model(model, weights, dynamic_batch, masks, batch, length)
     options = TuneOptions(
         target=target,
         work_dir=work_dir,

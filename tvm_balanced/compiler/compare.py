@@ -59,10 +59,10 @@ def _compare(
             raise
         return Comparison(what, (), f"the original model raises {type(error).__name__}: {first_line(error)}")
     # a donated input holds an output afterwards, and the examples are the caller's
-    actual = function(
+    actual = function.arrays(
         *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, inputs, strict=True))
     )
-    outputs = compare_outputs(entry.outputs, expected, actual if isinstance(actual, tuple) else (actual,), tolerance, rounding)
+    outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding)
     comparison = Comparison(what, outputs)
     if what != "the examples" and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
         return Comparison(what, outputs, "only ranks differ, which ties decide")

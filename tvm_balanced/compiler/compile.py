@@ -21,6 +21,7 @@ from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_count, check_kernels, check_tolerance
 from tvm_balanced.errors import ModelError, TvmBalancedError, last_line
 from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.causal_lm import CausalLM
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import toolchain
 from tvm_balanced.runtime.host import cores, runs_here
@@ -118,9 +119,11 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
         threads=threads,
         source=imported.source,
         versions=environment.versions(),
+        generation=imported.generation,
     )
     weights = [_own(weight, imported) for weight in lowered.weights]
-    module = CompiledModule(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
+    kind = CompiledModule if facts.generation is None else CausalLM
+    module = kind(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
     if not runs:
         return module
     comparisons = check(module, imported, options.tolerance, time.monotonic() - started)
@@ -184,7 +187,15 @@ def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
 
 
 def _spec(entry: ImportedFunction, weights: tuple[int, ...]) -> EntryPointSpec:
-    return EntryPointSpec(tuple(entry.inputs), tuple(entry.outputs), entry.ranges, entry.structure, entry.donate, weights)
+    return EntryPointSpec(
+        inputs=tuple(entry.inputs),
+        outputs=tuple(entry.outputs),
+        ranges=entry.ranges,
+        result=entry.result,
+        call=entry.call,
+        donate=entry.donate,
+        weights=weights,
+    )
 
 
 @quiet_tvm()

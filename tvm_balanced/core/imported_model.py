@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.generation import Generation
+from tvm_balanced.core.structure import Call, Tree
 from tvm_balanced.errors import InputError
 
 Range = tuple[int, int | None]  # smallest and largest size of a dimension; None is no limit
@@ -43,8 +45,10 @@ class ImportedFunction:
         Inputs to check and time with.
     ranges : dict
         Symbol of a dimension to the sizes that it may have.
-    structure : str or None
+    result : dict or None
         How the model nests its outputs, as `metadata.EntryPointSpec` has it.
+    call : list or None
+        What its forward takes, as there.
     donate : dict
         Name of an input to the name of the output that takes its place, see `check_donation`.
     id_ranges : dict
@@ -58,7 +62,8 @@ class ImportedFunction:
     reference: Callable[[Sequence[Array]], list[Array]]
     examples: list[Array]
     ranges: dict[str, Range] = field(default_factory=dict)
-    structure: str | None = None
+    result: Tree | None = None
+    call: Call | None = None
     donate: dict[str, str] = field(default_factory=dict)
     id_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     ranks: bool = False
@@ -81,6 +86,10 @@ class ImportedModel:
         Where the model came from, for the manifest.
     keep_alive : list
         Objects whose memory the constants share.
+    recognised : list of str
+        What the way in understood the model to be, and what it did for that, a phrase each.
+    generation : Generation or None
+        How it generates text, if it is a causal language model with entry points prefill and decode.
     """
 
     mod: Any
@@ -88,6 +97,8 @@ class ImportedModel:
     weight_names: dict[int, str]
     source: str
     keep_alive: list[Any] = field(default_factory=list)
+    recognised: list[str] = field(default_factory=list)
+    generation: Generation | None = None
 
     @property
     def main(self) -> ImportedFunction:

@@ -10,8 +10,7 @@ For several machines, the artifact is a directory of such directories (its varia
 that lists them, best first. Equal weights are one file under several names. Loading takes the first
 variant that this machine can run.
 
-This version also reads format 2, which had one entry point, with its inputs and outputs in place of
-`entry_points`.
+Earlier formats are read too, see `manifest_formats`.
 
 An artifact is written beside its destination and moved there as a whole, so a half-written one
 never has the final name.
@@ -40,7 +39,8 @@ from tvm_balanced.errors import ArtifactError, InputError, last_line
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.cuda import cubins
 from tvm_balanced.runtime.host import host_target
-from tvm_balanced.runtime.manifest import FORMAT, NAME, read_manifest
+from tvm_balanced.runtime.manifest import NAME, read_manifest
+from tvm_balanced.runtime.manifest_formats import FORMAT
 from tvm_balanced.runtime.metadata import Origin, Saveable
 from tvm_balanced.runtime.target_features import architecture, target_key
 from tvm_balanced.runtime.tensors import on_host

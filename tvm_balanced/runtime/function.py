@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import tvm
 
+from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import TensorSpec
+from tvm_balanced.core.structure import Tree
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import ArtifactError, InputError, TargetError, last_line
+from tvm_balanced.runtime.binding import bind
 from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.cuda.graph_capture import capturing, keeping
 from tvm_balanced.runtime.cuda.stream_order import in_stream_order
 from tvm_balanced.runtime.donation import buffers_of, store
 from tvm_balanced.runtime.metadata import EntryPointSpec
-from tvm_balanced.runtime.tensors import bind, empty_results, from_tvm, is_torch, to_tvm
+from tvm_balanced.runtime.tensors import empty_results, from_tvm, is_torch, to_tvm
 from tvm_balanced.runtime.threads import run_with_threads, use_threads
 
 if TYPE_CHECKING:
@@ -72,8 +75,15 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the entry point, as `CompiledModule.__call__` does."""
+        return self._call(bind(self.spec, args, kwargs), self.spec.result)
+
+    def arrays(self, *inputs: Array) -> tuple[Array, ...]:
+        """Run the entry point on arrays, flat: one for each of `inputs`, and return one for each of `outputs`."""
+        result = self._call(list(inputs), None)
+        return result if isinstance(result, tuple) else (result,)
+
+    def _call(self, values: list[Any], result: Tree | None) -> Any:
         spec, device = self.spec, self.module.device
-        values = bind(spec.inputs, args, kwargs)
         as_torch, captured = any(is_torch(value) for value in values), capturing(device)
         if captured and not all(is_torch(value) for value in values):
             raise InputError("arrays cannot be copied while a CUDA graph is captured; give torch tensors on the GPU")
@@ -83,7 +93,7 @@ class Function:
             results = self._run(tensors, buffers, captured)
             if not as_torch:
                 wait(device)  # arrays are read at once
-        return from_tvm(results, as_torch, spec.structure, buffers)
+        return from_tvm(results, as_torch, result, buffers)
 
     def _run(self, tensors: Sequence[Any], buffers: dict[int, Any], captured: bool) -> list[Any]:
         """Call compiled code, write to donated buffers, and return the outputs."""
@@ -115,7 +125,7 @@ class Function:
         module = self.module
         if capturing(module.device):
             raise InputError("a call cannot be profiled while a CUDA graph is captured; profile it before or after")
-        tensors = self._tensors_of(bind(self.inputs, args, kwargs))
+        tensors = self._tensors_of(bind(self.spec, args, kwargs))
         with module.lock, in_stream_order(module.device):
             use_threads(module.threads)
             return profile(self, [*tensors, *module.compiled[self.name].weights], rounds)

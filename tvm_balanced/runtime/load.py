@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import tvm
 
+from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path, check_threads
 from tvm_balanced.errors import ArtifactError, EnvironmentFaultError, InputError
 from tvm_balanced.runtime import environment
+from tvm_balanced.runtime.causal_lm import CausalLM
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
@@ -74,7 +76,8 @@ def load(
             cubins.add({Path(file).stem: checked_bytes(directory, file, sums.get(file)) for file in _cubins(manifest)})
         library = _open_library(checked_bytes(directory, "lib.so", sums.get("lib.so")))
         _check_code(library, facts)
-        module = CompiledModule(library, tensors, facts, origin=Origin(directory.resolve(), manifest), shared=weights == "shared")
+        kind = CompiledModule if facts.generation is None else CausalLM
+        module = kind(library, tensors, facts, origin=Origin(directory.resolve(), manifest), shared=weights == "shared")
     except (ArtifactError, EnvironmentFaultError):
         raise
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -174,7 +177,12 @@ def _facts(manifest: dict[str, Any]) -> ModuleMetadata:
         versions=manifest["versions"],
         max_error=manifest["max_error"],
         checks=tuple(Check(**check) for check in manifest.get("checks", ())),
+        generation=_generation(manifest.get("generation")),
     )
+
+
+def _generation(said: dict[str, Any] | None) -> Generation | None:
+    return None if said is None else Generation(**said | {"ends": tuple(said["ends"])})
 
 
 def _spec(entry: dict[str, Any]) -> EntryPointSpec:
@@ -185,7 +193,8 @@ def _spec(entry: dict[str, Any]) -> EntryPointSpec:
         inputs=specs(entry["inputs"]),
         outputs=specs(entry["outputs"]),
         ranges={symbol: (low, high) for symbol, (low, high) in entry["ranges"].items()},
-        structure=entry["structure"],
+        result=entry["result"],
+        call=entry["call"],
         donate=entry["donate"],
         weights=tuple(entry["weights"]),
     )

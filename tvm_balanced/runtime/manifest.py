@@ -3,20 +3,23 @@
 import json
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tvm_balanced.core.files import files_below, read_regular
+from tvm_balanced.core.generation import Generation
+from tvm_balanced.core.structure import check_pairs, check_tree
 from tvm_balanced.core.validation import MOST_THREADS
 from tvm_balanced.errors import ArtifactError
+from tvm_balanced.runtime.manifest_formats import FORMAT, READABLE, upgraded
 
-FORMAT = 3
 NAME = "manifest.json"
 DTYPES = frozenset("bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 bfloat16".split())
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of an artifact as plain data, as format 3 has it.
+    """Return the manifest of an artifact as plain data, as the present format has it.
 
     Raises
     ------
@@ -32,15 +35,15 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found not in (2, FORMAT):
-        raise ArtifactError(f"{directory} has format {found}; this version reads formats 2 and {FORMAT}: compile the model again")
+    if found not in READABLE or isinstance(found, bool):
+        raise ArtifactError(f"{directory} has format {found}; this version reads formats 2 to {FORMAT}: compile the model again")
     try:
-        manifest = _from_format_2(manifest) if found == 2 else manifest
+        manifest = upgraded(manifest)
         if "variants" in manifest:
             _check_variants(manifest["variants"])
         else:
             _check_fields(manifest)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise damaged(directory, f"its manifest is damaged: {what}") from None
     return manifest
@@ -66,18 +69,6 @@ def check_listing(directory: Path, manifest: Mapping[str, Any]) -> None:
         raise ArtifactError(f"{directory} lacks {file}; copy the artifact again, or compile the model again")
     for file in sorted(found - listed):
         raise ArtifactError(f"{directory} holds {file}, which its manifest does not list; remove it, or compile the model again")
-
-
-def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest of format 2 as format 3 has it: with its one entry point, which takes all weights."""
-    parts = ("inputs", "outputs", "ranges", "structure")
-    if not set(parts) <= set(manifest):  # one that lists variants, or is damaged
-        return manifest
-    main = {part: manifest[part] for part in parts} | {"donate": {}, "weights": list(range(len(manifest["weights"])))}
-    return {key: value for key, value in manifest.items() if key not in parts} | {
-        "format": FORMAT,
-        "entry_points": {"main": main},
-    }
 
 
 def _check_variants(names: Any) -> None:
@@ -109,6 +100,24 @@ def _check_fields(manifest: dict[str, Any]) -> None:
     _want("entry_points", entries, bool(entries) and _all(entries, dict, dict), "an entry for each function")
     for name, entry in entries.items():
         _check_entry_point(name, entry, len(weights))
+    if manifest.get("generation") is not None:
+        _check_generation(manifest["generation"], entries)
+
+
+def _check_generation(said: Any, entries: Mapping[str, Any]) -> None:
+    _want(
+        "generation", said, isinstance(said, dict) and {"prefill", "decode"} <= set(entries), "of entry points prefill and decode"
+    )
+    _want("generation", said, set(said) == {field.name for field in fields(Generation)}, "the length, batch and chunk of a cache")
+    for name in ("length", "batch", "chunk"):
+        _want(name, said[name], _whole(said[name], 1), "a whole number from 1 up")
+    _want("ends", said["ends"], _all(said["ends"], list, int), "a list of tokens")
+    _want("pad", said["pad"], _whole(said["pad"], 0), "a token")
+    sizes = {"prefill": [said["batch"], said["chunk"]], "decode": [said["batch"], 1]}
+    for name, shape in sizes.items():
+        _want(
+            f"the tokens of {name}", entries[name]["inputs"][0]["shape"], entries[name]["inputs"][0]["shape"] == shape, str(shape)
+        )
 
 
 def _check_report(report: Any) -> None:
@@ -150,7 +159,12 @@ def _check_entry_point(name: str, entry: dict[str, Any], count: int) -> None:
     for symbol, pair in entry["ranges"].items():
         fits = len(pair) == 2 and _whole(pair[0], 0) and (pair[1] is None or _whole(pair[1], pair[0]))
         _want(f"the range of {symbol}", pair, fits and symbol in symbols, "the smallest and largest size of a symbol of an input")
-    _want("structure", entry["structure"], _is_structure(entry["structure"]), "null, or a tree as torch writes it")
+    if entry["result"] is not None:
+        check_tree(entry["result"], len(entry["outputs"]))
+    if entry["call"] is not None:
+        check_pairs(entry["call"])
+        for _, tree in entry["call"]:
+            check_tree(tree, len(entry["inputs"]))
     _want("donate", entry["donate"], _all(entry["donate"], dict, str), "an output for each input")
     given, taken = ({row["name"] for row in entry[part]} for part in ("outputs", "inputs"))
     known = set(entry["donate"]) <= taken and set(entry["donate"].values()) <= given
@@ -173,17 +187,6 @@ def _all(values: Any, container: type, kind: type) -> bool:
 
 def _whole(value: Any, low: int, high: int | None = None) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high)
-
-
-def _is_structure(written: Any) -> bool:
-    """Whether this is null or what `treespec_dumps` wrote: a version of its protocol, and a tree."""
-    if written is None:
-        return True
-    try:
-        tree = json.loads(written)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return isinstance(tree, list) and len(tree) == 2 and isinstance(tree[1], dict)
 
 
 def _is_dtype(name: Any) -> bool:

@@ -8,8 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import tvm
 
+from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.imported_model import Range, TensorSpec, signature
 from tvm_balanced.core.report import Report
+from tvm_balanced.core.structure import Call, Tree
 from tvm_balanced.runtime.target_features import target_key
 
 
@@ -23,9 +25,10 @@ class EntryPointSpec:
     ranges : mapping
         Symbol of a dynamic dimension to the smallest and largest size that a call may give it; None
         is no limit.
-    structure : str or None
-        How the model nests its outputs, as JSON of torch's pytree. None for one tensor, a flat
-        tuple, or a structure that torch cannot serialize, such as a namedtuple.
+    result : dict or None
+        How the model nests its outputs, a tree of `core.structure`. None for one tensor, or a flat tuple.
+    call : list or None
+        What its forward takes, as `core.structure` has it. None where that is not known: then each input is given by itself.
     donate : mapping
         Name of an input to the name of the output that the caller's buffer of that input holds
         after a call.
@@ -37,7 +40,8 @@ class EntryPointSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     ranges: Mapping[str, Range] = field(default_factory=dict)
-    structure: str | None = None
+    result: Tree | None = None
+    call: Call | None = None
     donate: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[int, ...] = ()
 
@@ -48,7 +52,7 @@ class EntryPointSpec:
 
     def same_tensors(self, other: "EntryPointSpec") -> bool:
         """Whether it takes, returns and donates the same tensors as `other`."""
-        return replace(self, structure=None, weights=()) == replace(other, structure=None, weights=())
+        return replace(self, result=None, call=None, weights=()) == replace(other, result=None, call=None, weights=())
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class ModuleMetadata:
         not run.
     checks : tuple of Check
         The comparisons with the original model that were made when it was compiled.
+    generation : Generation or None
+        How it generates text, if it is a causal language model.
     """
 
     entry_points: Mapping[str, EntryPointSpec]
@@ -95,6 +101,7 @@ class ModuleMetadata:
     versions: Mapping[str, str]
     max_error: float | None = None
     checks: tuple[Check, ...] = ()
+    generation: Generation | None = None
 
     @property
     def main(self) -> EntryPointSpec:

@@ -2,10 +2,8 @@
 assumes is checked here.
 """
 
-import functools
-import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -14,63 +12,11 @@ import tvm
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import Range, TensorSpec
+from tvm_balanced.core.structure import Tree, loaded_class, of_fields, rebuild
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda.device import place
 
 ALIGNMENT = 64  # bytes; compiled code uses aligned vector loads and crashes without this alignment
-
-
-def bind(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-    """Return the arguments of a call in the order of `inputs`; raises InputError if one is missing,
-    unknown or too many.
-    """
-    names = [spec.name for spec in inputs]
-    args, kwargs = _spread(names, args), {n: v for name, value in kwargs.items() for n, v in _named(name, value)}
-    if len(args) > len(names):
-        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(inputs)}")
-    given = dict(zip(names, args, strict=False))
-    for name, value in kwargs.items():
-        if name not in names or name in given:
-            raise InputError(
-                f'input "{name}" {"was given twice" if name in given else "is unknown"}; the model takes {_listed(inputs)}'
-            )
-        given[name] = value
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise InputError(f"input {missing[0]} is missing; the model takes {_listed(inputs)}")
-    return [given[name] for name in names]
-
-
-def _spread(names: Sequence[str], args: Sequence[Any]) -> list[Any]:
-    """Return positional arguments flat: tuples and lists in their order, dicts in the order of the inputs' names."""
-    flat: list[Any] = []
-    for value in args:
-        leaves = dict(_named("", value))
-        here = names[len(flat) : len(flat) + len(leaves)]
-        if isinstance(value, Mapping) and here:
-            prefix = next((here[0].removesuffix(path) for path in leaves if here[0].endswith(path)), "")
-            if {prefix + path for path in leaves} != set(here):
-                raise InputError(f"a dict with {', '.join(map(str, value))} was given where the model takes {', '.join(here)}")
-            flat += [leaves[name.removeprefix(prefix)] for name in here]
-        else:
-            flat += leaves.values()
-    return flat
-
-
-def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the tensors of an argument with the names that torch.export gives them: h of (a, b) has h_0 and h_1."""
-    if isinstance(value, (tuple, list)):
-        for place, part in enumerate(value):
-            yield from _named(f"{name}_{place}", part)
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _named(f"{name}_{key}", part)
-    else:
-        yield name, value
-
-
-def _listed(inputs: Sequence[TensorSpec]) -> str:
-    return ", ".join(map(str, inputs))
 
 
 def to_tvm(inputs: Sequence[TensorSpec], values: Sequence[Any], ranges: Mapping[str, Range], device: Any) -> list[Any]:
@@ -189,7 +135,7 @@ def empty_results(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], v
     ]
 
 
-def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None, buffers: Mapping[int, Any] | None = None) -> Any:
+def from_tvm(tensors: Sequence[Any], as_torch: bool, result: Tree | None, buffers: Mapping[int, Any] | None = None) -> Any:
     """Return a call's results, which share the tensors' memory.
 
     Parameters
@@ -197,38 +143,24 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, structure: str | None, buff
     tensors : sequence of tvm.runtime.Tensor
         Or of torch tensors, as `empty_results` returns them.
     as_torch : bool
-        True for torch tensors in the model's structure, False for arrays: one, or a flat tuple.
-    structure : str or None
-        As in `EntryPointSpec`.
+        True for torch tensors in classes of the model, where these are loaded; False for arrays, with plain dicts for classes.
+    result : dict or None
+        How they are nested, as in `EntryPointSpec`; None for one, or a flat tuple.
     buffers : mapping, optional
         From a result's index to the caller's buffer, which holds the result already and is returned
         for it.
-
-    Raises
-    ------
-    InputError
-        If the structure has a class that torch does not know in this process.
     """
     buffers, convert = buffers or {}, sys.modules["torch"].from_dlpack if as_torch else on_host
     leaves = tuple(buffers[place] if place in buffers else convert(tensor) for place, tensor in enumerate(tensors))
-    if not as_torch:
-        return _flat(leaves)
-    return _flat(leaves) if structure is None else _tree(structure).unflatten(leaves)
+    if result is None:
+        return leaves[0] if len(leaves) == 1 else leaves
+    return rebuild(result, leaves, _class_of if as_torch else None)
 
 
-def _flat(leaves: tuple[Any, ...]) -> Any:
-    return leaves[0] if len(leaves) == 1 else leaves
-
-
-@functools.lru_cache(maxsize=16)
-def _tree(structure: str) -> Any:
-    try:
-        return importlib.import_module("torch.utils._pytree").treespec_loads(structure)
-    except NotImplementedError as error:  # "Deserializing transformers.modeling_outputs.BaseModelOutput in pytree is not ..."
-        raise InputError(
-            f"the model's outputs have a class that this process has not loaded ({error}); "
-            "import the module it is in before the call, or give NumPy arrays for a flat tuple"
-        ) from None
+def _class_of(name: str) -> type | None:
+    """Return the class that torch.export, or a loaded module, has under a name, if it is made of named fields alone."""
+    registry = getattr(sys.modules.get("torch.utils._pytree"), "SERIALIZED_TYPE_TO_PYTHON_TYPE", {})
+    return of_fields(registry.get(name)) or loaded_class(name)
 
 
 def aligned(array: Array) -> Array:

@@ -1,0 +1,171 @@
+"""Tiny causal language models from their configs: compiled text is that of transformers' generate, token by token."""
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import tvm_balanced as tb
+from tvm_balanced.errors import InputError, ModelError
+from tvm_balanced.frontend.sources import Request, import_source
+
+SIZES = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 120}
+LENGTH, PROMPT, NEW = 48, 19, 25
+
+
+def llama():
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES | {"num_hidden_layers": 2}, num_key_value_heads=2))
+
+
+def qwen3():
+    config = transformers.Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=16, tie_word_embeddings=True)
+    return transformers.Qwen3ForCausalLM(config)
+
+
+def mistral():
+    return transformers.MistralForCausalLM(transformers.MistralConfig(**SIZES, num_key_value_heads=2, sliding_window=8))
+
+
+def gpt2():
+    ids = {"bos_token_id": 1, "eos_token_id": 2}
+    config = transformers.GPT2Config(n_embd=64, n_layer=1, n_head=4, vocab_size=120, n_positions=LENGTH, **ids)
+    return transformers.GPT2LMHeadModel(config)
+
+
+def pruned(make):
+    """A model whose weights are large enough that its text has several tokens, and which writes without an end."""
+    torch.manual_seed(0)
+    model = make().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4 if parameter.dim() > 1 else 1)
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 0
+    tb.prune(model, "4:16", exclude=["lm_head"])
+    return model
+
+
+def prompts():
+    """Two prompts, the second of them padded on the left, longer than two chunks and no multiple of one."""
+    ids = torch.randint(3, 120, (2, PROMPT), generator=torch.Generator().manual_seed(3))
+    mask = torch.ones_like(ids)
+    mask[1, :5] = 0
+    return ids, mask
+
+
+def written(model, ids, mask, **options):
+    return model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, **options)
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = pruned(llama)
+    return model, tb.compile_causal_lm(model, max_length=LENGTH, batch=2, chunk=8, threads=1)
+
+
+@pytest.mark.slow
+def test_llama_writes_what_transformers_writes_also_when_loaded(small, tmp_path):
+    model, compiled = small
+    ids, mask = prompts()
+    want = written(model, ids, mask)
+    assert len(set(want[:, PROMPT:].flatten().tolist())) > 5
+    compiled.save(tmp_path / "lm.tb")
+    loaded = tb.load(tmp_path / "lm.tb")
+    assert type(compiled) is type(loaded) is tb.CausalLM
+    for lm in (compiled, loaded, compiled.clone()):
+        assert torch.equal(lm.generate(ids, mask, max_new_tokens=NEW), want)
+    got = loaded.generate(ids.numpy(), mask.numpy(), max_new_tokens=3)
+    assert isinstance(got, np.ndarray)
+    np.testing.assert_array_equal(got, want[:, : PROMPT + 3])
+    alone = written(model, ids[:1, :3], mask[:1, :3])
+    assert torch.equal(loaded.generate(ids[:1, :3], max_new_tokens=NEW), alone)  # fewer rows and a prompt shorter than a chunk
+    names = {layer.layer for layer in compiled.report.layers}
+    assert "model.layers.0.self_attn.q_proj" in names
+    assert len(compiled.weights) < 2 * len(compiled.facts.entry_points["decode"].weights)  # both share them
+
+
+@pytest.mark.slow
+def test_texts_end_stream_and_are_drawn(small):
+    model, lm = small
+    ids, mask = prompts()
+    want = written(model, ids, mask)
+    end = int(want[0, PROMPT + 4])
+    stopped = lm.generate(ids, mask, max_new_tokens=NEW, eos_token_id=end)
+    expected = written(model, ids, mask, eos_token_id=end, pad_token_id=0)
+    assert torch.equal(stopped, expected)
+    seen = []
+    lm.generate(ids, mask, max_new_tokens=4, streamer=seen.append)
+    np.testing.assert_array_equal(np.stack(seen, 1), want[:, PROMPT : PROMPT + 4])
+    drawn = [lm.generate(ids, mask, max_new_tokens=NEW, do_sample=True, top_k=20, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert lm.generate(ids[:, : LENGTH - 20]).shape == (2, LENGTH)  # as many as there is room for
+
+
+@pytest.mark.slow
+def test_wrong_prompts_get_one_sentence(small):
+    _, lm = small
+    ids, mask = prompts()
+    behind = torch.ones_like(ids)
+    behind[0, -2:] = 0
+    for args, options, message in [
+        ((ids,), {"max_new_tokens": 40}, "the cache has 48 slots"),
+        ((torch.ones(1, 48, dtype=torch.int64),), {}, "the cache has 48 slots"),
+        ((ids[0],), {}, "input_ids has shape"),
+        ((torch.cat([ids, ids]),), {}, "with 1 to 2 rows"),
+        ((ids[:, :0],), {}, "a token or more"),
+        ((ids.float(),), {}, "input_ids is float32; give integers"),
+        ((ids, mask[:, 1:]), {}, "attention_mask has shape"),
+        ((ids, behind), {}, "padding behind tokens"),
+        ((ids, mask), {"max_new_tokens": 0}, "max_new_tokens is 0"),
+    ]:
+        with pytest.raises(InputError, match=message) as error:
+            lm.generate(*args, **options)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [qwen3, gpt2, mistral], ids=lambda make: make.__name__)
+def test_other_models_write_what_transformers_writes(make):
+    model, (ids, mask) = pruned(make), prompts()
+    lm = tb.compile_causal_lm(model, max_length=LENGTH, batch=2, chunk=8, threads=1)
+    assert torch.equal(lm.generate(ids, mask, max_new_tokens=NEW), written(model, ids, mask))
+
+
+def test_a_folder_is_imported_alike(tmp_path):
+    model = pruned(llama)
+    model.save_pretrained(tmp_path)
+    imported = import_source(str(tmp_path), Request(max_length=32))  # as compile FOLDER --max-length 32 gives it
+    assert list(imported.entry_points) == ["prefill", "decode"]
+    assert imported.generation.chunk == 32
+    assert [str(spec) for spec in imported.entry_points["decode"].inputs[:4]] == [
+        "tokens: int64[1, 1]",
+        "start: int64[]",
+        "pads: int64[1]",
+        "last: int64[1]",
+    ]
+    assert len(imported.entry_points["decode"].donate) == 4
+
+
+class Recurrent(torch.nn.Module):
+    config = transformers.LlamaConfig(**SIZES)
+
+    def forward(self, input_ids, attention_mask=None, position_ids=None, past_key_values=None, logits_to_keep=0, use_cache=True):
+        return {"logits": input_ids}
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        (torch.nn.Linear(4, 4), {}, ModelError, "Linear takes no input_ids"),
+        (Recurrent(), {}, ModelError, "Recurrent keeps no keys and values layer by layer"),
+        ("no/such/folder", {}, ModelError, "is not a folder of transformers"),
+        (gpt2, {"max_length": LENGTH + 1}, InputError, "the model takes 48 tokens at most"),
+        (llama, {"max_length": 0}, InputError, "max_length is 0"),
+        (llama, {"batch": 1.5}, InputError, "batch is 1.5"),
+    ],
+)
+def test_what_is_no_such_model_gets_one_sentence(model, options, error, message):
+    model = model() if callable(model) and not isinstance(model, torch.nn.Module) else model
+    with pytest.raises(error, match=message) as raised:
+        tb.compile_causal_lm(model, **{"max_length": 16} | options)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,28 @@
+"""What a compiled language model needs to know to generate text."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How a causal language model was compiled.
+
+    Parameters
+    ----------
+    length : int
+        Slots of the cache.
+    batch : int
+        Rows of a call.
+    chunk : int
+        Tokens of a call of prefill.
+    ends : tuple of int
+        Tokens that end a text.
+    pad : int
+        The token behind the end of a text that is shorter than others.
+    """
+
+    length: int
+    batch: int
+    chunk: int
+    ends: tuple[int, ...]
+    pad: int

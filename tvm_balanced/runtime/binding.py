@@ -1,0 +1,108 @@
+"""Bind the arguments of a call to the inputs of compiled code: as the model itself is called, or flat."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tvm_balanced.core.imported_model import TensorSpec
+from tvm_balanced.core.structure import collect, tensors_of
+from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.metadata import EntryPointSpec
+
+
+def bind(spec: EntryPointSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    """Return the tensors of a call in the order of the inputs.
+
+    A call gives what the model's own forward takes, nested alike, by place or by name; None, numbers and texts are those that
+    were fixed when the model was compiled, and may be left out. Tensors alone may also be given flat, in the order of the inputs
+    or by their names.
+
+    Raises
+    ------
+    InputError
+        If something is missing, unknown, too much, nested in another way, or another value than the one that was fixed.
+    """
+    if spec.call is None or _is_flat(spec, args, kwargs):
+        return _bind_flat(spec.inputs, args, kwargs)
+    names = [name for name, _ in spec.call]
+    if len(args) > len(names):
+        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(spec.inputs)}")
+    given = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in names or name in given:
+            raise _not_taken(name, name in given, spec.inputs)
+        given[name] = value
+    found: dict[int, Any] = {}
+    inputs = [one.name for one in spec.inputs]
+    for name, tree in spec.call:
+        if name in given:
+            collect(tree, given[name], name, inputs, found)
+    for place, one in enumerate(spec.inputs):
+        if place not in found:
+            raise InputError(f"input {one.name} is missing; the model takes {_listed(spec.inputs)}")
+    return [found[place] for place in range(len(inputs))]
+
+
+def _is_flat(spec: EntryPointSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call gives tensors alone where the model nests them, so that they can only be meant one by one."""
+    call = spec.call or []
+    if not all(hasattr(value, "shape") for value in (*args, *kwargs.values())):
+        return False
+    own, inputs = {name for name, _ in call}, {one.name for one in spec.inputs}
+    if any(name not in own and name in inputs for name in kwargs):
+        return True
+    nested = any("tensor" not in tree and any(True for _ in tensors_of(tree)) for _, tree in call)
+    last = max((place for place, (_, tree) in enumerate(call) if any(True for _ in tensors_of(tree))), default=0)
+    fixed_between = any(not list(tensors_of(tree)) for _, tree in call[:last])
+    return nested and not fixed_between and len(args) == len(spec.inputs) and not kwargs
+
+
+def _bind_flat(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    names = [spec.name for spec in inputs]
+    args, kwargs = _spread(names, args), {n: v for name, value in kwargs.items() for n, v in _named(name, value)}
+    if len(args) > len(names):
+        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(inputs)}")
+    given = dict(zip(names, args, strict=False))
+    for name, value in kwargs.items():
+        if name not in names or name in given:
+            raise _not_taken(name, name in given, inputs)
+        given[name] = value
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise InputError(f"input {missing[0]} is missing; the model takes {_listed(inputs)}")
+    return [given[name] for name in names]
+
+
+def _not_taken(name: str, twice: bool, inputs: Sequence[TensorSpec]) -> InputError:
+    return InputError(f'input "{name}" {"was given twice" if twice else "is unknown"}; the model takes {_listed(inputs)}')
+
+
+def _spread(names: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    """Return positional arguments flat: tuples and lists in their order, dicts in the order of the inputs' names."""
+    flat: list[Any] = []
+    for value in args:
+        leaves = dict(_named("", value))
+        here = names[len(flat) : len(flat) + len(leaves)]
+        if isinstance(value, Mapping) and here:
+            prefix = next((here[0].removesuffix(path) for path in leaves if here[0].endswith(path)), "")
+            if {prefix + path for path in leaves} != set(here):
+                raise InputError(f"a dict with {', '.join(map(str, value))} was given where the model takes {', '.join(here)}")
+            flat += [leaves[name.removeprefix(prefix)] for name in here]
+        else:
+            flat += leaves.values()
+    return flat
+
+
+def _named(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors of an argument with the names that torch.export gives them: h of (a, b) has h_0 and h_1."""
+    if isinstance(value, (tuple, list)):
+        for place, part in enumerate(value):
+            yield from _named(f"{name}_{place}", part)
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _named(f"{name}_{key}", part)
+    else:
+        yield name, value
+
+
+def _listed(inputs: Sequence[TensorSpec]) -> str:
+    return ", ".join(map(str, inputs))

@@ -1,0 +1,170 @@
+"""CausalLM: a compiled language model that generates text, its keys and values cached."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.generation import Generation
+from tvm_balanced.core.validation import check_count
+from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.compiled_module import CompiledModule
+from tvm_balanced.runtime.sampling import Sampling
+from tvm_balanced.runtime.tensors import aligned, is_torch
+
+
+class CausalLM(CompiledModule):
+    """A causal language model with entry points prefill and decode, as `compile_causal_lm` and `load` return it.
+
+    Its cache has a fixed number of slots, `generation.length`: a prompt and its answer have at most as many tokens. Every call of
+    `generate` has a cache of its own.
+    """
+
+    @property
+    def generation(self) -> Generation:
+        """How long its cache is, and which tokens end a text."""
+        assert self.facts.generation is not None  # by which this class is chosen
+        return self.facts.generation
+
+    def generate(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        *,
+        max_new_tokens: int | None = None,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        seed: int = 0,
+        eos_token_id: int | None = None,
+        streamer: Callable[[Array], None] | None = None,
+    ) -> Any:
+        """Return prompts with what the model writes behind them, as `generate` of transformers does.
+
+        Parameters
+        ----------
+        input_ids : (B, T) int64 torch tensor or array
+            As many rows as it was compiled for, or fewer.
+        attention_mask : (B, T), optional
+            1 for tokens and 0 for padding, which stands before them.
+        max_new_tokens : int, optional
+            By default as many as the cache has room for.
+        do_sample : bool
+            Whether tokens are drawn; by default each is the most probable one.
+        temperature, top_k, top_p
+            As in transformers; they count if tokens are drawn.
+        seed : int
+            Of the draws: the same one gives the same text.
+        eos_token_id : int, optional
+            The token that ends a text; by default the model's own.
+        streamer : callable, optional
+            Is given the new token of each row, (B,) int64, as soon as it is known.
+
+        Returns
+        -------
+        (B, T + new) int64, of the kind that was given; a text that ended is filled up with `generation.pad`.
+
+        Raises
+        ------
+        InputError
+            If an argument is of another type or shape, padding stands behind tokens, or the cache is too short.
+        TargetError
+            If it was compiled for another machine.
+        """
+        ids, pads = self._prompts(input_ids, attention_mask)
+        room = self.generation.length - ids.shape[1]
+        wanted = room if max_new_tokens is None else max_new_tokens
+        check_count("max_new_tokens", wanted if room > 0 else 1)
+        if wanted > room or room < 1:
+            raise InputError(
+                f"a prompt of {ids.shape[1]} tokens and {wanted if room > 0 else 1} new ones were asked for; the cache has "
+                f"{self.generation.length} slots: compile with a larger max_length, or ask for fewer"
+            )
+        ends = self.generation.ends if eos_token_id is None else (eos_token_id,)
+        choose = Sampling(temperature, top_k, top_p, seed).choose if do_sample else most_probable
+        text = [ids]
+        for token in self._tokens(ids, pads, wanted, choose, ends):
+            text.append(token[:, None])
+            if streamer is not None:
+                streamer(token)
+        return _like(input_ids, np.concatenate(text, 1))
+
+    def _tokens(
+        self, ids: Array, pads: Array, wanted: int, choose: Callable[[Array], Array], ends: tuple[int, ...]
+    ) -> Iterator[Array]:
+        """Yield one token after another for each row, until every text has ended."""
+        rows, length = ids.shape
+        cache = self._empty_cache()
+        logits = self._prefill(ids, pads, cache)
+        ended = np.zeros(rows, bool)
+        for slot in range(length, length + wanted):
+            token = np.where(ended, self.generation.pad, choose(logits[:rows])).astype(np.int64)
+            yield token
+            ended |= np.isin(token, ends)
+            if ended.all() or slot + 1 == length + wanted:
+                return
+            logits = self._step("decode", self._filled(token[:, None]), slot, self._filled(pads), 0, cache)
+
+    def _prefill(self, ids: Array, pads: Array, cache: list[Array]) -> Array:
+        """Put a prompt into the cache, chunk by chunk, and return the logits behind its last token."""
+        chunk, length = self.generation.chunk, ids.shape[1]
+        logits = np.empty(0)
+        for start in range(0, length, chunk):
+            part = ids[:, start : start + chunk]
+            tokens = np.pad(part, ((0, 0), (0, chunk - part.shape[1])))
+            logits = self._step("prefill", self._filled(tokens), start, self._filled(pads), part.shape[1] - 1, cache)
+        return logits
+
+    def _step(self, name: str, tokens: Array, start: int, pads: Array, last: int, cache: list[Array]) -> Array:
+        place, wanted = np.array(start, np.int64), np.array([last], np.int64)
+        return self[name].arrays(tokens, place, pads, wanted, *cache)[0].astype(np.float32)
+
+    def _filled(self, array: Array) -> Array:
+        """Rows of a call, the last of them again where fewer prompts were given than it was compiled for."""
+        return np.concatenate([array, *[array[-1:]] * (self.generation.batch - len(array))])
+
+    def _empty_cache(self) -> list[Array]:
+        specs = [spec for spec in self["decode"].inputs if spec.name.startswith("cache_")]
+        return [aligned(np.zeros(tuple(map(int, s.shape)), getattr(ml_dtypes, s.dtype, s.dtype))) for s in specs]
+
+    def _prompts(self, input_ids: Any, attention_mask: Any) -> tuple[Array, Array]:
+        """Return prompts (B, T) and how many places of padding each begins with (B,)."""
+        ids = _array("input_ids", input_ids)
+        if ids.ndim != 2 or not 0 < len(ids) <= self.generation.batch or not ids.shape[1]:
+            raise InputError(
+                f"input_ids has shape {ids.shape}; give (rows, tokens) with 1 to {self.generation.batch} rows, for which the "
+                "model was compiled, and a token or more"
+            )
+        mask = np.ones_like(ids) if attention_mask is None else _array("attention_mask", attention_mask)
+        if mask.shape != ids.shape or not np.isin(mask, (0, 1)).all():
+            raise InputError(f"attention_mask has shape {mask.shape}; give ones and zeros, one for each of input_ids {ids.shape}")
+        if (np.diff(mask, axis=1) < 0).any() or not mask[:, -1].all():
+            raise InputError(
+                'attention_mask has padding behind tokens; pad prompts on the left (tokenizer.padding_side = "left")'
+            )
+        return ids, (mask == 0).sum(1)
+
+
+def most_probable(logits: Array) -> Array:
+    """Return the most probable token of each row of logits (B, V)."""
+    tokens: Array = logits.argmax(-1)
+    return tokens
+
+
+def _array(name: str, value: Any) -> Array:
+    array = value.detach().cpu().numpy() if is_torch(value) else value
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "bui":
+        given = getattr(array, "dtype", type(value).__name__)
+        raise InputError(f"{name} is {given}; give integers in a torch tensor or a NumPy array")
+    integers: Array = array.astype(np.int64)
+    return integers
+
+
+def _like(given: Any, array: Array) -> Any:
+    if not is_torch(given):
+        return array
+    return sys.modules["torch"].from_numpy(array).to(given.device)

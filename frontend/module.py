@@ -74,8 +74,8 @@ def export(
     ModelError
         If torch cannot export it.
     """
-    check_tensors(args, kwargs)
     register_dataclasses(*args, *(kwargs or {}).values())
+    check_tensors(args, kwargs)
     try:
         with EXPORTING, torch.no_grad(), quiet_torch():
             try:

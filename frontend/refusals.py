@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
 from tvm_balanced.errors import InputError, first_line
+from tvm_balanced.frontend.structures import PLAIN
 
 EIGHT_BITS = (
     'give the model with its float weights, and kernels={"*": "cpu_avx512_i8"} (--kernel "*=cpu_avx512_i8") to compute with '
@@ -33,11 +34,11 @@ def check_tensors(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None
     """Raise InputError for an example that is no tensor with data, with its place and what to give instead."""
     given = (tuple(args), dict(kwargs or {}))
     leaves, _ = pytree.tree_flatten_with_path(given, is_leaf=lambda leaf: isinstance(leaf, PackedSequence))
-    wrong = [(path, leaf) for path, leaf in leaves if _wrong(leaf) is not None]
-    # An object first: who mended only a number beside it would be refused again.
-    for path, leaf in sorted(wrong, key=lambda found: found[1] is None or isinstance(found[1], (bool, int, float, str))):
-        place = "args" if path[0] == pytree.SequenceKey(0) else "kwargs"
-        raise InputError(f"the example {place}{pytree.keystr(path[1:])} is {_wrong(leaf)}")
+    for path, leaf in leaves:
+        what = _wrong(leaf)
+        if what is not None:
+            place = "args" if path[0] == pytree.SequenceKey(0) else "kwargs"
+            raise InputError(f"the example {place}{pytree.keystr(path[1:])} is {what}")
 
 
 def _wrong(leaf: Any) -> str | None:
@@ -52,10 +53,10 @@ def _wrong(leaf: Any) -> str | None:
         return "a nested tensor; give a padded one, torch.nested.to_padded_tensor(x, 0.0), and a mask where the model needs it"
     if isinstance(leaf, torch.Tensor) and leaf.layout != torch.strided:
         return "a sparse tensor; give x.to_dense(), which has the same values"
-    if not isinstance(leaf, torch.Tensor):
+    if not isinstance(leaf, (torch.Tensor, *PLAIN)):
         return (
-            f"of type {type(leaf).__name__}, and a compiled module takes tensors alone; wrap the model in a module whose forward "
-            "takes its tensors one by one and makes it of them"
+            f"of type {type(leaf).__name__}, which torch does not know; wrap the model in a module whose forward takes its tensors "
+            "one by one and makes it of them"
         )
     return None
 
@@ -75,8 +76,6 @@ def advice(model: nn.Module, error: BaseException, args: Sequence[Any], kwargs: 
     """
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    if isinstance(model, torch.jit.ScriptModule):
-        return "it is a TorchScript program; give the nn.Module that it was made from"
     if "DynamicCache" in text or "EncoderDecoderCache" in text:
         return f"it returns a cache of keys and values, which torch does not know ({_short(lines[0])}); {without_cache(model)}"
     quantised = quantisation(model)

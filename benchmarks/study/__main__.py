@@ -28,6 +28,7 @@ COLUMNS = (
 )
 KEY = ("method", "pattern", "minutes", "seed", "calibration", "queries")
 PATTERNS = ("8:16", "4:16", "2:16")
+DENSE = "dense"
 METHODS = ("magnitude", "wanda", "sparsegpt")
 # At equal sparsity: other lengths of a block, and what the balanced pattern is compared with.
 OTHERS = (*("1:4", "2:8", "8:32", "16:64"), *("unstructured:0.75", "block8x8:0.75", "vector8:0.75"))
@@ -55,6 +56,7 @@ class Point:
 
 def points(quick: bool, queries: int, distil: float) -> Iterator[Point]:
     """Yield the points of a study, the most telling ones first; `distil` minutes of distillation each, if not 0."""
+    yield Point(DENSE, "16:16", calibration=0, queries=queries)
     for pattern, method in itertools.product(PATTERNS, METHODS):
         yield Point(method, pattern, queries=queries)
     if distil:
@@ -110,6 +112,8 @@ def measure(
     rest: list[debian.Package],
 ) -> dict[str, object]:
     """Prune and judge one model; return its row."""
+    if point.method == DENSE:
+        return _row(point, 0.0, 0.0, dense, dense)
     model = copy.deepcopy(dense_model)
     start = (point.seed * point.calibration // 2) % len(rest)
     texts = retrieval.texts_of(rest[start : start + point.calibration // 2])
@@ -119,13 +123,18 @@ def measure(
     if point.minutes:
         training = retrieval.texts_of(rest[start + point.calibration // 2 :])
         tb.distill(model, dense_model, TrainingBatches(training, seed=point.seed), minutes=point.minutes)
-    quality = retrieval.evaluate(model, queries)
+    return _row(point, report.sparsity, seconds, retrieval.evaluate(model, queries), dense)
+
+
+def _row(
+    point: Point, sparsity: float, seconds: float, quality: retrieval.Quality, dense: retrieval.Quality
+) -> dict[str, object]:
     share, low, high = quality.share_of(dense)
     return {
         **stamp(),
         **point.as_row(),
         "model": "MiniLM",
-        "sparsity": f"{report.sparsity:.4f}",
+        "sparsity": f"{sparsity:.4f}",
         "mrr": f"{quality.mrr:.4f}",
         "first_hits": f"{quality.first_hits:.4f}",
         "cosine": f"{quality.cosine(dense):.4f}",

@@ -32,9 +32,14 @@ def write() -> None:
 def text(rows: Sequence[Mapping[str, str]]) -> str:
     """Return the page."""
     lines = [HEAD, "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in sorted(rows, key=_place)]
     about = sorted({(row["date"], row["cpu"], row["versions"]) for row in rows})
     return "\n".join([*lines, "", *(f"Measured on {date} on {cpu}; {versions}." for date, cpu, versions in about)]) + "\n"
+
+
+def _place(row: Mapping[str, str]) -> tuple[object, ...]:
+    """Order rows by what is kept, then by what they reach."""
+    return float(row["sparsity"]), int(row["queries"]), float(row["mrr"])
 
 
 def _cells(row: Mapping[str, str]) -> list[str]:
@@ -42,7 +47,7 @@ def _cells(row: Mapping[str, str]) -> list[str]:
     return [
         row["pattern"],
         method,
-        "-" if row["method"] == "magnitude" else row["calibration"],
+        "-" if row["method"] in ("dense", "magnitude") else row["calibration"],
         row["queries"],
         f"{float(row['mrr']):.3f}",
         f"{float(row['first_hits']):.1%}",

@@ -87,10 +87,9 @@ class GradualPruning:
         self.step_count = 0
         self._steps, self._warmup, self._every, self._regrow = steps, warmup, every, regrow
         self._schedule = SCHEDULES[schedule]
-        chosen = weights_to_prune(
-            model, structures_of(pattern), check_names("include", include), check_names("exclude", exclude), embeddings
-        )
-        self._targets = {weight: structures_of(pattern)(weight) for weight in chosen}
+        target = structures_of(pattern)
+        names = (check_names("include", include), check_names("exclude", exclude))
+        self._targets = {weight: target(weight) for weight in weights_to_prune(model, target, *names, embeddings)}
         self._masks = HeldMasks()
         self._handle = optimizer.register_step_post_hook(lambda *_: self.step())
 

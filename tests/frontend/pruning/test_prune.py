@@ -239,3 +239,36 @@ def test_what_a_user_can_get_wrong_is_one_sentence(options, message):
 def test_inputs_that_are_not_finite_are_refused():
     with pytest.raises(WeightError, match="layer Linear: its inputs on the calibration data hold NaN"):
         tb.prune(nn.Linear(32, 32), "2:16", calibration=[torch.full((4, 32), float("nan"))])
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 64}
+
+
+def transformers_model(name):
+    """A tiny model of transformers with random weights, and a batch for it."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    ids = torch.randint(0, 64, (2, 12))
+    if name == "gpt2":
+        config = transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=16)
+        return transformers.GPT2LMHeadModel(config), {"input_ids": ids}
+    if name == "llama":
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**SMALL, num_key_value_heads=2)), {"input_ids": ids}
+    if name == "mixtral":
+        config = transformers.MixtralConfig(**SMALL, num_key_value_heads=2, num_local_experts=4)
+        return transformers.MixtralForCausalLM(config), {"input_ids": ids}
+    if name == "t5":
+        config = transformers.T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4)
+        return transformers.T5ForConditionalGeneration(config), {"input_ids": ids, "decoder_input_ids": ids}
+    config = transformers.ViTConfig(**{k: v for k, v in SMALL.items() if k != "vocab_size"}, image_size=16, patch_size=4)
+    return transformers.ViTForImageClassification(config), {"pixel_values": torch.randn(3, 3, 16, 16)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mixtral", "t5", "vit"])
+def test_calibration_reaches_every_layer_of_models_that_people_have(name):
+    model, batch = transformers_model(name)
+    report = tb.prune(model, "4:16", exclude=["lm_head"], calibration=[batch, batch])
+    assert {layer.method for layer in report.layers} == {"sparsegpt"}, report
+    assert all(layer.error < 1 for layer in report.layers)
+    assert len(report.layers) >= 8

@@ -10,14 +10,14 @@ PAGE = ROOT / "docs" / "accuracy.md"
 HEAD = """# What pruning costs in accuracy
 
 `python -m benchmarks.study` writes this page from [accuracy.csv](../benchmarks/data/accuracy.csv); `make study-quick` measures
-its first table.
+the rows with 1000 queries.
 
 MiniLM finds the description of a Debian package, among 1000, by its one-line synopsis. The packages are
 [held out](../benchmarks/study/held_out.txt): nothing is calibrated or trained on them. The descriptions come from Debian's
 archive by apt, each under the licence of its package. Of the model's weights, the 36 linear layers of the encoder are pruned.
 MRR is the mean of 1 over the rank of the right description; "over dense" divides it by the dense model's, with the 95% interval
 of a paired bootstrap over the queries. The cosine is that to the dense model's embeddings, on average. CPU seconds are those of
-pruning, on one thread or more.
+pruning.
 """
 COLUMNS = ("pattern", "method", "calibration texts", "queries", "MRR", "first hit", "over dense", "cosine", "CPU seconds")
 

@@ -1,7 +1,10 @@
 import copy
 import math
+import subprocess
+import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -208,3 +211,29 @@ def test_holding_masks_costs_less_than_a_twentieth_of_a_step():
     held = seconds(pruning.step, 20)
     pruning.close()
     assert held < 0.05 * seconds(step, 10)
+
+
+def _train_in_a_group(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    model = network()
+    parallel = nn.parallel.DistributedDataParallel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    pruning = tb.GradualPruning(parallel, optimizer, "2:8", steps=4, every=2, regrow=0.3)
+    generator = torch.Generator().manual_seed(rank)  # each process has data of its own
+    for _ in range(6):
+        optimizer.zero_grad()
+        x = torch.randn(16, 40, generator=generator)
+        (parallel(x) - x[:, :8]).square().mean().backward()
+        optimizer.step()
+    torch.save(pruning.masks(), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_of_ddp_find_the_same_masks(tmp_path):
+    source = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_gradual as t; t._train_in_a_group"
+    processes = [subprocess.Popen([sys.executable, "-c", f"{source}({rank}, {str(tmp_path)!r})"]) for rank in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert first.keys() == second.keys() == {"module.0", "module.2"}
+    assert all(torch.equal(mask, second[name]) for name, mask in first.items())

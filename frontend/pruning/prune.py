@@ -18,6 +18,7 @@ from tvm_balanced.frontend.pruning import magnitude, sparsegpt, wanda
 from tvm_balanced.frontend.pruning.calibration import Batch, Calibration
 from tvm_balanced.frontend.pruning.inputs import Rows
 from tvm_balanced.frontend.pruning.report import PrunedLayer, PruningReport
+from tvm_balanced.frontend.pruning.skipped import skipped_weights
 from tvm_balanced.frontend.pruning.statistics import InputStatistics
 from tvm_balanced.frontend.pruning.structures import Structure, parse_structure
 from tvm_balanced.frontend.pruning.weights import PrunableWeight, names_by_address, prunable_weights
@@ -55,7 +56,8 @@ def prune(
     Taken are nn.Linear, nn.MultiheadAttention, convolutions in one and two dimensions (not depthwise ones), LSTM, GRU and RNN
     and their cells, nn.Bilinear, transformers' Conv1D and the three-dimensional weights of experts. In each block the n
     elements of the best score stay; of equal scores the first. A weight that several layers share is pruned once for all of
-    them, including excluded ones and embeddings; the report names them.
+    them, including excluded ones and embeddings; the report names them. It also names every other weight of two or more
+    dimensions, and why it is not pruned.
 
     Parameters
     ----------
@@ -106,7 +108,8 @@ def prune(
         assert structure is not None  # or it would not be among the weights
         layers[weight] = _prune_weight(weight, structure, method, statistics, names)
     ordered = tuple(layers[weight] for weight in weights)
-    return PruningReport(None if isinstance(pattern, Mapping) else parse_structure(pattern), ordered, method)
+    whole = None if isinstance(pattern, Mapping) else parse_structure(pattern)
+    return PruningReport(whole, ordered, method, skipped_weights(model, weights))
 
 
 def structures_of(pattern: Any) -> Callable[[PrunableWeight], Structure | None]:

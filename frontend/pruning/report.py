@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tvm_balanced.core.text_table import table
 from tvm_balanced.core.weight_matrix import TAPS_FIRST
+from tvm_balanced.frontend.pruning.skipped import SkippedWeight
 from tvm_balanced.frontend.pruning.structures import Structure
 
 
@@ -30,11 +31,12 @@ class PrunedLayer:
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What `prune` did; `pattern` is None if layers have patterns of their own."""
+    """What `prune` did, and what it did not prune; `pattern` is None if layers have patterns of their own."""
 
     pattern: Structure | None
     layers: tuple[PrunedLayer, ...]
     method: str = "magnitude"
+    skipped: tuple[SkippedWeight, ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -67,7 +69,11 @@ class PruningReport:
         to = self.pattern or "patterns of their own"
         by = "" if self.method == "magnitude" else f" by {self.method}"
         head = f"pruned {len(rows)} layers to {to}{by}: {self.sparsity:.2%} zeros"
-        return head + "\n" + table(header, rows) + "".join(f"\n{note}" for note in self._notes())
+        done = head + "\n" + table(header, rows) + "".join(f"\n{note}" for note in self._notes())
+        if not self.skipped:
+            return done
+        left = [(weight.name, "x".join(map(str, weight.shape)), weight.reason) for weight in self.skipped]
+        return f"{done}\nnot pruned: {len(left)} weights\n{table(('weight', 'shape', 'why'), left)}"
 
     @property
     def _is_blind(self) -> bool:

@@ -74,8 +74,8 @@ def prune(
     with step(f"writing {output}"):
         write_model(model, module, args, output, dynamic_batch)
     if json:
-        layers = [asdict(layer) for layer in report.layers]
-        print_json({"pattern": pattern, "method": report.method, "sparsity": report.sparsity, "layers": layers})
+        parts = {part: [asdict(row) for row in getattr(report, part)] for part in ("layers", "skipped")}
+        print_json({"pattern": pattern, "method": report.method, "sparsity": report.sparsity, **parts})
     else:
         out.print(str(report), highlight=False, soft_wrap=True)
         out.print(f"wrote {output}", highlight=False, soft_wrap=True)

@@ -64,7 +64,7 @@ def test_a_study_has_distinct_points_and_the_page_a_row_for_each():
     every = list(points(False, 4000, 9.0))
     assert len({point.key() for point in every}) == len(every) > len(list(points(True, 1000, 0.0))) == 10
     assert set(KEY) < set(COLUMNS)
-    row = dict.fromkeys(COLUMNS, "0.5") | {"method": "sparsegpt", "pattern": "4:16", "minutes": "9"}
+    row = dict.fromkeys(COLUMNS, "0.5") | {"method": "sparsegpt", "pattern": "4:16", "minutes": "9", "queries": "1000"}
     text = page.text([row, row | {"pattern": "8:16", "minutes": "0"}])
     assert "| 4:16 | sparsegpt, then 9 minutes of distillation |" in text
     assert "| 8:16 | sparsegpt |" in text

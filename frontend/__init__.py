@@ -17,5 +17,5 @@ file_kinds        what a file is that is no model, or no weights
 refusals          what torch.export cannot take, and the way that works
 exported_program  the common last step: an ExportedProgram becomes an ImportedModel
 converters        operators that TVM's importer does not convert correctly
-pruning           one-shot balanced pruning of an nn.Module
+pruning           pruning of an nn.Module: at once, while it trains, by distillation, a pattern for each layer
 """

@@ -34,25 +34,7 @@ def load_factory(name: str) -> tuple[nn.Module, Examples]:
         If the name does not resolve, which is wrong usage, or if the factory fails or returns
         something else.
     """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ModelError(f'model "{name}" is neither a .pt2 file nor package.module:factory', usage=True)
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        made = _resolve(module_name, attribute)()
-    except (ModelError, Terminated):
-        raise
-    except SystemExit as error:
-        raise ModelError(
-            f"{name} ended with sys.exit({error.code!r}) and returned nothing; let it return (module, example arguments)"
-        ) from error
-    except Exception as error:  # a user's code may raise anything
-        raise ModelError(
-            f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns (module, example arguments)"
-        ) from error
-    finally:
-        sys.path.remove(here)
+    made = called(name, "(module, example arguments)")
     if not (isinstance(made, tuple) and len(made) in (2, 3) and isinstance(made[0], nn.Module)):
         raise ModelError(
             f"{name} returned {type(made).__name__}; it must return (torch.nn.Module, tuple of example arguments), and a dict of "
@@ -64,6 +46,27 @@ def load_factory(name: str) -> tuple[nn.Module, Examples]:
     if isinstance(args, Mapping) and any(isinstance(entry, EntryPoint) for entry in args.values()):
         return module, check_entry_points(args)
     return module, tuple(args) if isinstance(args, (tuple, list)) else (args,)
+
+
+def called(name: str, wanted: str) -> Any:
+    """Call "package.module:callable", which must return what `wanted` says, and return what it does; raises ModelError."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ModelError(f'model "{name}" is neither a .pt2 file nor package.module:factory', usage=True)
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        return _resolve(module_name, attribute)()
+    except (ModelError, Terminated):
+        raise
+    except SystemExit as error:
+        raise ModelError(f"{name} ended with sys.exit({error.code!r}) and returned nothing; let it return {wanted}") from error
+    except Exception as error:  # a user's code may raise anything
+        raise ModelError(
+            f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns {wanted}"
+        ) from error
+    finally:
+        sys.path.remove(here)
 
 
 def _resolve(module_name: str, attribute: str) -> Callable[[], Any]:

@@ -55,8 +55,8 @@ def _wrong(leaf: Any) -> str | None:
         return "a sparse tensor; give x.to_dense(), which has the same values"
     if not isinstance(leaf, (torch.Tensor, *PLAIN)):
         return (
-            f"of type {type(leaf).__name__}, which torch does not know; wrap the model in a module whose forward takes its tensors "
-            "one by one and makes it of them"
+            f"of type {type(leaf).__name__}, which torch does not know; wrap the model in a module whose forward takes its "
+            "tensors one by one and makes it of them"
         )
     return None
 

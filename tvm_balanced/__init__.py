@@ -26,10 +26,11 @@ os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "1000")
 
 if TYPE_CHECKING:
-    from tvm_balanced.api import compare, compile, compile_causal_lm, inspect, load, prune, save, tune
+    from tvm_balanced.api import allocate, compare, compile, compile_causal_lm, distill, inspect, load, prune, save, tune
     from tvm_balanced.core.entry_point import EntryPoint
     from tvm_balanced.core.pattern import BalancedPattern
     from tvm_balanced.errors import TvmBalancedError
+    from tvm_balanced.frontend.pruning.gradual import GradualPruning
     from tvm_balanced.runtime.causal_lm import CausalLM
     from tvm_balanced.runtime.compiled_module import CompiledModule
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
@@ -40,12 +41,15 @@ __all__ = [
     "CausalLM",
     "CompiledModule",
     "EntryPoint",
+    "GradualPruning",
     "RpcOptions",
     "TvmBalancedError",
     "__version__",
+    "allocate",
     "compare",
     "compile",
     "compile_causal_lm",
+    "distill",
     "inspect",
     "load",
     "prune",
@@ -54,9 +58,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "allocate": "api",
     "compare": "api",
     "compile": "api",
     "compile_causal_lm": "api",
+    "distill": "api",
     "inspect": "api",
     "load": "api",
     "prune": "api",
@@ -66,6 +72,7 @@ _HOMES = {
     "CompiledModule": "runtime.compiled_module",
     "EntryPoint": "core.entry_point",
     "BalancedPattern": "core.pattern",
+    "GradualPruning": "frontend.pruning.gradual",
     "RpcOptions": "tuning.rpc.tracker",
     "TvmBalancedError": "errors",
 }

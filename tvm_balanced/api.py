@@ -2,14 +2,13 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.imported_model import ImportedModel
-from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.report import Report
 from tvm_balanced.runtime.compiled_module import CompiledModule
 
@@ -18,7 +17,10 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     import torch
 
-    from tvm_balanced.frontend.pruning.magnitude import PruningReport
+    from tvm_balanced.frontend.pruning.allocate import Allocation
+    from tvm_balanced.frontend.pruning.distill import Distillation
+    from tvm_balanced.frontend.pruning.report import PruningReport
+    from tvm_balanced.frontend.pruning.structures import Structure
     from tvm_balanced.runtime.causal_lm import CausalLM
     from tvm_balanced.tuning.result import TuningResult
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
@@ -26,14 +28,51 @@ if TYPE_CHECKING:
 
 def prune(
     model: "torch.nn.Module",
-    pattern: str | BalancedPattern,
+    pattern: "str | Structure | Mapping[str, Any]",
     include: str | Sequence[str] = ("*",),
     exclude: str | Sequence[str] = (),
+    method: str | None = None,
+    calibration: Iterable[Any] | None = None,
+    embeddings: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> "PruningReport":
-    """Prune the nn.Linear layers of a PyTorch module in place; see `frontend.prune.prune`."""
-    from tvm_balanced.frontend.pruning.magnitude import prune as run
+    """Prune the layers of a PyTorch module in place; see `frontend.pruning.prune.prune`."""
+    from tvm_balanced.frontend.pruning.prune import prune as run
 
-    return run(model, pattern, include, exclude)
+    return run(model, pattern, include, exclude, method, calibration, embeddings, progress)
+
+
+def distill(
+    student: "torch.nn.Module",
+    teacher: "torch.nn.Module",
+    batches: Iterable[Any],
+    minutes: float = 10.0,
+    steps: int | None = None,
+    learning_rate: float = 3e-4,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> "Distillation":
+    """Train a pruned model to do what the dense one does; see `frontend.pruning.distill.distill`."""
+    from tvm_balanced.frontend.pruning.distill import distill as run
+
+    return run(student, teacher, batches, minutes, steps, learning_rate, checkpoint, progress)
+
+
+def allocate(
+    model: "torch.nn.Module",
+    calibration: Iterable[Any],
+    target_speedup: float | None = None,
+    sparsity: float | None = None,
+    include: str | Sequence[str] = ("*",),
+    exclude: str | Sequence[str] = (),
+    target: Any = None,
+    threads: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> "Allocation":
+    """Find a pattern for each layer, so that little is lost in a given time; see `frontend.pruning.allocate.allocate`."""
+    from tvm_balanced.frontend.pruning.allocate import allocate as run
+
+    return run(model, calibration, target_speedup, sparsity, include, exclude, target, threads, progress)
 
 
 def compile(

@@ -1,10 +1,12 @@
 """What a pruning method leaves as it is, and why: every weight that it does not prune is named."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from tvm_balanced.frontend.pruning.weights import PrunableWeight, prunable_weights
 
 
 @dataclass(frozen=True)
@@ -20,27 +22,22 @@ class SkippedWeight:
 REASONS: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], str], ...] = (
     ((nn.Embedding, nn.EmbeddingBag), "a lookup multiplies nothing, so zeros save no time"),
     (nn.modules.conv._ConvTransposeNd, "transposed convolutions are not pruned"),
-    (nn.modules.conv._ConvNd, "convolutions are not pruned"),
-    (nn.MultiheadAttention, "the joined input projections of nn.MultiheadAttention are not pruned"),
-    ((nn.RNNBase, nn.RNNCellBase), "recurrent layers are not pruned"),
-    (nn.Bilinear, "bilinear layers are not pruned"),
+    (nn.Conv3d, "convolutions in three dimensions are not pruned"),
+    (nn.modules.conv._ConvNd, "a depthwise convolution filters each channel by itself"),
 )
 
 
-def skipped_weights(
-    model: nn.Module, pruned: Iterable[nn.Module], prunable: Callable[[nn.Module], bool]
-) -> tuple[SkippedWeight, ...]:
-    """Return every parameter of two or more dimensions that is in no pruned layer; a shared one is named once.
+def skipped_weights(model: nn.Module, pruned: Iterable[PrunableWeight]) -> tuple[SkippedWeight, ...]:
+    """Return every parameter of two or more dimensions that was not pruned; a shared one is named once.
 
     Parameters
     ----------
     model : torch.nn.Module
-    pruned : iterable of torch.nn.Module
-        Modules of `model` whose weights are pruned.
-    prunable : callable
-        Whether a module would have been pruned if its name had not been left out.
+    pruned : iterable of PrunableWeight
+        The weights of `model` that are pruned.
     """
-    done = {id(parameter) for layer in pruned for parameter in layer.parameters(recurse=False)}
+    done = {id(weight.parameter) for weight in pruned}
+    prunable = {id(weight.parameter) for weight in prunable_weights(model)}
     skipped = []
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
@@ -48,7 +45,8 @@ def skipped_weights(
                 continue
             done.add(id(parameter))
             full = f"{prefix}.{name}" if prefix else name
-            reason = "include and exclude leave it out" if prunable(module) else _reason(module, parameter)
+            left_out = id(parameter) in prunable
+            reason = "include, exclude or the patterns leave it out" if left_out else _reason(module, parameter)
             skipped.append(SkippedWeight(full, tuple(parameter.shape), reason))
     return tuple(skipped)
 
@@ -58,5 +56,8 @@ def _reason(module: nn.Module, parameter: torch.Tensor) -> str:
     if known is not None:
         return known
     if parameter.dim() > 2:
-        return f"{type(module).__name__} holds it in {parameter.dim()} dimensions; only matrices of nn.Linear are pruned"
-    return f"{type(module).__name__} is not a layer that is pruned; only nn.Linear and GPT-2's Conv1D are"
+        return (
+            f"{type(module).__name__} holds it in {parameter.dim()} dimensions and does not call it experts; "
+            "name it in include if it is"
+        )
+    return f"{type(module).__name__} is not a layer that is pruned"

@@ -36,6 +36,7 @@ class Halves(torch.nn.Module):
 def halves():
     x = torch.randn(4, 64)
     return Halves(), {"whole": tb.EntryPoint((x,)), "tail": tb.EntryPoint((x, x), method="tail", donate={"state": "state"})}
+def batches(): return [(torch.randn(8, 64),) for _ in range(3)]
 def empty(): return torch.nn.ReLU(), (torch.randn(2, 2),)
 def fails(): import not_there
 def number(): return 1
@@ -82,6 +83,8 @@ print(time.process_time())
         "demo",
         "inspect",
         "prune",
+        "allocate",
+        "distill",
         "compile",
         "run",
         "env",
@@ -133,6 +136,24 @@ def test_a_factory_of_several_entry_points(capfd, folder):
     assert (np.load("out/state.npy") == 2).all()  # of the first call, whatever was timed later
     profile = json.loads(ok(capfd, "run", "m.tb", "--entry", "tail", "--profile", "--json"))
     assert "second" in {row["name"] for row in profile["rows"]}
+
+
+def test_prune_by_sparsegpt_and_distill(capfd, folder):
+    printed = ok(capfd, "prune", "models:dense", "4:16", "-o", "p.safetensors", "--calibration", "models:batches")
+    assert "pruned 2 layers to 4:16 by sparsegpt" in printed
+    ran = ("distill", "models:dense", "p.safetensors", "--batches", "models:batches", "-o", "d.pt2", "--minutes", "0.005")
+    assert json.loads(ok(capfd, *ran, "--checkpoint", "c.pt", "--json"))["steps"] > 0
+    assert [row["pattern"] for row in json.loads(ok(capfd, "inspect", "d.pt2", "--json"))] == ["4:16", "4:16"]
+
+
+def test_a_pattern_for_each_layer_from_a_file_of_samples(capfd, folder):
+    np.savez("data.npz", np.random.default_rng(0).standard_normal((40, 64)).astype(np.float32))
+    ran = ("allocate", "models:dense", "--calibration", "data.npz", "--sparsity", "0.7", "-o", "patterns.json")
+    assert json.loads(ok(capfd, *ran, "--json"))["sparsity"] >= 0.7
+    printed = ok(capfd, "prune", "models:dense", "patterns.json", "-o", "p.pt2", "--calibration", "data.npz", "--method", "wanda")
+    assert "patterns of their own by wanda" in printed
+    patterns = json.loads((folder / "patterns.json").read_text())["patterns"]
+    assert patterns
 
 
 def test_pruned_weights_alone(capfd, folder):

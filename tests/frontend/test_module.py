@@ -8,7 +8,7 @@ import tvm_balanced as tb
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import ModelError, WeightError
 from tvm_balanced.frontend.module import import_module, plain_copy
-from tvm_balanced.frontend.pruning.magnitude import keep_mask
+from tvm_balanced.frontend.pruning.masks import keep_mask
 
 
 def agree(model, args, **options):

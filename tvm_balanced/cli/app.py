@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tvm_balanced import __version__
-from tvm_balanced.cli import bench, compile, demo, env, inspect, logs, profile_machine, prune, serve_rpc, tune
+from tvm_balanced.cli import allocate, bench, compile, demo, distill, env, inspect, logs, profile_machine, prune, serve_rpc, tune
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.core.stderr_filter import VERBOSE
@@ -45,6 +45,8 @@ def options(version: Version = False, verbose: Verbose = False) -> None:
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("prune")(prune.prune)
+app.command("allocate")(allocate.allocate)
+app.command("distill")(distill.distill)
 app.command("compile")(compile.compile)
 app.command("run")(run_command.run)
 app.add_typer(bench.app, name="bench")

@@ -84,7 +84,7 @@ def model(
         from tvm_balanced.bench.result import to_json
         from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.frontend.module import import_module
-        from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
+        from tvm_balanced.frontend.pruning.prune import prune as prune_module
 
         module, args = load_module(model, weights)
         args, kwargs = one_entry(model, args, "bench model")

@@ -83,6 +83,15 @@ Logs = Annotated[
     typer.Option("--logs", help="Folder of tuning logs that precede the shipped ones; by default the folder that tune writes."),
 ]
 NoLogs = Annotated[bool, typer.Option("--no-logs", help="Use the default schedules of all kernels.")]
+Calibration = Annotated[
+    str | None,
+    typer.Option(
+        "--calibration",
+        help="Data that sparsegpt and wanda need: package.module:callable that yields batches of what the model is called with, "
+        "or a .npz file with an array of samples for each argument.",
+    ),
+]
+WRITABLE = (".pt2", ".safetensors")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -109,6 +118,36 @@ def show_recognised(model: str, phrases: Sequence[str]) -> None:
     """Say on stderr what a way in understood."""
     for phrase in phrases:
         err.print(f"{model}: {phrase}", markup=False, highlight=False, soft_wrap=True)
+
+
+def load_batches(source: str | None) -> list[Any] | None:
+    """Return batches of what the model is called with, None if none were asked for; raises InputError or ModelError."""
+    if source is None:
+        return None
+    from tvm_balanced.frontend.pruning.calibration_files import load_batches as load
+
+    return load(source)
+
+
+def check_output(output: Path) -> None:
+    """Raise BadParameter unless a model can be written to `output`."""
+    if output.suffix not in WRITABLE:
+        raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
+
+
+def write_model(model: str, module: Any, args: Any, output: Path, dynamic_batch: bool) -> None:
+    """Write a factory's module, whose example arguments are `args`, as a .pt2 file, or its weights alone."""
+    if output.suffix == ".safetensors":
+        from tvm_balanced.frontend.state_dict import save_weights
+
+        save_weights(module, output)
+        return
+    from tvm_balanced.frontend.module import export, plain_copy
+    from tvm_balanced.frontend.pt2 import save_pt2
+    from tvm_balanced.frontend.sources import batch_dimension
+
+    args, kwargs = one_entry(model, args, "a .pt2 file")
+    save_pt2(export(plain_copy(module), args, kwargs, batch_dimension(args, kwargs) if dynamic_batch else None), output)
 
 
 def import_model(

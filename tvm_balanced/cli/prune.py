@@ -1,20 +1,38 @@
-"""`tvm-balanced prune`: one-shot pruning of a model's linear layers, written to a file for compile."""
+"""`tvm-balanced prune`: one-shot pruning of a model's layers, written to a file for compile."""
 
+import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tvm_balanced.cli.console import out, print_json, step
-from tvm_balanced.cli.model import DynamicBatch, Factory, Json, Weights, load_module, one_entry, require_factory
+from tvm_balanced.cli.model import (
+    Calibration,
+    DynamicBatch,
+    Factory,
+    Json,
+    Weights,
+    check_output,
+    load_batches,
+    load_module,
+    require_factory,
+    write_model,
+)
 from tvm_balanced.core.pattern import BalancedPattern
 
-SUFFIXES = (".pt2", ".safetensors")
+NEEDS_MODULE = "its layers are no longer modules that can be pruned"
 
 
 def prune(
     model: Factory,
-    pattern: Annotated[str, typer.Argument(help="NNZ:BLOCK, for instance 2:16 to keep 2 of every 16.")],
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            help="NNZ:BLOCK, for instance 2:16 to keep 2 of every 16; or the .json file of a pattern for each layer that "
+            "tvm-balanced allocate wrote."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .pt2 file (model and weights), or .safetensors (weights alone).")
     ],
@@ -23,39 +41,55 @@ def prune(
         typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given several times. Default "*".'),
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Layers to leave dense; may be given several times.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="magnitude, wanda or sparsegpt; by default sparsegpt if there are calibration data, else magnitude."),
+    ] = None,
+    calibration: Calibration = None,
     weights: Weights = None,
     dynamic_batch: DynamicBatch = False,
     json: Json = False,
 ) -> None:
-    """Prune the linear layers of FACTORY's module to PATTERN by magnitude, and write the pruned model."""
+    """Prune the layers of FACTORY's module to PATTERN, and write the pruned model."""
     from dataclasses import asdict
 
-    parsed = BalancedPattern.parse(pattern)
-    if output.suffix not in SUFFIXES:
-        raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
-    require_factory(model, "its layers are no longer modules that can be pruned")
+    patterns = _patterns(pattern)
+    check_output(output)
+    require_factory(model, NEEDS_MODULE)
     with step("loading"):
-        from tvm_balanced.frontend.pruning.magnitude import prune as prune_module
+        from tvm_balanced.frontend.pruning.prune import prune as prune_module
 
         module, args = load_module(model, weights)
-    with step("pruning"):
-        report = prune_module(module, parsed, tuple(include or ("*",)), tuple(exclude or ()))
+        batches = load_batches(calibration)
+    with step("pruning") as show:
+        report = prune_module(
+            module,
+            patterns,
+            tuple(include or ("*",)),
+            tuple(exclude or ()),
+            method,
+            batches,
+            progress=lambda at: show(f"pruning {at}"),
+        )
     with step(f"writing {output}"):
-        if output.suffix == ".safetensors":
-            from tvm_balanced.frontend.state_dict import save_weights
-
-            save_weights(module, output)
-        else:
-            from tvm_balanced.frontend.module import export, plain_copy
-            from tvm_balanced.frontend.pt2 import save_pt2
-            from tvm_balanced.frontend.sources import batch_dimension
-
-            args, kwargs = one_entry(model, args, "a .pt2 file")
-            shapes = batch_dimension(args, kwargs) if dynamic_batch else None
-            save_pt2(export(plain_copy(module), args, kwargs, shapes), output)
+        write_model(model, module, args, output, dynamic_batch)
     if json:
         parts = {part: [asdict(row) for row in getattr(report, part)] for part in ("layers", "skipped")}
-        print_json({"pattern": str(parsed), "sparsity": report.sparsity, **parts})
+        print_json({"pattern": pattern, "method": report.method, "sparsity": report.sparsity, **parts})
     else:
         out.print(str(report), highlight=False, soft_wrap=True)
         out.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _patterns(pattern: str) -> Any:
+    """Return a pattern, or the mapping of layers to patterns that a file holds; raises BadParameter or PatternError."""
+    if not pattern.endswith(".json"):
+        return BalancedPattern.parse(pattern)
+    try:
+        found = json_module.loads(Path(pattern).read_text())
+        return {str(name): BalancedPattern.parse(text) for name, text in found["patterns"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise typer.BadParameter(
+            f"{pattern} is no file of tvm-balanced allocate ({type(error).__name__}); write it again",
+            param_hint="PATTERN",
+        ) from None

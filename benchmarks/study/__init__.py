@@ -1,0 +1,1 @@
+"""The study of how much accuracy pruning costs."""

@@ -1,0 +1,182 @@
+"""The weights of a module that pruning takes: where each is, and how it is seen as a matrix (N, K).
+
+K is what the weight is multiplied along, so that a block of the pattern lies in a row.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from tvm_balanced.core.weight_matrix import from_weight_matrix, weight_matrix
+
+
+@dataclass(frozen=True)
+class View:
+    """How a parameter is seen as a stack (E, N, K) of matrices; E is 1 but for experts.
+
+    `stack` is a view of the parameter but for convolutions, whose taps may lie in another order in memory.
+    """
+
+    name: str
+    stack: Callable[[torch.Tensor], torch.Tensor]
+    back: Callable[[torch.Tensor, torch.Size], torch.Tensor]
+    is_experts: bool = False
+
+
+# y = x W^T, the way of nn.Linear, recurrent layers and nn.MultiheadAttention
+ROWS = View("(N, K)", lambda p: p[None], lambda m, shape: m.reshape(shape))
+# y = x W, the way of transformers' Conv1D
+COLUMNS = View("(K, N)", lambda p: p.T[None], lambda m, shape: m.reshape(shape[1], shape[0]).T)
+TAPS = View("(N, K) of taps", lambda p: weight_matrix(p)[None], lambda m, shape: from_weight_matrix(m, tuple(shape)))
+# nn.Bilinear's weight (out, in1, in2) as out matrices that the second input is multiplied by
+BILINEAR = View("(out, in1, in2)", lambda p: p, lambda m, shape: m.reshape(shape))
+# experts, a matrix each: y = x W[e]^T and y = x W[e]
+EXPERTS = View("(E, N, K)", lambda p: p, lambda m, shape: m.reshape(shape), True)
+EXPERTS_TRANSPOSED = View(
+    "(E, K, N)",
+    lambda p: p.transpose(1, 2),
+    lambda m, shape: m.reshape(shape[0], shape[2], shape[1]).transpose(1, 2),
+    True,
+)
+
+
+@dataclass(eq=False)
+class PrunableWeight:
+    """One weight.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer, as `named_modules` has it, if its only weight is called "weight"; else of the parameter.
+    layer : str
+        Name of the layer's module; empty for the model itself.
+    module, attribute
+        Where the parameter is: `getattr(module, attribute)`.
+    view : View
+        How the parameter is seen as matrices.
+    """
+
+    name: str
+    layer: str
+    module: nn.Module
+    attribute: str
+    view: View
+
+    @property
+    def parameter(self) -> torch.Tensor:
+        """The parameter, in its own shape."""
+        parameter: torch.Tensor = getattr(self.module, self.attribute)
+        return parameter
+
+    def stack(self) -> torch.Tensor:
+        """Return the parameter as (E, N, K)."""
+        return self.view.stack(self.parameter.detach())
+
+    def matrix(self) -> torch.Tensor:
+        """Return the parameter as (E * N, K), a view where one exists."""
+        stack = self.stack()
+        return stack.reshape(-1, stack.shape[2])
+
+    def back(self, matrix: torch.Tensor) -> torch.Tensor:
+        """Return a matrix (E * N, K), of any dtype, in the shape of the parameter."""
+        return self.view.back(matrix, self.parameter.shape)
+
+    def assign(self, matrix: torch.Tensor) -> None:
+        """Write a matrix (E * N, K) into the parameter, cast to its dtype."""
+        with torch.no_grad():
+            self.parameter.copy_(self.back(matrix))
+
+
+def prunable_weights(
+    model: nn.Module, include: Sequence[str] = ("*",), exclude: Sequence[str] = (), embeddings: bool = False
+) -> Iterator[PrunableWeight]:
+    """Yield the weights that pruning takes, in the order of `named_modules`.
+
+    Parameters
+    ----------
+    include, exclude : sequences of str
+        Names of layers or parameters, with * and ? as in a shell. Parameters (E, ., .) of a module that does not call them
+        experts must be named.
+    embeddings : bool
+        Whether tables of embeddings are taken, too.
+    """
+
+    def wanted(*names: str) -> bool:
+        return any(fnmatchcase(n, p) for n in names for p in include) and not any(
+            fnmatchcase(n, p) for n in names for p in exclude
+        )
+
+    asked_for = [pattern for pattern in include if pattern.strip("*")]
+    for layer, module in model.named_modules():
+        for attribute, view in _views(module, embeddings):
+            alone = attribute == "weight"
+            name = (layer or type(module).__name__) if alone else f"{layer}.{attribute}".lstrip(".")
+            if getattr(module, attribute, None) is None or not wanted(layer, name):
+                continue
+            if view.is_experts and not _says_expert(layer, module) and not any(fnmatchcase(name, p) for p in asked_for):
+                continue  # it may be a table of biases
+            yield PrunableWeight(name, layer, module, attribute, view)
+
+
+def _views(module: nn.Module, embeddings: bool) -> Iterator[tuple[str, View]]:
+    """Yield (attribute, view) of each weight that a module itself holds."""
+    if isinstance(module, nn.Linear) or (embeddings and isinstance(module, (nn.Embedding, nn.EmbeddingBag))):
+        yield "weight", ROWS
+    elif is_transformers_conv1d(module):
+        yield "weight", COLUMNS
+    elif isinstance(module, (nn.Conv1d, nn.Conv2d)) and not _is_depthwise(module):
+        yield "weight", TAPS
+    elif isinstance(module, nn.Bilinear):
+        yield "weight", BILINEAR
+    elif isinstance(module, nn.MultiheadAttention):
+        for attribute in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
+            yield attribute, ROWS
+    elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        for attribute, _ in module.named_parameters(recurse=False):
+            if attribute.startswith("weight_"):
+                yield attribute, ROWS
+    elif not type(module).__module__.startswith("torch.nn."):
+        yield from _experts(module)
+
+
+def _experts(module: nn.Module) -> Iterator[tuple[str, View]]:
+    """Yield the parameters (E, ., .) of a module of one's own: a matrix for each expert.
+
+    `is_transposed` is what transformers' experts say. Without it, the order is that of nn.Linear, unless a call with
+    calibration data shows the other.
+    """
+    view = EXPERTS_TRANSPOSED if getattr(module, "is_transposed", False) else EXPERTS
+    for attribute, parameter in module.named_parameters(recurse=False):
+        if parameter.dim() == 3 and parameter.shape[0] > 1 and min(parameter.shape[1:]) > 1 and parameter.is_floating_point():
+            yield attribute, view
+
+
+def _says_expert(layer: str, module: nn.Module) -> bool:
+    """Whether a module with parameters (E, ., .) calls them experts."""
+    words = f"{layer} {type(module).__name__}".lower()
+    return "expert" in words or "moe" in words or hasattr(module, "num_experts") or hasattr(module, "num_local_experts")
+
+
+def _is_depthwise(module: Any) -> bool:
+    """Whether each channel is filtered by itself: no product of matrices."""
+    return bool(module.groups == module.in_channels and module.groups > 1)
+
+
+def is_transformers_conv1d(module: nn.Module) -> bool:
+    """Whether a module is the dense layer of GPT-2 in transformers, which need not be installed. It
+    is no convolution, despite its name.
+    """
+    return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
+
+
+def names_by_address(model: nn.Module) -> dict[int, list[str]]:
+    """Return all names of each parameter, by the address of its first byte."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.numel():
+            names.setdefault(parameter.data_ptr(), []).append(name)
+    return names

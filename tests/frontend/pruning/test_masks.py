@@ -1,0 +1,65 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.frontend.pruning.masks import keep_mask
+from tvm_balanced.frontend.pruning.structures import Tiles, Unstructured
+
+
+@given(st.data())
+def test_every_block_keeps_exactly_its_largest(data):
+    block = data.draw(st.integers(1, 40))
+    pattern = BalancedPattern(data.draw(st.integers(1, block)), block)
+    n, k = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 90))
+    dtype = data.draw(st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
+    torch.manual_seed(data.draw(st.integers(0, 9)))
+    weight = (torch.randn(n, k) * 2).round(decimals=data.draw(st.integers(0, 2))).to(dtype)  # rounding makes many ties
+    mask = keep_mask(weight, pattern).numpy()
+    magnitude = weight.float().abs().numpy()
+    for start in range(0, k, block):
+        width = min(block, k - start)
+        for row in range(n):
+            order = np.argsort(-magnitude[row, start : start + width], kind="stable")  # of equal magnitudes the first stays
+            expected = np.zeros(width, bool)
+            expected[order[: pattern.kept(width)]] = True
+            np.testing.assert_array_equal(mask[row, start : start + width], expected)
+
+
+@given(st.integers(1, 20), st.integers(1, 40), st.floats(0, 0.99), st.integers(0, 9))
+def test_without_structure_exactly_a_share_goes(n, k, sparsity, seed):
+    torch.manual_seed(seed)
+    weight = torch.randn(n, k).round()  # with many ties
+    mask = keep_mask(weight, Unstructured(sparsity))
+    assert int((~mask).sum()) == round(n * k * sparsity)
+    if mask.any() and not mask.all():
+        assert weight.abs()[mask].min() >= weight.abs()[~mask].max()
+
+
+def test_tiles_go_whole():
+    torch.manual_seed(0)
+    weight = torch.randn(20, 30)
+    mask = keep_mask(weight, Tiles(8, 4, 0.5))
+    energy = {}
+    for i in range(0, 20, 8):
+        for j in range(0, 30, 4):
+            tile = mask[i : i + 8, j : j + 4]
+            assert tile.all() or not tile.any()
+            energy[float(weight[i : i + 8, j : j + 4].square().sum())] = bool(tile.any())
+    kept = [e for e, stays in energy.items() if stays]
+    assert len(kept) == 12  # of 24
+    assert min(kept) > max(e for e, stays in energy.items() if not stays)
+
+
+@pytest.mark.slow
+def test_a_large_weight_takes_under_five_seconds():
+    torch.manual_seed(0)
+    weight = torch.randn(16384, 8192)
+    start = time.thread_time()
+    mask = keep_mask(weight, BalancedPattern(2, 16))
+    assert time.thread_time() - start < 5  # of the CPU: what else runs does not count
+    assert int(mask.sum()) == 16384 * 8192 // 8

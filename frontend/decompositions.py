@@ -6,18 +6,21 @@ from typing import Any
 import torch
 from torch.export import default_decompositions
 
+from tvm_balanced.frontend.recurrent import RECURRENT
+
 aten = torch.ops.aten
 # torch has these, and core ATen keeps them all the same.
 OF_TORCH = (aten.grid_sampler_2d.default, aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.default)
+# Kept whole: in core ATen a linear layer is an addmm on a flattened x, or a broadcast weight in attention's output projection,
+# where no pattern finds it; a recurrent layer is as many steps as the example has.
+KEPT = (aten.linear.default, *RECURRENT)
 SUM, MEAN = 0, 1  # of an embedding bag; 2 is the largest
 
 
 def decompositions() -> dict[Any, Any]:
-    """Return the table of decompositions: everything to core ATen except linear, and what the importer does not take."""
-    # A linear layer decomposed would become addmm on a flattened x, or a broadcast weight in attention's output projection,
-    # where no pattern finds it.
+    """Return the table of decompositions: everything to core ATen except what is `KEPT`, and what the importer does not take."""
     table: Mapping[Any, Any] = default_decompositions()
-    ours = {op: table[op] for op in table if str(op) != "aten.linear.default"}
+    ours = {op: table[op] for op in table if op not in KEPT}
     return ours | torch._decomp.get_decompositions(OF_TORCH) | OURS
 
 

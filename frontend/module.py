@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize, prune
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import ModelError, Terminated
+from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.frontend.refusals import advice, check_tensors
 
@@ -71,7 +72,7 @@ def export(
     """
     check_tensors(args, kwargs)
     try:
-        with EXPORTING, torch.no_grad(), quiet_torch():
+        with EXPORTING, torch.no_grad(), quiet_torch(), recurrent.any_length():
             return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
     except Terminated:
         raise

@@ -18,8 +18,8 @@ RECURRENT = (aten.lstm.input, aten.gru.input, aten.rnn_tanh.input, aten.rnn_relu
 def any_length() -> Iterator[None]:
     """Within it, torch traces recurrent layers as one node for any number of steps.
 
-    torch runs its own decomposition on fake tensors to learn the shapes of what such a node returns: a Python loop over the steps,
-    which fixes their number to the example's. Here it is told the shapes. Eager calls of other threads are not concerned.
+    To learn the shapes of what such a node returns, torch runs its own decomposition on fake tensors: a Python loop over the
+    steps, which fixes their number to the example's. Here it is told the shapes. Eager calls of other threads are not concerned.
     """
     known = {op: dict(op.py_kernels) for op in RECURRENT}
     try:

@@ -10,6 +10,7 @@ products write, and for a projected LSTM what the cell gives.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +19,12 @@ from tvm import s_tir, tirx
 
 from tvm_balanced.schedules.base.expressions import int64, substitute
 from tvm_balanced.schedules.tir import recurrent_cells
+from tvm_balanced.schedules.tir.loops import without_threads
 
-STATE = "state"
+STATE = "state"  # the operand that is the state
+# Numbers of weights times rows of the state, from which a step is worth waking the threads, which takes about 5 us: 262,144 take
+# about 50 us in one thread. An LSTM of 512 units at 2:16 has 147,456, and took 32 us a step in one thread, 159 us in two.
+THREADS_FROM = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,19 @@ class Recurrence:
     batch_first: bool = False
 
 
-def prim_func(layer: Recurrence, products: Sequence[Product]) -> tirx.PrimFunc:
-    """Return the function of a layer: the product of h, and that of the cell's result if the layer projects it."""
-    return _Loop(layer).prim_func(products)
+def prim_func(layer: Recurrence, products: Sequence[Product], gpu: bool = False) -> tirx.PrimFunc:
+    """Return the function of a layer: the product of h, and that of the cell's result if the layer projects it.
+
+    On a GPU the loop runs on the host and launches the kernels of every step.
+    """
+    return _Loop(layer, gpu).prim_func(products)
 
 
 class _Loop:
     """The buffers of a loop."""
 
-    def __init__(self, layer: Recurrence) -> None:
-        self.layer = layer
+    def __init__(self, layer: Recurrence, gpu: bool) -> None:
+        self.layer, self.gpu = layer, gpu
         self.batch, self.length = (
             tirx.Var(name, "int64") if size is None else int64(size)
             for name, size in (("batch", layer.batch), ("length", layer.length))
@@ -98,17 +106,21 @@ class _Loop:
         out = self._scratch(self.layer.units, "hidden") if projected else h
         # what the cell keeps, in float32 at least: sums of many steps would be lost in half precision
         kept = [self._kept(buffer) for buffer in (out, *self.states[1:])]
-        step = [*first, recurrent_cells.cell(self.layer.cell, self.gates, gates, kept, self.at), *_copies(kept[:1], [out])]
+        step = [
+            *first,
+            recurrent_cells.cell(self.layer.cell, self.gates, gates, kept, self.at, self.gpu),
+            *self._copies(kept[:1], [out]),
+        ]
         for product in products[1:]:
             statements, result = self.product(product, out)
-            step += [*statements, recurrent_cells.copy(result, h)]
-        step.append(recurrent_cells.copy(h, self.y, self.at))
-        start = _copies(self.initial, self.states) + _copies(self.initial[projected:], kept[projected:])
+            step += [*statements, recurrent_cells.copy(result, h, self.gpu)]
+        step.append(recurrent_cells.copy(h, self.y, self.gpu, self.at))
+        start = self._copies(self.initial, self.states) + self._copies(self.initial[projected:], kept[projected:])
         number = tirx.Var("step", "int64")
         time = self.length - 1 - number if self.layer.reverse else number
         body = substitute(tirx.SeqStmt(step), [(self.time, time)])
         loop = tirx.For(number, int64(0), self.length, tirx.ForKind.SERIAL, body)
-        root = s_tir.SBlock([], [], [], "root", tirx.SeqStmt([*start, loop, *_copies(kept[1:], self.states[1:])]))
+        root = s_tir.SBlock([], [], [], "root", tirx.SeqStmt([*start, loop, *self._copies(kept[1:], self.states[1:])]))
         params = [self.gates, *self.initial, *self.outside, self.y, *self.states, *self.scratch]
         whole = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root)
         return tirx.PrimFunc(params, whole).with_attrs({"s_tir": True, "tirx.noalias": True, "tirx.is_scheduled": True})
@@ -132,8 +144,14 @@ class _Loop:
             self.outside += [buffer for buffer, operand in zip(read, call.operands, strict=True) if operand is None]
             self.scratch.append(result)
             results.append(result)
-            statements.append(substitute(call.func.body, [*zip(call.func.params, buffers, strict=True), *symbols]))
+            statements.append(substitute(self._threaded(call).body, [*zip(call.func.params, buffers, strict=True), *symbols]))
         return statements, results[-1]
+
+    def _threaded(self, call: Call) -> tirx.PrimFunc:
+        """Return a function without its threads if a step has too little work for them."""
+        outside = (param for param, operand in zip(call.func.params, call.operands, strict=False) if operand is None)
+        numbers = sum(math.prod(map(int, param.shape)) for param in outside)
+        return call.func if numbers * (self.layer.batch or 1) >= THREADS_FROM else without_threads(call.func)
 
     def _symbols(self, call: Call, state: tirx.Buffer, results: Sequence[tirx.Buffer]) -> list[tuple[tirx.Var, Any]]:
         """Return what the symbols of a function's shapes are here."""
@@ -155,6 +173,11 @@ class _Loop:
         self.scratch.append(self._buffer((self.batch, int64(int(width))), name, dtype))
         return self.scratch[-1]
 
+    def _copies(self, sources: Sequence[tirx.Buffer], targets: Sequence[tirx.Buffer]) -> list[Any]:
+        """Return the statements that copy each buffer to another, but for those that are the same."""
+        pairs = zip(sources, targets, strict=True)
+        return [recurrent_cells.copy(source, target, self.gpu) for source, target in pairs if not source.same_as(target)]
+
     def at(self, row: Any, columns: Any) -> tuple[Any, ...]:
         """Return the indices of a row's columns in a buffer over time, at the step that is computed."""
         return (row, self.time, columns) if self.layer.batch_first else (self.time, row, columns)
@@ -165,9 +188,3 @@ class _Loop:
 
     def _buffer(self, shape: Sequence[Any], name: str, dtype: str | None = None) -> tirx.Buffer:
         return tirx.decl_buffer(list(shape), dtype or self.layer.dtype, name)
-
-
-def _copies(sources: Sequence[tirx.Buffer], targets: Sequence[tirx.Buffer]) -> list[Any]:
-    """Return the statements that copy each buffer to another, but for those that are the same."""
-    pairs = zip(sources, targets, strict=True)
-    return [recurrent_cells.copy(source, target) for source, target in pairs if not source.same_as(target)]

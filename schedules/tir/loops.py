@@ -83,3 +83,14 @@ def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None
     width = divisor(count, lanes(target)) if count else 1
     if width >= 4:
         sch.vectorize(sch.split(loop, [None, width])[1])
+
+
+def without_threads(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return a scheduled function for a CPU in which one thread runs every loop."""
+
+    def serial(loop: tirx.For) -> tirx.For:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body)
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, serial)))

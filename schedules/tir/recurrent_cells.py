@@ -7,8 +7,8 @@ With x the gates of the input and p those of the state, each of `units` columns 
     rnn_tanh    h = tanh(x + p)
     rnn_relu    h = max(x + p, 0)
 
-The gates may be in half precision. All else is float32, or float64: what rounds to half precision is a copy, because TVM rounds to
-bfloat16 by an expression that has the value twice, and with it the variables that are bound in it.
+The gates may be in half precision. All else is float32, or float64: what rounds to half precision is a copy, because TVM rounds
+to bfloat16 by an expression that has the value twice, and with it the variables that are bound in it.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,17 @@ from tvm import tirx
 
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.tir import activations
+from tvm_balanced.schedules.tir.loops import PARALLEL_FROM
 
 LANES = 16  # of a vector: two registers of AVX2, one of AVX-512
+GPU_THREADS = 256  # of a block
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 Columns = Any  # the columns of a vector, or one column
 Gate = Callable[[int], Any]  # the number of a gate to its values
 Store = Callable[[Any, Columns], list[Any]]  # (row, columns) to the statements that store there
 
 
-def cell(kind: str, x: tirx.Buffer, p: tirx.Buffer, states: list[tirx.Buffer], at: Callable[..., Any]) -> Any:
+def cell(kind: str, x: tirx.Buffer, p: tirx.Buffer, states: list[tirx.Buffer], at: Callable[..., Any], gpu: bool = False) -> Any:
     """Return the statement that computes a cell of `kind` for all rows of a batch.
 
     Parameters
@@ -41,6 +43,8 @@ def cell(kind: str, x: tirx.Buffer, p: tirx.Buffer, states: list[tirx.Buffer], a
         h (B, H), and for an LSTM c (B, H), float32 or float64; both are written.
     at : callable
         (row, columns) to the indices of them in x, at the step that is computed.
+    gpu : bool
+        Whether it is a kernel of a GPU.
     """
     rows, units = states[0].shape
 
@@ -53,22 +57,43 @@ def cell(kind: str, x: tirx.Buffer, p: tirx.Buffer, states: list[tirx.Buffer], a
 
         return CELLS[kind](of_input, of_state, states, row, columns)
 
-    return for_each(rows, units, states[0].dtype, store)
+    return for_each(rows, units, states[0].dtype, store, gpu, PARALLEL_FROM)
 
 
-def for_each(rows: Any, columns: Any, dtype: str, store: Store) -> Any:
-    """Return loops over a matrix in vectors along its columns, and what is left of them; in float64 one by one."""
-    row, number = tirx.Var("row", "int64"), tirx.Var("vector", "int64")
-    lanes, count = (1 if dtype == "float64" else LANES), int(columns)
-    parts = []
+def for_each(rows: Any, columns: Any, dtype: str, store: Store, gpu: bool, threads_from: int | None = None) -> Any:
+    """Return loops over a matrix: in vectors along its columns, one by one in float64 and on a GPU.
+
+    Rows are divided among a CPU's threads if the matrix is known to have `threads_from` elements.
+    """
+    row, number, count = tirx.Var("row", "int64"), tirx.Var("vector", "int64"), int(columns)
+    if gpu:
+        return _on_gpu(rows, count, store)
+    lanes, parts = (1 if dtype == "float64" else LANES), []
     if count >= lanes:
         parts.append(_loop(number, int64(count // lanes), store(row, _columns(number * lanes, lanes))))
     if count % lanes:
         parts.extend(store(row, _columns(int64(count // lanes * lanes), count % lanes)))
-    return _loop(row, rows, parts)
+    many = threads_from is not None and isinstance(rows, tirx.IntImm) and rows.value > 1 and rows.value * count >= threads_from
+    return _loop(row, rows, parts, tirx.ForKind.PARALLEL if many else tirx.ForKind.SERIAL)
 
 
-def copy(source: tirx.Buffer, target: tirx.Buffer, at: Callable[..., Any] = lambda row, columns: (row, columns)) -> Any:
+def _on_gpu(rows: Any, columns: int, store: Store) -> Any:
+    """Return a kernel with a thread for each element."""
+    block, thread = tirx.Var("block", "int64"), tirx.Var("thread", "int64")
+    place = block * GPU_THREADS + thread
+    body = tirx.IfThenElse(place < rows * columns, _sequence(store(place // columns, place % columns)), None)
+    for var, extent, tag in (
+        (thread, int64(GPU_THREADS), "threadIdx.x"),
+        (block, -(-rows * columns // GPU_THREADS), "blockIdx.x"),
+    ):
+        axis = tirx.IterVar(None, var, tirx.IterVar.ThreadIndex, tag)
+        body = tirx.For(var, int64(0), extent, tirx.ForKind.THREAD_BINDING, body, thread_binding=axis)
+    return body
+
+
+def copy(
+    source: tirx.Buffer, target: tirx.Buffer, gpu: bool, at: Callable[..., Any] = lambda row, columns: (row, columns)
+) -> Any:
     """Return the statement that copies a matrix into another, of any dtype, to the indices that `at` gives."""
 
     def store(row: Any, columns: Columns) -> list[Any]:
@@ -77,7 +102,8 @@ def copy(source: tirx.Buffer, target: tirx.Buffer, at: Callable[..., Any] = lamb
         same = source.dtype == target.dtype
         return [tirx.BufferStore(target, value if same else tirx.Cast(dtype, value), list(at(row, columns)))]
 
-    return for_each(*source.shape, source.dtype, store)
+    rows, columns = source.shape
+    return for_each(rows, columns, source.dtype, store, gpu)
 
 
 def _lstm(x: Gate, p: Gate, states: list[tirx.Buffer], row: Any, at: Columns) -> list[Any]:
@@ -86,7 +112,10 @@ def _lstm(x: Gate, p: Gate, states: list[tirx.Buffer], row: Any, at: Columns) ->
 
     h, c = states
     update = gate(1, "sigmoid") * c[row, at] + gate(0, "sigmoid") * gate(2, "tanh")
-    return [tirx.BufferStore(c, update, [row, at]), tirx.BufferStore(h, gate(3, "sigmoid") * _apply("tanh", c[row, at]), [row, at])]
+    return [
+        tirx.BufferStore(c, update, [row, at]),
+        tirx.BufferStore(h, gate(3, "sigmoid") * _apply("tanh", c[row, at]), [row, at]),
+    ]
 
 
 def _gru(x: Gate, p: Gate, states: list[tirx.Buffer], row: Any, at: Columns) -> list[Any]:
@@ -146,6 +175,9 @@ def _like_lanes(value: Any, lanes: int) -> Any:
     return value if lanes == 1 else tirx.Broadcast(value, lanes)
 
 
-def _loop(variable: tirx.Var, extent: Any, body: list[Any]) -> Any:
-    whole = body[0] if len(body) == 1 else tirx.SeqStmt(body)
-    return tirx.For(variable, int64(0), extent, tirx.ForKind.SERIAL, whole)
+def _loop(variable: tirx.Var, extent: Any, body: list[Any], kind: Any = tirx.ForKind.SERIAL) -> Any:
+    return tirx.For(variable, int64(0), extent, kind, _sequence(body))
+
+
+def _sequence(statements: list[Any]) -> Any:
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)

@@ -8,6 +8,7 @@ from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.ops import RECURRENCE, RECURRENT_STATE, is_call
+from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules import recurrent_loop
 from tvm_balanced.schedules.base.expressions import substitute
 from tvm_balanced.schedules.recurrent_loop import STATE, Call, Product, Recurrence
@@ -53,7 +54,7 @@ class _Lowering(PyExprMutator):
             calls, tensors = self.calls(product)
             products.append(calls)
             outside += tensors
-        func = recurrent_loop.prim_func(_layer(call), products)
+        func = recurrent_loop.prim_func(_layer(call), products, is_gpu(tvm.target.Target.current()))
         arguments = [self.visit_expr(arg) for arg in (gates, *initial, *outside)]
         results = [*call.ty.fields, *_scratch(func, call, len(arguments) + len(call.ty.fields))]
         return relax.call_tir(self.builder_.add_func(func, str(call.attrs["cell"])), arguments, results)

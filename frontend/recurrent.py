@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch._C import DispatchKey
+from torch._decomp import decomposition_table
 from tvm import relax
 
+import tvm_balanced.transform  # noqa: F401 - registers the operators
 from tvm_balanced.ops import recurrence, recurrent_state
 
 aten = torch.ops.aten
@@ -21,14 +23,17 @@ def any_length() -> Iterator[None]:
     To learn the shapes of what such a node returns, torch runs its own decomposition on fake tensors: a Python loop over the
     steps, which fixes their number to the example's. Here it is told the shapes. Eager calls of other threads are not concerned.
     """
-    known = {op: dict(op.py_kernels) for op in RECURRENT}
+    kernels = {op: dict(op.py_kernels) for op in RECURRENT}
+    decompositions: dict[Any, Any] = {op: decomposition_table[op] for op in RECURRENT}
     try:
         for op in RECURRENT:
-            _set_kernels(op, {**known[op], DispatchKey.CompositeImplicitAutograd: _shapes})
+            _set_kernels(op, {**kernels[op], DispatchKey.CompositeImplicitAutograd: _shapes})
+        decomposition_table.update(dict.fromkeys(decompositions, _shapes))
         yield
     finally:
         for op in RECURRENT:
-            _set_kernels(op, known[op])
+            _set_kernels(op, kernels[op])
+        decomposition_table.update(decompositions)
 
 
 def _set_kernels(op: Any, kernels: dict[Any, Any]) -> None:

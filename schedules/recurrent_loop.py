@@ -115,7 +115,9 @@ class _Loop:
             statements, result = self.product(product, out)
             step += [*statements, recurrent_cells.copy(result, h, self.gpu)]
         step.append(recurrent_cells.copy(h, self.y, self.gpu, self.at))
-        start = self._copies(self.initial, self.states) + self._copies(self.initial[projected:], kept[projected:])
+        # a projected layer has an h of its own, and what its cell gives has no first value
+        begun = dict(zip([*self.states[projected:], *kept[projected:]], self.initial[projected:] * 2, strict=True))
+        start = self._copies([*self.initial[:projected], *begun.values()], [*self.states[:projected], *begun])
         number = tirx.Var("step", "int64")
         time = self.length - 1 - number if self.layer.reverse else number
         body = substitute(tirx.SeqStmt(step), [(self.time, time)])

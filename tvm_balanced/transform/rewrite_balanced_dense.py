@@ -16,8 +16,8 @@ from tvm_balanced.core.layer_plan import Bucket, DenseLayer, LayerPlan, buckets_
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import WeightError
-from tvm_balanced.ops import balanced_dense, packed_dense
-from tvm_balanced.transform.match_dense import DenseMatch, match_dense
+from tvm_balanced.ops import RECURRENT_STATE, balanced_dense, is_call, packed_dense
+from tvm_balanced.transform.match_dense import DenseMatch, Lookup, match_dense
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 NO_LIMIT = sym.ConstIntBound.POS_INF
@@ -104,7 +104,7 @@ class _Rewriter(PyExprMutator):
             layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows)
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan = self.plans[key]
-        self.plans[key] = replace(plan, calls=plan.calls + 1)
+        self.plans[key] = replace(plan, calls=plan.calls + _steps(match.x, self.lookup_binding))
         return list(self.plans).index(key), plan
 
     def rows(self, shape: list[Any]) -> RowRange:
@@ -127,6 +127,16 @@ class _Rewriter(PyExprMutator):
         if match.key not in self.dense:
             self.dense[match.key] = relax.const(match.weight)
         return self.dense[match.key]
+
+
+def _steps(x: relax.Expr, lookup: Lookup) -> int:
+    """Return how often a layer runs in a call of the model: once, or in every step of a recurrence if their number is known."""
+    state = lookup(x) if isinstance(x, relax.Var) else x
+    if state is None or not is_call(state, RECURRENT_STATE):
+        return 1
+    batch, *sizes = state.args[0].ty.shape[0], *list(state.args[1].ty.shape)[:2]
+    known = all(isinstance(size, tirx.IntImm) for size in (batch, *sizes))
+    return math.prod(map(int, sizes)) // int(batch) if known and int(batch) else 1
 
 
 def _check(weight: Any, name: str) -> None:

@@ -10,17 +10,25 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import tvm
 from torch import nn
 
 import tvm_balanced as tb
 from benchmarks.cell import append, stamp
 from benchmarks.interference import other_load
+from tvm_balanced.compiler.build import build
+from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.report import LayerReport
 from tvm_balanced.frontend.pruning.magnitude import keep_mask
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.schedules import KERNELS, SparseKernel
 from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 
 PATTERN = BalancedPattern(2, 16)
@@ -63,17 +71,18 @@ CASES = (
 )
 
 
-class Products(nn.Module):
-    """The dense layers of a recurrent layer, one after another: weight_ih over all steps, weight_hh over one."""
-
-    def __init__(self, layer: nn.Module, of: str) -> None:
-        super().__init__()
-        names = [name for name, _ in layer.named_parameters() if name.startswith(f"weight_{of}")]
-        self.weights = nn.ParameterList([getattr(layer, name) for name in names])
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the product of x with each weight."""
-        return tuple(nn.functional.linear(x, weight) for weight in self.weights)
+def kernel_alone(row: LayerReport, weight: torch.Tensor, m: int) -> Callable[[], object]:
+    """Return a call of the kernel that computes a layer of a module, alone, with m rows of x."""
+    kernel, target = KERNELS[row.kernel], host_target()
+    pattern = None if row.stored == "-" else BalancedPattern.parse(row.stored)
+    workload = kernel.workload(row.m, row.n, row.k, pattern)
+    scheduled = kernel.schedule(kernel.prim_func(workload), workload, target)
+    function = build(scheduled.with_attr("global_symbol", "main"), target)["main"]
+    array = weight.detach().numpy()
+    packed = kernel.pack(encode(array, pattern) if isinstance(kernel, SparseKernel) else array)  # type: ignore[attr-defined]
+    x, y = torch.randn(m, row.k).numpy(), np.zeros((m, row.n), np.float32)
+    arrays = x, *packed, kernel.pack_bias(np.zeros(row.n, np.float32)), y
+    return partial(function, *map(tvm.runtime.tensor, arrays))
 
 
 def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
@@ -82,13 +91,16 @@ def measure(case: Case, seconds: float) -> list[dict[str, Any]]:
     started = time.process_time()
     ours = tb.compile(layer, (x,), threads=1, dynamic_shapes=({0: torch.export.Dim("steps")},))
     compiled = time.process_time() - started
-    over_all, one = x.reshape(-1, case.hidden), x[0].contiguous()
-    products = {of: tb.compile(Products(layer, of), (given,), threads=1) for of, given in (("ih", over_all), ("hh", one))}
+    weights, calls = dict(layer.named_parameters()), []
+    for row in ours.report.layers:
+        times, m = (case.steps, case.batch) if "weight_hh" in row.layer else (1, case.steps * case.batch)
+        if row.serves(m):
+            calls.append((times, kernel_alone(row, weights[row.layer], m)))
 
     def bound(_: int) -> None:
-        products["ih"](over_all)
-        for _step in range(case.steps):
-            products["hh"](one)
+        for times, call in calls:
+            for _step in range(times):
+                call()
 
     rivals = {"ours": _clocked(lambda _: ours(x)), "eager": _clocked(lambda _: layer(x)), "bound": _clocked(bound)}
     with torch.inference_mode():

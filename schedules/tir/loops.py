@@ -76,7 +76,7 @@ def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
 def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
     """Vectorize a block's innermost loop if its trip count is a multiple of a small number of lanes."""
     stored = sch.get(block)
-    if not stored.reads and any(region.buffer.dtype == "bfloat16" for region in stored.writes):
+    if not stored.reads and any(str(region.source.dtype) == "bfloat16" for region in stored.writes):
         return  # TVM stores bfloat16 as bits, and forgets to convert a vector of one constant
     loop = sch.get_loops(block)[-1]
     count = extent(sch, loop)

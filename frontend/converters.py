@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tvm import relax
 
-from tvm_balanced.frontend import lookups
+from tvm_balanced.frontend import lookups, recurrent
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
@@ -60,6 +60,10 @@ def converters() -> dict[str, Converter]:
         "select.int": lookups.select,
         "index.Tensor": lookups.index,
         "index_put.default": lookups.index_put,
+        "lstm.input": partial(recurrent.layers, "lstm"),
+        "gru.input": partial(recurrent.layers, "gru"),
+        "rnn_tanh.input": partial(recurrent.layers, "rnn_tanh"),
+        "rnn_relu.input": partial(recurrent.layers, "rnn_relu"),
         "take.default": lookups.take,
         "gather.default": lookups.gather,
         "scatter.src": partial(lookups.scatter, "update"),

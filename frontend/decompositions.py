@@ -11,9 +11,14 @@ import torch
 from torch._export import utils
 from torch.export import default_decompositions
 
+from tvm_balanced.frontend.recurrent import RECURRENT
+
 aten = torch.ops.aten
 # torch has these, and core ATen keeps them all the same.
 OF_TORCH = (aten.grid_sampler_2d.default, aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.default)
+# Kept whole: in core ATen a linear layer is an addmm on a flattened x, or a broadcast weight in attention's output projection,
+# where no pattern finds it; a recurrent layer is as many steps as the example has.
+KEPT = (aten.linear.default, *RECURRENT)
 SUM, MEAN = 0, 1  # of an embedding bag; 2 is the largest
 BILINEAR = [[1, 3], [0], [1, 2], [2, 3]]  # y[b, o] = sum of x[b, i] * weight[o, i, j] * z[b, j] over i and j
 
@@ -36,11 +41,9 @@ def listed_once() -> Iterator[None]:
 
 
 def decompositions() -> dict[Any, Any]:
-    """Return the table of decompositions: everything to core ATen except linear, and what the importer does not take."""
-    # A linear layer decomposed would become addmm on a flattened x, or a broadcast weight in attention's output projection,
-    # where no pattern finds it.
+    """Return the table of decompositions: everything to core ATen except what is `KEPT`, and what the importer does not take."""
     table: Mapping[Any, Any] = default_decompositions()
-    ours = {op: table[op] for op in table if str(op) != "aten.linear.default"}
+    ours = {op: table[op] for op in table if op not in KEPT}
     return ours | torch._decomp.get_decompositions(OF_TORCH) | OURS | _of_transformers()
 
 

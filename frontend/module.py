@@ -10,6 +10,7 @@ from torch import nn
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import ModelError, Terminated
+from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.live_weights import fold
@@ -77,7 +78,7 @@ def export(
     register_dataclasses(*args, *(kwargs or {}).values())
     check_tensors(args, kwargs)
     try:
-        with EXPORTING, torch.no_grad(), quiet_torch():
+        with EXPORTING, torch.no_grad(), quiet_torch(), recurrent.any_length():
             try:
                 return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
             except Exception as error:

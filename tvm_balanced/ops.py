@@ -1,4 +1,4 @@
-"""The two operators of a rewritten model, registered with Relax.
+"""The operators of a rewritten model, registered with Relax: two for dense layers, two for recurrent ones.
 
     balanced_dense(x (..., K), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)][, residual (..., N)])
     packed_dense(x (..., K), weight (N, K)[, bias (N,)][, residual (..., N)])
@@ -8,6 +8,18 @@ read, matched and printed; `LowerDenseOps` packs it for the kernels they name. I
 the layer is a packed_dense, and each kernel encodes the dense weight. Attributes: layer (its name in the model), index (the place
 of its plan among the model's), buckets (`layer_plan.buckets_to_attr`), activation, has_residual (whether the last argument is
 one), and for balanced_dense nnz, block and in_features (K).
+
+A recurrent layer is a loop over time, written as its first step:
+
+    state = recurrent_state(initial (B, K), gates)
+    y, h[, c] = recurrence(gates (T, B, G * H), initial_h (B, P)[, initial_c (B, H)], *products)
+
+The gates are what the input adds to the G gates of a cell in every step: a dense layer over all steps at once. The products are
+what a step computes of its state by dense layers, `matmul(recurrent_state(initial_h, gates), weight_hh^T) + bias_hh`, and for an
+LSTM with a projection `matmul(recurrent_state(initial_c, gates), weight_hr^T)`, of what its cell gives. They are ordinary dense
+layers, so that every pass knows them; `LowerRecurrence` makes one loop over T of them and the cell. Only `recurrence` may read
+what is made of a `recurrent_state`. Its results are y (T, B, P), the state after every step, and the last state. Attributes: cell
+("lstm", "gru", "rnn_tanh" or "rnn_relu"), reverse (whether time runs backwards), batch_first (gates and y are (B, T, ...)).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +31,8 @@ from tvm.ir import Op
 
 BALANCED_DENSE = "relax.balanced_dense"
 PACKED_DENSE = "relax.packed_dense"
+RECURRENT_STATE = "relax.recurrent_state"
+RECURRENCE = "relax.recurrence"
 WEIGHT_ARGS = {BALANCED_DENSE: 2, PACKED_DENSE: 1}  # arguments between x and the bias
 
 
@@ -78,6 +92,24 @@ def packed_dense(
     return relax.Call(Op.get(PACKED_DENSE), [arg for arg in (x, weight, bias, residual) if arg is not None], attrs)
 
 
+def recurrent_state(initial: relax.Expr, gates: relax.Expr) -> relax.Call:
+    """Return the state (B, K) that a step begins with; it is that of the recurrence with these gates."""
+    return relax.Call(Op.get(RECURRENT_STATE), [initial, gates])
+
+
+def recurrence(
+    gates: relax.Expr, *operands: relax.Expr, cell: str, reverse: bool = False, batch_first: bool = False
+) -> relax.Call:
+    """Return a call of a recurrent layer in one direction; shapes and dtypes as this file's docstring says."""
+    attrs = {"batch_first": batch_first, "cell": cell, "reverse": reverse}
+    return relax.Call(Op.get(RECURRENCE), [gates, *operands], attrs)
+
+
+def is_call(expr: Any, name: str) -> bool:
+    """Whether `expr` is a call of the operator with this name."""
+    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name == name
+
+
 def _as_printed(
     bias: relax.Expr | None, residual: relax.Expr | None, has_residual: bool | None
 ) -> tuple[relax.Expr | None, relax.Expr | None]:
@@ -112,22 +144,35 @@ def _infer(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:
     return relax.TensorType([*list(x.shape)[:-1], weight.shape[0]], x.dtype)
 
 
+def _infer_state(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:
+    return call.args[0].ty
+
+
+def _infer_recurrence(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TupleType:
+    gates, h, *others = (arg.ty for arg in call.args)
+    states = [h, others[0]] if call.attrs["cell"] == "lstm" else [h]
+    return relax.TupleType([relax.TensorType([*list(gates.shape)[:2], h.shape[1]], gates.dtype), *states])
+
+
 def register(legalize: Callable[[relax.BlockBuilder, relax.Call], relax.Expr]) -> None:
-    """Register both operators with TVM; further calls do nothing.
+    """Register the operators with TVM; further calls do nothing.
 
     Parameters
     ----------
     legalize : callable
-        How passes that legalize operators lower a call of one of the two.
+        How passes that legalize operators lower a call of one of those for dense layers.
     """
     if BALANCED_DENSE in Op.list_op_names():
         return
-    for name, maker in ((BALANCED_DENSE, balanced_dense), (PACKED_DENSE, packed_dense)):
-        short = name.removeprefix("relax.")
+    infer = {BALANCED_DENSE: _infer, PACKED_DENSE: _infer, RECURRENT_STATE: _infer_state, RECURRENCE: _infer_recurrence}
+    for maker in (balanced_dense, packed_dense, recurrent_state, recurrence):
+        short = maker.__name__
+        name = f"relax.{short}"
         tvm.get_global_func("ir.RegisterOp")(name, f"{short}, see tvm_balanced/ops.py")
         set_attr = tvm.ir.register_op_attr
-        set_attr(name, "FInferType", _infer)
-        set_attr(name, "FLegalize", legalize)
+        set_attr(name, "FInferType", infer[name])
+        if name in WEIGHT_ARGS:
+            set_attr(name, "FLegalize", legalize)
         set_attr(name, "FPurity", True)
         set_attr(name, "TScriptPrinterName", short)
         # lets printed Relax script be parsed again

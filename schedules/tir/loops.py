@@ -75,8 +75,23 @@ def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
 
 def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
     """Vectorize a block's innermost loop if its trip count is a multiple of a small number of lanes."""
+    stored = sch.get(block)
+    if not stored.reads and any(str(region.source.dtype) == "bfloat16" for region in stored.writes):
+        return  # TVM stores bfloat16 as bits, and forgets to convert a vector of one constant
     loop = sch.get_loops(block)[-1]
     count = extent(sch, loop)
     width = divisor(count, lanes(target)) if count else 1
     if width >= 4:
         sch.vectorize(sch.split(loop, [None, width])[1])
+
+
+def without_threads(func: tirx.PrimFunc) -> tirx.PrimFunc:
+    """Return a scheduled function for a CPU in which one thread runs every loop."""
+
+    def serial(loop: tirx.For) -> tirx.For:
+        if loop.kind != tirx.ForKind.PARALLEL:
+            return loop
+        # its annotations import what the body calls
+        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.SERIAL, loop.body, None, loop.annotations)
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, serial)))

@@ -1,6 +1,8 @@
 """Every dense layer of a model with its kernels, before any weight is packed."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import tvm
 from tvm import relax
@@ -19,7 +21,9 @@ def planned(imported: ImportedModel, selector: KernelSelector) -> tuple[Sequence
     rewrite = RewriteBalancedDense(selector, dict(imported.weight_names), imported.ranges)
     with selector.target:
         mod = tvm.transform.Sequential(plan_passes(rewrite))(imported.mod)
-    return rewrite.plans, calls_in(mod)
+    calls = calls_in(mod)
+    places = Counter(call.index for call in calls)
+    return rewrite.plans, [replace(call, times=rewrite.plans[call.index].calls // places[call.index]) for call in calls]
 
 
 def calls_in(mod: tvm.IRModule) -> list[LayerCall]:

@@ -38,6 +38,8 @@ class LayerCall:
         Name of the TensorIR function that computes it, empty before it is lowered.
     weights : tuple of tuples of int
         For each variant the addresses of its packed weight and bias, empty before it is lowered.
+    times : int
+        How often it runs in a call of the model: in a recurrent layer once for every step.
     """
 
     layer: str
@@ -45,6 +47,7 @@ class LayerCall:
     variants: tuple[Variant, ...]
     function: str = ""
     weights: tuple[tuple[int, ...], ...] = ()
+    times: int = 1
 
     @classmethod
     def of(cls, call: relax.Call) -> "LayerCall":

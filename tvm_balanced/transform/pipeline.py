@@ -28,6 +28,7 @@ from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps, left_alone
+from tvm_balanced.transform.lower_recurrence import LowerRecurrence
 from tvm_balanced.transform.pad_attention import PadAttention
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
@@ -151,6 +152,8 @@ def lower(
                 *([] if is_gpu(target) else [ApproximateMath()]),
                 estimating,
                 *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder()]),
+                LowerRecurrence(),
+                relax.transform.DeadCodeElimination(),
             ],
         ),
         (

@@ -16,10 +16,10 @@ from tvm_balanced.core.layer_plan import Bucket, DenseLayer, LayerPlan, buckets_
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import WeightError
-from tvm_balanced.ops import balanced_dense, packed_dense
+from tvm_balanced.ops import RECURRENT_STATE, balanced_dense, is_call, packed_dense
 from tvm_balanced.schedules.base.expressions import evaluate
 from tvm_balanced.selection.kernel_choice import KernelSelector
-from tvm_balanced.transform.match_dense import DenseMatch, match_dense
+from tvm_balanced.transform.match_dense import DenseMatch, Lookup, match_dense
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 NO_LIMIT = sym.ConstIntBound.POS_INF
@@ -117,10 +117,11 @@ class _Rewriter(PyExprMutator):
             layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows, tuple(match.addresses))
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan, m = self.plans[key], match.m
+        steps, example_steps = (_steps(match.x, self.lookup_binding, sizes) for sizes in ({}, self.sizes))
         if m is None:
             m = math.prod(evaluate(dim, self.sizes) for dim in list(match.x.ty.shape)[:-1])
-        macs = m * plan.layer.n * plan.layer.k
-        self.plans[key] = replace(plan, calls=plan.calls + 1, example_m=m, macs=plan.macs + macs)
+        macs = example_steps * m * plan.layer.n * plan.layer.k
+        self.plans[key] = replace(plan, calls=plan.calls + steps, example_m=m, macs=plan.macs + macs)
         return list(self.plans).index(key), plan
 
     def rows(self, shape: list[Any]) -> RowRange:
@@ -143,6 +144,18 @@ class _Rewriter(PyExprMutator):
         if match.key not in self.dense:
             self.dense[match.key] = relax.const(match.weight)
         return self.dense[match.key]
+
+
+def _steps(x: relax.Expr, lookup: Lookup, sizes: Mapping[str, int]) -> int:
+    """Return how often a layer runs in a call of the model: once, or in every step of a recurrence if `sizes` say their number."""
+    state = lookup(x) if isinstance(x, relax.Var) else x
+    if state is None or not is_call(state, RECURRENT_STATE):
+        return 1
+    batch, *gates = state.args[0].ty.shape[0], *list(state.args[1].ty.shape)[:2]
+    if any(var.name not in sizes for dim in (batch, *gates) for var in tirx.analysis.undefined_vars(dim)):
+        return 1
+    batch, *gates = (evaluate(dim, sizes) for dim in (batch, *gates))
+    return math.prod(gates) // batch if batch else 1
 
 
 def _check(weight: Any, name: str) -> None:

@@ -43,7 +43,7 @@ def tasks_of(calls: Sequence[LayerCall]) -> list[Task]:
     names: dict[Workload, dict[str, None]] = {}
     for call in calls:
         for workload in (workload for variant in call.variants for workload in tunable(variant)):
-            count[workload] += 1
+            count[workload] += call.times
             names.setdefault(workload, {})[call.layer] = None
     return [Task(workload, times, tuple(names[workload])) for workload, times in count.items()]
 

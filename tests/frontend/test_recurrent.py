@@ -1,0 +1,205 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch._decomp import decomposition_table
+from torch.export import Dim
+from torch.utils import _pytree as pytree
+
+import tvm_balanced as tb
+from tvm_balanced.compiler.layers import planned
+from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.errors import ModelError
+from tvm_balanced.frontend.module import import_module
+from tvm_balanced.frontend.pruning.magnitude import keep_mask
+from tvm_balanced.frontend.recurrent import RECURRENT, any_length
+from tvm_balanced.runtime.host import host_target
+from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.tuning.tasks import tasks_of
+
+WIDTH, STEPS, BATCH = 32, 5, 2
+
+
+def pruned(layer):
+    """The layer at 2:16, in eval mode."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(keep_mask(parameter, BalancedPattern(2, 16)))
+    return layer.eval()
+
+
+def exact(layer, *args):
+    """What the layer gives in float64."""
+    wide = copy.deepcopy(layer).double()
+    with torch.no_grad():
+        return pytree.tree_leaves(wide(*pytree.tree_map(lambda t: t.double(), args)))
+
+
+def differences(module, layer, *args):
+    """The largest difference of each output to float64."""
+    results = pytree.tree_leaves(module(*pytree.tree_leaves(args)))
+    wanted = exact(layer, *args)
+    assert [tuple(y.shape) for y in results] == [tuple(y.shape) for y in wanted]
+    return [float((y.double() - want).abs().max()) for y, want in zip(results, wanted, strict=True)]
+
+
+LAYERS = {
+    "lstm": lambda: nn.LSTM(WIDTH, 40),
+    "lstm, 2 layers, both ways": lambda: nn.LSTM(WIDTH, 24, 2, bidirectional=True, batch_first=True),
+    "lstm, projected, 2 layers, both ways": lambda: nn.LSTM(WIDTH, 40, 2, proj_size=16, bidirectional=True),
+    "lstm, projected, no bias": lambda: nn.LSTM(WIDTH, 40, proj_size=24, bias=False, batch_first=True),
+    "gru": lambda: nn.GRU(WIDTH, 33, batch_first=True),
+    "gru, 2 layers, both ways, no bias": lambda: nn.GRU(WIDTH, 24, 2, bidirectional=True, bias=False),
+    "rnn, tanh, both ways": lambda: nn.RNN(WIDTH, 24, bidirectional=True),
+    "rnn, relu, batch first": lambda: nn.RNN(WIDTH, 24, 2, nonlinearity="relu", batch_first=True),
+}
+
+
+def states(layer, batch):
+    """Initial states of a layer."""
+    number = layer.num_layers * (2 if layer.bidirectional else 1)
+    h = torch.randn(number, batch, layer.proj_size or layer.hidden_size)
+    return (h, torch.randn(number, batch, layer.hidden_size)) if isinstance(layer, nn.LSTM) else h
+
+
+def inputs(layer, steps, batch):
+    return torch.randn((batch, steps, WIDTH) if layer.batch_first else (steps, batch, WIDTH))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAYERS)
+def test_any_length_and_batch_with_states_and_a_fixed_length_without(name):
+    layer = pruned(LAYERS[name]())
+    steps, batch = Dim("steps"), Dim("batch")
+    x, initial = inputs(layer, STEPS, BATCH), states(layer, BATCH)
+    sizes = ({0: batch, 1: steps} if layer.batch_first else {0: steps, 1: batch}), pytree.tree_map(lambda _: {1: batch}, initial)
+    points = {"dynamic": tb.EntryPoint((x, initial), dynamic_shapes=sizes), "static": tb.EntryPoint((x,))}
+    module = tb.compile(layer, entry_points=points, threads=1)
+    assert all(row.verdict == "sparse" for row in module.report.layers)
+    for length, rows in ((1, 1), (2, 3), (STEPS, BATCH), (50, 1)):
+        assert max(differences(module["dynamic"], layer, inputs(layer, length, rows), states(layer, rows))) < 2e-6
+    assert max(differences(module["static"], layer, inputs(layer, STEPS, BATCH))) < 2e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
+def test_half_precision_is_no_worse_than_in_torch(cell, dtype):
+    layer = pruned(cell(WIDTH, 35)).to(dtype)
+    module = tb.compile(layer, (torch.randn(STEPS, BATCH, WIDTH).to(dtype),), dynamic_shapes=({0: Dim("steps")},), threads=1)
+    x = torch.randn(60, BATCH, WIDTH).to(dtype)
+    theirs = zip(pytree.tree_leaves(layer(x)), exact(layer, x), strict=True)
+    worst = max(float((y.detach().double() - want).abs().max()) for y, want in theirs)
+    assert max(differences(module, layer, x)) < 1.2 * worst
+
+
+@pytest.mark.slow
+def test_double_precision_is_left_to_tvm_inside_the_loop():
+    layer = pruned(nn.LSTM(16, 8, proj_size=4).double())
+    sizes = {0: Dim("steps"), 1: Dim("batch")}
+    module = tb.compile(layer, (torch.randn(3, 2, 16).double(),), dynamic_shapes=(sizes,), threads=1)
+    assert {row.kernel for row in module.report.layers} == {"tvm"}
+    assert max(differences(module, layer, torch.randn(9, 4, 16).double())) < 1e-14
+
+
+@pytest.mark.slow
+def test_without_a_batch():
+    layer = pruned(nn.GRU(WIDTH, 16))
+    module = tb.compile(layer, (torch.randn(STEPS, WIDTH),), dynamic_shapes=({0: Dim("steps")},), threads=1)
+    assert max(differences(module, layer, torch.randn(11, WIDTH))) < 2e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_cells_are_dense_layers(cell):
+    layer = pruned(cell(WIDTH, 16))
+    state = torch.randn(BATCH, 16)
+    given = (torch.randn(BATCH, WIDTH), (state, state.flip(0)) if cell is nn.LSTMCell else state)
+    module = tb.compile(layer, given, threads=1)
+    assert {row.layer for row in module.report.layers} == {"weight_ih", "weight_hh"}
+    assert max(differences(module, layer, *given)) < 2e-6
+
+
+def test_the_module_does_not_grow_with_the_length():
+    def size(steps):
+        main = import_module(layer, (torch.randn(steps, 1, WIDTH),)).mod["main"]
+        return len(main.body.blocks[0].bindings)
+
+    layer = pruned(nn.LSTM(WIDTH, 16, 2, bidirectional=True))
+    assert size(3) == size(300)
+
+
+def test_dropout_while_training_is_refused():
+    layer = nn.LSTM(8, 8, 2, dropout=0.5)
+    with any_length():
+        program = torch.export.export(layer.train(), (torch.randn(3, 1, 8),))
+    with pytest.raises(ModelError, match="eval mode"):
+        tb.compile(program)
+
+
+def test_torch_is_left_as_it_was():
+    def tables():
+        return [(dict(op.py_kernels), decomposition_table[op]) for op in RECURRENT]
+
+    before = tables()
+    with pytest.raises(ZeroDivisionError), any_length():
+        raise ZeroDivisionError
+    assert tables() == before
+
+
+class Tagger(nn.Module):
+    """A recurrent net on a frame at a time, or on whole sequences, whose state goes in and out."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.out = nn.LSTM(WIDTH, 48, 2), nn.Linear(48, 16)
+
+    def forward(self, x, h, c):
+        y, (h, c) = self.rnn(x, (h, c))
+        return {"tags": self.out(y), "h": h, "c": c}
+
+
+@pytest.mark.slow
+def test_streaming_gives_what_the_whole_sequence_gives(tmp_path):
+    model = pruned(Tagger())
+    h, c = torch.zeros(2, 1, 48), torch.zeros(2, 1, 48)
+    frames = torch.randn(12, 1, WIDTH)
+    step = tb.EntryPoint((frames[:1], h, c), donate={"h": "h", "c": "c"})
+    whole = tb.EntryPoint((frames[:4], h, c), dynamic_shapes=({0: Dim("steps")}, None, None))
+    compiled = tb.compile(model, entry_points={"step": step, "whole": whole}, threads=1)
+    compiled.save(tmp_path / "tagger")
+    for module in (compiled, tb.load(tmp_path / "tagger")):
+        h.zero_()
+        c.zero_()
+        tags = [module["step"](frame[None], h, c)["tags"] for frame in frames]
+        got = module["whole"](frames, torch.zeros_like(h), torch.zeros_like(c))
+        torch.testing.assert_close(torch.cat(tags), got["tags"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close((h, c), (got["h"], got["c"]), rtol=1e-5, atol=1e-6)
+        with torch.no_grad():
+            torch.testing.assert_close(got["tags"], model(frames, h * 0, c * 0)["tags"], rtol=1e-4, atol=1e-5)
+    names = {name.rpartition(".")[0] for name, _ in compiled.weights}
+    assert {f"rnn.weight_{of}_l{layer}" for of in ("ih", "hh") for layer in (0, 1)} <= names
+
+
+def test_a_report_has_a_row_for_each_weight():
+    layer = pruned(nn.LSTM(WIDTH, 48, proj_size=16))
+    report = tb.inspect(layer, (torch.randn(STEPS, BATCH, WIDTH),), threads=1)
+    rows = {row.layer: (row.m, row.calls, row.n, row.k) for row in report.layers}
+    assert rows == {
+        "weight_ih_l0": (STEPS * BATCH, 1, 192, 32),
+        "weight_hh_l0": (BATCH, STEPS, 192, 16),
+        "weight_hr_l0": (BATCH, STEPS, 16, 48),
+    }
+    assert {row.sparsity for row in report.layers} == {0.875}
+
+
+def test_a_kernel_of_every_step_is_tuned_as_often_as_it_runs():
+    imported = import_module(pruned(nn.LSTM(WIDTH, 48)), (torch.randn(STEPS, BATCH, WIDTH),))
+    tasks = tasks_of(planned(imported, KernelSelector.of(host_target(), 1))[1])
+    assert [(task.layers, task.workload.m, task.calls) for task in tasks] == [
+        (("weight_ih_l0",), STEPS * BATCH, 1),
+        (("weight_hh_l0",), BATCH, STEPS),
+    ]

@@ -17,7 +17,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import RECURRENT_STATE, balanced_dense, is_call, packed_dense
-from tvm_balanced.schedules.base.expressions import evaluate
+from tvm_balanced.schedules.base.expressions import evaluate, variables
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.match_dense import DenseMatch, Lookup, match_dense
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
@@ -147,12 +147,12 @@ class _Rewriter(PyExprMutator):
 
 
 def _steps(x: relax.Expr, lookup: Lookup, sizes: Mapping[str, int]) -> int:
-    """Return how often a layer runs in a call of the model: once, or in every step of a recurrence if `sizes` say their number."""
+    """Return how often a layer runs in a call of the model: once, or in every step of a recurrence if `sizes` say how many."""
     state = lookup(x) if isinstance(x, relax.Var) else x
     if state is None or not is_call(state, RECURRENT_STATE):
         return 1
     batch, *gates = state.args[0].ty.shape[0], *list(state.args[1].ty.shape)[:2]
-    if any(var.name not in sizes for dim in (batch, *gates) for var in tirx.analysis.undefined_vars(dim)):
+    if any(var.name not in sizes for dim in (batch, *gates) for var in variables(dim)):
         return 1
     batch, *gates = (evaluate(dim, sizes) for dim in (batch, *gates))
     return math.prod(gates) // batch if batch else 1

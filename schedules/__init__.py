@@ -11,6 +11,8 @@ from tvm_balanced.schedules.kernels.cpu_avx512_i8 import CPU_AVX512_I8
 from tvm_balanced.schedules.kernels.cpu_avx512_spmm import CPU_AVX512_SPMM
 from tvm_balanced.schedules.kernels.cpu_avx512_w8 import CPU_AVX512_W8
 from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
+from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
+from tvm_balanced.schedules.kernels.cpu_conv_sparse import CPU_CONV_SPARSE
 from tvm_balanced.schedules.kernels.cpu_dense import CPU_DENSE
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
@@ -39,7 +41,12 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_GEMM_FP32,
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that supports a layer is used
-KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
+# the same of convolutions
+CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = CPU_CONV_SPARSE
+CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = CPU_CONV_DENSE
+KERNELS: dict[str, Kernel] = {
+    kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS, *CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)
+}
 RULES: tuple[Rule, ...] = (
     CPU_ATTENTION,
     CPU_TRANSPOSE,
@@ -50,6 +57,8 @@ RULES: tuple[Rule, ...] = (
 )  # the first that applies to a function is used
 
 __all__ = [
+    "CONV_DENSE_KERNELS",
+    "CONV_SPARSE_KERNELS",
     "DENSE_KERNELS",
     "KERNELS",
     "RULES",

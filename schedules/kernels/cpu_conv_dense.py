@@ -46,12 +46,15 @@ class CpuConvDense(DenseKernel):
         return None if dtype == "float32" else f"it does not compute {dtype}"
 
     def pack(self, weight: Array, conv: Convolution | None = None) -> tuple[Array, ...]:
-        assert conv is not None
+        conv = conv or Convolution(weight.shape[1], (1, 1, 1), (1, 1, 1))
         tiles, (n, _), rows = ChannelTiles.of(conv), weight.shape, panel_rows(conv, weight.shape[0])
         whole = np.zeros((-(-n // rows), rows, tiles.count, tiles.columns), np.float32)
         tile, place = tiles.places()
         whole[:, :, tile, place] = np.pad(weight, ((0, -n % rows), (0, 0))).reshape(-1, rows, weight.shape[1])
         return (np.ascontiguousarray(whole.transpose(2, 0, 3, 1)),)
+
+    def pack_for(self, weight: Array, workload: Workload) -> tuple[Array, ...]:
+        return self.pack(weight, workload.conv)
 
     def pack_bias(self, bias: Array) -> Array:
         return pack_image_bias(bias)

@@ -55,7 +55,7 @@ class CpuConvSparse(SparseKernel):
         return found.pattern
 
     def pack(self, weight: EncodedWeight, conv: Convolution | None = None) -> tuple[Array, ...]:
-        assert conv is not None
+        conv = conv or Convolution(weight.shape[1], (1, 1, 1), (1, 1, 1))
         tiles, (n, _) = ChannelTiles.of(conv, weight.pattern.block), weight.shape
         slots = _slots(tiles, weight.pattern)
         starts = np.arange(weight.indices.shape[1])[:, None] * weight.pattern.block
@@ -69,6 +69,9 @@ class CpuConvSparse(SparseKernel):
             values[t, :n, : len(own)] = weight.values.reshape(n, -1)[:, own]
             columns[t, :n, : len(own)] = place[:, own]
         return values, columns
+
+    def pack_for(self, weight: EncodedWeight, workload: Workload) -> tuple[Array, ...]:
+        return self.pack(weight, workload.conv)
 
     def pack_bias(self, bias: Array) -> Array:
         return pack_image_bias(bias)

@@ -20,6 +20,7 @@ from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.collapse_views import CollapseViews
+from tvm_balanced.transform.fold_batch_norm import FoldBatchNorm
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
@@ -139,12 +140,12 @@ def lower(
     return Lowered(mod, rewrite.plans, lowering.calls, lifting.weights)
 
 
-def plan_passes(rewrite: tvm.transform.Pass) -> list[tvm.transform.Pass]:
+def plan_passes(rewrite: RewriteBalancedDense) -> list[tvm.transform.Pass]:
     """Return the passes after which every dense layer is an operator that says its kernels, bias, activation and residual.
 
-    `rewrite` is a RewriteBalancedDense, which keeps the plans.
+    `rewrite` keeps the plans.
     """
-    return [CheckLookups(), rewrite, FuseEpilogue()]
+    return [CheckLookups(), FoldBatchNorm(rewrite.names), rewrite, FuseEpilogue()]
 
 
 def _run_phase(

@@ -53,7 +53,7 @@ class RewriteBalancedDense:
     """
 
     def __init__(self, decide: Decide, names: dict[int, str] | None = None, ranges: Mapping[str, Range] | None = None) -> None:
-        self.decide, self.names, self.ranges = decide, names or {}, ranges or {}
+        self.decide, self.names, self.ranges = decide, {} if names is None else names, ranges or {}
         self.plans: list[LayerPlan] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:

@@ -52,8 +52,10 @@ class LayerReport:
         The functions that compute it, by name.
     parameters : tuple of int
         Places of its packed weight and bias among the module's weights.
+    pixels : int
+        M for each image of a convolution; 1 for a dense layer.
 
-    The last two are not compared: only a compiled module has them.
+    Functions and parameters are not compared: only a compiled module has them.
     """
 
     layer: str
@@ -75,6 +77,7 @@ class LayerReport:
     entry_point: str = "main"
     functions: tuple[str, ...] = field(default=(), compare=False)
     parameters: tuple[int, ...] = field(default=(), compare=False)
+    pixels: int = 1
 
     @classmethod
     def of(
@@ -103,6 +106,7 @@ class LayerReport:
             entry_point=plan.entry_point,
             functions=tuple(functions),
             parameters=tuple(parameters),
+            pixels=1 if layer.conv is None else layer.conv.pixels,
         )
 
     def serves(self, m: int) -> bool:

@@ -73,8 +73,8 @@ class _Folding(PyExprMutator):
         if made is None:
             return None
         emit, (weight, shift) = self.builder_.emit, made
-        y = emit(relax.op.add(emit(relax.Call(conv.op, [conv.args[0], weight], conv.attrs)), shift))
-        return y if cast is None else relax.op.astype(y, x.ty.dtype)
+        y = relax.op.add(emit(relax.Call(conv.op, [conv.args[0], weight], conv.attrs)), shift)
+        return y if cast is None else relax.op.astype(emit(y), x.ty.dtype)
 
     def past(self, value: relax.Expr, *names: str) -> tuple[relax.Call | None, relax.Expr]:
         """Return (call, its first argument) where `value` is the result of one of these operators and has no other reader."""

@@ -1,8 +1,8 @@
 """Convolution with a dense weight: pixels in lanes, in the layout of PyTorch (batch, channels, height, width).
 
-A vector of pixels is loaded from the padded image (`padded_image.py`), and multiplied by a weight of each of up to four rows:
+A vector of pixels is loaded from the copied part of the image (`image_patches.py`), and multiplied by a weight of each of up to four rows:
 
-    sums[4 rows][vectors of pixels] += values[4 rows] * padded[table[column] + pixels]
+    sums[4 rows][vectors of pixels] += values[4 rows] * patch[table[column] + pixels]
 
 Rows of a panel read the same channels, so that a depthwise convolution has panels of one row. Layout, for K split into tiles of
 channels (`channel_tiles.py`), of up to C columns:
@@ -62,7 +62,7 @@ class CpuConvDense(DenseKernel):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         assert workload.conv is not None
         rows = panel_rows(workload.conv, workload.n)
-        layer = ImageLayer.of(workload, self.lanes, self.sums // rows)
+        layer = self._layer(workload)
         tiles, activation = ChannelTiles.of(workload.conv), ACTIVATIONS[workload.activation]
         pixels, size, width = layer.pixels, layer.pixels.lanes_padded, self.lanes
         vectors, chunk = pixels.vectors, pixels.vectors * width
@@ -101,7 +101,7 @@ class CpuConvDense(DenseKernel):
             residual = T.match_buffer(residual_, layer.y_shape, "float32")
             y = T.match_buffer(y_, layer.y_shape, "float32")
             table = T.sblock_alloc_buffer((tiles.columns,), "int32")
-            padded = T.sblock_alloc_buffer(layer.padded_shape, "float32")
+            patch = T.sblock_alloc_buffer(layer.patch_shape, "float32")
             acc = T.sblock_alloc_buffer((layer.tiles, groups_, rows, int64(size)), "float32")
             for c in T.grid(int64(tiles.channels)):
                 with T.sblock("table"):
@@ -109,18 +109,18 @@ class CpuConvDense(DenseKernel):
                     T.reads()
                     T.writes(table[vc * tiles.conv.taps : vc * tiles.conv.taps + tiles.conv.taps])
                     layer.fill_table(table, vc)
-            if layer.padded is not None:
-                for b, c in T.grid(layer.batch, int64(workload.conv.channels)):
+            if layer.patches is not None:
+                for o, c in T.grid(layer.tiles, int64(workload.conv.channels)):
                     with T.sblock("lay_out"):
-                        vb, vc = T.axis.remap("SS", [b, c])
-                        T.reads(layer.reads_of_channel(x, vb, vc))
-                        T.writes(layer.writes_of_channel(padded, vb, vc))
-                        layer.padded.lay_out(x, padded, vb, vc)
+                        vo, vc = T.axis.remap("SS", [o, c])
+                        T.reads(layer.reads_of_channel(x, layer.image(vo), vc))
+                        T.writes(layer.writes_of_channel(patch, vo, vc))
+                        layer.lay_out(x, patch, vo, vc)
             for o, g, t in T.grid(layer.tiles, groups_, tiles_):
                 with T.sblock("dense"):
                     vo, vg, vt = T.axis.remap("SSR", [o, g, t])
                     T.reads(
-                        layer.source(x, padded)[layer.image(vo), 0 : workload.conv.channels * layer.channel],
+                        layer.source(x, patch)[layer.row(vo), 0 : workload.conv.channels * layer.channel],
                         table[0 : tiles.columns],
                         values[vt, vg, 0:columns_, 0:rows],
                     )
@@ -132,7 +132,7 @@ class CpuConvDense(DenseKernel):
                         begin(acc, sums, (vo, vg), q * chunk)
                         for s in T.serial(T.min(columns_, workload.k - vt * columns_)):
                             place = layer.first(vo, vg * rows, vt * tiles.channels) + q * chunk + T.cast(table[s], "int64")
-                            add(layer.source(x, padded), values, sums, (layer.image(vo), place), (vt, vg, s))
+                            add(layer.source(x, patch), values, sums, (layer.row(vo), place), (vt, vg, s))
                         end(acc, sums, (vo, vg), q * chunk)
             for o, g, r, i in T.grid(layer.tiles, groups_, rows, 1):
                 with T.sblock("epilogue"):
@@ -145,12 +145,15 @@ class CpuConvDense(DenseKernel):
         return workload.attach(cpu_conv_dense)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        schedule_image_layer(sch)
+        schedule_image_layer(sch, workload, self._layer(workload).pixels.count)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None
-        layer = ImageLayer.of(workload, self.lanes, self.sums // panel_rows(workload.conv, workload.n))
-        return layer.seconds(m, workload.n * workload.k, 4 * workload.n * workload.k, roofline, 0.8)
+        return self._layer(workload).seconds(m, 4 * workload.n * workload.k, roofline, 0.8)
+
+    def _layer(self, workload: Workload) -> ImageLayer:
+        assert workload.conv is not None
+        return ImageLayer.of(workload, self.lanes, self.sums // panel_rows(workload.conv, workload.n))
 
 
 def panel_rows(conv: Convolution, n: int) -> int:

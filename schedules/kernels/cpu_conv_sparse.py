@@ -1,9 +1,9 @@
 """Balanced-sparse convolution: pixels in lanes, in the layout of PyTorch (batch, channels, height, width).
 
-A nonzero of the weight multiplies vectors of pixels, which it reads unaligned from the padded image (`padded_image.py`), at a
+A nonzero of the weight multiplies vectors of pixels, which it reads unaligned from the copied part of the image (`image_patches.py`), at a
 place that a table has for its column:
 
-    sums[vectors of pixels] += value * padded[table[column] + pixels]
+    sums[vectors of pixels] += value * patch[table[column] + pixels]
 
 Neither x nor the result is transposed, and no tap of the kernel is copied. Layout, for N padded to fours of rows, and K split
 into tiles of channels (`channel_tiles.py`), of up to S slots a row:
@@ -78,7 +78,7 @@ class CpuConvSparse(SparseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         assert workload.conv is not None
-        layer = ImageLayer.of(workload, self.lanes, self.vectors)
+        layer = self._layer(workload)
         tiles, activation = ChannelTiles.of(workload.conv, workload.block), ACTIVATIONS[workload.activation]
         slots, total = _slots(tiles, workload.pattern), workload.pattern.blocks(workload.k) * workload.nnz
         pixels, size, vectors, width = layer.pixels, layer.pixels.lanes_padded, self.vectors, self.lanes
@@ -90,11 +90,11 @@ class CpuConvSparse(SparseKernel):
             for v in range(vectors):
                 T.buffer_store(sums, acc[(*at, T.ramp(first + v * width, 1, width))], [T.ramp(v * width, 1, width)])
 
-        def add(padded: tirx.Buffer, sums: tirx.Buffer, image: Any, at: Any, value: Any) -> None:
+        def add(patch: tirx.Buffer, sums: tirx.Buffer, image: Any, at: Any, value: Any) -> None:
             scale = tirx.Var("scale", f"float32x{width}")
             for v in range(vectors):
                 lane = T.ramp(v * width, 1, width)
-                product = padded[image, T.ramp(at + v * width, 1, width)] * T.broadcast(value, width)
+                product = patch[image, T.ramp(at + v * width, 1, width)] * T.broadcast(value, width)
                 T.buffer_store(sums, sums[lane] + product, [lane])
 
         def end(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, Any], first: Any) -> None:
@@ -117,7 +117,7 @@ class CpuConvSparse(SparseKernel):
             residual = T.match_buffer(residual_, layer.y_shape, "float32")
             y = T.match_buffer(y_, layer.y_shape, "float32")
             table = T.sblock_alloc_buffer((tiles.columns,), "int32")
-            padded = T.sblock_alloc_buffer(layer.padded_shape, "float32")
+            patch = T.sblock_alloc_buffer(layer.patch_shape, "float32")
             acc = T.sblock_alloc_buffer((layer.tiles, groups_, ROWS, int64(size)), "float32")
             for c in T.grid(int64(tiles.channels)):
                 with T.sblock("table"):
@@ -125,18 +125,18 @@ class CpuConvSparse(SparseKernel):
                     T.reads()
                     T.writes(table[vc * tiles.conv.taps : vc * tiles.conv.taps + tiles.conv.taps])
                     layer.fill_table(table, vc)
-            if layer.padded is not None:
-                for b, c in T.grid(layer.batch, int64(workload.conv.channels)):
+            if layer.patches is not None:
+                for o, c in T.grid(layer.tiles, int64(workload.conv.channels)):
                     with T.sblock("lay_out"):
-                        vb, vc = T.axis.remap("SS", [b, c])
-                        T.reads(layer.reads_of_channel(x, vb, vc))
-                        T.writes(layer.writes_of_channel(padded, vb, vc))
-                        layer.padded.lay_out(x, padded, vb, vc)
+                        vo, vc = T.axis.remap("SS", [o, c])
+                        T.reads(layer.reads_of_channel(x, layer.image(vo), vc))
+                        T.writes(layer.writes_of_channel(patch, vo, vc))
+                        layer.lay_out(x, patch, vo, vc)
             for o, g, t in T.grid(layer.tiles, groups_, tiles_):
                 with T.sblock("dense"):
                     vo, vg, vt = T.axis.remap("SSR", [o, g, t])
                     T.reads(
-                        layer.source(x, padded)[layer.image(vo), 0 : workload.conv.channels * layer.channel],
+                        layer.source(x, patch)[layer.row(vo), 0 : workload.conv.channels * layer.channel],
                         table[0 : tiles.columns],
                         values[vt, vg * ROWS : vg * ROWS + ROWS, 0:slots_],
                         columns[vt, vg * ROWS : vg * ROWS + ROWS, 0:slots_],
@@ -154,7 +154,7 @@ class CpuConvSparse(SparseKernel):
                                     + q * chunk
                                     + T.cast(table[T.cast(columns[vt, vg * ROWS + r, s], "int64")], "int64")
                                 )
-                                add(layer.source(x, padded), sums, layer.image(vo), place, values[vt, vg * ROWS + r, s])
+                                add(layer.source(x, patch), sums, layer.row(vo), place, values[vt, vg * ROWS + r, s])
                             end(acc, sums, (vo, vg, r), q * chunk)
             for o, g, r, i in T.grid(layer.tiles, groups_, ROWS, 1):
                 with T.sblock("epilogue"):
@@ -167,13 +167,15 @@ class CpuConvSparse(SparseKernel):
         return workload.attach(cpu_conv_sparse)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        schedule_image_layer(sch)
+        schedule_image_layer(sch, workload, self._layer(workload).pixels.count)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None
-        layer = ImageLayer.of(workload, self.lanes, self.vectors)
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        return layer.seconds(m, slots, 6 * slots, roofline, 0.4)
+        return self._layer(workload).seconds(m, 6 * slots, roofline, 0.5)
+
+    def _layer(self, workload: Workload) -> ImageLayer:
+        return ImageLayer.of(workload, self.lanes, self.vectors)
 
 
 def _slots(tiles: ChannelTiles, pattern: BalancedPattern) -> int:

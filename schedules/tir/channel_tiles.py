@@ -8,7 +8,7 @@ import numpy as np
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.schedules.tir.padded_image import column_taps
+from tvm_balanced.schedules.tir.image_patches import column_taps
 
 COLUMNS, CHANNELS = 288, 128  # the most of a tile, unless a block of the pattern needs more
 

@@ -13,12 +13,14 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.tir.padded_image import PaddedImage
+from tvm_balanced.schedules.tir.image_patches import SLACK, ImagePatches, row_pitch
 from tvm_balanced.schedules.tir.pixel_tiles import STEP, PixelTiles
 from tvm_balanced.schedules.tir.tiling import divide
 
-# A pointwise convolution reads x as it is, unless that takes so many times the vectors that a copy with whole vectors does.
-DIRECT = 1.1
+# In multiply-adds of a vector of pixels: copying one, and storing one of results.
+COPY, STORE = 3.0, 4.0
+DIRECT = 1.15  # the time of sums of x as it is: its planes are far apart
+TASKS = 8  # tiles of an image from which on threads share tiles alone
 SET_PANELS = 16  # panels of the weight that a task computes for a tile of pixels
 
 
@@ -36,17 +38,15 @@ class ImageLayer:
     workload : Workload
     batch : TIR expression
         Images, a constant or a fresh symbolic variable.
-    planes : PaddedImage
-    padded : PaddedImage or None
-        The copy of x that is read; None if x is read as it is.
     pixels : PixelTiles
+    patches : ImagePatches or None
+        The copies of parts of x that are read; None if x is read as it is.
     """
 
     workload: Workload
     batch: Any
-    planes: PaddedImage
-    padded: PaddedImage | None
     pixels: PixelTiles
+    patches: ImagePatches | None
 
     @classmethod
     def of(cls, workload: Workload, lanes: int, vectors: int) -> "ImageLayer":
@@ -54,22 +54,29 @@ class ImageLayer:
         conv = workload.conv
         assert conv is not None
         batch = tirx.Var("batch", "int64") if workload.m is None else int64(workload.m // conv.pixels)
-        planes = PaddedImage(conv)
-        copied = PixelTiles.of(conv, planes.extents[2], lanes, vectors)
-        if not conv.is_pointwise or conv.pixels < lanes or conv.pixels % 512 == 0:
-            return cls(workload, batch, planes, planes, copied)
-        direct = PixelTiles.of(conv, conv.size[2], lanes, vectors, exact=True)
-        return cls(workload, batch, planes, *((planes, copied) if direct.cost > DIRECT * copied.cost else (None, direct)))
+        pitch = row_pitch(conv)
+        tilings = PixelTiles.candidates(conv, pitch, lanes, vectors)
+        choices = [cls(workload, batch, pixels, ImagePatches(conv, pixels)) for pixels in tilings]
+        if conv.is_pointwise:
+            exact = PixelTiles.candidates(conv, pitch, lanes, vectors, exact=True)
+            choices += [cls(workload, batch, pixels, None) for pixels in exact]
+        return min(choices, key=lambda choice: (choice.cost, choice.pixels.lanes_padded))
+
+    @property
+    def cost(self) -> float:
+        """The time that one image takes, in multiply-adds of a vector."""
+        conv, pixels = self.workload.conv, self.pixels
+        slots = self.workload.n * self.workload.pattern.blocks(self.workload.k) * self.workload.nnz
+        if self.workload.nnz == self.workload.block:
+            slots = self.workload.n * self.workload.k
+        copied = COPY * conv.channels * self.patches.channel * pixels.count / pixels.lanes if self.patches else 0
+        summed = slots * pixels.chunks * pixels.count * (pixels.vectors + STEP) * (1 if self.patches else DIRECT)
+        return summed + copied + STORE * self.workload.n * conv.pixels / pixels.lanes
 
     @property
     def channel(self) -> int:
         """Elements from a channel of what is read to the next."""
-        return self.padded.channel if self.padded else self.workload.conv.size[2]
-
-    @property
-    def elements(self) -> int:
-        """Elements of an image of what is read."""
-        return self.padded.elements if self.padded else self.workload.conv.channels * self.channel
+        return self.patches.channel if self.patches else self.workload.conv.size[2]
 
     @property
     def tiles(self) -> Any:
@@ -86,26 +93,32 @@ class ImageLayer:
         return self.batch, int64(self.workload.n * self.workload.conv.pixels)
 
     @property
-    def padded_shape(self) -> tuple[Any, Any]:
-        return (self.batch, int64(self.elements)) if self.padded else (int64(1), int64(1))
+    def patch_shape(self) -> tuple[Any, Any]:
+        elements = self.workload.conv.channels * self.channel + SLACK
+        return (self.tiles, int64(elements)) if self.patches else (int64(1), int64(1))
 
-    def source(self, x: tirx.Buffer, padded: tirx.Buffer) -> tirx.Buffer:
-        """What is read: x or its padded copy."""
-        return padded if self.padded else x
+    def source(self, x: tirx.Buffer, patch: tirx.Buffer) -> tirx.Buffer:
+        """What is read: x or the copies of its parts."""
+        return patch if self.patches else x
+
+    def row(self, tile: Any) -> Any:
+        """The row of what is read that a tile reads: an image of x, or the tile's copy."""
+        return tile if self.patches else self.image(tile)
 
     def image(self, tile: Any) -> Any:
         """The image that a tile of the result belongs to."""
         return tile // self.pixels.count
 
     def first(self, tile: Any, n: Any, channel: Any) -> Any:
-        """Where row `n` of the weight reads `channel` of its group, for tap 0 and pixel 0 of a tile."""
+        """Where row `n` of the weight reads `channel` of its group, for the first tap and pixel of a tile."""
         conv, per_group = self.workload.conv, self.workload.n // self.workload.conv.groups
         group = T.min(n // per_group, int64(conv.groups - 1)) * conv.depth if conv.groups > 1 else int64(0)
-        return self.pixels.lane(tile % self.pixels.count, self.planes) + (group + channel) * self.channel
+        own = (group + channel) * self.channel
+        return own if self.patches else own + self.pixels.place(tile % self.pixels.count)[2]
 
     def fill_table(self, table: tirx.Buffer, channel: Any) -> None:
         """Store where each tap of a channel of a tile of K reads. Call it inside TVMScript."""
-        offsets = self.padded.tap_offsets() if self.padded else [0]
+        offsets = self.patches.tap_offsets() if self.patches else [0]
         for tap, offset in enumerate(offsets):
             T.buffer_store(table, T.cast(channel * self.channel + offset, "int32"), [channel * len(offsets) + tap])
 
@@ -113,8 +126,12 @@ class ImageLayer:
         size = int(np.prod(self.workload.conv.size))
         return x[image, channel * size : channel * size + size]
 
-    def writes_of_channel(self, padded: tirx.Buffer, image: Any, channel: Any) -> Any:
-        return padded[image, channel * self.channel : channel * self.channel + self.channel]
+    def writes_of_channel(self, patch: tirx.Buffer, tile: Any, channel: Any) -> Any:
+        return patch[tile, channel * self.channel : channel * self.channel + self.channel]
+
+    def lay_out(self, x: tirx.Buffer, patch: tirx.Buffer, tile: Any, channel: Any) -> None:
+        """Store the planes of a channel of a tile. Call it inside TVMScript."""
+        self.patches.lay_out(x, patch, (tile, tile % self.pixels.count), self.image(tile), channel)
 
     def finish(
         self, buffers: tuple[tirx.Buffer, ...], place: tuple[Any, ...], n: Any, activation: Callable[[Any], Any]
@@ -131,31 +148,28 @@ class ImageLayer:
         self.pixels.store(tuple(others), self.workload, at, read, activation)
 
 
-    def seconds(self, m: int, slots: int, nbytes: int, roofline: Roofline, share: float) -> float:
-        """Model the time for `m` pixels of results and a weight of so many slots and bytes.
-
-        A copy of an element of x takes as long as four multiply-adds, a result as long as eight.
-        """
-        conv, n = self.workload.conv, self.workload.n
-        images = max(1, m // conv.pixels)
-        macs = slots * self.pixels.count * self.pixels.chunks * (self.pixels.vectors + STEP) * self.pixels.lanes
-        copied = 4 * conv.channels * self.padded.channel if self.padded else 0
-        return roofline.seconds(images * (macs + copied + 8 * n * conv.pixels), share, nbytes)
+    def seconds(self, m: int, nbytes: int, roofline: Roofline, share: float) -> float:
+        """Model the time for `m` pixels of results, at a share of the peak, and a weight of so many bytes."""
+        images = max(1, m // self.workload.conv.pixels)
+        return roofline.seconds(images * self.cost * self.pixels.lanes, share, nbytes)
 
 
-def schedule_image_layer(sch: Schedule) -> None:
+def schedule_image_layer(sch: Schedule, workload: Workload, tiles: int) -> None:
     """Schedule a kernel's blocks "table", "lay_out" if there is one, "dense" and "epilogue".
 
     The sums of a set of panels of the weight are computed for a tile of pixels, one tile of K after another. How many panels a
-    set has is sampled from `sch`.
+    set has is sampled from `sch`. An image of so many `tiles` that threads can share them copies each part when it is used.
     """
-    names = [sch.get(child).name_hint for child in sch.get_child_blocks(sch.get_sblock("root"))]
-    if "lay_out" in names:
-        image, channel = sch.get_loops(sch.get_sblock("lay_out"))
-        sch.parallel(sch.fuse(image, channel))
     dense, epilogue = sch.get_sblock("dense"), sch.get_sblock("epilogue")
     o, g, t = sch.get_loops(dense)
     go, gi = sch.split(g, divide(sch, g, SET_PANELS))
     sch.reorder(o, go, t, gi)
     sch.reverse_compute_at(epilogue, go, preserve_unit_loops=True)
+    names = [sch.get(child).name_hint for child in sch.get_child_blocks(sch.get_sblock("root"))]
+    if "lay_out" in names and tiles >= TASKS:
+        sch.compute_at(sch.get_sblock("lay_out"), o, preserve_unit_loops=True)
+        sch.parallel(o)
+        return
+    if "lay_out" in names:
+        sch.parallel(sch.fuse(*sch.get_loops(sch.get_sblock("lay_out"))))
     sch.parallel(sch.fuse(o, go))

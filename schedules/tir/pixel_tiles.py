@@ -11,9 +11,8 @@ from tvm.script import tirx as T
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.tir.padded_image import PaddedImage
 
-LONGEST = 320  # lanes of a tile: with its taps and the channels of a tile of K it stays in the first-level cache
+LONGEST = 256  # lanes of a tile: with its taps and the channels of a tile of K it stays in the first-level cache
 STEP = 1.5  # vectors whose time a step of a register tile takes besides that of its vectors
 
 
@@ -42,18 +41,17 @@ class PixelTiles:
     lanes: int
 
     @classmethod
-    def of(cls, conv: Convolution, pitch: int, lanes: int, most: int, exact: bool = False) -> "PixelTiles":
-        """Choose the tiles with the least time for vectors, those that are computed in vain included.
+    def candidates(cls, conv: Convolution, pitch: int, lanes: int, most: int, exact: bool = False) -> "list[PixelTiles]":
+        """Return the tiles to choose from, with up to `most` vectors in a chunk.
 
-        `most` is how many vectors a chunk may have. `exact` allows no vector that goes past the last column.
+        `exact` allows no vector that goes past the last column.
         """
         _, height, width = conv.outputs
-        candidates = [
+        return [
             cls(conv, pitch, rows, columns, vectors, lanes)
             for vectors in range(1, most + 1)
             for rows, columns in _shapes(height, width, pitch, vectors * lanes, exact)
         ]
-        return min(candidates, key=lambda tiles: (tiles.cost, tiles.lanes_padded))
 
     @property
     def lanes_used(self) -> int:
@@ -96,11 +94,6 @@ class PixelTiles:
         if across * self.columns > width:
             column = T.min(column, int64(width - self.columns))
         return tile // (down * across), row, column
-
-    def lane(self, tile: Any, image: PaddedImage) -> Any:
-        """Return the first lane of a tile among those of its plane."""
-        depth, row, column = self.place(tile)
-        return (depth * image.extents[1] + row) * self.pitch + column
 
     def store(
         self,

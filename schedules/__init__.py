@@ -41,12 +41,11 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_GEMM_FP32,
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that supports a layer is used
-# the same of convolutions
+# The same for convolutions.
 CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = CPU_CONV_SPARSE
 CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = CPU_CONV_DENSE
-KERNELS: dict[str, Kernel] = {
-    kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS, *CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)
-}
+KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
+ALL_KERNELS: dict[str, Kernel] = KERNELS | {kernel.name: kernel for kernel in (*CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (
     CPU_ATTENTION,
     CPU_TRANSPOSE,
@@ -57,6 +56,7 @@ RULES: tuple[Rule, ...] = (
 )  # the first that applies to a function is used
 
 __all__ = [
+    "ALL_KERNELS",
     "CONV_DENSE_KERNELS",
     "CONV_SPARSE_KERNELS",
     "DENSE_KERNELS",

@@ -6,11 +6,13 @@
     packed_conv(x (batch, channels, *size), weight (N, K)[, bias (N,)][, residual])
 
 The first two compute y (..., N) = activation(x @ weight^T + bias + residual), the others the same for what each pixel of the
-result (batch, N, *outputs) reads of the image; the residual has the result's shape. They carry the canonical weight, so that the IR can be
-read, matched and printed; `LowerDenseOps` packs it for the kernels they name. If the kernels of a layer store several patterns,
-the weight is dense (packed), and each kernel encodes it. Attributes: layer (its name in the model), index (the place
-of its plan among the model's), buckets (`layer_plan.buckets_to_attr`), activation, has_residual (whether the last argument is
-one), nnz, block and in_features (K) where the weight is balanced, and for a convolution conv (`Convolution.to_attr`).
+result (batch, N, *outputs) reads of the image; the residual has the result's shape.
+
+They carry the canonical weight, so that the IR can be read, matched and printed; `LowerDenseOps` packs it for the kernels they
+name. If the kernels of a layer store several patterns, the weight is dense (packed), and each kernel encodes it. Attributes:
+layer (its name in the model), index (the place of its plan among the model's), buckets (`layer_plan.buckets_to_attr`),
+activation, has_residual (whether the last argument is one), nnz, block and in_features (K) where the weight is balanced, and
+for a convolution conv (`Convolution.to_attr`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,7 @@
 """Convolution with a dense weight: pixels in lanes, in the layout of PyTorch (batch, channels, height, width).
 
-A vector of pixels is loaded from the copied part of the image (`image_patches.py`), and multiplied by a weight of each of up to four rows:
+A vector of pixels is loaded from the copied part of the image (`image_patches.py`), and multiplied by a weight of each of up to
+four rows:
 
     sums[4 rows][vectors of pixels] += values[4 rows] * patch[table[column] + pixels]
 
@@ -60,10 +61,9 @@ class CpuConvDense(DenseKernel):
         return pack_image_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        assert workload.conv is not None
-        rows = panel_rows(workload.conv, workload.n)
         layer = self._layer(workload)
-        tiles, activation = ChannelTiles.of(workload.conv), ACTIVATIONS[workload.activation]
+        rows = panel_rows(layer.conv, workload.n)
+        tiles, activation = ChannelTiles.of(layer.conv), ACTIVATIONS[workload.activation]
         pixels, size, width = layer.pixels, layer.pixels.lanes_padded, self.lanes
         vectors, chunk = pixels.vectors, pixels.vectors * width
         n_, tiles_, columns_, groups_ = map(int64, (workload.n, tiles.count, tiles.columns, -(-workload.n // rows)))
@@ -110,7 +110,7 @@ class CpuConvDense(DenseKernel):
                     T.writes(table[vc * tiles.conv.taps : vc * tiles.conv.taps + tiles.conv.taps])
                     layer.fill_table(table, vc)
             if layer.patches is not None:
-                for o, c in T.grid(layer.tiles, int64(workload.conv.channels)):
+                for o, c in T.grid(layer.tiles, int64(layer.conv.channels)):
                     with T.sblock("lay_out"):
                         vo, vc = T.axis.remap("SS", [o, c])
                         T.reads(layer.reads_of_channel(x, layer.image(vo), vc))
@@ -120,7 +120,7 @@ class CpuConvDense(DenseKernel):
                 with T.sblock("dense"):
                     vo, vg, vt = T.axis.remap("SSR", [o, g, t])
                     T.reads(
-                        layer.source(x, patch)[layer.row(vo), 0 : workload.conv.channels * layer.channel],
+                        layer.source(x, patch)[layer.row(vo), 0 : layer.conv.channels * layer.channel],
                         table[0 : tiles.columns],
                         values[vt, vg, 0:columns_, 0:rows],
                     )

@@ -1,7 +1,7 @@
 """Balanced-sparse convolution: pixels in lanes, in the layout of PyTorch (batch, channels, height, width).
 
-A nonzero of the weight multiplies vectors of pixels, which it reads unaligned from the copied part of the image (`image_patches.py`), at a
-place that a table has for its column:
+A nonzero of the weight multiplies vectors of pixels, which it reads unaligned from the copied part of the image
+(`image_patches.py`), at a place that a table has for its column:
 
     sums[vectors of pixels] += value * patch[table[column] + pixels]
 
@@ -77,27 +77,25 @@ class CpuConvSparse(SparseKernel):
         return pack_image_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        assert workload.conv is not None
         layer = self._layer(workload)
-        tiles, activation = ChannelTiles.of(workload.conv, workload.block), ACTIVATIONS[workload.activation]
+        tiles, activation = ChannelTiles.of(layer.conv, workload.block), ACTIVATIONS[workload.activation]
         slots, total = _slots(tiles, workload.pattern), workload.pattern.blocks(workload.k) * workload.nnz
         pixels, size, vectors, width = layer.pixels, layer.pixels.lanes_padded, self.vectors, self.lanes
         vectors, chunk = pixels.vectors, pixels.vectors * width
         n_, tiles_, slots_ = map(int64, (workload.n, tiles.count, slots))
         groups_ = int64(-(-workload.n // ROWS))
 
-        def begin(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, Any], first: Any) -> None:
+        def begin(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
             for v in range(vectors):
                 T.buffer_store(sums, acc[(*at, T.ramp(first + v * width, 1, width))], [T.ramp(v * width, 1, width)])
 
         def add(patch: tirx.Buffer, sums: tirx.Buffer, image: Any, at: Any, value: Any) -> None:
-            scale = tirx.Var("scale", f"float32x{width}")
             for v in range(vectors):
                 lane = T.ramp(v * width, 1, width)
                 product = patch[image, T.ramp(at + v * width, 1, width)] * T.broadcast(value, width)
                 T.buffer_store(sums, sums[lane] + product, [lane])
 
-        def end(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, Any], first: Any) -> None:
+        def end(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
             for v in range(vectors):
                 T.buffer_store(acc, sums[T.ramp(v * width, 1, width)], [*at, T.ramp(first + v * width, 1, width)])
 
@@ -126,7 +124,7 @@ class CpuConvSparse(SparseKernel):
                     T.writes(table[vc * tiles.conv.taps : vc * tiles.conv.taps + tiles.conv.taps])
                     layer.fill_table(table, vc)
             if layer.patches is not None:
-                for o, c in T.grid(layer.tiles, int64(workload.conv.channels)):
+                for o, c in T.grid(layer.tiles, int64(layer.conv.channels)):
                     with T.sblock("lay_out"):
                         vo, vc = T.axis.remap("SS", [o, c])
                         T.reads(layer.reads_of_channel(x, layer.image(vo), vc))
@@ -136,7 +134,7 @@ class CpuConvSparse(SparseKernel):
                 with T.sblock("dense"):
                     vo, vg, vt = T.axis.remap("SSR", [o, g, t])
                     T.reads(
-                        layer.source(x, patch)[layer.row(vo), 0 : workload.conv.channels * layer.channel],
+                        layer.source(x, patch)[layer.row(vo), 0 : layer.conv.channels * layer.channel],
                         table[0 : tiles.columns],
                         values[vt, vg * ROWS : vg * ROWS + ROWS, 0:slots_],
                         columns[vt, vg * ROWS : vg * ROWS + ROWS, 0:slots_],
@@ -170,7 +168,6 @@ class CpuConvSparse(SparseKernel):
         schedule_image_layer(sch, workload, self._layer(workload).pixels.count)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
-        assert workload.conv is not None
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         return self._layer(workload).seconds(m, 6 * slots, roofline, 0.5)
 

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_balanced.core.convolution import Convolution
-from tvm_balanced.core.weight_matrix import CHANNELS_FIRST
 from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.weight_matrix import CHANNELS_FIRST
 from tvm_balanced.schedules.tir.image_patches import column_taps
 
-COLUMNS, CHANNELS = 288, 128  # the most of a tile, unless a block of the pattern needs more
+# The most of a tile, unless a block of the pattern needs more: with the pixels of a tile they stay in a first-level cache of 32
+# KB. Twice as many take up to 1.2x the time on Zen 3.
+COLUMNS, CHANNELS = 144, 64
 
 
 @dataclass(frozen=True)

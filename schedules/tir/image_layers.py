@@ -9,6 +9,7 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.roofline import Roofline
@@ -18,8 +19,7 @@ from tvm_balanced.schedules.tir.pixel_tiles import STEP, PixelTiles
 from tvm_balanced.schedules.tir.tiling import divide
 
 # In multiply-adds of a vector of pixels: copying one, and storing one of results.
-COPY, STORE = 3.0, 4.0
-DIRECT = 1.15  # the time of sums of x as it is: its planes are far apart
+COPY, STORE = 4.0, 4.0
 TASKS = 8  # tiles of an image from which on threads share tiles alone
 SET_PANELS = 16  # panels of the weight that a task computes for a tile of pixels
 
@@ -48,6 +48,12 @@ class ImageLayer:
     pixels: PixelTiles
     patches: ImagePatches | None
 
+    @property
+    def conv(self) -> Convolution:
+        """How the layer reads its images."""
+        assert self.workload.conv is not None
+        return self.workload.conv
+
     @classmethod
     def of(cls, workload: Workload, lanes: int, vectors: int) -> "ImageLayer":
         """Choose how a convolution is tiled, in vectors of `lanes` pixels, of which up to `vectors` are summed at once."""
@@ -65,18 +71,18 @@ class ImageLayer:
     @property
     def cost(self) -> float:
         """The time that one image takes, in multiply-adds of a vector."""
-        conv, pixels = self.workload.conv, self.pixels
+        conv, pixels = self.conv, self.pixels
         slots = self.workload.n * self.workload.pattern.blocks(self.workload.k) * self.workload.nnz
         if self.workload.nnz == self.workload.block:
             slots = self.workload.n * self.workload.k
         copied = COPY * conv.channels * self.patches.channel * pixels.count / pixels.lanes if self.patches else 0
-        summed = slots * pixels.chunks * pixels.count * (pixels.vectors + STEP) * (1 if self.patches else DIRECT)
+        summed = slots * pixels.chunks * pixels.count * (pixels.vectors + STEP)
         return summed + copied + STORE * self.workload.n * conv.pixels / pixels.lanes
 
     @property
     def channel(self) -> int:
         """Elements from a channel of what is read to the next."""
-        return self.patches.channel if self.patches else self.workload.conv.size[2]
+        return self.patches.channel if self.patches else self.conv.size[2]
 
     @property
     def tiles(self) -> Any:
@@ -85,16 +91,16 @@ class ImageLayer:
 
     @property
     def x_shape(self) -> tuple[Any, Any]:
-        conv = self.workload.conv
+        conv = self.conv
         return self.batch, int64(conv.channels * int(np.prod(conv.size)))
 
     @property
     def y_shape(self) -> tuple[Any, Any]:
-        return self.batch, int64(self.workload.n * self.workload.conv.pixels)
+        return self.batch, int64(self.workload.n * self.conv.pixels)
 
     @property
     def patch_shape(self) -> tuple[Any, Any]:
-        elements = self.workload.conv.channels * self.channel + SLACK
+        elements = self.conv.channels * self.channel + SLACK
         return (self.tiles, int64(elements)) if self.patches else (int64(1), int64(1))
 
     def source(self, x: tirx.Buffer, patch: tirx.Buffer) -> tirx.Buffer:
@@ -111,7 +117,7 @@ class ImageLayer:
 
     def first(self, tile: Any, n: Any, channel: Any) -> Any:
         """Where row `n` of the weight reads `channel` of its group, for the first tap and pixel of a tile."""
-        conv, per_group = self.workload.conv, self.workload.n // self.workload.conv.groups
+        conv, per_group = self.conv, self.workload.n // self.conv.groups
         group = T.min(n // per_group, int64(conv.groups - 1)) * conv.depth if conv.groups > 1 else int64(0)
         own = (group + channel) * self.channel
         return own if self.patches else own + self.pixels.place(tile % self.pixels.count)[2]
@@ -123,7 +129,7 @@ class ImageLayer:
             T.buffer_store(table, T.cast(channel * self.channel + offset, "int32"), [channel * len(offsets) + tap])
 
     def reads_of_channel(self, x: tirx.Buffer, image: Any, channel: Any) -> Any:
-        size = int(np.prod(self.workload.conv.size))
+        size = int(np.prod(self.conv.size))
         return x[image, channel * size : channel * size + size]
 
     def writes_of_channel(self, patch: tirx.Buffer, tile: Any, channel: Any) -> Any:
@@ -131,13 +137,12 @@ class ImageLayer:
 
     def lay_out(self, x: tirx.Buffer, patch: tirx.Buffer, tile: Any, channel: Any) -> None:
         """Store the planes of a channel of a tile. Call it inside TVMScript."""
+        assert self.patches is not None
         self.patches.lay_out(x, patch, (tile, tile % self.pixels.count), self.image(tile), channel)
 
-    def finish(
-        self, buffers: tuple[tirx.Buffer, ...], place: tuple[Any, ...], n: Any, activation: Callable[[Any], Any]
-    ) -> None:
+    def finish(self, buffers: tuple[tirx.Buffer, ...], place: tuple[Any, ...], n: Any, activation: Callable[[Any], Any]) -> None:
         """Store the results of a row of the weight of a tile. Call it inside TVMScript; `buffers` are acc, bias, residual, y."""
-        acc, bias, *others = buffers
+        acc, bias, residual, y = buffers
 
         def read(lane: Any, width: int) -> Any:
             if width == 1:
@@ -145,12 +150,11 @@ class ImageLayer:
             return acc[(*place, T.ramp(lane, 1, width))] + T.broadcast(bias[n], width)
 
         at = self.image(place[0]), place[0] % self.pixels.count, n
-        self.pixels.store(tuple(others), self.workload, at, read, activation)
-
+        self.pixels.store((residual, y), self.workload, at, read, activation)
 
     def seconds(self, m: int, nbytes: int, roofline: Roofline, share: float) -> float:
         """Model the time for `m` pixels of results, at a share of the peak, and a weight of so many bytes."""
-        images = max(1, m // self.workload.conv.pixels)
+        images = max(1, m // self.conv.pixels)
         return roofline.seconds(images * self.cost * self.pixels.lanes, share, nbytes)
 
 

@@ -68,7 +68,8 @@ class ImagePatches:
     @property
     def phases(self) -> list[tuple[int, int, int]]:
         """The phases that a tap reads, each a plane."""
-        return list(itertools.product(*(sorted({phase for phase, _ in axis}) for axis in tap_shifts(self.conv))))
+        depth, height, width = (sorted({phase for phase, _ in axis}) for axis in tap_shifts(self.conv))
+        return list(itertools.product(depth, height, width))
 
     @property
     def whole_rows(self) -> bool:
@@ -100,7 +101,7 @@ class ImagePatches:
         return len(self.phases) * self.plane
 
     def tap_offsets(self) -> list[int]:
-        """Return where each tap of the kernel, in the order of memory, reads the planes of a channel for the tile's first pixel."""
+        """Return where each tap, in the order of memory, reads the planes of a channel for the tile's first pixel."""
         (first, _), (above, _), _ = reach(self.conv)
         _, rows, columns = self.extents
         places = {phase: place for place, phase in enumerate(self.phases)}

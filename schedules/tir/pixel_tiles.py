@@ -97,7 +97,7 @@ class PixelTiles:
 
     def store(
         self,
-        buffers: tuple[tirx.Buffer, tirx.Buffer, tirx.Buffer],
+        buffers: tuple[tirx.Buffer, tirx.Buffer],
         workload: Workload,
         at: tuple[Any, Any, Any],
         read: Callable[[Any, int], Any],

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import tvm_balanced as tb
-from tvm_balanced.runtime.host import host_target
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST, from_weight_matrix, weight_matrix
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import CONV_SPARSE_KERNELS
 
 SPARSE = next(kernel.name for kernel in CONV_SPARSE_KERNELS if kernel.refuses(host_target(), 16, 16, "float32") is None)
@@ -120,5 +120,3 @@ def test_every_geometry_agrees_for_any_batch(model):
     for count in (1, 3):
         given = inputs(count)
         check(module(*given), given, model)
-
-

@@ -59,14 +59,14 @@ class _Folding(PyExprMutator):
         """Return what a normalisation is with the convolution before it, None where there is none, or it has other readers."""
         if bool(norm.attrs.training) or int(norm.attrs.axis) != 1:
             return None
-        x = norm.args[0]
+        x, bias = norm.args[0], None
         cast, value = self.past(x, "relax.astype")
-        added, _ = self.past(value, "relax.add")
+        added = self.past(value, "relax.add")[0]
         if added is not None:
-            sides = [(self.past(added.args[side], *FORWARD, *TRANSPOSED)[0], added.args[1 - side]) for side in (0, 1)]
-            conv, bias = next(((call, other) for call, other in sides if call is not None), (None, None))
+            left, right = (self.past(side, *FORWARD, *TRANSPOSED)[0] for side in added.args)
+            conv, bias = (left, added.args[1]) if left is not None else (right, added.args[0])
         else:
-            conv, bias = self.past(value, *FORWARD, *TRANSPOSED)[0], None
+            conv, _ = self.past(value, *FORWARD, *TRANSPOSED)
         if conv is None or is_constant(conv.args[0], self.lookup_binding):
             return None
         made = self.scale(conv, bias, norm)
@@ -79,15 +79,17 @@ class _Folding(PyExprMutator):
     def past(self, value: relax.Expr, *names: str) -> tuple[relax.Call | None, relax.Expr]:
         """Return (call, its first argument) where `value` is the result of one of these operators and has no other reader."""
         bound = self.lookup_binding(value) if isinstance(value, relax.Var) and self.uses[value] == 1 else None
-        found = any(is_call(bound, name) for name in names)
-        return (bound, bound.args[0]) if found else (None, value)
+        if bound is None or not any(is_call(bound, name) for name in names):
+            return None, value
+        return bound, bound.args[0]
 
     def scale(self, conv: relax.Call, bias: relax.Expr | None, norm: relax.Call) -> tuple[relax.Expr, relax.Expr] | None:
         """Return weight and bias of a convolution with what follows it, None where they are not constant."""
-        known = [constant_value(arg, self.lookup_binding) for arg in (conv.args[1], *norm.args[1:5])]
+        values = [constant_value(arg, self.lookup_binding) for arg in (conv.args[1], *norm.args[1:5])]
+        known = [value for value in values if value is not None]
         before = None if bias is None else constant_value(bias, self.lookup_binding)
         n = int(conv.ty.shape[1])
-        if None in known or (bias is not None and (before is None or before[0].size != n)):
+        if len(known) < len(values) or (bias is not None and (before is None or before[0].size != n)):
             return None
         weight, gamma, beta, mean, variance = (found[0].astype(np.float64) for found in known)
         factor = (gamma if bool(norm.attrs.scale) else 1) / np.sqrt(variance + float(norm.attrs.epsilon))

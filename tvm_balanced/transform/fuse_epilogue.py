@@ -78,7 +78,9 @@ class _Fuser(PyExprMutator):
         if bias.ty.dtype != dense.ty.dtype:
             return None
         if conv_of(dense) is None:
-            is_bias = isinstance(bias, GenericConst) and len(bias.ty.shape) == 1 and int(bias.ty.shape[0]) == int(dense.ty.shape[-1])
+            is_bias = (
+                isinstance(bias, GenericConst) and len(bias.ty.shape) == 1 and int(bias.ty.shape[0]) == int(dense.ty.shape[-1])
+            )
             return bias if is_bias else None
         rank, n = len(dense.ty.shape), int(dense.ty.shape[1])
         known = constant_value(bias, self.lookup_binding)

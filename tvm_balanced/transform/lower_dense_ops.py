@@ -17,7 +17,7 @@ from tvm_balanced.core.encoding import Array, EncodedWeight, encode
 from tvm_balanced.core.layer_plan import Bucket, buckets_from_attr
 from tvm_balanced.ops import WEIGHT_ARGS, bias_of, conv_of, is_dense_op, residual_of
 from tvm_balanced.runtime.tensors import address_of, view
-from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
+from tvm_balanced.schedules import ALL_KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
 from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
@@ -179,7 +179,7 @@ def _workload(call: relax.Call, bucket: Bucket) -> Workload:
     conv, shape = conv_of(call), list(call.args[0].ty.shape)
     rows = shape[:-1] if conv is None else [shape[0], tirx.IntImm("int64", conv.pixels)]
     assert bucket.kernel is not None
-    return KERNELS[bucket.kernel].workload(
+    return ALL_KERNELS[bucket.kernel].workload(
         math.prod(int(d) for d in rows) if all(isinstance(d, tirx.IntImm) for d in rows) else None,
         int(call.ty.shape[-1 if conv is None else 1]),
         int(shape[-1]) if conv is None else conv.depth * conv.taps,
@@ -214,7 +214,7 @@ def _packed_weights(
 
 def _pack(workload: Workload, weight: list[Array]) -> tuple[Array, ...]:
     """Return a weight, (values, indices) in the workload's pattern or dense, in the layout of the workload's kernel."""
-    kernel = KERNELS[workload.kernel]
+    kernel = ALL_KERNELS[workload.kernel]
     if isinstance(kernel, DenseKernel):
         return kernel.pack_for(weight[0], workload)
     assert isinstance(kernel, SparseKernel)

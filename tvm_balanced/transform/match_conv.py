@@ -42,7 +42,7 @@ def match_conv(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
     if right is None or not all(isinstance(d, tirx.IntImm) and int(d) > 0 for d in (channels, *size)):
         return None
     weight, key = right
-    if isinstance(batch, tirx.IntImm) and int(batch) == 0 or not weight.size:
+    if (isinstance(batch, tirx.IntImm) and int(batch) == 0) or not weight.size:
         return None
     groups = int(attrs.groups)
     low, high = _padding(attrs, rank)

@@ -9,8 +9,8 @@ import tvm
 from tvm import relax, sym, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.detection import Detection, detect
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import check_finite, encode
 from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import Bucket, DenseLayer, LayerPlan, buckets_to_attr
@@ -89,7 +89,8 @@ class _Rewriter(PyExprMutator):
         if any(bucket.kernel is None for bucket in plan.buckets):
             return call
         attrs: dict[str, Any] = {"buckets": buckets_to_attr(plan.buckets), "layer": plan.layer.name, "index": index}
-        packed, balanced = packed_dense, balanced_dense
+        packed: Callable[..., relax.Call] = packed_dense
+        balanced: Callable[..., relax.Call] = balanced_dense
         if match.conv is not None:
             packed, balanced, attrs["conv"] = packed_conv, balanced_conv, match.conv.to_attr()
         patterns = {bucket.pattern for bucket in plan.buckets}
@@ -105,6 +106,7 @@ class _Rewriter(PyExprMutator):
         match = match_conv(call, self.lookup_binding)
         if match is None:
             return None
+        assert match.conv is not None
         if match.conv.taps > 1 and match.conv.depth > 1:
             orders = [reordered(match, order) for order in (TAPS_FIRST, CHANNELS_FIRST)]
             match = min(orders, key=lambda other: self.slots(other))

@@ -11,7 +11,7 @@ from typing import Any
 import tvm
 
 from tvm_balanced.runtime.environment import require_extra
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.search.base import Strategy
@@ -35,7 +35,7 @@ class Evolutionary(Strategy):
     def __init__(self, space: Space, seed: int, workload: Workload, target: tvm.target.Target) -> None:
         super().__init__(space, seed)
         self.ms, self.target = meta_schedule(), target
-        kernel = KERNELS[workload.kernel]
+        kernel = ALL_KERNELS[workload.kernel]
         assert workload.m is not None
         # MetaSchedule counts operations to report rates, and cannot count vector expressions.
         operations = 2 * workload.n * workload.k * workload.m * workload.nnz // workload.block

@@ -24,6 +24,7 @@ from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION
 from tvm_balanced.schedules.rules.cpu_columnwise import CPU_COLUMNWISE
 from tvm_balanced.schedules.rules.cpu_elementwise import CPU_ELEMENTWISE
 from tvm_balanced.schedules.rules.cpu_matmul import CPU_MATMUL
+from tvm_balanced.schedules.rules.cpu_pooling import CPU_POOLING
 from tvm_balanced.schedules.rules.cpu_rowwise import CPU_ROWWISE
 from tvm_balanced.schedules.rules.cpu_transpose import CPU_TRANSPOSE
 
@@ -51,6 +52,7 @@ RULES: tuple[Rule, ...] = (
     CPU_TRANSPOSE,
     CPU_ELEMENTWISE,
     CPU_MATMUL,
+    CPU_POOLING,
     CPU_COLUMNWISE,
     CPU_ROWWISE,
 )  # the first that applies to a function is used

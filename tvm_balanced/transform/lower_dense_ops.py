@@ -200,7 +200,8 @@ def _packed_weights(
     addresses = [address_of(c.value) for c in call.args[1 : 1 + len(weight)]]
     for place, (workload, kernel) in enumerate((variant.workload, variant.kernel) for variant in variants):
         prefix = f"{layer}.{kernel.name}" if place else layer
-        key = (kernel.name, workload.pattern, workload.conv, *addresses)
+        conv = workload.conv  # of which a layout depends on neither sizes nor strides
+        key = (kernel.name, workload.pattern, conv and (conv.kernel, conv.groups, conv.order), *addresses)
         if key not in packed:
             arrays = _pack(workload, weight)
             packed[key] = [_constant(a, f"{prefix}.{part}", names) for part, a in zip(kernel.parts, arrays, strict=True)]

@@ -47,7 +47,8 @@ def convolutions(draw_):
     steps = draw_(threes(1, 3))
     stride, spread = ((1, 1, 1), steps) if transposed else (steps, (1, 1, 1))
     least = [d * (taps - 1) + 1 for d, taps in zip(dilation, kernel, strict=True)]
-    size = tuple(n + more for n, more in zip(least, draw_(st.tuples(st.integers(0, 1), st.integers(0, 9), st.integers(0, 25)))))
+    more = draw_(st.tuples(st.integers(0, 1), st.integers(0, 9), st.integers(0, 25)))
+    size = tuple(n + extra for n, extra in zip(least, more, strict=True))
     order = draw_(st.sampled_from([TAPS_FIRST, CHANNELS_FIRST]))
     return Convolution(groups * depth, size, kernel, stride, dilation, before, after, groups, spread, order).flattened()
 

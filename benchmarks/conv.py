@@ -136,7 +136,8 @@ def main() -> None:
     torch.set_num_threads(1)
     facts, table = environment.describe(), Table("layer", "bound us", *(f"{pattern} / torch" for pattern in PATTERNS))
     gains: dict[str, list[float]] = {pattern: [] for pattern in PATTERNS}
-    with use_threads(1), torch.inference_mode():
+    use_threads(1)
+    with torch.inference_mode():
         peak = measure(1).gmacs * 1e9
         for layer in (layer for layer in LAYERS if fnmatchcase(str(layer), options.only)):
             calls = {pattern: ours(layer, pattern, options.batch) for pattern in PATTERNS}

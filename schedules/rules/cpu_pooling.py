@@ -33,7 +33,7 @@ class CpuPooling(Rule):
         loops, total = sch.get_loops(pool), trip_count(sch, pool)
         spatial, windows = loops[: len(loops) - axes], loops[len(loops) - axes :]
         *outer, column = spatial
-        channels, rows = outer[:2], outer[2:]
+        channels, rows = outer[: len(outer) - axes + 1], outer[len(outer) - axes + 1 :]
         sch.reorder(*channels, *rows, *windows, column)
         channel = sch.fuse(*channels)
         for block in reversed(before):
@@ -52,15 +52,15 @@ def _window_axes(sch: Schedule, block: SBlockInfo) -> int:
     """Return how many axes the windows of a block have; 0 if it does not read its one input in windows of its results."""
     kinds, found = block.dom_kind(), sch.get(block.block_rv)
     axes = kinds.count("R")
-    if kinds != "S" * (2 + axes) + "R" * axes or len(found.reads) != 1 or not found.writes[0].region:
+    outer = len(kinds) - 2 * axes  # images and channels; one image has no axis
+    if outer < 1 or kinds != "S" * (outer + axes) + "R" * axes or len(found.reads) != 1:
         return 0
-    spatial = [axis.var for axis in found.iter_vars[2 : 2 + axes]]
-    windows = [axis.var for axis in found.iter_vars[2 + axes :]]
-    reads = [variables(part.min) for part in found.reads[0].region[2:]]
-    if len(reads) != axes:
-        return 0
+    spatial = [axis.var for axis in found.iter_vars[outer : outer + axes]]
+    windows = [axis.var for axis in found.iter_vars[outer + axes :]]
+    reads = [variables(part.min) for part in found.reads[0].region[-axes:]]
     for row, window, read in zip(spatial, windows, reads, strict=True):
-        if not all(any(var.same_as(own) for own in (row, window)) for var in read):
+        known = [any(var.same_as(own) for var in read) for own in (row, window)]
+        if len(read) != 2 or not all(known):
             return 0
     return axes
 

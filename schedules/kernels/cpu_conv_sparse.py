@@ -169,7 +169,8 @@ class CpuConvSparse(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        return self._layer(workload).seconds(m, 6 * slots, roofline, 0.5)
+        # At 8:16 it is as fast as the dense kernel on Zen 3, whose share is 0.8.
+        return self._layer(workload).seconds(m, 6 * slots, roofline, 0.38)
 
     def _layer(self, workload: Workload) -> ImageLayer:
         return ImageLayer.of(workload, self.lanes, self.vectors)

@@ -16,11 +16,12 @@ def normalised(weight, vectors, bias=None):
     """Return the module of a convolution, its bias if any, and a batch normalisation."""
     builder = relax.BlockBuilder()
     x = relax.Var("x", R.Tensor((1, 4, 6, 6), "float32"))
-    with builder.function("main", [x]), builder.dataflow():
-        y = builder.emit(relax.op.nn.conv2d(x, relax.const(weight), padding=(1, 1)))
-        y = y if bias is None else builder.emit(relax.op.add(y, relax.const(bias.reshape(1, -1, 1, 1))))
-        y = builder.emit(relax.op.nn.batch_norm(y, *map(relax.const, vectors), axis=1, epsilon=1e-3, training=False))
-        result = builder.emit_output(builder.emit(relax.TupleGetItem(y, 0)))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            y = builder.emit(relax.op.nn.conv2d(x, relax.const(weight), padding=(1, 1)))
+            y = y if bias is None else builder.emit(relax.op.add(y, relax.const(bias.reshape(1, -1, 1, 1))))
+            y = builder.emit(relax.op.nn.batch_norm(y, *map(relax.const, vectors), axis=1, epsilon=1e-3, training=False))
+            result = builder.emit_output(builder.emit(relax.TupleGetItem(y, 0)))
         builder.emit_func_output(result)
     return builder.get()
 

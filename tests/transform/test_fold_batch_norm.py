@@ -58,6 +58,19 @@ def test_a_result_with_another_reader_stays():
     tvm.ir.assert_structural_equal(FoldBatchNorm()(before), before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@torch.no_grad()
+def test_other_dtypes(dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval().to(dtype)
+    x = torch.randn(1, 3, 9, 9).to(dtype)
+    module = tb.compile(model, (x,), logs=False)
+    kernel = module.report.layers[0].kernel
+    assert kernel == "tvm" if dtype == torch.float64 else kernel.startswith("cpu_conv")
+    tolerance = {torch.float64: 1e-12, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    assert (module(x).double() - model(x).double()).abs().max() < tolerance
+
+
 @torch.no_grad()
 def test_folded_layers_keep_names_and_zeros():
     torch.manual_seed(0)

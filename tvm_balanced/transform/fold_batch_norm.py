@@ -99,12 +99,13 @@ class _Folding(PyExprMutator):
         scaled = _scaled(weight, factor, conv)
         key = ("scaled", known[0][1], *(found[1] for found in known[1:]))
         if key not in self.scaled:
-            self.scaled[key] = relax.const(scaled.astype(dtype))
+            self.scaled[key] = relax.const(scaled.astype(dtype), str(dtype))
             match = DenseMatch(conv.args[0], weight, known[0][1], None)
             name = next((self.names[address] for address in match.addresses if address in self.names), None)
             if name is not None:
                 self.names[address_of(self.scaled[key].value)] = name
-        return self.scaled[key], relax.const(shift.reshape(shape).astype(str(conv.ty.dtype.dtype)))
+        kind = str(conv.ty.dtype.dtype)  # without it, a constant of float64 would be float32
+        return self.scaled[key], relax.const(shift.reshape(shape).astype(kind), kind)
 
 
 def _scaled(weight: Array, factor: Array, conv: relax.Call) -> Array:

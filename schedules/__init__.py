@@ -11,6 +11,8 @@ from tvm_balanced.schedules.kernels.cpu_avx512_i8 import CPU_AVX512_I8
 from tvm_balanced.schedules.kernels.cpu_avx512_spmm import CPU_AVX512_SPMM
 from tvm_balanced.schedules.kernels.cpu_avx512_w8 import CPU_AVX512_W8
 from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
+from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
+from tvm_balanced.schedules.kernels.cpu_conv_sparse import CPU_CONV_SPARSE
 from tvm_balanced.schedules.kernels.cpu_dense import CPU_DENSE
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
@@ -22,6 +24,7 @@ from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION
 from tvm_balanced.schedules.rules.cpu_columnwise import CPU_COLUMNWISE
 from tvm_balanced.schedules.rules.cpu_elementwise import CPU_ELEMENTWISE
 from tvm_balanced.schedules.rules.cpu_matmul import CPU_MATMUL
+from tvm_balanced.schedules.rules.cpu_pooling import CPU_POOLING
 from tvm_balanced.schedules.rules.cpu_rowwise import CPU_ROWWISE
 from tvm_balanced.schedules.rules.cpu_transpose import CPU_TRANSPOSE
 
@@ -39,17 +42,25 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_GEMM_FP32,
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that supports a layer is used
+# The same for convolutions.
+CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = CPU_CONV_SPARSE
+CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = CPU_CONV_DENSE
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
+ALL_KERNELS: dict[str, Kernel] = KERNELS | {kernel.name: kernel for kernel in (*CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (
     CPU_ATTENTION,
     CPU_TRANSPOSE,
     CPU_ELEMENTWISE,
     CPU_MATMUL,
+    CPU_POOLING,
     CPU_COLUMNWISE,
     CPU_ROWWISE,
 )  # the first that applies to a function is used
 
 __all__ = [
+    "ALL_KERNELS",
+    "CONV_DENSE_KERNELS",
+    "CONV_SPARSE_KERNELS",
     "DENSE_KERNELS",
     "KERNELS",
     "RULES",

@@ -12,7 +12,7 @@ import tvm
 from tvm import tirx
 
 from tvm_balanced.core.row_range import EVERY_M, RowRange
-from tvm_balanced.schedules import KERNELS
+from tvm_balanced.schedules import ALL_KERNELS
 from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
 from tvm_balanced.schedules.base.kernel import Kernel, Tuned
 from tvm_balanced.schedules.base.workload import Workload
@@ -30,7 +30,7 @@ class Variant:
     @property
     def kernel(self) -> Kernel:
         """The kernel that serves it."""
-        return KERNELS[self.workload.kernel]
+        return ALL_KERNELS[self.workload.kernel]
 
     @property
     def weights(self) -> int:
@@ -59,7 +59,7 @@ def schedule(func: tirx.PrimFunc, target: tvm.target.Target, tuned: Tuned | None
     if workload is None:
         return None
     if VARIANTS_ATTR not in func.attrs:
-        return KERNELS[workload.kernel].schedule(func, workload, target, tuned)
+        return ALL_KERNELS[workload.kernel].schedule(func, workload, target, tuned)
     variants = tuple(
         Variant(Workload.from_attr(part["workload"]), RowRange(int(part["first"]), int(part["last"]) or None))
         for part in func.attrs[VARIANTS_ATTR]

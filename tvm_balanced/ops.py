@@ -1,13 +1,18 @@
-"""The operators of a rewritten model, registered with Relax: two for dense layers, two for recurrent ones.
+"""The operators of a rewritten model, registered with Relax: for dense layers, convolutions and recurrent layers.
 
     balanced_dense(x (..., K), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)][, residual (..., N)])
     packed_dense(x (..., K), weight (N, K)[, bias (N,)][, residual (..., N)])
+    balanced_conv(x (batch, channels, *size), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)][, residual])
+    packed_conv(x (batch, channels, *size), weight (N, K)[, bias (N,)][, residual])
 
-Both compute y (..., N) = activation(x @ weight^T + bias + residual). They carry the canonical weight, so that the IR can be
-read, matched and printed; `LowerDenseOps` packs it for the kernels they name. If the kernels of a layer store several patterns,
-the layer is a packed_dense, and each kernel encodes the dense weight. Attributes: layer (its name in the model), index (the place
-of its plan among the model's), buckets (`layer_plan.buckets_to_attr`), activation, has_residual (whether the last argument is
-one), and for balanced_dense nnz, block and in_features (K).
+The first two compute y (..., N) = activation(x @ weight^T + bias + residual), the others the same for what each pixel of the
+result (batch, N, *outputs) reads of the image; the residual has the result's shape.
+
+They carry the canonical weight, so that the IR can be read, matched and printed; `LowerDenseOps` packs it for the kernels they
+name. If the kernels of a layer store several patterns, the weight is dense (packed), and each kernel encodes it. Attributes:
+layer (its name in the model), index (the place of its plan among the model's), buckets (`layer_plan.buckets_to_attr`),
+activation, has_residual (whether the last argument is one), nnz, block and in_features (K) where the weight is balanced, and
+for a convolution conv (`Convolution.to_attr`).
 
 A recurrent layer is a loop over time, written as its first step:
 
@@ -26,14 +31,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tvm
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import Op
+
+from tvm_balanced.core.convolution import Convolution
 
 BALANCED_DENSE = "relax.balanced_dense"
 PACKED_DENSE = "relax.packed_dense"
+BALANCED_CONV = "relax.balanced_conv"
+PACKED_CONV = "relax.packed_conv"
 RECURRENT_STATE = "relax.recurrent_state"
 RECURRENCE = "relax.recurrence"
-WEIGHT_ARGS = {BALANCED_DENSE: 2, PACKED_DENSE: 1}  # arguments between x and the bias
+WEIGHT_ARGS = {BALANCED_DENSE: 2, PACKED_DENSE: 1, BALANCED_CONV: 2, PACKED_CONV: 1}  # arguments between x and the bias
 
 
 def balanced_dense(
@@ -92,6 +101,35 @@ def packed_dense(
     return relax.Call(Op.get(PACKED_DENSE), [arg for arg in (x, weight, bias, residual) if arg is not None], attrs)
 
 
+def balanced_conv(
+    x: relax.Expr,
+    values: relax.Expr,
+    indices: relax.Expr,
+    bias: relax.Expr | None = None,
+    residual: relax.Expr | None = None,
+    *,
+    conv: Mapping[str, Any],
+    **attrs: Any,
+) -> relax.Call:
+    """Return a call of the balanced-sparse convolution; `attrs` as for `balanced_dense`."""
+    call = balanced_dense(x, values, indices, bias, residual, **attrs)
+    return relax.Call(Op.get(BALANCED_CONV), list(call.args), {**dict(call.attrs.items()), "conv": conv})
+
+
+def packed_conv(
+    x: relax.Expr,
+    weight: relax.Expr,
+    bias: relax.Expr | None = None,
+    residual: relax.Expr | None = None,
+    *,
+    conv: Mapping[str, Any],
+    **attrs: Any,
+) -> relax.Call:
+    """Return a call of a convolution whose weight will be packed; `attrs` as for `packed_dense`."""
+    call = packed_dense(x, weight, bias, residual, **attrs)
+    return relax.Call(Op.get(PACKED_CONV), list(call.args), {**dict(call.attrs.items()), "conv": conv})
+
+
 def recurrent_state(initial: relax.Expr, gates: relax.Expr) -> relax.Call:
     """Return the state (B, K) that a step begins with; it is that of the recurrence with these gates."""
     return relax.Call(Op.get(RECURRENT_STATE), [initial, gates])
@@ -118,30 +156,41 @@ def _as_printed(
 
 
 def is_dense_op(expr: Any) -> bool:
-    """Whether `expr` is a call of one of the two operators."""
+    """Whether `expr` is a call of one of the operators: a dense layer or a convolution."""
     return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name in WEIGHT_ARGS
 
 
 def bias_of(call: relax.Call) -> relax.Expr | None:
-    """Return the bias argument of a call of one of the two operators, None where it has none."""
+    """Return the bias argument of a call of one of the operators, None where it has none."""
     position = 1 + WEIGHT_ARGS[call.op.name]
     return call.args[position] if len(call.args) - bool(call.attrs["has_residual"]) > position else None
 
 
 def residual_of(call: relax.Call) -> relax.Expr | None:
-    """Return the residual argument of a call of one of the two operators, None where it has none."""
+    """Return the residual argument of a call of one of the operators, None where it has none."""
     return call.args[-1] if call.attrs["has_residual"] else None
+
+
+def conv_of(call: relax.Call) -> Convolution | None:
+    """Return how a call of one of the operators reads its images, None where it is a dense layer."""
+    return Convolution.from_attr(call.attrs["conv"]) if call.op.name in (BALANCED_CONV, PACKED_CONV) else None
 
 
 def _infer(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:
     x, weight = call.args[0].ty, call.args[1].ty
-    k = call.attrs["in_features"] if call.op.name == BALANCED_DENSE else weight.shape[1]
-    if int(x.shape[-1]) != int(k):
+    k = int(call.attrs["in_features"] if WEIGHT_ARGS[call.op.name] == 2 else weight.shape[1])
+    conv = conv_of(call)
+    if conv is None and int(x.shape[-1]) != k:
         raise ValueError(f"{call.op.name} has x with {x.shape[-1]} columns; its weight has {k}")
+    if conv is not None and conv.depth * conv.taps != k:
+        raise ValueError(f"{call.op.name} reads {conv.depth} channels at {conv.taps} taps; its weight has {k} columns")
     bias = bias_of(call)
     if bias is not None and int(bias.ty.shape[0]) != int(weight.shape[0]):
         raise ValueError(f"{call.op.name} has a bias of {bias.ty.shape[0]}; its weight has {weight.shape[0]} rows")
-    return relax.TensorType([*list(x.shape)[:-1], weight.shape[0]], x.dtype)
+    if conv is None:
+        return relax.TensorType([*list(x.shape)[:-1], weight.shape[0]], x.dtype)
+    outputs = [tirx.IntImm("int64", size) for size in conv.outputs[5 - len(x.shape) :]]
+    return relax.TensorType([x.shape[0], weight.shape[0], *outputs], x.dtype)
 
 
 def _infer_state(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:
@@ -160,12 +209,12 @@ def register(legalize: Callable[[relax.BlockBuilder, relax.Call], relax.Expr]) -
     Parameters
     ----------
     legalize : callable
-        How passes that legalize operators lower a call of one of those for dense layers.
+        How passes that legalize operators lower a call of one of those with a weight.
     """
     if BALANCED_DENSE in Op.list_op_names():
         return
-    infer = {BALANCED_DENSE: _infer, PACKED_DENSE: _infer, RECURRENT_STATE: _infer_state, RECURRENCE: _infer_recurrence}
-    for maker in (balanced_dense, packed_dense, recurrent_state, recurrence):
+    infer = dict.fromkeys(WEIGHT_ARGS, _infer) | {RECURRENT_STATE: _infer_state, RECURRENCE: _infer_recurrence}
+    for maker in (balanced_dense, packed_dense, balanced_conv, packed_conv, recurrent_state, recurrence):
         short = maker.__name__
         name = f"relax.{short}"
         tvm.get_global_func("ir.RegisterOp")(name, f"{short}, see tvm_balanced/ops.py")

@@ -155,7 +155,8 @@ class Kernel(ABC):
             Private, of S-TIR with declared regions and int64 shapes, and with the workload attached (`Workload.attach`). Its
             parameters: x (M, K), the arrays of `pack` in the order of `parts`, that of `pack_bias`, the residual (M, N) if the
             workload has one, and y (M, N), which it writes as a whole; x, residual and y are of the workload's dtype. Where a
-            tile goes past the last row, it reads that row again and stores nothing.
+            tile goes past the last row, it reads that row again and stores nothing. Of a convolution, x is (batch, channels *
+            size), residual and y are (batch, N * outputs).
 
         Raises
         ------
@@ -309,6 +310,10 @@ class SparseKernel(Kernel):
             One for each of `parts`, of the shapes and dtypes of `prim_func`'s parameters after x. Raises nothing.
         """
 
+    def pack_for(self, weight: EncodedWeight, _workload: Workload) -> tuple[Array, ...]:
+        """Lay a weight out for a workload: as `pack` does, unless the layout depends on the taps of a convolution."""
+        return self.pack(weight)
+
 
 class DenseKernel(Kernel):
     """A kernel for a layer whose zeros do not pay."""
@@ -329,3 +334,7 @@ class DenseKernel(Kernel):
         tuple of arrays
             One for each of `parts`, of the shapes and dtypes of `prim_func`'s parameters after x. Raises nothing.
         """
+
+    def pack_for(self, weight: Array, _workload: Workload) -> tuple[Array, ...]:
+        """Lay a weight out for a workload: as `pack` does, unless the layout depends on the taps of a convolution."""
+        return self.pack(weight)

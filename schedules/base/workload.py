@@ -6,6 +6,7 @@ from typing import Any
 
 from tvm import tirx
 
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.pattern import BalancedPattern
 
 WORKLOAD_ATTR = "tvm_balanced.workload"  # attribute of a PrimFunc with the fields of its Workload
@@ -34,6 +35,8 @@ class Workload:
         Whether there is a residual.
     tile : int
         Rows of x in a tile if M is symbolic; 0 leaves it to the kernel.
+    conv : Convolution or None
+        For a convolution, how it reads its images: M are the pixels of the results of all images, and x and y are images.
     """
 
     kernel: str
@@ -46,6 +49,7 @@ class Workload:
     activation: str = "none"
     residual: bool = False
     tile: int = 0
+    conv: Convolution | None = None
 
     @property
     def pattern(self) -> BalancedPattern:
@@ -62,6 +66,7 @@ class Workload:
     def title(self) -> str:
         """A readable name: "cpu_avx512 768x3072 M=8 2:16 gelu"."""
         words = [f"{self.kernel} {self.n}x{self.k} M={self.m}", *([] if self.nnz == self.block else [str(self.pattern)])]
+        words += [] if self.conv is None else [self.conv.title]
         words += [*([] if self.dtype == "float32" else [self.dtype]), *([] if self.activation == "none" else [self.activation])]
         return " ".join(words + (["+residual"] if self.residual else []))
 
@@ -86,13 +91,15 @@ class Workload:
 
     def to_attr(self) -> dict[str, Any]:
         """Return this workload as plain data that TVM accepts as an attribute."""
-        return asdict(self)
+        attr = {name: value for name, value in asdict(self).items() if name != "conv"}
+        return attr if self.conv is None else attr | {"conv": self.conv.to_attr()}
 
     @classmethod
     def from_attr(cls, attr: Mapping[str, Any]) -> "Workload":
         """Return the workload that `to_attr` wrote, from TVM's form of it."""
         kinds = {field.name: field.type for field in fields(cls)}
-        return cls(**{name: _plain(value, kinds[name]) for name, value in attr.items()})
+        plain = {name: _plain(value, kinds[name]) for name, value in attr.items() if name != "conv"}
+        return cls(**plain, conv=Convolution.from_attr(attr["conv"]) if "conv" in attr else None)
 
 
 def _plain(value: Any, kind: Any) -> Any:

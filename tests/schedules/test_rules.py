@@ -39,6 +39,19 @@ CASES = {
     "cpu_rowwise root of a sum": function(lambda a: topi.sqrt(topi.sum(topi.multiply(a, a), -1)), (5, 96)),
     "cpu_rowwise layer norm": function(lambda a, g, b: topi.nn.layer_norm(a, g, b, [2], 1e-5), (2, 30, 384), (384,), (384,)),
     "cpu_rowwise softmax of long rows": function(softmax_last, (3, 1024)),
+    "cpu_pooling maximum": function(
+        lambda a: topi.nn.pool2d(a, [3, 3], [2, 2], [1, 1], [1, 1, 1, 1], "max", layout="NCHW"), (2, 8, 33, 32)
+    ),
+    "cpu_pooling mean": function(
+        lambda a: topi.nn.pool2d(a, [2, 2], [2, 2], [1, 1], [0, 0, 0, 0], "avg", layout="NCHW"), (1, 16, 16, 48)
+    ),
+    "cpu_pooling mean with padding": function(
+        lambda a: topi.nn.pool2d(a, [3, 3], [1, 1], [1, 1], [1, 1, 1, 1], "avg", layout="NCHW"), (1, 3, 9, 11)
+    ),
+    "cpu_pooling one dimension": function(lambda a: topi.nn.pool1d(a, [3], [2], [1], [1, 1], "max", layout="NCW"), (2, 8, 64)),
+    "cpu_pooling three dimensions": function(
+        lambda a: topi.nn.pool3d(a, [2, 2, 2], [2, 2, 2], [1, 1, 1], [0] * 6, "max", layout="NCDHW"), (1, 4, 6, 8, 8)
+    ),
     "cpu_columnwise mean of tokens": function(lambda a: topi.divide(topi.sum(a, 1), 30.0), (2, 30, 384)),
     "cpu_columnwise weighted sum": function(lambda a, b: topi.sum(topi.multiply(a, b), 1, True), (3, 7, 64), (3, 7, 1)),
     "cpu_columnwise maximum over two axes": function(lambda a: topi.max(a, (0, 2)), (3, 5, 7, 96)),

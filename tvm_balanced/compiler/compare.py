@@ -10,7 +10,7 @@ from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
 from tvm_balanced.errors import ToleranceError, first_line
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.function import Function
-from tvm_balanced.schedules import KERNELS
+from tvm_balanced.schedules import ALL_KERNELS
 
 SECONDS = 10.0  # of checking, if compiling took less
 
@@ -30,7 +30,7 @@ def check(
     """
     end = time.monotonic() + max(seconds, SECONDS)
     kernels = {layer.kernel for layer in module.report.layers}
-    rounding = max((kernel.tolerance or 0.0 for name, kernel in KERNELS.items() if name in kernels), default=0.0)
+    rounding = max((kernel.tolerance or 0.0 for name, kernel in ALL_KERNELS.items() if name in kernels), default=0.0)
     found = []
     for name, entry in imported.entry_points.items():
         for what, inputs in (("the examples", entry.examples), *drawn_inputs(entry)):

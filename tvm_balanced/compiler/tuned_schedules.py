@@ -10,7 +10,7 @@ import tvm
 
 from tvm_balanced.runtime.host import threads_of, user_folder
 from tvm_balanced.runtime.target_features import target_key
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions
 from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.tuning.log.log import Log, logs_in
@@ -96,7 +96,7 @@ class TunedSchedules:
                 continue
             if not winner.won:
                 return Choice(None, f"{DEFAULT}: nothing beat it, {name}")
-            kernel = KERNELS[workload.kernel]
+            kernel = ALL_KERNELS[workload.kernel]
             space = kernel.sampled(kernel.prim_func(workload), workload, self.target)
             if winner.space != space.fingerprint or winner.decisions not in space:
                 return Choice(None, f"{DEFAULT}: the kernel has changed since it was tuned, {name}")

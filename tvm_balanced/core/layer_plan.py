@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
@@ -11,10 +12,11 @@ from tvm_balanced.core.row_range import EVERY_M, RowRange
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """A dense layer of a model: y (M, N) = x (M, K) @ weight (N, K)^T, and the zeros of its weight.
+    """A dense layer or a convolution of a model: y (M, N) = x (M, K) @ weight (N, K)^T, and the zeros of its weight.
 
     `m` is None if the rows are known only at the call; they are then in the range `rows`. `addresses` are those of the constants
-    that the weight is made of: layers with equal ones share it.
+    that the weight is made of: layers with equal ones share it. Of a convolution, `conv` says what x is for each pixel of the
+    result, and M are the pixels of all images.
     """
 
     name: str
@@ -25,6 +27,7 @@ class DenseLayer:
     found: Detection
     rows: RowRange = EVERY_M
     addresses: tuple[int, ...] = field(default=(), compare=False)
+    conv: Convolution | None = None
 
 
 @dataclass(frozen=True)

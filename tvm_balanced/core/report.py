@@ -58,8 +58,10 @@ class LayerReport:
         The functions that compute it, by name.
     parameters : tuple of int
         Places of its packed weight and bias among the module's weights.
+    pixels : int
+        M for each image of a convolution; 1 for a dense layer.
 
-    The last two are not compared: only a compiled module has them.
+    Functions and parameters are not compared: only a compiled module has them.
     """
 
     layer: str
@@ -84,6 +86,7 @@ class LayerReport:
     seconds: float = 0.0
     functions: tuple[str, ...] = field(default=(), compare=False)
     parameters: tuple[int, ...] = field(default=(), compare=False)
+    pixels: int = 1
 
     @classmethod
     def of(cls, plan: LayerPlan, bucket: Bucket, schedule: str, **more: Any) -> "LayerReport":
@@ -108,6 +111,7 @@ class LayerReport:
             schedule=schedule,
             rows=bucket.rows,
             entry_point=plan.entry_point,
+            pixels=1 if layer.conv is None else layer.conv.pixels,
             **more,
         )
 

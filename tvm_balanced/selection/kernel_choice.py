@@ -15,7 +15,18 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.target_features import is_gpu
-from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, SPARSE_KERNELS, Kernel, Roofline, SparseKernel, Workload
+from tvm_balanced.schedules import (
+    ALL_KERNELS,
+    CONV_DENSE_KERNELS,
+    CONV_SPARSE_KERNELS,
+    DENSE_KERNELS,
+    SPARSE_KERNELS,
+    DenseKernel,
+    Kernel,
+    Roofline,
+    SparseKernel,
+    Workload,
+)
 from tvm_balanced.selection.break_even import MOST_COPIES, divide, sample
 from tvm_balanced.selection.machine_profile import MachineProfile, load
 from tvm_balanced.selection.rooflines import roofline_of
@@ -24,7 +35,6 @@ from tvm_balanced.selection.rooflines import roofline_of
 # whatever the sparsity, and a layer that is sparse for the few rows of decoding is what one compiles there.
 ONE_COPY_ROWS_GPU = 32
 EXACT = tuple(kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None)  # those that may be taken without being named
-
 
 Candidate = tuple[Kernel, BalancedPattern | None]  # a kernel, and what it would store a layer's weight in
 
@@ -63,8 +73,8 @@ class KernelSelector:
         self.kernels = dict(kernels or {})
         self.unused = set(self.kernels)
         for name in self.kernels.values():
-            if name not in KERNELS and name != "none":
-                raise TargetError(f'kernel "{name}" is unknown; choose one of {", ".join(KERNELS)}, or none')
+            if name not in ALL_KERNELS and name != "none":
+                raise TargetError(f'kernel "{name}" is unknown; choose one of {", ".join(ALL_KERNELS)}, or none')
 
     @classmethod
     def of(
@@ -83,8 +93,8 @@ class KernelSelector:
             if fnmatchcase(layer.name, names):
                 self.unused.discard(names)
                 return (self._forced(layer, name),)
-        denses = [kernel for kernel in DENSE_KERNELS if self.target.kind.name in kernel.kinds]
-        sparses = [kernel for kernel in EXACT if self.target.kind.name in kernel.kinds]
+        denses = [kernel for kernel in _denses(layer) if self.target.kind.name in kernel.kinds]
+        sparses = [kernel for kernel in _sparses(layer) if self.target.kind.name in kernel.kinds and kernel.tolerance is None]
         dense = next((k for k in denses if self._refusal(k.name, layer) is None), None)
         candidates = [
             (kernel, pattern)
@@ -92,7 +102,8 @@ class KernelSelector:
             if self._refusal(kernel.name, layer) is None and (pattern := kernel.fit(layer.found)) is not None
         ]
         if dense is None:
-            return (_bucket(None, None, self._refusals(denses, layer), "rule"),)
+            why = self._refusals(denses, layer) or "no kernel of convolutions is for this target"
+            return (_bucket(None, None, why, "rule"),)
         if not candidates:
             why = self._refusals(sparses, layer) or "no pattern of any kernel would save anything"
             why = "the weight has no zeros" if layer.found.sparsity == 0 else why
@@ -101,7 +112,7 @@ class KernelSelector:
 
     def _divided(self, layer: DenseLayer, sparse: Sequence[Candidate], dense: Candidate) -> tuple[Bucket, ...]:
         """Return the buckets of a layer that has sparse kernels to choose from."""
-        copies = self.copies if layer.m is None else 1
+        copies = self.copies if layer.m is None and layer.conv is None else 1
         parts = divide(lambda candidate, m: self._time(layer, candidate, m), sparse, dense, self._rows(layer), copies)
         shared = f", one of {len(parts)} copies of the weight" if len(parts) > 1 else ""
         firsts = [1, *(first for first, _ in parts[1:])]
@@ -124,10 +135,10 @@ class KernelSelector:
         roofline = self.roofline
         if self.profile is not None:
             roofline = self.profile.corrected(roofline, workload.kernel, workload.dtype, m)
-        return KERNELS[workload.kernel].seconds(workload, m, roofline)
+        return ALL_KERNELS[workload.kernel].seconds(workload, m, roofline)
 
     def _refusal(self, name: str, layer: DenseLayer) -> str | None:
-        return KERNELS[name].refuses(self.target, layer.n, layer.k, layer.dtype)
+        return ALL_KERNELS[name].refuses(self.target, layer.n, layer.k, layer.dtype)
 
     def _refusals(self, kernels: Sequence[Kernel], layer: DenseLayer) -> str:
         """Why each of `kernels` refuses a layer; empty where one does not."""
@@ -136,7 +147,8 @@ class KernelSelector:
 
     def _time(self, layer: DenseLayer, candidate: Candidate, m: int) -> float:
         kernel, pattern = candidate
-        return self.seconds(kernel.workload(layer.m, layer.n, layer.k, pattern, layer.dtype), m)
+        conv = None if layer.conv is None else layer.conv.flattened()
+        return self.seconds(kernel.workload(layer.m, layer.n, layer.k, pattern, layer.dtype, conv=conv), m)
 
     def _weigh(
         self, layer: DenseLayer, candidate: Candidate, sparse: Sequence[Candidate], dense: Candidate, rows: RowRange
@@ -179,19 +191,31 @@ class KernelSelector:
     def _forced(self, layer: DenseLayer, name: str) -> Bucket:
         if name == "none":
             return _bucket(None, None, "left to TVM as asked", "forced")
-        refusal = self._refusal(name, layer)
+        kinds = {kernel.name for kernel in (*_denses(layer), *_sparses(layer))}
+        what = "a dense layer" if layer.conv is None else "a convolution"
+        refusal = self._refusal(name, layer) if name in kinds else f"it does not compute {what}"
         if refusal is not None:
             raise TargetError(
-                f"kernel {name} was asked for on layer {layer.name}, but {refusal}; choose another of {', '.join(KERNELS)}"
+                f"kernel {name} was asked for on layer {layer.name}, but {refusal}; choose another of {', '.join(ALL_KERNELS)}"
             )
-        kernel = KERNELS[name]
+        kernel = ALL_KERNELS[name]
         if not isinstance(kernel, SparseKernel):
             return _bucket(name, None, "dense as asked", "forced")
         pattern = kernel.fit(layer.found)
         if pattern is None:
-            dense = next((k.name for k in DENSE_KERNELS if self._refusal(k.name, layer) is None), None)
+            dense = next((k.name for k in _denses(layer) if self._refusal(k.name, layer) is None), None)
             return _bucket(dense, None, f"no pattern of {name} would save anything", "forced")
         return _bucket(name, pattern, f"{name} as asked{_padding(layer, pattern)}", "forced")
+
+
+def _denses(layer: DenseLayer) -> Sequence[DenseKernel]:
+    """Return the dense kernels that are for such a layer."""
+    return DENSE_KERNELS if layer.conv is None else CONV_DENSE_KERNELS
+
+
+def _sparses(layer: DenseLayer) -> Sequence[SparseKernel]:
+    """Return the sparse kernels that are for such a layer, those that round included."""
+    return SPARSE_KERNELS if layer.conv is None else CONV_SPARSE_KERNELS
 
 
 def _bucket(kernel: str | None, pattern: BalancedPattern | None, reason: str, source: str) -> Bucket:

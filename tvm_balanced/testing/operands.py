@@ -14,7 +14,8 @@ import tvm
 from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.schedules import ALL_KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.testing.convolve import convolve
 
 # Rows of a weight that are drawn; further rows repeat them. Drawing and packing 28672x8192 would
 # take a minute, and a kernel cannot tell. Layouts group rows by powers of two.
@@ -43,21 +44,25 @@ class Arguments:
 def draw(workload: Workload, seed: int = 0) -> Arguments:
     """Draw random arguments of a workload with a known M."""
     assert workload.m is not None
-    rng, dtype, kernel = np.random.default_rng(seed), numpy_dtype(workload.dtype), KERNELS[workload.kernel]
-    drawn = min(workload.n, DRAWN_ROWS)
+    rng, dtype, kernel = np.random.default_rng(seed), numpy_dtype(workload.dtype), ALL_KERNELS[workload.kernel]
+    conv = workload.conv
+    drawn = min(workload.n, DRAWN_ROWS) if conv is None else workload.n
     weight = draw_weight(replace(workload, n=drawn), rng)
-    bias, x = rng.standard_normal(workload.n).astype(dtype), rng.standard_normal((workload.m, workload.k)).astype(dtype)
-    residual = [rng.standard_normal((workload.m, workload.n)).astype(dtype)] if workload.residual else []
+    bias, x = rng.standard_normal(workload.n).astype(dtype), rng.standard_normal(x_shape(workload)).astype(dtype)
+    residual = [rng.standard_normal(y_shape(workload)).astype(dtype)] if workload.residual else []
     if isinstance(kernel, SparseKernel):
-        parts = kernel.pack(weight)
+        parts = kernel.pack_for(weight, workload)
     else:
         assert isinstance(kernel, DenseKernel)
-        parts = kernel.pack(weight.decode())
+        parts = kernel.pack_for(weight.decode(), workload)
     packed = [*map(repeat_rows, parts, packed_shapes(workload)), kernel.pack_bias(bias)]
 
     def reference() -> Array:
-        sums = x.astype(np.float64) @ weight.decode().astype(np.float64).T
-        y = sums[:, np.arange(workload.n) % drawn] + bias.astype(np.float64)
+        if conv is None:
+            sums = x.astype(np.float64) @ weight.decode().astype(np.float64).T
+            y = sums[:, np.arange(workload.n) % drawn] + bias.astype(np.float64)
+        else:
+            y = convolve(x, weight.decode(), conv) + np.repeat(bias.astype(np.float64), conv.pixels)
         activated: Array = ACTIVATIONS[workload.activation](y + sum(r.astype(np.float64) for r in residual))
         return activated
 
@@ -68,16 +73,29 @@ def allocate(workload: str, device: Any, _arguments: Any, copies: int) -> list[l
     """Return `copies` sets of operands and the result of a workload, given as JSON, on a device: MetaSchedule's
     `f_alloc_argument`, whose own operands are random, indices too.
     """
-    known = Workload(**json.loads(workload))
-    assert known.m is not None
+    known = Workload.from_attr(json.loads(workload))
     given = draw(known).given
-    result = np.zeros((known.m, known.n), numpy_dtype(known.dtype))
+    result = np.zeros(y_shape(known), numpy_dtype(known.dtype))
     return [[tvm.runtime.tensor(array, device) for array in (*given, result)] for _ in range(copies)]
+
+
+def x_shape(workload: Workload) -> tuple[int, int]:
+    """Return the shape of x: rows of a dense layer, whole images of a convolution."""
+    assert workload.m is not None
+    conv = workload.conv
+    return (workload.m, workload.k) if conv is None else (workload.m // conv.pixels, conv.channels * math.prod(conv.size))
+
+
+def y_shape(workload: Workload) -> tuple[int, int]:
+    """Return the shape of the result, as `x_shape`."""
+    assert workload.m is not None
+    conv = workload.conv
+    return (workload.m, workload.n) if conv is None else (workload.m // conv.pixels, workload.n * conv.pixels)
 
 
 def packed_shapes(workload: Workload) -> list[tuple[int, ...]]:
     """Return the shape of each part of a workload's packed weight, without its bias."""
-    kernel = KERNELS[workload.kernel]
+    kernel = ALL_KERNELS[workload.kernel]
     params = kernel.prim_func(workload).params[1 : 1 + len(kernel.parts)]
     return [tuple(int(dim) for dim in param.ty.shape) for param in params]
 

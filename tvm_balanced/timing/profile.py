@@ -148,7 +148,7 @@ def profile(function: "Function", arguments: Sequence[Any], rounds: int) -> Prof
             groups[call.symbol, "tvm"].append(i)
             continue
         groups[report.layer, report.kernel].append(i)
-        macs[report.layer, report.kernel] += call.rows * report.slots
+        macs[report.layer, report.kernel] += call.rows * report.pixels * report.slots
         call.leave_out(others)
     medians = {key: float(np.median(seconds[:, places].sum(axis=1))) for key, places in groups.items()}
     total = sum(medians.values())  # not the median call: on a busy machine every call is interrupted somewhere
@@ -167,7 +167,7 @@ def _report_of(call: _Call, reports: Sequence[LayerReport], addresses: Sequence[
     A function may compute several layers, and a layer may have several functions: both must match.
     If a layer's weight is so small that it stayed in the library, only its function is known.
     """
-    fitting = [row for row in reports if call.symbol in row.functions and row.serves(call.rows)]
+    fitting = [row for row in reports if call.symbol in row.functions and row.serves(call.rows * row.pixels)]
     given = set(call.addresses)
     used = next((row for row in fitting if row.parameters and {addresses[p] for p in row.parameters} & given), None)
     used = used or next((row for row in fitting if not row.parameters), None)

@@ -15,7 +15,7 @@ from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import Workload
-from tvm_balanced.testing.operands import Arguments, draw
+from tvm_balanced.testing.operands import Arguments, draw, y_shape
 
 SECONDS = 0.03  # time to measure a candidate
 LONG_ENOUGH = 1e-4  # seconds that are measured at once
@@ -34,8 +34,7 @@ def rotation(workload: Workload, rotate: int, put: Callable[[Array], Any] = tvm.
 
 def empty_result(workload: Workload) -> Array:
     """Return y (M, N) full of NaN; a kernel must overwrite all of it."""
-    assert workload.m is not None
-    return np.full((workload.m, workload.n), np.nan, numpy_dtype(workload.dtype))
+    return np.full(y_shape(workload), np.nan, numpy_dtype(workload.dtype))
 
 
 def time_rotating(main: Callable[..., Any], threads: int, copies: Rotation) -> float:

@@ -6,7 +6,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, Workload
 from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
 
 ANNOTATION = "schedule_rule"  # of a block: MetaSchedule's name of the custom rule that schedules it
@@ -58,7 +58,7 @@ def sample(sch: Schedule, _block: Any = None) -> list[Schedule]:
     workload, target = Workload.of(sch.mod["main"]), tvm.target.Target.current(allow_none=True)
     if workload is None or target is None:
         raise ValueError("the function is no kernel of tvm_balanced, or there is no current target; schedule it by another rule")
-    KERNELS[workload.kernel].space(sch, workload, target)
+    ALL_KERNELS[workload.kernel].space(sch, workload, target)
     return [sch]
 
 

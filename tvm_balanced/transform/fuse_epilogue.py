@@ -3,13 +3,15 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
 from tvm.ir import GenericConst, Op
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.ops import bias_of, is_dense_op, residual_of
+from tvm_balanced.ops import bias_of, conv_of, is_dense_op, residual_of
+from tvm_balanced.transform.match_dense import constant_value
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 ACTIVATION_OPS = {
@@ -39,6 +41,7 @@ class _Fuser(PyExprMutator):
     def __init__(self, mod: tvm.IRModule) -> None:
         super().__init__(mod)
         self.uses: Counter[relax.Var] = Counter()
+        self.biases: dict[tuple[Any, ...], relax.Expr] = {}
 
     def start(self, func: relax.Function) -> None:
         """Begin with a function."""
@@ -67,11 +70,26 @@ class _Fuser(PyExprMutator):
         dense = self.open_dense(value)
         if dense is None or bias_of(dense) is not None or residual_of(dense) is not None:
             return None
-        n = dense.ty.shape[-1]
-        is_bias = isinstance(bias, GenericConst) and len(bias.ty.shape) == 1 and int(bias.ty.shape[0]) == int(n)
-        if not is_bias or bias.ty.dtype != dense.ty.dtype:
+        constant = self.as_bias(dense, bias)
+        return None if constant is None else relax.Call(dense.op, [*dense.args, constant], dict(dense.attrs.items()))
+
+    def as_bias(self, dense: relax.Call, bias: relax.Expr) -> relax.Expr | None:
+        """Return a constant (N,) for what is added to the result of `dense`, None where it is not one number for each row."""
+        if bias.ty.dtype != dense.ty.dtype:
             return None
-        return relax.Call(dense.op, [*dense.args, bias], dict(dense.attrs.items()))
+        if conv_of(dense) is None:
+            is_bias = (
+                isinstance(bias, GenericConst) and len(bias.ty.shape) == 1 and int(bias.ty.shape[0]) == int(dense.ty.shape[-1])
+            )
+            return bias if is_bias else None
+        rank, n = len(dense.ty.shape), int(dense.ty.shape[1])
+        known = constant_value(bias, self.lookup_binding)
+        if known is None or (1,) * (rank - known[0].ndim) + known[0].shape != (1, n, *(1,) * (rank - 2)):
+            return None
+        key = known[1]
+        if key not in self.biases:
+            self.biases[key] = relax.const(np.ascontiguousarray(known[0].reshape(n)))
+        return self.biases[key]
 
     def with_residual(self, value: relax.Expr, residual: relax.Expr) -> relax.Expr | None:
         dense = self.open_dense(value)

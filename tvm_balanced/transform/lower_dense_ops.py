@@ -1,4 +1,4 @@
-"""LowerDenseOps: balanced_dense and packed_dense --> call_tir of the kernels they name, with their packed weights."""
+"""LowerDenseOps: our dense layers and convolutions --> call_tir of the kernels they name, with their packed weights."""
 
 import math
 from collections.abc import Iterator
@@ -15,9 +15,9 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.core.encoding import Array, EncodedWeight, encode
 from tvm_balanced.core.layer_plan import Bucket, buckets_from_attr
-from tvm_balanced.ops import WEIGHT_ARGS, bias_of, is_dense_op, residual_of
+from tvm_balanced.ops import WEIGHT_ARGS, bias_of, conv_of, is_dense_op, residual_of
 from tvm_balanced.runtime.tensors import address_of, view
-from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
+from tvm_balanced.schedules import ALL_KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
 from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
@@ -51,7 +51,7 @@ class LayerCall:
 
     @classmethod
     def of(cls, call: relax.Call) -> "LayerCall":
-        """Return what a call of one of the two dense operators says."""
+        """Return what a call of one of the operators says."""
         return cls(str(call.attrs["layer"]), int(call.attrs["index"]), variants_of(call))
 
 
@@ -60,7 +60,7 @@ Packed = dict[tuple[Any, ...], list[relax.Expr]]
 
 @tvm.transform.module_pass(opt_level=0, name="LowerDenseOps")
 class LowerDenseOps:
-    """Lower the two dense operators.
+    """Lower dense layers and convolutions.
 
     rewrite: `balanced_dense(x, v, i, bias)` --> `reshape(call_tir(cpu_avx512, (reshape(x), *packed)))`. Calls that share a
     weight share its packed form. Where several kernels compute a layer, each gets a packed form of its own.
@@ -126,21 +126,33 @@ def lower_dense_op(
         raise ValueError(
             f"{call.op.name} of layer {call.attrs['layer']!s} has a weight that is not a constant; bind its parameters first"
         )
-    known, shape = LayerCall.of(call), list(call.args[0].ty.shape)
+    known = LayerCall.of(call)
     variants = known.variants
-    m, n = variants[0].workload.m, variants[0].workload.n
     weights = _packed_weights(call, variants, packed, {} if names is None else names)
     arguments = [constant for constants in weights for constant in constants]
     function = builder.add_func(multi_kernel.prim_func(variants), "_or_".join(v.workload.kernel for v in variants))
-    rows = math.prod(shape[:-1], start=tirx.IntImm("int64", 1)) if m is None else tirx.IntImm("int64", m)
-    flat = len(shape) == 2
-    x = call.args[0] if flat else builder.emit(relax.op.reshape(call.args[0], relax.ShapeExpr([rows, shape[-1]])))
-    if residual is not None:
-        arguments.append(residual if flat else builder.emit(relax.op.reshape(residual, relax.ShapeExpr([rows, n]))))
-    y = relax.call_tir(function, [x, *arguments], relax.TensorType([rows, n], call.ty.dtype))
+    (x, made), flat = _matrices(call), len(call.ty.shape) == 2
+
+    def reshaped(value: relax.Expr, shape: list[Any]) -> relax.Expr:
+        return value if flat else builder.emit(relax.op.reshape(value, relax.ShapeExpr(shape)))
+
+    arguments = [reshaped(call.args[0], x), *arguments, *([] if residual is None else [reshaped(residual, made)])]
+    y = relax.call_tir(function, arguments, relax.TensorType(made, call.ty.dtype))
     addresses = tuple(tuple(address_of(constant.value) for constant in constants) for constants in weights)
     known = replace(known, function=str(function.name_hint), weights=addresses)
     return (y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)), known
+
+
+def _matrices(call: relax.Call) -> tuple[list[Any], list[Any]]:
+    """Return the shapes of x and y as a kernel has them: rows of a dense layer, whole images of a convolution."""
+
+    def product(dims: list[Any]) -> Any:
+        return math.prod(dims, start=tirx.IntImm("int64", 1))
+
+    x, y = list(call.args[0].ty.shape), list(call.ty.shape)
+    if conv_of(call) is not None:
+        return [x[0], product(x[1:])], [x[0], product(y[1:])]
+    return [product(x[:-1]), x[-1]], [product(y[:-1]), y[-1]]
 
 
 _left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
@@ -148,7 +160,7 @@ _left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
 
 @contextmanager
 def left_alone() -> Iterator[None]:
-    """Within it, passes that legalize operators leave both of ours as they are."""
+    """Within it, passes that legalize operators leave ours as they are."""
     token = _left_alone.set(True)
     try:
         yield
@@ -162,21 +174,23 @@ def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def variants_of(call: relax.Call) -> tuple[Variant, ...]:
-    """Return what a call of one of the two dense operators is for each of its kernels."""
+    """Return what a call of one of the operators is for each of its kernels."""
     return tuple(Variant(_workload(call, bucket), bucket.rows) for bucket in buckets_from_attr(call.attrs["buckets"]))
 
 
 def _workload(call: relax.Call, bucket: Bucket) -> Workload:
-    *rows, k = call.args[0].ty.shape
+    conv, shape = conv_of(call), list(call.args[0].ty.shape)
+    rows = shape[:-1] if conv is None else [shape[0], tirx.IntImm("int64", conv.pixels)]
     assert bucket.kernel is not None
-    return KERNELS[bucket.kernel].workload(
+    return ALL_KERNELS[bucket.kernel].workload(
         math.prod(int(d) for d in rows) if all(isinstance(d, tirx.IntImm) for d in rows) else None,
-        int(call.ty.shape[-1]),
-        int(k),
+        int(call.ty.shape[-1 if conv is None else 1]),
+        int(shape[-1]) if conv is None else conv.depth * conv.taps,
         bucket.pattern,
         str(call.ty.dtype.dtype),
         activation=str(call.attrs["activation"]),
         residual=residual_of(call) is not None,
+        conv=None if conv is None else conv.flattened(),
     )
 
 
@@ -189,7 +203,8 @@ def _packed_weights(
     addresses = [address_of(c.value) for c in call.args[1 : 1 + len(weight)]]
     for place, (workload, kernel) in enumerate((variant.workload, variant.kernel) for variant in variants):
         prefix = f"{layer}.{kernel.name}" if place else layer
-        key = (kernel.name, workload.pattern, *addresses)
+        conv = workload.conv  # of which a layout depends on neither sizes nor strides
+        key = (kernel.name, workload.pattern, conv and (conv.kernel, conv.groups, conv.order), *addresses)
         if key not in packed:
             arrays = _pack(workload, weight)
             packed[key] = [_constant(a, f"{prefix}.{part}", names) for part, a in zip(kernel.parts, arrays, strict=True)]
@@ -203,13 +218,13 @@ def _packed_weights(
 
 def _pack(workload: Workload, weight: list[Array]) -> tuple[Array, ...]:
     """Return a weight, (values, indices) in the workload's pattern or dense, in the layout of the workload's kernel."""
-    kernel = KERNELS[workload.kernel]
+    kernel = ALL_KERNELS[workload.kernel]
     if isinstance(kernel, DenseKernel):
-        return kernel.pack(weight[0])
+        return kernel.pack_for(weight[0], workload)
     assert isinstance(kernel, SparseKernel)
     if len(weight) == 1:
-        return kernel.pack(encode(weight[0], workload.pattern))
-    return kernel.pack(EncodedWeight(weight[0], weight[1], workload.pattern, workload.k))
+        return kernel.pack_for(encode(weight[0], workload.pattern), workload)
+    return kernel.pack_for(EncodedWeight(weight[0], weight[1], workload.pattern, workload.k), workload)
 
 
 def _constant(array: Array, name: str, names: dict[int, str]) -> relax.Expr:

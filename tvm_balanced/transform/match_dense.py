@@ -9,6 +9,7 @@ import tvm
 from tvm import relax
 from tvm.ir import GenericConst, Op
 
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.weight_matrix import weight_matrix
 from tvm_balanced.runtime.tensors import address_of, view
@@ -30,12 +31,21 @@ class DenseMatch:
         Identity of the weight: addresses of the constants it is made of, and how.
     m : int or None
         Rows: the product of x's leading dimensions, None where one is symbolic.
+    conv : Convolution or None
+        What x is for each pixel of the result, if the layer is a convolution; x and the result are then images.
     """
 
     x: relax.Expr
     weight: Array
     key: tuple[Any, ...]
     m: int | None
+    conv: Convolution | None = None
+
+    @property
+    def leading(self) -> list[Any]:
+        """Dimensions whose product are the rows."""
+        shape = list(self.x.ty.shape)
+        return shape[:-1] if self.conv is None else [shape[0], tvm.tirx.IntImm("int64", self.conv.pixels)]
 
     @property
     def addresses(self) -> list[int]:
@@ -49,7 +59,7 @@ def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
     Recognised: matmul(x, C) where C is a constant (K, N), or permute_dims, a reshape, astype or a product of constants, as
     torch's linear, addmm, and pruning masks in an exported program are written.
     """
-    if not (_is_call(call, "relax.matmul") and call.args[0].ty.dtype == call.args[1].ty.dtype):
+    if not (is_call(call, "relax.matmul") and call.args[0].ty.dtype == call.args[1].ty.dtype):
         return None
     empty = any(isinstance(d, tvm.tirx.IntImm) and int(d) == 0 for arg in call.args for d in arg.ty.shape)
     if len(call.args[1].ty.shape) != 2 or empty or is_constant(call.args[0], lookup):
@@ -97,17 +107,17 @@ def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, 
     if isinstance(expr, GenericConst):
         value = view(expr.value)
         return value, (Constant(address_of(expr.value)), value.shape)
-    if _is_call(expr, "relax.permute_dims"):
+    if is_call(expr, "relax.permute_dims"):
         inner = constant_value(expr.args[0], lookup)
         axes = None if expr.attrs.axes is None else tuple(int(a) for a in expr.attrs.axes)
         return None if inner is None else (inner[0].transpose(axes), ("permute", axes, inner[1]))
-    if any(_is_call(expr, name) for name in RESHAPES) and all(isinstance(d, tvm.tirx.IntImm) for d in expr.ty.shape):
+    if any(is_call(expr, name) for name in RESHAPES) and all(isinstance(d, tvm.tirx.IntImm) for d in expr.ty.shape):
         inner, shape = constant_value(expr.args[0], lookup), tuple(int(d) for d in expr.ty.shape)
         return None if inner is None else (inner[0].reshape(shape), ("reshape", shape, inner[1]))
-    if _is_call(expr, "relax.multiply"):
+    if is_call(expr, "relax.multiply"):
         left, right = (constant_value(arg, lookup) for arg in expr.args)
         return None if left is None or right is None else (left[0] * right[0], ("multiply", left[1], right[1]))
-    if _is_call(expr, "relax.astype"):
+    if is_call(expr, "relax.astype"):
         inner = constant_value(expr.args[0], lookup)
         dtype = np.dtype(str(expr.attrs.dtype))
         return None if inner is None else (inner[0].astype(dtype, copy=False), ("astype", str(dtype), inner[1]))
@@ -130,7 +140,8 @@ def _resolve(expr: relax.Expr, lookup: Lookup) -> relax.Expr:
     return expr
 
 
-def _is_call(expr: Any, name: str) -> bool:
+def is_call(expr: Any, name: str) -> bool:
+    """Whether an expression is a call of the operator of that name."""
     return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name == name
 
 

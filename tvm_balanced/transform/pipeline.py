@@ -23,6 +23,7 @@ from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
 from tvm_balanced.transform.estimate_functions import EstimateFunctions
+from tvm_balanced.transform.fold_batch_norm import FoldBatchNorm
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
@@ -173,12 +174,12 @@ def _is_scheduled(mod: tvm.IRModule, name: str) -> bool:
     return "tirx.is_scheduled" in mod[name].attrs
 
 
-def plan_passes(rewrite: tvm.transform.Pass, *counting: tvm.transform.Pass) -> list[tvm.transform.Pass]:
+def plan_passes(rewrite: RewriteBalancedDense, *counting: tvm.transform.Pass) -> list[tvm.transform.Pass]:
     """Return the passes after which every dense layer is an operator that says its kernels, bias, activation and residual.
 
-    `rewrite` is a RewriteBalancedDense, which keeps the plans; `counting` looks at what it leaves.
+    `rewrite` keeps the plans; `counting` looks at what it leaves.
     """
-    return [CheckLookups(), rewrite, *counting, FuseEpilogue()]
+    return [CheckLookups(), FoldBatchNorm(rewrite.names), rewrite, *counting, FuseEpilogue()]
 
 
 def _run_phase(

@@ -1,4 +1,4 @@
-"""RewriteBalancedDense: matmul(x, W^T) --> balanced_dense or packed_dense, as the plan of each layer says."""
+"""RewriteBalancedDense: matmul(x, W^T) --> balanced_dense or packed_dense, as the plan of each layer says; convolutions alike."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,15 +10,18 @@ from tvm import relax, sym, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.core.detection import Detection, detect
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import check_finite, encode
 from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import Bucket, DenseLayer, LayerPlan, buckets_to_attr
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
+from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST
 from tvm_balanced.errors import WeightError
-from tvm_balanced.ops import RECURRENT_STATE, balanced_dense, is_call, packed_dense
+from tvm_balanced.ops import RECURRENT_STATE, balanced_conv, balanced_dense, is_call, packed_conv, packed_dense
 from tvm_balanced.schedules.base.expressions import evaluate, variables
 from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.transform.match_conv import match_conv, reordered
 from tvm_balanced.transform.match_dense import DenseMatch, Lookup, match_dense
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
@@ -28,11 +31,13 @@ Decide = Callable[[DenseLayer], tuple[Bucket, ...]]
 
 @tvm.transform.module_pass(opt_level=0, name="RewriteBalancedDense")
 class RewriteBalancedDense:
-    """Rewrite dense layers with constant weights.
+    """Rewrite dense layers and convolutions with constant weights.
 
     rewrite: `matmul(x, permute_dims(W))` --> `balanced_dense(x, values, indices)` if all kernels of the layer store one pattern,
     `packed_dense(x, W)` if one is dense or they store several; untouched if no kernel takes it. A weight that several calls
-    share is encoded once.
+    share is encoded once. conv2d(x, W), and those over one or three dimensions or transposed, become `balanced_conv` or
+    `packed_conv`; the columns of their weight are in the order in which its zeros take the fewest slots. Half precision is
+    computed in float32.
 
     Parameters
     ----------
@@ -58,7 +63,8 @@ class RewriteBalancedDense:
         ranges: Mapping[str, Range] | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> None:
-        self.decide, self.names, self.ranges, self.sizes = decide, names or {}, ranges or {}, sizes or {}
+        self.decide, self.names = decide, {} if names is None else names
+        self.ranges, self.sizes = ranges or {}, sizes or {}
         self.plans: list[LayerPlan] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -77,6 +83,7 @@ class _Rewriter(PyExprMutator):
         super().__init__(mod)
         self.decide, self.names, self.ranges, self.sizes = decide, names, ranges, sizes
         self.found: dict[tuple[Any, ...], Detection] = {}
+        self.checked: set[tuple[Any, ...]] = set()
         self.encoded: dict[tuple[Any, ...], tuple[relax.Expr, relax.Expr]] = {}
         self.dense: dict[tuple[Any, ...], relax.Expr] = {}
         self.plans: dict[tuple[Any, ...], LayerPlan] = {}
@@ -89,37 +96,68 @@ class _Rewriter(PyExprMutator):
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         match = match_dense(call, self.lookup_binding)
+        match = match or self.conv(call)
         if match is None:
             return call
-        index, plan = self.plan(match, str(call.args[0].ty.dtype.dtype))
+        index, plan = self.plan(match, str(match.x.ty.dtype.dtype))
         if any(bucket.kernel is None for bucket in plan.buckets):
             return call
         attrs: dict[str, Any] = {"buckets": buckets_to_attr(plan.buckets), "layer": plan.layer.name, "index": index}
+        packed: Callable[..., relax.Call] = packed_dense
+        balanced: Callable[..., relax.Call] = balanced_dense
+        if match.conv is not None:
+            packed, balanced, attrs["conv"] = packed_conv, balanced_conv, match.conv.to_attr()
         patterns = {bucket.pattern for bucket in plan.buckets}
         pattern = patterns.pop() if len(patterns) == 1 else None
         if pattern is None:
-            return packed_dense(match.x, self.dense_weight(match), **attrs)
+            return packed(match.x, self.dense_weight(match), **attrs)
         values, indices = self.encoded_weight(match, pattern)
         k = match.weight.shape[1]
-        return balanced_dense(match.x, values, indices, nnz=pattern.nnz, block=pattern.block, in_features=k, **attrs)
+        return balanced(match.x, values, indices, nnz=pattern.nnz, block=pattern.block, in_features=k, **attrs)
+
+    def conv(self, call: relax.Call) -> DenseMatch | None:
+        """Return the convolution that `call` is, with its columns in the best order and x in the result's dtype."""
+        match = match_conv(call, self.lookup_binding)
+        if match is None:
+            return None
+        assert match.conv is not None
+        if match.conv.taps > 1 and match.conv.depth > 1:
+            orders = [reordered(match, order) for order in (TAPS_FIRST, CHANNELS_FIRST)]
+            match = min(orders, key=lambda other: self.slots(other))
+        dtype = str(call.ty.dtype.dtype)
+        if str(match.x.ty.dtype.dtype) == dtype:
+            return match
+        x = self.builder_.emit(relax.op.astype(match.x, dtype))
+        return replace(match, x=x, weight=match.weight.astype(numpy_dtype(dtype)), key=("astype", dtype, match.key))
+
+    def slots(self, match: DenseMatch) -> int:
+        """Return how many slots a weight takes at least."""
+        found = self.detection(match)
+        return found.stored(found.pattern) if found.pattern else match.weight.size
+
+    def detection(self, match: DenseMatch) -> Detection:
+        """Return what the zeros of a weight look like."""
+        if match.key not in self.found:
+            self.found[match.key] = detect(match.weight)
+        return self.found[match.key]
 
     def plan(self, match: DenseMatch, dtype: str) -> tuple[int, LayerPlan]:
         """Return the plan of a layer, which counts this call, and its place among the model's."""
-        rows = EVERY_M if match.m is not None else self.rows(list(match.x.ty.shape)[:-1])
-        key = (self.entry_point, match.key, match.m, rows)
+        rows = EVERY_M if match.m is not None else self.rows(match.leading)
+        key = (self.entry_point, match.key, match.m, rows, match.conv)
         if key not in self.plans:
             known = (self.names[address] for address in match.addresses if address in self.names)
-            name = next(known, f"dense_{len(self.found)}")
-            if match.key not in self.found:
+            name = next(known, f"{'conv' if match.conv else 'dense'}_{len(self.checked)}")
+            if match.key not in self.checked:
                 _check(match.weight, name)
-                self.found[match.key] = detect(match.weight)
+                self.checked.add(match.key)
             n, k = match.weight.shape
-            layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows, tuple(match.addresses))
+            layer = DenseLayer(name, match.m, n, k, dtype, self.detection(match), rows, tuple(match.addresses), match.conv)
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan, m = self.plans[key], match.m
         steps, example_steps = (_steps(match.x, self.lookup_binding, sizes) for sizes in ({}, self.sizes))
         if m is None:
-            m = math.prod(evaluate(dim, self.sizes) for dim in list(match.x.ty.shape)[:-1])
+            m = math.prod(evaluate(dim, self.sizes) for dim in match.leading)
         macs = example_steps * m * plan.layer.n * plan.layer.k
         self.plans[key] = replace(plan, calls=plan.calls + steps, example_m=m, macs=plan.macs + macs)
         return list(self.plans).index(key), plan

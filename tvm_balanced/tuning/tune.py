@@ -25,7 +25,7 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.cuda.device import current_gpu
 from tvm_balanced.runtime.host import runs_here, threads_of, user_folder
 from tvm_balanced.runtime.target_features import is_gpu, target_key
-from tvm_balanced.schedules import KERNELS
+from tvm_balanced.schedules import ALL_KERNELS
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.testing.operands import packed_shapes
 from tvm_balanced.tuning.log import manifest
@@ -230,7 +230,7 @@ def _runner(options: TuneOptions, target: tvm.target.Target, threads: int, tasks
 
 def packed_bytes(task: Task) -> int:
     """Return the bytes of the packed weight of one layer."""
-    kernel = KERNELS[task.workload.kernel]
+    kernel = ALL_KERNELS[task.workload.kernel]
     params = kernel.prim_func(task.workload).params[1 : 1 + len(kernel.parts)]
     shapes = packed_shapes(task.workload)
     return sum(math.prod(s) * tvm.DataType(str(p.ty.dtype)).bits // 8 for s, p in zip(shapes, params, strict=True))

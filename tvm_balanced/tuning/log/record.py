@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
@@ -146,7 +147,8 @@ def _value(name: str, value: Any) -> Any:
 
 
 def _workload(value: Mapping[str, Any]) -> Workload:
-    made: Workload = _made(Workload, value)
+    conv = None if value.get("conv") is None else Convolution.from_attr(value["conv"])
+    made: Workload = _made(Workload, {**value, "conv": conv})
     sizes = (made.n, made.k, made.nnz, made.block, 1 if made.m is None else made.m)
     if min(sizes) < 1:
         raise ValueError(f"a size of the workload is {min(sizes)}")

@@ -9,7 +9,7 @@ import tvm
 from filelock import FileLock, Timeout
 
 from tvm_balanced.errors import TuningError
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, Workload
 from tvm_balanced.tuning.log import manifest
 from tvm_balanced.tuning.log.log import Log, logs_in
 from tvm_balanced.tuning.log.record import Record, Run, Trial, Winner, to_line
@@ -182,7 +182,7 @@ def _faults(records: Sequence[Record], target: tvm.target.Target) -> list[str]:
 
 def fits(winner: Winner, target: tvm.target.Target) -> bool:
     """Whether a winner's decisions belong to its kernel's current space."""
-    kernel = KERNELS.get(winner.workload.kernel)
+    kernel = ALL_KERNELS.get(winner.workload.kernel)
     if kernel is None:
         return False
     space = kernel.sampled(kernel.prim_func(winner.workload), winner.workload, target)

@@ -7,7 +7,7 @@ from typing import Protocol
 import tvm
 
 from tvm_balanced.core.ratio import Ratio
-from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, CONV_DENSE_KERNELS, DENSE_KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.log.record import Measured
 
@@ -58,7 +58,7 @@ class Runner(Protocol):
 
 def space_of(workload: Workload, target: tvm.target.Target) -> Space:
     """Return all schedules of a workload's kernel on a target."""
-    kernel = KERNELS[workload.kernel]
+    kernel = ALL_KERNELS[workload.kernel]
     return kernel.sampled(kernel.prim_func(workload).with_attr("global_symbol", "main"), workload, target)
 
 
@@ -77,7 +77,7 @@ class Spaces:
 
 def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | None:
     """Return the same layer on the dense kernel; None if there is none or `workload` is one."""
-    for kernel in DENSE_KERNELS:
+    for kernel in DENSE_KERNELS if workload.conv is None else CONV_DENSE_KERNELS:
         if kernel.name != workload.kernel and kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
             return kernel.workload(
                 workload.m,
@@ -87,6 +87,7 @@ def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | 
                 workload.dtype,
                 activation=workload.activation,
                 residual=workload.residual,
+                conv=workload.conv,
             )
     return None
 
@@ -95,4 +96,4 @@ def tolerance(workload: Workload) -> float:
     """Return the largest relative error that a kernel may make on a workload, the same as in compiling a model."""
     from tvm_balanced.core.tolerance import TOLERANCE
 
-    return max(TOLERANCE[workload.dtype], KERNELS[workload.kernel].tolerance or 0.0)
+    return max(TOLERANCE[workload.dtype], ALL_KERNELS[workload.kernel].tolerance or 0.0)

@@ -9,7 +9,7 @@ from typing import Any
 import tvm
 
 from tvm_balanced.runtime.environment import require_extra
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.search.base import Strategy
@@ -33,7 +33,7 @@ class Evolutionary(Strategy):
     def __init__(self, space: Space, seed: int, workload: Workload, target: tvm.target.Target) -> None:
         super().__init__(space, seed)
         self.ms, self.target = meta_schedule(), target
-        kernel = KERNELS[workload.kernel]
+        kernel = ALL_KERNELS[workload.kernel]
         self.func = kernel.prim_func(workload).with_attrs({"global_symbol": "main", "estimated_flops": workload.flops})
         self.context = self.ms.TuneContext(
             mod=self.func,

@@ -9,10 +9,11 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.core.encoding import Array
+from tvm_balanced.ops import is_call
 from tvm_balanced.runtime.tensors import address_of
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_conv import FORWARD, TRANSPOSED
-from tvm_balanced.transform.match_dense import DenseMatch, constant_value, is_call, is_constant
+from tvm_balanced.transform.match_dense import DenseMatch, constant_value, is_constant
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 

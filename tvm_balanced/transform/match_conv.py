@@ -9,7 +9,8 @@ from tvm import relax, tirx
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.weight_matrix import weight_matrix
-from tvm_balanced.transform.match_dense import DenseMatch, Lookup, constant_value, is_call, is_constant
+from tvm_balanced.ops import is_call
+from tvm_balanced.transform.match_dense import DenseMatch, Lookup, constant_value, is_constant
 
 # Dimensions of the image, and layouts of x and the weight.
 FORWARD = {

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import relax
-from tvm.ir import GenericConst, Op
+from tvm.ir import GenericConst
 
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.weight_matrix import weight_matrix
+from tvm_balanced.ops import is_call
 from tvm_balanced.runtime.tensors import address_of, view
 
 Lookup = Callable[[relax.Var], relax.Expr | None]
@@ -138,11 +139,6 @@ def _resolve(expr: relax.Expr, lookup: Lookup) -> relax.Expr:
             return expr
         expr = bound
     return expr
-
-
-def is_call(expr: Any, name: str) -> bool:
-    """Whether an expression is a call of the operator of that name."""
-    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name == name
 
 
 def _flatten(key: Any) -> list[Any]:

@@ -9,8 +9,7 @@ vector of pixels is one load, and no tap is copied (im2col would copy each pixel
 zeros on one side only: those right of a row are those left of the next one. Pixels of the result are counted with the pitch of a
 plane; those right of the result's last column are computed and not stored.
 
-Planes of a patch are neighbours in memory: read from planes of a whole padded image, each in another page, the same loop takes
-1.25x the time on Zen 3.
+Planes of a patch are neighbours in memory, where planes of a whole padded image would each be in another page.
 """
 
 import itertools

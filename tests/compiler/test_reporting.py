@@ -91,6 +91,17 @@ class Lstm(nn.Module):
         return self.lstm(x)[0]
 
 
+class MadeState(nn.Module):
+    """A product of a state that the model makes itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(32, 96)
+
+    def forward(self, x):
+        return self.fc(x) + nn.functional.linear(torch.zeros(3, 32), self.fc.weight)
+
+
 def conv_net():
     convolutions = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, groups=4), nn.ConvTranspose2d(16, 8, 2, 2)
     return nn.Sequential(convolutions[0], nn.BatchNorm2d(16), nn.ReLU(), *convolutions[1:], nn.Flatten(), nn.Linear(8 * 144, 10))
@@ -107,6 +118,11 @@ MODELS = {
     "convolution 1d": (lambda: nn.Conv1d(4, 8, 3, dilation=2), lambda: (torch.randn(2, 4, 9),), 0),
     "convolution 3d": (lambda: nn.Conv3d(2, 4, 3), lambda: (torch.randn(1, 2, 5, 6, 7),), 0),
     "transposed convolution 1d": (lambda: nn.ConvTranspose1d(4, 6, 3, stride=2), lambda: (torch.randn(2, 4, 9),), 0),
+    "padded transposed convolution": (
+        lambda: nn.ConvTranspose2d(4, 6, 2, stride=2, padding=2),
+        lambda: (torch.randn(2, 4, 9, 9),),
+        0,
+    ),
     "encoder": (
         lambda: nn.TransformerEncoderLayer(64, 4, 128, batch_first=True, activation="gelu"),
         lambda: (torch.randn(2, 12, 64),),
@@ -114,6 +130,7 @@ MODELS = {
     ),
     "cross-attention": (Cross, lambda: (torch.randn(2, 6, 64), torch.randn(2, 9, 64)), 0),
     "lstm": (Lstm, lambda: (torch.randn(3, 5, 32),), 0),
+    "made state": (MadeState, lambda: (torch.randn(3, 32),), 0),
     "embedding": (lambda: nn.Sequential(nn.Embedding(100, 48), nn.Linear(48, 64)), lambda: (ids(3, 7),), 0),
     # a bag's sum is a product with a matrix of zeros and ones here
     "embedding bag": (Bag, lambda: (ids(12), torch.tensor([0, 5, 9])), 3 * 12 * 32),
@@ -154,13 +171,15 @@ def test_weights_and_multiply_adds_are_those_that_torch_counts(name):
 
 
 KINDS = {
-    "convolutions": {"convolution 2d", "transposed convolution 2d"},
-    "convolution 3d": {"convolution 3d"},
-    "transposed convolution 1d": {"transposed convolution 1d"},
+    "convolutions": set(),
+    "convolution 3d": set(),
+    "transposed convolution 1d": set(),
+    "padded transposed convolution": {"transposed convolution 2d"},
     "embedding": {"lookup"},
     "experts": {"batched product", "products of activations"},
     "constant on the left": {"constant on the left"},
-    "lstm": {"product"},
+    "lstm": set(),
+    "made state": {"product"},
     "a product and a sum": {"summed product"},
     "bilinear": set(),
 }
@@ -196,19 +215,32 @@ def test_a_weight_that_is_looked_up_first_counts_where_it_is_multiplied():
     assert {row.kind: row.weights for row in report.operators} == {"lookup": 0, "constant on the left": 40 * 24}
 
 
-def test_the_first_step_of_a_recurrent_layer_is_folded():
-    report = tb.inspect(Lstm().eval(), (torch.randn(3, 5, 32),), threads=1, logs=False)
+def test_a_product_of_a_state_that_the_model_makes_is_folded():
+    report = tb.inspect(MadeState().eval(), (torch.randn(3, 32),), threads=1, logs=False)
     (folded,) = (row for row in report.operators if row.verdict == "folded")
-    assert (folded.name, folded.calls, folded.macs) == ("lstm.weight_hh_l0", 1, 3 * 96 * 24)
+    assert (folded.name, folded.calls, folded.macs) == ("fc", 1, 3 * 96 * 32)
 
 
-def test_pruned_experts_and_convolutions_show_their_zeros():
+def test_a_recurrent_layer_counts_every_step():
+    report = tb.inspect(Lstm().eval(), (torch.randn(3, 5, 32),), threads=1, logs=False)
+    hidden = next(row for row in report.layers if row.k == 24)
+    assert (hidden.calls, hidden.macs, hidden.weights) == (5, 5 * 3 * 96 * 24, 96 * 24)
+
+
+def test_an_image_of_any_size_has_a_row_with_a_reason():
+    side = torch.export.Dim("side", min=4, max=64)
+    report = tb.inspect(nn.Conv2d(4, 8, 3).eval(), (torch.randn(1, 4, 9, 9),), dynamic_shapes=({2: side, 3: side},), threads=1)
+    (row,) = (row for row in report.operators if row.kind == "convolution 2d")
+    assert "whose size is known" in row.reason
+
+
+def test_a_pruned_convolution_shows_its_zeros():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten()).eval()
     with torch.no_grad():
         model[0].weight[:, 1:] = 0
-    (row,) = (row for row in tb.inspect(model, (torch.randn(1, 4, 6, 6),), threads=1).operators if row.weights > 8)
-    assert (row.name, row.shape, row.sparsity) == ("0", (8, 4, 3, 3), 0.75)
+    (row,) = tb.inspect(model, (torch.randn(1, 4, 6, 6),), threads=1).layers
+    assert (row.layer, row.n, row.k, row.sparsity) == ("0", 8, 36, 0.75)
 
 
 def sparse_net(rng):
@@ -241,7 +273,8 @@ def test_work_counts_at_the_sizes_of_the_examples(rng):
 
 
 def test_a_naive_loop_is_marked_and_weighs_most_in_a_convolutional_net():
-    net = nn.Sequential(nn.Conv2d(8, 32, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 49, 10)).eval()
+    naive_one = nn.ConvTranspose2d(8, 32, 2, stride=2, padding=2)  # no kernel of ours takes so much padding
+    net = nn.Sequential(naive_one, nn.ReLU(), nn.Flatten(), nn.Linear(32 * 28 * 28, 10)).eval()
     x = torch.randn(1, 8, 16, 16)
     inspected = tb.inspect(net, (x,), threads=1, logs=False)
     report = tb.compile(net, (x,), threads=1, logs=False).report

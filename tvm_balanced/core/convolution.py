@@ -71,6 +71,11 @@ class Convolution:
         return self.channels // self.groups
 
     @property
+    def macs(self) -> int:
+        """Multiply-adds for one image and one of the results' channels; not those with the zeros of a spread image."""
+        return (self.pixels if self.spread == (1, 1, 1) else math.prod(self.size)) * self.taps * self.depth
+
+    @property
     def is_pointwise(self) -> bool:
         """Whether each pixel of the result reads the same pixel of the image and no other."""
         same = (1, 1, 1)

@@ -15,10 +15,12 @@ from tvm_balanced.core.accounting import OperatorUse
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.expressions import evaluate
+from tvm_balanced.transform.match_conv import match_conv
 from tvm_balanced.transform.match_dense import is_constant, match_dense
 
 Shape = Sequence[int]
 NO_KERNEL = "there is no sparse kernel for a {} yet"
+NO_CONV_KERNEL = "kernels take convolutions of images whose size is known, padded by at most what the filter reaches"
 FOLDED = "its operands are constant: it is evaluated once, while compiling"
 PRODUCTS = "products of activations"
 
@@ -71,11 +73,9 @@ def _no_macs(_x: Shape, _weight: Shape, _y: Shape) -> int:
 LOOKUP = Kind("lookup", 0, _no_macs, "a lookup reads rows and multiplies nothing, so zeros cost no time")
 # By the operator's name in Relax. To account for another, add a line.
 KINDS: dict[str, Kind] = {
-    **{f"relax.nn.conv{d}d": Kind(f"convolution {d}d", 1, _convolution_macs, NO_KERNEL.format("convolution")) for d in (1, 2, 3)},
+    **{f"relax.nn.conv{d}d": Kind(f"convolution {d}d", 1, _convolution_macs, NO_CONV_KERNEL) for d in (1, 2, 3)},
     **{
-        f"relax.nn.conv{d}d_transpose": Kind(
-            f"transposed convolution {d}d", 1, _transposed_macs, NO_KERNEL.format("transposed convolution")
-        )
+        f"relax.nn.conv{d}d_transpose": Kind(f"transposed convolution {d}d", 1, _transposed_macs, NO_CONV_KERNEL)
         for d in (1, 2, 3)
     },
     "relax.take": LOOKUP,
@@ -172,13 +172,13 @@ class _Counter(PyExprVisitor):
             self.count(call, kind)
 
     def kind(self, call: relax.Call) -> Kind | None:
-        """Return what kind of operator a call is; None if it is none that may have a weight, or a dense layer with a plan."""
+        """Return what kind of operator a call is; None if it is none that may have a weight, or one with a plan."""
         if call.op.name == "relax.sum":
             return SUMMED if self.summed(call) else None
+        if match_dense(call, self.lookup) is not None or match_conv(call, self.lookup) is not None:
+            return None
         if call.op.name != "relax.matmul":
             return KINDS.get(call.op.name)
-        if match_dense(call, self.lookup) is not None:
-            return None
         if self.is_weight(call.args[0]) and not self.is_weight(call.args[1]):
             return LEFT
         return {1: VECTOR, 2: OTHER}.get(len(call.args[1].ty.shape), BATCHED)

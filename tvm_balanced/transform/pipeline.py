@@ -121,6 +121,13 @@ def lower(
     lowering, lifting = LowerDenseOps(names), LiftWeights(names)
     backend = cuda if is_gpu(target) else cpu
     dense_ops = list(ops.WEIGHT_ARGS)
+    scheduled: set[str] = set()
+
+    @tvm.transform.module_pass(opt_level=0, name="NoteScheduled")
+    def note_scheduled(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
+        scheduled.update(var.name_hint for var, func in mod.functions_items() if "tirx.is_scheduled" in (func.attrs or {}))
+        return mod
+
     phases: list[Phase] = [
         ("dense layers become operators with kernels", plan_passes(rewrite, counting)),
         (
@@ -153,8 +160,8 @@ def lower(
                 *([] if is_gpu(target) else [ApproximateMath()]),
                 estimating,
                 *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder()]),
-                LowerRecurrence(),
-                relax.transform.DeadCodeElimination(),
+                note_scheduled,
+                *([LowerRecurrence(), relax.transform.DeadCodeElimination()] if pack else []),
             ],
         ),
         (
@@ -165,13 +172,9 @@ def lower(
     with target, built_once():
         for number, (name, passes) in enumerate(phases, 1):
             mod = _run_phase(mod, number, name, passes, progress)
-    functions = [replace(use, scheduled=_is_scheduled(mod, use.name)) for use in estimating.functions.values()]
+    functions = [replace(use, scheduled=use.name in scheduled) for use in estimating.functions.values()]
     rest = list(counting.rest.values())
     return Lowered(mod, rewrite.plans, lowering.calls, lifting.weights, counting.operators, rest, functions)
-
-
-def _is_scheduled(mod: tvm.IRModule, name: str) -> bool:
-    return "tirx.is_scheduled" in mod[name].attrs
 
 
 def plan_passes(rewrite: RewriteBalancedDense, *counting: tvm.transform.Pass) -> list[tvm.transform.Pass]:

@@ -158,7 +158,8 @@ class _Rewriter(PyExprMutator):
         steps, example_steps = (_steps(match.x, self.lookup_binding, sizes) for sizes in ({}, self.sizes))
         if m is None:
             m = math.prod(evaluate(dim, self.sizes) for dim in match.leading)
-        macs = example_steps * m * plan.layer.n * plan.layer.k
+        of_a_row = plan.layer.k if match.conv is None else match.conv.macs / match.conv.pixels
+        macs = round(example_steps * m * plan.layer.n * of_a_row)
         self.plans[key] = replace(plan, calls=plan.calls + steps, example_m=m, macs=plan.macs + macs)
         return list(self.plans).index(key), plan
 

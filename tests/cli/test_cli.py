@@ -143,7 +143,7 @@ def test_prune_by_sparsegpt_and_distill(capfd, folder):
     assert "pruned 2 layers to 4:16 by sparsegpt" in printed
     ran = ("distill", "models:dense", "p.safetensors", "--batches", "models:batches", "-o", "d.pt2", "--minutes", "0.005")
     assert json.loads(ok(capfd, *ran, "--checkpoint", "c.pt", "--json"))["steps"] > 0
-    assert [row["pattern"] for row in json.loads(ok(capfd, "inspect", "d.pt2", "--json"))] == ["4:16", "4:16"]
+    assert [row["pattern"] for row in json.loads(ok(capfd, "inspect", "d.pt2", "--json"))["layers"]] == ["4:16", "4:16"]
 
 
 def test_a_pattern_for_each_layer_from_a_file_of_samples(capfd, folder):
@@ -302,7 +302,8 @@ def tree(folder):
 def test_several_targets(capfd):
     command = ("compile", "models:pruned", "--target", "cpu", "--target", "cpu/x86-64-v3")
     printed = ok(capfd, *command, "-o", "m.tb")
-    assert "v3: 2 of 2 dense layers are sparse" in printed
+    assert printed.count("2 of 2 dense layers are sparse") == 2
+    assert "v3: " in printed
     variants = json.loads(ok(capfd, *command, "-o", "n.tb", "--json"))["variants"]
     assert [v["target"].endswith("v3") for v in variants] == [False, True]
     assert all(v["max_error"] < 1e-5 for v in variants)

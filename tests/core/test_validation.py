@@ -24,7 +24,7 @@ KEYWORDS = {
     "dynamic shapes as text": ({"dynamic_shapes": "batch"}, r"dynamic_shapes is 'batch' \(str\); give what torch"),
     "args missing": ({"args": None}, r"args is None \(NoneType\); give a tuple of example tensors"),
     "args as text": ({"args": "x"}, "args is 'x'"),
-    "args as an array": ({"args": X.numpy()}, "args is ndarray"),
+    "args as an array": ({"args": X.numpy()}, "is a NumPy array"),
     "args of arrays": ({"args": (X.numpy(),)}, "is a NumPy array; give torch tensors"),
     "model missing": ({"model": None}, "model is NoneType; give a torch.nn.Module"),
 }

@@ -1,5 +1,6 @@
 """Converters of single operators for TVM's importer, to replace its own that are wrong or lose what torch knows."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -32,6 +33,9 @@ def converters() -> dict[str, Converter]:
         "add.Tensor": partial(scaled_sum, relax.op.add),
         "sub.Tensor": partial(scaled_sum, relax.op.subtract),
         "div.Tensor_mode": divide,
+        "floor_divide.default": partial(divide, rounding="floor"),
+        "remainder.Tensor": remainder,
+        "remainder.Scalar": remainder,
         "pow.Tensor_Tensor": power,
         "pow.Tensor_Scalar": power,
         "pow.Scalar": power,
@@ -43,6 +47,7 @@ def converters() -> dict[str, Converter]:
         "expm1.default": partial(in_float32, _expm1),
         "sinh.default": partial(in_float32, _sinh),
         "cosh.default": partial(in_float32, _cosh),
+        "atanh.default": partial(in_float32, _atanh),
         "log2.default": partial(in_float32, partial(_logarithm, 0.6931471805599453)),
         "log10.default": partial(in_float32, partial(_logarithm, 2.302585092994046)),
         "amax.default": partial(extremum, relax.op.max),
@@ -56,6 +61,9 @@ def converters() -> dict[str, Converter]:
         "any.dims": any_,
         "cumsum.default": cumsum,
         "slice.Tensor": slice_,
+        "copy.default": copy,
+        "native_dropout.default": native_dropout,
+        "as_strided.default": lookups.as_strided,
         "select.int": lookups.select,
         "index.Tensor": lookups.index,
         "index_put.default": lookups.index_put,
@@ -64,6 +72,7 @@ def converters() -> dict[str, Converter]:
         "scatter.src": partial(lookups.scatter, "update"),
         "scatter_add.default": partial(lookups.scatter, "add"),
         **{f"max_pool{d}d_with_indices.default": partial(max_pool, d) for d in (1, 2, 3)},
+        **{f"avg_pool{d}d.default": partial(average_pool, d) for d in (2, 3)},
     }
 
 
@@ -139,6 +148,20 @@ def max_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
     return (pool(x, kernel, stride or None, padding, dilation, ceil_mode),)
 
 
+def average_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
+    """Convert pooling by means; TVM's importer leaves out a divisor that is given, and takes the size of the window."""
+    kernel, stride, padding, ceil_mode, with_padding, divisor = _options(node, None, None, 0, False, True, None)
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    pool = getattr(importer, f"_avg_pool{dims}d_impl")
+    y = pool(x, kernel, stride or None, padding, ceil_mode, with_padding or divisor is not None)
+    if divisor is None:
+        return y
+    if ceil_mode or "float" not in _dtype(x):
+        raise NotImplementedError("a divisor is given, and it pools integers or the last window may be cut off")
+    size = math.prod(kernel) if len(kernel) == dims else kernel[0] ** dims
+    return _wide(lambda y, emit: emit(relax.op.multiply(y, relax.const(size / divisor, y.ty.dtype))), (y,), emit)
+
+
 def group_norm(node: Any, importer: Any) -> relax.Expr:
     """Convert a group norm, also without weight or bias."""
     x, groups, eps = importer.env[node.args[0]], node.args[6], node.args[7]
@@ -195,14 +218,59 @@ def scaled_sum(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: 
     return emit(operator(x, y if alpha == 1 else emit(relax.op.multiply(y, relax.const(alpha, y.ty.dtype)))))
 
 
-def divide(node: Any, importer: Any) -> relax.Expr:
-    """Convert a division that rounds down or to zero."""
-    emit, mode = importer.block_builder.emit, node.kwargs.get("rounding_mode")
+def divide(node: Any, importer: Any, rounding: str | None = None) -> relax.Expr:
+    """Convert a division that rounds down or to zero; that of floats by way of the remainder, because x / y may round up."""
+    emit, mode = importer.block_builder.emit, rounding or node.kwargs.get("rounding_mode")
     x, y = _tensors(node, importer)
-    if mode == "floor":
+    if mode == "floor" and "float" not in _dtype(x):
         return emit(relax.op.floor_divide(x, y))
+    if mode == "floor":
+        return _wide(_floor_divide, (x, y), emit)
     quotient = emit(relax.op.divide(x, y))
     return emit(relax.op.trunc(quotient)) if mode == "trunc" and "float" in _dtype(quotient) else quotient
+
+
+def remainder(node: Any, importer: Any) -> relax.Expr:
+    """Convert the remainder that has the sign of the divisor; that of floats is exact, of which x - y * floor(x / y) is far."""
+    emit = importer.block_builder.emit
+    x, y = _tensors(node, importer)
+    return _wide(_floor_mod, (x, y), emit) if "float" in _dtype(x) else emit(relax.op.floor_mod(x, y))
+
+
+def _floor_mod(x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    rest, zero = emit(relax.op.mod(x, y)), relax.const(0, x.ty.dtype)
+    other_sign = emit(relax.op.not_equal(emit(relax.op.less(rest, zero)), emit(relax.op.less(y, zero))))
+    off = emit(relax.op.logical_and(emit(relax.op.not_equal(rest, zero)), other_sign))
+    return emit(relax.op.where(off, emit(relax.op.add(rest, y)), rest))
+
+
+def _floor_divide(x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """floor(x / y), which is the whole number nearest to (x - remainder) / y; infinite where y is zero."""
+    exact = emit(relax.op.divide(emit(relax.op.subtract(x, _floor_mod(x, y, emit))), y))
+    by_zero = emit(relax.op.equal(y, relax.const(0, x.ty.dtype)))
+    return emit(relax.op.where(by_zero, emit(relax.op.divide(x, y)), emit(relax.op.round(exact))))
+
+
+def _wide(function: Callable[..., relax.Expr], operands: Sequence[relax.Expr], emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """Compute a function of tensors of one dtype, half precision in float32."""
+    dtype = operands[0].ty.dtype
+    if str(dtype.dtype) not in ("float16", "bfloat16"):
+        return function(*operands, emit)
+    return emit(relax.op.astype(function(*(emit(relax.op.astype(x, "float32")) for x in operands), emit), dtype))
+
+
+def copy(node: Any, importer: Any) -> relax.Expr:
+    """Convert the values of one tensor in the dtype and shape of another; TVM's would also overwrite that."""
+    like, x, emit = *(importer.env[arg] for arg in node.args[:2]), importer.block_builder.emit
+    return emit(relax.op.broadcast_to(emit(relax.op.astype(x, like.ty.dtype)), like.ty.shape))
+
+
+def native_dropout(node: Any, importer: Any) -> relax.Expr:
+    """Convert dropout as it is in evaluation: its input, and a mask that keeps all."""
+    x = importer.env[node.args[0]]
+    if node.args[2]:
+        raise NotImplementedError("it drops values at random; call eval() on the model")
+    return importer.block_builder.emit(relax.Tuple([x, relax.op.ones(x.ty.shape, "bool")]))
 
 
 def power(node: Any, importer: Any) -> relax.Expr:
@@ -284,6 +352,12 @@ def _expm1(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
     return emit(relax.op.where(near, emit(relax.op.multiply(x, series)), emit(relax.op.subtract(emit(relax.op.exp(x)), one))))
 
 
+def _atanh(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """(log(1 + x) - log(1 - x)) / 2, which keeps a small x."""
+    difference = emit(relax.op.subtract(_log1p(x, emit), _log1p(emit(relax.op.negative(x)), emit)))
+    return emit(relax.op.multiply(difference, relax.const(0.5, x.ty.dtype)))
+
+
 def _sinh(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
     """(e ** x - e ** -x) / 2, of which LLVM knows no function; a small x is kept by e ** x - 1."""
     half, one, t = relax.const(0.5, x.ty.dtype), relax.const(1, x.ty.dtype), _expm1(x, emit)
@@ -338,6 +412,9 @@ def slice_(node: Any, importer: Any) -> relax.Expr:
     never reach so far, this converter tells TVM.
     """
     x, dim, start, end, step = [*node.args, *(None,) * 5][:5]
+    size = node.meta["val"].shape[dim or 0]
+    if isinstance(size, int) and size == 0:  # TVM would give a length below zero
+        return importer.block_builder.emit(relax.op.strided_slice(importer.env[x], [dim or 0], [0], [0], assume_inbound=True))
     if not _ends_inside(node, dim or 0, start or 0, end, step):
         return importer._slice(node)
     return importer.block_builder.emit(

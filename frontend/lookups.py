@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax
 
@@ -92,6 +93,21 @@ def scatter(reduction: str, node: Any, importer: Any) -> relax.Expr:
             values = emit(relax.op.strided_slice(values, [other], [0], [want], assume_inbound=True))
     places = _inside(places, x.ty.shape[axis], emit)
     return emit(relax.op.scatter_elements(x, places, values, axis=axis, reduction=reduction))
+
+
+def as_strided(node: Any, importer: Any) -> relax.Expr:
+    """Convert a view of the elements of a tensor at given strides, of whole tensors whose elements lie as TVM has them."""
+    x, size, stride, start = [*node.args, None][:4]
+    whole, emit = x.meta["val"], importer.block_builder.emit
+    start = whole.storage_offset() if start is None else start
+    if not (whole.is_contiguous() and all(isinstance(number, int) for number in (*whole.shape, *size, *stride, start))):
+        raise NotImplementedError("it views a tensor that is itself a view, or whose size is known only at the call")
+    places = np.full(size, start - whole.storage_offset(), np.int64)
+    for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
+        places += (np.arange(length) * step).reshape([-1 if axis == other else 1 for other in range(len(size))])
+    if places.size and not 0 <= places.min() <= places.max() < whole.numel():
+        raise NotImplementedError("it views more than its tensor")
+    return emit(relax.op.take(emit(relax.op.reshape(importer.env[x], [-1])), relax.const(places), 0))
 
 
 Emit = Callable[[relax.Expr], relax.Expr]

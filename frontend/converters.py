@@ -7,10 +7,18 @@ from typing import Any
 
 import torch
 from tvm import relax
+from tvm.ir import GenericConst
 
 from tvm_balanced.frontend import lookups
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
+# What TVM's importer writes in several steps, and its method for it.
+IN_STEPS = {
+    "_native_batch_norm_legit_no_training": "batch_norm_legit_no_training",
+    "_native_batch_norm_legit_functional": "batch_norm_legit_functional",
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
+}
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
@@ -56,10 +64,17 @@ def converters() -> dict[str, Converter]:
         "min.default": partial(extremum, relax.op.min),
         "max.dim": partial(extremum_and_place, relax.op.max, relax.op.argmax),
         "min.dim": partial(extremum_and_place, relax.op.min, relax.op.argmin),
+        "sign.default": sign,
+        "_upsample_bilinear2d_aa.default": smoothed_resize,
+        **{f"{name}.default": partial(by_way_of_float32, f"_{method}") for name, method in IN_STEPS.items()},
+        **{f"upsample_{kind}2d.vec": partial(by_way_of_float32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
+        "isnan.default": partial(finiteness, relax.op.isnan),
+        "isinf.default": partial(finiteness, relax.op.isinf),
         "any.default": any_,
         "any.dim": any_,
         "any.dims": any_,
-        "cumsum.default": cumsum,
+        "cumsum.default": partial(running, relax.op.cumsum),
+        "cumprod.default": partial(running, relax.op.cumprod),
         "slice.Tensor": slice_,
         "copy.default": copy,
         "native_dropout.default": native_dropout,
@@ -83,17 +98,27 @@ def matmul(node: Any, importer: Any) -> relax.Expr:
 
 
 def linear(node: Any, importer: Any) -> relax.Expr:
-    """Convert a dense layer."""
+    """Convert a dense layer. One of half precision whose weight is no constant gets its bias in float32, as our kernels do it."""
+    x, weight, emit = importer.env[node.args[0]], importer.env[node.args[1]], importer.block_builder.emit
     bias = importer.env[node.args[2]] if len(node.args) > 2 and node.args[2] is not None else None
-    return importer.block_builder.emit(relax.op.linear(importer.env[node.args[0]], importer.env[node.args[1]], bias))
+    if bias is None or isinstance(weight, GenericConst):
+        return emit(relax.op.linear(x, weight, bias))
+    return _wide(lambda *operands: operands[-1](relax.op.linear(*operands[:-1])), (x, weight, bias), emit)
 
 
 def addmm(node: Any, importer: Any) -> relax.Expr:
     """Convert beta * bias + alpha * x @ y."""
     bias, x, y = (importer.env[arg] for arg in node.args[:3])
-    emit, dtype = importer.block_builder.emit, x.ty.dtype
-    product = emit(relax.op.matmul(x, y))
-    alpha, beta = node.kwargs.get("alpha", 1), node.kwargs.get("beta", 1)
+    alpha, beta, emit = node.kwargs.get("alpha", 1), node.kwargs.get("beta", 1), importer.block_builder.emit
+    if isinstance(y, GenericConst):  # a dense layer, which a kernel of ours computes in float32
+        return _addmm(alpha, beta, bias, x, y, emit)
+    return _wide(partial(_addmm, alpha, beta), (bias, x, y), emit)
+
+
+def _addmm(
+    alpha: float, beta: float, bias: relax.Expr, x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]
+) -> relax.Expr:
+    product, dtype = emit(relax.op.matmul(x, y)), x.ty.dtype
     if alpha != 1:
         product = emit(relax.op.multiply(product, relax.const(alpha, dtype)))
     if beta == 0:  # torch then ignores the bias, even NaN in it
@@ -107,13 +132,46 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
     x, weight, emit = importer.env[x], importer.env[weight], importer.block_builder.emit
     dims, dtype = len(weight.ty.shape) - 2, str(x.ty.dtype.dtype)
     if transposed or dims not in CONVOLUTIONS:
-        return importer._convolution(node)
+        return by_way_of_float32("_convolution", node, importer)
     wide = "float32" if dtype in ("float16", "bfloat16") else dtype
     y = emit(CONVOLUTIONS[dims](x, weight, stride, padding, dilation, groups, out_dtype=wide))
     if bias is not None:
         added = emit(relax.op.astype(importer.env[bias], wide))
         y = emit(relax.op.add(y, emit(relax.op.reshape(added, [1, -1, *[1] * dims]))))
     return y if wide == dtype else emit(relax.op.astype(y, dtype))
+
+
+def by_way_of_float32(method: str, node: Any, importer: Any) -> relax.Expr:
+    """Convert an operator as TVM's importer does, half precision in float32: it has several steps, each of which is rounded."""
+    narrow = {arg: importer.env[arg] for arg in node.all_input_nodes if _is_half(importer.env[arg])}
+    emit = importer.block_builder.emit
+    if not narrow:
+        return getattr(importer, method)(node)
+    dtype = next(iter(narrow.values())).ty.dtype
+    try:
+        importer.env.update({arg: emit(relax.op.astype(x, "float32")) for arg, x in narrow.items()})
+        result = getattr(importer, method)(node)
+    finally:
+        importer.env.update(narrow)
+    if isinstance(result.ty, relax.TupleType):
+        parts = [emit(relax.TupleGetItem(result, place)) for place in range(len(result.ty.fields))]
+        return emit(relax.Tuple([emit(relax.op.astype(part, dtype)) for part in parts]))
+    return emit(relax.op.astype(result, dtype))
+
+
+def _is_half(value: Any) -> bool:
+    return isinstance(getattr(value, "ty", None), relax.TensorType) and _dtype(value) in ("float16", "bfloat16")
+
+
+def smoothed_resize(node: Any, importer: Any) -> relax.Expr:
+    """Refuse a resize that smooths, of which TVM's importer leaves out the smoothing."""
+    raise NotImplementedError("it smooths as it makes an image smaller; use interpolate with antialias=False")
+
+
+def sign(node: Any, importer: Any) -> relax.Expr:
+    """Convert the sign of each value, which of true and false is itself."""
+    x = importer.env[node.args[0]]
+    return x if _dtype(x) == "bool" else importer.block_builder.emit(relax.op.sign(x))
 
 
 def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
@@ -153,7 +211,11 @@ def average_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
     kernel, stride, padding, ceil_mode, with_padding, divisor = _options(node, None, None, 0, False, True, None)
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     pool = getattr(importer, f"_avg_pool{dims}d_impl")
-    y = pool(x, kernel, stride or None, padding, ceil_mode, with_padding or divisor is not None)
+
+    def mean(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+        return pool(x, kernel, stride or None, padding, ceil_mode, with_padding or divisor is not None)
+
+    y = _wide(mean, (x,), emit)
     if divisor is None:
         return y
     if ceil_mode or "float" not in _dtype(x):
@@ -189,15 +251,20 @@ def any_(node: Any, importer: Any) -> relax.Expr:
     return _extremum(relax.op.max, found, emit, axis=axes, keepdims=keepdims)
 
 
-def cumsum(node: Any, importer: Any) -> relax.Expr:
-    """Convert a running sum in torch's dtype of the result, which is int64 for booleans; TVM would
-    add them as booleans.
+def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert whether values are NaN or infinite, which booleans never are."""
+    x = importer.env[node.args[0]]
+    return importer.block_builder.emit(relax.op.zeros(x.ty.shape, "bool") if _dtype(x) == "bool" else operator(x))
 
-    Masks of causal language models use it to count where sequences begin.
+
+def running(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert a running sum or product in torch's dtype of the result, which is int64 for booleans, half precision in float32.
+
+    TVM would add booleans as booleans. Masks of causal language models use it to count where sequences begin.
     """
-    x, dim = importer.env[node.args[0]], node.args[1]
-    dtype = str(node.meta["val"].dtype).removeprefix("torch.")
-    return importer.block_builder.emit(relax.op.cumsum(importer.block_builder.emit(relax.op.astype(x, dtype)), dim))
+    emit, dim = importer.block_builder.emit, node.args[1]
+    x = emit(relax.op.astype(importer.env[node.args[0]], str(node.meta["val"].dtype).removeprefix("torch.")))
+    return _wide(lambda x, emit: emit(operator(x, dim)), (x,), emit)
 
 
 def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:
@@ -239,8 +306,8 @@ def remainder(node: Any, importer: Any) -> relax.Expr:
 
 def _floor_mod(x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
     rest, zero = emit(relax.op.mod(x, y)), relax.const(0, x.ty.dtype)
-    other_sign = emit(relax.op.not_equal(emit(relax.op.less(rest, zero)), emit(relax.op.less(y, zero))))
-    off = emit(relax.op.logical_and(emit(relax.op.not_equal(rest, zero)), other_sign))
+    above, below = emit(relax.op.greater(rest, zero)), emit(relax.op.less(rest, zero))
+    off = emit(relax.op.where(emit(relax.op.less(y, zero)), above, below))
     return emit(relax.op.where(off, emit(relax.op.add(rest, y)), rest))
 
 

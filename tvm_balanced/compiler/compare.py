@@ -62,7 +62,8 @@ def _compare(
     actual = function(
         *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, inputs, strict=True))
     )
-    outputs = compare_outputs(entry.outputs, expected, actual if isinstance(actual, tuple) else (actual,), tolerance, rounding)
+    results = actual if isinstance(actual, tuple) else (actual,)
+    outputs = compare_outputs(entry.outputs, expected, results, tolerance, rounding, entry.growths)
     comparison = Comparison(what, outputs)
     if what != "the examples" and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
         return Comparison(what, outputs, "only ranks differ, which ties decide")

@@ -44,6 +44,17 @@ def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(topi.cast, builder.emit(result), narrow)
 
 
+def _matmul(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """A product of half precision, summed in float32; TVM rounds after every addition."""
+    x, y = call.args
+    narrow = str(call.ty.dtype.dtype)
+    legalize = call.op.get_attr("FLegalize")
+    if narrow not in HALVES:
+        return legalize(builder, call)
+    result = legalize(builder, builder.normalize(relax.op.matmul(x, y, out_dtype="float32")))
+    return builder.call_te(topi.cast, builder.emit(result), narrow)
+
+
 def tanh_bfloat16(x: te.Tensor) -> te.Tensor:
     """Return tanh of x, bfloat16; ApproximateMath takes no function that rounds to it, and LLVM's tanh loses a small x."""
 
@@ -89,4 +100,5 @@ LEGALIZE: dict[str, Legalize] = {
     **{f"relax.{name}": _in_float32 for name in UNARY + REDUCTIONS + BINARY},
     **{f"relax.nn.{name}": _in_float32 for name in LAYERS},
     "relax.full": _full,
+    "relax.matmul": _matmul,
 }

@@ -25,6 +25,9 @@ KEPT = frozenset(
     """.split()
 )
 
+ASSERTION = "aten._assert_tensor_metadata.default"  # of the dtype of what is cast; the importer drops it
+PRODUCTS = frozenset("aten.mm.default aten.addmm.default aten.bmm.default aten.linear.default aten.matmul.default".split())
+
 
 def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.Tensor] | None = None) -> None:
     """Replace each expression of weights in a decomposed program by its value, a new buffer. `program` is changed.
@@ -89,12 +92,18 @@ def _folds(node: Node, constant: set[Node], weights: dict[str, tuple[str, torch.
     value = node.meta.get("val")
     if node.op == "placeholder" or not isinstance(value, torch.Tensor) or not value.is_floating_point():
         return False
-    if _is_kept(node) or all(user in constant and not _is_kept(user) for user in node.users):
+    if _is_kept(node) or not _is_read(node, constant):
         return False
     sources = _sources(node, constant, weights)
     if not any(tensor.numel() >= SMALLEST for _, tensor in sources) or value.numel() < SMALLEST:
         return False
-    return not _is_dequantised(node)
+    return not _is_dequantised(node) and not _is_of_first_state(node)
+
+
+def _is_read(node: Node, constant: set[Node]) -> bool:
+    """Whether the model reads a constant node as it is, or by way of views and casts."""
+    users = [user for user in node.users if str(user.target) != ASSERTION]
+    return any(user not in constant or (_is_kept(user) and _is_read(user, constant)) for user in users)
 
 
 def _is_kept(node: Node) -> bool:
@@ -112,6 +121,15 @@ def _is_dequantised(node: Node) -> bool:
     integers = [any(_is_integer(part) for part in _ancestors(arg)) for arg in sides]
     other = [1] if len(sides) == 1 else counts[::-1]
     return any(whole and count > beside for whole, count, beside in zip(integers, counts, other, strict=False))
+
+
+def _is_of_first_state(node: Node) -> bool:
+    """Whether a node has a layer in it whose x the model makes itself, as the first state of a recurrent network: its result is
+    no weight, and the layer is one of the model's all the same.
+    """
+    products = (part for part in _ancestors(node) if str(part.target) in PRODUCTS)
+    made = (arg for part in products for arg in part.all_input_nodes)
+    return any(all(origin.op != "placeholder" for origin in _ancestors(arg)) for arg in made)
 
 
 def _is_integer(node: Node) -> bool:

@@ -10,6 +10,7 @@ aten = torch.ops.aten
 # torch has these, and core ATen keeps them all the same.
 OF_TORCH = (aten.grid_sampler_2d.default, aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.default)
 SUM, MEAN = 0, 1  # of an embedding bag; 2 is the largest
+BILINEAR = [[1, 3], [0], [1, 2], [2, 3]]  # y[b, o] = sum of x[b, i] * weight[o, i, j] * z[b, j] over i and j
 
 
 def decompositions() -> dict[Any, Any]:
@@ -80,7 +81,9 @@ def embedding_bag(
 
 
 def trilinear(x: Any, y: Any, z: Any, at_x: Any, at_y: Any, at_z: Any, over: Any, unroll_dim: int = 1) -> torch.Tensor:
-    """Sum of the products of three tensors, as nn.Bilinear needs it."""
+    """Sum of the products of three tensors; as nn.Bilinear has it, a dense layer on the products of two."""
+    if [list(places) for places in (at_x, at_y, at_z, over)] == BILINEAR:
+        return torch.nn.functional.linear((x[:, :, None] * z[:, None]).flatten(1), y.flatten(1))
     for places, tensor in ((at_x, "x"), (at_y, "y"), (at_z, "z")):
         for place in places:
             x, y, z = (t.unsqueeze(place) if name == tensor else t for name, t in (("x", x), ("y", y), ("z", z)))

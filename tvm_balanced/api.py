@@ -112,7 +112,7 @@ def inspect(
     copies: int | None = None,
     entry_points: Mapping[str, EntryPoint] | None = None,
 ) -> Report:
-    """Return what `compile` would do with each dense layer, and why; parameters and errors as there."""
+    """Return what `compile` would do with each operator that has weights, and why; parameters and errors as there."""
     from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
     from tvm_balanced.frontend.module import EXPORTING
 

@@ -18,6 +18,7 @@ from tvm_balanced.core.validation import check_names, require
 from tvm_balanced.core.weight_matrix import TAPS_FIRST, weight_matrix
 from tvm_balanced.errors import ModelError, WeightError
 from tvm_balanced.frontend.exported_program import to_numpy
+from tvm_balanced.frontend.pruning.skipped import SkippedWeight, skipped_weights
 
 ROWS_AT_ONCE = 512  # 64-bit keys for 512 rows of 8192 are 32 MB; for a whole layer they would be 1 GB
 
@@ -41,10 +42,11 @@ class PrunedLayer:
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What `prune` did, layer by layer."""
+    """What `prune` did, layer by layer, and what it did not prune."""
 
     pattern: BalancedPattern
     layers: tuple[PrunedLayer, ...]
+    skipped: tuple[SkippedWeight, ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -69,7 +71,11 @@ class PruningReport:
             for layer in self.layers
             if layer.also
         ]
-        return head + "\n" + table(("layer", "N x K", "zeros before", "zeros", "squared magnitude kept"), rows) + "".join(ties)
+        done = table(("layer", "N x K", "zeros before", "zeros", "squared magnitude kept"), rows) + "".join(ties)
+        if not self.skipped:
+            return f"{head}\n{done}"
+        left = [(weight.name, "x".join(map(str, weight.shape)), weight.reason) for weight in self.skipped]
+        return f"{head}\n{done}\nnot pruned: {len(left)} weights\n{table(('weight', 'shape', 'why'), left)}"
 
 
 def prune(
@@ -82,7 +88,7 @@ def prune(
 
     In each block the top n by magnitude stay; of equal magnitudes the first stays. A weight that
     several layers share is pruned once for all of them, including excluded ones and embeddings; the
-    report names them.
+    report names them. It also names every other weight of two or more dimensions, and why it is not pruned.
 
     Parameters
     ----------
@@ -129,7 +135,7 @@ def prune(
         done.add(address)
         also = tuple(n for n in names.get(address, ()) if n not in (f"{name}.weight", "weight"))
         reports.append(replace(_prune_layer(name, _weight(layer), pattern), also=also))
-    return PruningReport(pattern, tuple(reports))
+    return PruningReport(pattern, tuple(reports), skipped_weights(model, [layer for _, layer in layers], _is_dense))
 
 
 def keep_mask(weight: torch.Tensor, pattern: BalancedPattern) -> torch.Tensor:
@@ -172,8 +178,13 @@ def _names_of_weights(model: nn.Module) -> dict[int, list[str]]:
 def _dense_layers(model: nn.Module, include: Sequence[str], exclude: Sequence[str]) -> Iterator[tuple[str, Any]]:
     for name, module in model.named_modules():
         wanted = any(fnmatchcase(name, p) for p in include) and not any(fnmatchcase(name, p) for p in exclude)
-        if (isinstance(module, nn.Linear) or _is_conv1d(module)) and wanted:
+        if _is_dense(module) and wanted:
             yield name or type(module).__name__, module
+
+
+def _is_dense(module: nn.Module) -> bool:
+    """Whether a module is a layer that `prune` prunes."""
+    return isinstance(module, nn.Linear) or _is_conv1d(module)
 
 
 def _is_conv1d(module: nn.Module) -> bool:

@@ -1,6 +1,6 @@
 """TIR expressions: constants, divisibility, variables and their substitution."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tvm_ffi
@@ -44,3 +44,11 @@ def substitute(node: Any, places: Sequence[tuple[tirx.Var, Any]]) -> Any:
         return next((place for old, place in places if var.same_as(old)), var)
 
     return tvm_ffi.structural_map(node, (tirx.Var, replace))
+
+
+def evaluate(expr: Any, sizes: Mapping[str, int]) -> int:
+    """Return the value of an expression whose variables have sizes by name; a size that is not known counts as 1."""
+    if not isinstance(expr, (int, tirx.IntImm)):
+        known = [(var, tirx.IntImm(str(var.ty.dtype), sizes.get(var.name, 1))) for var in variables(expr)]
+        expr = sym.Analyzer().simplify(substitute(expr, known))
+    return int(expr)

@@ -100,7 +100,7 @@ def test_help_is_quick_and_loads_nothing_heavy(command):
 
 def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     assert "pruned 2 layers to 2:16" in ok(capfd, "prune", "models:dense", "2:16", "-o", "pruned.pt2")
-    rows = json.loads(ok(capfd, "inspect", "pruned.pt2", "--json"))
+    rows = json.loads(ok(capfd, "inspect", "pruned.pt2", "--json"))["layers"]
     assert [(row["layer"], row["pattern"], row["verdict"]) for row in rows] == [("0", "2:16", "sparse"), ("2", "2:16", "sparse")]
     assert "2 of 2 dense layers are sparse" in ok(capfd, "inspect", "pruned.pt2")
     printed = ok(capfd, "compile", "pruned.pt2", "-o", "model.tb")
@@ -144,7 +144,7 @@ def test_dynamic_batch_and_forced_kernels(capfd, folder):
     ok(capfd, "compile", "models:pruned", "-o", "m.tb", "--dynamic-batch", "--kernel", "0=cpu_portable", "--threads", "1")
     assert json.loads(ok(capfd, "run", "m.tb", "--batch", "9", "--json"))["outputs"] == [[9, 8]]
     manifest = json.loads((folder / "m.tb" / "manifest.json").read_text())
-    assert manifest["report"][0]["kernel"] == "cpu_portable"
+    assert manifest["report"]["layers"][0]["kernel"] == "cpu_portable"
     assert manifest["threads"] == 1
 
 

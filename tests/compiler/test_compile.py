@@ -85,7 +85,7 @@ def test_inspect_says_what_compile_would_do(mlp, compiled_mlp):
 
 def test_model_with_nothing_to_rewrite():
     module = tb.compile(nn.ReLU(), (torch.randn(3, 4),))
-    assert str(module.report) == "no dense layer with a constant weight"
+    assert str(module.report).startswith("no operator with a constant weight\n")
     assert (module(torch.full((3, 4), -1.0)) == 0).all()
 
 

@@ -79,6 +79,80 @@ def test_parts_of_the_joined_weight_of_an_attention_are_layers(other):
     torch.testing.assert_close(module(q, m), Cross()(q, m), rtol=1e-4, atol=1e-5)
 
 
+def mask(*shape):
+    """Three quarters zeros, in blocks along the last axis."""
+    return (torch.arange(shape[-1]) % 4 == 0).float().expand(shape).contiguous()
+
+
+class Computed(nn.Module):
+    """An operator whose weight is computed in every call."""
+
+    def __init__(self, shape, compute, operator):
+        super().__init__()
+        self.weight, self.compute, self.operator = nn.Parameter(torch.randn(shape)), compute, operator
+        self.register_buffer("mask", mask(*shape))
+
+    def forward(self, x):
+        return self.operator(x, self.compute(self.weight, self.mask))
+
+
+COMPUTED = {
+    "a mask": lambda w, m: w * m,
+    "where": lambda w, m: torch.where(m.bool(), w, 0.0),
+    "masked_fill": lambda w, m: w.masked_fill(m == 0, 0.0),
+    "a threshold": lambda w, m: (w * m) * ((w * m).abs() > 1e-9),
+    "a norm": lambda w, m: (w * m) / (w * m).flatten(1).norm(dim=1).view(-1, *[1] * (w.dim() - 1)).clamp(min=1e-6),
+    "a slice of a joined weight": lambda w, m: torch.cat([w, w * m])[w.shape[0] :],
+}
+OPERATORS = {
+    "convolution 1d": ((16, 8, 8), lambda: torch.randn(2, 8, 20), functional.conv1d),
+    "convolution 2d": ((16, 8, 3, 4), lambda: torch.randn(2, 8, 9, 9), functional.conv2d),
+    "transposed convolution 2d": ((8, 16, 3, 4), lambda: torch.randn(2, 8, 5, 5), functional.conv_transpose2d),
+    "batched product": ((4, 16, 32), lambda: torch.randn(4, 3, 16), torch.bmm),
+    "lookup": ((40, 32), lambda: torch.randint(0, 40, (3, 5)), functional.embedding),
+}
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_the_weight_of_every_operator_is_evaluated_once(kind):
+    shape, draw, operator = OPERATORS[kind]
+    torch.manual_seed(0)
+
+    def all_of_them(x, weights):
+        return [operator(x, weight) for weight in weights]
+
+    model = Computed(shape, lambda w, m: [compute(w, m) for compute in COMPUTED.values()], all_of_them).eval()
+    program, new = folded(model, draw())
+    expected = model.compute(model.weight.detach(), model.mask)
+    got = [program.state_dict[name] for name in sorted(new)]
+    assert [f"weight.{place}" for place in range(len(COMPUTED))] == sorted(new)
+    for have, want in zip(got, expected, strict=True):
+        torch.testing.assert_close(have, want)
+    calls = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert len([call for call in calls if "_assert" not in call]) == len(COMPUTED)  # the operators alone
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_the_zeros_of_a_weight_that_is_computed_are_in_the_report(kind):
+    shape, draw, operator = OPERATORS[kind]
+    report = tb.inspect(Computed(shape, COMPUTED["where"], operator).eval(), (draw(),), threads=1, logs=False)
+    (row,) = (row for row in report.operators if row.kind == kind)
+    assert row.sparsity == pytest.approx(0.75, abs=0.01)
+    assert row.name == "weight"
+
+
+def test_the_first_state_of_a_recurrent_layer_is_no_weight():
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(32, 64)
+
+        def forward(self, x):
+            return self.fc(torch.zeros(8, 32)) + x
+
+    assert not folded(Step(), torch.randn(8, 64))[1]
+
+
 def folded(model, *args):
     program = torch.export.export(model.eval(), args).run_decompositions(decompositions())
     before = set(program.state_dict)
@@ -86,19 +160,33 @@ def folded(model, *args):
     return program, set(program.state_dict) - before
 
 
-def test_integers_times_scales_stay():
+ROWS = 300  # more scales than the smallest weight has elements
+DEQUANTISATIONS = {
+    "a scale for each row": lambda m: m.codes.float() * m.scales,
+    "scales first": lambda m: m.scales * m.codes.float(),
+    "a zero point": lambda m: (m.codes.float() - m.zeros) * m.scales,
+    "a scale for all": lambda m: m.codes.float() * m.scales[0, 0],
+    "groups along a row": lambda m: (m.codes.float().view(ROWS, -1, 16) * m.groups).view(ROWS, K),
+}
+
+
+@pytest.mark.parametrize("dequantise", DEQUANTISATIONS.values(), ids=DEQUANTISATIONS)
+def test_integers_times_scales_stay(dequantise):
     class Quantised(nn.Module):
         def __init__(self):
             super().__init__()
-            self.register_buffer("codes", torch.randint(-8, 8, (N, K), dtype=torch.int8))
-            self.register_buffer("scales", torch.rand(N, 1))
+            self.register_buffer("codes", torch.randint(-8, 8, (ROWS, K), dtype=torch.int8))
+            self.register_buffer("scales", torch.rand(ROWS, 1))
+            self.register_buffer("zeros", torch.randint(-8, 8, (ROWS, 1)).float())
+            self.register_buffer("groups", torch.rand(ROWS, K // 16, 1))
 
         def forward(self, x):
-            return functional.linear(x, self.codes.float() * self.scales)
+            return functional.linear(x, dequantise(self))
 
     program, new = folded(Quantised(), torch.randn(3, K))
     assert not new
     assert any(str(node.target) == "aten.mul.Tensor" for node in program.graph.nodes)
+    assert any(tensor.dtype == torch.int8 for tensor in program.state_dict.values())
 
 
 def test_plain_weights_stay_where_they_are():

@@ -42,7 +42,7 @@ def test_manifest_says_what_it_is(compiled_mlp, artifact):
     assert manifest["entry_points"]["main"]["inputs"] == [{"name": "input", "shape": [5, 64], "dtype": "float32"}]
     assert manifest["max_error"] == compiled_mlp.facts.max_error < 1e-5
     assert manifest["versions"]["apache-tvm"].startswith("0.27")
-    assert {row["layer"] for row in manifest["report"]} == {"0", "2"}
+    assert {row["layer"] for row in manifest["report"]["layers"]} == {"0", "2"}
     assert set(manifest["sha256"]) == {str(p.relative_to(artifact)) for p in artifact.rglob("*") if p.is_file()} - {
         "manifest.json"
     }

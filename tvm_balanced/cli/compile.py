@@ -96,7 +96,7 @@ def _json(module: "CompiledModule") -> dict[str, Any]:
         "target": facts.target_key,
         "max_error": facts.max_error,
         "checks": [asdict(check) for check in facts.checks],
-        "layers": facts.report.to_json(),
+        **facts.report.to_json(),
     }
 
 

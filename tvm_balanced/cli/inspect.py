@@ -1,4 +1,4 @@
-"""`tvm-balanced inspect`: every dense layer, its zeros, and the kernel that compile would choose."""
+"""`tvm-balanced inspect`: every operator with weights, its zeros, and the kernel that compile would choose."""
 
 from tvm_balanced.cli.console import print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
@@ -30,7 +30,7 @@ def inspect(
     no_logs: NoLogs = False,
     json: Json = False,
 ) -> None:
-    """Show each dense layer of MODEL: its zeros, their pattern, the kernel it would run on, and why."""
+    """Show each operator of MODEL that has weights: its zeros, their pattern, the kernel it would run on, and why."""
     overrides = forced(kernel)
     with step("importing"):
         from tvm_balanced.compiler.compile import CompileOptions, inspect_imported

@@ -55,7 +55,8 @@ def prune(
                 output,
             )
     if json:
-        print_json({"pattern": str(parsed), "sparsity": report.sparsity, "layers": [asdict(layer) for layer in report.layers]})
+        parts = {part: [asdict(row) for row in getattr(report, part)] for part in ("layers", "skipped")}
+        print_json({"pattern": str(parsed), "sparsity": report.sparsity, **parts})
     else:
         out.print(str(report), highlight=False, soft_wrap=True)
         out.print(f"wrote {output}", highlight=False, soft_wrap=True)

@@ -1,7 +1,8 @@
 """The compiler: ImportedModel --> CompiledModule, checked against the original model."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,12 @@ import tvm
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.compare import check
-from tvm_balanced.compiler.layers import planned
+from tvm_balanced.compiler.layers import calls_in
+from tvm_balanced.compiler.reporting import report_of
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
-from tvm_balanced.core.layer_plan import LayerPlan
-from tvm_balanced.core.report import LayerReport, Report
+from tvm_balanced.core.report import Report
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_count, check_kernels, check_tolerance
 from tvm_balanced.errors import ModelError, TvmBalancedError, last_line
@@ -29,7 +30,6 @@ from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.cuda_config import PASS_CONFIG
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.lift_weights import LiftedWeight, places_of
-from tvm_balanced.transform.lower_dense_ops import LayerCall
 from tvm_balanced.transform.pipeline import Lowered, lower
 
 
@@ -112,7 +112,7 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     runs = runs_here(target)
     facts = ModuleMetadata(
         entry_points={name: _spec(entry, places_of(lowered.weights, name)) for name, entry in imported.entry_points.items()},
-        report=report_of(lowered.plans, lowered.calls, tuned, lowered.weights),
+        report=report_of(lowered, lowered.calls, selector, tuned),
         target=str(target),
         features=tuple(sorted(required_features(target))),
         threads=threads,
@@ -135,18 +135,44 @@ def _build(
     progress: Callable[[str], None] | None,
 ) -> tuple[Lowered, Any]:
     """Return an imported model lowered, and the executable of it; raises ModelError if TVM cannot."""
+    lowered = _lower(imported, target, selector, tuned, progress)
+    if progress is not None:
+        progress("machine code")
+    with _failures(imported.source), _machine(target):
+        return lowered, build(lowered.mod, target, relax_pipeline=None)
+
+
+def _lower(
+    imported: ImportedModel,
+    target: tvm.target.Target,
+    selector: KernelSelector,
+    tuned: TunedSchedules,
+    progress: Callable[[str], None] | None,
+    pack: bool = True,
+) -> Lowered:
+    """Return an imported model lowered; raises ModelError if TVM cannot."""
+    names, ranges, sizes = imported.weight_names, imported.ranges, imported.sizes
+    with _failures(imported.source), _machine(target):
+        return lower(imported.mod, target, selector, names, ranges, tuned, lift=pack, progress=progress, sizes=sizes, pack=pack)
+
+
+@contextmanager
+def _machine(target: tvm.target.Target) -> Iterator[None]:
+    # on a machine with a GPU, TVM makes machine code at once, for the current target or else for that GPU
+    with target, tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
+        yield
+
+
+@contextmanager
+def _failures(source: str) -> Iterator[None]:
+    """Raise what TVM raises within as ModelError."""
     try:
-        # on a machine with a GPU, TVM makes machine code at once, for the current target or else for that GPU
-        with target, tvm.transform.PassContext(config=PASS_CONFIG if is_gpu(target) else {}):
-            lowered = lower(imported.mod, target, selector, imported.weight_names, imported.ranges, tuned, progress=progress)
-            if progress is not None:
-                progress("machine code")
-            return lowered, build(lowered.mod, target, relax_pipeline=None)
+        yield
     except TvmBalancedError:
         raise
     except Exception as error:  # TVM raises many kinds, with a page of text
         raise ModelError(
-            f"TVM cannot compile {imported.source}: {last_line(error)}; rewrite that part of the model, or report it"
+            f"TVM cannot compile {source}: {last_line(error)}; rewrite that part of the model, or report it"
         ) from error
 
 
@@ -168,26 +194,7 @@ def inspect_imported(imported: ImportedModel, options: CompileOptions) -> Report
     target = parse_target(options.target)
     threads = options.threads or cores()
     selector = KernelSelector.of(target, threads, options.kernels, options.copies)
-    plans, calls = planned(imported, selector)
+    tuned = TunedSchedules.of(target, threads, options.logs)
+    lowered = _lower(imported, target, selector, tuned, options.progress, pack=False)
     selector.check_all_used()
-    return report_of(plans, calls, TunedSchedules.of(target, threads, options.logs))
-
-
-def report_of(
-    plans: Sequence[LayerPlan], calls: Sequence[LayerCall], tuned: TunedSchedules, weights: Sequence[LiftedWeight] = ()
-) -> Report:
-    """Return the report on the plans of a model: what was decided, and where the schedule of each layer comes from."""
-    places = {address_of(weight.tensor): place for place, weight in enumerate(weights)}
-    of_plan: dict[int, list[LayerCall]] = {}
-    for call in calls:
-        of_plan.setdefault(call.index, []).append(call)
-    rows = []
-    for index, plan in enumerate(plans):
-        made = of_plan.get(index, [])
-        for place, bucket in enumerate(plan.buckets):
-            schedule = "; ".join(dict.fromkeys(tuned.source(call.variants[place]) for call in made)) or "-"
-            functions = dict.fromkeys(call.function for call in made)
-            packed = (address for call in made if call.weights for address in call.weights[place])
-            parameters = dict.fromkeys(places[address] for address in packed if address in places)
-            rows.append(LayerReport.of(plan, bucket, schedule, functions, parameters))
-    return Report(tuple(rows))
+    return report_of(lowered, calls_in(lowered.mod), selector, tuned)

@@ -103,6 +103,17 @@ class ImportedModel:
         """Symbol of a dimension to the sizes that it may have, of all entry points: none has another's symbols."""
         return {symbol: sizes for entry in self.entry_points.values() for symbol, sizes in entry.ranges.items()}
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Symbol of a dimension to its size in the examples, of all entry points."""
+        return {
+            dim: size
+            for entry in self.entry_points.values()
+            for spec, example in zip(entry.inputs, entry.examples, strict=False)
+            for dim, size in zip(spec.shape, example.shape, strict=False)
+            if isinstance(dim, str)
+        }
+
 
 def check_donation(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], donate: Mapping[str, str]) -> None:
     """Raise InputError unless each donated input has an output of its own, of the same shape and dtype."""

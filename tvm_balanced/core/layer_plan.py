@@ -1,7 +1,7 @@
 """What is done with one dense layer: the one record from the verdict to the report."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tvm_balanced.core.detection import Detection
@@ -13,7 +13,8 @@ from tvm_balanced.core.row_range import EVERY_M, RowRange
 class DenseLayer:
     """A dense layer of a model: y (M, N) = x (M, K) @ weight (N, K)^T, and the zeros of its weight.
 
-    `m` is None if the rows are known only at the call; they are then in the range `rows`.
+    `m` is None if the rows are known only at the call; they are then in the range `rows`. `addresses` are those of the constants
+    that the weight is made of: layers with equal ones share it.
     """
 
     name: str
@@ -23,6 +24,7 @@ class DenseLayer:
     dtype: str
     found: Detection
     rows: RowRange = EVERY_M
+    addresses: tuple[int, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,21 @@ class Bucket:
 class LayerPlan:
     """A dense layer of a model and its buckets, in ascending order of M; one bucket if M is known.
 
-    `calls` is how often the entry point computes the layer with this M.
+    `calls` is how often the entry point computes the layer with this M. `example_m` is M at the sizes of the examples, and `macs`
+    how many multiply-adds all these calls then do on the whole weight, zeros included.
     """
 
     layer: DenseLayer
     buckets: tuple[Bucket, ...]
     calls: int = 1
     entry_point: str = "main"
+    example_m: int = 1
+    macs: int = 0
+
+    @property
+    def example(self) -> Bucket:
+        """The bucket of the examples."""
+        return next((bucket for bucket in self.buckets if self.example_m in bucket.rows), self.buckets[0])
 
 
 def buckets_to_attr(buckets: Sequence[Bucket]) -> list[dict[str, Any]]:

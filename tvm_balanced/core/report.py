@@ -1,6 +1,6 @@
-"""The report: for every dense layer of a model, what was done with it and why."""
+"""The report: what was done with each layer of a model and why, and what there is beside them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -48,6 +48,12 @@ class LayerReport:
         The M that this row is about, if M is known only at the call.
     entry_point : str
         The entry point whose calls compute it.
+    weights : int
+        Elements of its weight, zeros included; 0 if they are counted in another row that shares it.
+    macs : int
+        Multiply-adds of all its calls on the whole weight, zeros included, at the sizes of the examples.
+    seconds : float
+        Modelled time of all its calls, at the sizes of the examples.
     functions : tuple of str
         The functions that compute it, by name.
     parameters : tuple of int
@@ -73,14 +79,15 @@ class LayerReport:
     schedule: str = "default"
     rows: RowRange = EVERY_M
     entry_point: str = "main"
+    weights: int = 0
+    macs: int = 0
+    seconds: float = 0.0
     functions: tuple[str, ...] = field(default=(), compare=False)
     parameters: tuple[int, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of(
-        cls, plan: LayerPlan, bucket: Bucket, schedule: str, functions: Iterable[str] = (), parameters: Iterable[int] = ()
-    ) -> "LayerReport":
-        """Return the row on one bucket of a plan."""
+    def of(cls, plan: LayerPlan, bucket: Bucket, schedule: str, **more: Any) -> "LayerReport":
+        """Return the row on one bucket of a plan; `more` are fields that the plan does not know."""
         layer, verdict = plan.layer, bucket.verdict
         assert verdict is not None
         return cls(
@@ -101,13 +108,17 @@ class LayerReport:
             schedule=schedule,
             rows=bucket.rows,
             entry_point=plan.entry_point,
-            functions=tuple(functions),
-            parameters=tuple(parameters),
+            **more,
         )
 
     def serves(self, m: int) -> bool:
         """Whether this row is about a call with `m` rows."""
         return m in self.rows if self.m is None else m == self.m
+
+    @property
+    def kind(self) -> str:
+        """What kind of operator it is."""
+        return "dense layer"
 
     @property
     def slots(self) -> int:
@@ -121,6 +132,7 @@ class LayerReport:
         """Return the row as text."""
         return (
             self.layer,
+            self.kind,
             f"{self.n}x{self.k}",
             str(self.rows) if self.m is None else str(self.m),
             str(self.calls),
@@ -148,10 +160,102 @@ class LayerReport:
 
 
 @dataclass(frozen=True)
+class OperatorReport:
+    """An operator with a constant weight that is no dense layer, or several that are of one kind.
+
+    Parameters
+    ----------
+    name : str
+        That of its weight in the model, or what several have in common.
+    kind : str
+        For instance "convolution 2d", "lookup", "batched product".
+    shape : tuple of int
+        Of its weight; empty for several.
+    calls : int
+        Times that the entry point computes it.
+    sparsity : float
+        Share of zeros in the weight, 0 to 1.
+    weights : int
+        Elements of its weight, zeros included; 0 if they are counted in another row that shares it.
+    macs : int
+        Multiply-adds of all its calls, at the sizes of the examples.
+    verdict : str
+        "dense", or "folded" if it is evaluated while compiling.
+    reason : str
+        One sentence.
+    entry_point : str
+        The entry point whose calls compute it.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    calls: int
+    sparsity: float
+    weights: int
+    macs: int
+    verdict: str
+    reason: str
+    entry_point: str = "main"
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text."""
+        shape = "x".join(map(str, self.shape)) or "-"
+        zeros = f"{self.sparsity:.1%}" if self.weights or self.shape else "-"
+        return (self.name, self.kind, shape, "-", str(self.calls), zeros, "-", "tvm", "-", self.verdict, self.reason)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "OperatorReport":
+        """Return the row that `asdict` wrote."""
+        return cls(**{**row, "shape": tuple(row["shape"])})
+
+
+@dataclass(frozen=True)
+class FunctionReport:
+    """A function of TVM's own operators that no rule schedules, or all that rules do.
+
+    Parameters
+    ----------
+    name : str
+    calls : int
+    seconds : float
+        Modelled time of all calls, at the sizes of the examples.
+    scheduled : bool
+        Whether rules have scheduled it; else it is a naive loop on one thread.
+    """
+
+    name: str
+    calls: int
+    seconds: float
+    scheduled: bool
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as text."""
+        naive = ("NAIVE LOOP", "no rule schedules it: it runs on one thread")
+        verdict, why = ("scheduled", "by rules") if self.scheduled else naive
+        return (self.name, "function", "-", "-", str(self.calls), "-", "-", "tvm", "-", verdict, why)
+
+
+Row = LayerReport | OperatorReport | FunctionReport
+
+
+@dataclass(frozen=True)
 class Report:
-    """All dense layers of a model, in the order they are computed; one with several kernels has a row for each."""
+    """What was done with each part of a model.
+
+    Parameters
+    ----------
+    layers : tuple of LayerReport
+        All dense layers, in the order they are computed; one with several kernels has a row for each.
+    operators : tuple of OperatorReport
+        All other operators with constant weights, products of activations, and in one row all other weights.
+    functions : tuple of FunctionReport
+        The functions of TVM's own operators: each that no rule schedules, and in one row all others.
+    """
 
     layers: tuple[LayerReport, ...]
+    operators: tuple[OperatorReport, ...] = ()
+    functions: tuple[FunctionReport, ...] = ()
 
     @property
     def total(self) -> int:
@@ -164,14 +268,62 @@ class Report:
         return sum(any(row.verdict == "sparse" for row in rows) for rows in self._by_layer())
 
     @property
+    def weights(self) -> int:
+        """Elements of all weights, zeros included; each weight counts once."""
+        return sum(row.weights for row in self._weighted)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of a call of each entry point, zeros included, at the sizes of the examples."""
+        return sum(row.macs for row in self._weighted)
+
+    @property
+    def seconds(self) -> float:
+        """Modelled time of a call of each entry point, at the sizes of the examples."""
+        return sum(row.seconds for row in self.layers) + sum(row.seconds for row in self.functions)
+
+    @property
+    def sparse_weights(self) -> float:
+        """Share of the weights that sparse kernels read, 0 to 1."""
+        return sum(row.weights for row in self._sparse) / max(1, self.weights)
+
+    @property
+    def sparse_macs(self) -> float:
+        """Share of the multiply-adds that sparse kernels compute or skip, 0 to 1."""
+        return sum(row.macs for row in self._sparse) / max(1, self.macs)
+
+    @property
+    def time_elsewhere(self) -> float:
+        """Share of the modelled time that is not of sparse kernels, 0 to 1."""
+        return 1 - sum(row.seconds for row in self._sparse) / self.seconds if self.seconds else 0.0
+
+    @property
+    def _sparse(self) -> list[LayerReport]:
+        return [row for row in self.layers if row.verdict == "sparse"]
+
+    @property
+    def _weighted(self) -> list[LayerReport | OperatorReport]:
+        return [*self.layers, *self.operators]
+
+    @property
+    def headline(self) -> str:
+        """How much of the model runs in sparse kernels, in one line; empty in a report of an earlier version."""
+        if not self.weights:
+            return "" if self.layers else "no operator with a constant weight"
+        return (
+            f"{self.sparse_weights:.1%} of the weights and {self.sparse_macs:.1%} of the multiply-adds run in sparse kernels, "
+            f"{self.time_elsewhere:.1%} of the time is expected elsewhere"
+        )
+
+    @property
     def title(self) -> str:
-        """How many layers are sparse, and how many keep several copies of their weight, in one line."""
+        """The headline, how many layers are sparse, and how many keep several copies of their weight, in at most two lines."""
         several = [len(rows) for rows in self._by_layer() if len(rows) > 1]
         title = f"{self.sparse_layers} of {self.total} dense layers are sparse"
-        if not several:
-            return title
-        copies = " or ".join(map(str, sorted(set(several))))
-        return f"{title}; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"
+        if several:
+            copies = " or ".join(map(str, sorted(set(several))))
+            title += f"; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"
+        return "\n".join(line for line in (self.headline, title if self.layers else "") if line)
 
     def _by_layer(self) -> list[list[LayerReport]]:
         """The rows of each layer."""
@@ -182,30 +334,57 @@ class Report:
             layers[-1].append(row)
         return layers
 
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return the rows as plain dictionaries."""
-        return [layer.to_json() for layer in self.layers]
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {
+            "headline": self.headline,
+            "sparse_weights": self.sparse_weights,
+            "sparse_macs": self.sparse_macs,
+            "time_elsewhere": self.time_elsewhere,
+            "layers": [layer.to_json() for layer in self.layers],
+            "operators": [asdict(row) for row in self.operators],
+            "functions": [asdict(row) for row in self.functions],
+        }
 
     @classmethod
-    def from_json(cls, rows: Iterable[dict[str, Any]]) -> "Report":
-        """Return the report that `to_json` wrote."""
-        return cls(tuple(LayerReport.from_json(row) for row in rows))
+    def from_json(cls, data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> "Report":
+        """Return the report that `to_json` wrote, of this version or an earlier one, which wrote a list of layers."""
+        parts = data if isinstance(data, Mapping) else {"layers": data, "operators": (), "functions": ()}
+        return cls(
+            tuple(LayerReport.from_json(row) for row in parts["layers"]),
+            tuple(OperatorReport.from_json(row) for row in parts["operators"]),
+            tuple(FunctionReport(**row) for row in parts["functions"]),
+        )
 
     @property
     def header(self) -> tuple[str, ...]:
         """Column titles of `cells`."""
-        titles = ("layer", "N x K", "M", "calls", "zeros", "pattern", "kernel", "schedule", "verdict", "why")
+        layer = ("layer", "kind", "shape", "M", "calls", "zeros", "pattern", "kernel", "schedule")
+        titles = (*layer, "weights", "multiply-adds", "time", "verdict", "why")
         return ("entry point", *titles) if self._has_entry_points else titles
 
     def cells(self) -> list[tuple[str, ...]]:
         """Return the rows as text; the entry point stands first if there are several."""
-        return [(*([layer.entry_point] if self._has_entry_points else []), *layer.cells()) for layer in self.layers]
+        rows: list[Row] = [*self.layers, *self.operators, *self.functions]
+        return [self._cells(row) for row in rows]
+
+    def _cells(self, row: Row) -> tuple[str, ...]:
+        *cells, verdict, why = row.cells()
+        shares = (
+            _share(getattr(row, what, None), total)
+            for what, total in (("weights", self.weights), ("macs", self.macs), ("seconds", self.seconds))
+        )
+        entry = [getattr(row, "entry_point", "-")] if self._has_entry_points else []
+        return (*entry, *cells, *shares, verdict, why)
 
     @property
     def _has_entry_points(self) -> bool:
-        return len({layer.entry_point for layer in self.layers}) > 1
+        return len({row.entry_point for row in self._weighted}) > 1
 
     def __str__(self) -> str:
-        if not self.layers:
-            return "no dense layer with a constant weight"
-        return f"{self.title}\n{table(self.header, self.cells())}"
+        rows = self.cells()
+        return f"{self.title}\n{table(self.header, rows)}" if rows else self.title
+
+
+def _share(part: float | None, total: float) -> str:
+    return "-" if part is None or not total else f"{part / total:.1%}"

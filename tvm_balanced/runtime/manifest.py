@@ -99,7 +99,7 @@ def _check_fields(manifest: dict[str, Any]) -> None:
     error = manifest["max_error"]
     number = isinstance(error, (int, float)) and not isinstance(error, bool) and not math.isnan(error)
     _want("max_error", error, error is None or number, "a number or null")
-    _want("report", manifest["report"], _all(manifest["report"], list, dict), "a list of layers")
+    _check_report(manifest["report"])
     _check_sums(manifest["sha256"])
     weights = manifest["weights"]
     _want("weights", weights, _all(weights, list, dict), "a list of tensors")
@@ -109,6 +109,12 @@ def _check_fields(manifest: dict[str, Any]) -> None:
     _want("entry_points", entries, bool(entries) and _all(entries, dict, dict), "an entry for each function")
     for name, entry in entries.items():
         _check_entry_point(name, entry, len(weights))
+
+
+def _check_report(report: Any) -> None:
+    """Check a report: its three lists of rows; earlier versions wrote the list of layers alone."""
+    lists = [report.get(part) for part in ("layers", "operators", "functions")] if isinstance(report, dict) else [report]
+    _want("report", report, all(_all(rows, list, dict) for rows in lists), "lists of layers, operators and functions")
 
 
 def _check_sums(sums: Any) -> None:

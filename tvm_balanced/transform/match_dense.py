@@ -14,6 +14,7 @@ from tvm_balanced.core.weight_matrix import weight_matrix
 from tvm_balanced.runtime.tensors import address_of, view
 
 Lookup = Callable[[relax.Var], relax.Expr | None]
+RESHAPES = ("relax.reshape", "relax.expand_dims", "relax.squeeze")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class DenseMatch:
 def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
     """Return the dense layer that `call` is, None where it is something else.
 
-    Recognised: matmul(x, C) where C is a constant (K, N), or permute_dims, astype or a product of constants, as
+    Recognised: matmul(x, C) where C is a constant (K, N), or permute_dims, a reshape, astype or a product of constants, as
     torch's linear, addmm, and pruning masks in an exported program are written.
     """
     if not (_is_call(call, "relax.matmul") and call.args[0].ty.dtype == call.args[1].ty.dtype):
@@ -100,6 +101,9 @@ def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, 
         inner = constant_value(expr.args[0], lookup)
         axes = None if expr.attrs.axes is None else tuple(int(a) for a in expr.attrs.axes)
         return None if inner is None else (inner[0].transpose(axes), ("permute", axes, inner[1]))
+    if any(_is_call(expr, name) for name in RESHAPES) and all(isinstance(d, tvm.tirx.IntImm) for d in expr.ty.shape):
+        inner, shape = constant_value(expr.args[0], lookup), tuple(int(d) for d in expr.ty.shape)
+        return None if inner is None else (inner[0].reshape(shape), ("reshape", shape, inner[1]))
     if _is_call(expr, "relax.multiply"):
         left, right = (constant_value(arg, lookup) for arg in expr.args)
         return None if left is None or right is None else (left[0] * right[0], ("multiply", left[1], right[1]))

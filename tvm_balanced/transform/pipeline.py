@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
@@ -13,6 +13,7 @@ from tvm.relax.backend.cuda import pipeline as cuda
 from tvm.s_tir import dlight as dl
 
 from tvm_balanced import ops
+from tvm_balanced.core.accounting import FunctionUse, OperatorUse
 from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.runtime.target_features import is_gpu
@@ -20,6 +21,8 @@ from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.collapse_views import CollapseViews
+from tvm_balanced.transform.count_operators import CountOperators
+from tvm_balanced.transform.estimate_functions import EstimateFunctions
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
@@ -55,12 +58,21 @@ class Lowered:
         Every call of a dense layer that a kernel of ours computes, in order.
     weights : sequence of LiftedWeight
         Parameters of the functions, after their inputs.
+    operators : sequence of OperatorUse
+        Every other operator with a constant weight, in the order they are computed, and products of activations.
+    rest : sequence of OperatorUse
+        Every other weight: biases, scales of norms, tables that are added.
+    functions : sequence of FunctionUse
+        Every function of TVM's own operators.
     """
 
     mod: tvm.IRModule
     plans: Sequence[LayerPlan]
     calls: Sequence[LayerCall]
     weights: Sequence[LiftedWeight]
+    operators: Sequence[OperatorUse]
+    rest: Sequence[OperatorUse]
+    functions: Sequence[FunctionUse]
 
 
 def lower(
@@ -72,6 +84,8 @@ def lower(
     tuned: Tuned | None = None,
     lift: bool = True,
     progress: Callable[[str], None] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    pack: bool = True,
 ) -> Lowered:
     """Lower an imported model for a target.
 
@@ -92,13 +106,20 @@ def lower(
         Whether weights become parameters; else they stay constants.
     progress : callable, optional
         Is told the name of each phase when it begins.
+    sizes : mapping, optional
+        Symbol of a dimension to its size in the examples, for what is counted at those sizes.
+    pack : bool
+        Whether dense layers are lowered, too. If not, they stay operators, no weight is packed, and the module cannot be built:
+        enough to know what would be done.
     """
     names = dict(names or {})
-    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges)
+    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes)
+    counting, estimating = CountOperators(names, sizes), EstimateFunctions(sizes)
     lowering, lifting = LowerDenseOps(names), LiftWeights(names)
     backend = cuda if is_gpu(target) else cpu
+    dense_ops = list(ops.WEIGHT_ARGS)
     phases: list[Phase] = [
-        ("dense layers become operators with kernels", plan_passes(rewrite)),
+        ("dense layers become operators with kernels", plan_passes(rewrite, counting)),
         (
             "the rest becomes TensorIR, constants are folded before our kernels are there",
             [
@@ -109,15 +130,15 @@ def lower(
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
                 *([] if is_gpu(target) else attention_passes()),
-                relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=list(ops.WEIGHT_ARGS)),
+                relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=dense_ops),
                 fold_constant,
-                lowering,
+                *([lowering] if pack else []),
                 CollapseViews(),
-                relax.transform.LegalizeOps(),
+                relax.transform.LegalizeOps(skip_ops=dense_ops),
                 relax.transform.AnnotateTIROpPattern(),
             ],
         ),
-        ("weights leave the library", [lifting] if lift else []),
+        ("weights leave the library", [lifting] if lift and pack else []),
         (
             "the rest is fused, all is scheduled",
             [
@@ -125,26 +146,34 @@ def lower(
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleKernels(tuned),
-                *(gpu_remainder() if is_gpu(target) else [ApproximateMath(), ScheduleRemainder()]),
+                *([] if is_gpu(target) else [ApproximateMath()]),
+                estimating,
+                *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder()]),
             ],
         ),
         (
             "memory and calls of the virtual machine",
-            [*backend.dataflow_lower_passes(target), *backend.finalize_passes(target), MarkNoalias()],
+            [*backend.dataflow_lower_passes(target), *backend.finalize_passes(target), MarkNoalias()] if pack else [],
         ),
     ]
     with target, built_once():
         for number, (name, passes) in enumerate(phases, 1):
             mod = _run_phase(mod, number, name, passes, progress)
-    return Lowered(mod, rewrite.plans, lowering.calls, lifting.weights)
+    functions = [replace(use, scheduled=_is_scheduled(mod, use.name)) for use in estimating.functions.values()]
+    rest = list(counting.rest.values())
+    return Lowered(mod, rewrite.plans, lowering.calls, lifting.weights, counting.operators, rest, functions)
 
 
-def plan_passes(rewrite: tvm.transform.Pass) -> list[tvm.transform.Pass]:
+def _is_scheduled(mod: tvm.IRModule, name: str) -> bool:
+    return "tirx.is_scheduled" in mod[name].attrs
+
+
+def plan_passes(rewrite: tvm.transform.Pass, *counting: tvm.transform.Pass) -> list[tvm.transform.Pass]:
     """Return the passes after which every dense layer is an operator that says its kernels, bias, activation and residual.
 
-    `rewrite` is a RewriteBalancedDense, which keeps the plans.
+    `rewrite` is a RewriteBalancedDense, which keeps the plans; `counting` looks at what it leaves.
     """
-    return [CheckLookups(), rewrite, FuseEpilogue()]
+    return [CheckLookups(), rewrite, *counting, FuseEpilogue()]
 
 
 def _run_phase(

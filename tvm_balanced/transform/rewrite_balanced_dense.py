@@ -17,6 +17,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import balanced_dense, packed_dense
+from tvm_balanced.schedules.base.expressions import evaluate
 from tvm_balanced.transform.match_dense import DenseMatch, match_dense
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
@@ -40,6 +41,8 @@ class RewriteBalancedDense:
         Address of a weight to its name in the model.
     ranges : mapping
         Symbol of a dimension to the sizes that it may have.
+    sizes : mapping
+        Symbol of a dimension to its size in the examples.
 
     Attributes
     ----------
@@ -47,12 +50,18 @@ class RewriteBalancedDense:
         After the pass: one for each distinct weight and row count, in the order they are computed.
     """
 
-    def __init__(self, decide: Decide, names: dict[int, str] | None = None, ranges: Mapping[str, Range] | None = None) -> None:
-        self.decide, self.names, self.ranges = decide, names or {}, ranges or {}
+    def __init__(
+        self,
+        decide: Decide,
+        names: dict[int, str] | None = None,
+        ranges: Mapping[str, Range] | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        self.decide, self.names, self.ranges, self.sizes = decide, names or {}, ranges or {}, sizes or {}
         self.plans: list[LayerPlan] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        rewriter = _Rewriter(mod, self.decide, self.names, self.ranges)
+        rewriter = _Rewriter(mod, self.decide, self.names, self.ranges, self.sizes)
         mod = rewrite_relax_funcs(mod, rewriter, rewriter.begin)
         self.plans = list(rewriter.plans.values())
         return mod
@@ -60,9 +69,11 @@ class RewriteBalancedDense:
 
 @mutator
 class _Rewriter(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, decide: Decide, names: dict[int, str], ranges: Mapping[str, Range]) -> None:
+    def __init__(
+        self, mod: tvm.IRModule, decide: Decide, names: dict[int, str], ranges: Mapping[str, Range], sizes: Mapping[str, int]
+    ) -> None:
         super().__init__(mod)
-        self.decide, self.names, self.ranges = decide, names, ranges
+        self.decide, self.names, self.ranges, self.sizes = decide, names, ranges, sizes
         self.found: dict[tuple[Any, ...], Detection] = {}
         self.encoded: dict[tuple[Any, ...], tuple[relax.Expr, relax.Expr]] = {}
         self.dense: dict[tuple[Any, ...], relax.Expr] = {}
@@ -101,10 +112,13 @@ class _Rewriter(PyExprMutator):
                 _check(match.weight, name)
                 self.found[match.key] = detect(match.weight)
             n, k = match.weight.shape
-            layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows)
+            layer = DenseLayer(name, match.m, n, k, dtype, self.found[match.key], rows, tuple(match.addresses))
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
-        plan = self.plans[key]
-        self.plans[key] = replace(plan, calls=plan.calls + 1)
+        plan, m = self.plans[key], match.m
+        if m is None:
+            m = math.prod(evaluate(dim, self.sizes) for dim in list(match.x.ty.shape)[:-1])
+        macs = m * plan.layer.n * plan.layer.k
+        self.plans[key] = replace(plan, calls=plan.calls + 1, example_m=m, macs=plan.macs + macs)
         return list(self.plans).index(key), plan
 
     def rows(self, shape: list[Any]) -> RowRange:

@@ -53,6 +53,12 @@ class Workload:
         return BalancedPattern(self.nnz, self.block)
 
     @property
+    def flops(self) -> int:
+        """Multiplications and additions of a call whose M is known. MetaSchedule reports rates by it; it cannot count vectors."""
+        assert self.m is not None
+        return 2 * self.n * self.k * self.m * self.nnz // self.block
+
+    @property
     def title(self) -> str:
         """A readable name: "cpu_avx512 768x3072 M=8 2:16 gelu"."""
         words = [f"{self.kernel} {self.n}x{self.k} M={self.m}", *([] if self.nnz == self.block else [str(self.pattern)])]

@@ -18,6 +18,13 @@ def build(code: tvm.IRModule | tvm.tirx.PrimFunc, target: tvm.target.Target, **o
     return tvm.compile(code, with_llvm_options(target), **options)
 
 
+def build_candidate(mod: tvm.IRModule, target: tvm.target.Target, _params: Any = None) -> Any:
+    """Build a candidate of MetaSchedule, its `f_build`, as a module of ours is built. Its own function imports the tensor
+    intrinsics of all targets in every worker first, which takes longer than it waits.
+    """
+    return tvm.tirx.build(mod, target=with_llvm_options(target))
+
+
 def with_llvm_options(target: tvm.target.Target) -> tvm.target.Target:
     """Return `target` with what LLVM is told about it; other compilers are told nothing, but for the host's."""
     if target.kind.name != "llvm":

@@ -2,12 +2,14 @@
 the expected result.
 """
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tvm
 
 from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array, EncodedWeight
@@ -60,6 +62,17 @@ def draw(workload: Workload, seed: int = 0) -> Arguments:
         return activated
 
     return Arguments([x, *packed, *residual], reference, sum(a.nbytes for a in packed))
+
+
+def allocate(workload: str, device: Any, _arguments: Any, copies: int) -> list[list[Any]]:
+    """Return `copies` sets of operands and the result of a workload, given as JSON, on a device: MetaSchedule's
+    `f_alloc_argument`, whose own operands are random, indices too.
+    """
+    known = Workload(**json.loads(workload))
+    assert known.m is not None
+    given = draw(known).given
+    result = np.zeros((known.m, known.n), numpy_dtype(known.dtype))
+    return [[tvm.runtime.tensor(array, device) for array in (*given, result)] for _ in range(copies)]
 
 
 def packed_shapes(workload: Workload) -> list[tuple[int, ...]]:

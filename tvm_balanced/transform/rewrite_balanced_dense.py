@@ -18,6 +18,7 @@ from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import balanced_dense, packed_dense
 from tvm_balanced.schedules.base.expressions import evaluate
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.match_dense import DenseMatch, match_dense
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
@@ -35,11 +36,11 @@ class RewriteBalancedDense:
 
     Parameters
     ----------
-    decide : callable
-        From a DenseLayer to its buckets.
-    names : dict
+    decide : callable, optional
+        From a DenseLayer to its buckets; by default a KernelSelector of the current target.
+    names : dict, optional
         Address of a weight to its name in the model.
-    ranges : mapping
+    ranges : mapping, optional
         Symbol of a dimension to the sizes that it may have.
     sizes : mapping
         Symbol of a dimension to its size in the examples.
@@ -52,7 +53,7 @@ class RewriteBalancedDense:
 
     def __init__(
         self,
-        decide: Decide,
+        decide: Decide | None = None,
         names: dict[int, str] | None = None,
         ranges: Mapping[str, Range] | None = None,
         sizes: Mapping[str, int] | None = None,
@@ -61,7 +62,8 @@ class RewriteBalancedDense:
         self.plans: list[LayerPlan] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        rewriter = _Rewriter(mod, self.decide, self.names, self.ranges, self.sizes)
+        decide = self.decide or KernelSelector.of(tvm.target.Target.current())
+        rewriter = _Rewriter(mod, decide, self.names, self.ranges, self.sizes)
         mod = rewrite_relax_funcs(mod, rewriter, rewriter.begin)
         self.plans = list(rewriter.plans.values())
         return mod

@@ -1,0 +1,33 @@
+"""docs/tvm.md: the way of somebody who knows TVM, by TVM's own importer, tuner and compiler."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[2] / "docs" / "tvm.md"
+FAILED = 1e9  # seconds that MetaSchedule notes for a candidate that could not be measured
+
+
+@pytest.mark.slow
+@pytest.mark.avx2
+def test_the_program_of_the_page_tunes_and_is_right(tmp_path, monkeypatch):
+    pytest.importorskip("xgboost")
+    monkeypatch.chdir(tmp_path)
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    names = {"__name__": "program"}
+    exec(compile(program, "tvm.md", "exec"), names)
+    records = names["database"].get_all_tuning_records()
+    assert len(records) == 16
+    assert all(float(seconds) < FAILED for record in records for seconds in record.run_secs)
+    kernels = [func for func in names["mod"].functions.values() if "tvm_balanced.workload" in (func.attrs or {})]
+    assert len(kernels) == 2
+    assert all(func.attrs["tirx.is_scheduled"] for func in kernels)
+
+
+def test_no_stub_stands_for_the_intrinsics():
+    from tvm_balanced.tuning.search.evolutionary import meta_schedule
+
+    meta_schedule()
+    assert sys.modules["tvm.s_tir.tensor_intrin"].__file__

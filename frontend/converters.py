@@ -1,7 +1,7 @@
 """Converters of single operators for TVM's importer, to replace its own that are wrong or lose what torch knows."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,9 @@ IN_STEPS = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
     "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
 }
+IN_FLOAT32 = {"float16": "float32", "bfloat16": "float32"}  # what has several steps, each of which is rounded
+# TVM sorts the bits of bfloat16 as if they were integers, which gives a wrong order, and refuses narrow integers.
+SORTABLE = {"bfloat16": "float32", **dict.fromkeys(("bool", "uint8", "int8", "int16"), "int32")}
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
@@ -66,8 +69,10 @@ def converters() -> dict[str, Converter]:
         "min.dim": partial(extremum_and_place, relax.op.min, relax.op.argmin),
         "sign.default": sign,
         "_upsample_bilinear2d_aa.default": smoothed_resize,
-        **{f"{name}.default": partial(by_way_of_float32, f"_{method}") for name, method in IN_STEPS.items()},
-        **{f"upsample_{kind}2d.vec": partial(by_way_of_float32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
+        **{f"{name}.default": partial(by_way_of, IN_FLOAT32, f"_{method}") for name, method in IN_STEPS.items()},
+        **{f"upsample_{kind}2d.vec": partial(by_way_of, IN_FLOAT32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
+        **{f"{name}.default": partial(by_way_of, SORTABLE, f"_{name}") for name in ("sort", "argsort", "topk", "median")},
+        "median.dim": partial(by_way_of, SORTABLE, "_median"),
         "isnan.default": partial(finiteness, relax.op.isnan),
         "isinf.default": partial(finiteness, relax.op.isinf),
         "any.default": any_,
@@ -132,7 +137,7 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
     x, weight, emit = importer.env[x], importer.env[weight], importer.block_builder.emit
     dims, dtype = len(weight.ty.shape) - 2, str(x.ty.dtype.dtype)
     if transposed or dims not in CONVOLUTIONS:
-        return by_way_of_float32("_convolution", node, importer)
+        return by_way_of(IN_FLOAT32, "_convolution", node, importer)
     wide = "float32" if dtype in ("float16", "bfloat16") else dtype
     y = emit(CONVOLUTIONS[dims](x, weight, stride, padding, dilation, groups, out_dtype=wide))
     if bias is not None:
@@ -141,26 +146,27 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
     return y if wide == dtype else emit(relax.op.astype(y, dtype))
 
 
-def by_way_of_float32(method: str, node: Any, importer: Any) -> relax.Expr:
-    """Convert an operator as TVM's importer does, half precision in float32: it has several steps, each of which is rounded."""
-    narrow = {arg: importer.env[arg] for arg in node.all_input_nodes if _is_half(importer.env[arg])}
-    emit = importer.block_builder.emit
+def by_way_of(wider: Mapping[str, str], method: str, node: Any, importer: Any) -> relax.Expr:
+    """Convert an operator as TVM's importer does, operands of some dtypes in wider ones; results have theirs again."""
+    emit, env = importer.block_builder.emit, importer.env
+    narrow = {arg: env[arg] for arg in node.all_input_nodes if isinstance(getattr(env[arg], "ty", None), relax.TensorType)}
+    narrow = {arg: x for arg, x in narrow.items() if _dtype(x) in wider}
     if not narrow:
         return getattr(importer, method)(node)
-    dtype = next(iter(narrow.values())).ty.dtype
+    dtype = _dtype(next(iter(narrow.values())))
+
+    def narrowed(result: relax.Expr) -> relax.Expr:
+        return emit(relax.op.astype(result, dtype)) if _dtype(result) == wider[dtype] else result
+
     try:
-        importer.env.update({arg: emit(relax.op.astype(x, "float32")) for arg, x in narrow.items()})
+        env.update({arg: emit(relax.op.astype(x, wider[_dtype(x)])) for arg, x in narrow.items()})
         result = getattr(importer, method)(node)
     finally:
-        importer.env.update(narrow)
+        env.update(narrow)
     if isinstance(result.ty, relax.TupleType):
         parts = [emit(relax.TupleGetItem(result, place)) for place in range(len(result.ty.fields))]
-        return emit(relax.Tuple([emit(relax.op.astype(part, dtype)) for part in parts]))
-    return emit(relax.op.astype(result, dtype))
-
-
-def _is_half(value: Any) -> bool:
-    return isinstance(getattr(value, "ty", None), relax.TensorType) and _dtype(value) in ("float16", "bfloat16")
+        return emit(relax.Tuple([narrowed(part) for part in parts]))
+    return narrowed(result)
 
 
 def smoothed_resize(node: Any, importer: Any) -> relax.Expr:
@@ -252,9 +258,11 @@ def any_(node: Any, importer: Any) -> relax.Expr:
 
 
 def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert whether values are NaN or infinite, which booleans never are."""
-    x = importer.env[node.args[0]]
-    return importer.block_builder.emit(relax.op.zeros(x.ty.shape, "bool") if _dtype(x) == "bool" else operator(x))
+    """Convert whether values are NaN or infinite, which booleans never are; TVM does not know it of bfloat16."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    if _dtype(x) == "bool":
+        return emit(relax.op.zeros(x.ty.shape, "bool"))
+    return emit(operator(emit(relax.op.astype(x, "float32")) if _is_half(x) else x))
 
 
 def running(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

@@ -331,7 +331,6 @@ CASES: dict[str, list[Case]] = {
     ],
     "native_dropout.default": [case(X, 0.5, False), case(X, 0.5, True, refused="at random")],
     "dropout.default": [case(X, 0.5, False)],
-    # recurrent layers
     # places
     "embedding.default": [case(X, Operand((2, 4), torch.int64, "below 0 3")), case(X, Operand((4,), torch.int32, "below 0 3"))],
     "index.Tensor": [

@@ -71,7 +71,7 @@ def _convolution(graph, rng):
 
 
 def _recurrent(graph, rng):
-    place = graph.layer(lambda: rng.choice([nn.GRU, nn.LSTM])(WIDTH, WIDTH, batch_first=True), nn.RNNBase)
+    place = graph.layer(lambda: rng.choice([nn.GRU, nn.LSTM, nn.RNN])(WIDTH, WIDTH, batch_first=True), nn.RNNBase)
     if rng.random() < 0.5:
         return lambda earlier, *_: graph.layers[place](earlier[-1])[0]
     return lambda earlier, *_: earlier[-1] + graph.layers[place](earlier[-1])[0][:, -1, None]

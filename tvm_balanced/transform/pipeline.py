@@ -38,6 +38,7 @@ from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
 from tvm_balanced.transform.workarounds.exact_math import ExactMath
 from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
 from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
+from tvm_balanced.transform.workarounds.unvectorize_broadcasts import UnvectorizeBroadcasts
 
 NAME = "tvm_balanced"
 DUMP = "TVM_BALANCED_DUMP"  # the environment variable that names a folder for the module after every phase
@@ -148,7 +149,7 @@ def lower(
                 ScheduleKernels(tuned),
                 *([] if is_gpu(target) else [ApproximateMath()]),
                 estimating,
-                *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder()]),
+                *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder(), UnvectorizeBroadcasts()]),
             ],
         ),
         (

@@ -262,7 +262,7 @@ def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) ->
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     if _dtype(x) == "bool":
         return emit(relax.op.zeros(x.ty.shape, "bool"))
-    return emit(operator(emit(relax.op.astype(x, "float32")) if _is_half(x) else x))
+    return emit(operator(emit(relax.op.astype(x, "float32")) if _dtype(x) in IN_FLOAT32 else x))
 
 
 def running(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

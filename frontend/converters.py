@@ -68,6 +68,7 @@ def converters() -> dict[str, Converter]:
         "max.dim": partial(extremum_and_place, relax.op.max, relax.op.argmax),
         "min.dim": partial(extremum_and_place, relax.op.min, relax.op.argmin),
         "sign.default": sign,
+        "neg.default": negative,
         "_upsample_bilinear2d_aa.default": smoothed_resize,
         **{f"{name}.default": partial(by_way_of, IN_FLOAT32, f"_{method}") for name, method in IN_STEPS.items()},
         **{f"upsample_{kind}2d.vec": partial(by_way_of, IN_FLOAT32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
@@ -175,9 +176,19 @@ def smoothed_resize(node: Any, importer: Any) -> relax.Expr:
 
 
 def sign(node: Any, importer: Any) -> relax.Expr:
-    """Convert the sign of each value, which of true and false is itself."""
-    x = importer.env[node.args[0]]
-    return x if _dtype(x) == "bool" else importer.block_builder.emit(relax.op.sign(x))
+    """Convert the sign of each value, which of true and false is itself; TVM writes -1 for numbers that have none, too."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    if _dtype(x) == "bool":
+        return x
+    unsigned = _dtype(x).startswith("uint")
+    return emit(relax.op.minimum(x, relax.const(1, x.ty.dtype)) if unsigned else relax.op.sign(x))
+
+
+def negative(node: Any, importer: Any) -> relax.Expr:
+    """Convert -x, which wraps where numbers have no sign; TVM multiplies those by -1, which they cannot hold."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    unsigned = _dtype(x).startswith("uint")
+    return emit(relax.op.subtract(relax.const(0, x.ty.dtype), x) if unsigned else relax.op.negative(x))
 
 
 def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

@@ -1,15 +1,27 @@
 """Converters of single operators for TVM's importer, to replace its own that are wrong or lose what torch knows."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from tvm import relax
+from tvm.ir import GenericConst
 
 from tvm_balanced.frontend import lookups, recurrent
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
+# What TVM's importer writes in several steps, and its method for it.
+IN_STEPS = {
+    "_native_batch_norm_legit_no_training": "batch_norm_legit_no_training",
+    "_native_batch_norm_legit_functional": "batch_norm_legit_functional",
+    "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
+}
+IN_FLOAT32 = {"float16": "float32", "bfloat16": "float32"}  # what has several steps, each of which is rounded
+# TVM sorts the bits of bfloat16 as if they were integers, which gives a wrong order, and refuses narrow integers.
+SORTABLE = {"bfloat16": "float32", **dict.fromkeys(("bool", "uint8", "int8", "int16"), "int32")}
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
@@ -32,6 +44,9 @@ def converters() -> dict[str, Converter]:
         "add.Tensor": partial(scaled_sum, relax.op.add),
         "sub.Tensor": partial(scaled_sum, relax.op.subtract),
         "div.Tensor_mode": divide,
+        "floor_divide.default": partial(divide, rounding="floor"),
+        "remainder.Tensor": remainder,
+        "remainder.Scalar": remainder,
         "pow.Tensor_Tensor": power,
         "pow.Tensor_Scalar": power,
         "pow.Scalar": power,
@@ -43,6 +58,7 @@ def converters() -> dict[str, Converter]:
         "expm1.default": partial(in_float32, _expm1),
         "sinh.default": partial(in_float32, _sinh),
         "cosh.default": partial(in_float32, _cosh),
+        "atanh.default": partial(in_float32, _atanh),
         "log2.default": partial(in_float32, partial(_logarithm, 0.6931471805599453)),
         "log10.default": partial(in_float32, partial(_logarithm, 2.302585092994046)),
         "amax.default": partial(extremum, relax.op.max),
@@ -51,12 +67,25 @@ def converters() -> dict[str, Converter]:
         "min.default": partial(extremum, relax.op.min),
         "max.dim": partial(extremum_and_place, relax.op.max, relax.op.argmax),
         "min.dim": partial(extremum_and_place, relax.op.min, relax.op.argmin),
+        "sign.default": sign,
+        "neg.default": negative,
+        "_upsample_bilinear2d_aa.default": smoothed_resize,
+        **{f"{name}.default": partial(by_way_of, IN_FLOAT32, f"_{method}") for name, method in IN_STEPS.items()},
+        **{f"upsample_{kind}2d.vec": partial(by_way_of, IN_FLOAT32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
+        **{f"{name}.default": partial(by_way_of, SORTABLE, f"_{name}") for name in ("sort", "argsort", "topk", "median")},
+        "median.dim": partial(by_way_of, SORTABLE, "_median"),
+        "isnan.default": partial(finiteness, relax.op.isnan),
+        "isinf.default": partial(finiteness, relax.op.isinf),
         "any.default": any_,
         "any.dim": any_,
         "any.dims": any_,
         "cat.default": concatenate,
-        "cumsum.default": cumsum,
+        "cumsum.default": partial(running, relax.op.cumsum),
+        "cumprod.default": partial(running, relax.op.cumprod),
         "slice.Tensor": slice_,
+        "copy.default": copy,
+        "native_dropout.default": native_dropout,
+        "as_strided.default": lookups.as_strided,
         "select.int": lookups.select,
         "index.Tensor": lookups.index,
         "index_put.default": lookups.index_put,
@@ -69,6 +98,7 @@ def converters() -> dict[str, Converter]:
         "scatter.src": partial(lookups.scatter, "update"),
         "scatter_add.default": partial(lookups.scatter, "add"),
         **{f"max_pool{d}d_with_indices.default": partial(max_pool, d) for d in (1, 2, 3)},
+        **{f"avg_pool{d}d.default": partial(average_pool, d) for d in (2, 3)},
     }
 
 
@@ -79,17 +109,27 @@ def matmul(node: Any, importer: Any) -> relax.Expr:
 
 
 def linear(node: Any, importer: Any) -> relax.Expr:
-    """Convert a dense layer."""
+    """Convert a dense layer. One of half precision whose weight is no constant gets its bias in float32, as our kernels do it."""
+    x, weight, emit = importer.env[node.args[0]], importer.env[node.args[1]], importer.block_builder.emit
     bias = importer.env[node.args[2]] if len(node.args) > 2 and node.args[2] is not None else None
-    return importer.block_builder.emit(relax.op.linear(importer.env[node.args[0]], importer.env[node.args[1]], bias))
+    if bias is None or isinstance(weight, GenericConst):
+        return emit(relax.op.linear(x, weight, bias))
+    return _wide(lambda *operands: operands[-1](relax.op.linear(*operands[:-1])), (x, weight, bias), emit)
 
 
 def addmm(node: Any, importer: Any) -> relax.Expr:
     """Convert beta * bias + alpha * x @ y."""
     bias, x, y = (importer.env[arg] for arg in node.args[:3])
-    emit, dtype = importer.block_builder.emit, x.ty.dtype
-    product = emit(relax.op.matmul(x, y))
-    alpha, beta = node.kwargs.get("alpha", 1), node.kwargs.get("beta", 1)
+    alpha, beta, emit = node.kwargs.get("alpha", 1), node.kwargs.get("beta", 1), importer.block_builder.emit
+    if isinstance(y, GenericConst):  # a dense layer, which a kernel of ours computes in float32
+        return _addmm(alpha, beta, bias, x, y, emit)
+    return _wide(partial(_addmm, alpha, beta), (bias, x, y), emit)
+
+
+def _addmm(
+    alpha: float, beta: float, bias: relax.Expr, x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]
+) -> relax.Expr:
+    product, dtype = emit(relax.op.matmul(x, y)), x.ty.dtype
     if alpha != 1:
         product = emit(relax.op.multiply(product, relax.const(alpha, dtype)))
     if beta == 0:  # torch then ignores the bias, even NaN in it
@@ -103,13 +143,57 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
     x, weight, emit = importer.env[x], importer.env[weight], importer.block_builder.emit
     dims, dtype = len(weight.ty.shape) - 2, str(x.ty.dtype.dtype)
     if transposed or dims not in CONVOLUTIONS:
-        return importer._convolution(node)
+        return by_way_of(IN_FLOAT32, "_convolution", node, importer)
     wide = "float32" if dtype in ("float16", "bfloat16") else dtype
     y = emit(CONVOLUTIONS[dims](x, weight, stride, padding, dilation, groups, out_dtype=wide))
     if bias is not None:
         added = emit(relax.op.astype(importer.env[bias], wide))
         y = emit(relax.op.add(y, emit(relax.op.reshape(added, [1, -1, *[1] * dims]))))
     return y if wide == dtype else emit(relax.op.astype(y, dtype))
+
+
+def by_way_of(wider: Mapping[str, str], method: str, node: Any, importer: Any) -> relax.Expr:
+    """Convert an operator as TVM's importer does, operands of some dtypes in wider ones; results have theirs again."""
+    emit, env = importer.block_builder.emit, importer.env
+    narrow = {arg: env[arg] for arg in node.all_input_nodes if isinstance(getattr(env[arg], "ty", None), relax.TensorType)}
+    narrow = {arg: x for arg, x in narrow.items() if _dtype(x) in wider}
+    if not narrow:
+        return getattr(importer, method)(node)
+    dtype = _dtype(next(iter(narrow.values())))
+
+    def narrowed(result: relax.Expr) -> relax.Expr:
+        return emit(relax.op.astype(result, dtype)) if _dtype(result) == wider[dtype] else result
+
+    try:
+        env.update({arg: emit(relax.op.astype(x, wider[_dtype(x)])) for arg, x in narrow.items()})
+        result = getattr(importer, method)(node)
+    finally:
+        env.update(narrow)
+    if isinstance(result.ty, relax.TupleType):
+        parts = [emit(relax.TupleGetItem(result, place)) for place in range(len(result.ty.fields))]
+        return emit(relax.Tuple([narrowed(part) for part in parts]))
+    return narrowed(result)
+
+
+def smoothed_resize(node: Any, importer: Any) -> relax.Expr:
+    """Refuse a resize that smooths, of which TVM's importer leaves out the smoothing."""
+    raise NotImplementedError("it smooths as it makes an image smaller; use interpolate with antialias=False")
+
+
+def sign(node: Any, importer: Any) -> relax.Expr:
+    """Convert the sign of each value, which of true and false is itself; TVM writes -1 for numbers that have none, too."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    if _dtype(x) == "bool":
+        return x
+    unsigned = _dtype(x).startswith("uint")
+    return emit(relax.op.minimum(x, relax.const(1, x.ty.dtype)) if unsigned else relax.op.sign(x))
+
+
+def negative(node: Any, importer: Any) -> relax.Expr:
+    """Convert -x, which wraps where numbers have no sign; TVM multiplies those by -1, which they cannot hold."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    unsigned = _dtype(x).startswith("uint")
+    return emit(relax.op.subtract(relax.const(0, x.ty.dtype), x) if unsigned else relax.op.negative(x))
 
 
 def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
@@ -144,6 +228,24 @@ def max_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
     return (pool(x, kernel, stride or None, padding, dilation, ceil_mode),)
 
 
+def average_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
+    """Convert pooling by means; TVM's importer leaves out a divisor that is given, and takes the size of the window."""
+    kernel, stride, padding, ceil_mode, with_padding, divisor = _options(node, None, None, 0, False, True, None)
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    pool = getattr(importer, f"_avg_pool{dims}d_impl")
+
+    def mean(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+        return pool(x, kernel, stride or None, padding, ceil_mode, with_padding or divisor is not None)
+
+    y = _wide(mean, (x,), emit)
+    if divisor is None:
+        return y
+    if ceil_mode or "float" not in _dtype(x):
+        raise NotImplementedError("a divisor is given, and it pools integers or the last window may be cut off")
+    size = math.prod(kernel) if len(kernel) == dims else kernel[0] ** dims
+    return _wide(lambda y, emit: emit(relax.op.multiply(y, relax.const(size / divisor, y.ty.dtype))), (y,), emit)
+
+
 def group_norm(node: Any, importer: Any) -> relax.Expr:
     """Convert a group norm, also without weight or bias."""
     x, groups, eps = importer.env[node.args[0]], node.args[6], node.args[7]
@@ -171,15 +273,22 @@ def any_(node: Any, importer: Any) -> relax.Expr:
     return _extremum(relax.op.max, found, emit, axis=axes, keepdims=keepdims)
 
 
-def cumsum(node: Any, importer: Any) -> relax.Expr:
-    """Convert a running sum in torch's dtype of the result, which is int64 for booleans; TVM would
-    add them as booleans.
+def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert whether values are NaN or infinite, which booleans never are; TVM does not know it of bfloat16."""
+    x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    if _dtype(x) == "bool":
+        return emit(relax.op.zeros(x.ty.shape, "bool"))
+    return emit(operator(emit(relax.op.astype(x, "float32")) if _dtype(x) in IN_FLOAT32 else x))
 
-    Masks of causal language models use it to count where sequences begin.
+
+def running(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert a running sum or product in torch's dtype of the result, which is int64 for booleans, half precision in float32.
+
+    TVM would add booleans as booleans. Masks of causal language models use it to count where sequences begin.
     """
-    x, dim = importer.env[node.args[0]], node.args[1]
-    dtype = str(node.meta["val"].dtype).removeprefix("torch.")
-    return importer.block_builder.emit(relax.op.cumsum(importer.block_builder.emit(relax.op.astype(x, dtype)), dim))
+    emit, dim = importer.block_builder.emit, node.args[1]
+    x = emit(relax.op.astype(importer.env[node.args[0]], str(node.meta["val"].dtype).removeprefix("torch.")))
+    return _wide(lambda x, emit: emit(operator(x, dim)), (x,), emit)
 
 
 def concatenate(node: Any, importer: Any) -> relax.Expr:
@@ -209,14 +318,59 @@ def scaled_sum(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: 
     return emit(operator(x, y if alpha == 1 else emit(relax.op.multiply(y, relax.const(alpha, y.ty.dtype)))))
 
 
-def divide(node: Any, importer: Any) -> relax.Expr:
-    """Convert a division that rounds down or to zero."""
-    emit, mode = importer.block_builder.emit, node.kwargs.get("rounding_mode")
+def divide(node: Any, importer: Any, rounding: str | None = None) -> relax.Expr:
+    """Convert a division that rounds down or to zero; that of floats by way of the remainder, because x / y may round up."""
+    emit, mode = importer.block_builder.emit, rounding or node.kwargs.get("rounding_mode")
     x, y = _tensors(node, importer)
-    if mode == "floor":
+    if mode == "floor" and "float" not in _dtype(x):
         return emit(relax.op.floor_divide(x, y))
+    if mode == "floor":
+        return _wide(_floor_divide, (x, y), emit)
     quotient = emit(relax.op.divide(x, y))
     return emit(relax.op.trunc(quotient)) if mode == "trunc" and "float" in _dtype(quotient) else quotient
+
+
+def remainder(node: Any, importer: Any) -> relax.Expr:
+    """Convert the remainder that has the sign of the divisor; that of floats is exact, of which x - y * floor(x / y) is far."""
+    emit = importer.block_builder.emit
+    x, y = _tensors(node, importer)
+    return _wide(_floor_mod, (x, y), emit) if "float" in _dtype(x) else emit(relax.op.floor_mod(x, y))
+
+
+def _floor_mod(x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    rest, zero = emit(relax.op.mod(x, y)), relax.const(0, x.ty.dtype)
+    above, below = emit(relax.op.greater(rest, zero)), emit(relax.op.less(rest, zero))
+    off = emit(relax.op.where(emit(relax.op.less(y, zero)), above, below))
+    return emit(relax.op.where(off, emit(relax.op.add(rest, y)), rest))
+
+
+def _floor_divide(x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """floor(x / y), which is the whole number nearest to (x - remainder) / y; infinite where y is zero."""
+    exact = emit(relax.op.divide(emit(relax.op.subtract(x, _floor_mod(x, y, emit))), y))
+    by_zero = emit(relax.op.equal(y, relax.const(0, x.ty.dtype)))
+    return emit(relax.op.where(by_zero, emit(relax.op.divide(x, y)), emit(relax.op.round(exact))))
+
+
+def _wide(function: Callable[..., relax.Expr], operands: Sequence[relax.Expr], emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """Compute a function of tensors of one dtype, half precision in float32."""
+    dtype = operands[0].ty.dtype
+    if str(dtype.dtype) not in ("float16", "bfloat16"):
+        return function(*operands, emit)
+    return emit(relax.op.astype(function(*(emit(relax.op.astype(x, "float32")) for x in operands), emit), dtype))
+
+
+def copy(node: Any, importer: Any) -> relax.Expr:
+    """Convert the values of one tensor in the dtype and shape of another; TVM's would also overwrite that."""
+    like, x, emit = *(importer.env[arg] for arg in node.args[:2]), importer.block_builder.emit
+    return emit(relax.op.broadcast_to(emit(relax.op.astype(x, like.ty.dtype)), like.ty.shape))
+
+
+def native_dropout(node: Any, importer: Any) -> relax.Expr:
+    """Convert dropout as it is in evaluation: its input, and a mask that keeps all."""
+    x = importer.env[node.args[0]]
+    if node.args[2]:
+        raise NotImplementedError("it drops values at random; call eval() on the model")
+    return importer.block_builder.emit(relax.Tuple([x, relax.op.ones(x.ty.shape, "bool")]))
 
 
 def power(node: Any, importer: Any) -> relax.Expr:
@@ -298,6 +452,12 @@ def _expm1(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
     return emit(relax.op.where(near, emit(relax.op.multiply(x, series)), emit(relax.op.subtract(emit(relax.op.exp(x)), one))))
 
 
+def _atanh(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """(log(1 + x) - log(1 - x)) / 2, which keeps a small x."""
+    difference = emit(relax.op.subtract(_log1p(x, emit), _log1p(emit(relax.op.negative(x)), emit)))
+    return emit(relax.op.multiply(difference, relax.const(0.5, x.ty.dtype)))
+
+
 def _sinh(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
     """(e ** x - e ** -x) / 2, of which LLVM knows no function; a small x is kept by e ** x - 1."""
     half, one, t = relax.const(0.5, x.ty.dtype), relax.const(1, x.ty.dtype), _expm1(x, emit)
@@ -352,6 +512,9 @@ def slice_(node: Any, importer: Any) -> relax.Expr:
     never reach so far, this converter tells TVM.
     """
     x, dim, start, end, step = [*node.args, *(None,) * 5][:5]
+    size = node.meta["val"].shape[dim or 0]
+    if isinstance(size, int) and size == 0:  # TVM would give a length below zero
+        return importer.block_builder.emit(relax.op.strided_slice(importer.env[x], [dim or 0], [0], [0], assume_inbound=True))
     if not _ends_inside(node, dim or 0, start or 0, end, step):
         return importer._slice(node)
     return importer.block_builder.emit(

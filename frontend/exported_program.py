@@ -21,6 +21,7 @@ from tvm_balanced.errors import ModelError, first_line, last_line
 from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.decompositions import decompositions, listed_once
+from tvm_balanced.frontend.error_growth import error_growths
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import without_cache
@@ -102,6 +103,7 @@ def import_exported_program(
         donate=donated,
         id_ranges=id_ranges(lowered),
         ranks=ranks(lowered),
+        growths=error_growths(lowered),
     )
     return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
 

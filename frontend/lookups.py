@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax
 
@@ -80,6 +81,9 @@ def index_put(node: Any, importer: Any) -> relax.Expr:
         return emit(relax.op.reshape(emit(relax.op.broadcast_to(tensor, target)), [-1]))
 
     ordered = [flat(every[axis]) for axis in range(len(shape))]
+    if accumulate and str(x.ty.dtype.dtype) == "bool":  # TVM adds no booleans; their sum is whether any is true
+        counts = emit(relax.op.index_put(_cast(x, "int32", emit), ordered, flat(_cast(values, "int32", emit)), True))
+        return _cast(counts, "bool", emit)
     return emit(relax.op.index_put(x, ordered, flat(values), bool(accumulate)))
 
 
@@ -90,8 +94,25 @@ def scatter(reduction: str, node: Any, importer: Any) -> relax.Expr:
     for other, (want, have) in enumerate(zip(places.ty.shape, values.ty.shape, strict=True)):
         if not tvm.sym.Analyzer().can_prove_equal(want, have):  # torch takes the first of more values than places
             values = emit(relax.op.strided_slice(values, [other], [0], [want], assume_inbound=True))
-    places = _inside(places, x.ty.shape[axis], emit)
-    return emit(relax.op.scatter_elements(x, places, values, axis=axis, reduction=reduction))
+    places, dtype = _inside(places, x.ty.shape[axis], emit), str(x.ty.dtype.dtype)
+    if reduction == "add" and dtype == "bool":  # TVM adds no booleans; their sum is whether any is true
+        x, values = _cast(x, "int32", emit), _cast(values, "int32", emit)
+    return _cast(emit(relax.op.scatter_elements(x, places, values, axis=axis, reduction=reduction)), dtype, emit)
+
+
+def as_strided(node: Any, importer: Any) -> relax.Expr:
+    """Convert a view of the elements of a tensor at given strides, of whole tensors whose elements lie as TVM has them."""
+    x, size, stride, start = [*node.args, None][:4]
+    whole, emit = x.meta["val"], importer.block_builder.emit
+    start = whole.storage_offset() if start is None else start
+    if not (whole.is_contiguous() and all(isinstance(number, int) for number in (*whole.shape, *size, *stride, start))):
+        raise NotImplementedError("it views a tensor that is itself a view, or whose size is known only at the call")
+    places = np.full(size, start - whole.storage_offset(), np.int64)
+    for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
+        places += (np.arange(length) * step).reshape([-1 if axis == other else 1 for other in range(len(size))])
+    if places.size and not 0 <= places.min() <= places.max() < whole.numel():
+        raise NotImplementedError("it views more than its tensor")
+    return emit(relax.op.take(emit(relax.op.reshape(importer.env[x], [-1])), relax.const(places), 0))
 
 
 Emit = Callable[[relax.Expr], relax.Expr]
@@ -119,7 +140,7 @@ def _number(size: Any, like: relax.Expr, emit: Emit) -> relax.Expr:
     if isinstance(size, int | tvm.tirx.IntImm):
         return relax.const(int(size), dtype)
     number = emit(relax.op.reshape(emit(relax.op.shape_to_tensor(relax.ShapeExpr([size]))), []))
-    return number if dtype == "int64" else emit(relax.op.astype(number, dtype))
+    return _cast(number, dtype, emit)
 
 
 def _broadcast(shapes: Sequence[Any]) -> list[Any]:
@@ -139,6 +160,10 @@ def _places_of(rest: Sequence[int], before: Sequence[int], drawn: int) -> list[t
 def _along(size: Any, at: int, dims: int, emit: Emit) -> relax.Expr:
     """0, 1, 2, ... along one of several dimensions."""
     return _reshaped(emit(relax.op.arange(0, size, 1, "int64")), [size if d == at else 1 for d in range(dims)], emit)
+
+
+def _cast(x: relax.Expr, dtype: str, emit: Emit) -> relax.Expr:
+    return x if str(x.ty.dtype.dtype) == dtype else emit(relax.op.astype(x, dtype))
 
 
 def _reshaped(x: relax.Expr, shape: Sequence[Any], emit: Emit) -> relax.Expr:

@@ -50,6 +50,8 @@ def _promote(node: fx.Node) -> None:
             node.replace_input_with(operand, _cast(operand, torch.float32 if wide else dtype, node))
     if wide and result.dtype == torch.float16:
         _cast_back(node, result)
+    if dtype == torch.uint8 and torch.Tag.pointwise in node.target.tags:  # torch takes the lowest bits of a number
+        node.args = tuple(arg % 256 if isinstance(arg, int) and not isinstance(arg, bool) else arg for arg in node.args)
 
 
 def _is_promoted(operator: Any) -> bool:

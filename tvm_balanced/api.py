@@ -109,8 +109,8 @@ def compile(
     threads : int, optional
         Threads of a call, all cores by default.
     tolerance : float, optional
-        Largest allowed difference to the original model, relative to the largest output (or 1 if that is less); 1e-4 for
-        float32 outputs.
+        Largest allowed difference to the original model, relative to the largest output (or 1 if that is less); by default
+        what rounding explains, from the dtypes and the depth of the model.
     kernels : mapping, optional
         Layer name pattern to the kernel it must use, for instance {"encoder.*": "cpu_portable"}.
     logs : optional

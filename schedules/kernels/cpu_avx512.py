@@ -96,13 +96,9 @@ class CpuAvx512(SparseKernel):
         """Convert values (G, S, 16) float32 to what is stored, (G, words, 16)."""
         return values
 
-    def value(self, word: Any, step: Any) -> Any:
-        """Return the float32 values of a step from the word that holds them, 16 rows at a time."""
-        return word
-
-    def total(self, sums: Any, values: tirx.Buffer, group: Any) -> Any:
-        """Return the results of a row panel from the sums of its products."""
-        return sums
+    def value(self, values: tirx.Buffer, group: Any, word: Any, step: Any) -> Any:
+        """Return the float32 values of a step, 16 rows at a time, from the word of a row panel that holds them."""
+        return values[group, word, T.ramp(0, 1, LANES)]
 
     def pack_bias(self, bias: Array) -> Array:
         return pack_panel_bias(bias)
@@ -169,7 +165,7 @@ class CpuAvx512(SparseKernel):
                         [wide(x[rows.read(vo, vi), T.ramp(start(vc, vs) + part, 1, LANES)]) for part in range(0, block, LANES)],
                         indices[group(vg), vc * chunk_words + vs // slots, T.ramp(0, 1, LANES)],
                         vs,
-                    ) * self.value(values[group(vg), (vc * steps + vs) // per_word, T.ramp(0, 1, LANES)], vs)
+                    ) * self.value(values, group(vg), (vc * steps + vs) // per_word, vs)
                     if next_rows is not None and vi == 0 and vs % nnz == 0:
                         next_rows.emit(x, vg, vo, start(vc, vs), block)
                     if fetches is not None and vi == 0:
@@ -181,7 +177,7 @@ class CpuAvx512(SparseKernel):
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
-                        total = self.total(sums, values, group(vg)) + bias[group(vg), T.ramp(0, 1, LANES)]
+                        total = sums + bias[group(vg), T.ramp(0, 1, LANES)]
                         store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
 
         return workload.attach(cpu_avx512)

@@ -9,7 +9,8 @@ everything to a 32-bit sum.
 
 Every row of x is rounded to 255 steps of its largest value when the layer runs, every row of the
 weight when it is packed. x is stored plus 128, because the instruction takes one unsigned operand;
-what this adds to a sum is subtracted at the end.
+what this adds to a sum is subtracted at the end. 8 bits have no NaN and no infinity: if a row of x
+has one anywhere, all of its results are NaN.
 
     values       (G, S, 64)      int8    four slots of each of 16 rows a step, S = windows * nnz steps
     indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half
@@ -44,6 +45,9 @@ BLOCKS = 4  # blocks of a window
 WINDOW = BLOCK * BLOCKS
 LARGEST = 127
 ZERO = 128  # represents 0 in x
+HALF_UP = ZERO + 0.5  # rounds to nearest before a cast that cuts off
+WITHOUT_SIGN, INFINITY = 0x7FFFFFFF, 0x7F800000  # bits of a float32; what lies above infinity is NaN
+SMALLEST = 0x04000000  # the bits of 1.5e-36, the divisor of a row of zeros: a step of it is still a normal number
 FEATURES = ("avx512vbmi", "avx512vnni")
 
 
@@ -132,7 +136,8 @@ class CpuAvx512I8(SparseKernel):
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), "float32")
             y = T.match_buffer(y_, (rows.m, n_), "float32")
-            largest = T.sblock_alloc_buffer((rows.m, lanes_), "float32")
+            largest = T.sblock_alloc_buffer((rows.m, lanes_), "int32")
+            largest_of_x = T.sblock_alloc_buffer((rows.m,), "int32")
             step_of_x = T.sblock_alloc_buffer((rows.m,), "float32")
             rounded = T.sblock_alloc_buffer((rows.m, width_), "uint8")
             acc = T.sblock_alloc_buffer(acc_shape, "int32", scope="local")
@@ -140,19 +145,31 @@ class CpuAvx512I8(SparseKernel):
                 with T.sblock("largest"):
                     vi, vp, vj = T.axis.remap("SRS", [i, p, j])
                     with T.init():
-                        largest[vi, vj] = T.float32(1e-30)  # the divisor of a row of zeros
-                    largest[vi, vj] = T.max(largest[vi, vj], T.abs(column(x, vi, vp, vj)))
+                        largest[vi, vj] = T.int32(SMALLEST)
+                    # as integers, because the maximum of floats forgets a NaN
+                    largest[vi, vj] = T.max(
+                        largest[vi, vj], T.bitwise_and(T.reinterpret("int32", column(x, vi, vp, vj)), T.int32(WITHOUT_SIGN))
+                    )
             for i, j in T.grid(rows.m, lanes_):
-                with T.sblock("step_of_x"):
+                with T.sblock("largest_of_x"):
                     vi, vj = T.axis.remap("SR", [i, j])
                     with T.init():
-                        step_of_x[vi] = T.float32(0)
-                    step_of_x[vi] = T.max(step_of_x[vi], largest[vi, vj] * T.float32(1 / LARGEST))
+                        largest_of_x[vi] = T.int32(0)
+                    largest_of_x[vi] = T.max(largest_of_x[vi], largest[vi, vj])
+            for i in T.serial(rows.m):
+                with T.sblock("step_of_x"):
+                    vi = T.axis.spatial(rows.m, i)
+                    step_of_x[vi] = T.if_then_else(
+                        largest_of_x[vi] < T.int32(INFINITY),
+                        T.reinterpret("float32", largest_of_x[vi]) * T.float32(1 / LARGEST),
+                        T.float32(float("nan")),
+                    )
             for i, p, j in T.grid(rows.m, parts_, lanes_):
                 with T.sblock("round"):
                     vi, vp, vj = T.axis.remap("SSS", [i, p, j])
+                    # a NaN becomes 0: what an integer of it would be, LLVM leaves open
                     rounded[vi, vp * LANES + vj] = T.cast(
-                        T.cast(column(x, vi, vp, vj) / step_of_x[vi] + T.float32(ZERO + 0.5), "int32"), "uint8"
+                        T.cast(T.max(column(x, vi, vp, vj) / step_of_x[vi] + T.float32(HALF_UP), T.float32(0)), "int32"), "uint8"
                     )
             for g, c, s, o, i in T.grid(groups_, chunks_, steps_, rows.tiles, size_):
                 with T.sblock("dense"):
@@ -188,8 +205,10 @@ class CpuAvx512I8(SparseKernel):
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] - corrections[group(vg), T.ramp(0, 1, LANES)]
-                        scale = scales[group(vg), T.ramp(0, 1, LANES)] * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
-                        total = T.cast(sums, "float32x16") * scale + bias[group(vg), T.ramp(0, 1, LANES)]
+                        # by one scale after the other: their product may be too small for float32
+                        scaled = T.cast(sums, "float32x16") * scales[group(vg), T.ramp(0, 1, LANES)]
+                        scaled = scaled * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
+                        total = scaled + bias[group(vg), T.ramp(0, 1, LANES)]
                         store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
 
         return workload.attach(cpu_avx512_i8)

@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_balanced.core.encoding import Array
@@ -28,11 +29,12 @@ class CpuAvx512W16(CpuAvx512):
         halves = values.astype(ml_dtypes.bfloat16).view(np.uint16).astype(np.uint32)
         return (halves[:, ::2] | halves[:, 1::2] << np.uint32(16)).view(np.int32)
 
-    def value(self, word: Any, step: Any) -> Any:
+    def value(self, values: tirx.Buffer, group: Any, word: Any, step: Any) -> Any:
         # After unrolling, the step is a constant and one shift remains: an even step is shifted up,
         # and for an odd one the lower half is cleared.
         shift = T.broadcast(T.cast((1 - step % 2) * 16, "int32"), LANES)
-        upper = T.bitwise_and(T.shift_left(word, shift), T.broadcast(T.int32(-65536), LANES))
+        two = values[group, word, T.ramp(0, 1, LANES)]
+        upper = T.bitwise_and(T.shift_left(two, shift), T.broadcast(T.int32(-65536), LANES))
         return T.reinterpret(f"float32x{LANES}", upper)
 
 

@@ -3,6 +3,8 @@
 The layout is the one of cpu_avx512, except for
 
     values   (G, S / 4 + 1, 16) int32   four steps a word, the first in the lowest byte; then the rows' scales as float32 bits
+
+A value is scaled before it is multiplied, not the sum afterwards: sums of up to 127 times x would overflow where x is large.
 """
 
 from typing import Any
@@ -31,14 +33,11 @@ class CpuAvx512W8(CpuAvx512):
         words = steps[:, ::4] | steps[:, 1::4] << np.uint32(8) | steps[:, 2::4] << np.uint32(16) | steps[:, 3::4] << np.uint32(24)
         return np.concatenate([words.view(np.int32), scales.view(np.int32)], axis=1)
 
-    def value(self, word: Any, step: Any) -> Any:
+    def value(self, values: tirx.Buffer, group: Any, word: Any, step: Any) -> Any:
+        four, scales = (values[group, place, T.ramp(0, 1, LANES)] for place in (word, int(values.shape[1]) - 1))
         up = T.broadcast(T.cast((3 - step % 4) * 8, "int32"), LANES)
-        signed = T.shift_right(T.shift_left(word, up), T.broadcast(T.int32(24), LANES))
-        return T.cast(signed, f"float32x{LANES}")
-
-    def total(self, sums: Any, values: tirx.Buffer, group: Any) -> Any:
-        scales = values[group, int(values.shape[1]) - 1, T.ramp(0, 1, LANES)]
-        return sums * T.reinterpret(f"float32x{LANES}", scales)
+        signed = T.shift_right(T.shift_left(four, up), T.broadcast(T.int32(24), LANES))
+        return T.cast(signed, f"float32x{LANES}") * T.reinterpret(f"float32x{LANES}", scales)
 
 
 CPU_AVX512_W8 = CpuAvx512W8()

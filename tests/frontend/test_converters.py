@@ -195,3 +195,30 @@ def test_causal_language_models(name, dtype):
     model.language_model = language_model
     y, expected = tb.compile(model, (tokens,))(tokens), model(tokens).detach()
     assert (y - expected).abs().max() / expected.abs().max() < (1e-5 if dtype == torch.float32 else 3e-2)
+
+
+class Ranked(nn.Module):
+    """Sorts, the largest values and their places, and the median."""
+
+    def forward(self, x):
+        return *x.sort(1), *x.topk(3, 1), x.argsort(1, descending=True), *x.median(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.uint8, torch.int8, torch.int16], ids=str)
+def test_narrow_numbers_are_ranked_by_their_values(dtype):
+    x = (torch.arange(44).reshape(4, 11) * 37 % 101 - (0 if dtype == torch.uint8 else 50)).to(dtype)
+    for got, want in zip(tb.compile(Ranked(), (x,), threads=1)(x), Ranked()(x), strict=True):
+        assert got.dtype == want.dtype
+        assert torch.equal(got, want)
+
+
+class Marked(nn.Module):
+    def forward(self, x, places, marks):
+        return x.scatter_add(0, places, marks), x.index_put([places], marks, accumulate=True)
+
+
+def test_true_added_to_true_any_number_of_times_is_true():
+    x, places, marks = torch.zeros(3, dtype=torch.bool), torch.zeros(512, dtype=torch.int64), torch.ones(512, dtype=torch.bool)
+    for got in tb.compile(Marked(), (x, places, marks), threads=1)(x, places, marks):
+        assert got.tolist() == [True, False, False]

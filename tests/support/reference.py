@@ -75,10 +75,12 @@ def relative_error(got, want):
     return np.abs(np.asarray(got, np.float64) - want).max() / max(np.abs(want).max(), 1e-30)
 
 
-def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", target=None, residual=False, dtype="float32"):
+def compile_kernel(
+    name, weight, pattern, bias=None, m=None, activation="none", target=None, residual=False, dtype="float32", finish=lambda f: f
+):
     """Pack, schedule and build one kernel; return a function of x (M, K), and the residual (M, N) if any, to y (M, N).
 
-    All arrays are float32; those of another `dtype` are rounded to it on their way in.
+    All arrays are float32; those of another `dtype` are rounded to it on their way in. `finish` may change the function.
     """
     as_dtype = numpy_dtype(dtype)
     weight = weight.astype(as_dtype)
@@ -90,7 +92,7 @@ def compile_kernel(name, weight, pattern, bias=None, m=None, activation="none", 
         workload = Workload(name, m, n, k, pattern.nnz, pattern.block, dtype, activation=activation, residual=residual)
         packed = kernel.pack(encode(weight, pattern))
     bias = np.zeros(n, as_dtype) if bias is None else bias.astype(as_dtype)
-    function = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
+    function = finish(kernel.schedule(kernel.prim_func(workload), workload, target)).with_attr("global_symbol", "main")
     library = build(function, target)
     tensors = [tvm.runtime.tensor(a) for a in (*packed, kernel.pack_bias(bias))]
 

@@ -62,7 +62,7 @@ def _compare(
     actual = function.arrays(
         *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, inputs, strict=True))
     )
-    outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding)
+    outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding, entry.growths)
     comparison = Comparison(what, outputs)
     if what != "the examples" and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
         return Comparison(what, outputs, "only ranks differ, which ties decide")

@@ -46,7 +46,7 @@ class CompileOptions:
         Threads of a call, all cores by default.
     tolerance : float or None
         Largest allowed difference to the original model, relative to the largest output (or 1 if that is less); None
-        chooses by the outputs' dtype, see TOLERANCE.
+        derives it from what each output went through, see `core.tolerance`.
     kernels : mapping
         Layer name pattern to the kernel to force, as `verdict.KernelSelector` takes it.
     logs : str, Path, False or None

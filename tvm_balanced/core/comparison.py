@@ -1,5 +1,6 @@
 """Comparing the outputs of a compiled module with those of the original model."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import numpy as np
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.text_table import table
-from tvm_balanced.core.tolerance import TOLERANCE
+from tvm_balanced.core.tolerance import ALONE, SERIES, TOLERANCE, Growth
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def compare_outputs(
     got: Sequence[Array],
     tolerance: float | None = None,
     rounding: float = 0.0,
+    growths: Sequence[Growth] = (),
 ) -> tuple[OutputDifference, ...]:
     """Compare outputs one by one.
 
@@ -92,35 +94,62 @@ def compare_outputs(
     want, got : sequences of arrays
         Of the original model and of the compiled one.
     tolerance : float, optional
-        Relative to the largest expected value; by default by dtype.
+        Relative to the largest expected value; by default that of `growths`, or by dtype if there are none.
     rounding : float
         What the kernels' rounding of weights may add to a default tolerance.
+    growths : sequence of Growth
+        What each output went through.
     """
+    growths = growths if len(growths) == len(want) else [Growth(math.inf, str(array.dtype)) for array in want]
     if len(want) != len(got):
         fault = f"the module gives {len(got)} outputs, the model {len(want)}"
         return (OutputDifference("the outputs", float("inf"), 0.0, fault),)
-    return tuple(_compare(*one, tolerance, rounding) for one in zip(_names(specs, len(want)), want, got, strict=True))
+    pairs = zip(_names(specs, len(want)), want, got, growths, strict=True)
+    return tuple(_compare(*one, tolerance, rounding) for one in pairs)
 
 
 def _names(specs: Sequence[TensorSpec], count: int) -> Iterator[str]:
     return (specs[i].name if i < len(specs) else f"output_{i}" for i in range(count))
 
 
-def _compare(name: str, want: Array, got: Array, tolerance: float | None, rounding: float) -> OutputDifference:
+def _compare(name: str, want: Array, got: Array, growth: Growth, tolerance: float | None, rounding: float) -> OutputDifference:
     want, got = np.asarray(want), np.asarray(got)
     if want.dtype != got.dtype or want.shape != got.shape:
         fault = f"is {got.dtype}{list(got.shape)}, in the original model {want.dtype}{list(want.shape)}"
         return OutputDifference(name, float("inf"), 0.0, fault)
-    allowed = max(TOLERANCE.get(str(want.dtype), 0.0), rounding) if tolerance is None else tolerance
+    if tolerance is None and growth.alone and not rounding:
+        return OutputDifference(name, *_worst_alone(want, got, growth))
+    allowed = max(_tolerance(growth), rounding) if tolerance is None else tolerance
     error, scale = difference(want, got)
     return OutputDifference(name, error, allowed * scale)
 
 
+def _tolerance(growth: Growth) -> float:
+    return growth.tolerance if math.isfinite(growth.deviation) else TOLERANCE.get(growth.dtype, 0.0)
+
+
+def _worst_alone(want: Array, got: Array, growth: Growth) -> tuple[float, float]:
+    """Return (difference, what is allowed) of the element that is furthest from what is allowed for it by itself."""
+    error = _differences(want, got).reshape(-1)
+    if not error.size:
+        return 0.0, 0.0
+    size = np.nan_to_num(np.abs(np.asarray(want, np.float64)), posinf=0.0).reshape(-1)
+    allowed = ALONE * growth.deviation * size + SERIES
+    worst = int(np.argmax(error / allowed))
+    return float(error[worst]), float(allowed[worst])
+
+
 def difference(want: Array, got: Array) -> tuple[float, float]:
     """Return (largest absolute difference, largest finite |want| or 1 if that is less); equal NaNs and infinities differ by 0."""
+    wide = np.asarray(want, np.float64)
+    finite = np.abs(wide[np.isfinite(wide)])
+    return float(_differences(want, got).max(initial=0.0)), max(1.0, float(finite.max(initial=0.0)))
+
+
+def _differences(want: Array, got: Array) -> Array:
+    """|want - got| in float64: 0 for equal NaNs and infinities, infinite for a NaN beside a number."""
     wide, other = np.asarray(want, np.float64), np.asarray(got, np.float64)
     same = (wide == other) | (np.isnan(wide) & np.isnan(other))
     with np.errstate(invalid="ignore"):
         error = np.where(same, 0.0, np.abs(wide - other))
-    finite = np.abs(wide[np.isfinite(wide)])
-    return float(error.max(initial=0.0)) if not np.isnan(error).any() else float("inf"), max(1.0, float(finite.max(initial=0.0)))
+    return np.where(np.isnan(error), np.inf, error)

@@ -7,6 +7,7 @@ from typing import Any
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.structure import Call, Tree
+from tvm_balanced.core.tolerance import Growth
 from tvm_balanced.errors import InputError
 
 Range = tuple[int, int | None]  # smallest and largest size of a dimension; None is no limit
@@ -55,6 +56,8 @@ class ImportedFunction:
         Name of an input that holds ids of a table to the smallest and the largest id.
     ranks : bool
         Whether some outputs follow from the order of values, which ties decide.
+    growths : list of Growth
+        How the roundings of each output grow; empty if that is not known.
     """
 
     inputs: list[TensorSpec]
@@ -67,6 +70,7 @@ class ImportedFunction:
     donate: dict[str, str] = field(default_factory=dict)
     id_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     ranks: bool = False
+    growths: list[Growth] = field(default_factory=list)
 
 
 @dataclass

@@ -30,7 +30,9 @@ class ApproximateMath:
         def approximate(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
             if Workload.of(func) is not None or _rounds_to_bfloat16(func):
                 return None
-            return map_body(func, Call, _replace)
+            approximated = map_body(func, Call, _replace)
+            # A call that stands twice in an expression, as TVM writes some roundings to float16, would bind its variable twice.
+            return approximated if tirx.analysis.verify_well_formed(approximated, assert_mode=False) else None
 
         return rewrite_prim_funcs(mod, approximate)
 

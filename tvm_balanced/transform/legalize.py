@@ -44,6 +44,17 @@ def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(topi.cast, builder.emit(result), narrow)
 
 
+def _matmul(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """A product of half precision, summed in float32; TVM rounds after every addition."""
+    x, y = call.args
+    narrow = str(call.ty.dtype.dtype)
+    legalize = call.op.get_attr("FLegalize")
+    if narrow not in HALVES:
+        return legalize(builder, call)
+    result = legalize(builder, builder.normalize(relax.op.matmul(x, y, out_dtype="float32")))
+    return builder.call_te(topi.cast, builder.emit(result), narrow)
+
+
 def tanh_bfloat16(x: te.Tensor) -> te.Tensor:
     """Return tanh of x, bfloat16; ApproximateMath takes no function that rounds to it, and LLVM's tanh loses a small x."""
 
@@ -72,6 +83,17 @@ def _full(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(lambda: te.compute(shape.values, lambda *_: filled, name="full"), primfunc_name_hint="full")
 
 
+def _logical(operator: Callable[..., te.Tensor]) -> "Legalize":
+    """Arithmetic on booleans as logic: sums and maxima are `or`, products and minima `and`. LLVM has no vectors of the former."""
+
+    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        if str(call.ty.dtype.dtype) != "bool":
+            return call.op.get_attr("FLegalize")(builder, call)
+        return builder.call_te(operator, *call.args)
+
+    return legalize
+
+
 def _is_tensor(arg: relax.Expr) -> bool:
     return isinstance(arg.ty, relax.TensorType)
 
@@ -88,5 +110,8 @@ LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.
 LEGALIZE: dict[str, Legalize] = {
     **{f"relax.{name}": _in_float32 for name in UNARY + REDUCTIONS + BINARY},
     **{f"relax.nn.{name}": _in_float32 for name in LAYERS},
+    **dict.fromkeys(("relax.add", "relax.maximum"), _logical(topi.logical_or)),
+    **dict.fromkeys(("relax.multiply", "relax.minimum"), _logical(topi.logical_and)),
     "relax.full": _full,
+    "relax.matmul": _matmul,
 }

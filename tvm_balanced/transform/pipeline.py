@@ -41,6 +41,7 @@ from tvm_balanced.transform.workarounds.exact_math import ExactMath
 from tvm_balanced.transform.workarounds.keep_shapes_apart import KeepShapesApart
 from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
 from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
+from tvm_balanced.transform.workarounds.unvectorize_broadcasts import UnvectorizeBroadcasts
 
 NAME = "tvm_balanced"
 DUMP = "TVM_BALANCED_DUMP"  # the environment variable that names a folder for the module after every phase
@@ -162,6 +163,7 @@ def lower(
                 *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder()]),
                 note_scheduled,
                 *([LowerRecurrence(), relax.transform.DeadCodeElimination()] if pack else []),
+                *([] if is_gpu(target) else [UnvectorizeBroadcasts()]),
             ],
         ),
         (

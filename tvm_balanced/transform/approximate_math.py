@@ -32,7 +32,9 @@ class ApproximateMath:
                 return None
             approximated = map_body(func, Call, _replace)
             # A call that stands twice in an expression, as TVM writes some roundings to float16, would bind its variable twice.
-            return approximated if tirx.analysis.verify_well_formed(approximated, assert_mode=False) else None
+            if approximated is None or not tirx.analysis.verify_well_formed(approximated, assert_mode=False):
+                return None
+            return approximated
 
         return rewrite_prim_funcs(mod, approximate)
 

@@ -35,8 +35,11 @@ DOCUMENTED = {
 OTHERS = {"self", "cls", "os", "torch"}
 PYTORCHS = {
     *("_buffers", "_forward_pre_hooks", "_guards_code", "_parameters", "_schema", "_tensor_name"),
+    *("_ConvNd", "_ConvTransposeNd", "_to_copy", "_version"),
     *("_embedding_bag", "_embedding_bag_forward_only", "_grouped_mm", "_trilinear"),
 }
+# Of instances of our own classes that another instance reads, and of Python's named tuples
+OWN = {"_candidates", "_factors", "_hessian", "_squares", "_fields"}
 # Functions whose first argument is the name of a global function or of a function's attribute
 NAMED_FIRST = {"get_global_func", "register_global_func", "remove_global_func", "get_function", "with_attr", "without_attr"}
 KNOWN = ("tvm_balanced", "global_symbol", "tirx.noalias")  # our own, and what TVM's tutorials use
@@ -66,7 +69,7 @@ def private_attribute(node):
     while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
         root = root.func if isinstance(root, ast.Call) else root.value
     private = node.attr.startswith("_") and not node.attr.startswith("__")
-    if private and node.attr not in PYTORCHS and not (isinstance(root, ast.Name) and root.id in OTHERS):
+    if private and node.attr not in PYTORCHS | OWN and not (isinstance(root, ast.Name) and root.id in OTHERS):
         yield node.attr
 
 

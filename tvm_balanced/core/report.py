@@ -122,7 +122,7 @@ class LayerReport:
     @property
     def kind(self) -> str:
         """What kind of operator it is."""
-        return "dense layer"
+        return "convolution" if self.pixels > 1 else "dense layer"
 
     @property
     def slots(self) -> int:

@@ -14,10 +14,10 @@ demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 # Tests run in as many processes as there are cores, up to four; those of one group (xdist_group) in one, one after the other.
 PYTEST := $(RUN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --durations 10
 
-test: .venv/ready  ## all tests, about ten minutes on two cores
+test: .venv/ready  ## all tests
 	$(PYTEST)
 
-test-fast: .venv/ready  ## all but the slow ones, about three minutes on two cores
+test-fast: .venv/ready  ## all but the slow ones
 	$(PYTEST) -m "not slow"
 
 soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, resumed and interrupted, they must never flicker

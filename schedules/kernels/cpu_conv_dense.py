@@ -25,11 +25,10 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.kernel import DenseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
-from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.channel_tiles import ChannelTiles
-from tvm_balanced.schedules.tir.image_layers import ImageLayer, pack_image_bias, schedule_image_layer
+from tvm_balanced.schedules.tir.image_layers import ImageLayer, pack_image_bias, refusal, schedule_image_layer
 
 ROWS = 4  # of a panel: with 12 sums of AVX2, 3 loads of pixels and 4 broadcasts serve 12 multiply-adds
 
@@ -42,9 +41,7 @@ class CpuConvDense(DenseKernel):
     sums: ClassVar[int]  # vectors that are summed in registers
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        if target.kind.name != "llvm" or lanes(target) != self.lanes:
-            return f"the target is no CPU with vectors of {self.lanes} numbers"
-        return None if dtype == "float32" else f"it does not compute {dtype}"
+        return refusal(target, self.lanes, dtype)
 
     def pack(self, weight: Array, conv: Convolution | None = None) -> tuple[Array, ...]:
         conv = conv or Convolution(weight.shape[1], (1, 1, 1), (1, 1, 1))

@@ -28,11 +28,10 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
-from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.channel_tiles import ChannelTiles
-from tvm_balanced.schedules.tir.image_layers import ImageLayer, pack_image_bias, schedule_image_layer
+from tvm_balanced.schedules.tir.image_layers import ImageLayer, pack_image_bias, refusal, schedule_image_layer
 
 ROWS = 4  # rows of the weight that a task's share consists of
 
@@ -45,11 +44,7 @@ class CpuConvSparse(SparseKernel):
     vectors: ClassVar[int]
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        if target.kind.name != "llvm" or lanes(target) != self.lanes:
-            return f"the target is no CPU with vectors of {self.lanes} numbers"
-        if k >= 1 << 16:
-            return f"K = {k} is more than 16 bits count"
-        return None if dtype == "float32" else f"it does not compute {dtype}"
+        return refusal(target, self.lanes, dtype) or (f"K = {k} is more than 16 bits count" if k >= 1 << 16 else None)
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return found.pattern

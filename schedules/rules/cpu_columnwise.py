@@ -11,7 +11,7 @@ from tvm.s_tir import Schedule
 from tvm_balanced.schedules.base.expressions import divisor
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
-from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, elementwise, extent, inline, only_reduction, trip_count
+from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse_reduction, elementwise, extent, inline, trip_count
 
 VECTORS = 8  # vectors of a tile: hardware prefetch follows as many lines of each row, and the sums do not wait for each other
 
@@ -24,13 +24,10 @@ class CpuColumnwise(Rule):
     name = "cpu_columnwise"
 
     def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
-        analysed = analyse(func)
+        analysed = analyse_reduction(func)
         if analysed is None:
             return None
-        sch, blocks = analysed
-        place = only_reduction(blocks)
-        if place is None or not all(block.is_injective() for block in blocks if not block.is_reduction()):
-            return None
+        sch, blocks, place = analysed
         reduction = blocks[place].block_rv
         if not _is_over_rows(sch, reduction):
             return None

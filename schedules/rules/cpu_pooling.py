@@ -7,7 +7,7 @@ from tvm.s_tir.dlight.analysis import SBlockInfo
 
 from tvm_balanced.schedules.base.expressions import variables
 from tvm_balanced.schedules.base.rule import Rule
-from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, only_reduction, trip_count, vectorize_last
+from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse_reduction, trip_count, vectorize_last
 
 
 class CpuPooling(Rule):
@@ -19,13 +19,10 @@ class CpuPooling(Rule):
     name = "cpu_pooling"
 
     def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
-        analysed = analyse(func)
+        analysed = analyse_reduction(func)
         if analysed is None:
             return None
-        sch, blocks = analysed
-        place = only_reduction(blocks)
-        if place is None or not all(block.is_injective() for block in blocks if not block.is_reduction()):
-            return None
+        sch, blocks, place = analysed
         axes = _window_axes(sch, blocks[place])
         if not axes:
             return None

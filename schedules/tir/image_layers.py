@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
@@ -13,6 +14,7 @@ from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.tir.image_patches import SLACK, ImagePatches, row_pitch
 from tvm_balanced.schedules.tir.pixel_tiles import STEP, PixelTiles
@@ -22,6 +24,13 @@ from tvm_balanced.schedules.tir.tiling import divide
 COPY, STORE = 4.0, 4.0
 TASKS = 8  # tiles of an image from which on threads share tiles alone
 SET_PANELS = 16  # panels of the weight that a task computes for a tile of pixels
+
+
+def refusal(target: tvm.target.Target, width: int, dtype: str) -> str | None:
+    """Say why kernels with vectors of `width` pixels cannot compute a layer, as `Kernel.refuses` does; None if they can."""
+    if target.kind.name != "llvm" or lanes(target) != width:
+        return f"the target is no CPU with vectors of {width} numbers"
+    return None if dtype == "float32" else f"it does not compute {dtype}"
 
 
 def pack_image_bias(bias: Array) -> Array:

@@ -25,6 +25,20 @@ def analyse(func: tirx.PrimFunc) -> tuple[Schedule, list[SBlockInfo]] | None:
     return None if not blocks else (sch, blocks)
 
 
+def analyse_reduction(func: tirx.PrimFunc) -> tuple[Schedule, list[SBlockInfo], int] | None:
+    """Return a schedule of `func`, its blocks in order, and the place of the one reduction among elementwise blocks; None if the
+    function is something else.
+    """
+    analysed = analyse(func)
+    if analysed is None:
+        return None
+    sch, blocks = analysed
+    place = only_reduction(blocks)
+    if place is None or not all(block.is_injective() for block in blocks if not block.is_reduction()):
+        return None
+    return sch, blocks, place
+
+
 def extent(sch: Schedule, loop: Any) -> int | None:
     """Return a loop's trip count, None if it is symbolic."""
     count = sch.get(loop).extent
@@ -75,9 +89,6 @@ def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
 
 def vectorize_last(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
     """Vectorize a block's innermost loop if its trip count is a multiple of a small number of lanes."""
-    stored = sch.get(block)
-    if not stored.reads and any(str(region.source.dtype) == "bfloat16" for region in stored.writes):
-        return  # TVM stores bfloat16 as bits, and forgets to convert a vector of one constant
     loop = sch.get_loops(block)[-1]
     count = extent(sch, loop)
     width = divisor(count, lanes(target)) if count else 1

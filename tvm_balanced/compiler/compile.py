@@ -156,7 +156,7 @@ def _lower(
     """Return an imported model lowered; raises ModelError if TVM cannot."""
     names, ranges, sizes = imported.weight_names, imported.ranges, imported.sizes
     with _failures(imported.source), _machine(target):
-        return lower(imported.mod, target, selector, names, ranges, tuned, lift=pack, progress=progress, sizes=sizes, pack=pack)
+        return lower(imported.mod, target, selector, names, ranges, tuned, progress=progress, sizes=sizes, pack=pack)
 
 
 @contextmanager

@@ -121,9 +121,7 @@ class _Work:
         """Count one store or call."""
         arithmetic: list[Any] = []
         loads: list[Any] = []
-        for kind in (*ARITHMETIC, tvm.ir.Call):
-            tvm_ffi.structural_walk(stmt, (kind, arithmetic.append))
-        tvm_ffi.structural_walk(stmt, (tvm.ir.expr.TensorLoad, loads.append))
+        tvm_ffi.structural_walk(stmt, [((*ARITHMETIC, tvm.ir.Call), arithmetic.append), (tvm.ir.expr.TensorLoad, loads.append)])
         self.operations += times * max(1, sum(_operations(part) for part in arithmetic))
         for buffer in (*(load.source for load in loads), getattr(stmt, "buffer", None)):
             if buffer is not None:

@@ -8,6 +8,7 @@ from tvm_balanced.compiler.build import build
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS
 from tvm_balanced.schedules.tir.loops import elementwise, without_threads
+from tvm_balanced.transform.workarounds.unvectorize_broadcasts import UnvectorizeBroadcasts
 
 
 def loops(func):
@@ -22,10 +23,11 @@ def test_a_matrix_of_one_constant_is_stored(dtype):
     full = te.compute((4, 64), lambda *_: tirx.const(1.5, dtype), name="full")
     sch = Schedule(te.create_prim_func([full]))
     elementwise(sch, sch.get_sblock("full"), host_target())
-    vectors = tirx.ForKind.VECTORIZED in {loop.kind for loop in loops(sch.mod["main"])}
+    func = UnvectorizeBroadcasts()(sch.mod)["main"]
+    vectors = tirx.ForKind.VECTORIZED in {loop.kind for loop in loops(func)}
     assert vectors == (dtype == "float32")
     y = tvm.runtime.empty((4, 64), dtype)
-    build(sch.mod["main"].with_attr("global_symbol", "main"), host_target())(y)
+    build(func.with_attr("global_symbol", "main"), host_target())(y)
     assert (y.numpy().astype("float32") == 1.5).all()
 
 

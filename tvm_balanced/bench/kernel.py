@@ -19,8 +19,8 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.huge_pages import collapse
 from tvm_balanced.runtime.tensors import aligned, as_tvm, view
 from tvm_balanced.runtime.threads import use_threads
-from tvm_balanced.schedules import KERNELS, DenseKernel, SparseKernel, Workload
-from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
+from tvm_balanced.schedules import KERNELS, SPARSE_KERNELS, DenseKernel, SparseKernel, Workload
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.testing.operands import random_weight
 from tvm_balanced.timing.paired import PAUSE, Implementation, Timing, copies, measure_paired
 
@@ -140,7 +140,8 @@ class KernelBenchmark:
     def _fastest(self, target: tvm.target.Target) -> SparseKernel:
         """Return the kernel that a model's layer would get if it were sparse."""
         judge = KernelSelector.of(target, self.threads)
-        fitting = [kernel for kernel in EXACT if kernel.fit(self._found()) == self.pattern]
+        exact = [kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None]
+        fitting = [kernel for kernel in exact if kernel.fit(self._found()) == self.pattern]
         takers = [kernel for kernel in fitting if kernel.refuses(target, self.n, self.k, self.dtype) is None]
         if not takers:
             raise TargetError(

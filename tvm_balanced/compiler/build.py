@@ -19,8 +19,8 @@ def build(code: tvm.IRModule | tvm.tirx.PrimFunc, target: tvm.target.Target, **o
 
 
 def build_candidate(mod: tvm.IRModule, target: tvm.target.Target, _params: Any = None) -> Any:
-    """Build a candidate of MetaSchedule, its `f_build`, as a module of ours is built. Its own function imports the tensor
-    intrinsics of all targets in every worker first, which takes longer than it waits.
+    """Build a candidate of MetaSchedule, its `f_build`, as a module of ours is built. MetaSchedule's own function first imports
+    the tensor intrinsics of all targets in each worker, which takes longer than its timeout.
     """
     return tvm.tirx.build(mod, target=with_llvm_options(target))
 

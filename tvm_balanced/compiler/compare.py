@@ -1,5 +1,6 @@
 """Checking a compiled module against the original model, on its examples and on inputs that they do not show."""
 
+import itertools
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from tvm_balanced.runtime.function import Function
 from tvm_balanced.schedules import ALL_KERNELS
 
 SECONDS = 10.0  # of checking, if compiling took less
+EXAMPLES = "the examples"
 
 
 def check(
@@ -33,8 +35,8 @@ def check(
     rounding = max((kernel.tolerance or 0.0 for name, kernel in ALL_KERNELS.items() if name in kernels), default=0.0)
     found = []
     for name, entry in imported.entry_points.items():
-        for what, inputs in (("the examples", entry.examples), *drawn_inputs(entry)):
-            if what != "the examples" and time.monotonic() > end:
+        for what, inputs in itertools.chain([(EXAMPLES, entry.examples)], drawn_inputs(entry)):
+            if what != EXAMPLES and time.monotonic() > end:
                 break
             comparison = _compare(module[name], entry, what, inputs, tolerance, rounding)
             if not comparison.ok:
@@ -45,7 +47,7 @@ def check(
 
 def _refusal(comparison: Comparison) -> str:
     worst = comparison.worst
-    where = "" if comparison.inputs == "the examples" else f" on {comparison.inputs}"
+    where = "" if comparison.inputs == EXAMPLES else f" on {comparison.inputs}"
     return f"{worst.name} {worst}{where}: raise tolerance= if that is good enough, or report the model"
 
 
@@ -55,7 +57,7 @@ def _compare(
     try:
         expected = entry.reference(inputs)
     except Exception as error:  # the user's model: anything may come out of it
-        if what == "the examples":
+        if what == EXAMPLES:
             raise
         return Comparison(what, (), f"the original model raises {type(error).__name__}: {first_line(error)}")
     # a donated input holds an output afterwards, and the examples are the caller's
@@ -64,7 +66,7 @@ def _compare(
     )
     outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding, entry.growths)
     comparison = Comparison(what, outputs)
-    if what != "the examples" and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
+    if what != EXAMPLES and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
         return Comparison(what, outputs, "only ranks differ, which ties decide")
     return comparison
 

@@ -21,7 +21,7 @@ from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_count, check_kernels, check_tolerance
 from tvm_balanced.errors import ModelError, TvmBalancedError, last_line
 from tvm_balanced.runtime import environment
-from tvm_balanced.runtime.causal_lm import CausalLM
+from tvm_balanced.runtime.causal_lm import module_class
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import toolchain
 from tvm_balanced.runtime.host import cores, runs_here
@@ -122,8 +122,7 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
         generation=imported.generation,
     )
     weights = [_own(weight, imported) for weight in lowered.weights]
-    kind = CompiledModule if facts.generation is None else CausalLM
-    module = kind(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
+    module = module_class(facts)(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
     if not runs:
         return module
     comparisons = check(module, imported, options.tolerance, time.monotonic() - started)

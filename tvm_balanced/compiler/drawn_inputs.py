@@ -17,13 +17,10 @@ def drawn_inputs(entry: ImportedFunction, seed: int = 0) -> Iterator[tuple[str, 
     if any(_is_mask(a) for a in entry.examples):
         yield "masks with padding", [_padded(a) if _is_mask(a) else _shuffled(a, rng) for a in entry.examples]
     yield "zeros", [a if _is_mask(a) else np.zeros_like(a) for a in entry.examples]
-    for what, place in (("the smallest ids", 0), ("the largest ids", 1)):
-        if entry.id_ranges:
-            named = zip(entry.inputs, entry.examples, strict=True)
-            yield (
-                what,
-                [np.full_like(a, entry.id_ranges[spec.name][place]) if spec.name in entry.id_ranges else a for spec, a in named],
-            )
+    if entry.id_ranges:
+        for what, place in (("the smallest ids", 0), ("the largest ids", 1)):
+            named, ids = zip(entry.inputs, entry.examples, strict=True), entry.id_ranges
+            yield what, [np.full_like(a, ids[spec.name][place]) if spec.name in ids else a for spec, a in named]
     for sizes in _other_sizes(entry):
         text = ", ".join(f"{symbol} = {size}" for symbol, size in sizes.items())
         yield text, [_resized(spec, a, sizes, rng) for spec, a in zip(entry.inputs, entry.examples, strict=True)]
@@ -42,7 +39,7 @@ def _shuffled(array: Array, rng: np.random.Generator) -> Array:
 
 
 def _padded(array: Array) -> Array:
-    """Return a mask whose rows end in padding, each a little later than the row before; the first place stays."""
+    """Return a mask whose rows end in padding, each one place before that of the row above, in a cycle; the first place stays."""
     padded = array.copy()
     length = array.shape[-1]
     for row, values in enumerate(padded.reshape(-1, length)):
@@ -52,12 +49,7 @@ def _padded(array: Array) -> Array:
 
 def _other_sizes(entry: ImportedFunction) -> Iterator[dict[str, int]]:
     """Yield two other choices of the sizes that are known only at the call: one smaller, one larger, if they are allowed."""
-    known = {
-        symbol: int(size)
-        for spec, example in zip(entry.inputs, entry.examples, strict=True)
-        for symbol, size in zip(spec.shape, example.shape, strict=True)
-        if isinstance(symbol, str)
-    }
+    known = entry.sizes
     plain = {symbol: size for symbol, size in known.items() if symbol.isidentifier()}
     if not plain or len(plain) < len(known):  # an expression of others, such as 2*s0, follows from them
         return

@@ -9,7 +9,7 @@ import numpy as np
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.text_table import table
-from tvm_balanced.core.tolerance import ALONE, SERIES, TOLERANCE, Growth
+from tvm_balanced.core.tolerance import ALONE, SERIES, Growth
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Comparison:
     Parameters
     ----------
     inputs : str
-        Which inputs: "the examples", "other values", "a batch of 3", ...
+        Which inputs: "the examples", "other values", "s0 = 3", ...
     outputs : tuple of OutputDifference
-        None if the original model raised.
+        Empty if the original model raised.
     note : str
-        Why there are none, or why a difference says nothing.
+        Why there are no outputs, or why a difference does not count.
     """
 
     inputs: str
@@ -119,13 +119,9 @@ def _compare(name: str, want: Array, got: Array, growth: Growth, tolerance: floa
         return OutputDifference(name, float("inf"), 0.0, fault)
     if tolerance is None and growth.alone and not rounding:
         return OutputDifference(name, *_worst_alone(want, got, growth))
-    allowed = max(_tolerance(growth), rounding) if tolerance is None else tolerance
+    allowed = max(growth.tolerance, rounding) if tolerance is None else tolerance
     error, scale = difference(want, got)
     return OutputDifference(name, error, allowed * scale)
-
-
-def _tolerance(growth: Growth) -> float:
-    return growth.tolerance if math.isfinite(growth.deviation) else TOLERANCE.get(growth.dtype, 0.0)
 
 
 def _worst_alone(want: Array, got: Array, growth: Growth) -> tuple[float, float]:

@@ -72,6 +72,16 @@ class ImportedFunction:
     ranks: bool = False
     growths: list[Growth] = field(default_factory=list)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Symbol of a dimension to its size in the examples."""
+        return {
+            dim: int(size)
+            for spec, example in zip(self.inputs, self.examples, strict=False)
+            for dim, size in zip(spec.shape, example.shape, strict=False)
+            if isinstance(dim, str)
+        }
+
 
 @dataclass
 class ImportedModel:
@@ -117,13 +127,7 @@ class ImportedModel:
     @property
     def sizes(self) -> dict[str, int]:
         """Symbol of a dimension to its size in the examples, of all entry points."""
-        return {
-            dim: size
-            for entry in self.entry_points.values()
-            for spec, example in zip(entry.inputs, entry.examples, strict=False)
-            for dim, size in zip(spec.shape, example.shape, strict=False)
-            if isinstance(dim, str)
-        }
+        return {symbol: size for entry in self.entry_points.values() for symbol, size in entry.sizes.items()}
 
 
 def check_donation(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], donate: Mapping[str, str]) -> None:

@@ -60,6 +60,8 @@ class LayerReport:
         Places of its packed weight and bias among the module's weights.
     pixels : int
         M for each image of a convolution; 1 for a dense layer.
+    kind : str
+        "dense layer" or "convolution".
 
     Functions and parameters are not compared: only a compiled module has them.
     """
@@ -87,6 +89,7 @@ class LayerReport:
     functions: tuple[str, ...] = field(default=(), compare=False)
     parameters: tuple[int, ...] = field(default=(), compare=False)
     pixels: int = 1
+    kind: str = "dense layer"
 
     @classmethod
     def of(cls, plan: LayerPlan, bucket: Bucket, schedule: str, **more: Any) -> "LayerReport":
@@ -112,17 +115,13 @@ class LayerReport:
             rows=bucket.rows,
             entry_point=plan.entry_point,
             pixels=1 if layer.conv is None else layer.conv.pixels,
+            kind="dense layer" if layer.conv is None else "convolution",
             **more,
         )
 
     def serves(self, m: int) -> bool:
         """Whether this row is about a call with `m` rows."""
         return m in self.rows if self.m is None else m == self.m
-
-    @property
-    def kind(self) -> str:
-        """What kind of operator it is."""
-        return "convolution" if self.pixels > 1 else "dense layer"
 
     @property
     def slots(self) -> int:
@@ -216,7 +215,7 @@ class OperatorReport:
 
 @dataclass(frozen=True)
 class FunctionReport:
-    """A function of TVM's own operators that no rule schedules, or all that rules do.
+    """One function of TVM's own operators that no rule schedules, or in one row all that rules schedule.
 
     Parameters
     ----------
@@ -369,17 +368,10 @@ class Report:
 
     def cells(self) -> list[tuple[str, ...]]:
         """Return the rows as text; the entry point stands first if there are several."""
+        totals = {"weights": self.weights, "macs": self.macs, "seconds": self.seconds}
+        several = self._has_entry_points
         rows: list[Row] = [*self.layers, *self.operators, *self.functions]
-        return [self._cells(row) for row in rows]
-
-    def _cells(self, row: Row) -> tuple[str, ...]:
-        *cells, verdict, why = row.cells()
-        shares = (
-            _share(getattr(row, what, None), total)
-            for what, total in (("weights", self.weights), ("macs", self.macs), ("seconds", self.seconds))
-        )
-        entry = [getattr(row, "entry_point", "-")] if self._has_entry_points else []
-        return (*entry, *cells, *shares, verdict, why)
+        return [_cells(row, totals, several) for row in rows]
 
     @property
     def _has_entry_points(self) -> bool:
@@ -388,6 +380,14 @@ class Report:
     def __str__(self) -> str:
         rows = self.cells()
         return f"{self.title}\n{table(self.header, rows)}" if rows else self.title
+
+
+def _cells(row: Row, totals: Mapping[str, float], several: bool) -> tuple[str, ...]:
+    """Return a row as text, with its shares of the totals, and its entry point if there are several."""
+    *cells, verdict, why = row.cells()
+    shares = (_share(getattr(row, what, None), total) for what, total in totals.items())
+    entry = [getattr(row, "entry_point", "-")] if several else []
+    return (*entry, *cells, *shares, verdict, why)
 
 
 def _share(part: float | None, total: float) -> str:

@@ -159,19 +159,16 @@ def check_tree(tree: Any, count: int, depth: int = 0) -> None:
     if len(kinds) != 1 or depth > DEEPEST or set(tree) != {*kinds, *(["fields"] if kinds == ["class"] else [])}:
         raise ValueError(f"a structure is {tree!r:.60}; it must be one of {', '.join(KINDS)}")
     kind = kinds[0]
-    place = tree.get("tensor", 0)
-    if (
-        not isinstance(place, int)
-        or isinstance(place, bool)
-        or not 0 <= place < max(count, 1)
-        or (kind == "tensor" and not count)
-    ):
-        raise ValueError(f"a structure names tensor {place!r:.20} of {count}")
+    if kind == "tensor":
+        place = tree["tensor"]
+        if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < count:
+            raise ValueError(f"a structure names tensor {place!r:.20} of {count}")
+        return
     if kind == "value" and not (tree["value"] is None or isinstance(tree["value"], (bool, int, float, str))):
         raise ValueError(f"a structure has the value {tree['value']!r:.40}; it must be None, a number or a text")
     if kind == "class" and not isinstance(tree["class"], str):
         raise ValueError(f"a structure has the class {tree['class']!r:.40}; it must be a name")
-    if kind in ("tensor", "value"):
+    if kind == "value":
         return
     inside = tree["fields"] if kind == "class" else tree[kind]
     if not isinstance(inside, list):

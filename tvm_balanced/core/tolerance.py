@@ -12,8 +12,8 @@ from dataclasses import dataclass
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 # What a model may differ by of which nothing else is known, relative to the largest output (or 1 if that is less), by dtype.
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
-# Deviations that are allowed: differences that cancel make roundings this many times as large, up to TOLERANCE; deep models pass
-# that, by so many deviations as an error is ever seen to have.
+# CANCELLED deviations are allowed, because values that cancel magnify roundings, but no more than TOLERANCE. DEEP deviations are
+# always allowed: no larger error was seen.
 CANCELLED, DEEP = 64, 8
 ALONE = 4  # one operator: half precision is rounded once, and float32 by a series that is this good
 SERIES = 2e-6  # absolute error of gelu, the least exact of our series
@@ -55,6 +55,8 @@ class Growth:
     def tolerance(self) -> float:
         """What is allowed, relative to the largest value of the output, or to 1 if that is less."""
         usual = TOLERANCE.get(self.dtype, 0.0)
+        if not math.isfinite(self.deviation):  # nothing else is known
+            return usual
         return min(CANCELLED * self.deviation, max(usual, DEEP * self.deviation))
 
     @property

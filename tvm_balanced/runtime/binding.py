@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tvm_balanced.core.imported_model import TensorSpec
-from tvm_balanced.core.structure import collect, tensors_of
+from tvm_balanced.core.structure import Call, collect, tensors_of
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.metadata import EntryPointSpec
 
@@ -21,16 +21,9 @@ def bind(spec: EntryPointSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     InputError
         If something is missing, unknown, too much, nested in another way, or another value than the one that was fixed.
     """
-    if spec.call is None or _is_flat(spec, args, kwargs):
+    if spec.call is None or _is_flat(spec.call, spec.inputs, args, kwargs):
         return _bind_flat(spec.inputs, args, kwargs)
-    names = [name for name, _ in spec.call]
-    if len(args) > len(names):
-        raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(spec.inputs)}")
-    given = dict(zip(names, args, strict=False))
-    for name, value in kwargs.items():
-        if name not in names or name in given:
-            raise _not_taken(name, name in given, spec.inputs)
-        given[name] = value
+    given = _by_name([name for name, _ in spec.call], args, kwargs, spec.inputs)
     found: dict[int, Any] = {}
     inputs = [one.name for one in spec.inputs]
     for name, tree in spec.call:
@@ -38,27 +31,40 @@ def bind(spec: EntryPointSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -
             collect(tree, given[name], name, inputs, found)
     for place, one in enumerate(spec.inputs):
         if place not in found:
-            raise InputError(f"input {one.name} is missing; the model takes {_listed(spec.inputs)}")
+            raise _missing(one.name, spec.inputs)
     return [found[place] for place in range(len(inputs))]
 
 
-def _is_flat(spec: EntryPointSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _is_flat(call: Call, inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call gives tensors alone where the model nests them, so that they can only be meant one by one."""
-    call = spec.call or []
     if not all(hasattr(value, "shape") for value in (*args, *kwargs.values())):
         return False
-    own, inputs = {name for name, _ in call}, {one.name for one in spec.inputs}
-    if any(name not in own and name in inputs for name in kwargs):
-        return True
-    nested = any("tensor" not in tree and any(True for _ in tensors_of(tree)) for _, tree in call)
-    last = max((place for place, (_, tree) in enumerate(call) if any(True for _ in tensors_of(tree))), default=0)
-    fixed_between = any(not list(tensors_of(tree)) for _, tree in call[:last])
-    return nested and not fixed_between and len(args) == len(spec.inputs) and not kwargs
+    if kwargs:
+        own, names = {name for name, _ in call}, {one.name for one in inputs}
+        return any(name not in own and name in names for name in kwargs)
+    if len(args) != len(inputs):
+        return False
+    holds = [any(True for _ in tensors_of(tree)) for _, tree in call]
+    nested = any(has and "tensor" not in tree for has, (_, tree) in zip(holds, call, strict=True))
+    while holds and not holds[-1]:  # what is fixed behind the last tensor may be left out
+        holds.pop()
+    return nested and all(holds)
 
 
 def _bind_flat(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     names = [spec.name for spec in inputs]
     args, kwargs = _spread(names, args), {n: v for name, value in kwargs.items() for n, v in _named(name, value)}
+    given = _by_name(names, args, kwargs, inputs)
+    for name in names:
+        if name not in given:
+            raise _missing(name, inputs)
+    return [given[name] for name in names]
+
+
+def _by_name(
+    names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any], inputs: Sequence[TensorSpec]
+) -> dict[str, Any]:
+    """Return arguments by name; raises InputError for one that is too much, unknown or given twice."""
     if len(args) > len(names):
         raise InputError(f"{len(args)} inputs were given; the model takes {len(names)}: {_listed(inputs)}")
     given = dict(zip(names, args, strict=False))
@@ -66,10 +72,11 @@ def _bind_flat(inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mappin
         if name not in names or name in given:
             raise _not_taken(name, name in given, inputs)
         given[name] = value
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise InputError(f"input {missing[0]} is missing; the model takes {_listed(inputs)}")
-    return [given[name] for name in names]
+    return given
+
+
+def _missing(name: str, inputs: Sequence[TensorSpec]) -> InputError:
+    return InputError(f"input {name} is missing; the model takes {_listed(inputs)}")
 
 
 def _not_taken(name: str, twice: bool, inputs: Sequence[TensorSpec]) -> InputError:

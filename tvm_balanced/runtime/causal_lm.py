@@ -4,14 +4,15 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.compiled_module import CompiledModule
+from tvm_balanced.runtime.metadata import ModuleMetadata
 from tvm_balanced.runtime.sampling import Sampling
 from tvm_balanced.runtime.tensors import aligned, is_torch
 
@@ -77,11 +78,11 @@ class CausalLM(CompiledModule):
         """
         ids, pads = self._prompts(input_ids, attention_mask)
         room = self.generation.length - ids.shape[1]
-        wanted = room if max_new_tokens is None else max_new_tokens
-        check_count("max_new_tokens", wanted if room > 0 else 1)
-        if wanted > room or room < 1:
+        wanted = max(room, 1) if max_new_tokens is None else max_new_tokens
+        check_count("max_new_tokens", wanted)
+        if wanted > room:
             raise InputError(
-                f"a prompt of {ids.shape[1]} tokens and {wanted if room > 0 else 1} new ones were asked for; the cache has "
+                f"a prompt of {ids.shape[1]} tokens and {wanted} new ones were asked for; the cache has "
                 f"{self.generation.length} slots: compile with a larger max_length, or ask for fewer"
             )
         ends = self.generation.ends if eos_token_id is None else (eos_token_id,)
@@ -98,7 +99,7 @@ class CausalLM(CompiledModule):
     ) -> Iterator[Array]:
         """Yield one token after another for each row, until every text has ended."""
         rows, length = ids.shape
-        cache = self._empty_cache()
+        pads, cache = self._filled(pads), self._empty_cache()
         logits = self._prefill(ids, pads, cache)
         ended = np.zeros(rows, bool)
         for slot in range(length, length + wanted):
@@ -107,7 +108,7 @@ class CausalLM(CompiledModule):
             ended |= np.isin(token, ends)
             if ended.all() or slot + 1 == length + wanted:
                 return
-            logits = self._step("decode", self._filled(token[:, None]), slot, self._filled(pads), 0, cache)
+            logits = self._step("decode", self._filled(token[:, None]), slot, pads, 0, cache)
 
     def _prefill(self, ids: Array, pads: Array, cache: list[Array]) -> Array:
         """Put a prompt into the cache, chunk by chunk, and return the logits behind its last token."""
@@ -116,12 +117,12 @@ class CausalLM(CompiledModule):
         for start in range(0, length, chunk):
             part = ids[:, start : start + chunk]
             tokens = np.pad(part, ((0, 0), (0, chunk - part.shape[1])))
-            logits = self._step("prefill", self._filled(tokens), start, self._filled(pads), part.shape[1] - 1, cache)
+            logits = self._step("prefill", self._filled(tokens), start, pads, part.shape[1] - 1, cache)
         return logits
 
     def _step(self, name: str, tokens: Array, start: int, pads: Array, last: int, cache: list[Array]) -> Array:
         place, wanted = np.array(start, np.int64), np.array([last], np.int64)
-        return self[name].arrays(tokens, place, pads, wanted, *cache)[0].astype(np.float32)
+        return self[name].arrays(tokens, place, pads, wanted, *cache)[0].astype(np.float32, copy=False)
 
     def _filled(self, array: Array) -> Array:
         """Rows of a call, the last of them again where fewer prompts were given than it was compiled for."""
@@ -129,7 +130,7 @@ class CausalLM(CompiledModule):
 
     def _empty_cache(self) -> list[Array]:
         specs = [spec for spec in self["decode"].inputs if spec.name.startswith("cache_")]
-        return [aligned(np.zeros(tuple(map(int, s.shape)), getattr(ml_dtypes, s.dtype, s.dtype))) for s in specs]
+        return [aligned(np.zeros(tuple(map(int, s.shape)), numpy_dtype(s.dtype))) for s in specs]
 
     def _prompts(self, input_ids: Any, attention_mask: Any) -> tuple[Array, Array]:
         """Return prompts (B, T) and how many places of padding each begins with (B,)."""
@@ -147,6 +148,11 @@ class CausalLM(CompiledModule):
                 'attention_mask has padding behind tokens; pad prompts on the left (tokenizer.padding_side = "left")'
             )
         return ids, (mask == 0).sum(1)
+
+
+def module_class(facts: ModuleMetadata) -> type[CompiledModule]:
+    """Return the class of a module: CausalLM for a language model that generates, else CompiledModule."""
+    return CompiledModule if facts.generation is None else CausalLM
 
 
 def most_probable(logits: Array) -> Array:

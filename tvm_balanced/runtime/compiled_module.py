@@ -164,8 +164,8 @@ class CompiledModule:
         Returns
         -------
         The model's result: a tensor, or a tuple, list, dict, or class that torch.export knows, with
-        the same nesting. NumPy arrays in give one array, or a flat tuple in the order of
-        `facts.outputs`, whose names tell where each was.
+        the same nesting. NumPy arrays in give arrays nested alike, with plain dicts
+        in place of classes.
 
         Raises
         ------

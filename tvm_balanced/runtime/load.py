@@ -16,7 +16,7 @@ from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path, check_threads
 from tvm_balanced.errors import ArtifactError, EnvironmentFaultError, InputError
 from tvm_balanced.runtime import environment
-from tvm_balanced.runtime.causal_lm import CausalLM
+from tvm_balanced.runtime.causal_lm import module_class
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
@@ -76,8 +76,9 @@ def load(
             cubins.add({Path(file).stem: checked_bytes(directory, file, sums.get(file)) for file in _cubins(manifest)})
         library = _open_library(checked_bytes(directory, "lib.so", sums.get("lib.so")))
         _check_code(library, facts)
-        kind = CompiledModule if facts.generation is None else CausalLM
-        module = kind(library, tensors, facts, origin=Origin(directory.resolve(), manifest), shared=weights == "shared")
+        module = module_class(facts)(
+            library, tensors, facts, origin=Origin(directory.resolve(), manifest), shared=weights == "shared"
+        )
     except (ArtifactError, EnvironmentFaultError):
         raise
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:

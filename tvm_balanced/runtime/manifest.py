@@ -35,7 +35,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
             f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
     found = manifest.get("format") if isinstance(manifest, dict) else None
-    if found not in READABLE or isinstance(found, bool):
+    if found not in READABLE:
         raise ArtifactError(f"{directory} has format {found}; this version reads formats 2 to {FORMAT}: compile the model again")
     try:
         manifest = upgraded(manifest)

@@ -48,8 +48,12 @@ class Sampling:
             scores = np.where(scores < least, -np.inf, scores)
         probable = np.exp(scores - scores.max(-1, keepdims=True))
         probable /= probable.sum(-1, keepdims=True)
+        if self.top_p == 1:  # nothing is dropped
+            whole: Array = probable
+            return whole
         order = np.argsort(-probable, -1, kind="stable")
-        before = np.take_along_axis(probable, order, -1).cumsum(-1) - np.take_along_axis(probable, order, -1)
+        ranked = np.take_along_axis(probable, order, -1)
+        before = ranked.cumsum(-1) - ranked
         dropped = np.zeros_like(probable, bool)
         np.put_along_axis(dropped, order, before >= self.top_p, -1)
         probable = np.where(dropped, 0.0, probable)

@@ -15,7 +15,7 @@ from tvm_balanced.runtime.host import cores
 
 _pool = threading.local()
 CALLS_OF_A_GUEST = 16  # calls with several threads after which a calling thread gets a pool of its own
-MOST_OWN_POOLS = 16  # pools of calling threads besides the main one's: TVM frees none, whose thread has ended or not
+MOST_OWN_POOLS = 16  # pools of calling threads besides the main one's: TVM never frees a pool, even if its thread has ended
 # Two of TVM's affinity modes. Worker i stays on the i-th core of a list; the calling thread gets the whole list.
 ONE_CORE_PER_THREAD, BY_SPEED = -2, 1
 
@@ -28,10 +28,9 @@ def run_with_threads(count: int, function: Callable[..., Any], *args: Any) -> An
     process until it has called CALLS_OF_A_GUEST times: a server with a thread for each request has a bounded number of workers.
     In a child that was forked, calls are guests too: no worker of the parent is there.
     """
-    if not _is_guest(count):
-        use_threads(count)
-        return function(*args)
-    return _hosts().submit(_as_host, count, function, args).result()
+    if _is_guest(count):
+        return _hosts().submit(_with_threads, count, function, args).result()
+    return _with_threads(count, function, args)
 
 
 def _is_guest(count: int) -> bool:
@@ -49,7 +48,7 @@ def _is_guest(count: int) -> bool:
         return bool(_pool.count != 1)
     _pool.calls = getattr(_pool, "calls", 0) + 1
     if hasattr(_pool, "count") or _pool.calls <= CALLS_OF_A_GUEST:  # a pool without workers cannot grow
-        return not getattr(_pool, "own", False)
+        return True
     with _process.lock:
         _pool.own = _process.pools < MOST_OWN_POOLS
         _process.pools += _pool.own
@@ -78,7 +77,7 @@ def _become_host() -> None:
     _pool.own = True
 
 
-def _as_host(count: int, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _with_threads(count: int, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     use_threads(count)
     return function(*args)
 

@@ -34,7 +34,6 @@ from tvm_balanced.selection.rooflines import roofline_of
 # With one copy of a weight for every M, what must win is sparse at these M. On a GPU dense wins from a few hundred rows on,
 # whatever the sparsity, and a layer that is sparse for the few rows of decoding is what one compiles there.
 ONE_COPY_ROWS_GPU = 32
-EXACT = tuple(kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None)  # those that may be taken without being named
 
 Candidate = tuple[Kernel, BalancedPattern | None]  # a kernel, and what it would store a layer's weight in
 

@@ -14,7 +14,7 @@ demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 # Tests run in as many processes as there are cores, up to four; those of one group (xdist_group) in one, one after the other.
 PYTEST := $(RUN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --durations 10
 
-test: .venv/ready  ## all tests
+test: .venv/ready  ## all tests but what make nightly adds
 	$(PYTEST)
 
 test-fast: .venv/ready  ## all but the slow ones
@@ -23,7 +23,7 @@ test-fast: .venv/ready  ## all but the slow ones
 soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, resumed and interrupted, they must never flicker
 	for run in $$(seq 20); do $(RUN)/python -m pytest -q tests/tuning/test_tune.py || exit 1; done
 
-nightly: .venv/ready  ## all tests, and those that take minutes each
+nightly: .venv/ready  ## the same with more cases, and tests that take minutes each
 	TVM_BALANCED_NIGHTLY=1 $(PYTEST)
 
 lint: .venv/ready  ## ruff and mypy

@@ -94,7 +94,7 @@ def _decisions(trace: Any, space: Space) -> Decisions:
 
 
 def meta_schedule() -> Any:
-    """Return MetaSchedule with its tensor intrinsics, which every TuneContext imports; here in 8 s of CPU time instead of 69.
+    """Return MetaSchedule with its tensor intrinsics, which every TuneContext imports; here in an eighth of the time.
 
     TVM's parser asks `inspect` for the module of each frame that it is called from. importlib's frames come from no file, so
     `inspect` walks all modules each time, unless its cache already names theirs. Raises EnvironmentFaultError if a package that

@@ -46,7 +46,7 @@ def import_exported_program(
     Parameters
     ----------
     program : torch.export.ExportedProgram
-        With tensors as inputs and outputs.
+        Inputs that are no tensors are fixed at their example values.
     source : str
         Where it came from, for the manifest.
     keep_alive : sequence
@@ -63,7 +63,7 @@ def import_exported_program(
     InputError
         If an input cannot be donated.
     ModelError
-        If an input is not a tensor, or TVM's importer does not support an operator.
+        If an input is a size that changes from call to call, or TVM's importer does not support an operator.
     """
     inputs, outputs = _inputs(program), _outputs(program)
     examples = _examples(program, inputs)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import tvm_balanced as tb
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.exported_program import import_exported_program, layer_name, to_numpy, to_torch
 from tvm_balanced.frontend.module import export
 
@@ -37,13 +37,17 @@ def test_inputs_and_outputs_are_described():
     assert imported.main.outputs[0].shape == (imported.main.inputs[0].shape[0], 4)
 
 
-def test_an_input_that_is_no_tensor_is_refused():
+def test_an_input_that_is_no_tensor_is_fixed_at_its_value():
     class Model(nn.Module):
         def forward(self, x, times):
             return x * times
 
-    with pytest.raises(ModelError, match=r'input "times" is 3; every input must be a tensor: wrap the module'):
-        import_exported_program(torch.export.export(Model(), (torch.ones(2), 3)), "test")
+    program = torch.export.export(Model(), (torch.ones(2), 3))
+    assert [spec.name for spec in import_exported_program(program, "test").main.inputs] == ["x"]
+    module = tb.compile(program)
+    assert module(torch.tensor([1.0, 2.0]), 3).tolist() == [3.0, 6.0]
+    with pytest.raises(InputError, match="times"):
+        module(torch.tensor([1.0, 2.0]), 4)
 
 
 def test_an_operator_that_tvm_does_not_know_is_named_in_one_sentence():

@@ -469,6 +469,7 @@ CASES: dict[str, list[Case]] = {
 RANDOM = "draws random numbers: refused, see test_type_promotion.py"
 SPARSE = "works on sparse tensors, which no input can be; a constant one becomes dense before"
 SIZE = "computes with sizes or checks them; torch calls it of itself where a dimension is dynamic"
+RECURRENT = "whole layers with their states are in test_recurrent.py"
 NO_CASE = {
     "randn.default": RANDOM,
     "randn_like.default": RANDOM,
@@ -489,7 +490,8 @@ NO_CASE = {
     "empty.memory_format": "gives whatever is in memory; torch overwrites it at once, by full or copy",
     "empty_like.default": "gives whatever is in memory",
     "empty_permuted.default": "gives whatever is in memory",
-    "lstm.input": "is decomposed; whole layers are in test_random_graphs.py",
-    "gru.input": "is decomposed; whole layers are in test_random_graphs.py",
-    "rnn_tanh.input": "is decomposed; whole layers are in test_random_graphs.py",
+    "lstm.input": RECURRENT,
+    "gru.input": RECURRENT,
+    "rnn_tanh.input": RECURRENT,
+    "rnn_relu.input": RECURRENT,
 }

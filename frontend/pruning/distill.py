@@ -16,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from tvm_balanced.core.validation import check_count, require
 from tvm_balanced.errors import InputError, ModelError
+from tvm_balanced.frontend.inference import eval_mode, inference
 from tvm_balanced.frontend.pruning.blocks import chain_of_blocks
-from tvm_balanced.frontend.pruning.calibration import Batch, call, inference, moved
+from tvm_balanced.frontend.pruning.calibration import Batch, call, moved
 from tvm_balanced.frontend.pruning.held_masks import HeldMasks
 from tvm_balanced.frontend.pruning.weights import prunable_weights
 
@@ -263,18 +264,15 @@ def _outputs_of(blocks: list[nn.Module]) -> Iterator[list[torch.Tensor]]:
 def _trainable(model: nn.Module) -> Iterator[None]:
     """Train all parameters of a model in eval mode; afterwards each is as it was."""
     before = [(p, p.requires_grad) for p in model.parameters()]
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
         for parameter, _ in before:
             parameter.requires_grad_(parameter.is_floating_point())
-        yield
+        with eval_mode(model):
+            yield
     finally:
         for parameter, needed in before:
             parameter.requires_grad_(needed)
             parameter.grad = None
-        for module, training in modes:
-            module.training = training
 
 
 def _again_and_again(batches: Iterable[Batch], start: int) -> Iterator[Batch]:

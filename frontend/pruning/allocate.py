@@ -142,7 +142,7 @@ def allocate(
     InputError
         If not exactly one budget is given, or the model fails on a batch.
     ModelError
-        If no choice of patterns keeps the budget, no batch reaches a layer, or a speed-up is asked of layers that only TVM computes.
+        If no choice of patterns keeps the budget, no batch reaches a layer, or a speed-up is asked of layers that TVM computes.
     """
     require("model", model, nn.Module, "a torch.nn.Module")
     require("calibration", calibration, Iterable, "a list of batches, or a DataLoader")

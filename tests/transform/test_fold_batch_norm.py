@@ -76,9 +76,7 @@ def test_two_norms_share_a_scaled_weight_only_if_they_scale_alike(other, rng):
         builder.emit_func_output(result)
     after = FoldBatchNorm()(builder.get())
     weights = []
-    relax.analysis.post_order_visit(
-        after["main"], lambda e: weights.append(e.args[1]) if is_call(e, "relax.nn.conv2d") else None
-    )
+    relax.analysis.post_order_visit(after["main"], lambda e: weights.append(e.args[1]) if is_call(e, "relax.nn.conv2d") else None)
     gamma, variance = (vectors[place].value.numpy() for place in (0, 3))
     for found, epsilon in zip(weights, (1e-3, other), strict=True):
         factor = (gamma / np.sqrt(variance + epsilon))[:, None, None, None]

@@ -12,7 +12,9 @@ def test_a_layer_is_tiled_once_for_all_batches(monkeypatch):
     conv = Convolution(24, (1, 17, 19), (1, 3, 3))
     for kernel, nnz in ((CONV_DENSE_KERNELS[0], 16), (CONV_SPARSE_KERNELS[0], 2)):
         searches.clear()
-        workloads = [Workload(kernel.name, m, 32, 216, nnz, 16, conv=conv) for m in (None, *(conv.pixels * b for b in (1, 3, 64)))]
+        workloads = [
+            Workload(kernel.name, m, 32, 216, nnz, 16, conv=conv) for m in (None, *(conv.pixels * b for b in (1, 3, 64)))
+        ]
         layers = [ImageLayer.of(workload, 16, 6) for workload in workloads]
         assert len(searches) == 1
         assert [layer.workload for layer in layers] == workloads

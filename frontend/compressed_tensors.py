@@ -74,10 +74,10 @@ def decompressed(path: Path, tensors: Mapping[str, Any], config: Mapping[str, An
         "multiplied {} quantised weights by their scales",
         found,
     )
-    unused = [name for name in plain if name.endswith(OF_ACTIVATIONS)]
-    if unused:
-        found.append(f"left {len(unused)} scales of activations aside: these are computed in float")
-    return {name: tensor for name, tensor in plain.items() if name not in unused}
+    used = {name: tensor for name, tensor in plain.items() if not name.endswith(OF_ACTIVATIONS)}
+    if len(used) < len(plain):
+        found.append(f"left {len(plain) - len(used)} scales of activations aside: these are computed in float")
+    return used
 
 
 class _Parts:

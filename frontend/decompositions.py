@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
@@ -11,6 +10,7 @@ import torch
 from torch._export import utils
 from torch.export import default_decompositions
 
+from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.recurrent import RECURRENT
 
 aten = torch.ops.aten
@@ -24,7 +24,6 @@ BILINEAR = [[1, 3], [0], [1, 2], [2, 3]]  # y[b, o] = sum of x[b, i] * weight[o,
 
 
 LISTING = "_materialize_cpp_cia_ops"  # of torch._export.utils, since torch 2.6: makes a Python object of every operator of C++
-_one_at_a_time = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -36,7 +35,7 @@ def listed_once() -> Iterator[None]:
     if not hasattr(utils, LISTING):
         yield
         return
-    with _one_at_a_time, mock.patch.object(utils, LISTING, functools.cache(getattr(utils, LISTING))):
+    with EXPORTING, mock.patch.object(utils, LISTING, functools.cache(getattr(utils, LISTING))):
         yield
 
 

@@ -67,8 +67,13 @@ class Importer(ExportedProgramImporter):
         return self.block_builder.emit(relax.op.astype(converted, want))
 
     def from_exported_program(self, exported_program: Any, *args: Any, **kwargs: Any) -> tvm.IRModule:
-        """Convert a program; an operator that is unknown is named before anything else that is wrong with it."""
-        self._check_unsupported_func_type(list(exported_program.graph.nodes))
+        """Convert a program; an operator that is unknown is named before anything else that is wrong with it.
+
+        Branches of torch.cond are graphs of their own, which TVM converts without a look at their operators first.
+        """
+        for module in exported_program.graph_module.modules():
+            if isinstance(module, fx.GraphModule):
+                self._check_unsupported_func_type(list(module.graph.nodes))
         return super().from_exported_program(exported_program, *args, **kwargs)
 
     def _check_unsupported_func_type(self, nodes: list[fx.Node]) -> None:

@@ -79,12 +79,12 @@ def export(
     check_tensors(args, kwargs)
     try:
         with EXPORTING, torch.no_grad(), quiet_torch(), recurrent.any_length():
-            try:
-                return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
-            except Exception as error:
-                if not registered_anew(error):
-                    raise
-            return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
+            while True:  # once more for each dataclass that the model returns and torch did not know
+                try:
+                    return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)
+                except Exception as error:
+                    if not registered_anew(error):
+                        raise
     except Terminated:
         raise
     except SystemExit as error:

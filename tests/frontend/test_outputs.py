@@ -100,19 +100,27 @@ def test_a_class_that_is_not_loaded_is_a_plain_dict(monkeypatch):
     torch.testing.assert_close(got["hidden"], [x * 2, x + 1])
 
 
-def test_a_dataclass_that_torch_does_not_know_is_made_known():
+def test_dataclasses_that_torch_does_not_know_are_made_known(monkeypatch):
     @dataclass
     class Fresh:
         logits: torch.Tensor
         loss: torch.Tensor | None = None
 
-    globals()["Fresh"] = Fresh
-    Fresh.__qualname__ = "Fresh"
+    @dataclass
+    class Around:
+        inner: Fresh
+        scale: torch.Tensor
+
+    for kind in (Fresh, Around):
+        monkeypatch.setitem(globals(), kind.__name__, kind)
+        kind.__qualname__ = kind.__name__
     x = torch.ones(2, 3)
-    got = tb.compile(Model(lambda a, b: Fresh(a * b)), (x,))(x)
-    assert isinstance(got, (Fresh, dict))
-    values = got if isinstance(got, dict) else vars(got)
+    got = tb.compile(Model(lambda a, b: Around(Fresh(a * b), b)), (x,))(x)
+    assert isinstance(got, (Around, dict))
+    inner, scale = got.values() if isinstance(got, dict) else vars(got).values()
+    values = inner if isinstance(inner, dict) else vars(inner)
     torch.testing.assert_close(values, {"logits": (x + 1) * 2, "loss": None})
+    torch.testing.assert_close(scale, x * 2)
 
 
 def test_a_model_that_returns_no_tensor_gets_one_sentence():

@@ -97,6 +97,14 @@ class Applied(nn.Module):
         (lambda y: torch.from_numpy(y.detach().numpy()), "it computes with NumPy"),
         (lambda y: y @ torch.ones(8, 8, dtype=torch.float64), "it does not run on the examples (RuntimeError"),
         (lambda y: torch.linalg.inv(y), "aten.linalg_inv_ex.default in the model itself cannot be imported"),
+        (
+            lambda y: torch.cond(y.sum() > 0, torch.special.digamma, torch.neg, (y,)),
+            "aten.digamma.default in the model itself cannot be imported (TVM's importer does not know it)",
+        ),
+        (
+            lambda y: torch.cond(y.sum() > 0, lambda v: torch.unique(v).sum() + v, torch.neg, (y,)),
+            "aten._unique2.default in the model itself returns as many elements as the values say",
+        ),
     ],
 )
 def test_what_a_forward_does(function, said):

@@ -15,6 +15,7 @@ live_weights      what pruning and quantising tools leave in a module, made plai
 structures        how a model nests what it takes and returns
 file_kinds        what a file is that is no model, or no weights
 refusals          what torch.export cannot take, and the way that works
+inference         the user's model run as it is deployed, and left as it was
 exported_program  the common last step: an ExportedProgram becomes an ImportedModel
 converters        operators that TVM's importer does not convert correctly
 pruning           pruning of an nn.Module: at once, while it trains, by distillation, a pattern for each layer

@@ -1,5 +1,6 @@
 """Kernels for dense layers and rules for everything else, one file each; see `kernel.Kernel` and `rule.Rule`."""
 
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.schedules.base.kernel import DenseKernel, Kernel, SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.rule import Rule
@@ -57,6 +58,17 @@ RULES: tuple[Rule, ...] = (
     CPU_ROWWISE,
 )  # the first that applies to a function is used
 
+
+def dense_kernels(conv: Convolution | None) -> tuple[DenseKernel, ...]:
+    """Return the dense kernels for a convolution, or for a dense layer where it is None."""
+    return DENSE_KERNELS if conv is None else CONV_DENSE_KERNELS
+
+
+def sparse_kernels(conv: Convolution | None) -> tuple[SparseKernel, ...]:
+    """Return the sparse kernels for a convolution, or for a dense layer where it is None; those that round are among them."""
+    return SPARSE_KERNELS if conv is None else CONV_SPARSE_KERNELS
+
+
 __all__ = [
     "ALL_KERNELS",
     "CONV_DENSE_KERNELS",
@@ -71,4 +83,6 @@ __all__ = [
     "Rule",
     "SparseKernel",
     "Workload",
+    "dense_kernels",
+    "sparse_kernels",
 ]

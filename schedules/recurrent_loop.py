@@ -17,6 +17,7 @@ from typing import Any
 
 from tvm import s_tir, tirx
 
+from tvm_balanced.core.dtypes import HALF_PRECISION
 from tvm_balanced.schedules.base.expressions import int64, substitute
 from tvm_balanced.schedules.tir import recurrent_cells
 from tvm_balanced.schedules.tir.loops import without_threads
@@ -168,7 +169,7 @@ class _Loop:
 
     def _kept(self, buffer: tirx.Buffer) -> tirx.Buffer:
         """Return the buffer in which the cell keeps what a buffer of the layer's dtype holds: itself, or one in float32."""
-        half = buffer.dtype in ("float16", "bfloat16")
+        half = buffer.dtype in HALF_PRECISION
         return self._scratch(buffer.shape[1], f"{buffer.name}_float32", "float32") if half else buffer
 
     def _scratch(self, width: Any, name: str, dtype: str | None = None) -> tirx.Buffer:

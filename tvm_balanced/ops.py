@@ -143,9 +143,9 @@ def recurrence(
     return relax.Call(Op.get(RECURRENCE), [gates, *operands], attrs)
 
 
-def is_call(expr: Any, name: str) -> bool:
-    """Whether `expr` is a call of the operator with this name."""
-    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name == name
+def is_call(expr: Any, *names: str) -> bool:
+    """Whether `expr` is a call of an operator with one of these names."""
+    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name in names
 
 
 def _as_printed(
@@ -157,7 +157,7 @@ def _as_printed(
 
 def is_dense_op(expr: Any) -> bool:
     """Whether `expr` is a call of one of the operators: a dense layer or a convolution."""
-    return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name in WEIGHT_ARGS
+    return is_call(expr, *WEIGHT_ARGS)
 
 
 def bias_of(call: relax.Call) -> relax.Expr | None:

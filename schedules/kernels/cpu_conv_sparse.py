@@ -75,7 +75,7 @@ class CpuConvSparse(SparseKernel):
         layer = self._layer(workload)
         tiles, activation = ChannelTiles.of(layer.conv, workload.block), ACTIVATIONS[workload.activation]
         slots, total = _slots(tiles, workload.pattern), workload.pattern.blocks(workload.k) * workload.nnz
-        pixels, size, vectors, width = layer.pixels, layer.pixels.lanes_padded, self.vectors, self.lanes
+        pixels, size, width = layer.pixels, layer.pixels.lanes_padded, self.lanes
         vectors, chunk = pixels.vectors, pixels.vectors * width
         n_, tiles_, slots_ = map(int64, (workload.n, tiles.count, slots))
         groups_ = int64(-(-workload.n // ROWS))

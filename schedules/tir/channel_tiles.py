@@ -7,8 +7,7 @@ import numpy as np
 
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.core.weight_matrix import CHANNELS_FIRST
-from tvm_balanced.schedules.tir.image_patches import column_taps
+from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, weight_matrix
 
 # The most of a tile, unless a block of the pattern needs more: with the pixels of a tile they stay in a first-level cache of 32
 # KB. Twice as many take up to 1.2x the time on Zen 3.
@@ -52,5 +51,5 @@ class ChannelTiles:
 
     def places(self) -> Array:
         """Return (tile, place in it, channel by channel) of each column of the weight's matrix: (2, K)."""
-        channel, tap = np.array(column_taps(self.conv)).T
-        return np.stack([channel // self.channels, channel % self.channels * self.conv.taps + tap])
+        channel_by_channel = np.arange(self.conv.depth * self.conv.taps).reshape(1, self.conv.depth, self.conv.taps)
+        return np.stack(np.divmod(weight_matrix(channel_by_channel, self.conv.order)[0], self.columns))

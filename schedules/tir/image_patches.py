@@ -21,7 +21,6 @@ from tvm import tirx
 from tvm.script import tirx as T
 
 from tvm_balanced.core.convolution import Convolution
-from tvm_balanced.core.weight_matrix import TAPS_FIRST
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.tir.pixel_tiles import PixelTiles
 
@@ -164,11 +163,3 @@ class ImagePatches:
         element = x[image, ((channel * depth + d) * height + h) * width + w]
         between = [part % s == 0 for part, s in zip(place, spread, strict=True) if s > 1]
         return T.if_then_else(tirx.all(*between), element, T.float32(0)) if between else element
-
-
-def column_taps(conv: Convolution) -> list[tuple[int, int]]:
-    """Return (channel of the group, tap) of each column of the weight's matrix."""
-    pairs = itertools.product(range(conv.taps), range(conv.depth))
-    if conv.order == TAPS_FIRST:
-        return [(channel, tap) for tap, channel in pairs]
-    return [(channel, tap) for channel in range(conv.depth) for tap in range(conv.taps)]

@@ -130,7 +130,9 @@ class PixelTiles:
 
 def _shapes(height: int, width: int, pitch: int, chunk: int, exact: bool) -> list[tuple[int, int]]:
     """Return the (rows, columns) that tiles in chunks of so many lanes may have."""
-    whole = [(rows, width) for rows in range(1, height + 1) if (rows - 1) * pitch + width <= max(LONGEST, width)]
     split = [(1, columns) for columns in range(chunk, min(width, max(LONGEST, chunk)) + 1, chunk)]
-    found = ([] if exact else [shape for shape in whole if shape[1] <= 2 * LONGEST]) + split
-    return found or ([] if exact else [(1, width)])
+    if exact:
+        return split
+    most = height if width <= 2 * LONGEST else 0
+    whole = [(rows, width) for rows in range(1, most + 1) if (rows - 1) * pitch + width <= max(LONGEST, width)]
+    return whole + split or [(1, width)]

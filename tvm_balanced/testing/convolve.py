@@ -6,7 +6,7 @@ import numpy as np
 
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.core.weight_matrix import TAPS_FIRST
+from tvm_balanced.core.weight_matrix import from_weight_matrix
 
 
 def convolve(x: Array, weight: Array, conv: Convolution) -> Array:
@@ -26,13 +26,12 @@ def convolve(x: Array, weight: Array, conv: Convolution) -> Array:
     spread = np.zeros((*images.shape[:2], *conv.spread_size))
     spread[:, :, :: conv.spread[0], :: conv.spread[1], :: conv.spread[2]] = images
     padded = np.pad(spread, ((0, 0), (0, 0), *zip(conv.before, conv.after, strict=True)))
-    shape = (conv.taps, conv.depth) if conv.order == TAPS_FIRST else (conv.depth, conv.taps)
-    taps = weight.astype(np.float64).reshape(conv.groups, -1, *shape)
-    taps = taps if conv.order == TAPS_FIRST else taps.swapaxes(2, 3)
+    taps = from_weight_matrix(weight.astype(np.float64), (len(weight), conv.depth, conv.taps), conv.order)
+    taps = taps.reshape(conv.groups, -1, conv.depth, conv.taps)
     y = np.zeros((len(x), conv.groups, taps.shape[1], *conv.outputs))
     for tap, place in enumerate(itertools.product(*map(range, conv.kernel))):
         axes = zip(place, conv.dilation, conv.stride, conv.outputs, strict=True)
         ranges = [slice(at * d, at * d + (out - 1) * s + 1, s) for at, d, s, out in axes]
         part = padded[(slice(None), slice(None), *ranges)].reshape(len(x), conv.groups, conv.depth, *conv.outputs)
-        y += np.einsum("gnc,bgc...->bgn...", taps[:, :, tap], part, optimize=True)
+        y += np.einsum("gnc,bgc...->bgn...", taps[..., tap], part, optimize=True)
     return y.reshape(len(x), -1)

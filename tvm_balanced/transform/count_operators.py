@@ -16,7 +16,8 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.expressions import evaluate
 from tvm_balanced.transform.match_conv import match_conv
-from tvm_balanced.transform.match_dense import is_constant, match_dense
+from tvm_balanced.transform.match_dense import is_constant, match_dense, resolve
+from tvm_balanced.transform.relax_funcs import entry_point_of
 
 Shape = Sequence[int]
 NO_KERNEL = "there is no sparse kernel for a {} yet"
@@ -146,8 +147,8 @@ class _Counter(PyExprVisitor):
         self.entry_point = "main"
 
     def begin(self, func: relax.Function) -> None:
-        """Note which entry point is visited; a private function is a part of the one before it."""
-        self.entry_point = str((func.attrs or {}).get("global_symbol", self.entry_point))
+        """Note which entry point is visited."""
+        self.entry_point = entry_point_of(func, self.entry_point)
 
     def visit_var_binding_(self, binding: relax.VarBinding) -> None:
         self.bound[binding.var] = binding.value
@@ -218,7 +219,7 @@ class _Counter(PyExprVisitor):
             return None
         waiting = [call.args[0]]
         while waiting:
-            part = self.resolved(waiting.pop())
+            part = resolve(waiting.pop(), self.lookup)
             if not (isinstance(part, relax.Call) and isinstance(part.op, Op) and part.op.name == "relax.multiply"):
                 continue
             for weight, x in (part.args, part.args[::-1]):
@@ -236,18 +237,13 @@ class _Counter(PyExprVisitor):
         found: list[tuple[int, Array, bool]] = []
         waiting, seen = [expr], set()
         while waiting:
-            part = self.resolved(waiting.pop())
+            part = resolve(waiting.pop(), self.lookup)
             if isinstance(part, GenericConst) and isinstance(part.ty, relax.TensorType) and part.value.shape:
                 found.append((address_of(part.value), view(part.value), _is_floating(part)))
             elif isinstance(part, (relax.Call, relax.Tuple)) and part not in seen:
                 seen.add(part)
                 waiting.extend(part.args if isinstance(part, relax.Call) else part.fields)
         return found
-
-    def resolved(self, expr: relax.Expr) -> relax.Expr:
-        while isinstance(expr, relax.Var) and expr in self.bound:
-            expr = self.bound[expr]
-        return expr
 
     def lookup(self, var: relax.Var) -> relax.Expr | None:
         return self.bound.get(var)

@@ -7,6 +7,8 @@ from tvm import relax, te, tirx
 from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.nn import topi
 
+from tvm_balanced.core.dtypes import HALF_PRECISION
+
 
 def _softmax(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """Softmax by one reciprocal a row, where TVM divides every element, at the time of ten multiplications each."""
@@ -35,7 +37,7 @@ def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """
     legalize = LEGALIZE_FLOAT32.get(call.op.name, call.op.get_attr("FLegalize"))
     narrow = str(call.args[0].ty.dtype.dtype)
-    if narrow not in HALVES:
+    if narrow not in HALF_PRECISION:
         return legalize(builder, call)
     if call.op.name == "relax.tanh" and narrow == "bfloat16":
         return builder.call_te(tanh_bfloat16, call.args[0], primfunc_name_hint="tanh")
@@ -49,7 +51,7 @@ def _matmul(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     x, y = call.args
     narrow = str(call.ty.dtype.dtype)
     legalize = call.op.get_attr("FLegalize")
-    if narrow not in HALVES:
+    if narrow not in HALF_PRECISION:
         return legalize(builder, call)
     result = legalize(builder, builder.normalize(relax.op.matmul(x, y, out_dtype="float32")))
     return builder.call_te(topi.cast, builder.emit(result), narrow)
@@ -99,7 +101,6 @@ def _is_tensor(arg: relax.Expr) -> bool:
 
 
 Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
-HALVES = ("float16", "bfloat16")
 UNARY = "acos acosh asin asinh atan atanh cos cosh erf exp log rsqrt sigmoid sin sinh sqrt tan tanh".split()
 REDUCTIONS = "cumprod cumsum mean prod std sum variance".split()
 LAYERS = "gelu gelu_tanh group_norm instance_norm layer_norm log_softmax selu silu softmax softplus".split()

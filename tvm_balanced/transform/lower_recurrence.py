@@ -13,6 +13,7 @@ from tvm_balanced.schedules import recurrent_loop
 from tvm_balanced.schedules.base.expressions import substitute
 from tvm_balanced.schedules.recurrent_loop import STATE, Call, Product, Recurrence
 from tvm_balanced.schedules.tir.recurrent_cells import GATES
+from tvm_balanced.transform.match_dense import resolve
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 CALL_TIR = "relax.call_tir"
@@ -66,7 +67,7 @@ class _Lowering(PyExprMutator):
         places: dict[relax.Var, str | int | None] = {}
 
         def place(expr: relax.Expr) -> str | int | None:
-            value = self.value(expr)
+            value = resolve(expr, self.bound.get)
             if is_call(value, RECURRENT_STATE):
                 return STATE
             if not is_call(value, CALL_TIR):
@@ -83,12 +84,6 @@ class _Lowering(PyExprMutator):
 
         place(product)
         return calls, tensors
-
-    def value(self, expr: relax.Expr) -> relax.Expr:
-        """Return what a variable is bound to."""
-        while isinstance(expr, relax.Var) and expr in self.bound:
-            expr = self.bound[expr]
-        return expr
 
 
 def _layer(call: relax.Call) -> Recurrence:

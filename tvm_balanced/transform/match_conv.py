@@ -8,7 +8,7 @@ from tvm import relax, tirx
 
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.core.weight_matrix import weight_matrix
+from tvm_balanced.core.weight_matrix import from_weight_matrix, weight_matrix
 from tvm_balanced.ops import is_call
 from tvm_balanced.transform.match_dense import DenseMatch, Lookup, constant_value, is_constant
 
@@ -31,9 +31,9 @@ def match_conv(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
 
     A transposed convolution is one of the image with zeros between its elements, by the weight turned around.
     """
-    name = next((name for name in (*FORWARD, *TRANSPOSED) if is_call(call, name)), None)
-    if name is None or is_constant(call.args[0], lookup):
+    if not is_call(call, *FORWARD, *TRANSPOSED) or is_constant(call.args[0], lookup):
         return None
+    name = call.op.name
     rank, layout, weights = (FORWARD | TRANSPOSED)[name]
     attrs = call.attrs
     if (str(attrs.data_layout), str(attrs.kernel_layout), str(attrs.out_layout or layout)) != (layout, weights, layout):
@@ -76,14 +76,13 @@ def match_conv(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
 
 
 def reordered(match: DenseMatch, order: str) -> DenseMatch:
-    """Return a convolution with the columns of its weight's matrix, which are taps first, in another order."""
+    """Return a convolution with the columns of its weight's matrix in another order."""
     conv = match.conv
     assert conv is not None
     if conv.order == order:
         return match
-    by_tap = match.weight.reshape(len(match.weight), conv.taps, conv.depth)
-    matrix = by_tap.transpose(0, 2, 1).reshape(match.weight.shape)
-    return DenseMatch(match.x, matrix, (order, match.key), match.m, conv.with_order(order))
+    weight = from_weight_matrix(match.weight, (len(match.weight), conv.depth, conv.taps), conv.order)
+    return DenseMatch(match.x, weight_matrix(weight, order), (order, match.key), match.m, conv.with_order(order))
 
 
 def _three(sizes: Any, rank: int, missing: int = 1) -> tuple[int, int, int]:

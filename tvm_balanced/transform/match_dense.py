@@ -104,7 +104,7 @@ def is_constant(expr: relax.Expr, lookup: Lookup) -> bool:
 
 def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, ...]] | None:
     """Return (value, identity) of an expression of constants, None where it is not one."""
-    expr = _resolve(expr, lookup)
+    expr = resolve(expr, lookup)
     if isinstance(expr, GenericConst):
         value = view(expr.value)
         return value, (Constant(address_of(expr.value)), value.shape)
@@ -112,7 +112,7 @@ def constant_value(expr: relax.Expr, lookup: Lookup) -> tuple[Array, tuple[Any, 
         inner = constant_value(expr.args[0], lookup)
         axes = None if expr.attrs.axes is None else tuple(int(a) for a in expr.attrs.axes)
         return None if inner is None else (inner[0].transpose(axes), ("permute", axes, inner[1]))
-    if any(is_call(expr, name) for name in RESHAPES) and all(isinstance(d, tvm.tirx.IntImm) for d in expr.ty.shape):
+    if is_call(expr, *RESHAPES) and all(isinstance(d, tvm.tirx.IntImm) for d in expr.ty.shape):
         inner, shape = constant_value(expr.args[0], lookup), tuple(int(d) for d in expr.ty.shape)
         return None if inner is None else (inner[0].reshape(shape), ("reshape", shape, inner[1]))
     if is_call(expr, "relax.multiply"):
@@ -132,7 +132,8 @@ class Constant:
     address: int
 
 
-def _resolve(expr: relax.Expr, lookup: Lookup) -> relax.Expr:
+def resolve(expr: relax.Expr, lookup: Lookup) -> relax.Expr:
+    """Return what a variable is bound to, by way of others; itself where it is bound to nothing."""
     while isinstance(expr, relax.Var):
         bound = lookup(expr)
         if bound is None:

@@ -7,6 +7,11 @@ from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator
 
 
+def entry_point_of(func: relax.Function, before: str) -> str:
+    """Return the entry point that a function is, or is a part of: a private one belongs to the one `before` it."""
+    return str((func.attrs or {}).get("global_symbol", before))
+
+
 def rewrite_relax_funcs(
     mod: tvm.IRModule, mutator: PyExprMutator, start: Callable[[relax.Function], None] | None = None
 ) -> tvm.IRModule:

@@ -23,7 +23,7 @@ from tvm_balanced.schedules.base.expressions import evaluate, variables
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.match_conv import match_conv, reordered
 from tvm_balanced.transform.match_dense import DenseMatch, Lookup, match_dense
-from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
+from tvm_balanced.transform.relax_funcs import entry_point_of, rewrite_relax_funcs
 
 NO_LIMIT = sym.ConstIntBound.POS_INF
 Decide = Callable[[DenseLayer], tuple[Bucket, ...]]
@@ -90,8 +90,8 @@ class _Rewriter(PyExprMutator):
         self.entry_point = "main"
 
     def begin(self, func: relax.Function) -> None:
-        """Note which entry point is visited; a private function is a part of the one before it."""
-        self.entry_point = str((func.attrs or {}).get("global_symbol", self.entry_point))
+        """Note which entry point is visited."""
+        self.entry_point = entry_point_of(func, self.entry_point)
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)

@@ -7,7 +7,7 @@ from typing import Protocol
 import tvm
 
 from tvm_balanced.core.ratio import Ratio
-from tvm_balanced.schedules import ALL_KERNELS, CONV_DENSE_KERNELS, DENSE_KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, Workload, dense_kernels
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.log.record import Measured
 
@@ -77,7 +77,7 @@ class Spaces:
 
 def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | None:
     """Return the same layer on the dense kernel; None if there is none or `workload` is one."""
-    for kernel in DENSE_KERNELS if workload.conv is None else CONV_DENSE_KERNELS:
+    for kernel in dense_kernels(workload.conv):
         if kernel.name != workload.kernel and kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
             return kernel.workload(
                 workload.m,

@@ -98,18 +98,18 @@ class Calibration:
         group = plan[at]
         wanted = group.weights[:1] if group.one_input else group.weights
         later = [weight for other in plan[at + 1 :] for weight in other.weights] if not group.is_reused else []
-        sums: dict[tuple[PrunableWeight, Rows], InputStatistics] = {}
+        sums: dict[PrunableWeight, dict[Rows, InputStatistics]] = {weight: {} for weight in wanted}
 
         def see(weight: PrunableWeight, rows: Rows, x: torch.Tensor) -> None:
-            if weight not in wanted:
+            if weight not in sums:
                 raise Reached
-            if (weight, rows) not in sums:
-                sums[weight, rows] = InputStatistics(x.shape[-1], hessian, x.device)
-            sums[weight, rows].add(x)
+            if rows not in sums[weight]:
+                sums[weight][rows] = InputStatistics(x.shape[-1], hessian, x.device)
+            sums[weight][rows].add(x)
 
         recorder = InputRecorder([*wanted, *later], see)
         self._run(replay, recorder)
-        parts = {w: _by_rows({rows: s for (weight, rows), s in sums.items() if weight is w}) for w in wanted}
+        parts = {weight: _by_rows(by_rows) for weight, by_rows in sums.items()}
         return lambda weight: parts[wanted[0] if group.one_input else weight]
 
     def _run(self, replay: BlockReplay, recorder: InputRecorder | None = None) -> None:

@@ -89,7 +89,7 @@ class GradualPruning:
         self._schedule = SCHEDULES[schedule]
         target = structures_of(pattern)
         names = (check_names("include", include), check_names("exclude", exclude))
-        self._targets = {weight: target(weight) for weight in weights_to_prune(model, target, *names, embeddings)}
+        self._targets = weights_to_prune(model, target, *names, embeddings)
         self._masks = HeldMasks()
         self._handle = optimizer.register_step_post_hook(lambda *_: self.step())
 
@@ -143,7 +143,6 @@ class GradualPruning:
     def _prune(self, way: float) -> None:
         share = self._regrow * (1 + math.cos(math.pi * way)) / 2
         for weight, target in self._targets.items():
-            assert target is not None  # or it would not be a target
             now = _at(target, self._schedule(way))
             self._masks.set(weight, _exchange(weight, now, share) if share else keep_mask(weight.matrix(), now))
 

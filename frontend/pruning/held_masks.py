@@ -1,6 +1,6 @@
 """Masks of weights that are held while a model is trained: what is pruned stays zero after every step of the optimizer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -27,19 +27,9 @@ class HeldMasks:
                 held._factors[weight] = keep.to(weight.parameter.dtype)
         return held
 
-    def __len__(self) -> int:
-        return len(self._factors)
-
-    def __iter__(self) -> Iterator[PrunableWeight]:
-        return iter(self._factors)
-
     def set(self, weight: PrunableWeight, keep: torch.Tensor) -> None:
         """Hold a mask (E * N, K) of what stays of a weight, in place of the one before."""
-        parameter = weight.parameter
-        factor = weight.back(keep).to(parameter.device, parameter.dtype).contiguous()
-        if parameter.stride() != factor.stride():
-            factor = torch.empty_like(parameter).copy_(factor)
-        self._factors[weight] = factor
+        self._factors[weight] = torch.empty_like(weight.parameter).copy_(weight.back(keep))
 
     def mask(self, weight: PrunableWeight) -> torch.Tensor | None:
         """Return the mask of a weight in its parameter's shape, bool; None if it has none yet."""

@@ -1,6 +1,6 @@
 """One-shot pruning of a module in place, by one of several methods, layer by layer."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -98,15 +98,13 @@ def prune(
     include, exclude = check_names("include", include), check_names("exclude", exclude)
     structures = structures_of(pattern)
     method = _method_name(method, calibration)
-    weights = list(weights_to_prune(model, structures, include, exclude, embeddings))
+    weights = weights_to_prune(model, structures, include, exclude, embeddings)
     names = names_by_address(model)
     layers = {}
     for at, (weight, statistics) in enumerate(_in_order(model, weights, method, calibration)):
         if progress:
             progress(f"{at + 1} of {len(weights)}: {weight.name}")
-        structure = structures(weight)
-        assert structure is not None  # or it would not be among the weights
-        layers[weight] = _prune_weight(weight, structure, method, statistics, names)
+        layers[weight] = _prune_weight(weight, weights[weight], method, statistics, names)
     ordered = tuple(layers[weight] for weight in weights)
     whole = None if isinstance(pattern, Mapping) else parse_structure(pattern)
     return PruningReport(whole, ordered, method, skipped_weights(model, weights))
@@ -147,10 +145,10 @@ def weights_to_prune(
     include: Sequence[str],
     exclude: Sequence[str],
     embeddings: bool,
-) -> Iterator[PrunableWeight]:
-    """Yield the weights that have a structure, each tensor once; raises ModelError or WeightError if one cannot be pruned."""
-    found = list(prunable_weights(model, include, exclude, embeddings))
-    chosen = [weight for weight in found if structures(weight) is not None]
+) -> dict[PrunableWeight, Structure]:
+    """Return the weights that have a structure, each tensor once; raises ModelError or WeightError if one cannot be pruned."""
+    found = {weight: structures(weight) for weight in prunable_weights(model, include, exclude, embeddings)}
+    chosen = {weight: structure for weight, structure in found.items() if structure is not None}
     if not chosen:
         raise ModelError(
             f"{type(model).__name__} has no layer to prune whose name is in {list(include)} and not in {list(exclude)}"
@@ -159,7 +157,7 @@ def weights_to_prune(
         )
     for weight in chosen:
         _check(weight)
-    yield from distinct(chosen)
+    return {weight: chosen[weight] for weight in distinct(chosen)}
 
 
 def _check(weight: PrunableWeight) -> None:
@@ -175,13 +173,13 @@ def _check(weight: PrunableWeight) -> None:
 
 
 def _in_order(
-    model: nn.Module, weights: Sequence[PrunableWeight], method: str, calibration: Iterable[Batch] | None
+    model: nn.Module, weights: Collection[PrunableWeight], method: str, calibration: Iterable[Batch] | None
 ) -> Iterator[tuple[PrunableWeight, Parts]]:
     """Yield each weight with what is known of its inputs, in forward order; then those that no batch reaches."""
     needs = METHODS[method].needs
     reached = set()
     if needs != "nothing" and calibration is not None:
-        for group, statistics in Calibration(model, weights, calibration).groups(needs == "hessian"):
+        for group, statistics in Calibration(model, list(weights), calibration).groups(needs == "hessian"):
             for weight in group.weights:
                 reached.add(weight)
                 yield weight, statistics(weight)
@@ -193,7 +191,8 @@ def _prune_weight(
 ) -> PrunedLayer:
     """Prune one weight in place: rows whose inputs are known by the method, the others by magnitude."""
     before = weight.matrix().clone()
-    after, _ = magnitude.prune_matrix(before, None, structure)
+    known = sum(stop - start for (start, stop), _ in parts)
+    after = torch.empty_like(before) if known == len(before) else magnitude.prune_matrix(before, None, structure)[0]
     lost = total = 0.0
     for (start, stop), statistics in parts:
         rows = slice(start, stop)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,16 @@ def sentence_encoder() -> tuple[SentenceEncoder, tuple[torch.Tensor, torch.Tenso
 
 def tokenize(sentences: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (token ids, mask), each (sentences, 128) int64."""
+    batch: Any = tokenizer()(list(sentences), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
+    return batch["input_ids"], batch["attention_mask"]
+
+
+@cache
+def tokenizer() -> Any:
+    """Return the encoder's tokenizer; errors as for `sentence_encoder`."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model_directory())
-    batch: Any = tokenizer(list(sentences), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
-    return batch["input_ids"], batch["attention_mask"]
+    return AutoTokenizer.from_pretrained(model_directory())
 
 
 def model_directory() -> Path:

@@ -2,14 +2,13 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.demo.minilm import model_directory
+from tvm_balanced.demo.minilm import tokenizer
 
 TOKENS = 48  # of a text at most
 BATCH = 64
@@ -20,7 +19,7 @@ Encoder = Callable[..., torch.Tensor]
 
 def tokens(texts: Sequence[str]) -> Batch:
     """Return texts as the encoder takes them, padded to the longest."""
-    batch: Any = _tokenizer()(list(texts), padding=True, truncation=True, max_length=TOKENS, return_tensors="pt")
+    batch: Any = tokenizer()(list(texts), padding=True, truncation=True, max_length=TOKENS, return_tensors="pt")
     return batch["input_ids"], batch["attention_mask"]
 
 
@@ -65,10 +64,3 @@ def ranks(queries: torch.Tensor, texts: torch.Tensor) -> Array:
         similarity = queries[start : start + AMONG] @ texts[start : start + AMONG].T
         found.append((similarity > similarity.diagonal()[:, None]).sum(1) + 1)
     return np.asarray(torch.cat(found).numpy())
-
-
-@cache
-def _tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model_directory())

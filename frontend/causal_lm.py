@@ -19,7 +19,7 @@ from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.validation import check_count
-from tvm_balanced.errors import InputError, ModelError, Terminated, first_line
+from tvm_balanced.errors import InputError, ModelError, first_line
 from tvm_balanced.frontend.entry_points import import_entry_points
 from tvm_balanced.frontend.huggingface import is_huggingface, load_huggingface
 from tvm_balanced.frontend.inference import inference
@@ -105,8 +105,6 @@ def _cache_shapes(model: Any, batch: int, length: int) -> list[tuple[int, int, i
         with inference(model):
             cache = model(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=True).past_key_values
         layers = [(layer.keys.shape, layer.values.shape) for layer in cache.layers]
-    except Terminated:
-        raise
     except Exception as error:  # the user's model, and any kind of cache
         raise ModelError(
             f"{type(model).__name__} keeps no keys and values layer by layer ({first_line(error)}); {ADVICE}"

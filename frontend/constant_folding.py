@@ -52,7 +52,8 @@ def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.
     folded = [(node, _sources(node, constant, weights), _evaluate(node, weights, values)) for node in roots]
     names = _names(program, folded, weights)
     for (node, _, value), name in zip(folded, names, strict=True):
-        _replace(program, node, name, known.setdefault(_content(value), value.contiguous()))
+        whole = value.contiguous()
+        _replace(program, node, name, known.setdefault(_content(whole), whole))
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -156,7 +157,8 @@ def _sources(node: Node, constant: set[Node], weights: dict[str, tuple[str, torc
 
 def _evaluate(node: Node, weights: dict[str, tuple[str, torch.Tensor]], values: dict[Node, Any]) -> Any:
     """Return the value of a constant node; `values` caches the values of its parts."""
-    order = [part for part in node.graph.nodes if part in set(_ancestors(node)) and part not in values]
+    needed = set(_ancestors(node)).difference(values)
+    order = [part for part in node.graph.nodes if part in needed]
     for part in order:
         if part.op == "placeholder":
             values[part] = weights[part.name][1].detach()
@@ -183,8 +185,8 @@ def _names(program: ExportedProgram, folded: list[tuple[Node, list[tuple[str, to
 
 
 def _content(value: torch.Tensor) -> tuple[Any, ...]:
-    """Return a key that is equal for equal values."""
-    digest = hashlib.sha256(value.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+    """Return a key of a contiguous tensor that is equal for equal values."""
+    digest = hashlib.sha256(value.view(-1).view(torch.uint8).numpy().data).hexdigest()
     return "folded", digest, tuple(value.shape), value.dtype
 
 

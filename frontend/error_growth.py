@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import fx
@@ -11,6 +10,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from tvm_balanced.core.tolerance import EXACT, UNIT, Growth
+from tvm_balanced.frontend.operator_name import operator_name
 
 # They move values, or take some of them, and round nothing. Tags of torch say so of views alone.
 MOVES = frozenset(
@@ -46,7 +46,7 @@ def _own(node: fx.Node) -> Growth:
     result = next((v for v in pytree.tree_leaves(node.meta.get("val")) if isinstance(v, torch.Tensor)), None)
     if result is None or not result.is_floating_point():
         return EXACT
-    name, dtype = _name(node), str(result.dtype).removeprefix("torch.")
+    name, dtype = operator_name(node), str(result.dtype).removeprefix("torch.")
     unit = UNIT.get(dtype, UNIT["float32"])
     if name in MOVES or (name == "_to_copy" and _is_widened(node, result)):
         return replace(EXACT, dtype=dtype)
@@ -56,11 +56,6 @@ def _own(node: fx.Node) -> Growth:
     plain = name in ARITHMETIC or name in PRODUCTS or name in SUMS
     steps = summed + (0 if plain else UNITS_OF_SERIES**2)
     return Growth(math.sqrt(unit**2 + steps * inner**2), dtype, 1, torch.Tag.pointwise not in getattr(node.target, "tags", ()))
-
-
-def _name(node: fx.Node) -> str:
-    target: Any = node.target
-    return target._schema.name.split("::")[-1] if isinstance(target, torch._ops.OpOverload) else str(target.__name__)
 
 
 def _is_widened(node: fx.Node, result: torch.Tensor) -> bool:

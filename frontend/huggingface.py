@@ -15,7 +15,7 @@ from torch import nn
 from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import ModelError, Terminated, TvmBalancedError, first_line
+from tvm_balanced.errors import ModelError, TvmBalancedError, first_line
 from tvm_balanced.frontend.module import import_module
 from tvm_balanced.frontend.state_dict import read_state_dict
 
@@ -124,8 +124,6 @@ def _loaded(folder: Path, kind: Any, config: Any, tensors: Mapping[str, Any]) ->
             loaded: tuple[nn.Module, Mapping[str, Any]] = kind.from_pretrained(
                 None, config=config, state_dict=dict(tensors), output_loading_info=True
             )
-    except Terminated:
-        raise
     except Exception as error:  # transformers raises many kinds where a weight does not fit
         raise ModelError(
             f"the weights in {folder} do not fit {kind.__name__} ({first_line(error)}); give those that its config.json is of"

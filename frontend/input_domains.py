@@ -1,9 +1,10 @@
 """What an exported program tells of the values that its inputs may have: ids of an embedding, and whether it ranks values."""
 
-import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 from torch.fx import Node
+
+from tvm_balanced.frontend.operator_name import operator_name
 
 RANKING = frozenset("argmax argmin topk sort argsort max min median mode kthvalue searchsorted bucketize".split())
 THROUGH = frozenset("view reshape _to_copy clone expand unsqueeze squeeze slice select permute alias detach".split())
@@ -14,7 +15,7 @@ def id_ranges(program: ExportedProgram) -> dict[str, tuple[int, int]]:
     inputs = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
     ranges: dict[str, tuple[int, int]] = {}
     for node in program.graph.nodes:
-        if _name(node) != "embedding":
+        if operator_name(node) != "embedding":
             continue
         table, ids = node.args[0].meta["val"], _origin(node.args[1])
         if ids.name in inputs and isinstance(table.shape[0], int):
@@ -25,16 +26,11 @@ def id_ranges(program: ExportedProgram) -> dict[str, tuple[int, int]]:
 
 def ranks(program: ExportedProgram) -> bool:
     """Whether a program has an operator whose result ties decide."""
-    return any(_name(node) in RANKING for node in program.graph.nodes)
-
-
-def _name(node: Node) -> str:
-    target = node.target
-    return target._schema.name.split("::")[-1] if isinstance(target, torch._ops.OpOverload) else ""
+    return any(operator_name(node) in RANKING for node in program.graph.nodes)
 
 
 def _origin(node: Node) -> Node:
     """Return the node that a view or a cast is of."""
-    while _name(node) in THROUGH and isinstance(node.args[0], Node):
+    while operator_name(node) in THROUGH and isinstance(node.args[0], Node):
         node = node.args[0]
     return node

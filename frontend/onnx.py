@@ -48,7 +48,8 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
         importer does not know.
     """
     proto, source = _read(model)
-    proto = _with_shapes(proto, [_array(value) for value in args]) if len(args) else proto
+    examples = [_array(value) for value in args]
+    proto = _with_shapes(proto, examples) if examples else proto
     mod = _converted(proto, source)
     main = mod["main"]
     inputs = [_spec(name, var.ty) for name, var in zip(_input_names(proto), main.params, strict=True)]
@@ -60,7 +61,7 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
         inputs=inputs,
         outputs=outputs,
         reference=_reference(proto, source),
-        examples=[_array(value) for value in args] or _drawn(inputs, ids),
+        examples=examples or _drawn(inputs, ids),
         donate=donated,
         id_ranges=ids,
         ranks=any(node.op_type in RANKING for node in proto.graph.node),
@@ -194,7 +195,7 @@ def _weight_names(proto: Any, mod: tvm.IRModule) -> dict[int, str]:
 
 
 def _content(array: Array) -> tuple[Any, ...]:
-    return array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest()
+    return array.shape, str(array.dtype), hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).digest()
 
 
 def _graph_inputs(proto: Any) -> list[Any]:

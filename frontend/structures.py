@@ -4,8 +4,9 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class _Tensor:
 def call_of(program: ExportedProgram) -> Call | None:
     """Return what the forward of a program takes; None where torch cannot put its arguments together again."""
     spec = program.call_spec.in_spec
-    leaves = _leaves([constant_of(one.arg) for one in user_inputs(program)])
+    leaves = filled(program, map(_Tensor, count()))
     try:
         args, kwargs = pytree.tree_unflatten(leaves, spec)
     except Exception:  # a class that is made of tensors alone, such as DynamicCache of transformers
@@ -46,7 +47,7 @@ def result_of(program: ExportedProgram) -> Tree | None:
     """Return how a program nests its outputs; None for one tensor, a flat tuple of tensors, or what torch cannot put together."""
     constants = [constant_of(one.arg) for one in program.graph_signature.output_specs if one.kind == OutputKind.USER_OUTPUT]
     try:
-        tree = _tree(pytree.tree_unflatten(_leaves(constants), program.call_spec.out_spec))
+        tree = _tree(pytree.tree_unflatten(_leaves(constants, map(_Tensor, count())), program.call_spec.out_spec))
     except Exception:
         return None
     flat = "tensor" in tree or ("tuple" in tree and len(tree["tuple"]) > 1 and all("tensor" in part for part in tree["tuple"]))
@@ -78,10 +79,9 @@ def constant_of(arg: Any) -> Any:
     return arg.value if isinstance(arg, ConstantArgument) else _Tensor
 
 
-def filled(program: ExportedProgram, tensors: Sequence[Any]) -> list[Any]:
+def filled(program: ExportedProgram, tensors: Iterable[Any]) -> list[Any]:
     """Return all leaves of a program's arguments: its constants, and between them the tensors of a call."""
-    rest = iter(tensors)
-    return [next(rest) if constant is _Tensor else constant for constant in (constant_of(o.arg) for o in user_inputs(program))]
+    return _leaves([constant_of(one.arg) for one in user_inputs(program)], tensors)
 
 
 def drop_constants(program: ExportedProgram) -> None:
@@ -135,9 +135,9 @@ def _register(kind: Any) -> bool:
     return True
 
 
-def _leaves(constants: Sequence[Any]) -> list[Any]:
-    places = iter(range(len(constants)))
-    return [_Tensor(next(places)) if constant is _Tensor else constant for constant in constants]
+def _leaves(constants: Iterable[Any], tensors: Iterable[Any]) -> list[Any]:
+    rest = iter(tensors)
+    return [next(rest) if constant is _Tensor else constant for constant in constants]
 
 
 def _tree(value: Any) -> Tree:

@@ -7,6 +7,8 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from tvm_balanced.frontend.operator_name import operator_name
+
 COMPARISONS = {"eq", "ne", "lt", "le", "gt", "ge"}
 # Not pointwise by torch's tags, and computed in the dtype of the result all the same.
 PROMOTED = {"cat", "cumprod", "cumsum", "linalg_vector_norm", "mean", "prod", "std", "sum", "var"} | {
@@ -60,12 +62,8 @@ def _is_promoted(operator: Any) -> bool:
     return name not in KEPT and (name in PROMOTED or torch.Tag.pointwise in operator.tags)
 
 
-def _name(node: fx.Node) -> str:
-    return str(node.target.__name__).partition(".")[0]  # type: ignore[union-attr]
-
-
 def _dtype_of_operands(node: fx.Node, result: torch.Tensor) -> torch.dtype:
-    if _name(node) not in COMPARISONS:
+    if operator_name(node) not in COMPARISONS:
         return result.dtype
     x, y = (_value(arg) for arg in node.args)
     return torch.result_type(x, y)
@@ -79,7 +77,7 @@ def _value(operand: Any) -> Any:
 
 def _operands(node: fx.Node) -> Iterator[fx.Node]:
     """Operands that torch promotes: tensors, also in a list, but no condition."""
-    mask = MASK_PLACES.get(_name(node))
+    mask = MASK_PLACES.get(operator_name(node))
     for place, arg in enumerate(node.args):
         for operand in arg if isinstance(arg, list | tuple) else [arg]:
             if place != mask and isinstance(operand, fx.Node) and isinstance(operand.meta.get("val"), torch.Tensor):

@@ -16,7 +16,7 @@ from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import ModelError, TvmBalancedError, first_line
-from tvm_balanced.frontend.module import import_module
+from tvm_balanced.frontend.module import batch_dimension, import_module
 from tvm_balanced.frontend.state_dict import read_state_dict
 
 LENGTH = 128  # tokens of an example, if the model takes as many
@@ -43,7 +43,7 @@ def import_huggingface(
     """Import the model of a folder; parameters and errors as for `load_huggingface`, `examples_of` and `import_module`."""
     model, found = load_huggingface(folder, masks)
     kwargs, said = examples_of(model, Path(folder), batch or 1, length)
-    shapes = {name: {0: torch.export.Dim("batch")} for name in kwargs} if dynamic_batch else None
+    shapes = batch_dimension((), kwargs) if dynamic_batch else None
     if dynamic_batch and (batch or 1) < 2:  # torch takes a size of 1 as a constant
         kwargs = {name: torch.cat([tensor, tensor]) for name, tensor in kwargs.items()}
     imported = import_module(model, (), kwargs, shapes, donate)

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import ModelError, Terminated
+from tvm_balanced.errors import InputError, ModelError, Terminated
 from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.frontend.exporting import EXPORTING
@@ -113,3 +114,17 @@ def plain_copy(model: nn.Module) -> nn.Module:
         ) from error
     fold(plain)
     return plain
+
+
+def batch_dimension(args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Any:
+    """Return dynamic_shapes that make the first dimension of every tensor of some arguments one symbolic batch size."""
+    batch = torch.export.Dim("batch")
+
+    def first(leaf: Any) -> Any:
+        return {0: batch} if isinstance(leaf, torch.Tensor) and leaf.dim() else None
+
+    if kwargs:
+        if args:
+            raise InputError("examples by place and by name were given; --dynamic-batch takes all of them in one way")
+        return {name: pytree.tree_map(first, value) for name, value in kwargs.items()}
+    return tuple(pytree.tree_map(first, value) for value in args)

@@ -175,7 +175,7 @@ def _import_factory(name: str, request: Request) -> ImportedModel:
             kwargs=kwargs,
             entry_points=entry_points,
             donate=request.donate,
-            dynamic_shapes=batch_dimension(args, kwargs) if request.dynamic_batch else None,
+            dynamic_batch=request.dynamic_batch,
         ),
     )
     imported.recognised[1:1] = found
@@ -194,7 +194,7 @@ def _import_module(model: Any, request: Request) -> ImportedModel:
 
     from tvm_balanced.frontend.entry_points import import_entry_points
     from tvm_balanced.frontend.live_weights import recognised
-    from tvm_balanced.frontend.module import import_module
+    from tvm_balanced.frontend.module import batch_dimension, import_module
 
     request.refuse("a module comes with examples of its own", "batch", "max_length")
     if isinstance(model, torch.jit.ScriptModule):
@@ -226,20 +226,3 @@ def _load(module: Any, request: Request) -> list[str]:
     if request.masks is not None:
         module.load_state_dict(apply_masks(request.masks, module.state_dict(), found))
     return found
-
-
-def batch_dimension(args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Any:
-    """Return dynamic_shapes that make the first dimension of every tensor of some arguments one symbolic batch size."""
-    import torch
-    from torch.utils import _pytree as pytree
-
-    batch = torch.export.Dim("batch")
-
-    def first(leaf: Any) -> Any:
-        return {0: batch} if isinstance(leaf, torch.Tensor) and leaf.dim() else None
-
-    if kwargs:
-        if args:
-            raise InputError("examples by place and by name were given; --dynamic-batch takes all of them in one way")
-        return {name: pytree.tree_map(first, value) for name, value in kwargs.items()}
-    return tuple(pytree.tree_map(first, value) for value in args)

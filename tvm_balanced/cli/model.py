@@ -140,9 +140,8 @@ def write_model(model: str, module: Any, args: Any, output: Path, dynamic_batch:
 
         save_weights(module, output)
         return
-    from tvm_balanced.frontend.module import export, plain_copy
+    from tvm_balanced.frontend.module import batch_dimension, export, plain_copy
     from tvm_balanced.frontend.pt2 import save_pt2
-    from tvm_balanced.frontend.sources import batch_dimension
 
     args, kwargs = one_entry(model, args, "a .pt2 file")
     save_pt2(export(plain_copy(module), args, kwargs, batch_dimension(args, kwargs) if dynamic_batch else None), output)

@@ -9,7 +9,6 @@ import torch
 from tvm import relax
 from tvm.ir import GenericConst
 
-from tvm_balanced.core.dtypes import HALF_PRECISION
 from tvm_balanced.frontend import lookups, recurrent
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
@@ -20,7 +19,7 @@ IN_STEPS = {
     "_adaptive_avg_pool2d": "adaptive_avg_pool2d",
     "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
 }
-IN_FLOAT32 = dict.fromkeys(HALF_PRECISION, "float32")  # what has several steps, each of which is rounded
+IN_FLOAT32 = {"float16": "float32", "bfloat16": "float32"}  # what has several steps, each of which is rounded
 # TVM sorts the bits of bfloat16 as if they were integers, which gives a wrong order, and refuses narrow integers.
 SORTABLE = {"bfloat16": "float32", **dict.fromkeys(("bool", "uint8", "int8", "int16"), "int32")}
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
@@ -145,7 +144,7 @@ def convolution(node: Any, importer: Any) -> relax.Expr:
     dims, dtype = len(weight.ty.shape) - 2, str(x.ty.dtype.dtype)
     if transposed or dims not in CONVOLUTIONS:
         return by_way_of(IN_FLOAT32, "_convolution", node, importer)
-    wide = "float32" if dtype in HALF_PRECISION else dtype
+    wide = IN_FLOAT32.get(dtype, dtype)
     y = emit(CONVOLUTIONS[dims](x, weight, stride, padding, dilation, groups, out_dtype=wide))
     if bias is not None:
         added = emit(relax.op.astype(importer.env[bias], wide))
@@ -355,7 +354,7 @@ def _floor_divide(x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr])
 def _wide(function: Callable[..., relax.Expr], operands: Sequence[relax.Expr], emit: Callable[..., relax.Expr]) -> relax.Expr:
     """Compute a function of tensors of one dtype, half precision in float32."""
     dtype = operands[0].ty.dtype
-    if str(dtype.dtype) not in HALF_PRECISION:
+    if str(dtype.dtype) not in IN_FLOAT32:
         return function(*operands, emit)
     return emit(relax.op.astype(function(*(emit(relax.op.astype(x, "float32")) for x in operands), emit), dtype))
 

@@ -18,7 +18,7 @@ from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.tir.image_patches import SLACK, ImagePatches, row_pitch
-from tvm_balanced.schedules.tir.pixel_tiles import PixelTiles
+from tvm_balanced.schedules.tir.pixel_tiles import STEP, PixelTiles
 from tvm_balanced.schedules.tir.tiling import divide
 
 # In multiply-adds of a vector of pixels: copying one, and storing one of results.
@@ -77,8 +77,11 @@ class ImageLayer:
         """The time that one image takes, in multiply-adds of a vector."""
         conv, pixels = self.conv, self.pixels
         slots = self.workload.n * self.workload.pattern.blocks(self.workload.k) * self.workload.nnz
+        if self.workload.nnz == self.workload.block:
+            slots = self.workload.n * self.workload.k
         copied = COPY * conv.channels * self.patches.channel * pixels.count / pixels.lanes if self.patches else 0
-        return slots * pixels.cost + copied + STORE * self.workload.n * conv.pixels / pixels.lanes
+        summed = slots * pixels.chunks * pixels.count * (pixels.vectors + STEP)
+        return summed + copied + STORE * self.workload.n * conv.pixels / pixels.lanes
 
     @property
     def channel(self) -> int:

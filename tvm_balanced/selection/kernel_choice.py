@@ -17,6 +17,7 @@ from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules import (
     ALL_KERNELS,
+    DenseKernel,
     Kernel,
     Roofline,
     SparseKernel,
@@ -89,8 +90,8 @@ class KernelSelector:
             if fnmatchcase(layer.name, names):
                 self.unused.discard(names)
                 return (self._forced(layer, name),)
-        denses = [kernel for kernel in dense_kernels(layer.conv) if self.target.kind.name in kernel.kinds]
-        sparses = [k for k in sparse_kernels(layer.conv) if self.target.kind.name in k.kinds and k.tolerance is None]
+        denses = [kernel for kernel in _denses(layer) if self.target.kind.name in kernel.kinds]
+        sparses = [kernel for kernel in _sparses(layer) if self.target.kind.name in kernel.kinds and kernel.tolerance is None]
         dense = next((k for k in denses if self._refusal(k.name, layer) is None), None)
         candidates = [
             (kernel, pattern)
@@ -187,7 +188,7 @@ class KernelSelector:
     def _forced(self, layer: DenseLayer, name: str) -> Bucket:
         if name == "none":
             return _bucket(None, None, "left to TVM as asked", "forced")
-        kinds = {kernel.name for kernel in (*dense_kernels(layer.conv), *sparse_kernels(layer.conv))}
+        kinds = {kernel.name for kernel in (*_denses(layer), *_sparses(layer))}
         what = "a dense layer" if layer.conv is None else "a convolution"
         refusal = self._refusal(name, layer) if name in kinds else f"it does not compute {what}"
         if refusal is not None:
@@ -199,9 +200,19 @@ class KernelSelector:
             return _bucket(name, None, "dense as asked", "forced")
         pattern = kernel.fit(layer.found)
         if pattern is None:
-            dense = next((k.name for k in dense_kernels(layer.conv) if self._refusal(k.name, layer) is None), None)
+            dense = next((k.name for k in _denses(layer) if self._refusal(k.name, layer) is None), None)
             return _bucket(dense, None, f"no pattern of {name} would save anything", "forced")
         return _bucket(name, pattern, f"{name} as asked{_padding(layer, pattern)}", "forced")
+
+
+def _denses(layer: DenseLayer) -> Sequence[DenseKernel]:
+    """Return the dense kernels that are for such a layer."""
+    return dense_kernels(layer.conv)
+
+
+def _sparses(layer: DenseLayer) -> Sequence[SparseKernel]:
+    """Return the sparse kernels that are for such a layer, those that round included."""
+    return sparse_kernels(layer.conv)
 
 
 def _bucket(kernel: str | None, pattern: BalancedPattern | None, reason: str, source: str) -> Bucket:

@@ -5,8 +5,9 @@
     balanced_conv(x (batch, channels, *size), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)][, residual])
     packed_conv(x (batch, channels, *size), weight (N, K)[, bias (N,)][, residual])
 
-The first two compute y (..., N) = activation(x @ weight^T + bias + residual), the others the same for what each pixel of the
-result (batch, N, *outputs) reads of the image; the residual has the result's shape.
+The first two compute y (..., N) = activation(x @ weight^T + bias + residual). The other two are convolutions: their results are
+images (batch, N, *outputs), and each pixel of a result is such a product with the part of x that it reads. A residual has the
+shape of the result.
 
 They carry the canonical weight, so that the IR can be read, matched and printed; `LowerDenseOps` packs it for the kernels they
 name. If the kernels of a layer store several patterns, the weight is dense (packed), and each kernel encodes it. Attributes:

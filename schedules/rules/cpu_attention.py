@@ -32,7 +32,7 @@ from tvm_balanced.schedules.tir.vector_reduction import split_reduction, vectori
 
 CHUNK = 128  # rows of a task: enough that packing keys and values again for each task is cheap
 ROWS = 4  # rows that are computed together
-SCORE_VECTORS, RESULT_VECTORS = 2, 2  # vectors of a tile: more spill beside the constants of exp (docs/tuning.md)
+SCORE_VECTORS, RESULT_VECTORS = 2, 2  # vectors of a tile: more spill beside the constants of exp (docs/measurements/rules.md)
 
 
 def is_supported(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bool:

@@ -9,8 +9,8 @@ from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, weight_matrix
 
-# The most of a tile, unless a block of the pattern needs more: with the pixels of a tile they stay in a first-level cache of 32
-# KB. Twice as many take up to 1.2x the time on Zen 3.
+# The most columns and channels of a tile, unless a block of the pattern needs more. The planes of so many channels fit a
+# first-level cache of 32 KB; tiles of twice as many take up to 1.2x the time on Zen 3.
 COLUMNS, CHANNELS = 144, 64
 
 

@@ -93,10 +93,6 @@ class Convolution:
         """Return a pointwise convolution over one axis of all pixels; others as they are."""
         return replace(self, size=(1, 1, math.prod(self.size)), dilation=(1, 1, 1)) if self.is_pointwise else self
 
-    def with_order(self, order: str) -> "Convolution":
-        """Return the same convolution of a weight whose matrix has another order of columns."""
-        return replace(self, order=order)
-
     def to_attr(self) -> dict[str, Any]:
         """Return this as plain data that TVM takes as an attribute."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

@@ -14,7 +14,7 @@ from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.metadata import ModuleMetadata
 from tvm_balanced.runtime.sampling import Sampling
-from tvm_balanced.runtime.tensors import aligned, is_torch
+from tvm_balanced.runtime.tensors import empty_aligned, is_torch
 
 
 class CausalLM(CompiledModule):
@@ -130,7 +130,10 @@ class CausalLM(CompiledModule):
 
     def _empty_cache(self) -> list[Array]:
         specs = [spec for spec in self["decode"].inputs if spec.name.startswith("cache_")]
-        return [aligned(np.zeros(tuple(map(int, s.shape)), numpy_dtype(s.dtype))) for s in specs]
+        cache = [empty_aligned(tuple(map(int, s.shape)), numpy_dtype(s.dtype)) for s in specs]
+        for slots in cache:
+            slots.fill(0)
+        return cache
 
     def _prompts(self, input_ids: Any, attention_mask: Any) -> tuple[Array, Array]:
         """Return prompts (B, T) and how many places of padding each begins with (B,)."""

@@ -2,6 +2,7 @@
 assumes is checked here.
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -168,12 +169,16 @@ def aligned(array: Array) -> Array:
     # NumPy does not tell the address of an empty array, which must be aligned as well
     if array.size and array.flags.c_contiguous and array.flags.writeable and array.ctypes.data % ALIGNMENT == 0:
         return array
-    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    # not a slice: an empty one begins at `raw`, aligned or not
-    copy: Array = np.ndarray(array.shape, array.dtype, raw, start)
+    copy = empty_aligned(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Return a contiguous array that is 64-byte aligned; its elements are whatever was there."""
+    raw = np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
+    # not a slice: an empty one begins at `raw`, aligned or not
+    return np.ndarray(tuple(shape), dtype, raw, -raw.ctypes.data % ALIGNMENT)
 
 
 def as_tvm(array: Array) -> Any:

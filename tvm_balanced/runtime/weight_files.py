@@ -12,7 +12,7 @@ import tvm
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.files import open_regular
 from tvm_balanced.errors import ArtifactError
-from tvm_balanced.runtime.tensors import ALIGNMENT, aligned
+from tvm_balanced.runtime.tensors import ALIGNMENT, aligned, empty_aligned
 
 LONGEST_HEADER = 4096  # bytes of a .npy file before its data; np.save writes 128 for up to 32 dimensions
 
@@ -76,7 +76,7 @@ def map_weight(directory: Path, row: Mapping[str, Any], checksum: str | None) ->
         file.seek(0)
         start = _start_of_data(file, row, size)
         if not size - start:  # nothing can be mapped
-            return _tensor(aligned(np.empty(row["shape"], _stored(row["dtype"]))), row["dtype"])
+            return _tensor(empty_aligned(row["shape"], _stored(row["dtype"])), row["dtype"])
         # copy on write, because DLPack takes no read-only memory; nothing is written
         array: Array = np.memmap(file, _stored(row["dtype"]), "c", start, tuple(row["shape"]))
     return _tensor(np.asarray(array) if start % ALIGNMENT == 0 else aligned(array), row["dtype"])

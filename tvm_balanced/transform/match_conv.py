@@ -1,6 +1,7 @@
 """Recognise a convolution whose weight is constant."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def reordered(match: DenseMatch, order: str) -> DenseMatch:
     if conv.order == order:
         return match
     weight = from_weight_matrix(match.weight, (len(match.weight), conv.depth, conv.taps), conv.order)
-    return DenseMatch(match.x, weight_matrix(weight, order), (order, match.key), match.m, conv.with_order(order))
+    return DenseMatch(match.x, weight_matrix(weight, order), (order, match.key), match.m, replace(conv, order=order))
 
 
 def _three(sizes: Any, rank: int, missing: int = 1) -> tuple[int, int, int]:

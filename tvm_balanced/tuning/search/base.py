@@ -1,7 +1,7 @@
 """Strategies: they choose which candidates of a space to measure next.
 
 The spaces of our kernels are small (tens to hundreds of points), so a strategy can look at every
-remaining point. `docs/tuning.md` compares the strategies.
+remaining point. `docs/measurements/tuning.md` compares the strategies.
 """
 
 from abc import ABC, abstractmethod

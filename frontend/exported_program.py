@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -303,13 +302,13 @@ def layer_name(parameter: str) -> str:
 
 
 def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Array]]:
-    module = cache(program.module)  # 0.1 s, which no inspection needs
+    module = program.module()
     spec = program.call_spec.in_spec
 
     def run(arrays: Sequence[Array]) -> list[Array]:
         # copies, because a model may write to its inputs
         args, kwargs = pytree.tree_unflatten(filled(program, [to_torch(a.copy()) for a in arrays]), spec)
         with torch.no_grad():
-            return [to_numpy(leaf) for leaf in pytree.tree_leaves(module()(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
+            return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 
     return run

@@ -30,7 +30,7 @@ class PropagateNaN:
     """Let maxima and minima of floats in TVM's own operators be NaN if an operand is and begin at infinity, and NaN differ from all.
 
     rewrite: `T.max(a, b)` --> `T.Select(a <= inf, T.max(a, b), a)`, but `T.max(b, a)` where b is a constant, which costs
-    nothing; and `y = -3.4e38` --> `y = -inf` where `y = T.max(y, x)` follows. `a != b` --> `not a == b`. It runs
+    nothing; and `y = -3.4e38` --> `y = -inf` where `y = T.max(y, x)` follows. `a != b` is true of NaN. It runs
     after the schedules, which know reductions by the form that TVM gives them. Attention stays as FuseAttention wrote it: NaN
     reaches its results through exp, and rows that are masked as a whole need a finite maximum.
     """
@@ -83,8 +83,9 @@ def _select(kind: type, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
 def _differ(unequal: tirx.NE) -> tirx.Expr:
     if not _is_floating(unequal.a):
         return unequal
-    equal = tirx.Cast("int8", tirx.EQ(unequal.a, unequal.b))  # TVM would simplify `not a == b` to `a != b`
-    return tirx.EQ(equal, tirx.const(0, "int8"))
+    numbers = tirx.all(*(side <= tirx.const(math.inf, str(side.ty.dtype)) for side in (unequal.a, unequal.b)))
+    # as a number, for TVM would simplify `not a <= b` to `b < a`
+    return tirx.any(unequal, tirx.EQ(tirx.Cast("int8", numbers), tirx.const(0, "int8")))
 
 
 def _reads(value: tirx.Expr, buffer: tirx.Buffer) -> bool:

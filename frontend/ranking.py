@@ -23,14 +23,14 @@ def argsort(node: Any, importer: Any) -> relax.Expr:
 
 
 def topk(node: Any, importer: Any) -> relax.Expr:
-    """Convert the k largest or smallest values and where they were, always in order: torch leaves it open where none is asked for."""
+    """Convert the k largest or smallest values and where they were, in order, also where none is asked for."""
     k, dim, largest, _ = _options(node, k=None, dim=-1, largest=True, sorted=True)
     places = relax.op.topk(_key(node, importer), k, dim, ret_type="indices", largest=largest, dtype="int64")
     return _picked(importer, node, places, dim)
 
 
 def median(node: Any, importer: Any) -> relax.Expr:
-    """Convert the lower median, of all values or along an axis and then with its place; NaN, and where the first is, if there is one."""
+    """Convert the lower median, of all values, or along an axis and with its place; where there is NaN, the first is it."""
     dim, keepdims = _options(node, dim=None, keepdim=False)
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     middle = emit(relax.op.median(_key(node, importer), dim, keepdims))

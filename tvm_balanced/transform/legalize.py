@@ -127,7 +127,7 @@ def _max_pool(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def _place(largest: bool) -> "Legalize":
-    """Where the largest or smallest value along an axis first is, or the first NaN; TVM passes over NaN, and gives -1 for -inf."""
+    """Where the largest or smallest value along an axis first is, or the first NaN; TVM passes over it, and gives -1 for -inf."""
 
     def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         return builder.call_te(first_place, call.args[0], call.attrs.axis, bool(call.attrs.keepdims), largest)

@@ -1,7 +1,7 @@
 """PropagateNaN: maxima, minima and `!=` that take NaN for a number --> as torch and IEEE 754-2019 have them, on a CPU.
 
-TVM 0.27 compiles `T.max(a, b)` to `a > b ? a : b`, which is b where a is NaN, begins a maximum at the finite number furthest below
-zero, and has NaN differ from nothing:
+TVM 0.27 compiles `T.max(a, b)` to `a > b ? a : b`, which is b where a is NaN, begins a maximum at the smallest finite number, and
+has NaN differ from nothing:
 
     @T.prim_func(s_tir=True)
     def main(x: T.Buffer((2,), "float32"), y: T.Buffer((1,), "float32")):
@@ -27,7 +27,7 @@ Extremum = tirx.Max | tirx.Min
 
 @tvm.transform.module_pass(opt_level=0, name="PropagateNaN")
 class PropagateNaN:
-    """Let maxima and minima of floats in TVM's own operators be NaN if an operand is and begin at infinity, and NaN differ from all.
+    """Let maxima and minima of floats in TVM's own operators begin at infinity and be NaN if an operand is, and NaN differ from all.
 
     rewrite: `T.max(a, b)` --> `T.Select(a <= inf, T.max(a, b), a)`, but `T.max(b, a)` where b is a constant, which costs
     nothing; and `y = -3.4e38` --> `y = -inf` where `y = T.max(y, x)` follows. `a != b` is true of NaN. It runs

@@ -18,6 +18,10 @@ CASES = {
         lambda x, y: topi.minimum(topi.maximum(topi.add(x, y), y), topi.multiply(x, y)),
         lambda x, y: torch.minimum(torch.maximum(x + y, y), x * y),
     ),
+    "maximum in float32": (
+        lambda x, y: topi.cast(topi.maximum(topi.multiply(topi.cast(x, "float32"), 0.5), topi.cast(y, "float32")), x.dtype),
+        lambda x, y: torch.maximum(x * 0.5, y),
+    ),
     "clip": (lambda x, y: topi.clip(topi.add(x, y), -1.0, 1.0), lambda x, y: (x + y).clamp(-1, 1)),
     "maximum of rows": (lambda x, y: topi.max(x, -1), lambda x, y: x.amax(-1)),
     "minimum of columns": (lambda x, y: topi.min(x, 0), lambda x, y: x.amin(0)),

@@ -11,6 +11,7 @@ Issue: not reported yet. May go when `test_plain_tvm_loses_nan` fails.
 """
 
 import math
+from functools import partial
 
 import tvm
 import tvm_ffi
@@ -20,14 +21,14 @@ from tvm.script import tirx as T
 
 from tvm_balanced.schedules import Workload
 from tvm_balanced.transform.fuse_attention import NAME as ATTENTION
-from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs
+from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs, rounds_to_bfloat16
 
 Extremum = tirx.Max | tirx.Min
 
 
 @tvm.transform.module_pass(opt_level=0, name="PropagateNaN")
 class PropagateNaN:
-    """Let maxima and minima of floats in TVM's own operators begin at infinity and be NaN if an operand is, and NaN differ from all.
+    """Let maxima and minima of floats in TVM's own operators begin at infinity and be NaN if an operand is; NaN differs from all.
 
     rewrite: `T.max(a, b)` --> `T.Select(a <= inf, T.max(a, b), a)`, but `T.max(b, a)` where b is a constant, which costs
     nothing; and `y = -3.4e38` --> `y = -inf` where `y = T.max(y, x)` follows. `a != b` is true of NaN. It runs
@@ -59,17 +60,18 @@ def _rewrite(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
 
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, note))
     body = tvm_ffi.structural_map(func.body, (tirx.BufferStore, begin)) if updates else func.body
-    body = tvm_ffi.structural_map(body, [((tirx.Max, tirx.Min), _propagate), (tirx.NE, _differ)])
+    propagate = partial(_propagate, bind=not rounds_to_bfloat16(func))
+    body = tvm_ffi.structural_map(body, [((tirx.Max, tirx.Min), propagate), (tirx.NE, _differ)])
     return None if body.same_as(func.body) else func.with_body(body)
 
 
-def _propagate(extremum: Extremum) -> tirx.Expr:
+def _propagate(extremum: Extremum, bind: bool) -> tirx.Expr:
     a, b, kind = extremum.a, extremum.b, type(extremum)
     if not _is_floating(a) or isinstance(a, tirx.FloatImm):
         return extremum
     if isinstance(b, tirx.FloatImm):
         return kind(b, a)
-    if isinstance(a, TensorLoad) or str(a.ty.dtype) == "bfloat16":  # whose rounding may not bind a variable, see ApproximateMath
+    if isinstance(a, TensorLoad) or not bind or str(a.ty.dtype) == "bfloat16":
         return _select(kind, a, b)
     x = tirx.Var("x", str(a.ty.dtype))  # bound once: what is read three times would be computed three times
     return tirx.Let(x, a, _select(kind, x, b))

@@ -9,7 +9,7 @@ import torch
 from tvm import relax
 from tvm.ir import GenericConst
 
-from tvm_balanced.frontend import lookups, recurrent
+from tvm_balanced.frontend import lookups, ranking, recurrent
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
 # What TVM's importer writes in several steps, and its method for it.
@@ -20,8 +20,7 @@ IN_STEPS = {
     "_adaptive_avg_pool3d": "adaptive_avg_pool3d",
 }
 IN_FLOAT32 = {"float16": "float32", "bfloat16": "float32"}  # what has several steps, each of which is rounded
-# TVM sorts the bits of bfloat16 as if they were integers, which gives a wrong order, and refuses narrow integers.
-SORTABLE = {"bfloat16": "float32", **dict.fromkeys(("bool", "uint8", "int8", "int16"), "int32")}
+ROOTS = {0.5: relax.op.sqrt, -0.5: relax.op.rsqrt}
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
@@ -72,8 +71,11 @@ def converters() -> dict[str, Converter]:
         "_upsample_bilinear2d_aa.default": smoothed_resize,
         **{f"{name}.default": partial(by_way_of, IN_FLOAT32, f"_{method}") for name, method in IN_STEPS.items()},
         **{f"upsample_{kind}2d.vec": partial(by_way_of, IN_FLOAT32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
-        **{f"{name}.default": partial(by_way_of, SORTABLE, f"_{name}") for name in ("sort", "argsort", "topk", "median")},
-        "median.dim": partial(by_way_of, SORTABLE, "_median"),
+        "sort.default": ranking.sort,
+        "argsort.default": ranking.argsort,
+        "topk.default": ranking.topk,
+        "median.default": ranking.median,
+        "median.dim": ranking.median,
         "isnan.default": partial(finiteness, relax.op.isnan),
         "isinf.default": partial(finiteness, relax.op.isinf),
         "any.default": any_,
@@ -197,11 +199,7 @@ def negative(node: Any, importer: Any) -> relax.Expr:
 
 
 def extremum(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert the largest or smallest value along some axes (all if none is given), as in pooling over tokens.
-
-    As with TVM's other maxima, the result for nothing but -inf is the smallest finite value, and
-    NaN may be missed.
-    """
+    """Convert the largest or smallest value along some axes (all if none is given), as in pooling over tokens."""
     axes, keepdims = _options(node, [], False)
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     return _extremum(operator, x, emit, axis=list(axes) or None, keepdims=keepdims)
@@ -377,9 +375,11 @@ def power(node: Any, importer: Any) -> relax.Expr:
     """Convert x ** y; integers by squaring where y is a number, and by way of float64 where it is a tensor."""
     emit = importer.block_builder.emit
     x, y = _tensors(node, importer)
+    exponent = node.args[1]
+    if exponent in ROOTS and "float" in _dtype(x):  # torch takes them, which are NaN for -inf
+        return emit(ROOTS[exponent](x))
     if "int" not in _dtype(x):
         return emit(relax.op.power(x, y))
-    exponent = node.args[1]
     if not isinstance(exponent, int):
         wide = [emit(relax.op.astype(side, "float64")) for side in (x, y)]
         return emit(relax.op.astype(emit(relax.op.round(emit(relax.op.power(*wide)))), x.ty.dtype))

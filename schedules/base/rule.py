@@ -44,8 +44,8 @@ class Rule(ScheduleRule, ABC):
         -------
         Schedule or None
             A schedule of one function, "main", with the parameters, attributes and results of `func`. None if `target` is of
-            another kind, if the rule is not for such functions, or if TVM refused a step of it or what came of it. An error is not raised but
-            logged at debug level: a form that a rule did not foresee makes for a slow function, not for a failure.
+            another kind, if the rule is not for such functions, or if TVM refused a step of it or what came of it. An error is
+            not raised but logged at debug level: a form that a rule did not foresee makes for a slow function, not for a failure.
         """
         if not self.is_target_available(target):
             return None

@@ -1,13 +1,12 @@
 """ApproximateMath: exp, erf, tanh and sigmoid --> polynomials that stay in vector registers."""
 
 import tvm
-import tvm_ffi
 from tvm import tirx
 from tvm.ir import Call, Op
 
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.tir import activations
-from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
+from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs, rounds_to_bfloat16
 
 FUNCTIONS = {
     "tirx.exp": activations.exp,
@@ -22,28 +21,16 @@ class ApproximateMath:
     """Replace calls of transcendental functions on float32 in TVM's own operators.
 
     rewrite: `T.exp(x)` --> polynomial of x, accurate to 4e-7; see `schedules/tir/activations.py`. Functions that
-    round to bfloat16 stay: TVM does so by an expression that has the value twice, and with it the variable that a polynomial
-    binds; vectorized, the results are wrong.
+    round to bfloat16 stay, for a polynomial binds a variable.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         def approximate(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            if Workload.of(func) is not None or _rounds_to_bfloat16(func):
+            if Workload.of(func) is not None or rounds_to_bfloat16(func):
                 return None
             return map_body(func, Call, _replace)
 
         return rewrite_prim_funcs(mod, approximate)
-
-
-def _rounds_to_bfloat16(func: tirx.PrimFunc) -> bool:
-    found: list[tirx.Cast] = []
-
-    def look(cast: tirx.Cast) -> None:
-        if str(cast.ty.dtype) == "bfloat16":
-            found.append(cast)
-
-    tvm_ffi.structural_walk(func.body, (tirx.Cast, look))
-    return bool(found)
 
 
 def _replace(call: Call) -> tirx.Expr:

@@ -1,5 +1,6 @@
 """Operators of TVM that LegalizeOps writes down for us in another form than TVM's own."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -96,6 +97,97 @@ def _logical(operator: Callable[..., te.Tensor]) -> "Legalize":
     return legalize
 
 
+def _logical_not(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Where a boolean is false; TVM simplifies `not a <= b` to `b < a`, as if there were no NaN."""
+    if str(call.ty.dtype.dtype) != "bool" or str(call.args[0].ty.dtype.dtype) != "bool":
+        return call.op.get_attr("FLegalize")(builder, call)
+    return builder.call_te(logical_not, call.args[0], primfunc_name_hint="logical_not")
+
+
+def logical_not(x: te.Tensor) -> te.Tensor:
+    """Return where x, bool, is false."""
+    return te.compute(x.shape, lambda *i: tirx.EQ(tirx.Cast("int8", x(*i)), tirx.const(0, "int8")), name="logical_not")
+
+
+def _max_pool(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Maxima over windows, of which what lies outside is -inf; TVM takes the smallest finite number for it."""
+    x, attrs = call.args[0], call.attrs
+    dtype, axes = str(x.ty.dtype.dtype), len(attrs.pool_size)
+    before, after = ([int(width) for width in part] for part in (attrs.padding[:axes], attrs.padding[axes:]))
+    if "float" not in dtype or str(attrs.layout) != "NC" + "DHW"[-axes:] or not any([*before, *after, attrs.ceil_mode]):
+        return call.op.get_attr("FLegalize")(builder, call)
+    if attrs.ceil_mode:  # one more window, which begins inside
+        after = [width + int(stride) - 1 for width, stride in zip(after, attrs.strides, strict=True)]
+    lowest = tirx.const(-math.inf, dtype)
+    pool = {1: topi.nn.pool1d, 2: topi.nn.pool2d, 3: topi.nn.pool3d}[axes]
+
+    def maxima(x: te.Tensor) -> te.Tensor:
+        padded = topi.nn.pad(x, [0, 0, *before], [0, 0, *after], lowest)
+        return pool(padded, attrs.pool_size, attrs.strides, attrs.dilation, [0] * (2 * axes), "max", layout=str(attrs.layout))
+
+    return builder.call_te(maxima, x, primfunc_name_hint="max_pool")
+
+
+def _place(largest: bool) -> "Legalize":
+    """Where the largest or smallest value along an axis first is, or the first NaN; TVM passes over it, and gives -1 for -inf."""
+
+    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        return builder.call_te(first_place, call.args[0], call.attrs.axis, bool(call.attrs.keepdims), largest)
+
+    return legalize
+
+
+def first_place(x: te.Tensor, axis: int | None, keepdims: bool, largest: bool) -> te.Tensor:
+    """Return where the largest or smallest value of x along an axis (of all of x if None) first is, int64."""
+    dims = len(x.shape)
+    if axis is None:
+        x, kept = topi.reshape(x, [math.prod(x.shape)]), [1] * dims
+        axis, dims = 0, 1
+    else:
+        axis = int(axis) % dims
+        kept = [*x.shape[:axis], 1, *x.shape[axis + 1 :]]
+    dtype = str(x.dtype)
+    bounds = [tirx.min_value(dtype), tirx.max_value(dtype)]
+    if "float" in dtype:
+        bounds = [tirx.const(value, dtype) for value in (-math.inf, math.inf)]
+    reducer = te.comm_reducer(
+        lambda a, b: _better(a, b, largest), lambda place, _: (tirx.max_value(place), bounds[0 if largest else 1]), name="place"
+    )
+    along = te.reduce_axis((0, x.shape[axis]), name="k")
+    shape = [size for place, size in enumerate(x.shape) if place != axis]
+    places, _ = te.compute(
+        shape,
+        lambda *i: reducer((tirx.Cast("int64", along.var), x(*i[:axis], along, *i[axis:])), axis=along),
+        name="place",
+    )
+    return topi.reshape(places, kept) if keepdims else places
+
+
+def _better(a: tuple[tirx.Expr, ...], b: tuple[tirx.Expr, ...], largest: bool) -> tuple[tirx.Expr, ...]:
+    """Of two (place, value) the one with the better value, NaN the best; of equals the first."""
+    earlier, greater = b[0] < a[0], b[1] > a[1] if largest else b[1] < a[1]
+    second = tirx.any(greater, tirx.all(b[1].equal(a[1]), earlier))
+    if "float" in str(a[1].ty.dtype):
+        end = tirx.const(math.inf, str(a[1].ty.dtype))
+        numbers = [value <= end for value in (a[1], b[1])]
+        second = tirx.Select(numbers[1], tirx.all(numbers[0], second), tirx.any(numbers[0], earlier))
+    return tuple(tirx.Select(second, right, left) for left, right in zip(a, b, strict=True))
+
+
+def _multiply(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """A product; TVM simplifies x * 0 to 0, but it is NaN of NaN and infinities, for which torch's own decompositions use it."""
+    x, y = call.args
+    if isinstance(y, GenericConst) and not y.value.shape and not y.value.numpy() and "float" in str(x.ty.dtype.dtype):
+        return builder.call_te(times_zero, x, primfunc_name_hint="multiply")
+    return _logical(topi.logical_and)(builder, call)
+
+
+def times_zero(x: te.Tensor) -> te.Tensor:
+    """Return 0 where x, floats, is finite, else NaN."""
+    zero, end, nan = (tirx.const(value, str(x.dtype)) for value in (0.0, math.inf, math.nan))
+    return te.compute(x.shape, lambda *i: tirx.Select(tirx.abs(x(*i)) < end, zero, nan), name="times_zero")
+
+
 def _is_tensor(arg: relax.Expr) -> bool:
     return isinstance(arg.ty, relax.TensorType)
 
@@ -112,7 +204,12 @@ LEGALIZE: dict[str, Legalize] = {
     **{f"relax.{name}": _in_float32 for name in UNARY + REDUCTIONS + BINARY},
     **{f"relax.nn.{name}": _in_float32 for name in LAYERS},
     **dict.fromkeys(("relax.add", "relax.maximum"), _logical(topi.logical_or)),
-    **dict.fromkeys(("relax.multiply", "relax.minimum"), _logical(topi.logical_and)),
+    "relax.minimum": _logical(topi.logical_and),
+    "relax.multiply": _multiply,
+    **{f"relax.nn.max_pool{axes}d": _max_pool for axes in (1, 2, 3)},
+    "relax.argmax": _place(largest=True),
+    "relax.argmin": _place(largest=False),
     "relax.full": _full,
+    "relax.logical_not": _logical_not,
     "relax.matmul": _matmul,
 }

@@ -40,6 +40,7 @@ from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
 from tvm_balanced.transform.workarounds.exact_math import ExactMath
 from tvm_balanced.transform.workarounds.keep_shapes_apart import KeepShapesApart
 from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
+from tvm_balanced.transform.workarounds.propagate_nan import PropagateNaN
 from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
 from tvm_balanced.transform.workarounds.unvectorize_broadcasts import UnvectorizeBroadcasts
 
@@ -163,7 +164,7 @@ def lower(
                 *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder()]),
                 note_scheduled,
                 *([LowerRecurrence(), relax.transform.DeadCodeElimination()] if pack else []),
-                *([] if is_gpu(target) else [UnvectorizeBroadcasts()]),
+                *([] if is_gpu(target) else [PropagateNaN(), UnvectorizeBroadcasts()]),
             ],
         ),
         (

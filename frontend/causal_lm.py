@@ -22,6 +22,7 @@ from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import InputError, ModelError, Terminated, first_line
 from tvm_balanced.frontend.entry_points import import_entry_points
 from tvm_balanced.frontend.huggingface import is_huggingface, load_huggingface
+from tvm_balanced.frontend.inference import inference
 from tvm_balanced.frontend.live_weights import recognised
 
 CHUNK = 64  # tokens of a prompt that prefill takes at once, if the cache is as long
@@ -100,10 +101,9 @@ def _parameters(model: nn.Module) -> tuple[str, ...]:
 
 def _cache_shapes(model: Any, batch: int, length: int) -> list[tuple[int, int, int, int]]:
     """Return (batch, heads, length, size) of the keys of each layer, from what the model itself caches."""
-    training = model.training
     try:
-        with torch.no_grad():
-            cache = model.eval()(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=True).past_key_values
+        with inference(model):
+            cache = model(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=True).past_key_values
         layers = [(layer.keys.shape, layer.values.shape) for layer in cache.layers]
     except Terminated:
         raise
@@ -111,8 +111,6 @@ def _cache_shapes(model: Any, batch: int, length: int) -> list[tuple[int, int, i
         raise ModelError(
             f"{type(model).__name__} keeps no keys and values layer by layer ({first_line(error)}); {ADVICE}"
         ) from None
-    finally:
-        model.train(training)
     if any(len(keys) != 4 or keys != values for keys, values in layers) or len(layers) != model.config.num_hidden_layers:
         raise ModelError(f"{type(model).__name__} keeps a cache other than keys and values of every layer; {ADVICE}")
     return [(batch, keys[1], length, keys[3]) for keys, _ in layers]

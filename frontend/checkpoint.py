@@ -1,12 +1,12 @@
 """Read a checkpoint, whose weights may lie in one file or in several that an index lists; no code that a file holds runs."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.file_kinds import explain
@@ -47,8 +47,8 @@ def config_beside(path: str | Path) -> Mapping[str, Any]:
     path = Path(path)
     file = (path if path.is_dir() else path.parent) / "config.json"
     try:
-        config = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        config = parse_json(file.read_bytes())
+    except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -65,9 +65,9 @@ def _in_folder(folder: Path) -> Path:
 def _sharded(index: Path) -> dict[str, Any]:
     """Return the tensors that an index lists, from the files in its folder."""
     try:
-        files = json.loads(index.read_bytes())["weight_map"]
+        files = parse_json(index.read_bytes())["weight_map"]
         listed = {str(name): str(file) for name, file in files.items()}
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(f'{index} is not the index of a checkpoint: it has no "weight_map"; copy it again') from None
     tensors: dict[str, Any] = {}
     for file in sorted(set(listed.values())):

@@ -11,6 +11,7 @@ from tvm_balanced.core.comparison import Comparison, compare_outputs
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.validation import check_tolerance, require
 from tvm_balanced.frontend.exported_program import to_numpy
+from tvm_balanced.frontend.inference import inference
 from tvm_balanced.runtime.compiled_module import CompiledModule
 
 
@@ -26,12 +27,8 @@ def compare(
     require("model", model, nn.Module, "the torch.nn.Module that it was compiled from")
     check_tolerance(tolerance)
     args = (args,) if isinstance(args, torch.Tensor) else tuple(args)
-    training = model.training
-    try:
-        with torch.no_grad():
-            want = _leaves(model.eval()(*args, **(kwargs or {})))
-    finally:
-        model.train(training)
+    with inference(model):
+        want = _leaves(model(*args, **(kwargs or {})))
     # clones, because a donated input holds an output afterwards
     args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, (args, dict(kwargs or {})))
     got = _leaves(module(*args, **kwargs))

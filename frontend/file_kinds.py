@@ -1,12 +1,13 @@
 """Tell what a file or folder is that was given as a model or as weights and is neither, and what to do with it."""
 
-import json
 import pickle
 import re
 import zipfile
 from pathlib import Path
 
 import torch
+
+from tvm_balanced.core.files import parse_json
 
 FACTORY = "write a factory that loads it and returns (module, example arguments), and give package.module:factory"
 EXPORT = "export the nn.Module it was made from with torch.export.save"
@@ -92,8 +93,8 @@ def _is_safetensors(path: Path, start: bytes) -> bool:
         return False
     with path.open("rb") as file:
         try:
-            return isinstance(json.loads(file.read(8 + size)[8:]), dict)
-        except (ValueError, RecursionError):
+            return isinstance(parse_json(file.read(8 + size)[8:]), dict)
+        except ValueError:
             return False
 
 

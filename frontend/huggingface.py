@@ -5,7 +5,6 @@ No code of the folder runs: the class of the model must be one of transformers' 
 
 import importlib
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import ModelError, Terminated, TvmBalancedError, first_line
@@ -252,12 +252,12 @@ def _pixels(config: Any, folder: Path | None, batch: int) -> torch.Tensor:
 def _processor_size(folder: Path | None) -> int | list[int] | None:
     """Return the size of images that preprocessor_config.json names."""
     try:
-        said = json.loads(((folder or Path()) / "preprocessor_config.json").read_bytes())
+        said = parse_json(((folder or Path()) / "preprocessor_config.json").read_bytes())
         size = said.get("crop_size") or said.get("size")
         if isinstance(size, dict):
             return [int(size["height"]), int(size["width"])] if "height" in size else int(size["shortest_edge"])
         return int(size)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -63,7 +63,8 @@ def split(all_packages: list[Package], held_out: Path = HELD_OUT) -> tuple[list[
     """Return (queries, in the order of the file, and the packages to calibrate and train with, shuffled)."""
     names = held_out.read_text().split()
     by_name = {package.name: package for package in all_packages}
-    rest = [package for package in all_packages if package.name not in set(names)]
+    held = set(names)
+    rest = [package for package in all_packages if package.name not in held]
     random.Random(0).shuffle(rest)
     return [by_name[name] for name in names if name in by_name], rest
 

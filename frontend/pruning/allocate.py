@@ -1,11 +1,10 @@
 """How much to prune where: a pattern for each layer, so that the least is lost in a given time, or at a given sparsity."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from tvm_balanced.compiler.targets import parse_target
@@ -64,8 +63,9 @@ class Allocation(Mapping[str, BalancedPattern]):
 
     @property
     def speedup(self) -> float:
-        """How many times as fast as our dense kernels the layers are thought to be, all together."""
-        return sum(layer.seconds[-1] for layer in self.layers) / sum(layer.seconds[layer.chosen] for layer in self.layers)
+        """How many times as fast as our dense kernels the layers are thought to be, all together; 1 if TVM computes them all."""
+        taken = sum(layer.seconds[layer.chosen] for layer in self.layers)
+        return sum(layer.seconds[-1] for layer in self.layers) / taken if taken else 1.0
 
     @property
     def sparsity(self) -> float:
@@ -142,7 +142,7 @@ def allocate(
     InputError
         If not exactly one budget is given, or the model fails on a batch.
     ModelError
-        If no choice of patterns keeps the budget, or no batch reaches a layer.
+        If no choice of patterns keeps the budget, no batch reaches a layer, or a speed-up is asked of layers that TVM computes.
     """
     require("model", model, nn.Module, "a torch.nn.Module")
     require("calibration", calibration, Iterable, "a list of batches, or a DataLoader")
@@ -153,7 +153,7 @@ def allocate(
     )
     batches = list(calibration)
     selector = KernelSelector.of(parse_target(target), threads)
-    layers: list[tuple[PrunableWeight, tuple[int, int], tuple[float, ...], tuple[float, ...]]] = []
+    layers: list[AllocatedLayer] = []
     for group, statistics in Calibration(model, weights, batches).groups(hessian=True):
         for weight in group.weights:
             if progress:
@@ -161,21 +161,26 @@ def allocate(
             parts = statistics(weight)
             rows = max(1, round(sum(inputs.rows for _, inputs in parts) / len(parts) / len(batches)))
             n, k = weight.matrix().shape
-            layers.append((weight, (n, k), _losses(weight, parts), _times(selector, weight, rows)))
+            times = _times(selector, weight, rows)
+            layers.append(AllocatedLayer(weight.name, (n, k), _losses(weight, parts), times, len(CHOICES) - 1))
     if not layers:
         raise ModelError("no batch of the calibration data reaches a layer to prune; give what the model is called with")
+    if sparsity is None and not any(layer.seconds[-1] for layer in layers):
+        raise ModelError(
+            f"none of our kernels takes a layer to prune ({weights[0].name} is {_dtype(weights[0])}), so zeros make none faster; "
+            "convert the model to float32, or give sparsity instead of target_speedup"
+        )
     costs = [
-        seconds if sparsity is None else tuple(c / BLOCK * shape[0] * shape[1] for c in CHOICES)
-        for _, shape, _, seconds in layers
+        layer.seconds if sparsity is None else tuple(c / BLOCK * layer.shape[0] * layer.shape[1] for c in CHOICES)
+        for layer in layers
     ]
     budget = sum(cost[-1] for cost in costs) * (1 / target_speedup if target_speedup else 1 - (sparsity or 0.0))
-    chosen = cheapest([lost for _, _, lost, _ in layers], costs, budget)
+    chosen = cheapest([layer.lost for layer in layers], costs, budget)
     if chosen is None:
         least = sum(map(min, costs))
         most = f"{sum(c[-1] for c in costs) / least:.2f}x" if sparsity is None else f"{1 - CHOICES[0] / BLOCK:.1%} zeros"
         raise ModelError(f"no choice of patterns keeps the budget; the most that 1:16 everywhere gives is {most}")
-    found = zip(layers, chosen, strict=True)
-    return Allocation([AllocatedLayer(w.name, shape, lost, seconds, at) for (w, shape, lost, seconds), at in found])
+    return Allocation([replace(layer, chosen=at) for layer, at in zip(layers, chosen, strict=True)])
 
 
 def cheapest(losses: Sequence[Sequence[float]], costs: Sequence[Sequence[float]], budget: float) -> list[int] | None:
@@ -220,16 +225,15 @@ def _losses(weight: PrunableWeight, parts: Sequence[tuple[Rows, InputStatistics]
         rows = matrix[start:stop]
         for at, nnz in enumerate(CHOICES[:-1]):
             pruned, _ = sparsegpt.prune_matrix(rows, inputs, BalancedPattern(nnz, BLOCK))
-            lost[at] += inputs.lost(rows, pruned)[0]
-        total += inputs.lost(rows, torch.zeros_like(rows))[1]
+            lost[at] += inputs.energy(rows.float() - pruned.float())
+        total += inputs.energy(rows.float())
     return tuple(value / total if total else 0.0 for value in lost)
 
 
 def _times(selector: KernelSelector, weight: PrunableWeight, rows: int) -> tuple[float, ...]:
     """Return the seconds of the kernel that the compiler would choose, for each of CHOICES; 0 where TVM computes the layer."""
     n, k = weight.matrix().shape
-    dtype = str(weight.parameter.dtype).removeprefix("torch.")
-    times = []
+    dtype, times = _dtype(weight), []
     for nnz in CHOICES:
         needed = {block: nnz * block // BLOCK for block in range(BLOCK, min(MAX_BLOCK, k) + 1, BLOCK)} if nnz < BLOCK else {}
         layer = DenseLayer(weight.name, rows, n, k, dtype, Detection((n, k), n * k * nnz // BLOCK, needed))
@@ -239,3 +243,7 @@ def _times(selector: KernelSelector, weight: PrunableWeight, rows: int) -> tuple
         workload = KERNELS[bucket.kernel].workload(rows, n, k, bucket.pattern, dtype)
         times.append(selector.seconds(workload, rows))
     return tuple(times)
+
+
+def _dtype(weight: PrunableWeight) -> str:
+    return str(weight.parameter.dtype).removeprefix("torch.")

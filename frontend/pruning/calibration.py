@@ -6,7 +6,7 @@ the block before it are kept, and the blocks up to there are not computed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from tvm_balanced.errors import InputError, first_line
+from tvm_balanced.frontend.inference import inference
 from tvm_balanced.frontend.pruning.blocks import BlockReplay, Reached, chain_of_blocks
 from tvm_balanced.frontend.pruning.inputs import InputRecorder, Rows, written_out
 from tvm_balanced.frontend.pruning.statistics import InputStatistics, joined
@@ -204,16 +205,3 @@ def moved(batch: Batch, device: torch.device) -> Batch:
 
 def _moved(value: Any, device: torch.device) -> Any:
     return value.to(device) if isinstance(value, torch.Tensor) else value
-
-
-@contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """Run a model in eval mode and without gradients; the mode of each module is as before afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        with torch.no_grad():
-            model.eval()
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

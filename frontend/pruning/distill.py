@@ -14,10 +14,12 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from tvm_balanced.core.files import new_file
 from tvm_balanced.core.validation import check_count, require
-from tvm_balanced.errors import InputError, ModelError
+from tvm_balanced.errors import InputError, ModelError, first_line
+from tvm_balanced.frontend.inference import eval_mode, inference
 from tvm_balanced.frontend.pruning.blocks import chain_of_blocks
-from tvm_balanced.frontend.pruning.calibration import Batch, call, inference, moved
+from tvm_balanced.frontend.pruning.calibration import Batch, call, moved
 from tvm_balanced.frontend.pruning.held_masks import HeldMasks
 from tvm_balanced.frontend.pruning.weights import prunable_weights
 
@@ -77,7 +79,7 @@ def distill(
     Raises
     ------
     InputError
-        If an argument has the wrong type, there are no batches, or the checkpoint is another's.
+        If an argument has the wrong type, there are no batches, or the checkpoint is another's or cannot be written.
     ModelError
         If the outputs of the two models differ in number or shape, or the loss becomes NaN.
     """
@@ -89,8 +91,15 @@ def distill(
         raise InputError(f"minutes is {minutes}; give 0 or more")
     if steps is not None:
         check_count("steps", steps)
-    run = _Run(student, teacher, minutes * 60, steps, learning_rate, None if checkpoint is None else Path(checkpoint))
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and not path.parent.is_dir():
+        raise _unwritable(path, f"{path.parent} is no folder")
+    run = _Run(student, teacher, minutes * 60, steps, learning_rate, path)
     return run(batches, progress or (lambda _: None))
+
+
+def _unwritable(checkpoint: Path, why: str) -> InputError:
+    return InputError(f"checkpoint {checkpoint} cannot be written ({why}); give another path")
 
 
 class _Run:
@@ -166,9 +175,11 @@ class _Run:
             "step": self._step,
             "seconds": self._used,
         }
-        written = self._checkpoint.with_name(self._checkpoint.name + ".new")
-        torch.save(state, written)
-        written.replace(self._checkpoint)
+        try:
+            with new_file(self._checkpoint) as written:
+                torch.save(state, written)
+        except (OSError, RuntimeError) as error:  # torch's writer of zip files raises the latter
+            raise _unwritable(self._checkpoint, first_line(error)) from None
 
     def _load(self, path: Path) -> None:
         try:
@@ -263,18 +274,15 @@ def _outputs_of(blocks: list[nn.Module]) -> Iterator[list[torch.Tensor]]:
 def _trainable(model: nn.Module) -> Iterator[None]:
     """Train all parameters of a model in eval mode; afterwards each is as it was."""
     before = [(p, p.requires_grad) for p in model.parameters()]
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()
         for parameter, _ in before:
             parameter.requires_grad_(parameter.is_floating_point())
-        yield
+        with eval_mode(model):
+            yield
     finally:
         for parameter, needed in before:
             parameter.requires_grad_(needed)
             parameter.grad = None
-        for module, training in modes:
-            module.training = training
 
 
 def _again_and_again(batches: Iterable[Batch], start: int) -> Iterator[Batch]:

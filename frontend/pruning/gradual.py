@@ -79,7 +79,7 @@ class GradualPruning:
         require("optimizer", optimizer, torch.optim.Optimizer, "a torch.optim.Optimizer")
         check_count("steps", steps)
         check_count("every", every)
-        check_count("warmup + 1", warmup + 1)
+        check_count("warmup", warmup, least=0)
         if schedule not in SCHEDULES:
             raise InputError(f'schedule is "{schedule}"; give one of {", ".join(SCHEDULES)}')
         if not 0 <= regrow < 1:

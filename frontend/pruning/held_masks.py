@@ -8,7 +8,7 @@ from torch import nn
 
 from tvm_balanced.core.validation import require
 from tvm_balanced.errors import InputError
-from tvm_balanced.frontend.pruning.weights import PrunableWeight, prunable_weights
+from tvm_balanced.frontend.pruning.weights import PrunableWeight, distinct, prunable_weights
 
 
 class HeldMasks:
@@ -84,12 +84,3 @@ class HeldMasks:
                 )
             factors[weight] = torch.empty_like(weight.parameter).copy_(keep)
         self._factors = factors
-
-
-def distinct(weights: Iterator[PrunableWeight]) -> Iterator[PrunableWeight]:
-    """Yield the weights, each tensor once."""
-    seen = set()
-    for weight in weights:
-        if weight.parameter.data_ptr() not in seen:
-            seen.add(weight.parameter.data_ptr())
-            yield weight

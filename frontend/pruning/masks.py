@@ -52,11 +52,11 @@ def _balanced(scores: torch.Tensor, pattern: BalancedPattern) -> Array:
 
 def _keep_top(magnitude: Array, mask: Array, block: int, keep: int) -> None:
     """Set `mask` where the `keep` largest of every `block` of `magnitude`, both (rows, a multiple of block)."""
-    if not magnitude.size:
+    if not magnitude.size or not keep:
         return
     # A float's bits have the order of its magnitude. The position in the low bits makes every key
     # unique, so ties cannot change the count.
-    keys = magnitude.reshape(len(magnitude), -1, block).view(np.int32).astype(np.int64) << 8
+    keys = magnitude.reshape(len(magnitude), -1, block).view(np.int32).astype(np.int64) << 32
     keys |= np.arange(block - 1, -1, -1)
     threshold = np.partition(keys, block - keep, axis=2)[:, :, block - keep, None]
     mask[...] = (keys >= threshold).reshape(len(magnitude), -1)
@@ -64,17 +64,16 @@ def _keep_top(magnitude: Array, mask: Array, block: int, keep: int) -> None:
 
 def _top_share(magnitude: Array, sparsity: float) -> Array:
     """Return the mask of the largest elements of a whole matrix, `sparsity` of them dropped, rounded to a whole number."""
-    drop = round(magnitude.size * sparsity)
-    keys = magnitude.reshape(-1).view(np.int32).astype(np.int64) << 32
-    keys |= np.arange(magnitude.size - 1, -1, -1)
-    mask: Array = keys >= np.partition(keys, drop)[drop] if magnitude.size else keys.astype(bool)
-    return mask.reshape(magnitude.shape)
+    size, mask = magnitude.size, np.zeros(magnitude.shape, bool)
+    _keep_top(magnitude.reshape(1, size), mask.reshape(1, size), size, size - round(size * sparsity))
+    return mask
 
 
 def _tiles(scores: Array, tiles: Tiles) -> Array:
     """Keep the tiles of the largest sums of squares; those at the lower and right edge may be smaller."""
     n, k = scores.shape
     padded = np.pad(np.square(scores), ((0, -n % tiles.rows), (0, -k % tiles.columns)))
-    sums = padded.reshape(padded.shape[0] // tiles.rows, tiles.rows, -1, tiles.columns).sum((1, 3))
+    down, across = padded.shape[0] // tiles.rows, padded.shape[1] // tiles.columns
+    sums = padded.reshape(down, tiles.rows, across, tiles.columns).sum((1, 3))
     keep = _top_share(np.ascontiguousarray(sums), tiles.sparsity)
     return keep.repeat(tiles.rows, 0).repeat(tiles.columns, 1)[:n, :k]

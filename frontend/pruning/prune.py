@@ -21,7 +21,7 @@ from tvm_balanced.frontend.pruning.report import PrunedLayer, PruningReport
 from tvm_balanced.frontend.pruning.skipped import skipped_weights
 from tvm_balanced.frontend.pruning.statistics import InputStatistics
 from tvm_balanced.frontend.pruning.structures import Structure, parse_structure
-from tvm_balanced.frontend.pruning.weights import PrunableWeight, names_by_address, prunable_weights
+from tvm_balanced.frontend.pruning.weights import PrunableWeight, distinct, names_by_address, prunable_weights
 
 Parts = list[tuple[Rows, InputStatistics]]  # what is known of a weight's inputs, by rows
 
@@ -159,11 +159,7 @@ def weights_to_prune(
         )
     for weight in chosen:
         _check(weight)
-    seen = set()
-    for weight in chosen:
-        if weight.parameter.data_ptr() not in seen:
-            seen.add(weight.parameter.data_ptr())
-            yield weight
+    yield from distinct(chosen)
 
 
 def _check(weight: PrunableWeight) -> None:

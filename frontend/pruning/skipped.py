@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from tvm_balanced.frontend.pruning.weights import PrunableWeight, prunable_weights
+from tvm_balanced.frontend.pruning.weights import PrunableWeight, identity, prunable_weights
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,17 @@ def skipped_weights(model: nn.Module, pruned: Iterable[PrunableWeight]) -> tuple
     pruned : iterable of PrunableWeight
         The weights of `model` that are pruned.
     """
-    done = {id(weight.parameter) for weight in pruned}
-    prunable = {id(weight.parameter) for weight in prunable_weights(model)}
+    done = {identity(weight.parameter) for weight in pruned}
+    prunable = {identity(weight.parameter) for weight in prunable_weights(model)}
     skipped = []
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if parameter.dim() < 2 or id(parameter) in done:
+            key = identity(parameter)
+            if parameter.dim() < 2 or key in done:
                 continue
-            done.add(id(parameter))
+            done.add(key)
             full = f"{prefix}.{name}" if prefix else name
-            left_out = id(parameter) in prunable
+            left_out = key in prunable
             reason = "include, exclude or the patterns leave it out" if left_out else _reason(module, parameter)
             skipped.append(SkippedWeight(full, tuple(parameter.shape), reason))
     return tuple(skipped)

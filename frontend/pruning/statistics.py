@@ -58,9 +58,10 @@ class InputStatistics:
 
         With the diagonal alone, inputs count as uncorrelated.
         """
-        return self._energy(pruned.float() - weight.float()), self._energy(weight.float())
+        return self.energy(pruned.float() - weight.float()), self.energy(weight.float())
 
-    def _energy(self, weight: torch.Tensor) -> float:
+    def energy(self, weight: torch.Tensor) -> float:
+        """Return the squared output of a weight (N, K) float32."""
         if self._hessian is None:
             return float((weight.square() * self._squares).sum())
         return float(((weight @ self._hessian) * weight).sum())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError
 
-EXAMPLES = "2:16, unstructured:0.75, block8x8:0.75 or vector8:0.75"
+EXAMPLES = "NNZ:BLOCK, for instance 2:16, or else unstructured:0.75, block8x8:0.75 or vector8:0.75"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def parse_structure(text: str | Structure) -> Structure:
 
 
 def _unreadable(text: str) -> PatternError:
-    return PatternError(f'pattern "{text}" cannot be read; write for instance {EXAMPLES}')
+    return PatternError(f'pattern "{text}" cannot be read; write {EXAMPLES}')
 
 
 def _check_sparsity(sparsity: float) -> None:

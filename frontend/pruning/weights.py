@@ -3,7 +3,7 @@
 K is what the weight is multiplied along, so that a block of the pattern lies in a row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -171,6 +171,21 @@ def is_transformers_conv1d(module: nn.Module) -> bool:
     is no convolution, despite its name.
     """
     return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
+
+
+def distinct(weights: Iterable[PrunableWeight]) -> Iterator[PrunableWeight]:
+    """Yield the weights, each tensor once."""
+    seen = set()
+    for weight in weights:
+        key = identity(weight.parameter)
+        if key not in seen:
+            seen.add(key)
+            yield weight
+
+
+def identity(parameter: torch.Tensor) -> tuple[bool, int]:
+    """Return a key that parameters of the same memory have in common; one without elements has no memory."""
+    return (True, parameter.data_ptr()) if parameter.numel() else (False, id(parameter))
 
 
 def names_by_address(model: nn.Module) -> dict[int, list[str]]:

@@ -44,17 +44,17 @@ class Rule(ScheduleRule, ABC):
         -------
         Schedule or None
             A schedule of one function, "main", with the parameters, attributes and results of `func`. None if `target` is of
-            another kind, if the rule is not for such functions, or if TVM refused a step of it. An error is not raised but
+            another kind, if the rule is not for such functions, or if TVM refused a step of it or what came of it. An error is not raised but
             logged at debug level: a form that a rule did not foresee makes for a slow function, not for a failure.
         """
         if not self.is_target_available(target):
             return None
         try:
             done = self.schedule(func, target)
+            return None if done is None else Schedule(done)
         except Exception as error:  # TVM raises many kinds
             log.debug("rule %s cannot schedule %s: %s", self.name, (func.attrs or {}).get("global_symbol", "a function"), error)
             return None
-        return None if done is None else Schedule(done)
 
     @abstractmethod
     def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:

@@ -11,7 +11,7 @@ from tvm.s_tir import Schedule
 from tvm_balanced.schedules.base.expressions import divisor
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
-from tvm_balanced.schedules.tir.loops import analyse, extent, inline, only_reduction
+from tvm_balanced.schedules.tir.loops import analyse, extent, inline, is_costly, only_reduction
 
 ROWS, VECTORS = 6, 4  # tile in registers: 24 accumulators of AVX-512's 32 registers
 
@@ -36,10 +36,7 @@ class CpuMatmul(Rule):
             return None
         for block in blocks[:place]:
             inline(sch, block.block_rv, target)
-        after = [block.block_rv for block in blocks[place + 1 :]]
-        for block in after[:-1]:
-            sch.compute_inline(block)
-        return _tile(sch, matmul, after[-1] if after else None, target)
+        return _tile(sch, matmul, _epilogue(sch, [block.block_rv for block in blocks[place + 1 :]]), target)
 
 
 def _is_product(sch: Schedule, block: Any) -> bool:
@@ -47,7 +44,19 @@ def _is_product(sch: Schedule, block: Any) -> bool:
     return len(reads) == 2 and all(len(region.region) >= 2 for region in reads)
 
 
-def _tile(sch: Schedule, matmul: Any, after: Any, target: tvm.target.Target) -> tirx.PrimFunc | None:
+def _epilogue(sch: Schedule, after: list[Any]) -> list[Any]:
+    """Inline blocks after the matmul into those that stay: the last one, and what is costly."""
+    staying = []
+    for block in after[:-1]:
+        if is_costly(sch, block):
+            sch.set_scope(block, 0, "local")
+            staying.append(block)
+        else:
+            sch.compute_inline(block)
+    return [*staying, *after[-1:]]
+
+
+def _tile(sch: Schedule, matmul: Any, epilogue: list[Any], target: tvm.target.Target) -> tirx.PrimFunc | None:
     *batch, i, j, k = sch.get_loops(matmul)
     rows, columns = extent(sch, i), extent(sch, j)
     if columns is None:
@@ -60,11 +69,11 @@ def _tile(sch: Schedule, matmul: Any, after: Any, target: tvm.target.Target) -> 
     io, ii = sch.split(i, [None, height])
     jo, ji, jv = sch.split(j, [None, vectors, width])
     sch.reorder(*batch, io, jo, k, ii, ji, jv)
-    store = after if after is not None else sch.cache_write(matmul, 0, "local")
-    if after is not None:
+    if epilogue:
         sch.set_scope(matmul, 0, "local")
-    sch.reverse_compute_at(store, jo)
-    sch.vectorize(sch.split(sch.get_loops(store)[-1], [None, width])[1])
+    for block in epilogue or [sch.cache_write(matmul, 0, "local")]:
+        sch.reverse_compute_at(block, jo)
+        sch.vectorize(sch.split(sch.get_loops(block)[-1], [None, width])[1])
     sch.parallel(sch.fuse(*batch, io))
     sch.vectorize(jv)
     sch.unroll(ii)

@@ -1,7 +1,8 @@
 """What kernels of convolutions share: where a tile's pixels are read, and how its results are stored."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -63,19 +64,13 @@ class ImageLayer:
         assert self.workload.conv is not None
         return self.workload.conv
 
-    @classmethod
-    def of(cls, workload: Workload, lanes: int, vectors: int) -> "ImageLayer":
+    @staticmethod
+    def of(workload: Workload, lanes: int, vectors: int) -> "ImageLayer":
         """Choose how a convolution is tiled, in vectors of `lanes` pixels, of which up to `vectors` are summed at once."""
         conv = workload.conv
         assert conv is not None
         batch = tirx.Var("batch", "int64") if workload.m is None else int64(workload.m // conv.pixels)
-        pitch = row_pitch(conv)
-        tilings = PixelTiles.candidates(conv, pitch, lanes, vectors)
-        choices = [cls(workload, batch, pixels, ImagePatches(conv, pixels)) for pixels in tilings]
-        if conv.is_pointwise:
-            exact = PixelTiles.candidates(conv, pitch, lanes, vectors, exact=True)
-            choices += [cls(workload, batch, pixels, None) for pixels in exact]
-        return min(choices, key=lambda choice: (choice.cost, choice.pixels.lanes_padded))
+        return replace(_chosen(replace(workload, m=None), lanes, vectors), workload=workload, batch=batch)
 
     @property
     def cost(self) -> float:
@@ -165,6 +160,20 @@ class ImageLayer:
         """Model the time for `m` pixels of results, at a share of the peak, and a weight of so many bytes."""
         images = max(1, m // self.conv.pixels)
         return roofline.seconds(images * self.cost * self.pixels.lanes, share, nbytes)
+
+
+@lru_cache(maxsize=1024)
+def _chosen(workload: Workload, lanes: int, vectors: int) -> ImageLayer:
+    """Return the best tiling of a layer, without a batch: it is the same for every M, of which break-even points ask for many."""
+    conv = workload.conv
+    assert conv is not None
+    pitch = row_pitch(conv)
+    tilings = PixelTiles.candidates(conv, pitch, lanes, vectors)
+    choices = [ImageLayer(workload, None, pixels, ImagePatches(conv, pixels)) for pixels in tilings]
+    if conv.is_pointwise:
+        exact = PixelTiles.candidates(conv, pitch, lanes, vectors, exact=True)
+        choices += [ImageLayer(workload, None, pixels, None) for pixels in exact]
+    return min(choices, key=lambda choice: (choice.cost, choice.pixels.lanes_padded))
 
 
 def schedule_image_layer(sch: Schedule, workload: Workload, tiles: int) -> None:

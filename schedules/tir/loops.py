@@ -6,6 +6,7 @@ from typing import Any
 import tvm
 import tvm_ffi
 from tvm import tirx
+from tvm.ir.expr import TensorLoad
 from tvm.s_tir import Schedule
 from tvm.s_tir.dlight.analysis import SBlockInfo, normalize_prim_func
 
@@ -14,6 +15,8 @@ from tvm_balanced.schedules.base.target_info import lanes
 
 # A loop over fewer elements costs less than waking the threads, which takes about 5 us.
 PARALLEL_FROM = 16384
+# An expression that reads so many elements is not inlined: twelve times x * x + x would read 531,441.
+INLINED_READS = 32
 
 
 def analyse(func: tirx.PrimFunc) -> tuple[Schedule, list[SBlockInfo]] | None:
@@ -63,17 +66,26 @@ def only_reduction(blocks: Sequence[SBlockInfo]) -> int | None:
 
 
 def inline(sch: Schedule, block: Any, target: tvm.target.Target) -> None:
-    """Inline an elementwise block into its consumers. If it is costly, compute it once as a block of its own instead.
-
-    A polynomial of ApproximateMath reads its argument twenty times, so inlining a chain of them
-    would grow exponentially.
-    """
-    found: list[Any] = []
-    tvm_ffi.structural_walk(sch.get(block).body, (tirx.Let, found.append))
-    if found:
+    """Inline an elementwise block into its consumers. If it is costly, compute it once as a block of its own instead."""
+    if is_costly(sch, block):
         elementwise(sch, block, target)
     else:
         sch.compute_inline(block)
+
+
+def is_costly(sch: Schedule, block: Any) -> bool:
+    """Whether a block is not to be inlined: it binds a variable, or reads `INLINED_READS` elements.
+
+    A polynomial of ApproximateMath reads its argument twenty times, and a consumer may read the block twice: then its variable
+    would be bound twice, and a chain of such blocks would grow exponentially.
+    """
+    found: list[Any] = []
+    body = sch.get(block).body
+    tvm_ffi.structural_walk(body, (tirx.Let, found.append))
+    if found:
+        return True
+    tvm_ffi.structural_walk(body, (TensorLoad, found.append))
+    return len(found) >= INLINED_READS
 
 
 def elementwise(sch: Schedule, block: Any, target: tvm.target.Target) -> None:

@@ -156,6 +156,13 @@ def test_a_pattern_for_each_layer_from_a_file_of_samples(capfd, folder):
     assert patterns
 
 
+@pytest.mark.parametrize("structure", ["unstructured:0.75", "block8x8:0.5"])
+def test_structures_that_are_compared_with(structure, capfd, folder):
+    report = json.loads(ok(capfd, "prune", "models:dense", structure, "-o", "w.safetensors", "--json"))
+    assert report["pattern"] == structure
+    assert report["sparsity"] == pytest.approx(float(structure.partition(":")[2]), abs=0.01)
+
+
 def test_pruned_weights_alone(capfd, folder):
     ok(capfd, "prune", "models:dense", "2:16", "-o", "w.safetensors", "--exclude", "2")
     printed = json.loads(ok(capfd, "compile", "models:dense", "--weights", "w.safetensors", "-o", "m.tb", "--json"))
@@ -221,6 +228,7 @@ BAD = {
     "pattern too full": (["prune", "models:dense", "17:16", "-o", "p.pt2"], 2, "17:16"),
     "pattern empty": (["prune", "models:dense", "0:16", "-o", "p.pt2"], 2, "0:16"),
     "no pattern": (["prune", "models:dense", "x", "-o", "p.pt2"], 2, "NNZ:BLOCK"),
+    "no such structure": (["prune", "models:dense", "block8x8:1.5", "-o", "p.pt2"], 2, "a sparsity is 1.5"),
     "nothing to prune": (["prune", "models:empty", "2:16", "-o", "p.pt2"], 1, "nothing to prune"),
     "no such layer": (["prune", "models:dense", "2:16", "-o", "p.pt2", "--include", "zzz"], 2, "whose name is in ['zzz']"),
     "exiting factory": (

@@ -10,7 +10,7 @@ import tvm_balanced as tb
 from tvm_balanced.errors import ModelError
 
 SEEDS = range(200 if "TVM_BALANCED_NIGHTLY" in os.environ else 20)
-FOUND: tuple[int, ...] = ()  # seeds beyond the first twenty that once were wrong
+FOUND: tuple[int, ...] = (186,)  # seeds beyond the first twenty that once were wrong
 # of the largest value, or of 1: float32 is summed in another order, half precision rounded at other places
 ERROR = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 

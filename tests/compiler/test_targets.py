@@ -40,7 +40,9 @@ def test_targets_that_would_end_the_process_are_refused(description):
         targets.parse_target(tvm.target.Target(description))
 
 
-@pytest.mark.parametrize("text", ["tpu", "cpu/none-such", "{", "cuda/none-such", '{"kind": "opencl"}', "", "llvm -mcpu=znver4"])
+@pytest.mark.parametrize(
+    "text", ["tpu", "cpu/none-such", "{", "[" * 100_000, "cuda/none-such", '{"kind": "opencl"}', "", "llvm -mcpu=znver4"]
+)
 def test_what_is_no_target_gets_one_sentence(text):
     with pytest.raises(TargetError) as error:
         targets.parse_target(text)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tvm_balanced.core.files import new_directory, new_file, replace_file
+from tvm_balanced.core.files import new_directory, new_file, parse_json, replace_file
 from tvm_balanced.errors import ArtifactError
 
 WRITING = """
@@ -137,3 +137,21 @@ def test_under_a_lock_the_next_writer_removes_what_a_killed_one_left(tmp_path):
     (tmp_path / ".m.json.new").write_text("half")
     replace_file(tmp_path / "m.json", b"whole", locked=True)
     assert names(tmp_path) == ["m.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "it is nested too deep"),
+        ('{"a":' * 100_000, "it is nested too deep"),
+        (b'{"a": "\xff\xfe"}', "it is no text in UTF-8"),
+        ("", "it is no JSON"),
+        ('{"a": 1', "it is no JSON"),
+        ("9" * 5000, "it is no JSON"),
+    ],
+)
+def test_whatever_is_no_json_is_a_value_error_of_one_sentence(content, message):
+    with pytest.raises(ValueError, match=message) as error:
+        parse_json(content)
+    assert "\n" not in str(error.value)
+    assert parse_json(b'{"a": [1, null]}') == {"a": [1, None]}

@@ -5,13 +5,16 @@ import re
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from support.operators import function, run
 from tvm import topi
+from tvm.ir.expr import TensorLoad
 
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import RULES
 from tvm_balanced.schedules.base.expressions import divisor
 from tvm_balanced.schedules.base.target_info import lanes
+from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.legalize import softmax_last
 from tvm_balanced.transform.schedule_remainder import schedule
 
@@ -69,6 +72,35 @@ def test_scheduled_function_computes_the_same(case, rng):
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     want, got = (run(f, arrays, out) for f in (func, scheduled))
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("rule", ["cpu_matmul", "cpu_elementwise", "cpu_columnwise"])
+def test_what_is_read_more_than_once_is_computed_once(rule, rng):
+    """Polynomials that a consumer reads twice would be inlined twice, with their variable; a chain of products would grow
+    exponentially."""
+
+    def chain(y):
+        for _ in range(4):
+            power = topi.exp(topi.negative(topi.abs(y)))
+            y = topi.where(topi.greater(power, 0.5), topi.multiply(y, power), topi.subtract(power, topi.multiply(y, y)))
+        return y
+
+    make = {
+        "cpu_matmul": lambda a, b: chain(topi.nn.batch_matmul(a, b, transpose_b=False)),
+        "cpu_elementwise": lambda a, b: chain(topi.multiply(a, topi.transpose(b, (0, 2, 1)))),
+        "cpu_columnwise": lambda a, b: topi.sum(chain(topi.multiply(a, topi.transpose(b, (0, 2, 1)))), 1),
+    }[rule]
+    func, shapes = function(make, (2, 6, 32), (2, 32, 32) if rule == "cpu_matmul" else (2, 32, 6))
+    with host_target():
+        approximated = ApproximateMath()(tvm.IRModule({"main": func}))["main"]
+    scheduled = next(r for r in RULES if r.name == rule).schedule(approximated, host_target())
+    tvm.s_tir.Schedule(scheduled)  # refuses what is ill-formed
+    loads = []
+    tvm_ffi.structural_walk(scheduled.body, (TensorLoad, loads.append))
+    assert len(loads) < 200
+    arrays = [rng.uniform(-0.3, 0.3, shape).astype(np.float32) for shape in shapes]
+    out = [int(d) for d in func.params[-1].ty.shape]
+    np.testing.assert_allclose(run(scheduled, arrays, out), run(func, arrays, out), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,16 @@ def test_the_users_file_comes_before_the_shipped_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "arithmetic": {"k": [[1, -1]]}, "memory": {"k": 1}, "source": ""}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"format": 1, "arithmetic": {"k": [[1e999, 1]]}, "memory": {"k": 1}}',
+        '{"format": 2}',
+        '{"format": 1, "arithmetic": {"k": [[1, -1]]}, "memory": {"k": 1}, "source": ""}',
+    ],
 )
 def test_a_damaged_file_is_named(text, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

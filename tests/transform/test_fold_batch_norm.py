@@ -8,6 +8,7 @@ from tvm.script import relax as R
 
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
+from tvm_balanced.ops import is_call
 from tvm_balanced.transform.fold_batch_norm import FoldBatchNorm
 from tvm_balanced.transform.match_dense import constant_value
 
@@ -56,6 +57,31 @@ def test_a_result_with_another_reader_stays():
 
     before = import_model(Twice().eval(), (torch.randn(1, 3, 8, 8),)).mod
     tvm.ir.assert_structural_equal(FoldBatchNorm()(before), before)
+
+
+@pytest.mark.parametrize("other", [1e-3, 1.0])
+def test_two_norms_share_a_scaled_weight_only_if_they_scale_alike(other, rng):
+    weight = relax.const(rng.standard_normal((3, 4, 3, 3)).astype(np.float32))
+    vectors = [relax.const(rng.random(3).astype(np.float32) + 0.5) for _ in range(4)]
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", R.Tensor((1, 4, 6, 6), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            parts = []
+            for epsilon in (1e-3, other):
+                y = builder.emit(relax.op.nn.conv2d(x, weight))
+                y = builder.emit(relax.op.nn.batch_norm(y, *vectors, axis=1, epsilon=epsilon, training=False))
+                parts.append(builder.emit(relax.TupleGetItem(y, 0)))
+            result = builder.emit_output(relax.Tuple(parts))
+        builder.emit_func_output(result)
+    after = FoldBatchNorm()(builder.get())
+    weights = []
+    relax.analysis.post_order_visit(after["main"], lambda e: weights.append(e.args[1]) if is_call(e, "relax.nn.conv2d") else None)
+    gamma, variance = (vectors[place].value.numpy() for place in (0, 3))
+    for found, epsilon in zip(weights, (1e-3, other), strict=True):
+        factor = (gamma / np.sqrt(variance + epsilon))[:, None, None, None]
+        np.testing.assert_allclose(found.value.numpy(), weight.value.numpy() * factor, rtol=1e-6)
+    assert weights[0].same_as(weights[1]) == (other == 1e-3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

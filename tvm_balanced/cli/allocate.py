@@ -39,7 +39,7 @@ def allocate(
         batches = load_batches(calibration)
     with step("measuring what layers lose") as show:
         names = (tuple(include or ("*",)), tuple(exclude or ()))
-        found = run(module, batches or [], speedup, sparsity, *names, target, threads, show)
+        found = run(module, batches, speedup, sparsity, *names, target, threads, show)
     result = {
         "patterns": {name: str(pattern) for name, pattern in found.items()},
         "speedup": found.speedup,

@@ -46,7 +46,7 @@ def distill(
 
         teacher, _ = load_module(model, None)
         student, args = load_module(model, pruned)
-        data = load_batches(batches) or []
+        data = load_batches(batches)
     with step("distilling") as show:
         done = run(student, teacher, data, minutes, None, learning_rate, checkpoint, show)
     with step(f"writing {output}"):

@@ -120,10 +120,8 @@ def show_recognised(model: str, phrases: Sequence[str]) -> None:
         err.print(f"{model}: {phrase}", markup=False, highlight=False, soft_wrap=True)
 
 
-def load_batches(source: str | None) -> list[Any] | None:
-    """Return batches of what the model is called with, None if none were asked for; raises InputError or ModelError."""
-    if source is None:
-        return None
+def load_batches(source: str) -> list[Any]:
+    """Return batches of what the model is called with; raises InputError or ModelError."""
     from tvm_balanced.frontend.pruning.calibration_files import load_batches as load
 
     return load(source)

@@ -1,10 +1,10 @@
 """Targets: what a user may write, what the host can run, and what the cost model knows of it."""
 
-import json
 from typing import Any
 
 from tvm.target import Target, codegen
 
+from tvm_balanced.core.files import parse_json
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.cuda import diagnose
 from tvm_balanced.runtime.cuda.device import current_gpu
@@ -39,10 +39,11 @@ def parse_target(target: "str | dict[str, Any] | Target | None") -> Target:
     if isinstance(target, str) and target.startswith("cuda/"):
         return cuda_target(target.removeprefix("cuda/"))
     try:
-        parsed = Target(json.loads(target) if isinstance(target, str) else target)
+        parsed = Target(parse_json(target) if isinstance(target, str) else target)
     except (ValueError, TypeError, RuntimeError):
         raise TargetError(
-            f'target "{target}" is not known; write cpu, cpu/NAME with a CPU of LLVM, cuda, cuda/NAME, or a TVM target as JSON'
+            f'target "{target!s:.100}" is not known; '
+            "write cpu, cpu/NAME with a CPU of LLVM, cuda, cuda/NAME, or a TVM target as JSON"
         ) from None
     return _checked(parsed)
 

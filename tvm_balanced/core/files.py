@@ -5,6 +5,7 @@ import errno
 import fcntl
 import glob
 import io
+import json
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tvm_balanced.errors import ArtifactError
 
@@ -42,6 +44,18 @@ def read_regular(path: Path) -> bytes:
     """Return what a regular file holds; errors as for `open_regular`."""
     with open_regular(path) as file:
         return file.read()
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Return what a text of JSON says. Raises ValueError, in one sentence, where it is torn, binary or nested too deep."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8") from None
+    except ValueError as error:
+        raise ValueError(f"it is no JSON: {error}") from None
 
 
 def files_below(directory: Path) -> set[str]:

@@ -20,11 +20,11 @@ def require(name: str, value: Any, kinds: type | tuple[type, ...], expected: str
         raise InputError(f"{name} is {shown}; give {expected}")
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raise InputError unless `value` is a whole number from 1 up."""
-    require(name, value, Integral, "a whole number, 1 or more")
-    if value < 1:
-        raise InputError(f"{name} is {value}; give 1 or more")
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Raise InputError unless `value` is a whole number from `least` up."""
+    require(name, value, Integral, f"a whole number, {least} or more")
+    if value < least:
+        raise InputError(f"{name} is {value}; give {least} or more")
 
 
 def check_threads(value: Any) -> None:

@@ -1,13 +1,12 @@
 """The manifest of an artifact: read, brought to the present format, and checked before anything that it names is opened."""
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tvm_balanced.core.files import files_below, read_regular
+from tvm_balanced.core.files import files_below, parse_json, read_regular
 from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.structure import check_pairs, check_tree
 from tvm_balanced.core.validation import MOST_THREADS
@@ -29,8 +28,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / NAME
     try:
-        manifest = json.loads(read_regular(path))
-    except (OSError, ValueError, RecursionError):
+        manifest = parse_json(read_regular(path))
+    except (OSError, ValueError):
         raise ArtifactError(
             f"{directory} has no readable manifest.json; give a directory that CompiledModule.save wrote", usage=not path.exists()
         ) from None
@@ -82,7 +81,7 @@ def _check_variants(names: Any) -> None:
 def _check_fields(manifest: dict[str, Any]) -> None:
     for name in ("target", "source"):
         _want(name, manifest[name], isinstance(manifest[name], str), "a text")
-    target = json.loads(manifest["target"])
+    target = parse_json(manifest["target"])
     _want("target", manifest["target"], isinstance(target, dict) and isinstance(target.get("kind"), str), "a target of TVM")
     _want("features", manifest["features"], _all(manifest["features"], list, str), "a list of texts")
     _want("versions", manifest["versions"], _all(manifest["versions"], dict, str), "a version for each package")

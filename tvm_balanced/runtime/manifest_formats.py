@@ -1,9 +1,9 @@
 """Manifests of earlier formats, as the present one has them."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.structure import Tree
 
 FORMAT = 4
@@ -54,7 +54,7 @@ def _result(structure: Any, count: int) -> Tree | None:
     if not isinstance(structure, str):
         raise ValueError(f"structure is {structure!r:.60}; it must be a text or null")
     places = iter(range(count))
-    tree = _tree(json.loads(structure)[1], places)
+    tree = _tree(parse_json(structure)[1], places)
     if next(places, None) is not None:
         raise ValueError("structure has fewer tensors than there are outputs")
     return tree
@@ -70,7 +70,7 @@ def _tree(spec: Mapping[str, Any], places: Any) -> Tree:
     parts = [_tree(child, places) for child in spec["children_spec"]]
     if kind in ("builtins.tuple", "builtins.list"):
         return {kind.rpartition(".")[2]: parts}
-    context = json.loads(spec["context"])
+    context = parse_json(spec["context"])
     keys = (
         context[0] if context and isinstance(context[0], list) else context
     )  # of a dataclass: its fields, and those that are None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tvm
 
-from tvm_balanced.core.files import replace_file
+from tvm_balanced.core.files import parse_json, replace_file
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.host import user_folder
 from tvm_balanced.runtime.target_features import target_key
@@ -84,7 +84,7 @@ def user_file(target: tvm.target.Target) -> Path:
 
 def _read(path: Path) -> MachineProfile:
     try:
-        data = json.loads(path.read_text())
+        data = parse_json(path.read_bytes())
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']}")
         arithmetic = {str(name): tuple((int(m), float(f)) for m, f in points) for name, points in data["arithmetic"].items()}
@@ -93,7 +93,7 @@ def _read(path: Path) -> MachineProfile:
         if set(memory) != set(arithmetic) or not all(factor > 0 for factor in factors):
             raise ValueError("a factor that is missing or not positive")
         return MachineProfile(arithmetic, memory, str(data["source"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise TargetError(
             f"{path} cannot be read as a machine profile ({error}); delete it or run tvm-balanced profile-machine"
         ) from None

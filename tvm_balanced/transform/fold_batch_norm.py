@@ -13,7 +13,7 @@ from tvm_balanced.ops import is_call
 from tvm_balanced.runtime.tensors import address_of
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_conv import FORWARD, TRANSPOSED
-from tvm_balanced.transform.match_dense import DenseMatch, constant_value, is_constant
+from tvm_balanced.transform.match_dense import addresses_of, constant_value, is_constant
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 
@@ -92,21 +92,26 @@ class _Folding(PyExprMutator):
         n = int(conv.ty.shape[1])
         if len(known) < len(values) or (bias is not None and (before is None or before[0].size != n)):
             return None
-        weight, gamma, beta, mean, variance = (found[0].astype(np.float64) for found in known)
+        gamma, beta, mean, variance = (found[0].astype(np.float64) for found in known[1:])
         factor = (gamma if bool(norm.attrs.scale) else 1) / np.sqrt(variance + float(norm.attrs.epsilon))
         shift = ((0 if before is None else before[0].reshape(n).astype(np.float64)) - mean) * factor
         shift = shift + beta if bool(norm.attrs.center) else shift
-        dtype, shape = known[0][0].dtype, [1, n, *[1] * (len(conv.ty.shape) - 2)]
-        scaled = _scaled(weight, factor, conv)
-        key = ("scaled", known[0][1], *(found[1] for found in known[1:]))
-        if key not in self.scaled:
-            self.scaled[key] = relax.const(scaled.astype(dtype), str(dtype))
-            match = DenseMatch(conv.args[0], weight, known[0][1], None)
-            name = next((self.names[address] for address in match.addresses if address in self.names), None)
-            if name is not None:
-                self.names[address_of(self.scaled[key].value)] = name
+        shape = [1, n, *[1] * (len(conv.ty.shape) - 2)]
         kind = str(conv.ty.dtype.dtype)  # without it, a constant of float64 would be float32
-        return self.scaled[key], relax.const(shift.reshape(shape).astype(kind), kind)
+        return self.scaled_weight(conv, known[0], factor), relax.const(shift.reshape(shape).astype(kind), kind)
+
+    def scaled_weight(self, conv: relax.Call, known: tuple[Array, tuple[Any, ...]], factor: Array) -> relax.Expr:
+        """Return the weight of a convolution times a factor for each channel of its result; one for all that share both."""
+        weight, identity = known
+        key = (identity, conv.op.name, int(conv.attrs.groups), factor.tobytes())
+        if key not in self.scaled:
+            dtype = weight.dtype
+            scaled = relax.const(_scaled(weight.astype(np.float64), factor, conv).astype(dtype), str(dtype))
+            name = next((self.names[address] for address in addresses_of(identity) if address in self.names), None)
+            if name is not None:
+                self.names[address_of(scaled.value)] = name
+            self.scaled[key] = scaled
+        return self.scaled[key]
 
 
 def _scaled(weight: Array, factor: Array, conv: relax.Call) -> Array:

@@ -51,7 +51,7 @@ class DenseMatch:
     @property
     def addresses(self) -> list[int]:
         """Addresses of the constants that the weight is made of: itself, or for instance a mask and what it masks."""
-        return [part.address for part in _flatten(self.key) if isinstance(part, Constant)]
+        return addresses_of(self.key)
 
 
 def match_dense(call: relax.Expr, lookup: Lookup) -> DenseMatch | None:
@@ -139,6 +139,11 @@ def _resolve(expr: relax.Expr, lookup: Lookup) -> relax.Expr:
             return expr
         expr = bound
     return expr
+
+
+def addresses_of(key: tuple[Any, ...]) -> list[int]:
+    """Return the addresses of the constants in the identity of a weight."""
+    return [part.address for part in _flatten(key) if isinstance(part, Constant)]
 
 
 def _flatten(key: Any) -> list[Any]:

@@ -65,5 +65,11 @@ def test_what_a_user_can_get_wrong():
         tb.allocate(model, batches, 2.0, 0.5)
     with pytest.raises(InputError, match=r"target_speedup is 0.5"):
         tb.allocate(model, batches, 0.5)
+    with pytest.raises(ModelError, match=r"takes a layer to prune \(0 is float64\), so zeros make none faster"):
+        tb.allocate(model.double(), [batch.double() for batch in batches], 2.0, include=["0"])
+    found = tb.allocate(model, [batch.double() for batch in batches], sparsity=0.5, include=["0"])
+    assert found.speedup == 1
+    assert "50.0% zeros, 1.00x" in str(found)
+    model.float()
     with pytest.raises(ModelError, match="the most that 1:16 everywhere gives"):
         tb.allocate(model, batches, 1000.0, threads=1)

@@ -93,6 +93,28 @@ def test_a_run_goes_on_from_its_checkpoint(tmp_path):
     torch.testing.assert_close(again.state_dict(), student.state_dict())
 
 
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    student, teacher, batches = setup()
+    path = tmp_path / "distill.pt"
+    tb.distill(student, teacher, batches, steps=2, checkpoint=path)
+    before = path.read_bytes()
+
+    def torn(_state, file):
+        file.write_bytes(before[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(InputError, match=r"distill.pt cannot be written \(.*No space left"):
+        tb.distill(student, teacher, batches, steps=4, checkpoint=path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    monkeypatch.undo()
+    trained = copy.deepcopy(student.state_dict())
+    with pytest.raises(InputError, match="none is no folder"):  # before anything is trained
+        tb.distill(student, teacher, batches, steps=1, checkpoint=tmp_path / "none" / "distill.pt")
+    assert all(torch.equal(value, trained[name]) for name, value in student.state_dict().items())
+
+
 def test_the_budget_of_minutes_ends_a_run(monkeypatch):
     from tvm_balanced.frontend.pruning import distill as module
 

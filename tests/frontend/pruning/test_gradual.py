@@ -164,6 +164,8 @@ def test_other_structures_reach_their_share(pattern):
         ({"every": 0}, "every is 0"),
         ({"schedule": "square"}, "give one of cubic, linear"),
         ({"regrow": 1.0}, "regrow is 1.0"),
+        ({"warmup": -1}, "warmup is -1; give 0 or more"),
+        ({"warmup": "2"}, r"warmup is '2' \(str\); give a whole number, 0 or more"),
     ],
 )
 def test_what_a_user_can_get_wrong(options, message):

@@ -55,6 +55,17 @@ def test_tiles_go_whole():
     assert min(kept) > max(e for e, stays in energy.items() if not stays)
 
 
+@pytest.mark.parametrize("structure", [Unstructured(0.75), Tiles(8, 8, 0.75)])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (0, 8), (3, 5)])
+def test_a_weight_of_one_part_goes_or_stays_whole(structure, shape):
+    """The share is rounded to whole elements, or whole tiles, which may be all or none of them."""
+    mask = keep_mask(torch.randn(*shape), structure)
+    assert mask.shape == shape
+    parts = mask.numel() if isinstance(structure, Unstructured) else min(1, mask.numel())
+    assert int(mask.sum()) * parts == (parts - round(parts * 0.75)) * mask.numel()
+    assert keep_mask(torch.randn(*shape), Tiles(8, 8, 0.25)).all()
+
+
 @pytest.mark.slow
 def test_a_large_weight_takes_under_five_seconds():
     torch.manual_seed(0)

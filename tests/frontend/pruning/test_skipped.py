@@ -67,3 +67,14 @@ def test_a_shared_weight_is_no_skipped_one():
     net = nn.ModuleDict({"embed": nn.Embedding(16, 16), "head": nn.Linear(16, 16)})
     net["head"].weight = net["embed"].weight
     assert tb.prune(net, "2:16").skipped == ()
+
+
+def test_parameters_of_one_memory_are_one_weight():
+    """As after `tie_weights` that makes a new parameter of the other's data."""
+    net = nn.ModuleDict({"embed": nn.Embedding(16, 16), "head": nn.Linear(16, 16), "up": nn.ConvTranspose1d(8, 4, 2)})
+    net["head"].weight = nn.Parameter(net["embed"].weight.data)
+    net["again"] = nn.ConvTranspose1d(8, 4, 2)
+    net["again"].weight = nn.Parameter(net["up"].weight.data)
+    report = tb.prune(net, "2:16")
+    assert [weight.name for weight in report.skipped] == ["up.weight"]
+    assert report.layers[0].also == ("embed.weight",)

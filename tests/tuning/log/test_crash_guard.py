@@ -31,7 +31,18 @@ def test_what_ended_well_or_was_another_does_not_count(tmp_path):
     assert InFlight(tmp_path, "b").begin(WORKLOAD, ONE)
 
 
-@pytest.mark.parametrize("left", ["", "{", "[]", '{"candidate": "x"}', '{"candidate": "x", "deaths": "many"}'])
+@pytest.mark.parametrize(
+    "left",
+    [
+        "",
+        "{",
+        "[]",
+        "[" * 100_000,
+        '{"candidate": "x", "deaths": 1e999}',
+        '{"candidate": "x"}',
+        '{"candidate": "x", "deaths": "many"}',
+    ],
+)
 def test_a_note_that_cannot_be_read_says_nothing(left, tmp_path):
     (tmp_path / ".measuring-a.json").write_text(left)
     assert InFlight(tmp_path, "a").begin(WORKLOAD, ONE)

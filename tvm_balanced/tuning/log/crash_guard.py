@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from tvm_balanced.core.files import parse_json
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
 
@@ -34,9 +35,9 @@ class InFlight:
     def _read(self) -> tuple[str, int] | None:
         """The note that an earlier process left, and how many processes died of it."""
         try:
-            note = json.loads(self._path.read_text())
+            note = parse_json(self._path.read_bytes())
             return str(note["candidate"]), int(note["deaths"]) + 1
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return None
 
     def begin(self, workload: Workload, decisions: Decisions) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tvm_balanced.core.files import replace_file
+from tvm_balanced.core.files import parse_json, replace_file
 from tvm_balanced.errors import TuningError
 from tvm_balanced.tuning.log.record import Read, Record, from_line, to_line
 
@@ -108,9 +108,9 @@ class Log:
         """Raise TuningError if this is not the content of one of our logs."""
         line, end, _ = content.partition(b"\n")
         try:
-            header = json.loads(line)
+            header = parse_json(line)
             ours = bool(end) and header["log"] == "tvm_balanced"
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             ours = False
         if not ours:
             raise TuningError(f"{self.path} is not a tuning log of tvm_balanced; choose another folder, or remove the file")

@@ -9,7 +9,7 @@ from typing import Any
 
 import tvm
 
-from tvm_balanced.core.files import replace_file
+from tvm_balanced.core.files import parse_json, replace_file
 from tvm_balanced.errors import TuningError
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.target_features import required_features
@@ -63,7 +63,7 @@ def read(log: Log) -> dict[str, Any]:
     """Return the manifest of a log as plain data; raises TuningError if it is missing or cannot be read."""
     path = log.folder / FILE
     try:
-        facts = json.loads(path.read_text())
+        facts = parse_json(path.read_bytes())
         if facts["format"] != FORMAT:
             raise ValueError(f"format {facts['format']}")
         if facts["key"] != log.key:
@@ -71,6 +71,6 @@ def read(log: Log) -> dict[str, Any]:
         for name in ("device", "target", "date"):
             if not isinstance(facts.get(name), str):
                 raise ValueError(f"it has no {name}")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise TuningError(f"{path} cannot be read as a manifest ({error}); tune writes it anew") from None
     return dict(facts)

@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from tvm_balanced.core.convolution import Convolution
+from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
@@ -126,11 +127,11 @@ def to_line(record: Record) -> str:
 def from_line(line: str) -> Record:
     """Return the record that `to_line` wrote; raises ValueError if the line is not a record."""
     try:
-        data = json.loads(line)
+        data = parse_json(line)
         cls = KINDS[data.pop("kind")]
         present = [f.name for f in fields(cls) if f.name in data or f.default is MISSING]
         return _made(cls, {name: _value(name, data[name]) for name in present})
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no record of a tuning log: {type(error).__name__} {error}") from None
 
 

@@ -1,0 +1,26 @@
+"""The user's model run as it is deployed, and left as it was: each module has its own mode afterwards, frozen children too."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode while the block runs; afterwards each of its modules has the mode that it had."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Run a model in eval mode and without gradients; the mode of each module is as before afterwards."""
+    with eval_mode(model), torch.no_grad():
+        yield

@@ -73,6 +73,13 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=reasons[marker]))
 
 
+def pytest_collection_finish(session):
+    """Stop where pytest-xdist cannot keep the tests of a group in one process, as with pytest 9.2: fixtures would be made twice."""
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in grouped):
+        raise pytest.UsageError("this pytest-xdist does not group tests with this pytest; install what constraints.txt names")
+
+
 @pytest.fixture
 def rng():
     import numpy as np

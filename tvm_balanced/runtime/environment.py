@@ -1,5 +1,6 @@
 """The facts of an installation for a bug report, and its faults."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -40,6 +41,11 @@ class Finding:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the installed packages that matter."""
+    return dict(_versions())
+
+
+@functools.cache  # looked up twice for each model; reading the packages' metadata takes 10 ms
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

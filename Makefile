@@ -5,7 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test test-fast soak nightly lint bench bench-engines bench-grid bench-models study study-quick clean
+.PHONY: demo test test-fast soak nightly wheel-test lint bench bench-engines bench-grid bench-models study study-quick clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
@@ -25,6 +25,9 @@ soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, re
 
 nightly: .venv/ready  ## the same with more cases, and tests that take minutes each
 	TVM_BALANCED_NIGHTLY=1 $(PYTEST)
+
+wheel-test: .venv/ready  ## builds wheel and sdist, and runs the README where nothing but the wheel is installed: minutes, downloads
+	TVM_BALANCED_INSTALL=1 $(RUN)/python -m pytest tests/packaging
 
 lint: .venv/ready  ## ruff and mypy
 	$(RUN)/ruff check .

@@ -2,6 +2,7 @@
 install packages, which takes minutes and a package index.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -87,6 +88,13 @@ def test_the_readme_runs_where_only_the_wheel_is_installed(versions, wheel, tmp_
     command = [python, "-P", ROOT / "tests" / "support" / "readme.py", ROOT / "README.md"]
     done = subprocess.run(command, check=True, cwd=tmp_path / "work", env=surroundings, stdout=subprocess.PIPE, text=True)
     assert done.stdout.splitlines()[-1] == "the README's snippets run"
-    command = [tmp_path / "env" / "bin" / "tvm-balanced", "env"]
-    told = subprocess.run(command, check=True, cwd=tmp_path, env=surroundings, stdout=subprocess.PIPE, text=True)
-    assert "nothing is wrong" in told.stdout
+
+    def told(*words):
+        command = [tmp_path / "env" / "bin" / "tvm-balanced", *words]
+        return subprocess.run(command, check=True, cwd=tmp_path, env=surroundings, stdout=subprocess.PIPE, text=True).stdout
+
+    assert "nothing is wrong" in told("env")
+    assert "This machine" in told("--help")
+    ready = {row["name"]: row["ready"] for row in json.loads(told("doctor", "--json"))}
+    assert ready["prune and compile PyTorch models"]
+    assert ready["tune"]

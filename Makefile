@@ -5,7 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test test-fast soak nightly lint bench bench-engines bench-grid bench-models study study-quick clean
+.PHONY: demo test test-fast soak nightly wheel-test serving-test serving-model site lint bench bench-engines bench-grid bench-models study study-quick clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
@@ -25,6 +25,20 @@ soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, re
 
 nightly: .venv/ready  ## the same with more cases, and tests that take minutes each
 	TVM_BALANCED_NIGHTLY=1 $(PYTEST)
+
+wheel-test: .venv/ready  ## builds wheel and sdist, and runs the README where nothing but the wheel is installed: minutes, downloads
+	TVM_BALANCED_INSTALL=1 $(RUN)/python -m pytest tests/packaging
+
+serving-test: .venv/ready  ## the service of examples/serving, installed and started as its Containerfile says: minutes, downloads
+	TVM_BALANCED_INSTALL=1 $(RUN)/python -m pytest tests/serving
+
+serving-model: build/serving/model  ## what the service serves, pruned and compiled
+
+build/serving/model: .venv/ready
+	$(RUN)/python examples/serving/make_artifact.py $@ $(OPTIONS)
+
+site: .venv/docs  ## the pages of docs/ and the docstrings as a site in build/site
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict
 
 lint: .venv/ready  ## ruff and mypy
 	$(RUN)/ruff check .
@@ -53,6 +67,10 @@ bench-models: .venv/ready  ## whole models beside PyTorch, and where their time 
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 was not found; install one of them"; exit 1; }
 	test -x $(RUN)/python || $(PYTHON) -m venv .venv
 	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/docs: .venv/ready
+	$(RUN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 .venv/bench: .venv/ready

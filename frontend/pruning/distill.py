@@ -131,7 +131,7 @@ class _Run:
                     self._train(batch, hidden)
                     self._used = before + time.monotonic() - started
                     if self._step % 10 == 0:
-                        progress(f"step {self._step}, {self._used:.0f} s, loss {self._losses[-1]:.4f}")
+                        progress(f"{self._at()}, loss {self._losses[-1]:.4f}")
                     if time.monotonic() - saved > SAVE_EVERY:
                         self._save()
                         saved = time.monotonic()
@@ -144,6 +144,11 @@ class _Run:
     def _way(self) -> float:
         """How much of the budget is used, from 0 to 1."""
         return self._step / self._steps if self._steps is not None else self._used / max(self._seconds, 1e-9)
+
+    def _at(self) -> str:
+        if self._steps is not None:
+            return f"step {self._step} of {self._steps}"
+        return f"{self._used:.0f} of {self._seconds:.0f} s, step {self._step}"
 
     def _is_over(self) -> bool:
         return self._step >= self._steps if self._steps is not None else self._used >= self._seconds

@@ -1,17 +1,21 @@
 """Every command as a user calls it. A separate process is used only if that matters."""
 
+import importlib.util
 import json
 import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import typer
 
 import tvm_balanced as tb
-from tvm_balanced.cli.app import run
+from tvm_balanced.cli import console
+from tvm_balanced.cli.app import app, run
 from tvm_balanced.schedules import KERNELS
 
 FACTORY = """
@@ -87,6 +91,7 @@ print(time.process_time())
         "distill",
         "compile",
         "run",
+        "doctor",
         "env",
         "profile-machine",
         "calibrate",
@@ -209,6 +214,60 @@ def test_env_ends_with_1_where_something_is_wrong(capfd, monkeypatch):
     )
     assert run(["env"]) == 1
     assert "0.1.15.post2 does not work" in capfd.readouterr().out
+
+
+def test_doctor_fits_on_a_screen(capfd, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
+    shown = ok(capfd, "doctor").splitlines()
+    assert len(shown) <= 24
+    assert max(map(len, shown)) <= 110
+    (row,) = (line for line in shown if "compile ONNX models" in line)
+    assert "no onnx" in row
+    assert "pip install 'tvm-balanced[onnx]'" in row
+    rows = {row["name"]: row for row in json.loads(ok(capfd, "doctor", "--json"))}
+    assert rows["compile ONNX models"]["ready"] is False
+    assert rows["prune and compile PyTorch models"]["ready"] is True
+
+
+def commands(group=None, path=()):
+    """(path, click command) of every command, of groups too."""
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_has_json_and_a_place_in_the_help(capfd):
+    without = [path for path, command in commands() if "--json" not in {o for p in command.params for o in p.opts}]
+    assert without == []
+    shown = ok(capfd, "--help")
+    panels = [line.split("─ ")[1].split(" ─")[0] for line in shown.splitlines() if "─ " in line]
+    assert panels == ["Options", "Start here", "Prune", "Look and compile", "Tune", "Deploy", "This machine"]
+
+
+def test_shell_completion_names_the_commands(capfd, monkeypatch):
+    monkeypatch.setenv("_TVM_BALANCED_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "tvm-balanced pro")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert run([]) == 0
+    assert capfd.readouterr().out.split() == ["profile-machine"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "want"),
+    [
+        ("3 of 5: encoder.0", 8.0, "12 s left"),
+        ("1 of 5: encoder.0", 8.0, ""),
+        ("machine code", 8.0, ""),
+        ("601 of 6000 s", 600, "90 min left"),
+    ],
+)
+def test_work_that_counts_shows_the_time_left(text, seconds, want):
+    counted = console._counted(text)
+    task = SimpleNamespace(completed=counted.get("completed", 0), total=counted.get("total"), elapsed=seconds)
+    assert console._Left().render(task).plain == want
 
 
 def test_bench_kernel(capfd):

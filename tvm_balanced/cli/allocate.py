@@ -39,7 +39,16 @@ def allocate(
         batches = load_batches(calibration)
     with step("measuring what layers lose") as show:
         names = (tuple(include or ("*",)), tuple(exclude or ()))
-        found = run(module, batches, speedup, sparsity, *names, target, threads, show)
+        found = run(
+            module,
+            batches,
+            speedup,
+            sparsity,
+            *names,
+            target,
+            threads,
+            lambda at: show(f"measuring what layers lose, {at}"),
+        )
     result = {
         "patterns": {name: str(pattern) for name, pattern in found.items()},
         "speedup": found.speedup,

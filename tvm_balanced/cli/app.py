@@ -8,7 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from tvm_balanced import __version__
-from tvm_balanced.cli import allocate, bench, compile, demo, distill, env, inspect, logs, profile_machine, prune, serve_rpc, tune
+from tvm_balanced.cli import (
+    allocate,
+    bench,
+    compile,
+    demo,
+    distill,
+    doctor,
+    env,
+    inspect,
+    logs,
+    profile_machine,
+    prune,
+    serve_rpc,
+    tune,
+)
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.core.stderr_filter import VERBOSE
@@ -18,7 +32,6 @@ app = typer.Typer(
     name="tvm-balanced",
     help="Compile pruned PyTorch models into modules that run several times faster, and show why, layer by layer.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -42,20 +55,28 @@ def options(version: Version = False, verbose: Verbose = False) -> None:
         os.environ[VERBOSE] = "1"
 
 
-app.command("demo")(demo.demo)
-app.command("inspect")(inspect.inspect)
-app.command("prune")(prune.prune)
-app.command("allocate")(allocate.allocate)
-app.command("distill")(distill.distill)
-app.command("compile")(compile.compile)
-app.command("run")(run_command.run)
-app.add_typer(bench.app, name="bench")
-app.command("profile-machine")(profile_machine.profile_machine)
+PRUNE, COMPILE, TUNE, DEPLOY, MACHINE = "Prune", "Look and compile", "Tune", "Deploy", "This machine"
+for panel, name, command in (
+    ("Start here", "demo", demo.demo),
+    (PRUNE, "prune", prune.prune),
+    (PRUNE, "allocate", allocate.allocate),
+    (PRUNE, "distill", distill.distill),
+    (COMPILE, "inspect", inspect.inspect),
+    (COMPILE, "compile", compile.compile),
+    (COMPILE, "bench", bench.app),
+    (TUNE, "tune", tune.tune),
+    (TUNE, "logs", logs.app),
+    (TUNE, "serve-rpc", serve_rpc.serve_rpc),
+    (DEPLOY, "run", run_command.run),
+    (MACHINE, "doctor", doctor.doctor),
+    (MACHINE, "env", env.env),
+    (MACHINE, "profile-machine", profile_machine.profile_machine),
+):
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=name, rich_help_panel=panel)
+    else:
+        app.command(name, rich_help_panel=panel)(command)
 app.command("calibrate", hidden=True)(profile_machine.profile_machine)  # its name up to version 0.1
-app.command("tune")(tune.tune)
-app.add_typer(logs.app, name="logs")
-app.command("serve-rpc")(serve_rpc.serve_rpc)
-app.command("env")(env.env)
 
 
 def _terminate(*_: Any) -> None:

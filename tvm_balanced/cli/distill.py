@@ -48,7 +48,7 @@ def distill(
         student, args = load_module(model, pruned)
         data = load_batches(batches)
     with step("distilling") as show:
-        done = run(student, teacher, data, minutes, None, learning_rate, checkpoint, show)
+        done = run(student, teacher, data, minutes, None, learning_rate, checkpoint, lambda at: show(f"distilling: {at}"))
     with step(f"writing {output}"):
         write_model(model, student, args, output, dynamic_batch)
     if json:

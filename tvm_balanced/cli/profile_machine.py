@@ -15,13 +15,13 @@ def profile_machine(
     json: Json = False,
 ) -> None:
     """Time every kernel on this machine for a minute; verdicts are then measured instead of modelled."""
-    with step("measuring"):
+    with step("measuring") as show:
         from tvm_balanced.runtime.host import host_target
         from tvm_balanced.selection import machine_profile
         from tvm_balanced.timing.profile_machine import measure
 
         target = host_target()
-        found = measure(target)
+        found = measure(target, lambda at: show(f"measuring {at}"))
         path = output or machine_profile.user_file(target)
         machine_profile.save(found, path)
     if json:

@@ -10,7 +10,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from tvm_balanced.cli.console import err, out, print_json, print_table, step
+from tvm_balanced.cli.console import LINES_EVERY, duration, err, out, print_json, print_table, step
 from tvm_balanced.cli.model import (
     Batch,
     Copies,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tvm_balanced.tuning.scheduler import Tuner
 
 HEADER = ("kernel", "calls", "trials", "best us", "over default", "over dense", "share")
-LINES_EVERY = 10.0  # seconds between two lines if there is no terminal
 
 
 def tune(
@@ -146,7 +145,7 @@ def _showing(quiet: bool) -> Iterator[Callable[["Tuner"], None]]:
 def _title(tuner: "Tuner") -> str:
     left, planned = tuner.budget.left(), tuner.budget.trials
     words = [tuner.phase, f"{tuner.trials} trials" if planned is None else f"{tuner.trials} of {planned} trials"]
-    words += [] if left == float("inf") else [f"{max(left, 0) / 60:.1f} min left"]
+    words += [] if left == float("inf") else [f"{duration(max(left, 0))} left"]
     return ", ".join(words + (["stopping"] if tuner.stopped else ["Ctrl-C stops and keeps what was found"]))
 
 

@@ -115,7 +115,9 @@ def describe() -> dict[str, Any]:
     if facts["gpu"] is None:
         findings.append(Finding(False, "no NVIDIA GPU was found; CPU targets are not affected"))
     if "torch" not in installed:
-        findings.append(Finding(False, "torch is not installed: artifacts can be loaded and run, not made"))
+        findings.append(
+            Finding(False, "torch is not installed: artifacts can be loaded and run, and ONNX models compiled; nothing else can")
+        )
     return facts | {"findings": findings}
 
 

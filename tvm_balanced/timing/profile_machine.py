@@ -1,5 +1,6 @@
 """Measure a machine profile: the time of every kernel on this machine, relative to its model."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,13 +27,15 @@ UNLIMITED = 1e9  # an unlimited rate, in 10^9 a second
 
 
 @quiet_tvm()
-def measure(target: tvm.target.Target) -> MachineProfile:
+def measure(target: tvm.target.Target, progress: Callable[[str], None] = lambda _: None) -> MachineProfile:
     """Time every kernel that runs on this machine, on one thread; takes about a minute.
 
     Parameters
     ----------
     target : tvm.target.Target
         This machine.
+    progress : callable
+        Gets a text before each kernel, such as "3 of 20: cpu_dense float32".
 
     Raises
     ------
@@ -45,14 +48,15 @@ def measure(target: tvm.target.Target) -> MachineProfile:
     no_memory = replace(machine, gbytes=UNLIMITED, gbytes_all=UNLIMITED)
     no_arithmetic = replace(machine, gmacs=UNLIMITED)
     arithmetic, memory = {}, {}
-    for kernel in KERNELS.values():
-        for dtype in kernel.dtypes:
-            if kernel.refuses(target, *MEMORY, dtype) is None:
-                name = f"{kernel.name} {dtype}"
-                arithmetic[name] = tuple(
-                    (first, _factor(kernel, dtype, (n, k, m), "hot", target, no_memory)) for first, n, k, m in ARITHMETIC
-                )
-                memory[name] = _factor(kernel, dtype, (*MEMORY, 1), "cold", target, no_arithmetic)
+    pairs = [(kernel, dtype) for kernel in KERNELS.values() for dtype in kernel.dtypes]
+    pairs = [(kernel, dtype) for kernel, dtype in pairs if kernel.refuses(target, *MEMORY, dtype) is None]
+    for at, (kernel, dtype) in enumerate(pairs, 1):
+        name = f"{kernel.name} {dtype}"
+        progress(f"{at} of {len(pairs)}: {name}")
+        arithmetic[name] = tuple(
+            (first, _factor(kernel, dtype, (n, k, m), "hot", target, no_memory)) for first, n, k, m in ARITHMETIC
+        )
+        memory[name] = _factor(kernel, dtype, (*MEMORY, 1), "cold", target, no_arithmetic)
     facts = environment.describe()
     source = f"{facts['cpu']}, apache-tvm {facts['versions']['apache-tvm']}, {datetime.now(UTC).date()}"
     return MachineProfile(arithmetic, memory, source)

@@ -10,6 +10,7 @@ import typer
 from tvm_balanced import __version__
 from tvm_balanced.cli import allocate, bench, compile, demo, distill, env, inspect, logs, profile_machine, prune, serve_rpc, tune
 from tvm_balanced.cli import run as run_command
+from tvm_balanced.cli import self_test as self_test_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.core.stderr_filter import VERBOSE
 from tvm_balanced.errors import Terminated, TvmBalancedError
@@ -49,6 +50,7 @@ app.command("allocate")(allocate.allocate)
 app.command("distill")(distill.distill)
 app.command("compile")(compile.compile)
 app.command("run")(run_command.run)
+app.command("self-test")(self_test_command.self_test)
 app.add_typer(bench.app, name="bench")
 app.command("profile-machine")(profile_machine.profile_machine)
 app.command("calibrate", hidden=True)(profile_machine.profile_machine)  # its name up to version 0.1

@@ -336,9 +336,7 @@ def compare(
     return run(module, model, args, kwargs, tolerance)
 
 
-def save(
-    modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None, sign: Any = None
-) -> None:
+def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None, sign: Any = None) -> None:
     """Write a compiled module, or several as variants of one artifact, of which `load` takes the first that runs where it is.
 
     For instance one for "cpu/x86-64-v4" and one for "cpu/x86-64-v3"; see `artifact.save`.

@@ -87,6 +87,7 @@ print(time.process_time())
         "distill",
         "compile",
         "run",
+        "self-test",
         "env",
         "profile-machine",
         "calibrate",

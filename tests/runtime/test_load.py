@@ -1,6 +1,5 @@
 import copy as copying
 import hashlib
-import json
 import pickle
 import re
 import shutil

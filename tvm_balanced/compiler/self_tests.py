@@ -15,7 +15,9 @@ from tvm_balanced.runtime.stored_test import StoredTensor, StoredTest, stored_in
 log = logging.getLogger(__name__)
 
 
-def self_tests(module: CompiledModule, imported: ImportedModel, tolerance: float | None, rounding: float) -> dict[str, StoredTest]:
+def self_tests(
+    module: CompiledModule, imported: ImportedModel, tolerance: float | None, rounding: float
+) -> dict[str, StoredTest]:
     """Return what `module` stores for each entry point; nothing for one whose original model raises on such inputs.
 
     Parameters

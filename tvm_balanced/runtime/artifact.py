@@ -176,7 +176,7 @@ def _copy(origin: Origin, directory: Path) -> None:
             ) from None
         (directory / file).parent.mkdir(parents=True, exist_ok=True)
         (directory / file).write_bytes(content)
-    _write_manifest(directory, origin.manifest | {"shared": {}})
+    _write_manifest(directory, {**origin.manifest, "shared": {}})
 
 
 def _write_manifest(directory: Path, content: Mapping[str, Any]) -> None:

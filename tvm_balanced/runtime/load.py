@@ -22,7 +22,7 @@ from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
 from tvm_balanced.runtime.manifest import check_listing, damaged, parse_manifest, path_of, read_bytes, variant_manifest
 from tvm_balanced.runtime.metadata import Check, EntryPointSpec, ModuleMetadata, Origin
-from tvm_balanced.runtime.signature import check_signature
+from tvm_balanced.runtime.signature import check_signature, public_key
 from tvm_balanced.runtime.target_features import architecture, is_gpu
 from tvm_balanced.runtime.weight_files import checked_bytes, map_weight, read_weight
 
@@ -76,8 +76,9 @@ def load(
         raise InputError(f'weights is {weights!r:.40}; give "copied" or "shared"')
     if verify_key is not None and not verify:
         raise InputError("verify_key needs verify=True, as a signature is of checksums; leave verify out")
+    key = None if verify_key is None else public_key(verify_key)
     try:
-        directory, manifest = variant_here(directory, verify, verify_key)
+        directory, manifest = variant_here(directory, verify, key)
         files = {file: (path_of(directory, manifest, file), sum if verify else None) for file, sum in manifest["sha256"].items()}
         read = map_weight if weights == "shared" else read_weight
         tensors = []
@@ -132,14 +133,14 @@ def _open_library(content: bytes) -> Any:
             raise
 
 
-def variant_here(directory: Path, verify: bool = True, verify_key: Any = None) -> tuple[Path, dict[str, Any]]:
+def variant_here(directory: Path, verify: bool = True, key: Any = None) -> tuple[Path, dict[str, Any]]:
     """Return the directory and manifest of the first variant that this machine can run; without variants, the artifact's own.
 
     Raises ArtifactError where none can, or where a manifest, a list of files or the signature is not as it must be.
     """
     content = read_bytes(directory)
-    if verify_key is not None:
-        check_signature(directory, content, verify_key)
+    if key is not None:
+        check_signature(directory, content, key)
     manifest = parse_manifest(directory, content, verify)
     if "variants" not in manifest:
         _check_machine(directory, manifest)

@@ -234,11 +234,7 @@ def _check_self_test(said: Any, entries: Mapping[str, Any], sums: Mapping[str, s
             _want(f"{part} of self_test", rows, _all(rows, list, dict) and len(rows) == len(wanted), f"as many as of {name}")
             for row, spec in zip(rows, wanted, strict=True):
                 _check_weight(row, sums)
-                sizes = isinstance(row["of"], list) and all(_whole(size, 0) for size in row["of"])
-                fits = sizes and len(row["of"]) == len(spec["shape"]) and row["dtype"] == spec["dtype"]
-                _want(f"{row['name']} of self_test", row["of"], fits, f"a shape of {spec['name']}, of its dtype")
-                few = len(row["shape"]) == 1 and row["shape"][0] <= max(math.prod(row["of"]), 0) and row["shape"] != [0]
-                _want(f"{row['name']} of self_test", row["shape"], few or 0 in row["of"], "some of the tensor's values")
+                _check_values(row, spec, entries[name]["ranges"])
         limits = [row["allowed"] for row in test["outputs"]]
         _want("allowed", limits, all(limit is None or _number(limit) for limit in limits), "a number or null for each output")
         _want("milliseconds", test["milliseconds"], test["milliseconds"] is None or _number(test["milliseconds"]), "a number")
@@ -258,6 +254,18 @@ def _check_generation(said: Any, entries: Mapping[str, Any]) -> None:
         _want(
             f"the tokens of {name}", entries[name]["inputs"][0]["shape"], entries[name]["inputs"][0]["shape"] == shape, str(shape)
         )
+
+
+def _check_values(row: Mapping[str, Any], spec: Mapping[str, Any], ranges: Mapping[str, Any]) -> None:
+    """Check what is stored of a tensor for the self-test."""
+    sizes, wanted = row["of"], spec["shape"]
+    fits = isinstance(sizes, list) and len(sizes) == len(wanted) and row["dtype"] == spec["dtype"]
+    for size, want in zip(sizes, wanted, strict=True) if fits else ():
+        low, high = ranges.get(want, (0, None)) if isinstance(want, str) else (want, want)
+        fits = fits and _whole(size, low, high)
+    _want(f"{row['name']} of self_test", sizes, fits and math.prod(sizes) < 2**31, f"a shape of {spec['name']}, of its dtype")
+    few = len(row["shape"]) == 1 and (0 < row["shape"][0] <= math.prod(sizes) or 0 in sizes)
+    _want(f"{row['name']} of self_test", row["shape"], few, "some of the tensor's values")
 
 
 def _check_report(report: Any) -> None:

@@ -16,6 +16,7 @@ from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.function import Function
 from tvm_balanced.runtime.load import load, variant_here
 from tvm_balanced.runtime.manifest import NAME, check_listing, path_of, read_manifest, variant_manifest
+from tvm_balanced.runtime.signature import public_key
 from tvm_balanced.runtime.stored_test import StoredTensor, StoredTest, sample
 from tvm_balanced.runtime.tensors import view
 from tvm_balanced.runtime.weight_files import checked_bytes, read_weight
@@ -55,9 +56,10 @@ class SelfTestResult:
 def self_test(path: str | Path, threads: int | None = None, verify_key: Any = None) -> SelfTestResult:
     """Check an artifact where it lands.
 
-    Checked are the checksums of all files, those of other variants too; the signature, if there is a key; whether this machine has
-    the artifact's architecture, instruction sets and version of TVM; and for each entry point whether its outputs for the stored
-    inputs are those of the original model, up to the stored tolerance. The time of a call is set beside that where it was compiled.
+    Checked are the checksums of all files, those of other variants too; the signature, if there is a key; whether this machine
+    has the artifact's architecture, instruction sets and version of TVM; and for each entry point whether its outputs for the
+    stored inputs are those of the original model, up to the stored tolerance. The time of a call is set beside that where it was
+    compiled.
 
     Parameters
     ----------
@@ -77,17 +79,13 @@ def self_test(path: str | Path, threads: int | None = None, verify_key: Any = No
         If there is no artifact.
     """
     directory = check_path(path)
-    read_if_there(directory)
-    return SelfTestResult(tuple(_findings(directory, threads, verify_key)))
-
-
-def read_if_there(directory: Path) -> None:
-    """Raise ArtifactError where there is no artifact at all, which is wrong usage; what is damaged is a finding."""
-    if not (directory / NAME).exists():
+    key = None if verify_key is None else public_key(verify_key)
+    if not (directory / NAME).exists():  # no artifact at all; what is damaged is a finding
         read_manifest(directory)
+    return SelfTestResult(tuple(_findings(directory, threads, key)))
 
 
-def _findings(directory: Path, threads: int | None, verify_key: Any) -> Iterator[Finding]:
+def _findings(directory: Path, threads: int | None, key: Any) -> Iterator[Finding]:
     try:
         count, size = check_files(directory)
         yield Finding("files", True, f"{count} files, {size / 1e6:.1f} MB, checksums as listed")
@@ -95,11 +93,11 @@ def _findings(directory: Path, threads: int | None, verify_key: Any) -> Iterator
         yield Finding("files", False, str(error))
         return
     try:
-        variant, manifest = variant_here(directory, verify_key=verify_key)
-        signed = ", signed by this key" if verify_key is not None else ""
+        variant, manifest = variant_here(directory, key=key)
+        signed = ", signed by this key" if key is not None else ""
         has = f"has the {len(manifest['features'])} instruction sets that the code may use, and its version of TVM"
         yield Finding("machine", True, f"{_named(directory, variant)}this machine {has}{signed}")
-        module = load(directory, threads, verify_key=verify_key)
+        module = load(directory, threads, verify_key=key)
     except (ArtifactError, EnvironmentFaultError) as error:
         yield Finding("machine", False, str(error))
         return
@@ -116,7 +114,7 @@ def _named(directory: Path, variant: Path) -> str:
 
 
 def check_files(directory: Path) -> tuple[int, int]:
-    """Return (number, bytes) of an artifact's files, those of all variants; raises ArtifactError or OSError where one is wrong."""
+    """Return (number, bytes) of an artifact's files, those of all variants; raises ArtifactError, OSError where one is wrong."""
     manifest = read_manifest(directory)
     check_listing(directory, manifest)
     folders = [(directory, manifest)]
@@ -157,13 +155,16 @@ def _run(module: CompiledModule, function: Function, test: StoredTest, manifest:
     except TvmBalancedError as error:
         yield Finding(function.name, False, str(error))
         return
+    if len(outputs) != len(test.outputs):
+        yield Finding(function.name, False, f"gives {len(outputs)} outputs, stored are {len(test.outputs)}")
+        return
     worst = [difference_to(one, array) for one, array in zip(test.outputs, outputs, strict=True)]
-    for one, (error, fault) in zip(test.outputs, worst, strict=True):
-        if fault or (one.allowed is not None and not error <= one.allowed):
-            allowed = f"differs from the original model by {error:.2e}; {one.allowed or 0:.2e} is allowed"
+    for one, (largest, fault) in zip(test.outputs, worst, strict=True):
+        if fault or (one.allowed is not None and not largest <= one.allowed):
+            allowed = f"differs from the original model by {largest:.2e}; {one.allowed or 0:.2e} is allowed"
             yield Finding(function.name, False, f"{one.name} {fault or allowed}")
             return
-    largest = max((error for error, _ in worst), default=0.0)
+    largest = max((largest for largest, _ in worst), default=0.0)
     yield Finding(function.name, True, f"largest difference to the original model {largest:.1e}, as allowed")
     if test.milliseconds:
         here = milliseconds(function, inputs)

@@ -39,33 +39,29 @@ def write_signature(directory: Path, key: Any) -> None:
     (directory / SIGNATURE).write_bytes(key.sign((directory / NAME).read_bytes()))
 
 
+def public_key(key: Any) -> Any:
+    """Return an ed25519 public key of the package cryptography; parameter and errors as for `private_key`."""
+    kinds, serialization = _library()
+    of_pem = serialization.load_pem_public_key
+    return _key("verify_key", key, kinds.Ed25519PublicKey, kinds.Ed25519PublicKey.from_public_bytes, of_pem)
+
+
 def check_signature(directory: Path, content: bytes, key: Any) -> None:
-    """Raise ArtifactError unless the artifact's signature is of these bytes of its manifest, by the owner of `key`.
+    """Raise ArtifactError unless the artifact's signature is of these bytes of its manifest.
 
     Parameters
     ----------
     directory : Path
     content : bytes
-    key : Ed25519PublicKey, bytes, str or Path
-        32 bytes, or the path of a PEM file.
-
-    Raises
-    ------
-    InputError
-        If the key is none.
-    EnvironmentFaultError
-        If cryptography is not installed.
+    key : Ed25519PublicKey
+        Of who signed it, as `public_key` returns it.
     """
-    kinds, serialization = _library()
-    public = _key(
-        "verify_key", key, kinds.Ed25519PublicKey, kinds.Ed25519PublicKey.from_public_bytes, serialization.load_pem_public_key
-    )
     try:
         signature = read_regular(directory / SIGNATURE)
     except OSError:
         raise ArtifactError(f"{directory} is not signed; load it without verify_key only if you trust it") from None
     try:
-        public.verify(signature, content)
+        key.verify(signature, content)
     except Exception:  # InvalidSignature; or ValueError for other lengths
         raise ArtifactError(
             f"{directory} is not signed by this key, or was altered; do not load it, and copy it again from where it was signed"

@@ -190,7 +190,7 @@ ATTACKS = (
     Attack("half of a pair", sealed(lambda text: text.replace(b'"source": "', b'"source": "\\ud800', 1)), UNREADABLE),
     Attack("text behind the end", sealed(lambda text: text + b"{}"), UNREADABLE),
     Attack("more than 64 MiB", raw(lambda text: text + b" " * (64 << 20)), UNREADABLE),
-    Attack("another format", raw(lambda _: b'{"format": 99}'), "has format 99; this version reads formats 2 to"),
+    Attack("another format", raw(lambda _: b'{"format": 99}'), "has format 99; this version reads formats . to"),
     Attack("format that is no number", raw(lambda _: b'{"format": "5"}'), "has format"),
     Attack("altered text", raw(lambda text: text.replace(b'"source": "', b'"source": "!', 1)), "its manifest was altered"),
     Attack("no checksum", raw(lambda text: b"{" + text.split(b"\n", 1)[1]), "its manifest was altered"),

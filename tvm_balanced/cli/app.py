@@ -8,7 +8,21 @@ from typing import Annotated, Any
 import typer
 
 from tvm_balanced import __version__
-from tvm_balanced.cli import allocate, bench, compile, demo, distill, env, inspect, logs, profile_machine, prune, serve_rpc, tune
+from tvm_balanced.cli import (
+    allocate,
+    bench,
+    compile,
+    demo,
+    distill,
+    env,
+    inspect,
+    logs,
+    package,
+    profile_machine,
+    prune,
+    serve_rpc,
+    tune,
+)
 from tvm_balanced.cli import run as run_command
 from tvm_balanced.cli import self_test as self_test_command
 from tvm_balanced.cli.console import err
@@ -50,6 +64,7 @@ app.command("allocate")(allocate.allocate)
 app.command("distill")(distill.distill)
 app.command("compile")(compile.compile)
 app.command("run")(run_command.run)
+app.command("package")(package.package)
 app.command("self-test")(self_test_command.self_test)
 app.add_typer(bench.app, name="bench")
 app.command("profile-machine")(profile_machine.profile_machine)

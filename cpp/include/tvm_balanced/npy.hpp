@@ -82,8 +82,7 @@ class NpyDict {
       int64_t size = 0;
       int digits = 0;
       for (skip(); at_ < end_ && *at_ >= '0' && *at_ <= '9'; ++at_, ++digits) {
-        if (digits > 17) return false;
-        size = 10 * size + (*at_ - '0');
+        if (__builtin_mul_overflow(size, int64_t(10), &size) || __builtin_add_overflow(size, int64_t(*at_ - '0'), &size)) return false;
       }
       if (!digits) return false;
       shape.push_back(size);

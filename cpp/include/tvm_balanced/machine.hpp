@@ -1,6 +1,10 @@
 // This machine: its architecture and instruction sets, and the version of TVM that the program was built with.
 #pragma once
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 #include <tvm/runtime/base.h>
 
 #include <fstream>
@@ -37,14 +41,29 @@ inline std::string plain(const std::string& feature) {
   return found;
 }
 
-// The instruction sets of this machine, as its kernel names them.
+// The instruction sets of this machine.
 inline const std::set<std::string>& host_features() {
   static const std::set<std::string> features = [] {
     std::set<std::string> found;
+#if defined(__aarch64__)  // from the kernel itself: under an emulator /proc/cpuinfo is that of another machine
+    const std::pair<const char*, unsigned long> first[] = {
+        {"neon", HWCAP_ASIMD},       {"aes", HWCAP_AES},          {"sha2", HWCAP_SHA2},    {"crc", HWCAP_CRC32}, {"lse", HWCAP_ATOMICS},
+        {"rdm", HWCAP_ASIMDRDM},     {"rcpc", HWCAP_LRCPC},       {"jsconv", HWCAP_JSCVT}, {"sve", HWCAP_SVE},   {"complxnum", HWCAP_FCMA},
+        {"fullfp16", HWCAP_ASIMDHP}, {"dotprod", HWCAP_ASIMDDP},  {"sha3", HWCAP_SHA3},    {"sm4", HWCAP_SM4},   {"fp16fml", HWCAP_ASIMDFHM}};
+    const std::pair<const char*, unsigned long> second[] = {
+        {"sve2", HWCAP2_SVE2}, {"i8mm", HWCAP2_I8MM}, {"bf16", HWCAP2_BF16}};
+    for (auto [name, bit] : first) {
+      if (::getauxval(AT_HWCAP) & bit) found.insert(name);
+    }
+    for (auto [name, bit] : second) {
+      if (::getauxval(AT_HWCAP2) & bit) found.insert(name);
+    }
+    return found;
+#endif
     std::ifstream file("/proc/cpuinfo");
     std::string line, word;
     while (found.empty() && std::getline(file, line)) {
-      if (line.rfind("flags", 0) != 0 && line.rfind("Features", 0) != 0) continue;
+      if (line.rfind("flags", 0) != 0) continue;
       std::istringstream words(line.substr(line.find(':') + 1));
       while (words >> word) found.insert(plain(word));
     }

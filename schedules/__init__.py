@@ -15,6 +15,7 @@ from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
 from tvm_balanced.schedules.kernels.cpu_conv_sparse import CPU_CONV_SPARSE
 from tvm_balanced.schedules.kernels.cpu_dense import CPU_DENSE
+from tvm_balanced.schedules.kernels.cpu_neon import CPU_NEON
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
@@ -37,6 +38,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512_I8,
     CPU_AVX512_SPMM,
     CPU_AVX2,
+    CPU_NEON,
     CPU_PORTABLE,
     CUDA_GEMV,
     CUDA_DECODE_MMA,

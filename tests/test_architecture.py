@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {
     "core": {"numpy", "ml_dtypes"},
     "tuning_logs": set(),
-    "runtime": {"numpy", "ml_dtypes", "tvm", "tvm_ffi", "packaging"},
+    "runtime": {"cryptography", "numpy", "ml_dtypes", "tvm", "tvm_ffi", "packaging"},
     "schedules.base": {"numpy", "tvm", "tvm_ffi"},
     "schedules.layouts": {"numpy", "ml_dtypes", "tvm"},
     "schedules.tir": {"numpy", "tvm", "tvm_ffi"},

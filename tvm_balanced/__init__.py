@@ -26,7 +26,19 @@ os.environ.setdefault("TVM_NUM_THREADS", str(_cores))
 os.environ.setdefault("TVM_THREAD_POOL_SPIN_COUNT", "1000")
 
 if TYPE_CHECKING:
-    from tvm_balanced.api import allocate, compare, compile, compile_causal_lm, distill, inspect, load, prune, save, tune
+    from tvm_balanced.api import (
+        allocate,
+        compare,
+        compile,
+        compile_causal_lm,
+        distill,
+        inspect,
+        load,
+        prune,
+        save,
+        self_test,
+        tune,
+    )
     from tvm_balanced.core.entry_point import EntryPoint
     from tvm_balanced.core.pattern import BalancedPattern
     from tvm_balanced.errors import TvmBalancedError
@@ -54,6 +66,7 @@ __all__ = [
     "load",
     "prune",
     "save",
+    "self_test",
     "tune",
 ]
 
@@ -67,6 +80,7 @@ _HOMES = {
     "load": "api",
     "prune": "api",
     "save": "api",
+    "self_test": "api",
     "tune": "api",
     "CausalLM": "runtime.causal_lm",
     "CompiledModule": "runtime.compiled_module",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tvm_balanced.frontend.pruning.report import PruningReport
     from tvm_balanced.frontend.pruning.structures import Structure
     from tvm_balanced.runtime.causal_lm import CausalLM
+    from tvm_balanced.runtime.self_test import SelfTestResult
     from tvm_balanced.tuning.result import TuningResult
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
@@ -335,23 +336,34 @@ def compare(
     return run(module, model, args, kwargs, tolerance)
 
 
-def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None) -> None:
+def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None, sign: Any = None) -> None:
     """Write a compiled module, or several as variants of one artifact, of which `load` takes the first that runs where it is.
 
     For instance one for "cpu/x86-64-v4" and one for "cpu/x86-64-v3"; see `artifact.save`.
     """
     from tvm_balanced.runtime import artifact
 
-    artifact.save(modules, path, cc)
+    artifact.save(modules, path, cc, sign)
 
 
 def load(
-    path: str | Path, threads: int | None = None, verify: bool = True, weights: Literal["copied", "shared"] = "copied"
+    path: str | Path,
+    threads: int | None = None,
+    verify: bool = True,
+    weights: Literal["copied", "shared"] = "copied",
+    verify_key: Any = None,
 ) -> CompiledModule:
     """Load what `save` wrote; see `runtime.load.load`."""
     from tvm_balanced.runtime.load import load as run
 
-    return run(path, threads, verify, weights)
+    return run(path, threads, verify, weights, verify_key)
+
+
+def self_test(path: str | Path, threads: int | None = None, verify_key: Any = None) -> "SelfTestResult":
+    """Check an artifact where it lands: files, machine, numbers, and the time of a call; see `runtime.self_test.self_test`."""
+    from tvm_balanced.runtime.self_test import self_test as run
+
+    return run(path, threads, verify_key)
 
 
 def import_model(

@@ -59,6 +59,11 @@ def lanes(target: tvm.target.Target) -> int:
     return 8 if codegen.llvm_cpu_has_features("avx", target) else 4
 
 
+def is_aarch64(target: tvm.target.Target) -> bool:
+    """Whether a CPU's target is a 64-bit ARM, little-endian; each of these has NEON."""
+    return str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple()).split("-")[0] in ("aarch64", "arm64")
+
+
 def is_x86(target: tvm.target.Target) -> bool:
     """Whether a CPU's target is an x86."""
     return "86" in str(target.attrs.get("mtriple", "") or codegen.llvm_get_system_triple()).split("-")[0]

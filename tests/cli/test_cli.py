@@ -92,6 +92,7 @@ print(time.process_time())
         "compile",
         "run",
         "doctor",
+        "self-test",
         "env",
         "profile-machine",
         "calibrate",

@@ -10,7 +10,7 @@ from support.fake_gpu import with_weights_there
 
 import tvm_balanced as tb
 from tvm_balanced.errors import ArtifactError, InputError, TargetError
-from tvm_balanced.runtime.manifest import read_manifest
+from tvm_balanced.runtime.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def copy(artifact, tmp_path):
 
 def edit(directory, **changes):
     manifest = read_manifest(directory)
-    (directory / "manifest.json").write_text(json.dumps(manifest | changes))
+    write_manifest(directory, manifest | changes)
 
 
 def test_load_gives_back_what_was_saved(mlp, compiled_mlp, artifact):
@@ -130,13 +130,13 @@ def test_a_manifest_without_its_parts(copy):
         {"main": {key: value for key, value in main.items() if key != "outputs"}},
         {"main": main | {"weights": [0, 99]}},
     ):
-        (copy / "manifest.json").write_text(json.dumps(whole | {"entry_points": entry_points}))
+        write_manifest(copy, whole | {"entry_points": entry_points})
         with pytest.raises(ArtifactError, match="not a whole artifact"):
             tb.load(copy)
 
 
 def test_nothing_is_left_behind_when_saving_fails(compiled_mlp, tmp_path, monkeypatch):
-    monkeypatch.setattr("tvm_balanced.runtime.artifact._write_weight", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("tvm_balanced.runtime.artifact._write_array", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(ArtifactError, match="disk full"):
         compiled_mlp.save(tmp_path / "a.tb")
     assert list(tmp_path.iterdir()) == []
@@ -239,7 +239,7 @@ def test_no_variant_runs_here(two, monkeypatch):
 def test_a_damaged_variant_is_noticed_not_passed_over(two, two_compiled):
     path = two / two_compiled[0].facts.target_key / "manifest.json"
     path.write_text("{")
-    with pytest.raises(ArtifactError, match="no readable manifest"):
+    with pytest.raises(ArtifactError, match="its manifest was altered"):
         tb.load(two)
 
 
@@ -250,12 +250,36 @@ def test_a_list_of_variants_with_nonsense(two, variants):
         tb.load(two)
 
 
-def test_equal_weights_of_variants_are_stored_once(two, two_compiled):
+def test_equal_files_of_variants_are_stored_once(two, two_compiled):
     folders = [two / module.facts.target_key for module in two_compiled]
-    first, second = (read_manifest(folder)["sha256"] for folder in folders)
-    shared = {file for file in first if (folders[0] / file).samefile(folders[1] / file)}
-    assert shared == {file for file in first if first[file] == second[file]}
-    assert len(shared) >= 2  # scale and bias of the layer norm
+    first, second = map(read_manifest, folders)
+    same = {file for file in first["sha256"] if first["sha256"][file] in second["sha256"].values()}
+    assert "lib.so" not in same
+    assert len({file for file in same if file.startswith("weights/")}) >= 2  # scale and bias of the layer norm
+    assert set(first["shared"]) == same
+    stored = [path for path in two.rglob("*") if path.is_file()]
+    assert len({path.read_bytes() for path in stored}) == len(stored)
+    tb.load(shutil.copytree(two, two.with_name("copy.tb")))  # no links, so that any way of copying keeps it
+
+
+def test_a_shared_file_that_is_another_is_noticed(two, two_compiled):
+    path = next((two / "shared").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArtifactError, match="was altered"):
+        tb.load(two)
+    path.unlink()
+    with pytest.raises(ArtifactError, match="lacks shared/"):
+        tb.load(two)
+
+
+def test_a_variant_of_another_artifact_is_noticed(two, two_compiled, compiled_mlp, tmp_path):
+    tb.save([compiled_mlp, two_compiled[1]], tmp_path / "other.tb")
+    variant = two_compiled[0].facts.target_key
+    shutil.rmtree(two / variant)
+    shutil.copytree(tmp_path / "other.tb" / variant, two / variant)
+    with pytest.raises(ArtifactError, match="its manifest was altered"):
+        tb.load(two)
 
 
 def test_one_module_in_a_list_is_a_plain_artifact(compiled_mlp, tmp_path):

@@ -401,9 +401,27 @@ def test_an_artifact_of_format_3_gives_the_same_bits_in_the_same_nesting(tmp_pat
     assert tb.load(tmp_path / "again.tb").facts == module.facts
 
 
+def test_an_artifact_of_format_4_gives_the_same_bits(tmp_path):
+    path = shutil.copytree(DATA / "format4.tb", tmp_path / "format4.tb")
+    arrays = np.load(DATA / "format4.npz")
+    module = load_or_skip(path)
+    np.testing.assert_array_equal(module["forward"](arrays["x"])["y"], arrays["y"])
+    state = np.zeros((3, 32), np.float32)
+    for _ in range(2):
+        result = module["step"](arrays["x"], state)
+    np.testing.assert_array_equal(result["y"], arrays["y2"])
+    np.testing.assert_array_equal(state, arrays["state"])
+    module.save(tmp_path / "again.tb")
+    assert tb.load(tmp_path / "again.tb").facts == module.facts
+    for name in ("a", "b"):  # variants up to format 4 had no checksums of their manifests, and shared no folder
+        shutil.copytree(path, tmp_path / "variants.tb" / name)
+    (tmp_path / "variants.tb" / "manifest.json").write_text(json.dumps({"format": 4, "variants": ["a", "b"]}))
+    np.testing.assert_array_equal(tb.load(tmp_path / "variants.tb")(arrays["x"])["y"], arrays["y"])
+
+
 def test_an_artifact_of_format_2_is_saved_in_the_present_format(old, tmp_path):
     path, _ = old
     module = load_or_skip(path)
     module.save(tmp_path / "again.tb")
-    assert json.loads((tmp_path / "again.tb" / "manifest.json").read_text())["format"] == 4
+    assert json.loads((tmp_path / "again.tb" / "manifest.json").read_text())["format"] == 5
     assert tb.load(tmp_path / "again.tb").facts == module.facts

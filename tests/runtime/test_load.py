@@ -1,6 +1,5 @@
 import copy as copying
 import hashlib
-import json
 import pickle
 import re
 import shutil
@@ -13,7 +12,7 @@ from torch import nn
 
 import tvm_balanced as tb
 from tvm_balanced.errors import ArtifactError, InputError
-from tvm_balanced.runtime.manifest import read_manifest
+from tvm_balanced.runtime.manifest import read_manifest, write_manifest
 from tvm_balanced.runtime.tensors import address_of, view
 
 
@@ -116,7 +115,7 @@ def test_a_damaged_weight_file_gets_one_sentence(copy, weights, damage):
             content[6] = 9
         path.write_bytes({"more": path.read_bytes() + b"more", "empty": b""}.get(damage, bytes(content)))
     manifest["sha256"][row["file"]] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(copy, manifest)
     with pytest.raises(ArtifactError, match="is not a whole artifact") as error:
         tb.load(copy, weights=weights)
     assert "\n" not in str(error.value)

@@ -6,7 +6,7 @@ import pytest
 
 import tvm_balanced as tb
 from tvm_balanced.errors import ArtifactError, InputError
-from tvm_balanced.runtime.manifest import read_manifest
+from tvm_balanced.runtime.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def refused(directory, said, **options):
 def edit(directory, change):
     manifest = read_manifest(directory)
     change(manifest)
-    (directory / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(directory, manifest)
 
 
 def put(*keys, value):
@@ -89,6 +89,7 @@ def test_another_shape_or_dtype_of_an_input_is_said_by_the_call(mlp, copy):
     with pytest.raises(ArtifactError, match="does not take what its manifest lists") as error:
         tb.load(copy)(x[:4])
     assert "\n" not in str(error.value)
+    edit(copy, put("self_test", value=None))
     edit(copy, put(*MAIN, "inputs", 0, value={"name": "input", "shape": [5, 64], "dtype": "float64"}))
     with pytest.raises(ArtifactError, match="does not take what its manifest lists"):
         tb.load(copy)(x.double())
@@ -110,7 +111,7 @@ def test_a_weight_outside_the_artifact_is_not_read(copy, tmp_path, verify, absol
     refused(copy, "a weight's file is", verify=verify)
     manifest["sha256"][place] = manifest["sha256"].pop(file)
     manifest["weights"][0]["file"] = place
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(copy, manifest)
     refused(copy, "a file is", verify=verify)
 
 
@@ -123,7 +124,8 @@ def test_a_variant_outside_the_artifact_is_not_read(copy, name):
 def test_variants_of_variants(copy):
     (copy / "a").mkdir()
     for folder, inner in ((copy, "a"), (copy / "a", "b")):
-        shutil.rmtree(copy / "weights", ignore_errors=True)
+        for name in ("weights", "self_test"):
+            shutil.rmtree(copy / name, ignore_errors=True)
         (copy / "lib.so").unlink(missing_ok=True)
         (folder / "manifest.json").write_text(json.dumps({"format": 3, "variants": [inner]}))
     refused(copy, "a variant has no variants")

@@ -37,7 +37,7 @@ def test_format_2_gets_its_entry_point():
     new = upgraded(old)
     assert new["format"] == FORMAT
     assert new["entry_points"]["main"]["weights"] == [0, 1]
-    assert upgraded({"format": 2, "variants": ["a"]}) == {"format": FORMAT, "variants": ["a"]}
+    assert upgraded({"format": 2, "variants": ["a"]}) == {"format": FORMAT, "variants": ["a"], "sha256": {}}
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,14 @@ from tvm_balanced.cli import (
     env,
     inspect,
     logs,
+    package,
     profile_machine,
     prune,
     serve_rpc,
     tune,
 )
 from tvm_balanced.cli import run as run_command
+from tvm_balanced.cli import self_test as self_test_command
 from tvm_balanced.cli.console import err
 from tvm_balanced.core.stderr_filter import VERBOSE
 from tvm_balanced.errors import Terminated, TvmBalancedError
@@ -68,6 +70,8 @@ for panel, name, command in (
     (TUNE, "logs", logs.app),
     (TUNE, "serve-rpc", serve_rpc.serve_rpc),
     (DEPLOY, "run", run_command.run),
+    (DEPLOY, "self-test", self_test_command.self_test),
+    (DEPLOY, "package", package.package),
     (MACHINE, "doctor", doctor.doctor),
     (MACHINE, "env", env.env),
     (MACHINE, "profile-machine", profile_machine.profile_machine),

@@ -31,9 +31,7 @@ def check(
         If an output has another dtype or shape, or a difference is larger than the tolerance.
     """
     end = time.monotonic() + max(seconds, SECONDS)
-    kernels = {layer.kernel for layer in module.report.layers}
-    rounding = max((kernel.tolerance or 0.0 for name, kernel in ALL_KERNELS.items() if name in kernels), default=0.0)
-    found = []
+    rounding, found = rounding_of(module), []
     for name, entry in imported.entry_points.items():
         for what, inputs in itertools.chain([(EXAMPLES, entry.examples)], drawn_inputs(entry)):
             if what != EXAMPLES and time.monotonic() > end:
@@ -43,6 +41,12 @@ def check(
                 raise ToleranceError(_refusal(comparison))
             found.append(comparison)
     return found
+
+
+def rounding_of(module: CompiledModule) -> float:
+    """Return what the kernels' rounding of weights may add to a tolerance."""
+    kernels = {layer.kernel for layer in module.report.layers}
+    return max((kernel.tolerance or 0.0 for name, kernel in ALL_KERNELS.items() if name in kernels), default=0.0)
 
 
 def _refusal(comparison: Comparison) -> str:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import tvm
 
 from tvm_balanced.compiler.build import build
-from tvm_balanced.compiler.compare import check
+from tvm_balanced.compiler.compare import check, rounding_of
 from tvm_balanced.compiler.layers import calls_in
 from tvm_balanced.compiler.reporting import report_of
+from tvm_balanced.compiler.self_tests import self_tests
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
@@ -123,10 +124,10 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     )
     weights = [_own(weight, imported) for weight in lowered.weights]
     module = module_class(facts)(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
-    if not runs:
-        return module
-    comparisons = check(module, imported, options.tolerance, time.monotonic() - started)
-    return module.with_checks(comparisons)
+    if runs:
+        module.with_checks(check(module, imported, options.tolerance, time.monotonic() - started))
+    module.self_tests = self_tests(module, imported, options.tolerance, rounding_of(module))
+    return module
 
 
 def _build(

@@ -3,14 +3,15 @@
     manifest.json   versions, target, instruction sets, entry points, report, max error, checksums
     lib.so          the code
     weights/*.npy   one file per parameter, its data 64-byte aligned in the file
+    self_test/*.npy values of inputs, and what the original model gives for them
     gpu/*.cubin     machine code of a GPU's kernels, if nvcc was installed; else their source, in lib.so, is compiled
                     when it is first used
 
 For several machines, the artifact is a directory of such directories (its variants) and a manifest
-that lists them, best first. Equal weights are one file under several names. Loading takes the first
-variant that this machine can run.
+that lists them, best first. Files that several variants have are stored once, in the folder shared.
+Loading takes the first variant that this machine can run.
 
-Earlier formats are read too, see `manifest_formats`.
+docs/artifact.md has the whole format. Earlier ones are read too, see `manifest_formats`.
 
 An artifact is written beside its destination and moved there as a whole, so a half-written one
 never has the final name.
@@ -39,9 +40,10 @@ from tvm_balanced.errors import ArtifactError, InputError, last_line
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.cuda import cubins
 from tvm_balanced.runtime.host import host_target
-from tvm_balanced.runtime.manifest import NAME, read_manifest
+from tvm_balanced.runtime.manifest import NAME, SHARED, path_of, read_manifest, write_manifest
 from tvm_balanced.runtime.manifest_formats import FORMAT
 from tvm_balanced.runtime.metadata import Origin, Saveable
+from tvm_balanced.runtime.signature import private_key, write_signature
 from tvm_balanced.runtime.target_features import architecture, target_key
 from tvm_balanced.runtime.tensors import on_host
 from tvm_balanced.runtime.weight_files import checked_bytes
@@ -50,7 +52,7 @@ _LINKING = threading.Lock()  # TVM changes the modules of an executable while it
 
 
 @quiet_tvm()
-def save(modules: Saveable | Sequence[Saveable], path: str | Path, cc: str | None = None) -> None:
+def save(modules: Saveable | Sequence[Saveable], path: str | Path, cc: str | None = None, sign: Any = None) -> None:
     """Write a compiled module as an artifact, or several modules as its variants. Loading takes the
     first variant that runs.
 
@@ -64,26 +66,32 @@ def save(modules: Saveable | Sequence[Saveable], path: str | Path, cc: str | Non
     cc : str, optional
         Linker for the modules' targets if they are not this machine's, for instance
         "aarch64-linux-gnu-gcc".
+    sign : optional
+        A private ed25519 key, by which it is signed: a key of the package cryptography, 32 bytes, or a PEM file.
 
     Raises
     ------
     InputError
-        If several modules are not variants of one model.
+        If several modules are not variants of one model, or the key is none.
     ArtifactError
         If the path is taken or cannot be written, or no C compiler can link a library.
     """
     place, variants = check_path(path), _listed(modules)
     names = variant_names([tvm.target.Target(json.loads(module.facts.target)) for module in variants])
     _check_one_model(variants)
+    key = None if sign is None else private_key(sign)
     with new_directory(place) as directory:
         if len(variants) == 1:
             _write(variants[0], directory, cc)
-            return
-        for name, module in zip(names, variants, strict=True):
-            (directory / name).mkdir()
-            _write(module, directory / name, cc)
-        _store_equal_files_once(directory, names)
-        _write_manifest(directory, {"variants": names})
+        else:
+            for name, module in zip(names, variants, strict=True):
+                (directory / name).mkdir()
+                _write(module, directory / name, cc)
+            shared = _store_equal_files_once(directory, names)
+            manifests = {f"{name}/{NAME}": digest(directory / name / NAME) for name in names}
+            _write_manifest(directory, {"variants": names, "sha256": manifests | shared})
+        if key is not None:
+            write_signature(directory, key)
 
 
 def _listed(modules: Any) -> list[Saveable]:
@@ -126,7 +134,8 @@ def _write(module: Saveable, directory: Path, cc: str | None) -> None:
     _link(module, directory / "lib.so", cc)
     if module.facts.on_gpu:
         cubins.write(module.executable, json.loads(module.facts.target)["arch"], directory / "gpu")
-    weights = [_write_weight(directory, i, name, on_host(tensor)) for i, (name, tensor) in enumerate(module.weights)]
+    weights = [_write_array(directory, f"weights/{i:04d}.", name, on_host(t)) for i, (name, t) in enumerate(module.weights)]
+    self_test = _write_self_test(directory, module)
     files = sorted(str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file())
     _write_manifest(
         directory,
@@ -134,42 +143,74 @@ def _write(module: Saveable, directory: Path, cc: str | None) -> None:
             **{key: value for key, value in asdict(module.facts).items() if key != "report"},
             "report": module.facts.report.to_json(),
             "weights": weights,
+            "self_test": self_test,
             "sha256": {file: digest(directory / file) for file in files},
         },
     )
+
+
+def _write_self_test(directory: Path, module: Saveable) -> dict[str, Any] | None:
+    """Write what a self-test needs, and return what the manifest says of it."""
+    tests: dict[str, Any] = {}
+    for name, test in module.self_tests.items():
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for part, stored in (("inputs", test.inputs), ("outputs", test.outputs)):
+            rows[part] = []
+            for one in stored:
+                count = sum(len(rows) for test in tests.values() for rows in (test["inputs"], test["outputs"]))
+                place = count + sum(map(len, rows.values()))
+                row = _write_array(directory, f"self_test/{place:04d}.", one.name, one.values)
+                rows[part].append(row | {"of": list(one.shape)} | ({"allowed": one.allowed} if part == "outputs" else {}))
+        tests[name] = rows | {"milliseconds": test.milliseconds}
+    return {"machine": target_key(host_target()), "entry_points": tests} if tests else None
 
 
 def _copy(origin: Origin, directory: Path) -> None:
     """Write the files that an artifact had when it was loaded; raises ArtifactError where one of them is another now."""
     for file, checksum in origin.manifest["sha256"].items():
         try:
-            content = checked_bytes(origin.directory, file, checksum)
+            content = checked_bytes(path_of(origin.directory, origin.manifest, file), checksum)
         except (OSError, ArtifactError):
             raise ArtifactError(
                 f"{origin.directory / file} is not what the module was loaded from any more; load it again and save that"
             ) from None
         (directory / file).parent.mkdir(parents=True, exist_ok=True)
         (directory / file).write_bytes(content)
-    _write_manifest(directory, origin.manifest)
+    _write_manifest(directory, {**origin.manifest, "shared": {}})
 
 
 def _write_manifest(directory: Path, content: Mapping[str, Any]) -> None:
-    manifest = {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds"), **content}
-    (directory / NAME).write_text(json.dumps(manifest, indent=1) + "\n")
+    write_manifest(directory, {"format": FORMAT, "created": datetime.now(UTC).isoformat(timespec="seconds"), **content})
 
 
-def _store_equal_files_once(directory: Path, variants: list[str]) -> None:
-    """Store equal files of variants, such as embeddings, as one file under several names if the file system can."""
-    known: dict[str, Path] = {}
-    for variant in variants:
-        for file, digest in read_manifest(directory / variant)["sha256"].items():
-            path = directory / variant / file
-            first = known.setdefault(digest, path)
-            if first is not path:
-                link = path.with_suffix(".link")
-                with contextlib.suppress(OSError):
-                    link.hardlink_to(first)
-                    link.replace(path)
+def _store_equal_files_once(directory: Path, variants: list[str]) -> dict[str, str]:
+    """Move files that several variants have, such as embeddings, to the folder shared; return the checksum of each."""
+    manifests = {name: read_manifest(directory / name) for name in variants}
+    places: dict[str, list[tuple[str, str]]] = {}
+    for name, manifest in manifests.items():
+        for file, checksum in manifest["sha256"].items():
+            places.setdefault(checksum, []).append((name, file))
+    shared: dict[str, str] = {}
+    for checksum, same in places.items():
+        if len({name for name, _ in same}) < 2:
+            continue
+        stored = f"{len(shared):04d}{Path(same[0][1]).suffix}"
+        (directory / SHARED).mkdir(exist_ok=True)
+        (directory / same[0][0] / same[0][1]).rename(directory / SHARED / stored)
+        shared[f"{SHARED}/{stored}"] = checksum
+        for name, file in same:
+            _remove(directory / name / file)
+            manifests[name]["shared"][file] = stored
+    for name, manifest in manifests.items():
+        write_manifest(directory / name, manifest)
+    return shared
+
+
+def _remove(file: Path) -> None:
+    """Remove a file if it is there, and its folder if it is empty then."""
+    file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        file.parent.rmdir()
 
 
 def _link(module: Saveable, path: Path, cc: str | None) -> None:
@@ -188,10 +229,11 @@ def _link(module: Saveable, path: Path, cc: str | None) -> None:
         raise ArtifactError(f"{linker} cannot link the library: {last_line(error)}; check the compiler") from error
 
 
-def _write_weight(directory: Path, index: int, name: str, array: Array) -> dict[str, Any]:
-    (directory / "weights").mkdir(exist_ok=True)
-    safe = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)[-150:]
-    file = f"weights/{index:04d}.{safe}.npy"
+def _write_array(directory: Path, start: str, name: str, array: Array) -> dict[str, Any]:
+    """Write an array to a file whose path begins so, and return what the manifest says of it."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)[-150:]
+    file = f"{start}{safe}.npy"
+    (directory / file).parent.mkdir(exist_ok=True)
     bits = array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
     np.save(directory / file, bits)
     return {"name": name, "file": file, "dtype": str(array.dtype), "shape": list(array.shape)}

@@ -1,7 +1,7 @@
 """CompiledModule: returned by compile and load. It takes tensors and returns tensors."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
@@ -17,6 +17,7 @@ from tvm_balanced.runtime.cuda.device import current_gpu, place
 from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
 from tvm_balanced.runtime.metadata import Check, ModuleMetadata, Origin
+from tvm_balanced.runtime.stored_test import StoredTest
 
 if TYPE_CHECKING:
     from tvm_balanced.timing.profile import Profile
@@ -59,6 +60,7 @@ class CompiledModule:
         shared: bool = False,
     ) -> None:
         self.executable, self.facts, self.origin = executable, facts, origin
+        self.self_tests: Mapping[str, StoredTest] = {}  # what `save` stores for a self-test
         self.device = current_gpu() if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
         if runnable and not facts.on_gpu and not shared:
@@ -181,8 +183,8 @@ class CompiledModule:
         """Time every layer of a call, see `timing.profile.profile`; inputs and errors as for a call."""
         return self._main.profile(*args, rounds=rounds, **kwargs)
 
-    def save(self, path: str | Path, cc: str | None = None) -> None:
+    def save(self, path: str | Path, cc: str | None = None, sign: Any = None) -> None:
         """Write the module as an artifact, see `artifact.save`."""
         from tvm_balanced.runtime import artifact
 
-        artifact.save(self, path, cc)
+        artifact.save(self, path, cc, sign)

@@ -11,7 +11,18 @@ from tvm_balanced.runtime.cuda.device import current_gpu
 from tvm_balanced.runtime.target_features import ISA_FEATURES, architecture, is_gpu, required_features
 
 # From LLVM's name to the kernel's, for those that differ by more than dots, dashes and underscores.
-CPUINFO_NAMES = {"bmi": "bmi1", "lzcnt": "abm", "pclmul": "pclmulqdq", "sse3": "pni", "sha": "shani"}
+CPUINFO_NAMES = {"bmi": "bmi1", "lzcnt": "abm", "pclmul": "pclmulqdq", "sse3": "pni", "sha": "shani"} | {
+    "neon": "asimd",
+    "crc": "crc32",
+    "lse": "atomics",
+    "rdm": "asimdrdm",
+    "rcpc": "lrcpc",
+    "dotprod": "asimddp",
+    "fullfp16": "asimdhp",
+    "fp16fml": "asimdfhm",
+    "jsconv": "jscvt",
+    "complxnum": "fcma",
+}
 
 
 @functools.cache
@@ -33,7 +44,7 @@ def host_features() -> frozenset[str]:
     """Return the instruction sets of ISA_FEATURES that this machine runs, as reported by its operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next(line for line in lines if line.startswith("flags")).split(":")[1].split()
+        flags = next(line for line in lines if line.startswith(("flags", "Features"))).split(":")[1].split()
     except (OSError, StopIteration):
         return (
             frozenset(codegen.llvm_get_cpu_features(Target({"kind": "llvm", "mcpu": codegen.llvm_get_system_cpu()})))

@@ -20,8 +20,9 @@ from tvm_balanced.runtime.causal_lm import module_class
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
 from tvm_balanced.runtime.host import cores, gpu_runs, host_target, missing_features
-from tvm_balanced.runtime.manifest import check_listing, damaged, read_manifest
+from tvm_balanced.runtime.manifest import check_listing, damaged, parse_manifest, path_of, read_bytes, variant_manifest
 from tvm_balanced.runtime.metadata import Check, EntryPointSpec, ModuleMetadata, Origin
+from tvm_balanced.runtime.signature import check_signature, public_key
 from tvm_balanced.runtime.target_features import architecture, is_gpu
 from tvm_balanced.runtime.weight_files import checked_bytes, map_weight, read_weight
 
@@ -30,7 +31,11 @@ SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs only on the ru
 
 @quiet_tvm()
 def load(
-    path: str | Path, threads: int | None = None, verify: bool = True, weights: Literal["copied", "shared"] = "copied"
+    path: str | Path,
+    threads: int | None = None,
+    verify: bool = True,
+    weights: Literal["copied", "shared"] = "copied",
+    verify_key: Any = None,
 ) -> CompiledModule:
     """Load an artifact. This needs neither torch nor the original model.
 
@@ -50,6 +55,9 @@ def load(
         reads them when they are first used; they stay out of huge pages. Then the files must not change as long as the module
         lives: who writes to one in place changes its answers, and who shortens one ends the process with SIGBUS. To remove or
         replace them is safe.
+    verify_key : optional
+        The public ed25519 key of who signed it with `save(..., sign=key)`: a key of the package cryptography, 32 bytes, or a PEM
+        file. Then an artifact is refused that has no signature, or one of another key. Without, a signature is not looked at.
 
     Raises
     ------
@@ -66,15 +74,21 @@ def load(
         check_threads(threads)
     if weights not in ("copied", "shared"):
         raise InputError(f'weights is {weights!r:.40}; give "copied" or "shared"')
+    if verify_key is not None and not verify:
+        raise InputError("verify_key needs verify=True, as a signature is of checksums; leave verify out")
+    key = None if verify_key is None else public_key(verify_key)
     try:
-        directory, manifest = _variant(directory)
-        sums = manifest["sha256"] if verify else {}
+        directory, manifest = variant_here(directory, verify, key)
+        files = {file: (path_of(directory, manifest, file), sum if verify else None) for file, sum in manifest["sha256"].items()}
         read = map_weight if weights == "shared" else read_weight
-        tensors = [(row["name"], read(directory, row, sums.get(row["file"]))) for row in manifest["weights"]]
+        tensors = []
+        for row in manifest["weights"]:
+            path, checksum = files[row["file"]]
+            tensors.append((row["name"], read(path, row, checksum)))
         facts = _facts(manifest)
         if facts.on_gpu:
-            cubins.add({Path(file).stem: checked_bytes(directory, file, sums.get(file)) for file in _cubins(manifest)})
-        library = _open_library(checked_bytes(directory, "lib.so", sums.get("lib.so")))
+            cubins.add({Path(file).stem: checked_bytes(*files[file]) for file in _cubins(manifest)})
+        library = _open_library(checked_bytes(*files["lib.so"]))
         _check_code(library, facts)
         module = module_class(facts)(
             library, tensors, facts, origin=Origin(directory.resolve(), manifest), shared=weights == "shared"
@@ -119,11 +133,15 @@ def _open_library(content: bytes) -> Any:
             raise
 
 
-def _variant(directory: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the directory and manifest of the first variant that this machine can run; without
-    variants, the artifact's own.
+def variant_here(directory: Path, verify: bool = True, key: Any = None) -> tuple[Path, dict[str, Any]]:
+    """Return the directory and manifest of the first variant that this machine can run; without variants, the artifact's own.
+
+    Raises ArtifactError where none can, or where a manifest, a list of files or the signature is not as it must be.
     """
-    manifest = read_manifest(directory)
+    content = read_bytes(directory)
+    if key is not None:
+        check_signature(directory, content, key)
+    manifest = parse_manifest(directory, content, verify)
     if "variants" not in manifest:
         _check_machine(directory, manifest)
         check_listing(directory, manifest)
@@ -131,9 +149,7 @@ def _variant(directory: Path) -> tuple[Path, dict[str, Any]]:
     check_listing(directory, manifest)
     refusal: ArtifactError | None = None
     for name in manifest["variants"]:
-        variant, inner = directory / name, read_manifest(directory / name)
-        if "variants" in inner:
-            raise damaged(variant, "a variant has no variants")
+        variant, inner = directory / name, variant_manifest(directory, manifest, name, verify)
         try:
             _check_machine(variant, inner)
         except ArtifactError as error:

@@ -6,15 +6,17 @@ from typing import Any
 from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.structure import Tree
 
-FORMAT = 4
-READABLE = (2, 3, FORMAT)
+FORMAT = 5
+READABLE = (2, 3, 4, FORMAT)
+SEALED_FROM = 5  # the first format with a checksum of the manifest
 
 
 def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest of any format that is read as the present one.
 
     Format 2 had one entry point, with its inputs and outputs in place of "entry_points". Up to format 3 the nesting of outputs
-    was text of torch's pytree, and that of inputs was not kept.
+    was text of torch's pytree, and that of inputs was not kept. Up to format 4 variants shared no folder, and no self-test was
+    stored.
 
     Raises
     ------
@@ -25,7 +27,9 @@ def upgraded(manifest: dict[str, Any]) -> dict[str, Any]:
         manifest = _from_format_2(manifest)
     if manifest["format"] == 3:
         manifest = _from_format_3(manifest)
-    return manifest
+    if manifest["format"] == 4 and "variants" in manifest:
+        manifest = manifest | {"format": FORMAT, "sha256": {}}
+    return manifest if "variants" in manifest else {"shared": {}} | manifest | {"format": FORMAT}
 
 
 def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -39,12 +43,12 @@ def _from_format_2(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _from_format_3(manifest: dict[str, Any]) -> dict[str, Any]:
     if "entry_points" not in manifest:
-        return manifest | {"format": FORMAT}
+        return manifest | {"format": 4}
     entries = {}
     for name, entry in manifest["entry_points"].items():
         kept = {key: value for key, value in entry.items() if key != "structure"}
         entries[name] = kept | {"call": None, "result": _result(entry["structure"], len(entry["outputs"]))}
-    return manifest | {"format": FORMAT, "entry_points": entries}
+    return manifest | {"format": 4, "entry_points": entries}
 
 
 def _result(structure: Any, count: int) -> Tree | None:

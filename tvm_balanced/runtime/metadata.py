@@ -12,6 +12,7 @@ from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.imported_model import Range, TensorSpec, signature
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.structure import Call, Tree
+from tvm_balanced.runtime.stored_test import StoredTest
 from tvm_balanced.runtime.target_features import target_key
 
 
@@ -163,3 +164,7 @@ class Saveable(Protocol):
     @property
     def origin(self) -> Origin | None:
         """The artifact that it was loaded from."""
+
+    @property
+    def self_tests(self) -> Mapping[str, StoredTest]:
+        """What a self-test needs of each entry point; empty for a module that was loaded, whose files are copied."""

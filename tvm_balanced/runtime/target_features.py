@@ -8,6 +8,7 @@ ISA_FEATURES = frozenset(
     sse3 ssse3 sse4.1 sse4.2 popcnt avx avx2 fma f16c bmi bmi2 lzcnt movbe adx aes sha pclmul vaes vpclmulqdq gfni avxvnni
     avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi avx512vbmi2 avx512vnni avx512bitalg avx512vpopcntdq
     avx512bf16 avx512fp16 avx512vp2intersect amx-tile amx-int8 amx-bf16
+    neon crc lse rdm rcpc dotprod fullfp16 fp16fml jsconv complxnum i8mm bf16 sve sve2 sha2 sha3 sm4 sme
     """.split()
 )
 

@@ -17,7 +17,7 @@ from tvm_balanced.runtime.tensors import ALIGNMENT, aligned, empty_aligned
 LONGEST_HEADER = 4096  # bytes of a .npy file before its data; np.save writes 128 for up to 32 dimensions
 
 
-def checked_bytes(directory: Path, file: str, checksum: str | None) -> bytes:
+def checked_bytes(path: Path, checksum: str | None) -> bytes:
     """Return what a file of an artifact holds.
 
     Raises
@@ -27,18 +27,18 @@ def checked_bytes(directory: Path, file: str, checksum: str | None) -> bytes:
     OSError
         Where it is missing or not a regular file.
     """
-    with open_regular(directory / file) as opened:
+    with open_regular(path) as opened:
         content = opened.read()
-    _check(directory / file, content, checksum)
+    _check(path, content, checksum)
     return content
 
 
-def read_weight(directory: Path, row: Mapping[str, Any], checksum: str | None) -> Any:
+def read_weight(path: Path, row: Mapping[str, Any], checksum: str | None) -> Any:
     """Return a copy of a weight in this process's memory, 64-byte aligned.
 
     Parameters
     ----------
-    directory : Path
+    path : Path
     row : mapping
         Its name, file, dtype and shape, as the manifest lists them.
     checksum : str, optional
@@ -54,24 +54,24 @@ def read_weight(directory: Path, row: Mapping[str, Any], checksum: str | None) -
     OSError, ValueError
         Where it is missing, or is not the .npy file that `row` describes.
     """
-    with open_regular(directory / row["file"]) as file:
+    with open_regular(path) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         space = np.empty(size + ALIGNMENT, np.uint8)
         content = space[-space.ctypes.data % ALIGNMENT :][:size]
         if file.readinto(content.data) != size:
             raise OSError(f"{row['file']} was cut off while it was read")
-    _check(directory / row["file"], content, checksum)
+    _check(path, content, checksum)
     start = _start_of_data(io.BytesIO(content[:LONGEST_HEADER].tobytes()), row, size)
     array: Array = np.ndarray(row["shape"], _stored(row["dtype"]), content, start)
     return _tensor(aligned(array), row["dtype"])
 
 
-def map_weight(directory: Path, row: Mapping[str, Any], checksum: str | None) -> Any:
+def map_weight(path: Path, row: Mapping[str, Any], checksum: str | None) -> Any:
     """Return a weight whose pages are those of its file, as long as nobody writes to them; otherwise as `read_weight`."""
-    with open_regular(directory / row["file"]) as file:
+    with open_regular(path) as file:
         if checksum is not None and hashlib.file_digest(file, "sha256").hexdigest() != checksum:
-            raise _altered(directory / row["file"])
+            raise _altered(path)
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         start = _start_of_data(file, row, size)

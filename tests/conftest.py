@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 # PoCL compiles a GPU kernel for the CPU: 4 s with its optimizations, which no test looks at, and 0.4 s without.
 os.environ.setdefault("PYOPENCL_BUILD_OPTIONS", "-cl-opt-disable")
+os.environ["TVM_BALANCED_RACE"] = "0"  # three seconds for each module that is compiled
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tvm_balanced-tests-")
 
 import pytest

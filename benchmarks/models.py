@@ -122,7 +122,7 @@ def for_any_size(model: nn.Module, args: tuple[torch.Tensor, ...], threads: int)
     """Return a sentence encoder compiled for any number of sentences and tokens."""
     examples = tuple(torch.cat([arg, arg]) for arg in args)  # torch.export takes a dimension of one as a constant
     sizes = {0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("length", max=512)}
-    return tb.compile(model, examples, threads=threads, dynamic_shapes=(sizes,) * len(args))
+    return tb.compile(model, examples, threads=threads, dynamic_shapes=(sizes,) * len(args), race=False)
 
 
 def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str
     model, args, rivals = MODELS[cell.model](cell.batch, cell.pattern)
     if cell.model == "minilm":
         rivals = {**rivals, ANY: for_any_size(model, args, cell.threads)}
-    compiled = tb.compile(model, args, threads=cell.threads)
+    compiled = tb.compile(model, args, threads=cell.threads, race=False)
     results = ModelBenchmark(model, args, cell.threads, torch_compile, rounds, rivals).run(compiled)
     found = {"max_error": compiled.facts.max_error, "results": to_json(results)}
     return found | ({"profile": compiled.profile(*args).to_json()} if profile else {})

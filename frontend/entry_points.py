@@ -16,6 +16,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, TensorSpec
 from tvm_balanced.errors import InputError, TvmBalancedError
+from tvm_balanced.frontend.eager import with_model
 from tvm_balanced.frontend.exported_program import Moved, import_exported_program
 from tvm_balanced.frontend.module import export, plain_copy, source_of
 from tvm_balanced.frontend.structures import with_defaults
@@ -48,6 +49,7 @@ def import_entry_points(model: nn.Module, entry_points: Mapping[str, EntryPoint]
             program = export(root, entry.args, entry.kwargs, entry.dynamic_shapes)
             imported[name] = import_exported_program(program, source_of(model), [folded], entry.donate, moved)
             imported[name].main.call = with_defaults(imported[name].main.call, root.forward)
+            imported[name].main.eager = with_model(imported[name].main.eager, root)
         except TvmBalancedError as error:
             error.args = (f'entry point "{name}": {error}',)
             raise

@@ -15,12 +15,13 @@ from torch.utils import _pytree as pytree
 from tvm import relax
 
 from tvm_balanced.core.encoding import Array
-from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
+from tvm_balanced.core.imported_model import Eager, ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, first_line, last_line
 from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.decompositions import decompositions, listed_once
+from tvm_balanced.frontend.eager import running
 from tvm_balanced.frontend.error_growth import error_growths
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
@@ -92,10 +93,11 @@ def import_exported_program(
     # TVM would plan memory for the largest size that the export allowed.
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     _hide_branches(mod)
+    module = program.module()
     main = ImportedFunction(
         inputs=inputs,
         outputs=outputs,
-        reference=_reference(program),
+        reference=_reference(program, module),
         examples=examples,
         ranges=_ranges(program),
         result=result_of(program),
@@ -104,6 +106,7 @@ def import_exported_program(
         id_ranges=id_ranges(lowered),
         ranks=ranks(lowered),
         growths=error_growths(lowered),
+        eager=Eager(module, *_arguments(program, examples), running),
     )
     return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
 
@@ -301,14 +304,16 @@ def layer_name(parameter: str) -> str:
     return name.removesuffix(".weight") or name
 
 
-def _reference(program: ExportedProgram) -> Callable[[Sequence[Array]], list[Array]]:
-    module = program.module()
-    spec = program.call_spec.in_spec
-
+def _reference(program: ExportedProgram, module: nn.Module) -> Callable[[Sequence[Array]], list[Array]]:
     def run(arrays: Sequence[Array]) -> list[Array]:
-        # copies, because a model may write to its inputs
-        args, kwargs = pytree.tree_unflatten(filled(program, [to_torch(a.copy()) for a in arrays]), spec)
+        args, kwargs = _arguments(program, arrays)
         with torch.no_grad():
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 
     return run
+
+
+def _arguments(program: ExportedProgram, arrays: Sequence[Array]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what a program is called with, of copies of arrays: a model may write to its inputs."""
+    args, kwargs = pytree.tree_unflatten(filled(program, [to_torch(a.copy()) for a in arrays]), program.call_spec.in_spec)
+    return tuple(args), dict(kwargs)

@@ -12,6 +12,7 @@ from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import InputError, ModelError, Terminated
 from tvm_balanced.frontend import recurrent
+from tvm_balanced.frontend.eager import with_model
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.live_weights import fold
@@ -53,6 +54,7 @@ def import_module(
         why = import_advice(folded, error, args, kwargs or {})
         raise (error if why is None else ModelError(f"{source_of(model)} cannot be imported: {why}")) from error.__cause__
     imported.main.call = with_defaults(imported.main.call, folded.forward)
+    imported.main.eager = with_model(imported.main.eager, folded)
     return imported
 
 

@@ -11,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 # PoCL compiles a GPU kernel for the CPU: 4 s with its optimizations, which no test looks at, and 0.4 s without.
 os.environ.setdefault("PYOPENCL_BUILD_OPTIONS", "-cl-opt-disable")
+os.environ["TVM_BALANCED_RACE"] = "0"  # three seconds for each module that is compiled
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tvm_balanced-tests-")
 
 import pytest
@@ -74,7 +75,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """Stop where pytest-xdist cannot keep the tests of a group in one process, as with pytest 9.2: fixtures would be made twice."""
+    """Stop where pytest-xdist cannot keep the tests of a group in one process, as with pytest 9.2: fixtures were made twice."""
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in grouped):
         raise pytest.UsageError("this pytest-xdist does not group tests with this pytest; install what constraints.txt names")

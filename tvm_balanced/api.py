@@ -92,6 +92,7 @@ def compile(
     donate: Mapping[str, str] | None = None,
     weights: str | Path | None = None,
     masks: str | Path | None = None,
+    race: bool = True,
 ) -> CompiledModule:
     """Compile a PyTorch or ONNX model; the model itself is not touched.
 
@@ -130,6 +131,9 @@ def compile(
         A checkpoint to load into a copy of the module: .safetensors, a file of torch.save, the index of several, or their folder.
     masks : str or Path, optional
         A file of masks, to multiply the weights of a copy by.
+    race : bool
+        Whether to time the module in turns with the model on the examples, for at most 3 seconds; the report says what came of
+        it. Nothing is timed for another machine or a GPU, nor where the environment says TVM_BALANCED_RACE=0.
 
     Returns
     -------
@@ -143,10 +147,13 @@ def compile(
     """
     from tvm_balanced.compiler.compile import CompileOptions, compile_imported
     from tvm_balanced.frontend.exporting import EXPORTING
+    from tvm_balanced.timing.race import race as run_race
 
     options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs, copies=copies)
-    with EXPORTING:  # the comparison with the model too: an export in another thread changes how modules are called
-        return compile_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, donate, weights, masks), options)
+    with EXPORTING:  # comparison and race too: an export in another thread changes how modules are called
+        imported = import_model(model, args, kwargs, dynamic_shapes, entry_points, donate, weights, masks)
+        module = compile_imported(imported, options)
+        return run_race(module, imported) if race else module
 
 
 def compile_causal_lm(
@@ -160,6 +167,7 @@ def compile_causal_lm(
     tolerance: float | None = None,
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
+    race: bool = True,
 ) -> "CausalLM":
     """Compile a causal language model of transformers to one that generates text, its keys and values cached.
 
@@ -173,7 +181,7 @@ def compile_causal_lm(
         The most prompts of a call.
     chunk : int, optional
         Tokens of a prompt that are computed at once; 64, or max_length if that is less.
-    target, threads, tolerance, kernels, logs
+    target, threads, tolerance, kernels, logs, race
         As for `compile`.
 
     Returns
@@ -190,10 +198,13 @@ def compile_causal_lm(
     from tvm_balanced.frontend.causal_lm import import_causal_lm
     from tvm_balanced.frontend.exporting import EXPORTING
     from tvm_balanced.runtime.causal_lm import CausalLM
+    from tvm_balanced.timing.race import race as run_race
 
     options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs)
     with EXPORTING:
-        module = compile_imported(import_causal_lm(model, max_length, batch, chunk), options)
+        imported = import_causal_lm(model, max_length, batch, chunk)
+        module = compile_imported(imported, options)
+        module = run_race(module, imported) if race else module
     assert isinstance(module, CausalLM)
     return module
 

@@ -42,6 +42,7 @@ class CpuConvSparse(SparseKernel):
     parts = ("values", "columns")
     lanes: ClassVar[int]
     vectors: ClassVar[int]
+    aligned: ClassVar[int]
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         return refusal(target, self.lanes, dtype) or (f"K = {k} is more than 16 bits count" if k >= 1 << 16 else None)
@@ -168,7 +169,7 @@ class CpuConvSparse(SparseKernel):
         return self._layer(workload).seconds(m, 6 * slots, roofline, 0.38)
 
     def _layer(self, workload: Workload) -> ImageLayer:
-        return ImageLayer.of(workload, self.lanes, self.vectors)
+        return ImageLayer.of(workload, self.lanes, self.vectors, self.aligned)
 
 
 def _slots(tiles: ChannelTiles, pattern: BalancedPattern) -> int:
@@ -179,21 +180,21 @@ class CpuConvSparseAvx512(CpuConvSparse):
     """Vectors of 16 pixels, up to 24 of 32 registers for sums."""
 
     name = "cpu_conv_sparse_avx512"
-    lanes, vectors = 16, 24
+    lanes, vectors, aligned = 16, 24, 8
 
 
 class CpuConvSparseAvx2(CpuConvSparse):
     """Vectors of 8 pixels, up to 12 of 16 registers for sums."""
 
     name = "cpu_conv_sparse_avx2"
-    lanes, vectors = 8, 12
+    lanes, vectors, aligned = 8, 12, 8
 
 
 class CpuConvSparsePortable(CpuConvSparse):
     """Vectors of 4 pixels, up to 12 registers for sums."""
 
     name = "cpu_conv_sparse_portable"
-    lanes, vectors = 4, 12
+    lanes, vectors, aligned = 4, 12, 0
 
 
 CPU_CONV_SPARSE = (CpuConvSparseAvx512(), CpuConvSparseAvx2(), CpuConvSparsePortable())

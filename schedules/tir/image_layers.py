@@ -17,12 +17,16 @@ from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.tir.channel_tiles import ChannelTiles
 from tvm_balanced.schedules.tir.image_patches import SLACK, ImagePatches, row_pitch
-from tvm_balanced.schedules.tir.pixel_tiles import STEP, PixelTiles
+from tvm_balanced.schedules.tir.pixel_tiles import STEP, WHOLE, PixelTiles
 from tvm_balanced.schedules.tir.tiling import divide
 
 # In multiply-adds of a vector of pixels: copying one, and storing one of results.
 COPY, STORE = 4.0, 4.0
+SHIFTS = 7  # columns of a kernel up to which each shift may have planes of its own
+FIRST_LEVEL = 32 << 10  # bytes of a first-level cache
+UNALIGNED = 1.35  # time of a step of the sparse kernel whose vectors lie anyhow, on Zen 4
 TASKS = 8  # tiles of an image from which on threads share tiles alone
 SET_PANELS = 16  # panels of the weight that a task computes for a tile of pixels
 
@@ -65,23 +69,42 @@ class ImageLayer:
         return self.workload.conv
 
     @staticmethod
-    def of(workload: Workload, lanes: int, vectors: int) -> "ImageLayer":
-        """Choose how a convolution is tiled, in vectors of `lanes` pixels, of which up to `vectors` are summed at once."""
+    def of(workload: Workload, lanes: int, vectors: int, aligned: int = 0) -> "ImageLayer":
+        """Choose how a convolution is tiled, in vectors of `lanes` pixels, of which up to `vectors` are summed at once.
+
+        A kernel that loads a vector for each multiply-add gains from `aligned` vectors, of which up to so many are summed.
+        """
         conv = workload.conv
         assert conv is not None
         batch = tirx.Var("batch", "int64") if workload.m is None else int64(workload.m // conv.pixels)
-        return replace(_chosen(replace(workload, m=None), lanes, vectors), workload=workload, batch=batch)
+        return replace(_chosen(replace(workload, m=None), lanes, vectors, aligned), workload=workload, batch=batch)
 
     @property
     def cost(self) -> float:
         """The time that one image takes, in multiply-adds of a vector."""
         conv, pixels = self.conv, self.pixels
-        slots = self.workload.n * self.workload.pattern.blocks(self.workload.k) * self.workload.nnz
+        slots: float = self.workload.n * self.workload.pattern.blocks(self.workload.k) * self.workload.nnz
         if self.workload.nnz == self.workload.block:
             slots = self.workload.n * self.workload.k
+        else:
+            slots *= (1 if self.is_aligned else UNALIGNED) * self.missing
         copied = COPY * conv.channels * self.patches.channel * pixels.count / pixels.lanes if self.patches else 0
         summed = slots * pixels.chunks * pixels.count * (pixels.vectors + STEP)
         return summed + copied + STORE * self.workload.n * conv.pixels / pixels.lanes
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether vectors of pixels are read at multiples of `WHOLE` elements."""
+        if self.patches:
+            return self.patches.shifted or self.conv.taps == 1
+        return self.conv.size[2] % WHOLE == 0 and self.conv.size[2] % self.pixels.columns == 0
+
+    @property
+    def missing(self) -> float:
+        """The time of a step over that with a tile of K in the first-level cache."""
+        channels = ChannelTiles.of(self.conv, self.workload.block).channels
+        over = 4 * channels * (self.channel if self.patches else self.pixels.lanes_padded) / FIRST_LEVEL - 1
+        return 1 + min(max(0.4 * over, 0.0), 0.4)
 
     @property
     def channel(self) -> int:
@@ -163,7 +186,7 @@ class ImageLayer:
 
 
 @lru_cache(maxsize=1024)
-def _chosen(workload: Workload, lanes: int, vectors: int) -> ImageLayer:
+def _chosen(workload: Workload, lanes: int, vectors: int, aligned: int) -> ImageLayer:
     """Return the best tiling of a layer, without a batch: it is the same for every M, of which break-even points ask for many."""
     conv = workload.conv
     assert conv is not None
@@ -173,6 +196,8 @@ def _chosen(workload: Workload, lanes: int, vectors: int) -> ImageLayer:
     if conv.is_pointwise:
         exact = PixelTiles.candidates(conv, pitch, lanes, vectors, exact=True)
         choices += [ImageLayer(workload, None, pixels, None) for pixels in exact]
+    shifted = PixelTiles.aligned(conv, lanes, aligned) if conv.kernel[2] <= SHIFTS else []
+    choices += [ImageLayer(workload, None, pixels, ImagePatches(conv, pixels, shifted=True)) for pixels in shifted]
     return min(choices, key=lambda choice: (choice.cost, choice.pixels.lanes_padded))
 
 

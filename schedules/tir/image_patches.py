@@ -10,6 +10,12 @@ zeros on one side only: those right of a row are those left of the next one. Pix
 plane; those right of the result's last column are computed and not stored.
 
 Planes of a patch are neighbours in memory, where planes of a whole padded image would each be in another page.
+
+A load that lies across two cache lines counts as two, and with vectors of 16 that is every load beside an aligned one. So
+patches may instead have planes of their own for each column shift of a tap, three of a 3x3 kernel. Their rows begin at a
+multiple of eight elements and have the tile's pixels alone:
+
+    plane[phase, shift][row][column] = image[(row + first row) * stride + phase, (column + shift) * stride + phase]
 """
 
 import itertools
@@ -22,10 +28,13 @@ from tvm.script import tirx as T
 
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.schedules.base.expressions import int64
+from tvm_balanced.schedules.tir.image_rows import copy_elements, store_zeros
 from tvm_balanced.schedules.tir.pixel_tiles import PixelTiles
 
 SLACK = 512  # elements after the last plane that a vector of pixels right of the result may read
 LINE = 16  # elements of a cache line
+
+Plane = tuple[int, int, int, int]  # phases of depth, height and width, and its first column, counted from the tile's first pixel
 
 
 def tap_shifts(conv: Convolution) -> list[list[tuple[int, int]]]:
@@ -58,25 +67,30 @@ class ImagePatches:
     ----------
     conv : Convolution
     tiles : PixelTiles
+    shifted : bool
+        Whether each column shift of a tap has planes of its own.
     """
 
     conv: Convolution
     tiles: PixelTiles
+    shifted: bool = False
 
     @property
-    def phases(self) -> list[tuple[int, int, int]]:
-        """The phases that a tap reads, each a plane."""
-        depth, height, width = (sorted({phase for phase, _ in axis}) for axis in tap_shifts(self.conv))
-        return list(itertools.product(depth, height, width))
+    def planes(self) -> list[Plane]:
+        """The planes that taps read, in the order of memory."""
+        depth, height, width = tap_shifts(self.conv)
+        depths, heights = (sorted({phase for phase, _ in axis}) for axis in (depth, height))
+        widths = sorted({(phase, shift if self.shifted else self.first_column) for phase, shift in width})
+        return [(d, h, w, first) for d, h, (w, first) in itertools.product(depths, heights, widths)]
 
     @property
     def whole_rows(self) -> bool:
         """Whether rows of a plane are those of the image, with zeros before."""
-        return self.tiles.columns == self.conv.outputs[2]
+        return self.tiles.columns == self.conv.outputs[2] and not self.shifted
 
     @property
     def first_column(self) -> int:
-        """The column of a plane's first element, counted from the tile's first pixel."""
+        """The column of a plane's first element, counted from the tile's first pixel, if shifts share planes."""
         low = reach(self.conv)[2][0]
         return min(0, low) if self.whole_rows else low
 
@@ -85,28 +99,29 @@ class ImagePatches:
         """Depth, rows and columns of a plane."""
         (first, last), (above, below), (left, right) = reach(self.conv)
         columns = row_pitch(self.conv) if self.whole_rows else self.tiles.columns + right - left
-        return 1 + last - first, self.tiles.rows + below - above, columns
+        return 1 + last - first, self.tiles.rows + below - above, self.tiles.pitch if self.shifted else columns
 
     @property
     def plane(self) -> int:
         """Elements from one plane to the next: whole cache lines."""
-        tail = max(0, reach(self.conv)[2][1] - self.first_column)
+        tail = 0 if self.shifted else max(0, reach(self.conv)[2][1] - self.first_column)
         return -(-(math.prod(self.extents) + tail) // LINE) * LINE
 
     @property
     def channel(self) -> int:
         """Elements from one channel to the next."""
-        return len(self.phases) * self.plane
+        return len(self.planes) * self.plane
 
     def tap_offsets(self) -> list[int]:
         """Return where each tap, in the order of memory, reads the planes of a channel for the tile's first pixel."""
-        (first, _), (above, _), _ = reach(self.conv)
+        (low, _), (above, _), _ = reach(self.conv)
         _, rows, columns = self.extents
-        places = {phase: place for place, phase in enumerate(self.phases)}
-        return [
-            places[d[0], h[0], w[0]] * self.plane + ((d[1] - first) * rows + h[1] - above) * columns + w[1] - self.first_column
-            for d, h, w in itertools.product(*tap_shifts(self.conv))
-        ]
+        places, offsets = {plane: place for place, plane in enumerate(self.planes)}, []
+        for (phase_d, d), (phase_h, h), (phase_w, w) in itertools.product(*tap_shifts(self.conv)):
+            first = w if self.shifted else self.first_column
+            place = places[phase_d, phase_h, phase_w, first]
+            offsets.append(place * self.plane + ((d - low) * rows + h - above) * columns + w - first)
+        return offsets
 
     def lay_out(self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, Any], image: Any, channel: Any) -> None:
         """Store the planes of a channel of a tile. Call it inside TVMScript.
@@ -118,42 +133,68 @@ class ImagePatches:
         at : (tile of all images, tile of its image)
         image, channel : expressions
         """
-        for place, phase in enumerate(self.phases):
+        for place, plane in enumerate(self.planes):
             start = channel * self.channel + place * self.plane
-            self._lay_out_plane(x, patch, (*at, image, channel), start, phase)
+            self._lay_out_plane(x, patch, (*at, image, channel), start, plane)
 
-    def _lay_out_plane(
-        self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], start: Any, phase: tuple[int, int, int]
-    ) -> None:
-        conv, (depth, rows, columns) = self.conv, self.extents
+    def _lay_out_plane(self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], start: Any, plane: Plane) -> None:
+        conv, (depth, rows, columns), (*phase, _) = self.conv, self.extents, plane
         place, tile, image, channel = at
         origin = self.tiles.place(tile)
         (low, _), (above, _), _ = reach(conv)
         filled = [-(-(size - f) // s) for size, f, s in zip(conv.spread_size, phase, conv.stride, strict=True)]
-        left = int64(self.first_column) if self.whole_rows else origin[2] + self.first_column
 
-        def zeros(first: Any, count: Any) -> None:
-            with T.serial(count) as i:
-                T.buffer_store(patch, T.float32(0), [place, first + i])
+        def cut(first: Any, d: Any, h: Any, edges: tuple[int, int]) -> None:
+            before, ending = edges
+            store_zeros((patch, place, first), before)
+            begin = origin[2] + plane[3] + before
+            self._copy((x, image, channel), (patch, place, first + before), (d, h, begin), phase, ending - before)
+            store_zeros((patch, place, first + ending), columns - ending)
 
-        def copied(first: Any, d: Any, h: Any) -> None:
-            before = T.min(T.max(int64(0) - left, int64(0)), int64(columns))
-            ending = T.max(T.min(int64(filled[2]) - left, int64(columns)), before)
-            zeros(first, before)
-            with T.serial(ending - before) as i:
-                source = (part * s + f for part, s, f in zip((d, h, before + left + i), conv.stride, phase, strict=True))
-                T.buffer_store(patch, self._element(x, (image, channel), tuple(source)), [place, first + before + i])
-            zeros(first + ending, int64(columns) - ending)
+        def row(first: Any, d: Any, h: Any, cuts: list[tuple[tuple[int, int], list[int]]]) -> None:
+            (edges, tiles), *others = cuts
+            if not others:
+                cut(first, d, h, edges)
+                return
+            across = tile % self.tiles.grid[2]
+            with T.If(tirx.any(*(across == t for t in tiles))):
+                with T.Then():
+                    cut(first, d, h, edges)
+                with T.Else():
+                    row(first, d, h, others)
 
         with T.serial(int64(depth)) as i, T.serial(int64(rows)) as j:
             d, h, first = origin[0] + low + i, origin[1] + above + j, start + (i * rows + j) * columns
             with T.If(tirx.all(d >= 0, d < filled[0], h >= 0, h < filled[1])):
                 with T.Then():
-                    copied(first, d, h)
+                    row(first, d, h, self._cuts(plane, filled[2]))
                 with T.Else():
-                    zeros(first, int64(columns))
+                    store_zeros((patch, place, first), columns)
         done = depth * rows * columns
-        zeros(start + done, int64(self.plane - done))
+        store_zeros((patch, place, start + done), self.plane - done)
+
+    def _cuts(self, plane: Plane, filled: int) -> list[tuple[tuple[int, int], list[int]]]:
+        """Return which elements of a plane's rows are in the image, and of which tiles across; most tiles come last."""
+        columns, width, found = self.extents[2], self.conv.outputs[2], dict[tuple[int, int], list[int]]()
+        for t in range(self.tiles.grid[2]):
+            left = min(t * self.tiles.columns, width - self.tiles.columns) + plane[3]
+            before = min(max(0, -left), columns)
+            found.setdefault((before, max(before, min(filled - left, columns))), []).append(t)
+        return sorted(found.items(), key=lambda item: len(item[1]))
+
+    def _copy(
+        self, x: tuple[tirx.Buffer, Any, Any], row: tuple[tirx.Buffer, Any, Any], at: tuple[Any, ...], phase: Any, count: int
+    ) -> None:
+        """Copy elements of a row of an image's channel, from a place of its phase on."""
+        (images, image, channel), (patch, place, first), stride = x, row, self.conv.stride
+        if max(self.conv.spread) == 1:
+            d, h, w = (part * s + f for part, s, f in zip(at, stride, phase, strict=True))
+            _, height, width = self.conv.size
+            copy_elements((images, image, ((channel * self.conv.size[0] + d) * height + h) * width + w), row, count, stride[2])
+            return
+        with T.serial(int64(count)) as i:
+            d, h, w = (part * s + f for part, s, f in zip((*at[:2], at[2] + i), stride, phase, strict=True))
+            T.buffer_store(patch, self._element(images, (image, channel), (d, h, w)), [place, first + i])
 
     def _element(self, x: tirx.Buffer, at: tuple[Any, Any], place: tuple[Any, ...]) -> Any:
         """Return the element of the spread image at a place; zero between the elements of the image."""

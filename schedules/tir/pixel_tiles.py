@@ -14,6 +14,7 @@ from tvm_balanced.schedules.base.workload import Workload
 
 LONGEST = 256  # lanes of a tile: with its taps and the channels of a tile of K it stays in the first-level cache
 STEP = 1.5  # vectors whose time a step of a register tile takes besides that of its vectors
+WHOLE = 8  # elements at a multiple of which neither half of a vector of sixteen, nor one of eight, lies across two cache lines
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ class PixelTiles:
             for vectors in range(1, most + 1)
             for rows, columns in _shapes(height, width, pitch, vectors * lanes, exact)
         ]
+
+    @classmethod
+    def aligned(cls, conv: Convolution, lanes: int, most: int) -> "list[PixelTiles]":
+        """Return the tiles to choose from, of one chunk of up to `most` vectors, whose rows begin at multiples of `WHOLE`."""
+        _, height, width = conv.outputs
+        step, found = min(WHOLE, lanes), []
+        for pitch in range(step, min(most * lanes, width + step - 1) + 1, step):
+            columns = min(pitch, width)
+            for rows in range(1, height + 1):
+                vectors = -(-((rows - 1) * pitch + columns) // lanes)
+                if vectors <= most:
+                    found.append(cls(conv, pitch, rows, columns, vectors, lanes))
+        return found
 
     @property
     def lanes_used(self) -> int:

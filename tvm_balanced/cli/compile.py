@@ -60,6 +60,7 @@ def compile(
     cc: Annotated[str | None, typer.Option(help="Linker for another target, for instance aarch64-linux-gnu-gcc.")] = None,
     logs: Logs = None,
     no_logs: NoLogs = False,
+    no_race: Annotated[bool, typer.Option("--no-race", help="Do not time the module beside PyTorch.")] = False,
     json: Json = False,
 ) -> None:
     """Compile MODEL, check it against PyTorch, and write the artifact."""
@@ -71,6 +72,7 @@ def compile(
         from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.compiler.targets import parse_target
         from tvm_balanced.runtime.artifact import save, variant_names
+        from tvm_balanced.timing.race import race
 
         variant_names([parse_target(name) for name in variants])
         imported = import_model(model, weights, dynamic_batch, masks, batch, length, max_length)
@@ -87,6 +89,9 @@ def compile(
                 progress=partial(_show, update, name),
             )
             modules.append(compile_imported(imported, options))
+        if not no_race:
+            with step(f"timing the module for {name} beside PyTorch"):
+                race(modules[-1], imported)
     with step(f"writing {output}"):
         save(modules, output, cc)
     if json:

@@ -1,6 +1,7 @@
 """What a way in hands to the compiler, whatever framework the model came from."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,25 @@ def signature(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> st
     return " -> ".join(", ".join(map(str, specs)) for specs in (inputs, outputs))
 
 
+@dataclass(frozen=True)
+class Eager:
+    """The original model as its framework runs it, and arguments of a call, to time it.
+
+    Parameters
+    ----------
+    call : callable
+    args, kwargs
+        The examples; the model may write to them.
+    running : callable
+        From a number of threads to a context in which calls use them.
+    """
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    running: Callable[[int], AbstractContextManager[None]]
+
+
 @dataclass
 class ImportedFunction:
     """One entry point of an imported model.
@@ -58,6 +78,8 @@ class ImportedFunction:
         Whether some outputs follow from the order of values, which ties decide.
     growths : list of Growth
         How the roundings of each output grow; empty if that is not known.
+    eager : Eager or None
+        What the compiled function is raced with; None where the framework is not the one that runs the model.
     """
 
     inputs: list[TensorSpec]
@@ -71,6 +93,7 @@ class ImportedFunction:
     id_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     ranks: bool = False
     growths: list[Growth] = field(default_factory=list)
+    eager: Eager | None = None
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tvm_balanced.core.layer_plan import Bucket, LayerPlan
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.core.race import Race
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.core.text_table import table
 
@@ -254,11 +255,16 @@ class Report:
         All other operators with constant weights, products of activations, and in one row all other weights.
     functions : tuple of FunctionReport
         The functions of TVM's own operators: each that no rule schedules, and in one row all others.
+    races : tuple of Race
+        How fast each entry point is beside the original model; empty if that was not timed.
+
+    Races are not compared: no two are alike.
     """
 
     layers: tuple[LayerReport, ...]
     operators: tuple[OperatorReport, ...] = ()
     functions: tuple[FunctionReport, ...] = ()
+    races: tuple[Race, ...] = field(default=(), compare=False)
 
     @property
     def total(self) -> int:
@@ -320,13 +326,14 @@ class Report:
 
     @property
     def title(self) -> str:
-        """The headline, how many layers are sparse, and how many keep several copies of their weight, in at most two lines."""
+        """The headline, how many layers are sparse and keep several copies of their weight, and a line on each race."""
         several = [len(rows) for rows in self._by_layer() if len(rows) > 1]
         title = f"{self.sparse_layers} of {self.total} dense layers are sparse"
         if several:
             copies = " or ".join(map(str, sorted(set(several))))
             title += f"; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"
-        return "\n".join(line for line in (self.headline, title if self.layers else "") if line)
+        races = (f"{race.entry_point}: {race}" if len(self.races) > 1 else str(race) for race in self.races)
+        return "\n".join(line for line in (self.headline, title if self.layers else "", *races) if line)
 
     def _by_layer(self) -> list[list[LayerReport]]:
         """The rows of each layer."""
@@ -347,16 +354,18 @@ class Report:
             "layers": [layer.to_json() for layer in self.layers],
             "operators": [asdict(row) for row in self.operators],
             "functions": [asdict(row) for row in self.functions],
+            "races": [asdict(race) for race in self.races],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> "Report":
         """Return the report that `to_json` wrote, of this version or an earlier one, which wrote a list of layers."""
-        parts = data if isinstance(data, Mapping) else {"layers": data, "operators": (), "functions": ()}
+        parts: Mapping[str, Any] = data if isinstance(data, Mapping) else {"layers": data, "operators": (), "functions": ()}
         return cls(
             tuple(LayerReport.from_json(row) for row in parts["layers"]),
             tuple(OperatorReport.from_json(row) for row in parts["operators"]),
             tuple(FunctionReport(**row) for row in parts["functions"]),
+            tuple(Race.from_json(row) for row in parts.get("races", ())),
         )
 
     @property

@@ -10,6 +10,7 @@ import tvm
 from tvm import relax
 
 from tvm_balanced.core.comparison import Comparison
+from tvm_balanced.core.race import Race
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError
@@ -134,6 +135,11 @@ class CompiledModule:
         """Record what comparing with the original model has found, and return self."""
         checks = tuple(Check(one.inputs, one.error, one.note) for one in comparisons)
         self.facts = replace(self.facts, max_error=max((check.error for check in checks), default=0.0), checks=checks)
+        return self
+
+    def with_races(self, races: Sequence[Race]) -> "CompiledModule":
+        """Record how fast it is beside the original model, and return self."""
+        self.facts = replace(self.facts, report=replace(self.report, races=tuple(races)))
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

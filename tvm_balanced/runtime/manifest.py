@@ -269,9 +269,10 @@ def _check_values(row: Mapping[str, Any], spec: Mapping[str, Any], ranges: Mappi
 
 
 def _check_report(report: Any) -> None:
-    """Check a report: its three lists of rows; earlier versions wrote the list of layers alone."""
-    lists = [report.get(part) for part in ("layers", "operators", "functions")] if isinstance(report, dict) else [report]
-    _want("report", report, all(_all(rows, list, dict) for rows in lists), "lists of layers, operators and functions")
+    """Check a report: its lists of rows; earlier versions wrote no races, and before that the list of layers alone."""
+    parts = ("layers", "operators", "functions")
+    lists = [*map(report.get, parts), report.get("races", [])] if isinstance(report, dict) else [report]
+    _want("report", report, all(_all(rows, list, dict) for rows in lists), "lists of layers, operators, functions and races")
 
 
 def _check_paths(sums: Any) -> None:

@@ -1,0 +1,74 @@
+"""The finished module beside the original model, so that nobody gets a slower one without being told."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tvm_balanced.core.imported_model import Eager, ImportedModel
+from tvm_balanced.core.race import Race
+from tvm_balanced.runtime.compiled_module import CompiledModule
+from tvm_balanced.timing.paired import PAUSE, Timing, measure_paired
+
+VARIABLE = "TVM_BALANCED_RACE"  # "0" switches races off
+SECONDS = 3.0  # of all entry points together
+OURS, EAGER = "ours", "eager"
+LEAST, DISCARDED = 2, 2  # rounds of measure_paired that count at least, and that do not count
+BLAMED, SHARE = 3, 0.05  # how many functions are blamed at most, and from which share of the time on
+PROFILED = 3  # calls of a profile
+
+
+def race(module: CompiledModule, imported: ImportedModel) -> CompiledModule:
+    """Time each entry point of a module in turns with the original model, write it to the report, and return the module.
+
+    Nothing is done for another machine's module, for one on a GPU, for a model whose framework is not the one that runs it, and
+    where the environment says TVM_BALANCED_RACE=0.
+    """
+    entries = {name: entry.eager for name, entry in imported.entry_points.items() if entry.eager is not None}
+    if os.environ.get(VARIABLE) == "0" or module.machine is None or module.facts.on_gpu or not entries:
+        return module
+    return module.with_races([_race(module, name, eager, SECONDS / len(entries)) for name, eager in entries.items()])
+
+
+def _race(module: CompiledModule, name: str, eager: Eager, seconds: float) -> Race:
+    function = module[name]
+
+    def ours(_call: int) -> object:
+        return function(*eager.args, **eager.kwargs)
+
+    def theirs(_call: int) -> object:
+        return eager.call(*eager.args, **eager.kwargs)
+
+    with eager.running(module.threads):
+        timing = _timed(ours, theirs, seconds, module.threads)
+    ratio = timing.speedup(OURS, EAGER)
+    blamed = _blamed(module, name, eager) if ratio.p50 < 1 else ()
+    return Race(name, len(timing.times[OURS]), timing.microseconds(OURS), ratio, blamed)
+
+
+def _timed(ours: Callable[[int], object], theirs: Callable[[int], object], seconds: float, threads: int) -> Timing:
+    """Return the times of as many rounds as fit into so many seconds, at least of one."""
+    end = time.perf_counter() + seconds
+    first = {OURS: _once(ours), EAGER: _once(theirs)}  # the comparison has warmed both
+    warm, pause = (1, PAUSE) if threads > 1 else (0, 0.0)
+    a_round = (1 + warm) * sum(first.values()) + 2 * pause
+    left = end - time.perf_counter()
+    if (LEAST + DISCARDED + 1) * a_round > left:
+        return Timing({name: np.array([taken]) for name, taken in first.items()})
+    return measure_paired({OURS: ours, EAGER: theirs}, seconds=left - a_round, warm=warm, pause=pause, least=LEAST)
+
+
+def _once(call: Callable[[int], object]) -> float:
+    start = time.perf_counter()
+    call(0)
+    return time.perf_counter() - start
+
+
+def _blamed(module: CompiledModule, name: str, eager: Eager) -> tuple[tuple[str, float], ...]:
+    """Return the functions that take most of a call's time."""
+    profile: Any = module[name].profile(*eager.args, rounds=PROFILED, **eager.kwargs)
+    naive = {row.name for row in module.report.functions if not row.scheduled}
+    rows = [row for row in profile.rows[:BLAMED] if row.share >= SHARE]
+    return tuple((f"{row.name}, a naive loop" if row.name in naive else row.name, row.share) for row in rows)

@@ -10,7 +10,7 @@ import tvm
 from tvm import relax
 
 from tvm_balanced.core.comparison import Comparison
-from tvm_balanced.core.report import Report
+from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda.device import current_gpu, place
@@ -132,6 +132,11 @@ class CompiledModule:
         """Record what comparing with the original model has found, and return self."""
         checks = tuple(Check(one.inputs, one.error, one.note) for one in comparisons)
         self.facts = replace(self.facts, max_error=max((check.error for check in checks), default=0.0), checks=checks)
+        return self
+
+    def with_precision(self, said: PrecisionReport) -> "CompiledModule":
+        """Record what rounding loses, and return self."""
+        self.facts = replace(self.facts, report=replace(self.facts.report, precision=said))
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

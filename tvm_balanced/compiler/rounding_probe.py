@@ -23,6 +23,8 @@ from tvm_balanced.transform.probe_rounding import ProbeRounding
 
 SMOOTHING = 0.5  # the exponent of SmoothQuant: how much of a column's size moves from x into the weight
 
+UNUSED = 1e-6  # the size, relative to the largest weight, that a column of zeros counts as
+
 
 @dataclass(frozen=True, eq=False)
 class Rounding:
@@ -96,6 +98,7 @@ class RoundingProbe:
     def factor(self, layer: str, peak: Array) -> Array:
         """Return what smooths the columns of a layer: powers of two, which round nothing."""
         widest = np.abs(self.weights[layer]).max(axis=0)
+        widest = np.maximum(widest, UNUSED * widest.max())  # what meets no weight takes no part in a row's step
         known = (peak > 0) & (widest > 0) & np.isfinite(peak)
         ratio = np.where(known, widest, 1.0) ** (1 - SMOOTHING) / np.where(known, peak, 1.0) ** SMOOTHING
         return np.exp2(np.clip(np.round(np.log2(ratio)), -60, 60)).astype(np.float32)

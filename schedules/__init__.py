@@ -15,6 +15,7 @@ from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
 from tvm_balanced.schedules.kernels.cpu_conv_sparse import CPU_CONV_SPARSE
 from tvm_balanced.schedules.kernels.cpu_dense import CPU_DENSE
+from tvm_balanced.schedules.kernels.cpu_dense_i8 import CPU_DENSE_I8
 from tvm_balanced.schedules.kernels.cpu_neon import CPU_NEON
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
@@ -44,7 +45,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_DECODE_MMA,
     CUDA_GEMM_FP32,
 )
-DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CUDA_DENSE_MMA, CUDA_DENSE)  # the first that supports a layer is used
+DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CPU_DENSE_I8, CUDA_DENSE_MMA, CUDA_DENSE)  # the first exact one is used
 # The same for convolutions.
 CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = CPU_CONV_SPARSE
 CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = CPU_CONV_DENSE

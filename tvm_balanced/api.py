@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     import torch
 
+    from tvm_balanced.core.loss import Metric
     from tvm_balanced.frontend.pruning.allocate import Allocation
     from tvm_balanced.frontend.pruning.distill import Distillation
     from tvm_balanced.frontend.pruning.report import PruningReport
@@ -88,6 +89,10 @@ def compile(
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
     copies: int | None = None,
+    precision: str = "float32",
+    calibration: Any = None,
+    max_loss: float = 0.01,
+    metric: "Metric | None" = None,
     entry_points: Mapping[str, EntryPoint] | None = None,
     donate: Mapping[str, str] | None = None,
     weights: str | Path | None = None,
@@ -121,6 +126,18 @@ def compile(
     copies : int, optional
         The most kernels that may share a layer whose rows are known only at the call: each serves the batch sizes at which it
         is the fastest, on its own copy of the weight. 3 by default; 1 spares memory.
+    precision : str
+        What dense layers may be computed in. "int8" rounds x and weight to 8 bits in each layer where the verdict expects that to
+        be faster, as long as the model keeps `max_loss`; the layers that lose most for the time they save stay in float32.
+        "bfloat16" rounds weights alone. "auto" takes what is expected to be the fastest within `max_loss`.
+    calibration : iterable, optional
+        Batches of what the model is called with, as `prune` takes them: the data that losses are measured on. For several entry
+        points a mapping of their names to batches. By default the examples.
+    max_loss : float
+        The budget: the norm of what an output loses on that data, relative to its own norm.
+    metric : callable, optional
+        What the budget limits instead: (expected, actual) -> loss, 0 where nothing is lost. Both are lists with a
+        {output: array} for each call.
     entry_points : mapping of EntryPoint, optional
         Several functions of one module that share its weights, by name, in place of `args`, `kwargs`, `dynamic_shapes` and
         `donate`: {"prefill": EntryPoint(...), "decode": EntryPoint(..., method="decode")}. Call one as `module["decode"](...)`.
@@ -149,7 +166,18 @@ def compile(
     from tvm_balanced.frontend.exporting import EXPORTING
     from tvm_balanced.timing.race import race as run_race
 
-    options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs, copies=copies)
+    options = CompileOptions(
+        target=target,
+        threads=threads,
+        tolerance=tolerance,
+        kernels=kernels,
+        logs=logs,
+        copies=copies,
+        precision=precision,
+        calibration=calibration,
+        max_loss=max_loss,
+        metric=metric,
+    )
     with EXPORTING:  # comparison and race too: an export in another thread changes how modules are called
         imported = import_model(model, args, kwargs, dynamic_shapes, entry_points, donate, weights, masks)
         module = compile_imported(imported, options)
@@ -220,15 +248,19 @@ def inspect(
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
     copies: int | None = None,
+    precision: str = "float32",
     entry_points: Mapping[str, EntryPoint] | None = None,
     weights: str | Path | None = None,
     masks: str | Path | None = None,
 ) -> Report:
-    """Return what `compile` would do with each operator that has weights, and why; parameters and errors as there."""
+    """Return what `compile` would do with each operator that has weights, and why; parameters and errors as there.
+
+    With a precision that rounds, it is what `compile` would do if every layer kept `max_loss`: nothing is run.
+    """
     from tvm_balanced.compiler.compile import CompileOptions, inspect_imported
     from tvm_balanced.frontend.exporting import EXPORTING
 
-    options = CompileOptions(target=target, threads=threads, kernels=kernels, logs=logs, copies=copies)
+    options = CompileOptions(target=target, threads=threads, kernels=kernels, logs=logs, copies=copies, precision=precision)
     with EXPORTING:
         return inspect_imported(import_model(model, args, kwargs, dynamic_shapes, entry_points, None, weights, masks), options)
 
@@ -252,6 +284,7 @@ def tune(
     shard: tuple[int, int] = (1, 1),
     rpc: "RpcOptions | None" = None,
     copies: int | None = None,
+    precision: str = "float32",
     entry_points: Mapping[str, EntryPoint] | None = None,
     weights: str | Path | None = None,
     masks: str | Path | None = None,
@@ -264,6 +297,8 @@ def tune(
     ----------
     model, args, kwargs, target, dynamic_shapes, threads, kernels, copies, entry_points, weights, masks
         As for `compile`.
+    precision : str
+        Tune the kernels that `compile` would use with it if every layer kept its budget.
     work_dir : optional
         Folder of the logs, one folder for each target key; give it to `compile` as `logs`. By default this user's, where
         `compile` looks.
@@ -307,6 +342,7 @@ def tune(
         shard=shard,
         rpc=rpc,
         copies=copies,
+        precision=precision,
     )
     imported = import_model(model, args, kwargs, dynamic_shapes, entry_points, None, weights, masks)
     return tune_imported(imported, options, started=started)

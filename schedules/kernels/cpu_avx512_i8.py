@@ -7,15 +7,14 @@ everything to a 32-bit sum.
 
     acc[row of x]  <-  vpdpbusd(acc[row of x], vpermb(window of x, indices), values)
 
-Every row of x is rounded to 255 steps of its largest value when the layer runs, every row of the
-weight when it is packed. x is stored plus 128, because the instruction takes one unsigned operand;
-what this adds to a sum is subtracted at the end. 8 bits have no NaN and no infinity: if a row of x
-has one anywhere, all of its results are NaN.
+Every row of x is rounded when the layer runs (`rounded_rows.py`), every row of the weight when it is
+packed, to 255 steps of its largest value. The zero of a row of x adds so many times the row of the
+weight to a sum, which is subtracted at the end.
 
     values       (G, S, 64)      int8    four slots of each of 16 rows a step, S = windows * nnz steps
     indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half
     scales       (G, 16)         float32
-    corrections  (G, 16)         int32   128 times the sum of a row's values
+    totals       (G, 16)         int32   the sum of a row's values
 """
 
 from typing import Any
@@ -34,20 +33,17 @@ from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.layouts.rounded_weight import round_weight
 from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias, pad_rows
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, import_prefetch, split_rows_once, streams
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, divide, read_lanes, store_lanes
+from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
+from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, read_lanes, store_lanes
 
 BLOCK = 16
 BLOCKS = 4  # blocks of a window
 WINDOW = BLOCK * BLOCKS
-LARGEST = 127
-ZERO = 128  # represents 0 in x
-HALF_UP = ZERO + 0.5  # rounds to nearest before a cast that cuts off
-WITHOUT_SIGN, INFINITY = 0x7FFFFFFF, 0x7F800000  # bits of a float32; what lies above infinity is NaN
-SMALLEST = 0x04000000  # the bits of 1.5e-36, the divisor of a row of zeros: a step of it is still a normal number
 FEATURES = ("avx512vbmi", "avx512vnni")
 
 
@@ -55,7 +51,8 @@ class CpuAvx512I8(SparseKernel):
     """Byte permutes and 8-bit dot products; rounds x and weight to 8 bits, so it is used only if it is named."""
 
     name = "cpu_avx512_i8"
-    parts = ("values", "indices", "scales", "corrections")
+    precision = "int8"
+    parts = ("values", "indices", "scales", "totals")
     tolerance = 5e-2
     small_tiles = STREAMED_TILES
 
@@ -64,6 +61,8 @@ class CpuAvx512I8(SparseKernel):
             return "the target has no AVX-512 VBMI and VNNI"
         if dtype not in self.dtypes:
             return f"it does not compute {dtype}"
+        if k > MOST_COLUMNS:
+            return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
         return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
@@ -72,8 +71,7 @@ class CpuAvx512I8(SparseKernel):
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
         nnz, windows = weight.pattern.nnz, _windows(k, weight.pattern.nnz)
-        scales = np.abs(weight.values).max(axis=(1, 2)).astype(np.float32) / np.float32(LARGEST)
-        rounded = np.rint(weight.values / np.where(scales > 0, scales, 1)[:, None, None]).astype(np.int8)
+        rounded, scales, totals = round_weight(weight.values)
 
         def by_group(a: Array) -> Array:
             """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
@@ -84,12 +82,11 @@ class CpuAvx512I8(SparseKernel):
             return np.ascontiguousarray(lanes).reshape(count_row_panels(n), windows * nnz, WINDOW)
 
         positions = by_group(weight.indices.astype(np.uint8))
-        corrections = ZERO * rounded.sum(axis=(1, 2), dtype=np.int32)
         return (
             by_group(rounded),
             positions[:, ::2] | positions[:, 1::2] << np.uint8(4),
             pad_rows(scales, n).reshape(-1, LANES),
-            pad_rows(corrections, n).reshape(-1, LANES),
+            pad_rows(totals, n).reshape(-1, LANES),
         )
 
     def pack_bias(self, bias: Array) -> Array:
@@ -100,18 +97,11 @@ class CpuAvx512I8(SparseKernel):
         n, k, nnz = workload.n, workload.k, workload.nnz
         groups, windows, steps = count_row_panels(n), _windows(k, nnz), nnz if nnz % 2 == 0 else 2 * nnz
         n_, k_, groups_, steps_, size_ = map(int64, (n, k, groups, steps, rows.size))
-        chunks_, parts_, width_ = int64(windows * nnz // steps), int64(windows * WINDOW // LANES), int64(windows * WINDOW)
-        lanes_ = int64(LANES)
+        chunks_ = int64(windows * nnz // steps)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
         tiles, stores = _tiles(workload), prefetch_rows.are_large(workload)
         group = prefetch.panel_order(workload, tiles.groups).group
         fetches = prefetch.choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
-
-        def column(x: tirx.Buffer, row: Any, part: Any, lane: Any) -> Any:
-            """Return x, or 0 past the last column."""
-            inside = part < k // LANES if k % LANES == 0 else part * LANES + lane < k_
-            value = x[row, part * LANES + lane]
-            return value if k % WINDOW == 0 and windows * WINDOW == k else T.if_then_else(inside, value, T.float32(0))
 
         def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
             return total + read_lanes(residual, row, group) if workload.residual else total
@@ -122,7 +112,7 @@ class CpuAvx512I8(SparseKernel):
             values_: T.handle,
             indices_: T.handle,
             scales_: T.handle,
-            corrections_: T.handle,
+            totals_: T.handle,
             bias_: T.handle,
             residual_: T.handle,
             y_: T.handle,
@@ -132,45 +122,12 @@ class CpuAvx512I8(SparseKernel):
             values = T.match_buffer(values_, (groups_, chunks_ * steps_, WINDOW), "int8")
             indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // 2, WINDOW), "uint8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
-            corrections = T.match_buffer(corrections_, (groups_, LANES), "int32")
+            totals = T.match_buffer(totals_, (groups_, LANES), "int32")
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), "float32")
             y = T.match_buffer(y_, (rows.m, n_), "float32")
-            largest = T.sblock_alloc_buffer((rows.m, lanes_), "int32")
-            largest_of_x = T.sblock_alloc_buffer((rows.m,), "int32")
-            step_of_x = T.sblock_alloc_buffer((rows.m,), "float32")
-            rounded = T.sblock_alloc_buffer((rows.m, width_), "uint8")
+            rounded, step_of_x, zero_of_x = round_rows(x, windows * WINDOW)
             acc = T.sblock_alloc_buffer(acc_shape, "int32", scope="local")
-            for i, p, j in T.grid(rows.m, parts_, lanes_):
-                with T.sblock("largest"):
-                    vi, vp, vj = T.axis.remap("SRS", [i, p, j])
-                    with T.init():
-                        largest[vi, vj] = T.int32(SMALLEST)
-                    # as integers, because the maximum of floats forgets a NaN
-                    largest[vi, vj] = T.max(
-                        largest[vi, vj], T.bitwise_and(T.reinterpret("int32", column(x, vi, vp, vj)), T.int32(WITHOUT_SIGN))
-                    )
-            for i, j in T.grid(rows.m, lanes_):
-                with T.sblock("largest_of_x"):
-                    vi, vj = T.axis.remap("SR", [i, j])
-                    with T.init():
-                        largest_of_x[vi] = T.int32(0)
-                    largest_of_x[vi] = T.max(largest_of_x[vi], largest[vi, vj])
-            for i in T.serial(rows.m):
-                with T.sblock("step_of_x"):
-                    vi = T.axis.spatial(rows.m, i)
-                    step_of_x[vi] = T.if_then_else(
-                        largest_of_x[vi] < T.int32(INFINITY),
-                        T.reinterpret("float32", largest_of_x[vi]) * T.float32(1 / LARGEST),
-                        T.float32(float("nan")),
-                    )
-            for i, p, j in T.grid(rows.m, parts_, lanes_):
-                with T.sblock("round"):
-                    vi, vp, vj = T.axis.remap("SSS", [i, p, j])
-                    # a NaN becomes 0: what an integer of it would be, LLVM leaves open
-                    rounded[vi, vp * LANES + vj] = T.cast(
-                        T.cast(T.max(column(x, vi, vp, vj) / step_of_x[vi] + T.float32(HALF_UP), T.float32(0)), "int32"), "uint8"
-                    )
             for g, c, s, o, i in T.grid(groups_, chunks_, steps_, rows.tiles, size_):
                 with T.sblock("dense"):
                     vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
@@ -198,43 +155,31 @@ class CpuAvx512I8(SparseKernel):
                     T.reads(
                         acc[vo, vi, vg * LANES : vg * LANES + LANES],
                         scales[group(vg), 0:LANES],
-                        corrections[group(vg), 0:LANES],
+                        totals[group(vg), 0:LANES],
                         step_of_x[rows.read(vo, vi)],
+                        zero_of_x[rows.read(vo, vi)],
                         bias[group(vg), 0:LANES],
                     )
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
-                        sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] - corrections[group(vg), T.ramp(0, 1, LANES)]
-                        # by one scale after the other: their product may be too small for float32
-                        scaled = T.cast(sums, "float32x16") * scales[group(vg), T.ramp(0, 1, LANES)]
-                        scaled = scaled * T.broadcast(step_of_x[rows.at(vo, vi)], LANES)
-                        total = scaled + bias[group(vg), T.ramp(0, 1, LANES)]
+                        total = (
+                            dequantized(
+                                acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
+                                totals[group(vg), T.ramp(0, 1, LANES)],
+                                scales[group(vg), T.ramp(0, 1, LANES)],
+                                step_of_x[rows.at(vo, vi)],
+                                zero_of_x[rows.at(vo, vi)],
+                            )
+                            + bias[group(vg), T.ramp(0, 1, LANES)]
+                        )
                         store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
 
         return workload.attach(cpu_avx512_i8)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        tiles = _tiles(workload)
-        if workload.k % LANES == 0:
-            for name in ("largest", "round"):
-                sch.vectorize(sch.get_loops(sch.get_sblock(name))[-1])
-        dense, epilogue = sch.get_sblock("dense"), sch.get_sblock("epilogue")
-        g, o, i = sch.get_loops(epilogue)
-        io, ii = sch.split(i, divide(sch, i, tiles.rows))
-        go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
-        sch.reorder(go, o, io, gm, gi, ii)
-        # Here the sums move to the epilogue, in other kernels the epilogue to the sums: it reads
-        # the scale of x, which is not computed at the place of the sums.
-        sch.compute_at(dense, gm, preserve_unit_loops=True)
-        inner, chunk, step, *rest = sch.get_loops(dense)[-5:]
-        sch.reorder(chunk, step, inner, *rest)
-        for loop in (step, inner, *rest, *([io] if streams(workload) else []), gi, ii):
-            sch.unroll(loop)
-        sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
-        import_prefetch(sch, "dense", target, stores=prefetch_rows.are_large(workload))
-        init = sch.decompose_reduction(dense, chunk)
-        for loop in sch.get_loops(init)[-3:]:
-            sch.unroll(loop)
+        schedule_rounding(sch, workload.m, workload.k)
+        compute_sums_at_epilogue(sch, _tiles(workload), streams(workload))
+        import_prefetch(sch, "dense_update", target, stores=prefetch_rows.are_large(workload))
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz

@@ -22,6 +22,7 @@ class CpuAvx512W16(CpuAvx512):
     """Values rounded to bfloat16, arithmetic in fp32; used only if it is named, because it rounds the weights."""
 
     name = "cpu_avx512_w16"
+    precision = "bfloat16"
     tolerance = 1e-2
     word, steps_per_word, slot_bytes, long_blocks = "int32", 2, 2.5, False
 

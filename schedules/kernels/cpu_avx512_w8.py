@@ -24,6 +24,7 @@ class CpuAvx512W8(CpuAvx512):
     """Values rounded to 255 steps of each row's largest, arithmetic in fp32; used only if it is named."""
 
     name = "cpu_avx512_w8"
+    precision = "int8"
     tolerance = 5e-2
     word, steps_per_word, slot_bytes, extra_words, long_blocks = "int32", 4, 1.5, 1, False
 

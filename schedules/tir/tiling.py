@@ -150,6 +150,26 @@ def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int, unroll_rows: bool =
         sch.unroll(loop)
 
 
+def compute_sums_at_epilogue(sch: Schedule, tiles: Tiles, unroll_rows: bool) -> None:
+    """Split the loops into tiles as `schedule_tiles` does, for a kernel whose epilogue reads what is computed before the sums, as
+    the scale of a row of x: here the sums move to the epilogue, there the epilogue to the sums.
+    """
+    dense, epilogue = sch.get_sblock("dense"), sch.get_sblock("epilogue")
+    g, o, i = sch.get_loops(epilogue)
+    io, ii = sch.split(i, divide(sch, i, tiles.rows))
+    go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
+    sch.reorder(go, o, io, gm, gi, ii)
+    sch.compute_at(dense, gm, preserve_unit_loops=True)
+    inner, chunk, step, *rest = sch.get_loops(dense)[-5:]
+    sch.reorder(chunk, step, inner, *rest)
+    for loop in (step, inner, *rest, *([io] if unroll_rows else []), gi, ii):
+        sch.unroll(loop)
+    sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
+    init = sch.decompose_reduction(dense, chunk)
+    for loop in sch.get_loops(init)[-3:]:
+        sch.unroll(loop)
+
+
 def divide(sch: Schedule, loop: Any, *default: int) -> Any:
     """Sample factors that divide a loop, the last at most 16. Until a search changes them they are
     `default`, after the rest.

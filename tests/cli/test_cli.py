@@ -445,3 +445,14 @@ def test_a_termination_ends_a_command_with_its_cleaning_up(capfd, monkeypatch):
 
 def test_version(capfd):
     assert ok(capfd, "--version") == f"tvm-balanced {tb.__version__}\n"
+
+
+def test_compile_in_8_bits(folder, capsys):
+    options = ["--precision", "int8", "--calibration", "models:batches", "--json"]
+    code = run(["compile", "models:pruned", "-o", "m.tb", *options, "--max-loss", "0.05"])
+    said = json.loads(capsys.readouterr().out)["precision"]
+    assert (code, said["data"], said["max_loss"]) == (0, "6 calls of the calibration data", 0.05)
+    assert said["loss"] == json.loads((folder / "m.tb" / "manifest.json").read_text())["report"]["precision"]["loss"] <= 0.05
+    assert run(["compile", "models:pruned", "-o", "n.tb", "--precision", "int4"]) == 2
+    assert "give one of float32, bfloat16, int8, auto" in " ".join(capsys.readouterr().err.split())
+    assert run(["inspect", "models:pruned", "--precision", "int8", "--json"]) == 0

@@ -11,6 +11,7 @@ import typer
 from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
     Batch,
+    Calibration,
     Copies,
     DynamicBatch,
     Json,
@@ -21,10 +22,12 @@ from tvm_balanced.cli.model import (
     MaxLength,
     Model,
     NoLogs,
+    Precision,
     Threads,
     Weights,
     forced,
     import_model,
+    load_batches,
     signatures,
 )
 
@@ -57,6 +60,11 @@ def compile(
     max_length: MaxLength = None,
     kernel: Kernel = None,
     copies: Copies = None,
+    precision: Precision = "float32",
+    calibration: Calibration = None,
+    max_loss: Annotated[
+        float, typer.Option("--max-loss", help="How much of its norm an output may lose by rounding, with --precision.")
+    ] = 0.01,
     cc: Annotated[str | None, typer.Option(help="Linker for another target, for instance aarch64-linux-gnu-gcc.")] = None,
     logs: Logs = None,
     no_logs: NoLogs = False,
@@ -75,6 +83,7 @@ def compile(
         from tvm_balanced.timing.race import race
 
         variant_names([parse_target(name) for name in variants])
+        batches = load_batches(calibration)
         imported = import_model(model, weights, dynamic_batch, masks, batch, length, max_length)
     modules = []
     for name in variants:
@@ -86,6 +95,9 @@ def compile(
                 kernels=overrides,
                 logs=False if no_logs else logs,
                 copies=copies,
+                precision=precision,
+                calibration=batches,
+                max_loss=max_loss,
                 progress=partial(_show, update, name),
             )
             modules.append(compile_imported(imported, options))

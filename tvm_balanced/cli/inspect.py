@@ -12,6 +12,7 @@ from tvm_balanced.cli.model import (
     Masks,
     Model,
     NoLogs,
+    Precision,
     Target,
     Threads,
     Weights,
@@ -32,6 +33,7 @@ def inspect(
     length: Length = None,
     kernel: Kernel = None,
     copies: Copies = None,
+    precision: Precision = "float32",
     logs: Logs = None,
     no_logs: NoLogs = False,
     json: Json = False,
@@ -44,7 +46,12 @@ def inspect(
         imported = import_model(model, weights, dynamic_batch, masks, batch, length)
     with step("counting zeros"):
         options = CompileOptions(
-            target=target, threads=threads, kernels=overrides, logs=False if no_logs else logs, copies=copies
+            target=target,
+            threads=threads,
+            kernels=overrides,
+            logs=False if no_logs else logs,
+            copies=copies,
+            precision=precision,
         )
         report = inspect_imported(imported, options)
     if json:

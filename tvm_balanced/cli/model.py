@@ -87,9 +87,12 @@ Calibration = Annotated[
     str | None,
     typer.Option(
         "--calibration",
-        help="Data that sparsegpt and wanda need: package.module:callable that yields batches of what the model is called with, "
-        "or a .npz file with an array of samples for each argument.",
+        help="Data to prune by, or to measure losses on: package.module:callable that yields batches of what the model is called "
+        "with, or a .npz file with an array of samples for each argument.",
     ),
+]
+Precision = Annotated[
+    str, typer.Option("--precision", help="What dense layers may be computed in: float32, bfloat16, int8, or auto.")
 ]
 WRITABLE = (".pt2", ".safetensors")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -20,6 +20,7 @@ from tvm_balanced.cli.model import (
     Length,
     Masks,
     Model,
+    Precision,
     Target,
     Threads,
     Weights,
@@ -59,6 +60,7 @@ def tune(
     length: Length = None,
     kernel: Kernel = None,
     copies: Copies = None,
+    precision: Precision = "float32",
     json: Json = False,
 ) -> None:
     """Tune the kernels of MODEL for compile. Ends when the budget is spent or nothing improves; Ctrl-C is safe."""
@@ -84,6 +86,7 @@ def tune(
         shard=share,
         rpc=remote,
         copies=copies,
+        precision=precision,
     )
     with _showing(json) as show:
         result = tune_imported(imported, options, show, started)

@@ -15,15 +15,23 @@ from tvm_balanced.schedules import ALL_KERNELS
 
 SECONDS = 10.0  # of checking, if compiling took less
 EXAMPLES = "the examples"
+OFF_DATA, LEAST_OFF_DATA = 10.0, 0.1
 
 
 def check(
-    module: CompiledModule, imported: ImportedModel, tolerance: float | None = None, seconds: float = SECONDS
+    module: CompiledModule,
+    imported: ImportedModel,
+    tolerance: float | None = None,
+    seconds: float = SECONDS,
+    max_loss: float | None = None,
 ) -> list[Comparison]:
     """Run each entry point through both models, and return what came of it.
 
     On the examples first, then on drawn inputs, of which none is begun after `seconds`. A drawn input on which the original model
     raises is noted, and so is one on which only outputs of integers differ if the model ranks values: a tie may fall either way.
+
+    With `max_loss`, the budget of a model that rounds, outputs are compared by their relative L2. It was measured on data; these
+    inputs may be unlike any, so that they may lose OFF_DATA times as much. What is wrong loses more.
 
     Raises
     ------
@@ -31,12 +39,13 @@ def check(
         If an output has another dtype or shape, or a difference is larger than the tolerance.
     """
     end = time.monotonic() + max(seconds, SECONDS)
+    allowed = None if max_loss is None or tolerance is not None else max(OFF_DATA * max_loss, LEAST_OFF_DATA)
     rounding, found = rounding_of(module), []
     for name, entry in imported.entry_points.items():
         for what, inputs in itertools.chain([(EXAMPLES, entry.examples)], drawn_inputs(entry)):
             if what != EXAMPLES and time.monotonic() > end:
                 break
-            comparison = _compare(module[name], entry, what, inputs, tolerance, rounding)
+            comparison = _compare(module[name], entry, what, inputs, tolerance, rounding, allowed)
             if not comparison.ok:
                 raise ToleranceError(_refusal(comparison))
             found.append(comparison)
@@ -56,7 +65,13 @@ def _refusal(comparison: Comparison) -> str:
 
 
 def _compare(
-    function: Function, entry: ImportedFunction, what: str, inputs: Sequence[Array], tolerance: float | None, rounding: float
+    function: Function,
+    entry: ImportedFunction,
+    what: str,
+    inputs: Sequence[Array],
+    tolerance: float | None,
+    rounding: float,
+    max_loss: float | None = None,
 ) -> Comparison:
     try:
         expected = entry.reference(inputs)
@@ -68,9 +83,9 @@ def _compare(
     actual = function.arrays(
         *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, inputs, strict=True))
     )
-    outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding, entry.growths)
+    outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding, entry.growths, max_loss)
     comparison = Comparison(what, outputs)
-    if what != EXAMPLES and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
+    if (what != EXAMPLES or max_loss is not None) and not comparison.ok and entry.ranks and _only_integers(outputs, expected):
         return Comparison(what, outputs, "only ranks differ, which ties decide")
     return comparison
 

@@ -10,17 +10,20 @@ from typing import Any, Literal
 import tvm
 
 from tvm_balanced.compiler.build import build
+from tvm_balanced.compiler.calibration import Data, data_of
 from tvm_balanced.compiler.compare import check, rounding_of
 from tvm_balanced.compiler.layers import calls_in
+from tvm_balanced.compiler.precision import PRECISIONS, Budget, Choice, choose, everywhere, precision_report, with_losses
 from tvm_balanced.compiler.reporting import report_of
 from tvm_balanced.compiler.self_tests import self_tests
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
-from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
+from tvm_balanced.core.imported_model import ImportedModel
+from tvm_balanced.core.loss import Metric
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.stderr_filter import quiet_tvm
-from tvm_balanced.core.validation import check_count, check_kernels, check_tolerance
-from tvm_balanced.errors import ModelError, TvmBalancedError, last_line
+from tvm_balanced.core.validation import check_count, check_kernels, check_max_loss, check_precision, check_tolerance
+from tvm_balanced.errors import InputError, ModelError, TvmBalancedError, last_line
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.causal_lm import module_class
 from tvm_balanced.runtime.compiled_module import CompiledModule
@@ -30,9 +33,11 @@ from tvm_balanced.runtime.metadata import EntryPointSpec, ModuleMetadata
 from tvm_balanced.runtime.target_features import is_gpu, required_features
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.cuda_config import PASS_CONFIG
-from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector, PrecisionOf
 from tvm_balanced.transform.lift_weights import LiftedWeight, places_of
 from tvm_balanced.transform.pipeline import Lowered, lower
+
+ALONE = 4.0  # how much larger a single value's loss may be than the norm of all, each relative to its own scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +63,14 @@ class CompileOptions:
         None is break_even.MOST_COPIES.
     progress : callable or None
         Is told the name of each phase when it begins.
+    precision : str
+        One of `precision.PRECISIONS`.
+    calibration : iterable, mapping or None
+        The data that losses are measured on, as `calibration.data_of` takes it; None stands for the examples.
+    max_loss : float
+        The budget for what is lost by rounding.
+    metric : callable or None
+        What the budget limits, as `core.loss.Metric`; None for the largest relative L2 of an output.
 
     Raises
     ------
@@ -72,6 +85,10 @@ class CompileOptions:
     logs: str | Path | Literal[False] | None = None
     copies: int | None = None
     progress: Callable[[str], None] | None = None
+    precision: str = EXACT
+    calibration: Any = None
+    max_loss: float = 0.01
+    metric: Metric | None = None
 
     def __post_init__(self) -> None:
         if self.copies is not None:
@@ -79,6 +96,14 @@ class CompileOptions:
         if self.threads is not None:
             check_count("threads", self.threads)
         check_tolerance(self.tolerance)
+        check_precision(self.precision, PRECISIONS)
+        check_max_loss(self.max_loss)
+        if self.metric is not None and not callable(self.metric):
+            raise InputError(f"metric is {type(self.metric).__name__}; give a callable (expected, actual) -> loss, or None")
+        if self.precision == EXACT and (self.calibration is not None or self.metric is not None):
+            raise InputError(
+                "calibration and metric measure what rounding loses; give precision int8, bfloat16 or auto with them"
+            )
         check_kernels(self.kernels)
 
 
@@ -97,7 +122,8 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     TuningError
         Where the tuning log of the target cannot be read or is for another.
     ToleranceError
-        Where outputs differ from the original model's by more than the tolerance; no module is returned then.
+        Where outputs differ from the original model's by more than the tolerance, or rounding loses more than the budget; no
+        module is returned then.
     EnvironmentFaultError
         Where the installation is known not to work, or has a GPU and nothing to compile for it with.
     """
@@ -107,14 +133,25 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     if is_gpu(target):
         toolchain.choose(target)
     threads = options.threads or cores()
-    selector = KernelSelector.of(target, threads, options.kernels, options.copies)
     tuned = TunedSchedules.of(target, threads, options.logs)
+
+    def selector_of(precision: PrecisionOf | None) -> KernelSelector:
+        return KernelSelector.of(target, threads, options.kernels, options.copies, precision)
+
+    data, what, choice = _choose(imported, options, selector_of, threads)
+    selector, given = selector_of(choice.of), imported
+    imported = choice.apply(imported)
     lowered, executable = _build(imported, target, selector, tuned, options.progress)
     selector.check_all_used()
     runs = runs_here(target)
+    report = report_of(lowered, lowered.calls, selector, tuned)
+    if options.precision != EXACT:
+        report = replace(report, precision=precision_report(report, choice, options.max_loss, what))
     facts = ModuleMetadata(
-        entry_points={name: _spec(entry, places_of(lowered.weights, name)) for name, entry in imported.entry_points.items()},
-        report=report_of(lowered, lowered.calls, selector, tuned),
+        entry_points={
+            name: EntryPointSpec.of(entry, places_of(lowered.weights, name)) for name, entry in imported.entry_points.items()
+        },
+        report=report,
         target=str(target),
         features=tuple(sorted(required_features(target))),
         threads=threads,
@@ -122,12 +159,37 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
         versions=environment.versions(),
         generation=imported.generation,
     )
-    weights = [_own(weight, imported) for weight in lowered.weights]
+    weights = [_own(weight, given) for weight in lowered.weights]
     module = module_class(facts)(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
     if runs:
-        module.with_checks(check(module, imported, options.tolerance, time.monotonic() - started))
-    module.self_tests = self_tests(module, imported, options.tolerance, rounding_of(module))
+        budget = None
+        if options.precision != EXACT:
+            budget = Budget(options.max_loss, options.metric)
+            module = with_losses(module, data, budget, choice)
+        taken = time.monotonic() - started
+        module.with_checks(check(module, imported, options.tolerance, taken, budget and budget.most))
+    module.self_tests = self_tests(module, given, options.tolerance, max(rounding_of(module), _off_alone(module)))
     return module
+
+
+def _off_alone(module: CompiledModule) -> float:
+    """Return how far a value of a rounded model may be off, relative to the largest: several times the norm that was measured."""
+    said = module.report.precision
+    return 0.0 if said is None else ALONE * max((loss.relative_l2 for loss in said.losses), default=0.0)
+
+
+def _choose(
+    imported: ImportedModel, options: CompileOptions, selector: Callable[[PrecisionOf | None], KernelSelector], threads: int
+) -> tuple[dict[str, Data], str, Choice]:
+    """Return the data that losses are measured on, what it is in words, and how the layers round; raises ModelError."""
+    if options.precision == EXACT:
+        return {}, "", Choice()
+    if options.progress is not None:
+        options.progress("what rounding loses is measured")
+    data, what = data_of(imported, options.calibration)
+    with _failures(imported.source):
+        budget = Budget(options.max_loss, options.metric)
+        return data, what, choose(imported, options.precision, data, budget, selector, threads)
 
 
 def _build(
@@ -186,25 +248,16 @@ def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
     return replace(weight, tensor=tvm.runtime.tensor(view(weight.tensor)))
 
 
-def _spec(entry: ImportedFunction, weights: tuple[int, ...]) -> EntryPointSpec:
-    return EntryPointSpec(
-        inputs=tuple(entry.inputs),
-        outputs=tuple(entry.outputs),
-        ranges=entry.ranges,
-        result=entry.result,
-        call=entry.call,
-        donate=entry.donate,
-        weights=weights,
-    )
-
-
 @quiet_tvm()
 def inspect_imported(imported: ImportedModel, options: CompileOptions) -> Report:
-    """Return what `compile_imported` would do with each layer, without compiling; raises alike."""
+    """Return what `compile_imported` would do with each layer, without compiling; raises alike.
+
+    With a precision that rounds: what it would do if every layer kept the budget, for nothing is run.
+    """
     environment.require_working_tvm()
     target = parse_target(options.target)
     threads = options.threads or cores()
-    selector = KernelSelector.of(target, threads, options.kernels, options.copies)
+    selector = KernelSelector.of(target, threads, options.kernels, options.copies, everywhere(options.precision))
     tuned = TunedSchedules.of(target, threads, options.logs)
     lowered = _lower(imported, target, selector, tuned, options.progress, pack=False)
     selector.check_all_used()

@@ -8,6 +8,7 @@ import numpy as np
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import TensorSpec
+from tvm_balanced.core.loss import relative_l2
 from tvm_balanced.core.text_table import table
 from tvm_balanced.core.tolerance import ALONE, SERIES, Growth
 
@@ -84,6 +85,7 @@ def compare_outputs(
     tolerance: float | None = None,
     rounding: float = 0.0,
     growths: Sequence[Growth] = (),
+    max_loss: float | None = None,
 ) -> tuple[OutputDifference, ...]:
     """Compare outputs one by one.
 
@@ -99,29 +101,43 @@ def compare_outputs(
         What the kernels' rounding of weights may add to a default tolerance.
     growths : sequence of Growth
         What each output went through.
+    max_loss : float, optional
+        In place of all these, for a model that rounds: what an output may lose, as the norm of its difference relative to its
+        own. A difference that rounding to its dtype explains is always allowed.
     """
     growths = growths if len(growths) == len(want) else [Growth(math.inf, str(array.dtype)) for array in want]
     if len(want) != len(got):
         fault = f"the module gives {len(got)} outputs, the model {len(want)}"
         return (OutputDifference("the outputs", float("inf"), 0.0, fault),)
     pairs = zip(_names(specs, len(want)), want, got, growths, strict=True)
-    return tuple(_compare(*one, tolerance, rounding) for one in pairs)
+    return tuple(_compare(*one, tolerance, rounding, max_loss) for one in pairs)
 
 
 def _names(specs: Sequence[TensorSpec], count: int) -> Iterator[str]:
     return (specs[i].name if i < len(specs) else f"output_{i}" for i in range(count))
 
 
-def _compare(name: str, want: Array, got: Array, growth: Growth, tolerance: float | None, rounding: float) -> OutputDifference:
+def _compare(
+    name: str, want: Array, got: Array, growth: Growth, tolerance: float | None, rounding: float, max_loss: float | None
+) -> OutputDifference:
     want, got = np.asarray(want), np.asarray(got)
     if want.dtype != got.dtype or want.shape != got.shape:
         fault = f"is {got.dtype}{list(got.shape)}, in the original model {want.dtype}{list(want.shape)}"
         return OutputDifference(name, float("inf"), 0.0, fault)
+    if max_loss is not None:
+        return OutputDifference(name, *_worst_rounded(want, got, growth, max_loss))
     if tolerance is None and growth.alone and not rounding:
         return OutputDifference(name, *_worst_alone(want, got, growth))
     allowed = max(growth.tolerance, rounding) if tolerance is None else tolerance
     error, scale = difference(want, got)
     return OutputDifference(name, error, allowed * scale)
+
+
+def _worst_rounded(want: Array, got: Array, growth: Growth, max_loss: float) -> tuple[float, float]:
+    """Return (largest difference, how large it may be if all others grow with it until the output has lost `max_loss`)."""
+    error, scale = difference(want, got)
+    lost, exact = relative_l2([(want, got)]), growth.tolerance * scale
+    return error, exact if lost == 0 or not math.isfinite(lost) else max(exact, error * max_loss / lost)
 
 
 def _worst_alone(want: Array, got: Array, growth: Growth) -> tuple[float, float]:

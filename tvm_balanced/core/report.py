@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tvm_balanced.core.layer_plan import Bucket, LayerPlan
+from tvm_balanced.core.loss import OutputLoss
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.race import Race
 from tvm_balanced.core.row_range import EVERY_M, RowRange
@@ -240,6 +241,58 @@ class FunctionReport:
         return (self.name, "function", "-", "-", str(self.calls), "-", "-", "tvm", "-", verdict, why)
 
 
+@dataclass(frozen=True)
+class PrecisionReport:
+    """In what precision layers are computed, and what a model loses by it.
+
+    Parameters
+    ----------
+    precision : str
+        What the rounded layers are computed in: "int8" or "bfloat16"; "float32" if none of them is.
+    max_loss : float
+        The budget.
+    data : str
+        What the losses were measured on.
+    simulated : bool
+        Whether they are those of the original model with rounded layers, because this machine cannot run the compiled one.
+    loss : float or None
+        What the budget limits: the largest relative L2 of an output, or what the caller's metric gave. None if nothing was run.
+    losses : tuple of OutputLoss
+        Of each output.
+    everything : tuple of OutputLoss
+        Of each output if every layer with a kernel for it were rounded.
+    rounded : tuple of str
+        The layers that are computed in the precision.
+    kept : mapping
+        The layers that stay in float32 for the budget, with what each would lose alone, the worst first.
+    """
+
+    precision: str
+    max_loss: float
+    data: str = ""
+    simulated: bool = False
+    loss: float | None = None
+    losses: tuple[OutputLoss, ...] = ()
+    everything: tuple[OutputLoss, ...] = ()
+    rounded: tuple[str, ...] = ()
+    kept: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        kept = f", {len(self.kept)} stay in float32 for the budget" if self.kept else ""
+        lines = [f"{len(self.rounded)} layers in {self.precision}{kept}"]
+        if self.loss is not None:
+            how = "expected" if self.simulated else "measured"
+            lines.append(f"loss {self.loss:.2g} of at most {self.max_loss:g}, {how} on {self.data}")
+        several = len({loss.entry_point for loss in self.losses}) > 1
+        return "\n".join([*lines, *(f"{loss.entry_point}: {loss}" if several else str(loss) for loss in self.losses)])
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "PrecisionReport":
+        """Return the report that `asdict` wrote."""
+        lists = {part: tuple(OutputLoss(**loss) for loss in data[part]) for part in ("losses", "everything")}
+        return cls(**{**data, **lists, "rounded": tuple(data["rounded"])})
+
+
 Row = LayerReport | OperatorReport | FunctionReport
 
 
@@ -255,6 +308,8 @@ class Report:
         All other operators with constant weights, products of activations, and in one row all other weights.
     functions : tuple of FunctionReport
         The functions of TVM's own operators: each that no rule schedules, and in one row all others.
+    precision : PrecisionReport or None
+        None if no precision but float32 was asked for.
     races : tuple of Race
         How fast each entry point is beside the original model; empty if that was not timed.
 
@@ -264,6 +319,7 @@ class Report:
     layers: tuple[LayerReport, ...]
     operators: tuple[OperatorReport, ...] = ()
     functions: tuple[FunctionReport, ...] = ()
+    precision: PrecisionReport | None = None
     races: tuple[Race, ...] = field(default=(), compare=False)
 
     @property
@@ -326,14 +382,15 @@ class Report:
 
     @property
     def title(self) -> str:
-        """The headline, how many layers are sparse and keep several copies of their weight, and a line on each race."""
+        """The headline, how many layers are sparse and keep several copies of their weight, what rounding loses, each race."""
         several = [len(rows) for rows in self._by_layer() if len(rows) > 1]
         title = f"{self.sparse_layers} of {self.total} dense layers are sparse"
         if several:
             copies = " or ".join(map(str, sorted(set(several))))
             title += f"; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"
+        precision = "" if self.precision is None else str(self.precision)
         races = (f"{race.entry_point}: {race}" if len(self.races) > 1 else str(race) for race in self.races)
-        return "\n".join(line for line in (self.headline, title if self.layers else "", *races) if line)
+        return "\n".join(line for line in (self.headline, title if self.layers else "", precision, *races) if line)
 
     def _by_layer(self) -> list[list[LayerReport]]:
         """The rows of each layer."""
@@ -354,6 +411,7 @@ class Report:
             "layers": [layer.to_json() for layer in self.layers],
             "operators": [asdict(row) for row in self.operators],
             "functions": [asdict(row) for row in self.functions],
+            **({} if self.precision is None else {"precision": asdict(self.precision)}),
             "races": [asdict(race) for race in self.races],
         }
 
@@ -365,6 +423,7 @@ class Report:
             tuple(LayerReport.from_json(row) for row in parts["layers"]),
             tuple(OperatorReport.from_json(row) for row in parts["operators"]),
             tuple(FunctionReport(**row) for row in parts["functions"]),
+            PrecisionReport.from_json(parts["precision"]) if "precision" in parts else None,
             tuple(Race.from_json(row) for row in parts.get("races", ())),
         )
 

@@ -43,6 +43,19 @@ def check_tolerance(value: Any) -> None:
         raise InputError(f"tolerance is {value}; give 0 or more")
 
 
+def check_precision(value: Any, known: Sequence[str]) -> None:
+    """Raise InputError unless `value` is one of the known precisions."""
+    if value not in known:
+        raise InputError(f"precision is {value!r:.40}; give one of {', '.join(known)}")
+
+
+def check_max_loss(value: Any) -> None:
+    """Raise InputError unless `value` is a number from 0 up."""
+    require("max_loss", value, Real, "a number, for instance 0.01")
+    if not value >= 0:
+        raise InputError(f"max_loss is {value}; give 0 or more")
+
+
 def check_kernels(value: Any) -> None:
     """Raise InputError unless `value` is None or a mapping of texts to texts."""
     expected = 'a mapping of layer names to kernels, for instance {"encoder.*": "cpu_portable"}'

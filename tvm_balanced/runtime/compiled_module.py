@@ -11,7 +11,7 @@ from tvm import relax
 
 from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.race import Race
-from tvm_balanced.core.report import Report
+from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda.device import current_gpu, place
@@ -140,6 +140,11 @@ class CompiledModule:
     def with_races(self, races: Sequence[Race]) -> "CompiledModule":
         """Record how fast it is beside the original model, and return self."""
         self.facts = replace(self.facts, report=replace(self.report, races=tuple(races)))
+        return self
+
+    def with_precision(self, said: PrecisionReport) -> "CompiledModule":
+        """Record what rounding loses, and return self."""
+        self.facts = replace(self.facts, report=replace(self.report, precision=said))
         return self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

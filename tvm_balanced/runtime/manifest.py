@@ -14,6 +14,8 @@ from typing import Any
 
 from tvm_balanced.core.files import files_below, open_regular
 from tvm_balanced.core.generation import Generation
+from tvm_balanced.core.loss import OutputLoss
+from tvm_balanced.core.report import PrecisionReport
 from tvm_balanced.core.structure import check_pairs, check_tree
 from tvm_balanced.core.validation import MOST_THREADS
 from tvm_balanced.errors import ArtifactError
@@ -273,6 +275,19 @@ def _check_report(report: Any) -> None:
     parts = ("layers", "operators", "functions")
     lists = [*map(report.get, parts), report.get("races", [])] if isinstance(report, dict) else [report]
     _want("report", report, all(_all(rows, list, dict) for rows in lists), "lists of layers, operators, functions and races")
+    if isinstance(report, dict) and "precision" in report:
+        _check_precision(report["precision"])
+
+
+def _check_precision(said: Any) -> None:
+    known = {field.name for field in fields(PrecisionReport)}
+    _want("precision", said, isinstance(said, dict) and set(said) == known, "what layers are computed in, and the losses")
+    for name in ("losses", "everything"):
+        _want(name, said[name], _all(said[name], list, dict), "a list of losses")
+        for loss in said[name]:
+            _want("a loss", loss, set(loss) == {field.name for field in fields(OutputLoss)}, "the loss of an output")
+    _want("rounded", said["rounded"], _all(said["rounded"], list, str), "a list of layers")
+    _want("kept", said["kept"], _all(said["kept"], dict, float), "a loss for each layer")
 
 
 def _check_paths(sums: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import tvm
 
 from tvm_balanced.core.generation import Generation
-from tvm_balanced.core.imported_model import Range, TensorSpec, signature
+from tvm_balanced.core.imported_model import ImportedFunction, Range, TensorSpec, signature
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.structure import Call, Tree
 from tvm_balanced.runtime.stored_test import StoredTest
@@ -45,6 +45,19 @@ class EntryPointSpec:
     call: Call | None = None
     donate: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, entry: ImportedFunction, weights: tuple[int, ...] = ()) -> "EntryPointSpec":
+        """Return what a compiled module keeps of an entry point of an imported model."""
+        return cls(
+            inputs=tuple(entry.inputs),
+            outputs=tuple(entry.outputs),
+            ranges=entry.ranges,
+            result=entry.result,
+            call=entry.call,
+            donate=entry.donate,
+            weights=weights,
+        )
 
     @property
     def signature(self) -> str:

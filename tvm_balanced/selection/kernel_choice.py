@@ -5,7 +5,7 @@ the call, several kernels may share them (`break_even`). Times come from the ker
 measured if the target has a machine profile; a kernel that the user names is taken as it is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import tvm
@@ -33,6 +33,8 @@ from tvm_balanced.selection.rooflines import roofline_of
 # whatever the sparsity, and a layer that is sparse for the few rows of decoding is what one compiles there.
 ONE_COPY_ROWS_GPU = 32
 
+EXACT = Kernel.precision
+PrecisionOf = Callable[[str], str]  # from the name of a layer to what it may be computed in
 Candidate = tuple[Kernel, BalancedPattern | None]  # a kernel, and what it would store a layer's weight in
 
 
@@ -51,6 +53,8 @@ class KernelSelector:
         What was measured of the target.
     copies : int
         The most kernels that may share a layer whose M is known only at the call, each with its own copy of the weight.
+    precision : callable, optional
+        From the name of a layer to what it may be computed in, "float32", "bfloat16" or "int8"; by default float32 throughout.
 
     Raises
     ------
@@ -65,8 +69,10 @@ class KernelSelector:
         kernels: Mapping[str, str] | None = None,
         profile: MachineProfile | None = None,
         copies: int = MOST_COPIES,
+        precision: PrecisionOf | None = None,
     ) -> None:
         self.target, self.roofline, self.profile, self.copies = target, roofline, profile, copies
+        self.precision: PrecisionOf = precision or (lambda _layer: EXACT)
         self.kernels = dict(kernels or {})
         self.unused = set(self.kernels)
         for name in self.kernels.values():
@@ -80,9 +86,11 @@ class KernelSelector:
         threads: int | None = None,
         kernels: Mapping[str, str] | None = None,
         copies: int | None = None,
+        precision: PrecisionOf | None = None,
     ) -> "KernelSelector":
         """Return the selector for a target with all that is known of it; `threads` are all its cores by default."""
-        return cls(target, roofline_of(target, threads), kernels, load(target), MOST_COPIES if copies is None else copies)
+        most = MOST_COPIES if copies is None else copies
+        return cls(target, roofline_of(target, threads), kernels, load(target), most, precision)
 
     def __call__(self, layer: DenseLayer) -> tuple[Bucket, ...]:
         """Return the buckets of one layer: a kernel for each range of its M."""
@@ -90,25 +98,23 @@ class KernelSelector:
             if fnmatchcase(layer.name, names):
                 self.unused.discard(names)
                 return (self._forced(layer, name),)
-        denses = [kernel for kernel in _denses(layer) if self.target.kind.name in kernel.kinds]
-        sparses = [kernel for kernel in _sparses(layer) if self.target.kind.name in kernel.kinds and kernel.tolerance is None]
+        allowed = (EXACT, self.precision(layer.name))
+        here = [k for k in (*_denses(layer), *_sparses(layer)) if self.target.kind.name in k.kinds and k.precision in allowed]
+        denses = [kernel for kernel in here if isinstance(kernel, DenseKernel) and kernel.precision == EXACT]
+        others = [kernel for kernel in here if kernel not in denses]
         dense = next((k for k in denses if self._refusal(k.name, layer) is None), None)
-        candidates = [
-            (kernel, pattern)
-            for kernel in sparses
-            if self._refusal(kernel.name, layer) is None and (pattern := kernel.fit(layer.found)) is not None
-        ]
+        candidates = [candidate for kernel in others if (candidate := self._candidate(kernel, layer)) is not None]
         if dense is None:
             why = self._refusals(denses, layer) or "no kernel of convolutions is for this target"
             return (_bucket(None, None, why, "rule"),)
         if not candidates:
-            why = self._refusals(sparses, layer) or "no pattern of any kernel would save anything"
+            why = self._refusals(others, layer) or "no pattern of any kernel would save anything"
             why = "the weight has no zeros" if layer.found.sparsity == 0 else why
             return (_bucket(dense.name, None, why, "rule"),)
         return self._divided(layer, candidates, (dense, None))
 
     def _divided(self, layer: DenseLayer, sparse: Sequence[Candidate], dense: Candidate) -> tuple[Bucket, ...]:
-        """Return the buckets of a layer that has sparse kernels to choose from."""
+        """Return the buckets of a layer that has kernels besides the dense one to choose from."""
         copies = self.copies if layer.m is None and layer.conv is None else 1
         parts = divide(lambda candidate, m: self._time(layer, candidate, m), sparse, dense, self._rows(layer), copies)
         shared = f", one of {len(parts)} copies of the weight" if len(parts) > 1 else ""
@@ -119,6 +125,15 @@ class KernelSelector:
             reason, source, gain = self._weigh(layer, candidate, sparse, dense, rows)
             buckets.append(Bucket(candidate[0].name, candidate[1], rows, Verdict(reason + shared, source, gain)))
         return tuple(buckets)
+
+    def _candidate(self, kernel: Kernel, layer: DenseLayer) -> Candidate | None:
+        """Return a kernel with what it would store a layer's weight in; None if it cannot compute the layer, or skips nothing."""
+        if self._refusal(kernel.name, layer) is not None:
+            return None
+        if not isinstance(kernel, SparseKernel):
+            return kernel, None
+        pattern = kernel.fit(layer.found)
+        return None if pattern is None else (kernel, pattern)
 
     def check_all_used(self) -> None:
         """Raise TargetError where a name in `kernels` was that of no layer, as after a slip of the pen."""
@@ -160,11 +175,12 @@ class KernelSelector:
         best = max(sparse, key=gain) if candidate == dense else candidate
         least, (kernel, pattern) = gain(best), best
         source = self._source(layer, kernel.name, dense[0].name)
-        assert pattern is not None
+        bits = "" if kernel.precision == EXACT else f" in {kernel.precision}"
         if candidate == best:
-            return f"{least:.1f}x faster than dense at {_named(layer.m, met)}{self._notes(layer, pattern)}", source, least
-        where = _named(layer.m, met, "some M")
-        return f"sparse would take {1 / least:.2f}x the time of dense at {where}{_padding(layer, pattern)}", source, least
+            notes = self._notes(layer, pattern) + (f",{bits}" if bits else "")
+            return f"{least:.1f}x faster than dense at {_named(layer.m, met)}{notes}", source, least
+        what, where = f"{'dense' if pattern is None else 'sparse'}{bits}", _named(layer.m, met, "some M")
+        return f"{what} would take {1 / least:.2f}x the time of dense at {where}{_padding(layer, pattern)}", source, least
 
     def _rows(self, layer: DenseLayer) -> RowRange:
         """The M at which a layer's kernels are weighed."""
@@ -175,7 +191,7 @@ class KernelSelector:
             last = max(first, min(last or ONE_COPY_ROWS_GPU, ONE_COPY_ROWS_GPU))
         return RowRange(first, last)
 
-    def _notes(self, layer: DenseLayer, pattern: BalancedPattern) -> str:
+    def _notes(self, layer: DenseLayer, pattern: BalancedPattern | None) -> str:
         # sparse tensor cores would skip half of these zeros; the kernels here skip all, and use dense ones
         halves = is_gpu(self.target) and layer.found.needed.get(4, 4) <= 2
         return _padding(layer, pattern) + (", 2:4-compatible" if halves else "")
@@ -229,7 +245,9 @@ def _named(m: int | None, rows: RowRange, every: str = "every M") -> str:
     return f"{every} from {first}" if last is None else f"{every} from {first} to {last}"
 
 
-def _padding(layer: DenseLayer, pattern: BalancedPattern) -> str:
+def _padding(layer: DenseLayer, pattern: BalancedPattern | None) -> str:
+    if pattern is None:
+        return ""
     own, padding = layer.found.pattern, layer.found.padding(pattern)
     if padding < 0.005:
         return ""

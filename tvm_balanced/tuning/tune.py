@@ -15,18 +15,19 @@ import tvm
 from filelock import FileLock, Timeout
 
 from tvm_balanced.compiler.layers import planned
+from tvm_balanced.compiler.precision import PRECISIONS, everywhere
 from tvm_balanced.compiler.targets import host_gpu, parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_tvm
-from tvm_balanced.core.validation import check_count
+from tvm_balanced.core.validation import check_count, check_precision
 from tvm_balanced.errors import TargetError, TuningError
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.cuda.device import current_gpu
 from tvm_balanced.runtime.host import runs_here, threads_of, user_folder
 from tvm_balanced.runtime.target_features import is_gpu, target_key
 from tvm_balanced.schedules import ALL_KERNELS
-from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
 from tvm_balanced.testing.operands import packed_shapes
 from tvm_balanced.tuning.log import manifest
 from tvm_balanced.tuning.log.log import Log
@@ -73,6 +74,8 @@ class TuneOptions:
         the machine that measures.
     kernels, copies : mapping or None, int or None
         As for compiling.
+    precision : str
+        As for compiling, for layers that all keep the budget.
     shard : (int, int)
         (i, n): tune the i-th of n shares of the model's kernels, from 1 up.
     rpc : RpcOptions or None
@@ -92,6 +95,10 @@ class TuneOptions:
     shard: tuple[int, int] = (1, 1)
     rpc: RpcOptions | None = None
     copies: int | None = None
+    precision: str = EXACT
+
+    def __post_init__(self) -> None:
+        check_precision(self.precision, PRECISIONS)
 
 
 @quiet_tvm()
@@ -106,7 +113,9 @@ def tune_imported(
     if options.copies is not None:
         check_count("copies", options.copies)
     target = parse_target(options.target)
-    selector = KernelSelector.of(target, _threads(options, target), options.kernels, options.copies)
+    selector = KernelSelector.of(
+        target, _threads(options, target), options.kernels, options.copies, everywhere(options.precision)
+    )
     tasks = tasks_of(planned(imported, selector)[1])
     selector.check_all_used()
     return tune_tasks(tasks, options, imported.source, on_progress, started)

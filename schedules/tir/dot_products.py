@@ -1,0 +1,111 @@
+"""Dot products of four bytes: for 16 lanes, a 32-bit sum plus four unsigned bytes times four signed ones.
+
+    sums[16] += x[16][0..3] * values[16][0..3]       x 0 to 255, values -127 to 127
+
+It is a function in LLVM IR that a schedule imports, so that one kernel serves every CPU:
+
+    AVX-512 VNNI, AVX-VNNI   vpdpbusd
+    AVX2                     vpmaddwd of the even and of the odd bytes, widened to 16 bits. vpmaddubsw would take half of the
+                             instructions, but its sums of 16 bits saturate: 2 * 255 * 127 does not fit
+    others                   32-bit multiplications, which LLVM turns into what the CPU has
+"""
+
+from typing import Any
+
+import tvm
+from tvm.script import tirx as T
+from tvm.target import codegen
+
+from tvm_balanced.schedules.layouts.row_panels import LANES
+
+BYTES = 4 * LANES  # of a vector of x or of values
+DOT = "tvm_balanced_dot_i8"
+_HEAD = (
+    f"define linkonce_odr <16 x i32> @{DOT}(<16 x i32> %sums, <64 x i8> %x, <64 x i8> %values) alwaysinline nounwind "
+    "willreturn memory(none) {"
+)
+_VNNI = f"""
+declare <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <64 x i8>, <64 x i8>)
+{_HEAD}
+  %r = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %sums, <64 x i8> %x, <64 x i8> %values)
+  ret <16 x i32> %r
+}}
+"""
+
+
+def _lanes(first: int, count: int) -> str:
+    return ", ".join(f"i32 {lane}" for lane in range(first, first + count))
+
+
+def _in_halves(declaration: str, body: str) -> str:
+    """Return the function as two of eight lanes: `body` has H in the names of one half."""
+    lines = [declaration, _HEAD]
+    for half in range(2):
+        order, bytes_ = _lanes(8 * half, 8), _lanes(32 * half, 32)
+        taken = (
+            f"  %sums{half} = shufflevector <16 x i32> %sums, <16 x i32> undef, <8 x i32> <{order}>\n"
+            f"  %x{half} = shufflevector <64 x i8> %x, <64 x i8> undef, <32 x i32> <{bytes_}>\n"
+            f"  %values{half} = shufflevector <64 x i8> %values, <64 x i8> undef, <32 x i32> <{bytes_}>\n"
+        )
+        lines.append(taken + body.replace("H", str(half)))
+    lines.append(f"  %r = shufflevector <8 x i32> %r0, <8 x i32> %r1, <16 x i32> <{_lanes(0, 16)}>\n  ret <16 x i32> %r\n}}\n")
+    return "\n".join(lines)
+
+
+_AVX_VNNI = _in_halves(
+    "declare <8 x i32> @llvm.x86.avx512.vpdpbusd.256(<8 x i32>, <32 x i8>, <32 x i8>)",
+    "  %rH = call <8 x i32> @llvm.x86.avx512.vpdpbusd.256(<8 x i32> %sumsH, <32 x i8> %xH, <32 x i8> %valuesH)\n",
+)
+_AVX2 = _in_halves(
+    "declare <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16>, <16 x i16>)",
+    """  %xwH = bitcast <32 x i8> %xH to <16 x i16>
+  %vwH = bitcast <32 x i8> %valuesH to <16 x i16>
+  %xeH = and <16 x i16> %xwH, splat (i16 255)
+  %xoH = lshr <16 x i16> %xwH, splat (i16 8)
+  %vsH = shl <16 x i16> %vwH, splat (i16 8)
+  %veH = ashr <16 x i16> %vsH, splat (i16 8)
+  %voH = ashr <16 x i16> %vwH, splat (i16 8)
+  %peH = call <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16> %xeH, <16 x i16> %veH)
+  %poH = call <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16> %xoH, <16 x i16> %voH)
+  %seH = add <8 x i32> %sumsH, %peH
+  %rH = add <8 x i32> %seH, %poH
+""",
+)
+
+
+def _plain() -> str:
+    """Return the function in multiplications of 32 bits."""
+    lines = [_HEAD, "  %wx = zext <64 x i8> %x to <64 x i32>", "  %wv = sext <64 x i8> %values to <64 x i32>"]
+    lines.append("  %p = mul <64 x i32> %wx, %wv")
+    total = "%sums"
+    for byte in range(4):
+        order = ", ".join(f"i32 {4 * lane + byte}" for lane in range(LANES))
+        lines.append(f"  %p{byte} = shufflevector <64 x i32> %p, <64 x i32> undef, <16 x i32> <{order}>")
+        lines.append(f"  %t{byte} = add <16 x i32> {total}, %p{byte}")
+        total = f"%t{byte}"
+    return "\n".join([*lines, f"  ret <16 x i32> {total}\n}}\n"])
+
+
+def has_dot_products(target: tvm.target.Target) -> bool:
+    """Whether a CPU multiplies and adds four bytes in one instruction."""
+    return any(codegen.llvm_cpu_has_features(feature, target) for feature in ("avx512vnni", "avxvnni"))
+
+
+def dot_products(target: tvm.target.Target) -> str:
+    """Return the function of `dot` for a CPU, in LLVM IR."""
+    if codegen.llvm_cpu_has_features("avx512vnni", target):
+        return _VNNI
+    if codegen.llvm_cpu_has_features("avxvnni", target):
+        return _AVX_VNNI
+    return _AVX2 if codegen.llvm_cpu_has_features("avx2", target) else _plain()
+
+
+def dot(sums: Any, x: Any, values: Any) -> Any:
+    """Return 16 sums (int32) plus four products each: x (64 uint8), values (64 int8). The schedule imports `dot_products`."""
+    return T.call_pure_extern(f"int32x{LANES}", DOT, sums, x, values)
+
+
+def four_columns(x: Any, row: Any, column: Any) -> Any:
+    """Return four columns of a row of x (M, K) uint8, once for each lane."""
+    word = T.reinterpret("int32", x[row, T.ramp(column, 1, 4)])
+    return T.reinterpret(f"uint8x{BYTES}", T.broadcast(word, LANES))

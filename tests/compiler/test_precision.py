@@ -1,0 +1,179 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tvm_balanced as tb
+from tvm_balanced.api import import_model
+from tvm_balanced.compiler import rounding_probe
+from tvm_balanced.errors import InputError, ToleranceError
+from tvm_balanced.runtime.host import host_features
+from tvm_balanced.schedules.kernels.cpu_avx512_i8 import FEATURES, CpuAvx512I8
+
+pytestmark = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CPU has no AVX-512 VBMI and VNNI")
+ROUNDS = ("cpu_avx512_i8", "cpu_dense_i8")
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A pruned module, whose middle layer gets a column of x that is far larger than the others, and data."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 96), nn.ReLU(), nn.Linear(96, 40)).eval()
+    with torch.no_grad():
+        model[0].weight[3] *= 300
+        model[0].bias[3] = 2000
+        model[2].weight[:, 3] /= 300
+    tb.prune(model, "4:16")
+    return model, [torch.randn(16, 64) for _ in range(3)]
+
+
+def lost(module, model, batches):
+    """The relative L2 of a module on data, by torch alone."""
+    with torch.no_grad():
+        want, got = (torch.cat([f(x) for x in batches]).double() for f in (model, module))
+    return float((got - want).norm() / want.norm())
+
+
+def kernels(module):
+    return {layer.layer: layer.kernel for layer in module.report.layers}
+
+
+@pytest.fixture(scope="module")
+def rounded(net):
+    model, batches = net
+    return tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=0.05)
+
+
+def test_the_loss_is_measured_on_the_data(net, rounded):
+    said = rounded.report.precision
+    assert set(kernels(rounded).values()) <= set(ROUNDS)
+    assert (said.precision, said.simulated, said.data) == ("int8", False, "3 calls of the calibration data")
+    assert said.loss == pytest.approx(lost(rounded, *net), rel=1e-6)
+    assert 1e-4 < said.loss <= 0.05
+    assert said.losses[0].cosine > 0.99
+    assert said.losses[0].top1 > 0.9
+    assert said.everything[0].relative_l2 > 0.3  # without smoothing of that column
+    assert "3 layers in int8" in rounded.report.title
+
+
+def test_report_and_manifest_hold_the_loss(rounded, tmp_path):
+    rounded.save(tmp_path / "net.tb")
+    manifest = json.loads((tmp_path / "net.tb" / "manifest.json").read_text())
+    assert manifest["report"]["precision"]["loss"] == rounded.report.precision.loss
+    assert tb.load(tmp_path / "net.tb").report == rounded.report
+    manifest["report"]["precision"]["losses"] = [{"output": "y"}]
+    (tmp_path / "net.tb" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(tb.TvmBalancedError, match="the loss of an output"):
+        tb.load(tmp_path / "net.tb")
+
+
+@pytest.mark.slow
+def test_layers_that_lose_most_stay_in_float32(net):
+    model, batches = net
+    found = [tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=most) for most in (0.004, 0.003)]
+    for most, module in zip((0.004, 0.003), found, strict=True):
+        said = module.report.precision
+        assert said.loss == pytest.approx(lost(module, *net), rel=1e-6)
+        assert said.loss <= most
+        assert set(said.rounded) | set(said.kept) == {"0", "2", "4"}
+        assert {layer for layer, kernel in kernels(module).items() if kernel in ROUNDS} == set(said.rounded)
+        assert list(said.kept.values()) == sorted(said.kept.values(), reverse=True)
+    assert len(found[0].report.precision.rounded) > len(found[1].report.precision.rounded) > 0
+
+
+def test_a_budget_that_cannot_be_kept_names_the_layers(net):
+    model, batches = net
+    with pytest.raises(ToleranceError, match=r"int8 loses .* 1e-06 is allowed, and not one layer .* most is lost by \d \("):
+        tb.compile(model, (batches[0],), precision="int8", max_loss=1e-6)
+
+
+@pytest.mark.slow
+def test_auto_refuses_nothing(net):
+    model, batches = net
+    module = tb.compile(model, (batches[0],), precision="auto", max_loss=1e-6)
+    assert not set(kernels(module).values()) & set(ROUNDS)
+    assert module.report.precision.precision == "float32"
+    assert lost(module, *net) < 1e-6
+
+
+@pytest.mark.slow
+def test_auto_takes_the_fastest(net):
+    model, batches = net
+    module = tb.compile(model, (batches[0],), precision="auto", max_loss=0.05)
+    assert set(kernels(module).values()) <= set(ROUNDS)
+
+
+@pytest.mark.slow
+def test_the_callers_metric_is_the_budget(net):
+    model, batches = net
+    calls = []
+
+    def metric(expected, actual):
+        calls.append((len(expected), len(actual)))
+        return float(np.mean([np.abs(a["output_0"] - b["output_0"]).max() for a, b in zip(expected, actual, strict=True)]))
+
+    module = tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=100, metric=metric)
+    assert calls == [(3, 3)] * 2  # the probe, and the module
+    with torch.no_grad():
+        off = [float((model(x) - module(x)).abs().max()) for x in batches]
+    assert module.report.precision.loss == pytest.approx(np.mean(off), rel=1e-4)
+    with pytest.raises(ToleranceError, match="not one layer"):
+        tb.compile(model, (batches[0],), precision="int8", calibration=batches, metric=lambda expected, actual: 1.0)
+
+
+def test_a_kernel_that_loses_more_than_was_expected_is_refused(net, monkeypatch):
+    model, batches = net
+    good = CpuAvx512I8.pack
+
+    def broken(self, weight):
+        values, indices, scales, totals = good(self, weight)
+        return values, indices, scales * np.float32(1.2), totals
+
+    monkeypatch.setattr(CpuAvx512I8, "pack", broken)
+    with pytest.raises(ToleranceError, match=r"the model loses 0\.\d+ on 3 calls .* 0\.05 is allowed"):
+        tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=0.05)
+
+
+@pytest.mark.slow
+def test_the_probe_loses_what_the_kernels_lose(net):
+    """Bit for bit but for the order of float32 sums, so that the choice rests on what will be."""
+    model, batches = net
+    module = tb.compile(model, (batches[0],), precision="int8", max_loss=1)
+    probe = rounding_probe.RoundingProbe(import_model(model, (batches[0],)), ["0", "2", "4"], 1)
+    exact, _ = probe.run("main", [batches[0].numpy()], {})
+    np.testing.assert_allclose(exact[0], model(batches[0]).detach(), rtol=1e-4, atol=1e-4)
+    ways = {name: rounding_probe.Rounding("int8") for name in ("0", "2", "4")}
+    outputs, peaks = probe.run("main", [batches[0].numpy()], ways)
+    np.testing.assert_allclose(outputs[0], module(batches[0]), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(peaks["0"], batches[0].abs().amax(0))
+
+
+def test_bfloat16_rounds_weights_alone(net):
+    model, batches = net
+    module = tb.compile(model, (batches[0][:1],), precision="bfloat16", max_loss=0.05)
+    said = module.report.precision
+    assert said.precision in ("bfloat16", "float32")
+    assert all(kernel in ("cpu_avx512_w16", "cpu_avx512") for kernel in kernels(module).values())
+
+
+def test_another_machine_gets_what_the_probe_lost(net):
+    model, batches = net
+    module = tb.compile(model, (batches[0],), target="cpu/sapphirerapids", precision="int8", max_loss=0.05)
+    said = module.report.precision
+    assert said.simulated == (module.facts.max_error is None)
+    assert 0 < said.loss <= 0.05
+
+
+@pytest.mark.parametrize(
+    "options", [{"precision": "int4"}, {"precision": "int8", "max_loss": -1}, {"precision": "int8", "metric": 3}]
+)
+def test_bad_options(net, options):
+    with pytest.raises(InputError):
+        tb.compile(net[0], (net[1][0],), **options)
+
+
+def test_inspect_says_what_could_be(net):
+    report = tb.inspect(net[0], (net[1][0],), precision="int8")
+    assert {layer.kernel for layer in report.layers} <= set(ROUNDS)

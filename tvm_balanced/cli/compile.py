@@ -83,7 +83,7 @@ def compile(
         from tvm_balanced.timing.race import race
 
         variant_names([parse_target(name) for name in variants])
-        batches = load_batches(calibration)
+        batches = None if calibration is None else load_batches(calibration)
         imported = import_model(model, weights, dynamic_batch, masks, batch, length, max_length)
     modules = []
     for name in variants:

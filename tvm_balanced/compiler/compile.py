@@ -162,12 +162,11 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     weights = [_own(weight, given) for weight in lowered.weights]
     module = module_class(facts)(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
     if runs:
-        budget = None
-        if options.precision != EXACT:
-            budget = Budget(options.max_loss, options.metric)
-            module = with_losses(module, data, budget, choice)
+        rounds = options.precision != EXACT
+        if rounds:
+            module = with_losses(module, data, Budget(options.max_loss, options.metric), choice)
         taken = time.monotonic() - started
-        module.with_checks(check(module, imported, options.tolerance, taken, budget and budget.most))
+        module.with_checks(check(module, imported, options.tolerance, taken, options.max_loss if rounds else None))
     module.self_tests = self_tests(module, given, options.tolerance, max(rounding_of(module), _off_alone(module)))
     return module
 

@@ -12,6 +12,7 @@ Issue: not reported yet. May go when `test_plain_tvm_loses_nan` fails.
 
 import math
 from functools import partial
+from typing import TypeAlias
 
 import tvm
 import tvm_ffi
@@ -23,7 +24,7 @@ from tvm_balanced.schedules import Workload
 from tvm_balanced.transform.fuse_attention import NAME as ATTENTION
 from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs, rounds_to_bfloat16
 
-Extremum = tirx.Max | tirx.Min
+Extremum: TypeAlias = tirx.Max | tirx.Min
 
 
 @tvm.transform.module_pass(opt_level=0, name="PropagateNaN")

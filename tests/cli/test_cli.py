@@ -88,6 +88,7 @@ print(time.process_time())
         "compile",
         "run",
         "self-test",
+        "package",
         "env",
         "profile-machine",
         "calibrate",

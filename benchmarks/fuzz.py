@@ -3,7 +3,7 @@
     pip install atheris
     python -m benchmarks.fuzz manifest --seconds 600    # or npy, pattern, state_dict, checkpoint, bitmask, log
 
-It keeps what reaches new code in tests/data/fuzz/NAME, at most 2 KB each, and ends with an error and the input where a reader
+It keeps what reaches new code in tests/data/fuzz/NAME, at most 8 KB each, and ends with an error and the input where a reader
 does something else than to give a result or one sentence.
 """
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LONGEST = 2048  # bytes of an input
+LONGEST = 8192  # bytes of an input; a manifest has some thousand
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test test-fast soak nightly wheel-test serving-test serving-model site lint bench bench-engines bench-grid bench-models study study-quick clean
+.PHONY: demo test test-fast test-arm soak nightly wheel-test serving-test serving-model site lint bench bench-engines bench-grid bench-models study study-quick clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
@@ -19,6 +19,14 @@ test: .venv/ready  ## all tests but what make nightly adds
 
 test-fast: .venv/ready  ## all but the slow ones
 	$(PYTEST) -m "not slow"
+
+# The runtime of aarch64 from the package index; needs Debian's g++-aarch64-linux-gnu, qemu-user and nlohmann-json3-dev.
+ARM := build/aarch64
+
+test-arm: .venv/ready  ## kernels and bundles for 64-bit ARM, cross-compiled and run by qemu
+	test -d $(ARM) || $(RUN)/python -m pip install --quiet --constraint constraints.txt --target $(ARM) --no-deps \
+		--platform manylinux_2_28_aarch64 --only-binary=:all: apache-tvm apache-tvm-ffi
+	TVM_BALANCED_AARCH64=$(abspath $(ARM)) $(RUN)/python -m pytest tests/schedules/kernels/test_cpu_neon.py
 
 soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, resumed and interrupted, they must never flicker
 	for run in $$(seq 20); do $(RUN)/python -m pytest -q tests/tuning/test_tune.py || exit 1; done

@@ -68,14 +68,21 @@ def _folder(path: Path) -> str:
     return "hf folder" if (path / "config.json").is_file() else "folder"
 
 
+def _names_in(archive: Path) -> set[str]:
+    """Return the names in a zip archive without their first folder; none where it is damaged, or no zip archive."""
+    try:  # even is_zipfile raises for some that are damaged
+        with zipfile.ZipFile(archive) as opened:
+            return {name.partition("/")[2] for name in opened.namelist()}
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return set()
+
+
 def _file(path: Path) -> str | None:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = {name.partition("/")[2] for name in archive.namelist()}
-        if "models/model.json" in names:
-            return "pt2"
-        if "constants.pkl" in names:
-            return "torchscript"
+    names = _names_in(path)
+    if "models/model.json" in names:
+        return "pt2"
+    if "constants.pkl" in names:
+        return "torchscript"
     with path.open("rb") as file:
         start = file.read(64)
     if start[:4] == b"GGUF":

@@ -53,7 +53,7 @@ def sources():
     ):
         for path in sorted((ROOT / folder).rglob("*.py")):
             inside = path.relative_to(ROOT / folder)
-            if inside.parts[0] not in ("schedules", "frontend", "tuning_logs"):  # the symbolic links
+            if inside.parts[0] not in ("cpp", "schedules", "frontend", "tuning_logs"):  # the symbolic links
                 yield path, ".".join([package, *inside.with_suffix("").parts]).removesuffix(".__init__")
 
 
@@ -188,7 +188,7 @@ def test_public_functions_say_parameters_and_errors(name):
 
 
 def test_links_let_an_uninstalled_checkout_import():
-    for name in ("schedules", "frontend", "tuning_logs"):
+    for name in ("cpp", "schedules", "frontend", "tuning_logs"):
         link = ROOT / "tvm_balanced" / name
         assert link.is_symlink()
         assert link.readlink() == Path("..") / name
@@ -209,6 +209,7 @@ def test_a_wheel_holds_the_tree(tmp_path):
         "tvm_balanced/demo/sentences.txt",
         "tvm_balanced/tuning/report_page.html",
         "tvm_balanced/tuning_logs/README.md",
+        *(f"tvm_balanced/cpp/{path.relative_to(ROOT / 'cpp')}" for path in (ROOT / "cpp").rglob("*.*")),
         *(f"tvm_balanced/{path.relative_to(ROOT)}" for path in (ROOT / "tuning_logs").glob("*/*.json*")),
     }
     assert held == expected | data

@@ -93,6 +93,7 @@ print(time.process_time())
         "run",
         "doctor",
         "self-test",
+        "package",
         "env",
         "profile-machine",
         "calibrate",

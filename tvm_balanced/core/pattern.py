@@ -48,9 +48,12 @@ class BalancedPattern:
         """
         if isinstance(text, BalancedPattern):
             return text
-        match = re.fullmatch(r"\s*(\d+)\s*:\s*(\d+)\s*", str(text))
+        match = re.fullmatch(r"\s*(\d{1,9})\s*:\s*(\d{1,9})\s*", str(text))
         if match is None:
-            raise PatternError(f'pattern "{text}" is not of the form NNZ:BLOCK; write for instance 2:16 to keep 2 of every 16')
+            shown = str(text) if str(text).isprintable() else ascii(str(text))
+            raise PatternError(
+                f'pattern "{shown:.60}" is not of the form NNZ:BLOCK; write for instance 2:16 to keep 2 of every 16'
+            )
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:

@@ -195,7 +195,8 @@ def _weight_names(proto: Any, mod: tvm.IRModule) -> dict[int, str]:
 
 
 def _content(array: Array) -> tuple[Any, ...]:
-    return array.shape, str(array.dtype), hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).digest()
+    whole = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return array.shape, str(array.dtype), hashlib.sha256(whole.data).digest()
 
 
 def _graph_inputs(proto: Any) -> list[Any]:

@@ -80,7 +80,7 @@ class _Folding(PyExprMutator):
     def past(self, value: relax.Expr, *names: str) -> tuple[relax.Call | None, relax.Expr]:
         """Return (call, its first argument) where `value` is the result of one of these operators and has no other reader."""
         bound = self.lookup_binding(value) if isinstance(value, relax.Var) and self.uses[value] == 1 else None
-        if not is_call(bound, *names):
+        if bound is None or not is_call(bound, *names):
             return None, value
         return bound, bound.args[0]
 

@@ -9,10 +9,9 @@ from tvm.script import tirx as T
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.core.convolution import Convolution
-from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules.base.expressions import int64
-from tvm_balanced.schedules.tir.image_patches import ImagePatches, column_taps, row_pitch
+from tvm_balanced.schedules.tir.image_patches import ImagePatches, row_pitch
 from tvm_balanced.schedules.tir.pixel_tiles import WHOLE, PixelTiles
 
 CONVOLUTIONS = {
@@ -87,10 +86,3 @@ def test_taps_find_their_elements(name, rng):
             )
             expected = padded[tile // tiles.count, :, d, rows, columns]
             np.testing.assert_array_equal(got[tile][:, offset + lanes], expected)
-
-
-@pytest.mark.parametrize(("order", "third"), [(TAPS_FIRST, (2, 0)), (CHANNELS_FIRST, (0, 2))])
-def test_columns_run_over_channels_and_taps_in_the_order_of_the_convolution(order, third):
-    columns = column_taps(Convolution(6, (1, 4, 4), (1, 2, 2), groups=3, order=order))
-    assert sorted(columns) == sorted(itertools.product(range(2), range(4)))
-    assert columns[2] == (third if order == CHANNELS_FIRST else (0, 1))

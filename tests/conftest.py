@@ -12,6 +12,11 @@ os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib")
 # PoCL compiles a GPU kernel for the CPU: 4 s with its optimizations, which no test looks at, and 0.4 s without.
 os.environ.setdefault("PYOPENCL_BUILD_OPTIONS", "-cl-opt-disable")
 os.environ["TVM_BALANCED_RACE"] = "0"  # three seconds for each module that is compiled
+# Where several processes share the cores, threads that wait for one spin: the demo took 63 s of CPU time in place of 5 s to embed
+# its sentences. Tests of threads ask for their number.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tvm_balanced-tests-")
 
 import pytest

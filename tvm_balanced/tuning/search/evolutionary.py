@@ -96,12 +96,16 @@ def _decisions(trace: Any, space: Space) -> Decisions:
 def meta_schedule() -> Any:
     """Return MetaSchedule with its tensor intrinsics, which every TuneContext imports; here in an eighth of the time.
 
-    TVM's parser asks `inspect` for the module of each frame that it is called from. importlib's frames come from no file, so
-    `inspect` walks all modules each time, unless its cache already names theirs. Raises EnvironmentFaultError if a package that
-    a search needs is missing.
+    TVM's parser asks `inspect` for the module of each frame that it is called from. Some frames come from no file of a module,
+    such as importlib's; for each of them `inspect` walks all modules, unless its cache already names theirs. Raises
+    EnvironmentFaultError if a package that a search needs is missing.
     """
     require_extra("tune", ("cloudpickle", "psutil", "xgboost"))
     for name in ("_bootstrap", "_bootstrap_external"):
         inspect.modulesbyfile.setdefault(f"<frozen importlib.{name}>", f"importlib.{name}")
+    frame = inspect.currentframe()
+    while frame is not None:
+        inspect.modulesbyfile.setdefault(frame.f_code.co_filename, frame.f_globals.get("__name__", ""))
+        frame = frame.f_back
     importlib.import_module("tvm.s_tir.tensor_intrin")
     return importlib.import_module("tvm.s_tir.meta_schedule")

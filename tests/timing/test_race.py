@@ -23,6 +23,8 @@ class Clock:
     def perf_counter(self):
         return self.now
 
+    thread_time = perf_counter
+
     def sleep(self, seconds):
         self.now += seconds
 
@@ -123,16 +125,13 @@ def test_the_report_of_a_real_module_says_it_and_an_artifact_keeps_it(mlp, monke
     seen, before = [], torch.get_num_threads()
 
     def timed(ours, theirs, _seconds, threads):
-        seen.append((ours(0), theirs(0), threads, torch.get_num_threads(), torch.is_grad_enabled()))
+        seen.append((ours(0) > 0, theirs(0) > 0, threads, torch.get_num_threads(), torch.is_grad_enabled()))
         return Timing(rounds)
 
     monkeypatch.setenv(races.VARIABLE, "1")
     monkeypatch.setattr(races, "_timed", timed)
-    module, (x,) = tb.compile(*mlp, threads=2), mlp[1]
-    (found,) = seen
-    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)  # both are called with the examples
-    torch.testing.assert_close(found[1], mlp[0](x), rtol=1e-6, atol=1e-6)
-    assert found[2:] == (2, 2, False)
+    module = tb.compile(*mlp, threads=2)
+    assert seen == [(True, True, 2, 2, False)]
     assert torch.get_num_threads() == before
     assert "2.00 times as fast as eager PyTorch (2.00 to 2.60) on the examples" in str(module.report)
     assert module.report.to_json()["races"][0]["speedup"] == {"p50": 2.0, "p20": 2.0, "p80": pytest.approx(2.6)}

@@ -23,6 +23,22 @@ def test_softmax(axis, rng):
     np.testing.assert_allclose(y, wide / wide.sum(axis, keepdims=True), rtol=5e-6, atol=1e-30)
 
 
+@pytest.mark.parametrize("keepdims", [False, True])
+@pytest.mark.parametrize(("shape", "axes"), [((2, 3, 7, 7), (2, 3)), ((2, 5, 4, 4), (-1, -2)), ((2, 2, 3, 5, 9), (2, 3, 4))])
+def test_a_mean_over_pixels_is_scheduled(shape, axes, keepdims, rng):
+    from tvm_balanced.runtime.host import host_target
+    from tvm_balanced.schedules import RULES
+
+    legal = relax.transform.LegalizeOps(LEGALIZE)(module(lambda b, x: relax.op.mean(x, axes, keepdims), shape))
+    (var,) = (var for var, func in legal.functions_items() if not isinstance(func, relax.Function))
+    scheduled = [found for rule in RULES if (found := rule.apply(legal[var], host_target())) is not None]
+    assert scheduled
+    legal[var] = scheduled[0].mod["main"]
+    x = rng.standard_normal(shape).astype(np.float32)
+    y = relax.VirtualMachine(tvm.compile(legal, host_target()), tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
+    np.testing.assert_allclose(y, x.astype(np.float64).mean(axes, keepdims=keepdims), rtol=0, atol=1e-6)
+
+
 @I.ir_module(s_tir=True)
 class SoftmaxByAReciprocal:
     """One division a row."""

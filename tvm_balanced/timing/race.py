@@ -10,7 +10,7 @@ import numpy as np
 from tvm_balanced.core.imported_model import Eager, ImportedModel
 from tvm_balanced.core.race import Race
 from tvm_balanced.runtime.compiled_module import CompiledModule
-from tvm_balanced.timing.paired import PAUSE, Timing, measure_paired
+from tvm_balanced.timing.paired import PAUSE, Seconds, Timing, measure_paired
 
 VARIABLE = "TVM_BALANCED_RACE"  # "0" switches races off
 SECONDS = 3.0  # of all entry points together
@@ -33,37 +33,34 @@ def race(module: CompiledModule, imported: ImportedModel) -> CompiledModule:
 
 
 def _race(module: CompiledModule, name: str, eager: Eager, seconds: float) -> Race:
-    function = module[name]
+    clock = time.thread_time if module.threads == 1 else time.perf_counter  # the former does not count other processes
 
-    def ours(_call: int) -> object:
-        return function(*eager.args, **eager.kwargs)
+    def timed(call: Callable[..., object]) -> Callable[[int], Seconds]:
+        def run(_call: int) -> Seconds:
+            start = clock()
+            call(*eager.args, **eager.kwargs)
+            return Seconds(clock() - start)
 
-    def theirs(_call: int) -> object:
-        return eager.call(*eager.args, **eager.kwargs)
+        return run
 
     with eager.running(module.threads):
-        timing = _timed(ours, theirs, seconds, module.threads)
+        timing = _timed(timed(module[name]), timed(eager.call), seconds, module.threads)
     ratio = timing.speedup(OURS, EAGER)
     blamed = _blamed(module, name, eager) if ratio.p50 < 1 else ()
     return Race(name, len(timing.times[OURS]), timing.microseconds(OURS), ratio, blamed)
 
 
-def _timed(ours: Callable[[int], object], theirs: Callable[[int], object], seconds: float, threads: int) -> Timing:
+def _timed(ours: Callable[[int], Seconds], theirs: Callable[[int], Seconds], seconds: float, threads: int) -> Timing:
     """Return the times of as many rounds as fit into so many seconds, at least of one."""
     end = time.perf_counter() + seconds
-    first = {OURS: _once(ours), EAGER: _once(theirs)}  # the comparison has warmed both
+    first = {OURS: ours(0), EAGER: theirs(0)}  # the comparison has warmed both
+    a_pair = time.perf_counter() - (end - seconds)
     warm, pause = (1, PAUSE) if threads > 1 else (0, 0.0)
-    a_round = (1 + warm) * sum(first.values()) + 2 * pause
+    a_round = (1 + warm) * a_pair + 2 * pause
     left = end - time.perf_counter()
     if (LEAST + DISCARDED + 1) * a_round > left:
         return Timing({name: np.array([taken]) for name, taken in first.items()})
     return measure_paired({OURS: ours, EAGER: theirs}, seconds=left - a_round, warm=warm, pause=pause, least=LEAST)
-
-
-def _once(call: Callable[[int], object]) -> float:
-    start = time.perf_counter()
-    call(0)
-    return time.perf_counter() - start
 
 
 def _blamed(module: CompiledModule, name: str, eager: Eager) -> tuple[tuple[str, float], ...]:

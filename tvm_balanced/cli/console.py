@@ -72,7 +72,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
 
 
-def _counted(text: str) -> dict[str, float]:
+def _counted(text: str) -> dict[str, Any]:
     found = COUNTED.search(text)
     return {} if found is None else {"completed": float(found[1]) - 1, "total": float(found[2])}
 

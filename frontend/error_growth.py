@@ -23,6 +23,10 @@ MOVES = frozenset(
 PRODUCTS = {"mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "addmm": 1}  # the operand whose last dimension is summed over
 ARITHMETIC = frozenset("add sub mul div rsub sqrt reciprocal pow floor ceil round trunc".split())
 SUMS = frozenset("convolution sum mean prod cumsum cumprod _to_copy".split())
+REDUCTIONS = frozenset(  # by name: torch 2.9 and older have no tag for them
+    "all amax amin aminmax any argmax argmin count_nonzero linalg_vector_norm logsumexp max mean min nansum norm prod std "
+    "std_mean sum var var_mean".split()
+)
 RECURRENT = frozenset("lstm gru rnn_tanh rnn_relu".split())  # each step is rounded like a product and its gates
 UNITS_OF_SERIES = 8  # units of float32 by which exp, erf, tanh and what is made of them may be off
 
@@ -77,7 +81,7 @@ def _summed(node: fx.Node, name: str, result: torch.Tensor) -> int:
         return _size(given[0].shape[-1]) if given[0].dim() else 1
     if name in ("native_group_norm", "_native_batch_norm_legit"):
         return _elements(given[0]) // max(1, _size(given[0].shape[0]))
-    if torch.Tag.reduction in getattr(node.target, "tags", ()):
+    if name in REDUCTIONS:
         return _elements(given[0]) // max(1, _elements(result))
     return 0
 

@@ -91,7 +91,9 @@ def _calls(entry: ImportedFunction, batches: Sequence[Any]) -> list[list[Array]]
     spec = EntryPointSpec.of(entry)
     calls = []
     for place, batch in enumerate(batches):
-        args, kwargs = ((), batch) if isinstance(batch, Mapping) else (batch if isinstance(batch, (tuple, list)) else (batch,), {})
+        args, kwargs = (
+            ((), batch) if isinstance(batch, Mapping) else (batch if isinstance(batch, (tuple, list)) else (batch,), {})
+        )
         try:
             for part in _cut(spec, bind(spec, args, kwargs)):
                 calls.append([view(tensor).copy() for tensor in to_tvm(spec.inputs, part, spec.ranges, tvm.cpu())])

@@ -191,9 +191,7 @@ class _Search:
         taken = {name: ways[name] for name in order[count:]}
         return Choice(self.precision if taken else EXACT, taken, alone, everything, found)
 
-    def measure(
-        self, rounded: Mapping[str, Rounding], data: Mapping[str, Data]
-    ) -> tuple[Measured, dict[str, Array]]:
+    def measure(self, rounded: Mapping[str, Rounding], data: Mapping[str, Data]) -> tuple[Measured, dict[str, Array]]:
         """Return what is lost on data with some layers rounded, and for each layer the largest |x| of each column."""
         found, value, peaks = list[OutputLoss](), 0.0, dict[str, Array]()
         for entry, one in data.items():
@@ -219,9 +217,7 @@ class _Search:
             if loss < SMOOTHED * alone[name]:
                 ways[name], alone[name] = smoothed, loss
 
-    def fewest(
-        self, order: Sequence[str], ways: Mapping[str, Rounding], alone: Mapping[str, float]
-    ) -> tuple[int, Measured]:
+    def fewest(self, order: Sequence[str], ways: Mapping[str, Rounding], alone: Mapping[str, float]) -> tuple[int, Measured]:
         """Return how many layers, the first of `order`, must stay in float32, and what the others lose together.
 
         The sum of squares says where to begin; what they lose together is then measured, with one layer more or less.
@@ -288,7 +284,9 @@ def with_losses(module: CompiledModule, data: Mapping[str, Data], budget: Budget
     if not value <= budget.most:
         worst = max(found, key=lambda loss: loss.relative_l2)
         why = f"; {blame(choice.alone)}" if choice.alone else f", with {', '.join(said.rounded[:NAMED]) or 'no layer'} rounded"
-        raise ToleranceError(f"the model loses {value:.2g} on {said.data} ({worst}), {budget.most:g} is allowed{why}: raise max_loss")
+        raise ToleranceError(
+            f"the model loses {value:.2g} on {said.data} ({worst}), {budget.most:g} is allowed{why}: raise max_loss"
+        )
     return module.with_precision(replace(said, simulated=False, loss=float(value), losses=tuple(found)))
 
 

@@ -65,9 +65,7 @@ class RoundingProbe:
         target, names = host_target(), dict(imported.weight_names)
         probing = ProbeRounding(names, set(layers))
         selector = KernelSelector.of(target, threads)
-        lowered = lower(
-            probing(imported.mod), target, selector, names, imported.ranges, sizes=imported.sizes
-        )
+        lowered = lower(probing(imported.mod), target, selector, names, imported.ranges, sizes=imported.sizes)
         self._machine = relax.VirtualMachine(build(lowered.mod, target, relax_pipeline=None), tvm.cpu())
         self._functions, self._threads = probing.functions, threads
         self._lifted = {
@@ -82,9 +80,7 @@ class RoundingProbe:
         """The layers that may round, in the order in which they are computed."""
         return list(self.weights)
 
-    def run(
-        self, entry: str, inputs: Sequence[Array], rounded: Mapping[str, Rounding]
-    ) -> tuple[list[Array], dict[str, Array]]:
+    def run(self, entry: str, inputs: Sequence[Array], rounded: Mapping[str, Rounding]) -> tuple[list[Array], dict[str, Array]]:
         """Call an entry point with some layers rounded; return its outputs, and for each layer the largest |x| of each column."""
         layers = self._functions[entry].layers
         given = [tensor for name in layers for tensor in self._arguments(name, rounded.get(name))]

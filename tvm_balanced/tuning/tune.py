@@ -113,7 +113,9 @@ def tune_imported(
     if options.copies is not None:
         check_count("copies", options.copies)
     target = parse_target(options.target)
-    selector = KernelSelector.of(target, _threads(options, target), options.kernels, options.copies, everywhere(options.precision))
+    selector = KernelSelector.of(
+        target, _threads(options, target), options.kernels, options.copies, everywhere(options.precision)
+    )
     tasks = tasks_of(planned(imported, selector)[1])
     selector.check_all_used()
     return tune_tasks(tasks, options, imported.source, on_progress, started)

@@ -28,8 +28,8 @@ from tvm_balanced.schedules.base.kernel import DenseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, pack_panel_bias, pad_rows
 from tvm_balanced.schedules.layouts.rounded_weight import round_weight
+from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, pack_panel_bias, pad_rows
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.dot_products import BYTES, dot, dot_products, four_columns, has_dot_products

@@ -243,8 +243,8 @@ class _Search:
     def refusal(self, everything: Measured, alone: Mapping[str, float]) -> str:
         worst = max(everything.losses, key=lambda loss: loss.relative_l2)
         return (
-            f"precision {self.precision} loses {everything.value:.2g} of the model ({worst}), {self.budget.most:g} is allowed, and "
-            f"not one layer can be rounded within that; {blame(alone)}: raise max_loss, give other calibration, or use auto"
+            f"precision {self.precision} loses {everything.value:.2g} of the model ({worst}), {self.budget.most:g} is allowed, "
+            f"and not one layer can be rounded within that; {blame(alone)}: raise max_loss, give other calibration, or use auto"
         )
 
 

@@ -410,7 +410,7 @@ class Report:
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> "Report":
         """Return the report that `to_json` wrote, of this version or an earlier one, which wrote a list of layers."""
-        parts = data if isinstance(data, Mapping) else {"layers": data, "operators": (), "functions": ()}
+        parts: Mapping[str, Any] = data if isinstance(data, Mapping) else {"layers": data, "operators": (), "functions": ()}
         return cls(
             tuple(LayerReport.from_json(row) for row in parts["layers"]),
             tuple(OperatorReport.from_json(row) for row in parts["operators"]),

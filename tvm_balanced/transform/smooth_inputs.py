@@ -47,7 +47,7 @@ class _Smoother(PyExprMutator):
         call = self.visit_expr_post_order(call)
         match = match_dense(call, self.lookup_binding)
         name = None if match is None else next((self.names[a] for a in match.addresses if a in self.names), None)
-        if match is None or name not in self.factors:
+        if match is None or name is None or name not in self.factors:
             return call
         if match.key not in self.made:
             factor = self.factors[name]

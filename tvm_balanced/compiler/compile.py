@@ -164,7 +164,7 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     if options.precision != EXACT:
         budget = Budget(options.max_loss, options.metric)
         module = with_losses(module, data, budget, choice)
-    comparisons = check(module, imported, options.tolerance, time.monotonic() - started, budget and budget.most)
+    comparisons = check(module, imported, options.tolerance, time.monotonic() - started, None if budget is None else budget.most)
     return module.with_checks(comparisons)
 
 

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import tvm
+
 from tvm_balanced.compiler.calibration import Data
 from tvm_balanced.compiler.layers import planned
 from tvm_balanced.compiler.rounding_probe import Rounding, RoundingProbe
@@ -91,7 +93,7 @@ class Choice:
         if not factors:
             return imported
         names = dict(imported.weight_names)
-        return replace(imported, mod=SmoothInputs(factors, names)(imported.mod), weight_names=names)
+        return replace(imported, mod=tvm.transform.Sequential([SmoothInputs(factors, names)])(imported.mod), weight_names=names)
 
 
 def everywhere(precision: str) -> PrecisionOf:

@@ -65,7 +65,9 @@ class RoundingProbe:
         target, names = host_target(), dict(imported.weight_names)
         probing = ProbeRounding(names, set(layers))
         selector = KernelSelector.of(target, threads)
-        lowered = lower(probing(imported.mod), target, selector, names, imported.ranges, sizes=imported.sizes)
+        lowered = lower(
+            tvm.transform.Sequential([probing])(imported.mod), target, selector, names, imported.ranges, sizes=imported.sizes
+        )
         self._machine = relax.VirtualMachine(build(lowered.mod, target, relax_pipeline=None), tvm.cpu())
         self._functions, self._threads = probing.functions, threads
         self._lifted = {

@@ -1,4 +1,4 @@
-"""How fast are 8-bit kernels and models beside dense INT8 engines, what do they lose? `python -m benchmarks.int8 layers|models`.
+"""How fast are 8-bit kernels and models beside dense INT8 engines? `python -m benchmarks.int8 layers|models`.
 
 Layers: `cpu_dense_i8`, and `cpu_avx512_i8` at 8:16, 4:16 and 2:16, take turns with ONNX Runtime's dynamic
 INT8 and OpenVINO's INT8 (by NNCF), each where it is installed. Models: MiniLM in float32 and in int8, with
@@ -153,7 +153,7 @@ def sentences() -> list[str]:
 
 
 def compiled(pattern: str, label: str, batch: int, threads: int) -> Any:
-    """Return MiniLM compiled at a pattern, loaded if compiled before; in float32, or in int8 with the budget of `label`."""
+    """Return MiniLM compiled at a pattern, in float32 or in int8 with the budget of `label`; loaded if it was compiled before."""
     path = MADE / f"{pattern.replace(':', '_')}-{label.replace(' ', '_')}-{batch}"
     if not path.exists():
         model, _ = sentence_encoder()

@@ -73,7 +73,7 @@ class Kernel(ABC):
     # What it computes float32 layers in: "float32", "bfloat16" or "int8". One that rounds is taken only where a model's precision
     # allows it, or where it is named.
     precision: ClassVar[str] = "float32"
-    # Most difference to the original model its rounding of weights may make, as compiler.TOLERANCE; None if it rounds none
+    # Largest difference to the original model that its rounding of weights may make, as compiler.TOLERANCE; None if it does not
     tolerance: ClassVar[float | None] = None
     # Where M is symbolic: (first M, last M, rows of x in a tile) of the specializations for small M
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()

@@ -183,7 +183,7 @@ class CpuAvx512I8(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        return roofline.seconds(slots * m, 1.6 if m > 1 else 0.8, slots * 1.5)
+        return roofline.seconds(slots * m, 1.2 if m > 1 else 0.45, slots * 1.5)
 
 
 def _windows(k: int, nnz: int) -> int:

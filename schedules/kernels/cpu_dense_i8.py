@@ -54,6 +54,8 @@ class CpuDenseI8(DenseKernel):
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm":
             return "the target is not a CPU"
+        if lanes(target) == LANES and not has_dot_products(target):
+            return "the target has AVX-512 and no VNNI"
         if k > MOST_COLUMNS:
             return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
         return None if dtype in self.dtypes else f"it does not compute {dtype}"
@@ -156,8 +158,8 @@ class CpuDenseI8(DenseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         weights = workload.n * workload.k
-        # where the CPU has no such dot product, it takes as many instructions as float32
-        return roofline.seconds(weights * m, 3.0 if m > 1 else 1.5, weights)
+        many, one = (1.8, 0.7) if roofline.lanes == LANES else (0.9, 0.45)
+        return roofline.seconds(weights * m, many if m > 1 else one, weights)
 
 
 def _chunks(k: int) -> int:

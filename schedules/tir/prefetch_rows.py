@@ -6,7 +6,7 @@ line. In small layers these lines are still in the caches, where the previous la
 layers with many rows they are loaded from memory: prefetching makes cpu_avx512 1.09x as fast at M =
 1024 (docs/measurements/kernels.md).
 
-cpu_avx512_i8 and cpu_dense prefetch only y and the residual. Specializations for a few rows (M
+cpu_avx512_i8, cpu_dense and cpu_dense_i8 prefetch only y and the residual. Specializations for a few rows (M
 known only at the call) prefetch nothing.
 """
 

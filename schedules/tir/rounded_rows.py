@@ -109,12 +109,12 @@ def schedule_rounding(sch: Schedule, m: int | None, k: int) -> None:
     """Schedule the blocks of `round_rows`: vectors of x where K is whole vectors, one row after the other, on all threads if
     that is worth waking them.
     """
-    if k % LANES == 0:
-        for name in ("extremes", "round"):
-            sch.vectorize(sch.get_loops(sch.get_sblock(name))[-1])
     row = sch.get_loops(sch.get_sblock("extremes"))[0]
     for name in ("extremes_of_row", "step", "round"):  # not to the last one: what reads the steps is far from there
         sch.reverse_compute_at(sch.get_sblock(name), row, preserve_unit_loops=True)
+    if k % LANES == 0:
+        for name in ("extremes", "round"):  # now, for a block that moves gets new loops
+            sch.vectorize(sch.get_loops(sch.get_sblock(name))[-1])
     if m is None or m * k >= PARALLEL_ELEMENTS:
         sch.parallel(row)
 

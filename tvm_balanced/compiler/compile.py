@@ -180,7 +180,7 @@ def _off_alone(module: CompiledModule) -> float:
 def _choose(
     imported: ImportedModel, options: CompileOptions, selector: Callable[[PrecisionOf | None], KernelSelector], threads: int
 ) -> tuple[dict[str, Data], str, Choice]:
-    """Return the data that losses are measured on, what it is in words, and how the layers round; raises ModelError."""
+    """Return the data that losses are measured on, what it is in words, and how the layers round."""
     if options.precision == EXACT:
         return {}, "", Choice()
     if options.progress is not None:

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import tvm
 from tvm import relax
 
 from tvm_balanced.compiler.build import build
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.runtime.host import host_target
@@ -45,7 +45,7 @@ class Rounding:
         """Return a weight (N, K) as the layer computes with it, float32."""
         exact = exact if self.factor is None else exact / self.factor
         if self.precision == "bfloat16":
-            return exact.astype(ml_dtypes.bfloat16).astype(np.float32)
+            return exact.astype(numpy_dtype("bfloat16")).astype(np.float32)
         numbers, scales, _ = round_weight(exact)
         return numbers.astype(np.float32) * scales[:, None]
 

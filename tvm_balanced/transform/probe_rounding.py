@@ -74,7 +74,7 @@ def _with_peaks(func: relax.Function, prober: "_Prober") -> relax.Function:
     result = relax.Tuple([func.body.body, *prober.peaks.values()])
     body = relax.BlockBuilder().normalize(relax.SeqExpr(func.body.blocks, result))
     probe = relax.Function([*func.params, *given], body, None, func.is_pure, func.attrs)
-    return relax.analysis.remove_all_unused(probe.with_attr("num_input", len(probe.params)))
+    return relax.analysis.remove_all_unused(probe)
 
 
 @mutator

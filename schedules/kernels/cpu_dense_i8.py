@@ -32,7 +32,7 @@ from tvm_balanced.schedules.layouts.rounded_weight import round_weight
 from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, pack_panel_bias, pad_rows
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.dot_products import BYTES, dot, dot_products, four_columns
+from tvm_balanced.schedules.tir.dot_products import BYTES, dot, dot_products, four_columns, has_dot_products
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Stream, split_rows_once
 from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, read_lanes, store_lanes

@@ -245,15 +245,17 @@ def average_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
 
 
 def group_norm(node: Any, importer: Any) -> relax.Expr:
-    """Convert a group norm, also without weight or bias."""
+    """Convert a group norm, also without weight or bias; half precision in float32, for TVM has none of bfloat16."""
     x, groups, eps = importer.env[node.args[0]], node.args[6], node.args[7]
     channels = [x.ty.shape[1]]
     scale = importer.env[node.args[1]] if node.args[1] is not None else relax.op.ones(channels, x.ty.dtype)
     shift = importer.env[node.args[2]] if node.args[2] is not None else relax.op.zeros(channels, x.ty.dtype)
     axes = list(range(2, len(x.ty.shape)))
-    return importer.block_builder.emit(
-        relax.op.nn.group_norm(x, scale, shift, num_groups=groups, channel_axis=1, axes=axes, epsilon=eps)
-    )
+
+    def norm(x: relax.Expr, scale: relax.Expr, shift: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+        return emit(relax.op.nn.group_norm(x, scale, shift, num_groups=groups, channel_axis=1, axes=axes, epsilon=eps))
+
+    return _wide(norm, (x, scale, shift), importer.block_builder.emit)
 
 
 def _extremum(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable[..., relax.Expr], **options: Any) -> relax.Expr:

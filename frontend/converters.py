@@ -301,9 +301,15 @@ def concatenate(node: Any, importer: Any) -> relax.Expr:
 
 
 def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert a comparison; booleans as bytes, for LLVM refuses what TVM makes of vectors of them."""
+    """Convert a comparison; booleans as bytes, for LLVM refuses what TVM makes of vectors of them.
+
+    TVM takes x == x for true, but it asks whether x is a number: whether it is at most infinity.
+    """
     emit = importer.block_builder.emit
     x, y = _tensors(node, importer)
+    if x.same_as(y) and "float" in _dtype(x) and operator not in (relax.op.less, relax.op.greater):
+        number = emit(relax.op.less_equal(x, relax.const(math.inf, x.ty.dtype)))
+        return emit(relax.op.logical_not(number)) if operator is relax.op.not_equal else number
     if all(_dtype(side) == "bool" for side in (x, y)):
         x, y = (emit(relax.op.astype(side, "int8")) for side in (x, y))
     return emit(operator(x, y))

@@ -69,6 +69,7 @@ def converters() -> dict[str, Converter]:
         "sign.default": sign,
         "neg.default": negative,
         "_upsample_bilinear2d_aa.default": smoothed_resize,
+        "upsample_nearest2d.vec": nearest_resize,
         **{f"{name}.default": partial(by_way_of, IN_FLOAT32, f"_{method}") for name, method in IN_STEPS.items()},
         **{f"upsample_{kind}2d.vec": partial(by_way_of, IN_FLOAT32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
         "sort.default": ranking.sort,
@@ -244,6 +245,16 @@ def average_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
     return _wide(lambda y, emit: emit(relax.op.multiply(y, relax.const(size / divisor, y.ty.dtype))), (y,), emit)
 
 
+def nearest_resize(node: Any, importer: Any) -> relax.Expr:
+    """Convert an image resized by its nearest pixels, as torch rounds: down. TVM rounds from the middles of pixels."""
+    size = node.meta["val"].shape[2:]
+    if not all(isinstance(length, int) for length in size):
+        return importer._upsample_nearest2d(node)
+    x = importer.env[node.args[0]]
+    options = {"coordinate_transformation_mode": "asymmetric", "rounding_method": "floor"}
+    return importer.block_builder.emit(relax.op.image.resize2d(x, size, layout="NCHW", method="nearest_neighbor", **options))
+
+
 def group_norm(node: Any, importer: Any) -> relax.Expr:
     """Convert a group norm, also without weight or bias; half precision in float32, for TVM has none of bfloat16."""
     x, groups, eps = importer.env[node.args[0]], node.args[6], node.args[7]
@@ -384,7 +395,7 @@ def power(node: Any, importer: Any) -> relax.Expr:
     emit = importer.block_builder.emit
     x, y = _tensors(node, importer)
     exponent = node.args[1]
-    if exponent in ROOTS and "float" in _dtype(x):  # torch takes them, which are NaN for -inf
+    if exponent in ROOTS and _dtype(x) in ("bfloat16", "float32", "float64"):  # torch takes them, which are NaN for -inf
         return emit(ROOTS[exponent](x))
     if "int" not in _dtype(x):
         return emit(relax.op.power(x, y))

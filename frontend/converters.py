@@ -69,6 +69,7 @@ def converters() -> dict[str, Converter]:
         "sign.default": sign,
         "neg.default": negative,
         "_upsample_bilinear2d_aa.default": smoothed_resize,
+        "upsample_nearest2d.vec": nearest_resize,
         **{f"{name}.default": partial(by_way_of, IN_FLOAT32, f"_{method}") for name, method in IN_STEPS.items()},
         **{f"upsample_{kind}2d.vec": partial(by_way_of, IN_FLOAT32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
         "sort.default": ranking.sort,
@@ -244,16 +245,28 @@ def average_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
     return _wide(lambda y, emit: emit(relax.op.multiply(y, relax.const(size / divisor, y.ty.dtype))), (y,), emit)
 
 
+def nearest_resize(node: Any, importer: Any) -> relax.Expr:
+    """Convert an image resized by its nearest pixels, as torch rounds: down. TVM rounds from the middles of pixels."""
+    size = node.meta["val"].shape[2:]
+    if not all(isinstance(length, int) for length in size):
+        return importer._upsample_nearest2d(node)
+    x = importer.env[node.args[0]]
+    options = {"coordinate_transformation_mode": "asymmetric", "rounding_method": "floor"}
+    return importer.block_builder.emit(relax.op.image.resize2d(x, size, layout="NCHW", method="nearest_neighbor", **options))
+
+
 def group_norm(node: Any, importer: Any) -> relax.Expr:
-    """Convert a group norm, also without weight or bias."""
+    """Convert a group norm, also without weight or bias; half precision in float32, for TVM has none of bfloat16."""
     x, groups, eps = importer.env[node.args[0]], node.args[6], node.args[7]
     channels = [x.ty.shape[1]]
     scale = importer.env[node.args[1]] if node.args[1] is not None else relax.op.ones(channels, x.ty.dtype)
     shift = importer.env[node.args[2]] if node.args[2] is not None else relax.op.zeros(channels, x.ty.dtype)
     axes = list(range(2, len(x.ty.shape)))
-    return importer.block_builder.emit(
-        relax.op.nn.group_norm(x, scale, shift, num_groups=groups, channel_axis=1, axes=axes, epsilon=eps)
-    )
+
+    def norm(x: relax.Expr, scale: relax.Expr, shift: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+        return emit(relax.op.nn.group_norm(x, scale, shift, num_groups=groups, channel_axis=1, axes=axes, epsilon=eps))
+
+    return _wide(norm, (x, scale, shift), importer.block_builder.emit)
 
 
 def _extremum(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable[..., relax.Expr], **options: Any) -> relax.Expr:
@@ -299,9 +312,15 @@ def concatenate(node: Any, importer: Any) -> relax.Expr:
 
 
 def compare(operator: Callable[[Any, Any], relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert a comparison; booleans as bytes, for LLVM refuses what TVM makes of vectors of them."""
+    """Convert a comparison; booleans as bytes, for LLVM refuses what TVM makes of vectors of them.
+
+    TVM takes x == x for true, but it asks whether x is a number: whether it is at most infinity.
+    """
     emit = importer.block_builder.emit
     x, y = _tensors(node, importer)
+    if x.same_as(y) and "float" in _dtype(x) and operator not in (relax.op.less, relax.op.greater):
+        number = emit(relax.op.less_equal(x, relax.const(math.inf, x.ty.dtype)))
+        return emit(relax.op.logical_not(number)) if operator is relax.op.not_equal else number
     if all(_dtype(side) == "bool" for side in (x, y)):
         x, y = (emit(relax.op.astype(side, "int8")) for side in (x, y))
     return emit(operator(x, y))
@@ -376,7 +395,7 @@ def power(node: Any, importer: Any) -> relax.Expr:
     emit = importer.block_builder.emit
     x, y = _tensors(node, importer)
     exponent = node.args[1]
-    if exponent in ROOTS and "float" in _dtype(x):  # torch takes them, which are NaN for -inf
+    if exponent in ROOTS and _dtype(x) in ("bfloat16", "float32", "float64"):  # torch takes them, which are NaN for -inf
         return emit(ROOTS[exponent](x))
     if "int" not in _dtype(x):
         return emit(relax.op.power(x, y))

@@ -87,9 +87,10 @@ def _summed(node: fx.Node, name: str, result: torch.Tensor) -> int:
 
 
 def _tensors(node: fx.Node) -> Iterator[torch.Tensor]:
-    """Values of the tensors that an operator takes."""
-    for operand in node.all_input_nodes:
-        yield from (value for value in pytree.tree_leaves(operand.meta.get("val")) if isinstance(value, torch.Tensor))
+    """Values of the tensors that an operator takes, one that it takes twice as often."""
+    for operand in pytree.tree_leaves((node.args, node.kwargs)):
+        given = operand.meta.get("val") if isinstance(operand, fx.Node) else None
+        yield from (value for value in pytree.tree_leaves(given) if isinstance(value, torch.Tensor))
 
 
 def _elements(tensor: torch.Tensor) -> int:

@@ -35,6 +35,11 @@ def test_views_round_nothing_and_sums_as_often_as_they_are_long():
     assert longer.deviation >= math.sqrt(x.numel()) * U
 
 
+def test_a_tensor_may_be_taken_several_times():
+    (one,) = growths(lambda x: torch.addmm(x, x, x), torch.randn(4, 4))
+    assert one.deviation == pytest.approx(math.sqrt(5) * U)
+
+
 def test_layers_count_what_they_sum_over():
     (one,) = growths(lambda layer, x: layer(x), torch.randn(2, 768), layer=nn.Linear(768, 8))
     assert one.deviation == pytest.approx(math.sqrt(769) * U)

@@ -24,6 +24,8 @@ UNLIKE = {
     "gelu.default": "torch's vectors have NaN for gelu(inf)",
     "conv_transpose2d.input": "it is the convolution of an image with zeros between its pixels, and 0 * inf is NaN",
     "upsample_bilinear2d.vec": "torch multiplies a neighbour that counts for nothing by 0",
+    "convolution.default": "the same, if it is transposed",
+    "scaled_dot_product_attention.default": "torch's product of half precision passes over what has no weight",
     **dict.fromkeys(("_to_copy.default", "to.dtype", "to.dtype_layout", "type_as.default"), "C leaves the integer of NaN open"),
 }
 INSIDE = {"gelu.default"}  # 1 + erf(x): what is left of a sum is as far off as its terms

@@ -164,7 +164,10 @@ def _place(largest: bool) -> "Legalize":
     """Where the largest or smallest value along an axis first is, or the first NaN; TVM passes over it, and gives -1 for -inf."""
 
     def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-        return builder.call_te(first_place, call.args[0], call.attrs.axis, bool(call.attrs.keepdims), largest)
+        x = call.args[0]
+        if str(x.ty.dtype.dtype) == "bfloat16":  # TVM cannot compile a reduction of pairs with it
+            x = builder.emit(builder.call_te(topi.cast, x, "float32"))
+        return builder.call_te(first_place, x, call.attrs.axis, bool(call.attrs.keepdims), largest)
 
     return legalize
 

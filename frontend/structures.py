@@ -91,8 +91,8 @@ def drop_constants(program: ExportedProgram) -> None:
     for node in list(program.graph.nodes):
         if node.op == "placeholder" and node.name in constant:
             for user in list(node.users):
-                user.args = fx.node.map_arg(user.args, partial(_replaced, node, constant[node.name]))
-                user.kwargs = fx.node.map_arg(user.kwargs, partial(_replaced, node, constant[node.name]))
+                user.args = fx.node.map_arg(user.args, partial(replaced, node, constant[node.name]))
+                user.kwargs = fx.node.map_arg(user.kwargs, partial(replaced, node, constant[node.name]))
             program.graph.erase_node(node)
     signature.input_specs[:] = [one for one in signature.input_specs if one.arg.name not in constant]
     output = next(node for node in program.graph.nodes if node.op == "output")
@@ -103,7 +103,8 @@ def drop_constants(program: ExportedProgram) -> None:
         signature.output_specs[:] = [one for _, one in kept]
 
 
-def _replaced(old: fx.Node, new: Any, arg: fx.Node) -> Any:
+def replaced(old: fx.Node, new: Any, arg: fx.Node) -> Any:
+    """Return `new` in place of `old`, as `fx.node.map_arg` asks for every argument."""
     return new if arg is old else arg
 
 

@@ -53,11 +53,11 @@ def run(
         else:
             print_table(profiled.title, profiled.header, profiled.cells())
         return
-    outputs = function.arrays(*(array.copy() for array in arrays))  # donated ones hold outputs afterwards
+    outputs = function.flat(*(array.copy() for array in arrays))  # donated ones hold outputs afterwards
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
-        function.arrays(*arrays)
+        function.flat(*arrays)
         times.append(time.perf_counter() - start)
     if output is not None:
         _write(output, [spec.name for spec in function.outputs], outputs)

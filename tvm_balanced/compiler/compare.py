@@ -80,7 +80,7 @@ def _compare(
             raise
         return Comparison(what, (), f"the original model raises {type(error).__name__}: {first_line(error)}")
     # a donated input holds an output afterwards, and the examples are the caller's
-    actual = function.arrays(
+    actual = function.flat(
         *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, inputs, strict=True))
     )
     outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding, entry.growths, max_loss)

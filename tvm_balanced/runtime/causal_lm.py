@@ -122,7 +122,8 @@ class CausalLM(CompiledModule):
 
     def _step(self, name: str, tokens: Array, start: int, pads: Array, last: int, cache: list[Array]) -> Array:
         place, wanted = np.array(start, np.int64), np.array([last], np.int64)
-        return self[name].arrays(tokens, place, pads, wanted, *cache)[0].astype(np.float32, copy=False)
+        logits: Array = self[name].flat(tokens, place, pads, wanted, *cache)[0]
+        return logits.astype(np.float32, copy=False)
 
     def _filled(self, array: Array) -> Array:
         """Rows of a call, the last of them again where fewer prompts were given than it was compiled for."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import tvm
 
-from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.structure import Tree
 from tvm_balanced.core.validation import check_count
@@ -77,8 +76,8 @@ class Function:
         """Run the entry point, as `CompiledModule.__call__` does."""
         return self._call(bind(self.spec, args, kwargs), self.spec.result)
 
-    def arrays(self, *inputs: Array) -> tuple[Array, ...]:
-        """Run the entry point on arrays, flat: one for each of `inputs`, and return one for each of `outputs`."""
+    def flat(self, *inputs: Any) -> tuple[Any, ...]:
+        """Run the entry point on tensors or arrays, one for each of `inputs`, and return one for each of `outputs`."""
         result = self._call(list(inputs), None)
         return result if isinstance(result, tuple) else (result,)
 

@@ -42,7 +42,7 @@ def saved_model(folder: Path) -> tuple[Path, Any]:
 def outcome(artifact: Path, x: Any, want: Any) -> str:
     """Load an artifact and call it: what came of that."""
     try:
-        (got,) = tb.load(artifact)["main"].arrays(x)
+        (got,) = tb.load(artifact)["main"].flat(x)
     except tb.TvmBalancedError:
         return "refused with one sentence"
     except Exception as error:  # which would be a finding
@@ -54,7 +54,7 @@ def attacked(artifact: Path, x: Any, folder: Path) -> Iterator[str]:
     """What came of each hostile artifact."""
     from support.attacks import ATTACKS
 
-    want = tb.load(artifact)["main"].arrays(x)[0]
+    want = tb.load(artifact)["main"].flat(x)[0]
     for i, attack in enumerate(ATTACKS):
         copy = shutil.copytree(artifact, folder / str(i) / "m.tb")
         attack.change(copy)
@@ -65,7 +65,7 @@ def damaged(artifact: Path, x: Any, folder: Path) -> Iterator[str]:
     """What came of each damage to each file."""
     from support.attacks import damages
 
-    want, rng = tb.load(artifact)["main"].arrays(x)[0], np.random.default_rng(0)
+    want, rng = tb.load(artifact)["main"].flat(x)[0], np.random.default_rng(0)
     copy = shutil.copytree(artifact, folder / "damaged.tb")
     for path in sorted(path for path in copy.rglob("*") if path.is_file()):
         content = path.read_bytes()

@@ -68,7 +68,7 @@ def encoder(tmp_path_factory):
 def test_an_encoder_gives_the_bits_of_python_without_python(built, encoder, tmp_path, shared):
     path, module = encoder
     arrays = [np.random.default_rng(i).integers(0, 2, (5, 12)) for i in range(2)]
-    want = module["main"].arrays(*arrays)
+    want = module["main"].flat(*arrays)
     files = []
     for spec, array in zip(module.facts.inputs, arrays, strict=True):
         files.append(tmp_path / f"{spec.name}.npy")

@@ -278,7 +278,7 @@ def with_losses(module: CompiledModule, data: Mapping[str, Data], budget: Budget
     """
     found, value = list[OutputLoss](), 0.0
     for name, one in data.items():
-        got = [[array.copy() for array in module[name].arrays(*(a.copy() for a in inputs))] for inputs in one.inputs]
+        got = [[array.copy() for array in module[name].flat(*(a.copy() for a in inputs))] for inputs in one.inputs]
         here = losses(one.entry.outputs, one.want, got, name)
         found, value = [*found, *here], max(value, budget.loss(one, got, here))
     said = module.report.precision

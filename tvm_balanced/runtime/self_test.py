@@ -151,7 +151,7 @@ def _stored(directory: Path, manifest: Mapping[str, Any]) -> dict[str, StoredTes
 def _run(module: CompiledModule, function: Function, test: StoredTest, manifest: Mapping[str, Any]) -> Iterator[Finding]:
     inputs = [one.whole() for one in test.inputs]
     try:
-        outputs = function.arrays(*(array.copy() for array in inputs))  # donated ones hold outputs afterwards
+        outputs = function.flat(*(array.copy() for array in inputs))  # donated ones hold outputs afterwards
     except TvmBalancedError as error:
         yield Finding(function.name, False, str(error))
         return
@@ -182,10 +182,10 @@ def difference_to(stored: StoredTensor, array: Array) -> tuple[float, str]:
 
 def milliseconds(function: Function, arrays: Sequence[Array]) -> float:
     """Return the median time of a call with these inputs, of which donated ones change."""
-    function.arrays(*arrays)
+    function.flat(*arrays)
     times: list[float] = []
     while sum(times) < SECONDS and len(times) < MOST_CALLS:
         start = time.perf_counter()
-        function.arrays(*arrays)
+        function.flat(*arrays)
         times.append(time.perf_counter() - start)
     return statistics.median(times) * 1e3

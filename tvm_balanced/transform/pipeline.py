@@ -35,6 +35,7 @@ from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalance
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
+from tvm_balanced.transform.update_in_place import Donated, UpdateInPlace
 from tvm_balanced.transform.workarounds.bitcast_nan import BitcastNaN
 from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
 from tvm_balanced.transform.workarounds.exact_math import ExactMath
@@ -90,6 +91,7 @@ def lower(
     progress: Callable[[str], None] | None = None,
     sizes: Mapping[str, int] | None = None,
     pack: bool = True,
+    donated: Donated | None = None,
 ) -> Lowered:
     """Lower an imported model for a target.
 
@@ -115,6 +117,8 @@ def lower(
     pack : bool
         Whether dense layers are lowered, too. If not, they stay operators, no weight is packed, and the module cannot be built:
         enough to know what would be done.
+    donated : mapping, optional
+        Name of a function to the places of its donated inputs, each with that of the output that takes its place.
     """
     names = dict(names or {})
     rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes)
@@ -140,7 +144,7 @@ def lower(
                 CollapseViews(),
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
-                *([] if is_gpu(target) else attention_passes()),
+                *([] if is_gpu(target) else [UpdateInPlace(donated or {}), *attention_passes()]),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=dense_ops),
                 fold_constant,
                 *([lowering] if pack else []),

@@ -26,6 +26,7 @@ from tvm_balanced.schedules.tir.register_transpose import transpose_registers
 
 LANES = 16
 LOWEST = -1e30
+FLOPS = "estimated_flops"  # where TVM looks for it
 SMALLEST_FLOAT = -3.4028234663852886e38
 SMALLEST_SUM = 1e-37  # of powers, one of which is 1 unless a row is masked as a whole
 Indices = tuple[Any, ...]
@@ -96,7 +97,7 @@ class _Function:
         kind = tirx.ForKind.PARALLEL if tasks > 1 and of.macs >= PARALLEL_FROM else tirx.ForKind.SERIAL
         root = _realize(s_tir.SBlock([], [], [], "root", tirx.For(task, int64(0), int64(tasks), kind, block)))
         params = [self.queries, self.keys, self.values, *([] if self.mask is None else [self.mask]), self.result]
-        attrs = {"s_tir": True, "tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8}
+        attrs = {"s_tir": True, "tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8, FLOPS: 2 * of.macs}
         return tirx.PrimFunc(params, root).with_attrs(attrs)
 
     def row(self, row: Indices, matrix: Indices) -> list[Any]:

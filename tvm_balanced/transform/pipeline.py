@@ -19,6 +19,7 @@ from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.transform.attend_few_queries import AttendFewQueries
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
@@ -233,7 +234,7 @@ def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
 
 def attention_passes() -> list[tvm.transform.Pass]:
     """Return the passes that make attention one function on a CPU; afterwards masks that each of them made anew are one."""
-    return [PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
+    return [AttendFewQueries(), PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
 
 
 def gpu_remainder() -> list[tvm.transform.Pass]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm import s_tir, tirx
 
-from tvm_balanced.schedules.base.expressions import int64
+from tvm_balanced.schedules.base.expressions import int64, variables
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM
 
 MOST_LANES = 256  # of a row that is written as one vector, which LLVM cuts into registers
@@ -39,7 +39,8 @@ def prim_func(data: tirx.Buffer, places: Sequence[tirx.Buffer], values: tirx.Buf
             target[axis] = tirx.Select(place < 0, place + size, place)
             checks.append(tirx.And(target[axis] >= 0, target[axis] < size))
     body: Any = tirx.BufferStore(data, values[tuple(loops)], target)
-    rows = common[-1] and len(data.shape) == len(loops) > 1  # of the last dimension, each with one place
+    by_element = any(var.same_as(loops[-1]) for check in checks for var in variables(check))
+    rows = common[-1] and len(data.shape) == len(loops) > 1 and not by_element  # of the last dimension, each with one place
     if rows:
         body = tirx.For(loops[-1], int64(0), values.shape[-1], _row_kind(values.shape[-1]), body)
     if checks:

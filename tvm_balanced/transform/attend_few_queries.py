@@ -132,7 +132,7 @@ def _swaps(call: relax.Call) -> bool:
 
 
 def _unrepeated(operand: relax.Expr, bound: Bound) -> relax.Expr:
-    """Return keys or values before each of their matrices was repeated for several heads: reshape(broadcast_to(x[:, :, None]))."""
+    """Return keys or values before each matrix was repeated for several heads: reshape(broadcast_to(x[:, :, None]))."""
     reshaped = bound.get(operand) if isinstance(operand, relax.Var) else None
     repeated = bound.get(reshaped.args[0]) if op_name(reshaped) == "relax.reshape" else None
     inserted = bound.get(repeated.args[0]) if op_name(repeated) == "relax.broadcast_to" else None

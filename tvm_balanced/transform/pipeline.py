@@ -19,8 +19,8 @@ from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
-from tvm_balanced.transform.attend_few_queries import AttendFewQueries
 from tvm_balanced.transform.approximate_math import ApproximateMath
+from tvm_balanced.transform.attend_few_queries import AttendFewQueries
 from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
 from tvm_balanced.transform.estimate_functions import EstimateFunctions

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.attention_models import FORMS, Attention, check, written_out
+from support.attention_models import FORMS, Attention, check
 from torch.nn import functional
 
 

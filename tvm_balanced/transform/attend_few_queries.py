@@ -112,7 +112,7 @@ def _keys(transposed: relax.Expr, bound: Bound) -> tuple[relax.Expr, float] | No
     """Return keys (..., length, depth) of what is multiplied as (..., depth, length), and the number they are scaled by."""
     scale, swapped = 1.0, False
     while True:
-        call = bound.get(transposed) if isinstance(transposed, relax.Var) else None
+        call: Any = bound.get(transposed) if isinstance(transposed, relax.Var) else None
         if op_name(call) == "relax.permute_dims" and not swapped and _swaps(call):
             swapped, transposed = True, call.args[0]
             continue
@@ -133,9 +133,9 @@ def _swaps(call: relax.Call) -> bool:
 
 def _unrepeated(operand: relax.Expr, bound: Bound) -> relax.Expr:
     """Return keys or values before each matrix was repeated for several heads: reshape(broadcast_to(x[:, :, None]))."""
-    reshaped = bound.get(operand) if isinstance(operand, relax.Var) else None
-    repeated = bound.get(reshaped.args[0]) if op_name(reshaped) == "relax.reshape" else None
-    inserted = bound.get(repeated.args[0]) if op_name(repeated) == "relax.broadcast_to" else None
+    reshaped: Any = bound.get(operand) if isinstance(operand, relax.Var) else None
+    repeated: Any = bound.get(reshaped.args[0]) if op_name(reshaped) == "relax.reshape" else None
+    inserted: Any = bound.get(repeated.args[0]) if op_name(repeated) == "relax.broadcast_to" else None
     if op_name(inserted) not in ("relax.expand_dims", "relax.reshape"):
         return operand
     source = inserted.args[0]

@@ -117,7 +117,7 @@ def _parts(call: relax.Call, bound: Mapping[relax.Var, relax.Expr]) -> tuple[lis
         return [*i[:axis], place, *i[axis + 1 :]]
 
     if op_name(call) == "relax.slice_scatter":
-        start, _, step = (_constant(arg) for arg in call.args[2:])
+        start, _, step = (int(getattr(arg, "value", arg)) for arg in call.args[2:])
         size = call.args[0].ty.shape[axis]
         first = int64(start) if start >= 0 else size + start
         return [], call.args[1], lambda _: lambda i: along(i, first + i[axis] * int64(step))
@@ -129,8 +129,8 @@ def _parts(call: relax.Call, bound: Mapping[relax.Var, relax.Expr]) -> tuple[lis
 
 def _row(places: relax.Expr, axis: int, bound: Mapping[relax.Var, relax.Expr]) -> relax.Expr | None:
     """Return the places along one dimension that were repeated over all others, None if they are of another kind."""
-    repeated = bound.get(places)
-    reshaped = bound.get(repeated.args[0]) if op_name(repeated) == "relax.broadcast_to" else None
+    repeated: Any = bound.get(places)
+    reshaped: Any = bound.get(repeated.args[0]) if op_name(repeated) == "relax.broadcast_to" else None
     if op_name(reshaped) != "relax.reshape" or len(reshaped.args[0].ty.shape) != 1:
         return None
     sizes = list(reshaped.ty.shape)

@@ -3,7 +3,8 @@
 Both entry points take tokens (B, C), the slot of the first one, and for each row how many slots of padding it begins with. The
 caches are inputs that hold every slot of a fixed length, and outputs that take their places.
 
-    prefill     C = chunk tokens of a prompt, as often as it takes; what pads the last chunk is overwritten before it is seen
+    prefill     C = chunk tokens of a prompt, as often as it takes; what pads the last chunk is overwritten before it is seen, and
+                one that would not fit begins earlier
     decode      C = 1
 """
 
@@ -152,22 +153,15 @@ class _Cache:
 
     is_compileable = False
 
-    def __init__(self, layers: list[_Layer], start: torch.Tensor) -> None:
-        self.layers, self.start = layers, start
+    def __init__(self, layers: list[_Layer], slots: torch.Tensor) -> None:
+        self.layers, self.slots = layers, slots
 
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         held = self.layers[layer]
-        held.keys, held.values = self._put(held.keys, keys), self._put(held.values, values)
+        held.keys, held.values = (old.index_copy(2, self.slots, new) for old, new in ((held.keys, keys), (held.values, values)))
         return held.keys, held.values
-
-    def _put(self, cache: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-        count, slots = new.shape[2], torch.arange(cache.shape[2])
-        inside = (slots >= self.start) & (slots < self.start + count)
-        if count > 1:
-            new = new.index_select(2, (slots - self.start).clamp(0, count - 1))
-        return torch.where(inside[None, None, :, None], new, cache)
 
     def get_seq_length(self, *_: Any) -> int:
         return 0
@@ -193,19 +187,19 @@ class CachedStep(nn.Module):
         ----------
         tokens : (B, C) int64
         start : () int64
-            Slot of the first token.
+            Slot of the first token; C slots before the last one at most.
         pads : (B,) int64
             Slots of padding before the text of each row.
         last : (1,) int64
             Place among the tokens whose logits are wanted.
         cache : [keys (B, H, L, D), values (B, H, L, D)] for each layer
         """
-        held = _Cache([_Layer(keys, values) for keys, values in cache], start)
-        slots = start + torch.arange(tokens.shape[1])
+        slots = start.clamp(0, self.length - tokens.shape[1]) + torch.arange(tokens.shape[1])
+        held = _Cache([_Layer(keys, values) for keys, values in cache], slots)
         result = self.model(
             input_ids=tokens,
             attention_mask=self._masks(slots, pads, cache[0][0].dtype),
-            position_ids=(slots - pads[:, None]).clamp(0, self.length - 1),
+            position_ids=(slots - pads[:, None]).clamp(min=0),
             past_key_values=held,
             use_cache=False,
             logits_to_keep=last,

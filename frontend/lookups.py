@@ -69,6 +69,8 @@ def index_put(node: Any, importer: Any) -> relax.Expr:
     axes = [axis for axis, place in enumerate(places) if place is not None]
     rest = [axis for axis in range(len(shape)) if axis not in axes]
     given = [_inside(_from_the_start(places[axis], shape[axis], emit), shape[axis], emit) for axis in axes]
+    if len(axes) == 1 and len(given[0].ty.shape) == 1 and not accumulate:
+        return _put_along(x, axes[0], given[0], values, emit)
     drawn = _broadcast([place.ty.shape for place in given])
     together = axes == list(range(axes[0], axes[-1] + 1))
     before = [axis for axis in rest if axis < axes[0]] if together else []
@@ -85,6 +87,15 @@ def index_put(node: Any, importer: Any) -> relax.Expr:
         counts = emit(relax.op.index_put(_cast(x, "int32", emit), ordered, flat(_cast(values, "int32", emit)), True))
         return _cast(counts, "bool", emit)
     return emit(relax.op.index_put(x, ordered, flat(values), bool(accumulate)))
+
+
+def _put_along(x: relax.Expr, axis: int, places: relax.Expr, values: relax.Expr, emit: "Emit") -> relax.Expr:
+    """Put values into the places of one dimension, as index_copy does."""
+    count, sizes = places.ty.shape[0], list(x.ty.shape)
+    target = [*sizes[:axis], count, *sizes[axis + 1 :]]
+    aligned = _reshaped(places, [count if a == axis else 1 for a in range(len(target))], emit)
+    aligned, values = (emit(relax.op.broadcast_to(tensor, target)) for tensor in (aligned, values))
+    return emit(relax.op.scatter_elements(x, aligned, values, axis=axis))
 
 
 def scatter(reduction: str, node: Any, importer: Any) -> relax.Expr:

@@ -119,8 +119,8 @@ def test_an_entry_point_takes_only_the_weights_that_it_uses():
 
 def test_every_entry_point_is_checked_against_the_model(monkeypatch, model):
     asked = []
-    call = Function.arrays
-    monkeypatch.setattr(Function, "arrays", lambda self, *args: asked.append(self.name) or call(self, *args))
+    call = Function.flat
+    monkeypatch.setattr(Function, "flat", lambda self, *args: asked.append(self.name) or call(self, *args))
     given = entry_points()
     tb.compile(model, entry_points=given)
     assert list(dict.fromkeys(asked)) == ["prefill", "decode"]

@@ -216,8 +216,11 @@ def _lower(
 ) -> Lowered:
     """Return an imported model lowered; raises ModelError if TVM cannot."""
     names, ranges, sizes = imported.weight_names, imported.ranges, imported.sizes
+    donated = {name: entry.donated_places for name, entry in imported.entry_points.items()}
     with _failures(imported.source), _machine(target):
-        return lower(imported.mod, target, selector, names, ranges, tuned, progress=progress, sizes=sizes, pack=pack)
+        return lower(
+            imported.mod, target, selector, names, ranges, tuned, progress=progress, sizes=sizes, pack=pack, donated=donated
+        )
 
 
 @contextmanager

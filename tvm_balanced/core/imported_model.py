@@ -105,6 +105,11 @@ class ImportedFunction:
             if isinstance(dim, str)
         }
 
+    @property
+    def donated_places(self) -> dict[int, int]:
+        """Places of the donated inputs, each with that of the output that takes its place."""
+        return donated_places(self.inputs, self.outputs, self.donate)
+
 
 @dataclass
 class ImportedModel:
@@ -151,6 +156,12 @@ class ImportedModel:
     def sizes(self) -> dict[str, int]:
         """Symbol of a dimension to its size in the examples, of all entry points."""
         return {symbol: size for entry in self.entry_points.values() for symbol, size in entry.sizes.items()}
+
+
+def donated_places(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], donate: Mapping[str, str]) -> dict[int, int]:
+    """Return the places of donated inputs, each with that of the output that takes its place."""
+    sources, results = ([spec.name for spec in specs] for specs in (inputs, outputs))
+    return {sources.index(name): results.index(result) for name, result in donate.items()}
 
 
 def check_donation(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], donate: Mapping[str, str]) -> None:

@@ -114,7 +114,8 @@ class CausalLM(CompiledModule):
         """Put a prompt into the cache, chunk by chunk, and return the logits behind its last token."""
         chunk, length = self.generation.chunk, ids.shape[1]
         logits = np.empty(0)
-        for start in range(0, length, chunk):
+        for begin in range(0, length, chunk):
+            start = min(begin, self.generation.length - chunk)  # the last chunk may repeat some tokens
             part = ids[:, start : start + chunk]
             tokens = np.pad(part, ((0, 0), (0, chunk - part.shape[1])))
             logits = self._step("prefill", self._filled(tokens), start, pads, part.shape[1] - 1, cache)

@@ -1,5 +1,9 @@
-"""Donated inputs: after a call the caller's own buffer holds the output that takes its place."""
+"""Donated inputs: after a call the caller's own buffer holds the output that takes its place.
 
+Compiled code may write to a donated input where it lies; the output is then that input. Otherwise the output is copied.
+"""
+
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +11,7 @@ from typing import Any
 import numpy as np
 import tvm
 
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.metadata import EntryPointSpec
@@ -45,7 +50,31 @@ def buffers_of(spec: EntryPointSpec, values: Sequence[Any]) -> dict[int, Any]:
     return {places[output]: given[name] for name, output in spec.donate.items()}
 
 
-def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[Any]) -> list[Any]:
+def apart(spec: EntryPointSpec, inputs: Sequence[Any]) -> list[Any]:
+    """Return inputs of which no donated one shares memory with another: a copy of it where it did.
+
+    Parameters
+    ----------
+    spec : EntryPointSpec
+    inputs : sequence of tvm.runtime.Tensor
+        On the CPU; one for each of `spec.inputs`.
+    """
+    starts = sorted((address_of(tensor), place) for place, tensor in enumerate(inputs))
+    copied, end, last = set(), 0, 0
+    for start, place in starts:
+        if start < end:
+            copied |= {place, last} & set(spec.donated_places)
+        if start + _nbytes(inputs[place]) > end:
+            end, last = start + _nbytes(inputs[place]), place
+    return [tensor.copyto(tensor.device) if place in copied else tensor for place, tensor in enumerate(inputs)]
+
+
+def copies(spec: EntryPointSpec, inputs: Sequence[Any]) -> list[Any]:
+    """Return inputs with a copy of each donated one, so that the caller's buffers stay as they are."""
+    return [t.copyto(t.device) if one.name in spec.donate else t for one, t in zip(spec.inputs, inputs, strict=True)]
+
+
+def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[Any], places: Mapping[int, int]) -> list[Any]:
     """Copy outputs into the buffers that they are for, and return all outputs, none of which shares memory with these.
 
     Parameters
@@ -55,6 +84,8 @@ def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[A
         As `buffers_of` returned them.
     inputs : sequence of tvm.runtime.Tensor
         What the call was given: a model may return an input as it is, or two that change places.
+    places : mapping
+        Place of a donated input to that of the output that takes its place.
 
     Returns
     -------
@@ -63,10 +94,28 @@ def store(outputs: Sequence[Any], buffers: Mapping[int, Any], inputs: Sequence[A
     if not buffers:
         return list(outputs)
     given, as_torch = {address_of(tensor) for tensor in inputs}, all(is_torch(buffer) for buffer in buffers.values())
-    own = [_copy(output, as_torch) if address_of(output) in given else output for output in outputs]
+    written = {place for source, place in places.items() if address_of(outputs[place]) == address_of(inputs[source])}
+    own = [
+        _copy(output, as_torch) if address_of(output) in given and place not in written else output
+        for place, output in enumerate(outputs)
+    ]
     for place, buffer in buffers.items():
-        _write(own[place], buffer)
+        if place in written and _address(buffer) == address_of(own[place]):
+            _note_written(buffer)
+        else:
+            _write(own[place], buffer)
     return own
+
+
+def _nbytes(tensor: Any) -> int:
+    count = math.prod(tensor.shape)
+    return int(count) * numpy_dtype(str(tensor.dtype)).itemsize
+
+
+def _note_written(buffer: Any) -> None:
+    """Tell autograd of what compiled code wrote, as torch's own operators do."""
+    if is_torch(buffer) and not buffer.is_inference():
+        sys.modules["torch"].autograd.graph.increment_version(buffer)
 
 
 def _copy(output: Any, as_torch: bool) -> Any:

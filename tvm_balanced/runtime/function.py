@@ -15,7 +15,7 @@ from tvm_balanced.runtime.binding import bind
 from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.cuda.graph_capture import capturing, keeping
 from tvm_balanced.runtime.cuda.stream_order import in_stream_order
-from tvm_balanced.runtime.donation import buffers_of, store
+from tvm_balanced.runtime.donation import apart, buffers_of, copies, store
 from tvm_balanced.runtime.metadata import EntryPointSpec
 from tvm_balanced.runtime.tensors import empty_results, from_tvm, is_torch, to_tvm
 from tvm_balanced.runtime.threads import run_with_threads, use_threads
@@ -89,6 +89,8 @@ class Function:
         tensors, buffers = self._tensors_of(values), buffers_of(spec, values)
         results = empty_results(spec.inputs, spec.outputs, values)
         if results is None:
+            if buffers and device == tvm.cpu():
+                tensors = apart(spec, tensors)
             results = self._run(tensors, buffers, captured)
             if not as_torch:
                 wait(device)  # arrays are read at once
@@ -109,7 +111,7 @@ class Function:
                     "the manifest was altered: copy the artifact again, or compile the model again"
                 ) from error
             outputs = [result] if isinstance(result, tvm.runtime.Tensor) else list(result)
-            results = store(outputs, buffers, tensors)
+            results = store(outputs, buffers, tensors, self.spec.donated_places)
             if captured and buffers:
                 module.captured.append(results)  # some may be copies, which the graph writes to as well
             return results
@@ -124,7 +126,7 @@ class Function:
         module = self.module
         if capturing(module.device):
             raise InputError("a call cannot be profiled while a CUDA graph is captured; profile it before or after")
-        tensors = self._tensors_of(bind(self.spec, args, kwargs))
+        tensors = copies(self.spec, self._tensors_of(bind(self.spec, args, kwargs)))
         with module.lock, in_stream_order(module.device):
             use_threads(module.threads)
             return profile(self, [*tensors, *module.compiled[self.name].weights], rounds)

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import tvm
 
 from tvm_balanced.core.generation import Generation
-from tvm_balanced.core.imported_model import ImportedFunction, Range, TensorSpec, signature
+from tvm_balanced.core.imported_model import ImportedFunction, Range, TensorSpec, donated_places, signature
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.structure import Call, Tree
 from tvm_balanced.runtime.stored_test import StoredTest
@@ -58,6 +59,11 @@ class EntryPointSpec:
             donate=entry.donate,
             weights=weights,
         )
+
+    @cached_property
+    def donated_places(self) -> dict[int, int]:
+        """Places of the donated inputs, each with that of the output that takes its place."""
+        return donated_places(self.inputs, self.outputs, self.donate)
 
     @property
     def signature(self) -> str:

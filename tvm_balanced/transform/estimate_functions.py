@@ -15,6 +15,7 @@ from tvm.s_tir import SBlockRealize
 from tvm_balanced.core.accounting import FunctionUse
 from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.schedules.base.expressions import evaluate
+from tvm_balanced.schedules.few_queries import FLOPS
 
 ARITHMETIC = (tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Min, tirx.Max)
 CALL = 16  # operations of a call, such as exp
@@ -23,7 +24,7 @@ CHEAP = ("tirx.if_then_else", "tirx.fabs", "tirx.reinterpret")
 
 @tvm.transform.module_pass(opt_level=0, name="EstimateFunctions")
 class EstimateFunctions:
-    """Count what the functions of a fused module do that are not scheduled yet, at the sizes of the examples.
+    """Count what the functions of a fused module do that are not scheduled yet, or say so, at the sizes of the examples.
 
     rewrite: none. Runs after our kernels are scheduled, and before the rest is: of loops that nobody has cut yet, every
     statement runs as often as the loops around it say.
@@ -46,7 +47,7 @@ class EstimateFunctions:
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         def visit(expr: relax.Expr) -> None:
             called = _called(expr)
-            if called is not None and "tirx.is_scheduled" not in mod[called].attrs:
+            if called is not None and ("tirx.is_scheduled" not in mod[called].attrs or FLOPS in mod[called].attrs):
                 self.count(called.name_hint, mod[called], expr)
 
         for _, func in mod.functions_items():
@@ -58,9 +59,10 @@ class EstimateFunctions:
         """Add one call of a function."""
         sizes = _sizes(func, call, self.sizes)
         work = _Work(func, sizes)
+        operations = int(func.attrs.get(FLOPS, work.operations))
         known = self.functions.get(name, FunctionUse(name, 0, 0.0, 0, False))
         self.functions[name] = replace(
-            known, calls=known.calls + 1, macs=known.macs + work.operations / 2, nbytes=known.nbytes + work.nbytes
+            known, calls=known.calls + 1, macs=known.macs + operations / 2, nbytes=known.nbytes + work.nbytes
         )
 
 
@@ -92,12 +94,14 @@ class _Work:
     def __init__(self, func: tirx.PrimFunc, sizes: Mapping[str, int]) -> None:
         self.sizes, self.operations = sizes, 0
         self.accesses: Counter[str] = Counter()
-        self.visit(func.body, 1)
+        if FLOPS not in func.attrs:
+            self.visit(func.body, 1)
         self.nbytes = 0
         for param in func.params:
             if isinstance(param.ty, tirx.BufferType):
                 elements = int(np.prod([evaluate(dim, sizes) for dim in param.ty.shape], dtype=np.int64))
-                self.nbytes += min(elements, self.accesses[param.name]) * numpy_dtype(str(param.ty.dtype.dtype)).itemsize
+                read = elements if FLOPS in func.attrs else min(elements, self.accesses[param.name])
+                self.nbytes += read * numpy_dtype(str(param.ty.dtype.dtype)).itemsize
 
     def visit(self, stmt: Any, times: int) -> None:
         """Count a statement that runs `times` times."""

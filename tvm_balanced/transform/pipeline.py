@@ -20,6 +20,7 @@ from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
+from tvm_balanced.transform.attend_few_queries import AttendFewQueries
 from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
 from tvm_balanced.transform.estimate_functions import EstimateFunctions
@@ -35,6 +36,7 @@ from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalance
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
 from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
+from tvm_balanced.transform.update_in_place import Donated, UpdateInPlace
 from tvm_balanced.transform.workarounds.bitcast_nan import BitcastNaN
 from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
 from tvm_balanced.transform.workarounds.exact_math import ExactMath
@@ -91,6 +93,7 @@ def lower(
     progress: Callable[[str], None] | None = None,
     sizes: Mapping[str, int] | None = None,
     pack: bool = True,
+    donated: Donated | None = None,
 ) -> Lowered:
     """Lower an imported model for a target.
 
@@ -116,6 +119,8 @@ def lower(
     pack : bool
         Whether dense layers are lowered, too. If not, they stay operators, no weight is packed, and the module cannot be built:
         enough to know what would be done.
+    donated : mapping, optional
+        Name of a function to the places of its donated inputs, each with that of the output that takes its place.
     """
     names = dict(names or {})
     rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes)
@@ -141,7 +146,7 @@ def lower(
                 CollapseViews(),
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
-                *([] if is_gpu(target) else attention_passes()),
+                *([] if is_gpu(target) else [UpdateInPlace(donated or {}), *attention_passes()]),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=dense_ops),
                 fold_constant,
                 *([lowering] if pack else []),
@@ -230,7 +235,7 @@ def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRM
 
 def attention_passes() -> list[tvm.transform.Pass]:
     """Return the passes that make attention one function on a CPU; afterwards masks that each of them made anew are one."""
-    return [PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
+    return [AttendFewQueries(), PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
 
 
 def gpu_remainder() -> list[tvm.transform.Pass]:

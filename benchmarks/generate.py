@@ -1,0 +1,101 @@
+"""A language model beside `generate` of transformers: `python -m benchmarks.generate [--prompt 128] [--model lm.tb]`.
+
+A Llama of hidden 1024, 8 layers and a vocabulary of 8,000, at 2:16, float32, one thread, batch 1. Both write the same tokens. A
+time of prefill is one of a call for a single token; the step is what each further token takes. `--model` keeps the compiled model
+in a folder, and takes it from there.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import tvm_balanced as tb
+from benchmarks.cell import append, stamp
+from benchmarks.interference import other_load
+from tvm_balanced.timing.paired import Seconds, measure_paired
+
+NEW = 16  # tokens of a measurement
+COLUMNS = ("date", "cpu", "versions", "pattern", "prompt", "what", "rounds", "tokens_per_s", "p20", "p50", "p80", "others")
+SIZES = {"hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8, "num_attention_heads": 16, "vocab_size": 8000}
+
+
+def model(pattern: str) -> LlamaForCausalLM:
+    """Return a model that writes without an end."""
+    torch.manual_seed(0)
+    lm = LlamaForCausalLM(LlamaConfig(**SIZES, max_position_embeddings=4096)).eval()
+    lm.generation_config.eos_token_id, lm.generation_config.pad_token_id = None, 0
+    tb.prune(lm, pattern, exclude=["lm_head"])
+    return lm
+
+
+def main() -> None:
+    """Compile, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--prompt", type=int, default=128, help="tokens of the prompt")
+    parser.add_argument("--pattern", default="2:16")
+    parser.add_argument("--model", type=Path, help="folder of the compiled model, made if it is not there")
+    parser.add_argument("--only-compile", action="store_true", help="measure nothing")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "generate.csv")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lm = model(options.pattern)
+    if options.model is not None and options.model.exists():
+        compiled = tb.load(options.model, threads=1)
+    else:
+        compiled = tb.compile_causal_lm(lm, max_length=options.prompt + NEW + 1, threads=1)
+        if options.model is not None:
+            compiled.save(options.model)
+    if not options.only_compile:
+        measure(lm, compiled, options)
+
+
+def measure(lm: LlamaForCausalLM, compiled: tb.CausalLM, options: argparse.Namespace) -> None:
+    """Print and append the times of a step and of prefill."""
+    ids = torch.randint(3, 8000, (1, options.prompt), generator=torch.Generator().manual_seed(1))
+    rivals = {
+        "ours": lambda new: compiled.generate(ids, max_new_tokens=new),
+        "eager": lambda new: lm.generate(ids, max_new_tokens=new, do_sample=False),
+    }
+    texts = [write(1 + NEW) for write in rivals.values()]
+    same = int((texts[0] == texts[1])[0, options.prompt :].int().cumprod(0).sum())
+    print(f"the first {same} of {1 + NEW} new tokens are the same")
+
+    def step(name: str) -> Seconds:
+        started = time.perf_counter()
+        rivals[name](1)
+        first = time.perf_counter()
+        rivals[name](1 + NEW)
+        return Seconds((time.perf_counter() - first - (first - started)) / NEW)
+
+    def prefill(name: str) -> None:
+        rivals[name](1)
+
+    for what, run, tokens in (("step", step, 1), ("prefill", prefill, options.prompt)):
+        calls = {name: partial(_call, run, name) for name in rivals}
+        with other_load() as others:
+            timing = measure_paired(calls, 15, options.seconds / 2, warm=0, least=4)
+        rates = {name: tokens / timing.microseconds(name) * 1e6 for name in rivals}
+        ratio = timing.speedup("ours", "eager")
+        print(
+            f"{what} after {options.prompt} tokens: " + ", ".join(f"{name} {rate:.1f} tokens/s" for name, rate in rates.items())
+        )
+        print(f"    {ratio.p50:.2f}x (p20 {ratio.p20:.2f}, p80 {ratio.p80:.2f})")
+        row = {"pattern": options.pattern, "prompt": options.prompt, "what": what, "rounds": len(timing.times["ours"])}
+        row |= {"tokens_per_s": f"{rates['ours']:.1f}", "others": f"{others.share:.2f}"}
+        row |= {p: f"{getattr(ratio, p):.3f}" for p in ("p20", "p50", "p80")}
+        append(options.out, COLUMNS, [stamp() | row])
+
+
+def _call(run: Callable[[str], Any], name: str, _: int) -> Any:
+    return run(name)
+
+
+if __name__ == "__main__":
+    main()

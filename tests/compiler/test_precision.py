@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from tvm_balanced.api import import_model
 from tvm_balanced.compiler import rounding_probe
 from tvm_balanced.errors import InputError, ToleranceError
 from tvm_balanced.runtime.host import host_features
+from tvm_balanced.runtime.manifest import read_manifest, write_manifest
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import FEATURES, CpuAvx512I8
 
 pytestmark = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CPU has no AVX-512 VBMI and VNNI")
@@ -60,11 +59,11 @@ def test_the_loss_is_measured_on_the_data(net, rounded):
 
 def test_report_and_manifest_hold_the_loss(rounded, tmp_path):
     rounded.save(tmp_path / "net.tb")
-    manifest = json.loads((tmp_path / "net.tb" / "manifest.json").read_text())
+    manifest = read_manifest(tmp_path / "net.tb")
     assert manifest["report"]["precision"]["loss"] == rounded.report.precision.loss
     assert tb.load(tmp_path / "net.tb").report == rounded.report
     manifest["report"]["precision"]["losses"] = [{"output": "y"}]
-    (tmp_path / "net.tb" / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(tmp_path / "net.tb", manifest)
     with pytest.raises(tb.TvmBalancedError, match="the loss of an output"):
         tb.load(tmp_path / "net.tb")
 

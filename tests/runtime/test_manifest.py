@@ -85,9 +85,8 @@ def test_a_field_that_is_missing(copy):
 
 def test_another_shape_or_dtype_of_an_input_is_said_by_the_call(mlp, copy):
     _, (x,) = mlp
+    edit(copy, put("self_test", value=None))  # with it, loading says that the two differ
     edit(copy, put(*MAIN, "inputs", 0, "shape", value=[4, 64]))
-    refused(copy, r"input of self_test is \[5, 64\]")  # what is stored for the self-test differs: said when it is loaded
-    edit(copy, put("self_test", value=None))
     with pytest.raises(ArtifactError, match="does not take what its manifest lists") as error:
         tb.load(copy)(x[:4])
     assert "\n" not in str(error.value)

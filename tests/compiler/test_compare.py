@@ -21,7 +21,7 @@ class Module:
     def __getitem__(self, _name):
         return self
 
-    def arrays(self, *inputs):
+    def flat(self, *inputs):
         return (self.function(*inputs),)
 
 

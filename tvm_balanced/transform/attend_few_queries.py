@@ -14,6 +14,8 @@ from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import AttentionMatch, Bound, match_attention, op_name
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
+NAME = "few_queries"  # of the functions that it adds
+
 
 @tvm.transform.module_pass(opt_level=0, name="AttendFewQueries")
 class AttendFewQueries:
@@ -50,7 +52,7 @@ class _Attending(PyExprMutator):
             mask = self.visit_expr(mask)
             flat = len(mask.ty.shape) < len(of.mask or ())
             arguments.append(self.builder_.emit(relax.op.reshape(mask, of.mask)) if flat else mask)
-        function = self.builder_.add_func(prim_func(of), "few_queries")
+        function = self.builder_.add_func(prim_func(of), NAME)
         return relax.call_tir(function, arguments, relax.TensorType(call.ty.shape, call.ty.dtype))
 
 

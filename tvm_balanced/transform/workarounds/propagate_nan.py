@@ -21,6 +21,7 @@ from tvm.ir.expr import TensorLoad
 from tvm.script import tirx as T
 
 from tvm_balanced.schedules import Workload
+from tvm_balanced.transform.attend_few_queries import NAME as FEW_QUERIES
 from tvm_balanced.transform.fuse_attention import NAME as ATTENTION
 from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs, rounds_to_bfloat16
 
@@ -33,13 +34,13 @@ class PropagateNaN:
 
     rewrite: `T.max(a, b)` --> `T.Select(a <= inf, T.max(a, b), a)`, but `T.max(b, a)` where b is a constant, which costs
     nothing; and `y = -3.4e38` --> `y = -inf` where `y = T.max(y, x)` follows. `a != b` is true of NaN. It runs
-    after the schedules, which know reductions by the form that TVM gives them. Attention stays as FuseAttention wrote it: NaN
-    reaches its results through exp, and rows that are masked as a whole need a finite maximum.
+    after the schedules, which know reductions by the form that TVM gives them. Attention stays as FuseAttention and
+    AttendFewQueries wrote it: NaN reaches its results through exp, and rows that are masked as a whole need a finite maximum.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         def rewrite(name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            return None if name.startswith(ATTENTION) or Workload.of(func) is not None else _rewrite(func)
+            return None if name.startswith((ATTENTION, FEW_QUERIES)) or Workload.of(func) is not None else _rewrite(func)
 
         return rewrite_prim_funcs(mod, rewrite)
 

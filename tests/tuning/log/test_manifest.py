@@ -31,6 +31,13 @@ def test_what_is_written_is_read(log, monkeypatch):
     assert manifest.read(log)["device"] == "a GPU"
 
 
+def test_what_a_killed_writer_left_is_removed(log):
+    log.folder.mkdir(parents=True, exist_ok=True)
+    (log.folder / ".manifest.json.new").write_text("{")
+    manifest.write(log, host_target())
+    assert {path.name for path in log.folder.iterdir()} <= {"manifest.json", ".lock", "log.jsonl"}
+
+
 def test_it_is_copied_where_there_is_none(log, tmp_path):
     into = Log(tmp_path / "into", KEY)
     manifest.copy(log, into)  # has none either

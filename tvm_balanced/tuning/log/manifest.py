@@ -56,7 +56,7 @@ def copy(log: Log, into: Log) -> None:
 
 def _write(log: Log, facts: dict[str, Any]) -> None:
     with log.writing():
-        replace_file(log.folder / FILE, (json.dumps(facts, indent=1) + "\n").encode())
+        replace_file(log.folder / FILE, (json.dumps(facts, indent=1) + "\n").encode(), locked=True)
 
 
 def read(log: Log) -> dict[str, Any]:

@@ -1,10 +1,12 @@
+from functools import reduce
+
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
 import tvm
 from support.operators import function
-from tvm import te, topi
+from tvm import te, tirx, topi
 from tvm.script import tirx as T
 
 from tvm_balanced.runtime.host import host_target
@@ -21,6 +23,10 @@ CASES = {
     "maximum in float32": (
         lambda x, y: topi.cast(topi.maximum(topi.multiply(topi.cast(x, "float32"), 0.5), topi.cast(y, "float32")), x.dtype),
         lambda x, y: torch.maximum(x * 0.5, y),
+    ),
+    "chain of maxima": (  # the simplifier of TVM visits what is read three times three times
+        lambda x, y: reduce(topi.maximum, [topi.multiply(x, tirx.const(i, x.dtype)) for i in range(1, 24)], topi.add(x, y)),
+        lambda x, y: reduce(torch.maximum, [x * i for i in range(1, 24)], x + y),
     ),
     "clip": (lambda x, y: topi.clip(topi.add(x, y), -1.0, 1.0), lambda x, y: (x + y).clamp(-1, 1)),
     "maximum of rows": (lambda x, y: topi.max(x, -1), lambda x, y: x.amax(-1)),

@@ -73,10 +73,19 @@ def _propagate(extremum: Extremum, bind: bool) -> tirx.Expr:
         return extremum
     if isinstance(b, tirx.FloatImm):
         return kind(b, a)
+    if _extrema(a) > _extrema(b):  # a is read three times: a chain of 16 maxima took TVM's simplifier minutes
+        a, b = b, a
     if isinstance(a, TensorLoad) or not bind or str(a.ty.dtype) == "bfloat16":
         return _select(kind, a, b)
     x = tirx.Var("x", str(a.ty.dtype))  # bound once: what is read three times would be computed three times
     return tirx.Let(x, a, _select(kind, x, b))
+
+
+def _extrema(value: tirx.Expr) -> int:
+    """Return how many maxima and minima are in an expression."""
+    found: list[Extremum] = []
+    tvm_ffi.structural_walk(value, ((tirx.Max, tirx.Min), found.append))
+    return len(found)
 
 
 def _select(kind: type, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:

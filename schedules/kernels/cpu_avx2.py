@@ -45,7 +45,7 @@ from tvm_balanced.schedules.layouts.row_panels import (
 )
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import panel_order
-from tvm_balanced.schedules.tir.tiling import Tiles, read_lanes, schedule_tiles, store_lanes, tiles_together
+from tvm_balanced.schedules.tir.tiling import Tiles, schedule_tiles, store_lanes, tiles_together
 
 HALF = 8  # lanes of a register, half a row panel
 BLOCK = 16  # the longer of the two blocks
@@ -120,9 +120,6 @@ class CpuAvx2(SparseKernel):
             """The half at a position of the loop."""
             return group(position) * 2 + position % 2
 
-        def plus(total: Any, residual: tirx.Buffer, row: Any, half: Any) -> Any:
-            return total + read_lanes(residual, row, half, HALF) if workload.residual else total
-
         @T.prim_func(private=True, s_tir=True)
         def cpu_avx2(
             x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
@@ -164,7 +161,7 @@ class CpuAvx2(SparseKernel):
                     T.writes(y[rows.read(vo, vi), at(vh) * HALF : at(vh) * HALF + HALF])
                     if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         total = acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] + bias[group(vh), lanes(vh)]
-                        store_lanes(y, rows.at(vo, vi), at(vh), plus(total, residual, rows.at(vo, vi), at(vh)), activation, HALF)
+                        store_lanes(y, rows.at(vo, vi), at(vh), total, residual, workload, activation, HALF)
 
         return workload.attach(cpu_avx2)
 

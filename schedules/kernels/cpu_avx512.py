@@ -51,7 +51,7 @@ from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Spread, Stream, import_prefetch, split_rows_once, streams
 from tvm_balanced.schedules.tir.prefetch_rows import NextRows
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes, schedule_tiles, store_lanes
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, schedule_tiles, store_lanes
 
 BLOCK, LONG = 16, 32
 NNZ_LONG = (1, 2, 3, 4, 6, 8, 12)  # as NNZ for words of six slots; 16 would unroll 48 steps
@@ -133,9 +133,6 @@ class CpuAvx512(SparseKernel):
         def wide(values: Any) -> Any:
             return values if workload.dtype == "float32" else T.cast(values, f"float32x{LANES}")
 
-        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
-            return total + wide(read_lanes(residual, row, group)) if workload.residual else total
-
         @T.prim_func(private=True, s_tir=True)
         def cpu_avx512(
             x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
@@ -178,7 +175,7 @@ class CpuAvx512(SparseKernel):
                     if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         sums = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)]
                         total = sums + bias[group(vg), T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
+                        store_lanes(y, rows.at(vo, vi), group(vg), total, residual, workload, activation)
 
         return workload.attach(cpu_avx512)
 

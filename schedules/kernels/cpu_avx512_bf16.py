@@ -55,7 +55,7 @@ from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Spread, Stream, import_prefetch, split_rows_once, streams
 from tvm_balanced.schedules.tir.prefetch_rows import NextRows
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes, schedule_tiles, store_lanes
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, schedule_tiles, store_lanes
 
 BLOCK = 16
 WINDOW = 2 * BLOCK
@@ -158,9 +158,6 @@ class CpuAvx512Bf16(SparseKernel):
             )
             return T.call_extern(f"float32x{LANES}", "tvm_balanced_dpbf16ps", acc, picked, values)
 
-        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
-            return total + T.cast(read_lanes(residual, row, group), f"float32x{LANES}") if workload.residual else total
-
         @T.prim_func(private=True, s_tir=True)
         def cpu_avx512_bf16(
             x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
@@ -204,7 +201,7 @@ class CpuAvx512Bf16(SparseKernel):
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:
                         total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[group(vg), T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
+                        store_lanes(y, rows.at(vo, vi), group(vg), total, residual, workload, activation)
 
         return workload.attach(cpu_avx512_bf16)
 

@@ -39,7 +39,7 @@ from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, import_prefetch, split_rows_once, streams
 from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
-from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, read_lanes, store_lanes
+from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, store_lanes
 
 BLOCK = 16
 BLOCKS = 4  # blocks of a window
@@ -102,9 +102,6 @@ class CpuAvx512I8(SparseKernel):
         tiles, stores = _tiles(workload), prefetch_rows.are_large(workload)
         group = prefetch.panel_order(workload, tiles.groups).group
         fetches = prefetch.choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
-
-        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
-            return total + read_lanes(residual, row, group) if workload.residual else total
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_avx512_i8(
@@ -172,7 +169,7 @@ class CpuAvx512I8(SparseKernel):
                             )
                             + bias[group(vg), T.ramp(0, 1, LANES)]
                         )
-                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
+                        store_lanes(y, rows.at(vo, vi), group(vg), total, residual, workload, activation)
 
         return workload.attach(cpu_avx512_i8)
 

@@ -32,7 +32,7 @@ from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, p
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Stream, split_rows_once
-from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, read_lanes, schedule_tiles, store_lanes
+from tvm_balanced.schedules.tir.tiling import Tiles, default_tiling, schedule_tiles, store_lanes
 
 FLOATS = f"float32x{LANES}"
 # Vectors of sums with AVX-512. On every target, row panels are in the order of the AVX-512 tiles:
@@ -74,9 +74,6 @@ class CpuDense(DenseKernel):
         def wide(value: Any) -> Any:
             return value if workload.dtype == "float32" else T.cast(value, "float32" if value.ty.dtype.lanes == 1 else FLOATS)
 
-        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
-            return total + wide(read_lanes(residual, row, group)) if workload.residual else total
-
         @T.prim_func(private=True, s_tir=True)
         def cpu_dense(x_: T.handle, values_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle) -> None:
             T.func_attr({"tirx.noalias": True})
@@ -108,7 +105,7 @@ class CpuDense(DenseKernel):
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:
                         total = acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] + bias[group(vg), T.ramp(0, 1, LANES)]
-                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
+                        store_lanes(y, rows.at(vo, vi), group(vg), total, residual, workload, activation)
 
         return workload.attach(cpu_dense)
 

@@ -14,8 +14,6 @@ to 255 steps of their largest value. `dot_products.py` says what the product is 
     bias    (G, 16)     float32
 """
 
-from typing import Any
-
 import numpy as np
 import tvm
 from tvm import tirx
@@ -35,7 +33,7 @@ from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.dot_products import BYTES, dot, dot_products, four_columns, has_dot_products
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Stream, split_rows_once
 from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
-from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, read_lanes, store_lanes
+from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, store_lanes
 
 COLUMNS = 4  # of a step
 STEPS = 4  # of a chunk
@@ -80,9 +78,6 @@ class CpuDenseI8(DenseKernel):
         tiles, stores = _tiles(workload, LONGEST), prefetch_rows.are_large(workload)
         group = prefetch.panel_order(workload, tiles.groups).group
         fetches = prefetch.choose(workload, groups * _group_bytes(workload), chunks, STEPS, rows, tiles)
-
-        def plus(total: Any, residual: tirx.Buffer, row: Any, group: Any) -> Any:
-            return total + read_lanes(residual, row, group) if workload.residual else total
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_dense_i8(
@@ -146,7 +141,7 @@ class CpuDenseI8(DenseKernel):
                             )
                             + bias[group(vg), T.ramp(0, 1, LANES)]
                         )
-                        store_lanes(y, rows.at(vo, vi), group(vg), plus(total, residual, rows.at(vo, vi), group(vg)), activation)
+                        store_lanes(y, rows.at(vo, vi), group(vg), total, residual, workload, activation)
 
         return workload.attach(cpu_dense_i8)
 

@@ -43,7 +43,7 @@ from tvm_balanced.schedules.layouts.row_panels import (
     pack_steps,
 )
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.tiling import Tiles, read_lanes, schedule_tiles, store_lanes, tiles_together
+from tvm_balanced.schedules.tir.tiling import Tiles, schedule_tiles, store_lanes, tiles_together
 
 BLOCK = 16
 WIDTH = 4  # lanes of a register
@@ -97,9 +97,6 @@ class CpuNeon(SparseKernel):
             """Lanes of a row panel that belong to a quarter."""
             return T.ramp(quarter % QUARTERS * WIDTH, 1, WIDTH)
 
-        def plus(total: Any, residual: tirx.Buffer, row: Any, quarter: Any) -> Any:
-            return total + read_lanes(residual, row, quarter, WIDTH) if workload.residual else total
-
         @T.prim_func(private=True, s_tir=True)
         def cpu_neon(
             x_: T.handle, values_: T.handle, indices_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
@@ -146,7 +143,7 @@ class CpuNeon(SparseKernel):
                     T.writes(y[rows.read(vo, vi), vq * WIDTH : vq * WIDTH + WIDTH])
                     if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         total = acc[vo, vi, T.ramp(vq * WIDTH, 1, WIDTH)] + bias[vq // QUARTERS, lanes(vq)]
-                        store_lanes(y, rows.at(vo, vi), vq, plus(total, residual, rows.at(vo, vi), vq), activation, WIDTH)
+                        store_lanes(y, rows.at(vo, vi), vq, total, residual, workload, activation, WIDTH)
 
         return workload.attach(cpu_neon)
 

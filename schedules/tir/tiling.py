@@ -35,12 +35,24 @@ def read_lanes(source: tirx.Buffer, row: Any, group: Any, lanes: int = LANES) ->
     return T.masked_load(f"{source.dtype}x{lanes}", source, row, columns, within)
 
 
-def store_lanes(y: tirx.Buffer, row: Any, group: Any, total: Any, activation: Callable[[Any], Any], lanes: int = LANES) -> None:
+def store_lanes(
+    y: tirx.Buffer,
+    row: Any,
+    group: Any,
+    total: Any,
+    residual: tirx.Buffer,
+    workload: Workload,
+    activation: Callable[[Any], Any],
+    lanes: int = LANES,
+) -> None:
     """Store the results of a row panel, or of `lanes` rows of it, in y (M, N) from inside TVMScript.
 
-    Results past N are not stored. `activation` is applied to `total` once for every store, because
-    a variable that it binds may be bound in one place only.
+    They are `total`, float32, plus what is there in `residual` (M, N) if the layer adds one. Results past N are not stored.
+    `activation` is applied once for every store, because a variable that it binds may be bound in one place only.
     """
+    if workload.residual:
+        read = read_lanes(residual, row, group, lanes)
+        total = total + (read if residual.dtype == "float32" else T.cast(read, f"float32x{lanes}"))
     n = y.shape[1].value
     columns, first = T.ramp(group * lanes, 1, lanes), group * lanes
 

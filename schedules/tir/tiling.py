@@ -51,8 +51,7 @@ def store_lanes(
     `activation` is applied once for every store, because a variable that it binds may be bound in one place only.
     """
     if workload.residual:
-        read = read_lanes(residual, row, group, lanes)
-        total = total + (read if residual.dtype == "float32" else T.cast(read, f"float32x{lanes}"))
+        total = total + _widened(read_lanes(residual, row, group, lanes), residual.dtype, lanes)
     n = y.shape[1].value
     columns, first = T.ramp(group * lanes, 1, lanes), group * lanes
 
@@ -70,6 +69,18 @@ def store_lanes(
             T.buffer_store(y, T.cast(T.Shuffle([activation(total)], [0]), y.dtype), [row, first])
     else:
         T.evaluate(T.masked_store(y, narrow(), row, columns, columns < T.broadcast(int64(n), lanes)))
+
+
+def _widened(values: Any, dtype: str, lanes: int) -> Any:
+    """Return values of a layer's dtype in float32.
+
+    Of bfloat16 by its bits. TVM 0.27 (BF16StorageLegalize) does the same to a cast, but not in the value of a Let, which an
+    activation may make of it: there it takes the bits for an integer.
+    """
+    if dtype == "bfloat16":
+        bits = T.cast(T.reinterpret(f"uint16x{lanes}", values), f"uint32x{lanes}")
+        return T.reinterpret(f"float32x{lanes}", T.shift_left(bits, T.broadcast(T.uint32(16), lanes)))
+    return values if dtype == "float32" else T.cast(values, f"float32x{lanes}")
 
 
 @dataclass(frozen=True)

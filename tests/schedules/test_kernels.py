@@ -44,6 +44,8 @@ def allowed(name, dtype):
 @example(("cpu_portable", "float32"), 1, 16, 1, 1, "none", False, False, 0)
 @example(("cpu_dense", "float32"), 1, 1, 1, 1, "none", True, True, 0)
 @example(("cpu_avx512", "bfloat16"), 1, 32, 1, 1, "gelu", False, False, 0)
+@example(("cpu_avx512", "bfloat16"), 20, 32, 2, 1, "gelu", True, True, 0)
+@example(("cpu_avx512_bf16", "bfloat16"), 20, 32, 2, 2, "gelu", True, True, 0)
 def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, seed):
     if here not in HERE:  # an explicit example of a kernel that this CPU cannot run
         return

@@ -77,8 +77,11 @@ class Spaces:
 
 def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | None:
     """Return the same layer on the dense kernel; None if there is none or `workload` is one."""
-    for kernel in dense_kernels(workload.conv):
-        if kernel.name != workload.kernel and kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
+    kernels = dense_kernels(workload.conv)
+    if workload.kernel in {kernel.name for kernel in kernels}:
+        return None
+    for kernel in kernels:
+        if kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
             return kernel.workload(
                 workload.m,
                 workload.n,

@@ -43,7 +43,8 @@ def test_numbers_are_compared_with_the_original_model(mlp, copy):
     manifest = read_manifest(copy)
     test = manifest["self_test"]["entry_points"]["main"]
     stored = np.load(copy / test["outputs"][0]["file"])
-    np.testing.assert_array_equal(stored.reshape(5, 40), model(x).detach().numpy())
+    # not to the bit: torch sums in another order where its input lies elsewhere in memory
+    np.testing.assert_allclose(stored.reshape(5, 40), model(x).detach().numpy(), rtol=0, atol=2**-23)
     other = nn.Sequential(nn.Linear(64, 96), nn.GELU(), nn.Linear(96, 40)).eval()
     tb.prune(other, "2:16")
     tb.compile(other, (x,)).save(copy.with_name("other.tb"))

@@ -11,7 +11,7 @@ import numpy as np
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.pattern import MAX_BLOCK, BalancedPattern
 
-ROWS_AT_ONCE = 64  # keeps the running counts of a 16384-wide layer (4 MB) near the caches: 2x faster than 1024 rows
+COUNTS_AT_ONCE = 1 << 19  # running counts in the second-level cache, and few calls: 255 block lengths for every part of the rows
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,13 @@ def detect(weight: Array) -> Detection:
     n, k = weight.shape
     needed = dict.fromkeys(range(2, min(MAX_BLOCK, max(k, 2)) + 1), 1)
     nonzeros = 0
-    for start in range(0, n, ROWS_AT_ONCE):
-        mask = weight[start : start + ROWS_AT_ONCE] != 0
-        running = np.zeros((len(mask), k + 1), np.int32)
-        np.cumsum(mask, axis=1, out=running[:, 1:])
-        nonzeros += int(running[:, -1].sum())
+    counts = np.int16 if k < np.iinfo(np.int16).max else np.int32
+    rows = max(1, COUNTS_AT_ONCE // (k + 1))
+    for start in range(0, n, rows):
+        mask = (weight[start : start + rows] != 0).T
+        running = np.zeros((k + 1, mask.shape[1]), counts)  # a block's edges are whole rows of it
+        np.cumsum(mask, axis=0, out=running[1:])
+        nonzeros += int(running[-1].sum(dtype=np.int64))
         for block in list(needed):
             needed[block] = max(needed[block], _needed_nnz(running, block))
             if needed[block] >= block:  # nothing saved: no need to count this length in the rows that follow
@@ -82,13 +84,13 @@ def detect(weight: Array) -> Detection:
 
 
 def _needed_nnz(running: Array, block: int) -> int:
-    """Smallest nnz of this block length that covers some rows, given their running counts (rows, K + 1)."""
-    k = running.shape[1] - 1
-    edges = running[:, : k + 1 : block]
-    whole = int(np.diff(edges, axis=1).max(initial=0))
+    """Smallest nnz of this block length that covers some rows, given their running counts (K + 1, rows)."""
+    k = len(running) - 1
+    edges = running[::block]
+    whole = int((edges[1:] - edges[:-1]).max(initial=0))
     tail = k % block
     if not tail:
         return whole
-    in_tail = int((running[:, -1] - edges[:, -1]).max(initial=0))
+    in_tail = int((running[-1] - edges[-1]).max(initial=0))
     # ceil(nnz * tail / block) >= in_tail  <=>  nnz > (in_tail - 1) * block / tail
     return max(whole, (in_tail - 1) * block // tail + 1 if in_tail else 0)

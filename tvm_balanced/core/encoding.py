@@ -103,7 +103,10 @@ def encode(weight: Array, pattern: BalancedPattern) -> EncodedWeight:
     check_finite(weight)
     n, k = weight.shape
     blocks, tail = pattern.blocks(k), pattern.tail(k)
-    row, column = np.nonzero(weight)
+    full = _encode_full(weight, pattern)
+    if full is not None:
+        return full
+    row, column = np.nonzero(weight != 0)
     block, position = np.divmod(column, pattern.block)
     flat = row * blocks + block
     counts = np.bincount(flat, minlength=n * blocks).reshape(n, blocks)
@@ -125,6 +128,19 @@ def encode(weight: Array, pattern: BalancedPattern) -> EncodedWeight:
     indices[flat, slot] = position
     shape = (n, blocks, pattern.nnz)
     return EncodedWeight(values.reshape(shape), indices.reshape(shape), pattern, k)
+
+
+def _encode_full(weight: Array, pattern: BalancedPattern) -> EncodedWeight | None:
+    """Encode a weight whose blocks all hold as many nonzeros as the pattern keeps; None for any other."""
+    (n, k), block, nnz = weight.shape, pattern.block, pattern.nnz
+    place = np.flatnonzero(weight != 0)  # of truth values: 10x faster than of numbers
+    if k % block or place.size != weight.size // block * nnz:
+        return None
+    position = place.reshape(-1, nnz) - block * np.arange(weight.size // block)[:, None]  # in its block
+    if position.min(initial=0) < 0 or position.max(initial=0) >= block:
+        return None
+    shape = (n, k // block, nnz)
+    return EncodedWeight(weight.reshape(-1)[place].reshape(shape), position.astype(np.uint8).reshape(shape), pattern, k)
 
 
 def check_finite(weight: Array) -> None:

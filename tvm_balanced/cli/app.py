@@ -21,6 +21,7 @@ from tvm_balanced.cli import (
     package,
     profile_machine,
     prune,
+    report,
     serve_rpc,
     tune,
 )
@@ -65,6 +66,7 @@ for panel, name, command in (
     (PRUNE, "distill", distill.distill),
     (COMPILE, "inspect", inspect.inspect),
     (COMPILE, "compile", compile.compile),
+    (COMPILE, "report", report.report),
     (COMPILE, "bench", bench.app),
     (TUNE, "tune", tune.tune),
     (TUNE, "logs", logs.app),

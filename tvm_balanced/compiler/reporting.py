@@ -7,6 +7,7 @@ from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.accounting import FunctionUse, OperatorUse
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.core.report import FunctionReport, LayerReport, OperatorReport, Report
+from tvm_balanced.core.weight_map import heaviest
 from tvm_balanced.runtime.tensors import address_of
 from tvm_balanced.selection import function_time
 from tvm_balanced.selection.kernel_choice import KernelSelector
@@ -35,6 +36,7 @@ def report_of(lowered: Lowered, calls: Sequence[LayerCall], selector: KernelSele
         _layers(lowered, calls, owners, selector, tuned),
         (*_operators(lowered.operators, owners), *_rest(lowered)),
         _functions(lowered.functions, selector),
+        weight_maps=heaviest([(plan.macs, plan.layer.weight_map) for plan in lowered.plans if plan.layer.found.sparsity]),
     )
 
 

@@ -8,6 +8,7 @@ from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
+from tvm_balanced.core.weight_map import WeightMap
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class DenseLayer:
 
     `m` is None if the rows are known only at the call; they are then in the range `rows`. `addresses` are those of the constants
     that the weight is made of: layers with equal ones share it. Of a convolution, `conv` says what x is for each pixel of the
-    result, and M are the pixels of all images.
+    result, and M are the pixels of all images. `weight_map` is for people to look at.
     """
 
     name: str
@@ -28,6 +29,7 @@ class DenseLayer:
     rows: RowRange = EVERY_M
     addresses: tuple[int, ...] = field(default=(), compare=False)
     conv: Convolution | None = None
+    weight_map: WeightMap | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

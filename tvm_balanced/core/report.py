@@ -10,6 +10,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.race import Race
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.core.text_table import table
+from tvm_balanced.core.weight_map import WeightMap
 
 
 @dataclass(frozen=True)
@@ -312,6 +313,8 @@ class Report:
         None if no precision but float32 was asked for.
     races : tuple of Race
         How fast each entry point is beside the original model; empty if that was not timed.
+    weight_maps : tuple of WeightMap
+        Of the layers with zeros, those with the most multiply-adds.
 
     Races are not compared: no two are alike.
     """
@@ -321,6 +324,7 @@ class Report:
     functions: tuple[FunctionReport, ...] = ()
     precision: PrecisionReport | None = None
     races: tuple[Race, ...] = field(default=(), compare=False)
+    weight_maps: tuple[WeightMap, ...] = ()
 
     @property
     def total(self) -> int:
@@ -413,6 +417,7 @@ class Report:
             "functions": [asdict(row) for row in self.functions],
             **({} if self.precision is None else {"precision": asdict(self.precision)}),
             "races": [asdict(race) for race in self.races],
+            "weight_maps": [asdict(one) for one in self.weight_maps],
         }
 
     @classmethod
@@ -425,6 +430,7 @@ class Report:
             tuple(FunctionReport(**row) for row in parts["functions"]),
             PrecisionReport.from_json(parts["precision"]) if "precision" in parts else None,
             tuple(Race.from_json(row) for row in parts.get("races", ())),
+            tuple(WeightMap.from_json(row) for row in parts.get("weight_maps", ())),
         )
 
     @property

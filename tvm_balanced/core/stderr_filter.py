@@ -18,6 +18,7 @@ VERBOSE = "TVM_BALANCED_VERBOSE"  # the environment variable that shows all, if 
 REMARKS = re.compile(
     rb"Warning: (Scope (Saving|Loaded):|Fast mode segfaults when there are out-of-bounds"
     rb"|BlockBuilder destroyed with remaining blocks)"  # while an exception is on its way, which says more
+    rb"|^USDT:.* profiler_(start|stop)$"  # torch's profiler
 )
 TORCH = (
     (FutureWarning, ""),  # torch.export copies a deprecated class of its own

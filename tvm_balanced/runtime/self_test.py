@@ -85,6 +85,12 @@ def self_test(path: str | Path, threads: int | None = None, verify_key: Any = No
     return SelfTestResult(tuple(_findings(directory, threads, key)))
 
 
+def stored_inputs(path: str | Path) -> dict[str, list[Array]]:
+    """Return the inputs that an artifact stores for its self-test, by entry point; raises ArtifactError."""
+    variant, manifest = variant_here(check_path(path))
+    return {name: [one.whole() for one in test.inputs] for name, test in _stored(variant, manifest).items()}
+
+
 def _findings(directory: Path, threads: int | None, key: Any) -> Iterator[Finding]:
     try:
         count, size = check_files(directory)

@@ -16,6 +16,7 @@ from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import Bucket, DenseLayer, LayerPlan, buckets_to_attr
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
+from tvm_balanced.core.weight_map import BLOCK, WeightMap
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import RECURRENT_STATE, balanced_conv, balanced_dense, is_call, packed_conv, packed_dense
@@ -152,7 +153,9 @@ class _Rewriter(PyExprMutator):
                 _check(match.weight, name)
                 self.checked.add(match.key)
             n, k = match.weight.shape
-            layer = DenseLayer(name, match.m, n, k, dtype, self.detection(match), rows, tuple(match.addresses), match.conv)
+            found = self.detection(match)
+            seen = WeightMap.of(name, match.weight, found.pattern.block if found.pattern else BLOCK)
+            layer = DenseLayer(name, match.m, n, k, dtype, found, rows, tuple(match.addresses), match.conv, seen)
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan, m = self.plans[key], match.m
         steps, example_steps = (_steps(match.x, self.lookup_binding, sizes) for sizes in ({}, self.sizes))

@@ -1,0 +1,1 @@
+"""Pages that people look at: HTML from templates, with figures inside."""

@@ -140,8 +140,9 @@ def roofline(profile: Profile, verdicts: Mapping[str, str]) -> str:
         own = [(x, row.gmacs) for x, row in zip(intensity, rows, strict=True) if _kind(row, verdicts) == kind]
         if own:
             axes.plot(*zip(*own, strict=True), "o", color=COLOURS[kind], markersize=5, alpha=0.7, label=kind)
-    for row in rows[:NAMED]:
-        axes.annotate(row.name, (row.macs / row.nbytes, row.gmacs), fontsize=7, xytext=(4, 4), textcoords="offset points")
+    for row in _apart(rows)[:NAMED]:
+        place = (row.macs / row.nbytes, row.gmacs)
+        axes.annotate(_short(row.name), place, fontsize=7, xytext=(4, 4), textcoords="offset points")
     axes.set(
         xscale="log", yscale="log", xlabel="multiply-adds on stored values for each byte", ylabel="10^9 multiply-adds a second"
     )
@@ -176,13 +177,23 @@ def _stack(axes: Any, place: int, amounts: Mapping[str, float]) -> None:
         left += amount
 
 
+def _apart(rows: Sequence[ProfileRow], factor: float = 1.5) -> list[ProfileRow]:
+    """Return rows whose dots lie apart in a roofline, so that their names do not cover each other."""
+    kept: list[ProfileRow] = []
+    for row in rows:
+        if all(max(row.gmacs / one.gmacs, one.gmacs / row.gmacs) > factor for one in kept):
+            kept.append(row)
+    return kept
+
+
 def _bars(axes: Any, rows: Times, colours: Sequence[str], title: str) -> None:
-    bars = axes.barh(range(len(rows)), [us for _, us in rows], color=colours[: len(rows)])
-    axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=7)
+    unit, scale = ("ms", 1e-3) if rows and rows[0][1] >= 1e4 else ("us", 1.0)
+    bars = axes.barh(range(len(rows)), [us * scale for _, us in rows], color=colours[: len(rows)])
+    axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=7)
     axes.set_yticks(range(len(rows)), [_short(name) for name, _ in rows], fontsize=7)
     axes.invert_yaxis()
     axes.margins(x=0.15)
-    axes.set(xlabel="us of a call", title=title)
+    axes.set(xlabel=f"{unit} of a call", title=title)
 
 
 def _short(name: str, most: int = 42) -> str:

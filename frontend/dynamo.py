@@ -43,7 +43,7 @@ def tvm_balanced(
     mode : str, optional
         There is none; for the signature of torch.compile.
     options : mapping, optional
-        Some of OPTIONS, as `tb.compile` takes them; `cache=False` neither loads modules of other processes nor keeps any for them.
+        Some of OPTIONS, as `tb.compile` takes them; `cache=False` neither loads nor keeps modules for other processes.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def tvm_balanced(
 class CompiledGraph:
     """A graph of dynamo with the modules that it was compiled to, one for each set of weights and of fixed numbers.
 
-    `torch._dynamo.utils.counters["tvm_balanced"]` counts modules that were compiled, those that were loaded in place of it, graphs
+    `torch._dynamo.utils.counters["tvm_balanced"]` counts modules that were compiled, modules that were loaded instead, graphs
     without a layer, which are not worth it, and graphs that fell back.
     """
 

@@ -2,7 +2,8 @@
 
 dynamo finds this function by the entry point `torch_dynamo_backends`. Weights are constants, as in inductor's freezing: a graph
 is compiled at its first call with some weights, and again where these are others or were changed. So layers that share a graph
-have a module each. What cannot be compiled runs in PyTorch, with one line that says why.
+have a module each. What another process compiled before is loaded. What cannot be compiled runs in PyTorch, with one line that
+says why.
 """
 
 import logging
@@ -16,12 +17,14 @@ from torch._dynamo.utils import counters
 
 from tvm_balanced.compiler.compile import CompileOptions, compile_imported
 from tvm_balanced.errors import InputError, ModelError, TvmBalancedError
+from tvm_balanced.frontend import dynamo_cache
 from tvm_balanced.frontend.dynamo_graph import Inputs, completion, number, outputs_of, plain_module
+from tvm_balanced.frontend.dynamo_key import key_of
 from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.module import import_module
 from tvm_balanced.runtime.compiled_module import CompiledModule
 
-OPTIONS = ("target", "threads", "tolerance", "kernels", "logs", "copies")
+OPTIONS = ("target", "threads", "tolerance", "kernels", "logs", "copies", "cache")
 MOST = 8  # modules of a graph, as torch._dynamo.config.recompile_limit of one function
 Run = Callable[[Sequence[Any]], tuple[Any, ...]]
 log = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ def tvm_balanced(
     mode : str, optional
         There is none; for the signature of torch.compile.
     options : mapping, optional
-        Some of OPTIONS, as `tb.compile` takes them.
+        Some of OPTIONS, as `tb.compile` takes them; `cache=False` neither loads nor keeps modules for other processes.
 
     Raises
     ------
@@ -52,18 +55,22 @@ def tvm_balanced(
     for name in options or {}:
         if name not in OPTIONS:
             raise InputError(f'backend "tvm_balanced" has no option {name!r}; it has {", ".join(OPTIONS)}')
-    return CompiledGraph(graph, CompileOptions(**(options or {})))
+    given = dict(options or {})
+    cache = given.pop("cache", True)
+    if not isinstance(cache, bool):
+        raise InputError(f"cache is {cache!r}; give True or False")
+    return CompiledGraph(graph, CompileOptions(**given), cache)
 
 
 class CompiledGraph:
     """A graph of dynamo with the modules that it was compiled to, one for each set of weights and of fixed numbers.
 
-    `torch._dynamo.utils.counters["tvm_balanced"]` counts modules that were compiled, graphs without a layer, which are not worth
-    it, and graphs that fell back.
+    `torch._dynamo.utils.counters["tvm_balanced"]` counts modules that were compiled, modules that were loaded instead, graphs
+    without a layer, which are not worth it, and graphs that fell back.
     """
 
-    def __init__(self, graph: fx.GraphModule, options: CompileOptions) -> None:
-        self.graph, self.options = graph, options
+    def __init__(self, graph: fx.GraphModule, options: CompileOptions, cache: bool = True) -> None:
+        self.graph, self.options, self.cache = graph, options, cache
         self.own = [*graph.parameters(), *graph.buffers()]  # where dynamo does not pass weights as inputs
         self.inputs = Inputs.of(graph)
         self.fixed: list[tuple[int, int]] = []  # (place of a tensor, dimension) that changes, and was fixed when it was compiled
@@ -149,9 +156,21 @@ class CompiledGraph:
     def _dynamic_shapes(self) -> list[dict[int, Any]]:
         nodes = self.graph.graph.find_nodes(op="placeholder")
         shapes = [nodes[place].meta["example_value"].shape for place in self.inputs.tensors]
-        return [{d: torch.export.Dim.AUTO for d, n in enumerate(s) if isinstance(n, torch.SymInt)} for s in shapes]
+        return [{d: torch.export.Dim.AUTO for d, n in enumerate(s) if _changes(n)} for s in shapes]
 
     def _compile(self, args: Sequence[Any], shapes: Any) -> CompiledModule:
+        """Return the module of a call, from the cache if it is there."""
+        key = key_of(self.graph, self.inputs, args, shapes, self.options) if self.cache else None
+        found = dynamo_cache.find(key) if key is not None else None
+        if found is not None:
+            counters["tvm_balanced"]["modules loaded"] += 1
+            return found
+        module = self._compile_anew(args, shapes)
+        if key is not None:
+            dynamo_cache.keep(key, module)
+        return module
+
+    def _compile_anew(self, args: Sequence[Any], shapes: Any) -> CompiledModule:
         module = plain_module(self.graph, self.inputs, args)
         with torch._guards.tracing(None):
             imported = import_module(module, [args[p] for p in self.inputs.tensors], None, shapes and tuple(shapes))
@@ -166,6 +185,11 @@ class CompiledGraph:
             return complete(function.flat(*(args[place] for place in places)), args)
 
         return run
+
+
+def _changes(size: Any) -> bool:
+    """Whether a size may be another one in a later call; a symbol whose value is known by now may not."""
+    return isinstance(size, torch.SymInt) and not size.node.expr.is_number
 
 
 class _Weights:

@@ -16,7 +16,7 @@ from tvm_balanced.errors import InputError
 from tvm_balanced.frontend.dynamo import tvm_balanced
 
 NAME = "tvm_balanced"
-OPTIONS = {"threads": 1, "logs": False}
+OPTIONS = {"threads": 1, "logs": False, "cache": False}
 
 
 @pytest.fixture(autouse=True)

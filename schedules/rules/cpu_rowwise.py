@@ -14,7 +14,7 @@ from tvm_balanced.schedules.base.expressions import variables
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM, analyse, extent, trip_count, vectorize_last
-from tvm_balanced.schedules.tir.vector_reduction import split_reduction, vectorize_partial, widths
+from tvm_balanced.schedules.tir.vector_reduction import SHORT, split_reduction, vectorize_partial, widths
 
 
 class CpuRowwise(Rule):
@@ -60,6 +60,8 @@ def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[_St
         return [_Stage(block.block_rv, "elementwise")]
     loops = sch.get_loops(block.block_rv)
     length = extent(sch, loops[-1])
+    while length is not None and length % width and width > SHORT:  # a row of 1000 has whole vectors of 8
+        width //= 2
     if length is None or length % width or length < 2 * width or len(loops) != rows + 1:
         return [_Stage(block.block_rv, "reduction")]
     partials = split_reduction(sch, block.block_rv, widths(width, length))

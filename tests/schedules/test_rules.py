@@ -15,7 +15,7 @@ from tvm_balanced.schedules import RULES
 from tvm_balanced.schedules.base.expressions import divisor
 from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.transform.approximate_math import ApproximateMath
-from tvm_balanced.transform.legalize import softmax_last
+from tvm_balanced.transform.legalize_rows import softmax_last
 from tvm_balanced.transform.schedule_remainder import schedule
 
 CASES = {

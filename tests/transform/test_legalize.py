@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 import tvm
@@ -12,31 +11,6 @@ from tvm.script import tirx as T
 
 import tvm_balanced as tb
 from tvm_balanced.transform.legalize import LEGALIZE
-
-
-@pytest.mark.parametrize("axis", [-1, 2, 1])
-def test_softmax(axis, rng):
-    legal = relax.transform.LegalizeOps(LEGALIZE)(module(lambda b, x: relax.op.nn.softmax(x, axis), (3, 5, 33)))
-    x = (rng.standard_normal((3, 5, 33)) * 10).astype(np.float32)
-    y = relax.VirtualMachine(tvm.compile(legal, "llvm"), tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
-    wide = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
-    np.testing.assert_allclose(y, wide / wide.sum(axis, keepdims=True), rtol=5e-6, atol=1e-30)
-
-
-@pytest.mark.parametrize("keepdims", [False, True])
-@pytest.mark.parametrize(("shape", "axes"), [((2, 3, 7, 7), (2, 3)), ((2, 5, 4, 4), (-1, -2)), ((2, 2, 3, 5, 9), (2, 3, 4))])
-def test_a_mean_over_pixels_is_scheduled(shape, axes, keepdims, rng):
-    from tvm_balanced.runtime.host import host_target
-    from tvm_balanced.schedules import RULES
-
-    legal = relax.transform.LegalizeOps(LEGALIZE)(module(lambda b, x: relax.op.mean(x, axes, keepdims), shape))
-    (var,) = (var for var, func in legal.functions_items() if not isinstance(func, relax.Function))
-    scheduled = [found for rule in RULES if (found := rule.apply(legal[var], host_target())) is not None]
-    assert scheduled
-    legal[var] = scheduled[0].mod["main"]
-    x = rng.standard_normal(shape).astype(np.float32)
-    y = relax.VirtualMachine(tvm.compile(legal, host_target()), tvm.cpu())["main"](tvm.runtime.tensor(x)).numpy()
-    np.testing.assert_allclose(y, x.astype(np.float64).mean(axes, keepdims=keepdims), rtol=0, atol=1e-6)
 
 
 @I.ir_module(s_tir=True)
@@ -185,11 +159,11 @@ def test_the_module(before, expected):
 @pytest.mark.parametrize(
     "build",
     [
-        lambda b, x: relax.op.nn.softmax(x, 0),
+        lambda b, x: relax.op.mean(x, 1),
         lambda b, x: relax.op.power(x, relax.const(2.0, "float32")),
         lambda b, x: relax.op.full((4,), relax.const(2.5, "float32"), "float32"),
     ],
-    ids=["softmax along another axis", "power", "full"],
+    ids=["mean over one axis", "power", "full"],
 )
 def test_what_tvm_does_well_is_left_to_it(build):
     before, legalize = module(build, (3, 32)), relax.transform.LegalizeOps

@@ -9,57 +9,7 @@ from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.nn import topi
 
 from tvm_balanced.core.dtypes import HALF_PRECISION
-
-
-def _softmax(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """Softmax by one reciprocal a row, where TVM divides every element, at the time of ten multiplications each."""
-    x, axis = call.args[0], int(call.attrs.axis)
-    if axis not in (-1, len(x.ty.shape) - 1) or str(x.ty.dtype.dtype) != "float32":
-        return builder.call_te(topi.nn.softmax, x, axis)
-    return builder.call_te(softmax_last, x, primfunc_name_hint="softmax")
-
-
-def softmax_last(x: te.Tensor) -> te.Tensor:
-    """Return softmax along the last axis of x, float32."""
-    *rows, length = x.shape
-    across = [te.reduce_axis((0, length), name="k") for _ in range(2)]
-    largest = te.compute(rows, lambda *i: te.max(x(*i, across[0]), axis=across[0]), name="softmax_max")
-    power = te.compute(x.shape, lambda *i: te.exp(x(*i) - largest(*i[:-1])), name="softmax_exp")
-    total = te.compute(rows, lambda *i: te.sum(power(*i, across[1]), axis=across[1]), name="softmax_sum")
-    scale = te.compute(rows, lambda *i: 1.0 / total(*i), name="softmax_scale")
-    return te.compute(x.shape, lambda *i: power(*i) * scale(*i[:-1]), name="softmax")
-
-
-def _mean(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """A mean over the last axes, as over pixels, along one axis; TVM's loops over several no rule can make vectors of."""
-    x, axes = call.args[0], sorted(int(axis) % len(call.args[0].ty.shape) for axis in call.attrs.axis or ())
-    shape = list(x.ty.shape)
-    last = list(range(len(shape) - len(axes), len(shape)))
-    known = all(isinstance(size, tirx.IntImm) for size in shape[last[0] :]) if axes else False
-    if axes != last or len(axes) < 2 or axes[0] == 0 or not known or str(x.ty.dtype.dtype) != "float32":
-        return call.op.get_attr("FLegalize")(builder, call)
-    return builder.call_te(mean_last, x, len(axes), bool(call.attrs.keepdims), primfunc_name_hint="mean")
-
-
-def mean_last(x: te.Tensor, count: int, keepdims: bool) -> te.Tensor:
-    """Return the mean over the last `count` axes of x, float32: whole vectors first, then what is left of a row."""
-    rows, sizes = x.shape[:-count], [int(size) for size in x.shape[-count:]]
-    length = math.prod(sizes)
-    whole = length // LANES * LANES if length >= 2 * LANES else length
-
-    def element(*place: tirx.Expr) -> tirx.Expr:
-        *row, k = place
-        steps = [math.prod(sizes[axis + 1 :]) for axis in range(count)]
-        return x(*row, *(k // step % size for step, size in zip(steps, sizes, strict=True)))
-
-    def total(first: int, end: int, name: str) -> te.Tensor:
-        k = te.reduce_axis((0, end - first), name="k")
-        return te.compute(rows, lambda *i: te.sum(element(*i, k + first), axis=k), name=name)
-
-    parts = [total(0, whole, "mean_sum"), *([total(whole, length, "mean_rest")] if whole < length else [])]
-    scale = tirx.const(1 / length, "float32")
-    ones = [1] * count if keepdims else []
-    return te.compute([*rows, *ones], lambda *i: sum(part(*i[: len(rows)]) for part in parts) * scale, name="mean")
+from tvm_balanced.transform.legalize_rows import ROWS
 
 
 def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -68,7 +18,7 @@ def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     TVM has some for wider types only; others it writes in steps that are each rounded: tanh(1e-4) in float16 was 0, and a sum of
     a thousand numbers was as good as its last addition.
     """
-    legalize = LEGALIZE_FLOAT32.get(call.op.name, call.op.get_attr("FLegalize"))
+    legalize = ROWS.get(call.op.name, call.op.get_attr("FLegalize"))
     narrow = str(call.args[0].ty.dtype.dtype)
     if narrow not in HALF_PRECISION:
         return legalize(builder, call)
@@ -232,8 +182,6 @@ UNARY = "acos acosh asin asinh atan atanh cos cosh erf exp log rsqrt sigmoid sin
 REDUCTIONS = "cumprod cumsum mean prod std sum variance".split()
 LAYERS = "gelu gelu_tanh group_norm instance_norm layer_norm log_softmax selu silu softmax softplus".split()
 BINARY = "atan2 floor_divide floor_mod log_add_exp mod power".split()
-LANES = 16  # of the longest vectors
-LEGALIZE_FLOAT32: dict[str, Legalize] = {"relax.nn.softmax": _softmax, "relax.mean": _mean}
 # On a GPU TVM's own softmax is scheduled by TVM's own rules.
 LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.power": _in_float32, "relax.full": _full}
 LEGALIZE: dict[str, Legalize] = {

@@ -71,6 +71,7 @@ def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write the generated source of tests/golden anew")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config, items):
     if out := sample.left_out(items, config.args):
         config.hook.pytest_deselected(items=out)

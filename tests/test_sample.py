@@ -42,24 +42,31 @@ def items(*marks, a=range(2), b=range(2)):
             callspec=SimpleNamespace(params={"a": i, "b": 7, "c": j}),
             iter_markers=lambda name: [mark for mark in marks if mark.name == name],
             get_closest_marker=lambda name: next((mark for mark in marks if mark.name == name), None),
+            added=(added := []),
+            add_marker=added.append,
         )
         for i, j in itertools.product(a, b)
     ]
 
 
+def case_of(item):
+    return item.nodeid.partition("[")[2][:-1]
+
+
 @pytest.mark.parametrize(
-    ("marks", "out"),
+    ("marks", "out", "slow"),
     [
-        ([], []),
-        ([pytest.mark.grid.mark], ["0-1", "1-0"]),
-        ([pytest.mark.grid(pairs=True).mark], []),
-        ([pytest.mark.nightly.mark], ["0-0", "0-1", "1-0", "1-1"]),
+        ([], [], []),
+        ([pytest.mark.grid.mark], ["0-1", "1-0"], ["1-1"]),
+        ([pytest.mark.grid(pairs=True).mark], [], ["0-1", "1-0", "1-1"]),
+        ([pytest.mark.nightly.mark], ["0-0", "0-1", "1-0", "1-1"], []),
     ],
 )
-def test_what_is_left_out_until_the_night(marks, out, monkeypatch):
+def test_what_is_left_out_until_the_night_and_what_is_slow(marks, out, slow, monkeypatch):
     monkeypatch.setattr(module, "NIGHTLY", False)
     given = items(*marks)
-    assert [item.nodeid.partition("[")[2][:-1] for item in left_out(given, ["tests"])] == out
+    assert [case_of(item) for item in left_out(given, ["tests"])] == out
+    assert [case_of(item) for item in given if item.added == [pytest.mark.slow]] == slow
     assert not {item.nodeid for item in left_out(given, [given[1].nodeid])} & {given[1].nodeid}  # somebody asks for it
     monkeypatch.setattr(module, "NIGHTLY", True)
     assert left_out(given, ["tests"]) == []

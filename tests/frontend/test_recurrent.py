@@ -70,6 +70,7 @@ def inputs(layer, steps, batch):
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("name", LAYERS)
 def test_any_length_and_batch_with_states_and_a_fixed_length_without(name):
     layer = pruned(LAYERS[name]())
@@ -85,6 +86,7 @@ def test_any_length_and_batch_with_states_and_a_fixed_length_without(name):
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
 def test_half_precision_is_no_worse_than_in_torch(cell, dtype):

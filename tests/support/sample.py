@@ -1,13 +1,16 @@
 """Which cases `make test` runs of a test that is marked `grid` or `nightly`; `make nightly` runs all of them.
 
 `@pytest.mark.grid` keeps so many cases that every value of every parameter occurs in one, `@pytest.mark.grid(pairs=True)` every
-two values of two parameters. The choice is always the same. `@pytest.mark.nightly` keeps none.
+two values of two parameters. The choice is always the same. `make test-fast` runs the first of them: the others are marked slow.
+`@pytest.mark.nightly` keeps none.
 """
 
 import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
+
+import pytest
 
 NIGHTLY = "TVM_BALANCED_NIGHTLY" in os.environ
 
@@ -35,7 +38,10 @@ def _parts(case: Mapping[str, Hashable], pairs: bool) -> set[tuple[tuple[str, Ha
 
 
 def left_out(items: Sequence, args: Sequence[str]) -> list:
-    """Return the tests among `items` that do not run; none that `args`, those of the command line, name with its parameters."""
+    """Return the tests among `items` that do not run, and mark the cases of grids but the first slow.
+
+    A test that `args`, those of the command line, name with its parameters runs.
+    """
     if NIGHTLY:
         return []
     named = {arg.partition("::")[2] for arg in args if arg.endswith("]")}
@@ -48,8 +54,10 @@ def left_out(items: Sequence, args: Sequence[str]) -> list:
         elif item.get_closest_marker("grid"):
             grids[item.nodeid.partition("[")[0]].append(item)
     for cases in grids.values():
-        kept = set(sample([_axes(item) for item in cases], **cases[0].get_closest_marker("grid").kwargs))
-        out += [item for place, item in enumerate(cases) if place not in kept]
+        first, *others = sample([_axes(item) for item in cases], **cases[0].get_closest_marker("grid").kwargs)
+        for place in others:
+            cases[place].add_marker(pytest.mark.slow)
+        out += [item for place, item in enumerate(cases) if place not in {first, *others}]
     return out
 
 

@@ -112,6 +112,7 @@ def test_the_module(before, expected):
         tvm.ir.assert_structural_equal(PadAttention()(before), expected)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("rows", "tokens"),
@@ -125,6 +126,7 @@ def test_attention_of_any_size_is_one_function(form, rows, tokens, rng):
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("form", [form for form in FORMS if form != "sdpa, causal"])
 def test_a_length_that_is_known_only_at_the_call(form, rng):
     model, mask = FORMS[form]

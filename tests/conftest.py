@@ -21,6 +21,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tvm_balanced-tests-")
 
 import pytest
 from hypothesis import HealthCheck, settings
+from support import sample
 
 # No deadline, because the first example of a property may load TVM. Derandomised, so that a run can
 # be repeated.
@@ -70,7 +71,20 @@ def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write the generated source of tests/golden anew")
 
 
-def pytest_collection_modifyitems(items):
+def shares_a_fixture(item):
+    """Whether a test uses a fixture of its whole file, which each process that runs a test of the file would make."""
+    found = getattr(item, "_fixtureinfo", None)
+    return found is not None and any(defs[-1].scope == "module" for defs in found.name2fixturedefs.values())
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(config, items):
+    if out := sample.left_out(items, config.args):
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in set(out)]
+    for item in items:
+        if not item.get_closest_marker("xdist_group") and shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     reasons = None
     for item in items:
         for marker in {"avx2", "avx512", "cuda", "pocl", "nvcc", "oclgrind"} & set(item.keywords):

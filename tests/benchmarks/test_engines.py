@@ -36,6 +36,7 @@ def test_what_is_missing_is_left_out_with_a_sentence(monkeypatch, tmp_path):
     assert "deepsparse is left out: no-such-package not installed" in said[2]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "torch.compile"])  # it compiles for seconds
 def test_an_engine_that_is_here_is_right_in_every_copy(name, threads):

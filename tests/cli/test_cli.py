@@ -80,6 +80,7 @@ print(time.process_time())
 """
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "command",
     [

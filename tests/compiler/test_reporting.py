@@ -157,6 +157,7 @@ def count(model, args):
     return weights, counter.get_total_flops() // 2
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", MODELS)
 def test_weights_and_multiply_adds_are_those_that_torch_counts(name):
     torch.manual_seed(0)
@@ -185,6 +186,7 @@ KINDS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", KINDS)
 def test_operators_have_a_row_with_kind_and_reason(name):
     make, arguments, _ = MODELS[name]

@@ -46,6 +46,7 @@ EXPRESSIONS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("compute", EXPRESSIONS.values(), ids=EXPRESSIONS)
 def test_zeros_are_seen_however_the_weight_is_written(compute, rng):
     model = nn.Sequential(Masked(rng, compute)).eval()

@@ -22,6 +22,7 @@ class Positions(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "cut",
     [lambda p, n: p[:, :n], lambda p, n: p[:, 0:n:1], lambda p, n: p[:, 3 : n + 3], lambda p, n: p[:, -20:].narrow(1, 0, n)],
@@ -101,6 +102,7 @@ class Addmm(nn.Module):
         return torch.addmm(self.bias, x, self.weight, **self.factors)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("factors", [{}, {"alpha": 0.5, "beta": 2}, {"beta": 0}], ids=str)
 def test_addmm_keeps_its_dtype(dtype, factors):
@@ -117,6 +119,7 @@ CONVOLUTIONS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolutions_keep_their_dtype(dtype, name):
@@ -134,6 +137,7 @@ class Apply(nn.Module):
         return self.function(*args)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.int64, torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("dim", [0, -1])
 def test_a_running_sum_has_the_dtype_that_torch_gives_it(dtype, dim):
@@ -143,6 +147,7 @@ def test_a_running_sum_has_the_dtype_that_torch_gives_it(dtype, dim):
     torch.testing.assert_close(y, torch.cumsum(x, dim))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
 @pytest.mark.parametrize("function", [torch.eq, torch.ne])
 def test_comparison(function, dtype):
@@ -153,6 +158,7 @@ def test_comparison(function, dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("function", [torch.amax, torch.amin])
 @pytest.mark.parametrize("options", [{"dim": 1}, {"dim": (0, 1), "keepdim": True}, {"dim": ()}], ids=str)
 def test_largest_and_least_values(function, options):
@@ -178,6 +184,7 @@ def test_comparison_with_a_number():
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "GPT2LMHeadModel", "Qwen2ForCausalLM"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_causal_language_models(name, dtype):

@@ -69,8 +69,12 @@ def inputs(layer, steps, batch):
     return torch.randn((batch, steps, WIDTH) if layer.batch_first else (steps, batch, WIDTH))
 
 
+# Those for the night have nothing that others here, or the models of other tests, have not.
+AT_NIGHT = ("lstm", "gru", "lstm, projected, 2 layers, both ways")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.nightly] * (name in AT_NIGHT)) for name in LAYERS])
 def test_any_length_and_batch_with_states_and_a_fixed_length_without(name):
     layer = pruned(LAYERS[name]())
     steps, batch = Dim("steps"), Dim("batch")
@@ -85,6 +89,7 @@ def test_any_length_and_batch_with_states_and_a_fixed_length_without(name):
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
 def test_half_precision_is_no_worse_than_in_torch(cell, dtype):

@@ -136,6 +136,7 @@ MISSING = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", MISSING)
 def test_operators_that_tvm_does_not_take(name):
     function, *args = MISSING[name]

@@ -63,6 +63,7 @@ def test_random_layers(here, n, k, m, nnz, activation, has_bias, has_residual, s
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize(("name", "dtype"), HERE)
 def test_one_function_serves_any_number_of_rows(name, dtype, rng):
     weight = reference.rounded(reference.balanced(72, 100, P("3:16"), rng), dtype)
@@ -73,6 +74,7 @@ def test_one_function_serves_any_number_of_rows(name, dtype, rng):
         assert reference.relative_error(run(x), reference.dense(x, weight, bias, "gelu")) < allowed(name, dtype), m
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("name", "dtype"), HERE)
 @pytest.mark.parametrize("n", [1, 17, 33])
 def test_a_lane_alone_is_stored_alone(name, dtype, n, rng):

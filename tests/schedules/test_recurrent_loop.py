@@ -24,6 +24,7 @@ def run(func, inputs, outputs):
     return [result.numpy() for result in results]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("symbolic", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])

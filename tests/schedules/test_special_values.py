@@ -76,6 +76,7 @@ def given(dtype, rng):
     return weight, reference.rounded(bias, dtype)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("name", "dtype"), HERE)
 @pytest.mark.parametrize("m", [1, 7])
 def test_every_kernel_that_runs_here(name, dtype, m, rng):
@@ -88,6 +89,7 @@ def test_every_kernel_that_runs_here(name, dtype, m, rng):
         check(name, dtype, run, x, weight, bias, kinds)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, dtype in CPU if name in EMULATED])
 def test_kernels_for_avx512_with_their_instructions_emulated(name, dtype, rng, emulated):  # noqa: F811
     weight, bias = given(dtype, rng)

@@ -140,6 +140,7 @@ def test_the_module(before, expected):
         tvm.ir.assert_structural_equal(FuseAttention()(before), expected)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("form", FORMS)
 def test_attention_is_one_function(form, rng):
     model, mask = FORMS[form]
@@ -180,6 +181,7 @@ def with_scaled_positions(q, k, v, _):
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("tokens", [64, 50])
 @pytest.mark.parametrize("heads_first", [True, False])
 @pytest.mark.parametrize("form", [above_the_mean, gated, with_positions, with_scaled_positions])
@@ -228,6 +230,7 @@ def test_softmax_alone_gives_nan_for_such_a_row_as_in_pytorch(rng):
     assert compiled(*qkv, mask)[0, :, 5].isnan().all()
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("shape", "tokens"),
     [
@@ -250,6 +253,7 @@ def test_shapes_that_would_not_gain_are_left_alone(shape, tokens, rng):
     assert "attention" not in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("q", "k", "mask"),
     [

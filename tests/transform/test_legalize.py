@@ -170,6 +170,7 @@ def test_what_tvm_does_well_is_left_to_it(build):
     tvm.ir.assert_structural_equal(legalize(LEGALIZE)(before), legalize()(before))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("value", [-torch.inf, torch.inf, 2.5])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_full(value, dtype):
@@ -216,6 +217,7 @@ LIMITS = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}  # four units in the last
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_half_precision_models(name, dtype):

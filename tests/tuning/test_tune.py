@@ -59,7 +59,10 @@ def check_resumed(folder, runner=None):
     assert len(records(folder, Run)) == 1
 
 
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 20))])
+SEEDS = [0, 1, *(pytest.param(i, marks=pytest.mark.slow if i < 6 else pytest.mark.nightly) for i in range(2, 20))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_killed_tuner_is_resumed(seed, tmp_path):
     rng = random.Random(seed)
     process = start(tmp_path, trials=PLANNED)

@@ -18,6 +18,7 @@ WITH_SMALL_TILES = [
 
 
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize(("name", "dtype"), WITH_SMALL_TILES)
 def test_every_m_is_right(name, dtype, rng):
     weight = reference.rounded(reference.balanced(64, 96, PATTERN, rng), dtype)

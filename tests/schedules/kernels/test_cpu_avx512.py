@@ -16,6 +16,7 @@ KERNEL = KERNELS["cpu_avx512"]
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize(("pattern", "k", "n"), [("2:16", 1500, 64), ("4:32", 784, 64), ("8:64", 40, 64), ("2:16", 256, 1000)])
 @pytest.mark.parametrize("m", [1, 9])
 def test_ragged_and_covered(pattern, k, n, m, rng):
@@ -53,6 +54,7 @@ def test_layout_of_blocks_of_32_is_the_documented_one(rng):
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize("pattern", ["1:32", "2:32", "3:32", "4:32", "6:32", "8:32", "12:32", "8:64"])
 @pytest.mark.parametrize(("m", "k"), [(1, 1500), (9, 784), (None, 95)])
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 1e-5), ("bfloat16", 1e-2)])
@@ -66,6 +68,7 @@ def test_blocks_of_32(pattern, m, k, dtype, error, rng):
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("pattern", "dtype"), [("1:16", "float32"), ("3:16", "float32"), ("4:32", "float32"), ("8:16", "float16")]
 )

@@ -20,6 +20,7 @@ needs_bf16 = pytest.mark.skipif(
 
 
 @needs_bf16
+@pytest.mark.grid
 @pytest.mark.parametrize("k", [32, 40, 48, 50, 64, 80, 83, 256])
 @pytest.mark.parametrize("m", [1, 9])
 def test_whole_odd_and_cut_windows(k, m, rng):
@@ -30,6 +31,7 @@ def test_whole_odd_and_cut_windows(k, m, rng):
 
 
 @needs_bf16
+@pytest.mark.grid
 @pytest.mark.parametrize("pattern", ["2:32", "4:32", "5:32", "8:32", "12:32", "8:64"])
 @pytest.mark.parametrize(("m", "k"), [(1, 256), (9, 83), (None, 32)])
 def test_blocks_of_32(pattern, m, k, rng):

@@ -16,6 +16,7 @@ NEEDS = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CP
 
 
 @NEEDS
+@pytest.mark.grid
 @pytest.mark.parametrize("pattern", ["1:16", "2:16", "3:16", "4:16", "8:16", "12:16"])
 @pytest.mark.parametrize("m", [1, 9, None])
 def test_sums_are_those_of_integers_bit_for_bit(pattern, m, rng):

@@ -59,6 +59,7 @@ def test_tiles_of_k(pattern, k, tiles):
 # Rows of x from one tile to ten: all of it laid out at once, and tile by tile; with padding of every kind
 @pytest.mark.slow
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize(
     ("pattern", "n", "k", "m"),

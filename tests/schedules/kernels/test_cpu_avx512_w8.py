@@ -16,6 +16,7 @@ def rounded(weight):
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize("pattern", ["1:16", "2:16", "3:16", "8:16"])
 @pytest.mark.parametrize("m", [1, 9, None])
 def test_computes_with_the_rounded_weight(pattern, m, rng):

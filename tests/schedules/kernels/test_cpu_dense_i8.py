@@ -23,6 +23,7 @@ def needs(cpu):
         pytest.skip("this CPU has no AVX2")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("cpu", CPUS.values(), ids=CPUS)
 @pytest.mark.parametrize(("n", "k", "m"), [(40, 100, 1), (33, 64, 9), (1, 1, 3), (48, 272, None)])
 def test_sums_are_those_of_integers_bit_for_bit(cpu, n, k, m, rng):

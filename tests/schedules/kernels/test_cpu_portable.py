@@ -15,6 +15,7 @@ P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_portable"]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("pattern", "k", "n"),
     [
@@ -72,6 +73,7 @@ def test_tiles_of_k(pattern, k, tiles, blocks):
 
 # Rows of x from one tile to five: all of it laid out at once, and tile by tile; with padding of every kind
 @pytest.mark.slow
+@pytest.mark.grid
 @pytest.mark.parametrize("target", ["cpu", "cpu/x86-64-v3", "cpu/x86-64"])
 @pytest.mark.parametrize(
     ("pattern", "n", "k", "m"),

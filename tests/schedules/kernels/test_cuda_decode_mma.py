@@ -147,6 +147,7 @@ def test_another_gpu_gets_blocks_for_its_multiprocessors():
 
 @pytest.mark.slow
 @pytest.mark.nvcc
+@pytest.mark.grid
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
     ("m", "nnz", "dtype", "registers"),

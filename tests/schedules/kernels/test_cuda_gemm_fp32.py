@@ -17,6 +17,7 @@ H200 = cuda_target("h200")
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("m", "n", "k", "nnz"), [(16, 64, 256, 2), (33, 100, 1000, 2), (70, 64, 512, 1), (3, 64, 512, 3), (64, 33, 70, 4)]
 )

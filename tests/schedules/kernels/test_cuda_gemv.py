@@ -36,6 +36,7 @@ def test_patterns(nnz, rng):
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 2, 3, 4, 5, 8, 9, 20])
 def test_rows_of_x(m, rng):
     assert run(m, 64, 256, 2, rng) < 1e-6

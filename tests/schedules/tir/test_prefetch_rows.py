@@ -41,6 +41,7 @@ def lines_fetched(name, m, n, k, pattern, monkeypatch, dtype="float32"):
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize("name", NEXT_ROWS)
 @pytest.mark.parametrize(("m", "n", "k", "pattern"), [(300, 96, 512, "2:16"), (330, 1280, 400, "1:16"), (257, 64, 256, "8:16")])
 def test_all_rows_of_x_after_the_first_tile_are_fetched(name, m, n, k, pattern, monkeypatch):
@@ -72,6 +73,7 @@ def test_every_line_of_the_residual_is_fetched_once(name, monkeypatch):
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize("name", FLOAT32)
 @pytest.mark.parametrize(("m", "fetches"), [(None, True), (1024, True), (128, False), (8, False)])
 def test_where_rows_are_fetched(name, m, fetches):
@@ -84,6 +86,7 @@ def test_where_rows_are_fetched(name, m, fetches):
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize("name", FLOAT32)
 @pytest.mark.parametrize("pattern", ["2:16", "3:16"])
 def test_results_are_the_same(name, pattern, rng, monkeypatch):

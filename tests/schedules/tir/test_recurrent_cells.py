@@ -50,6 +50,7 @@ def operands(kind, units, dtype, state, rng):
     ]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", recurrent_cells.GATES)
 @pytest.mark.parametrize(
     ("dtype", "units", "error"),

@@ -22,6 +22,7 @@ def transpose_of(side):
     return main
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("target", ["cpu", "cpu/x86-64-v3", "cpu/x86-64"])
 @pytest.mark.parametrize("side", [2, 4, 8, 16])
 def test_rows_become_columns(side, target, rng):

@@ -36,6 +36,7 @@ def in_squares(func, target):
     return transpose_tiles(sch.mod["main"], {name}).with_attr("global_symbol", "main")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("scaled", ["no", "constant", "input"])
 @pytest.mark.parametrize("shape", [(16, 16), (48, 32), (3, 2, 32, 80)])

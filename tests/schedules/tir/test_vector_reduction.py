@@ -25,6 +25,7 @@ def test_widths(width, length, counts):
     assert widths(width, length) == counts
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("target", ["cpu", "cpu/x86-64-v3", "cpu/x86-64-v2"])
 @pytest.mark.parametrize("length", [32, 48, 112, 128, 640])
 def test_sums_and_maxima_of_any_length(target, length, rng):

@@ -94,6 +94,7 @@ def called(mod):
     return names
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["tanh", "sin", "cos", "tan"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_functions(name, dtype, rng):

@@ -46,6 +46,7 @@ def placed(x, y):
     return x, y
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", CASES)
 def test_results_are_torchs(case, dtype, rng):

@@ -24,6 +24,7 @@ def workload(name, **changes):
     return Workload(name, 5, 40, 72, *pattern, **changes)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
 def test_the_default_computes_what_the_reference_says(name, activation):

@@ -22,7 +22,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from tvm import tirx
@@ -39,7 +39,7 @@ LINE = 16  # elements of a cache line
 WIDTH = 2  # the axis of columns
 UNROLLED = 7  # taps or planes along an axis up to which none is in a loop: 32x32 taps one by one took ten minutes to compile
 
-Column = tuple[int, int]  # a phase, and the first column of its planes, counted from the tile's first pixel; 0 for depth and height
+Column = tuple[int, int]  # a phase, and the first column of its planes, counted from the first pixel; 0 for depth and height
 
 
 def tap_shifts(conv: Convolution) -> list[list[tuple[int, int]]]:
@@ -49,8 +49,9 @@ def tap_shifts(conv: Convolution) -> list[list[tuple[int, int]]]:
 
 
 def reach(conv: Convolution) -> list[tuple[int, int]]:
-    """Return the least and the largest shift of a tap along each axis."""
-    return [(min(shift for _, shift in axis), max(shift for _, shift in axis)) for axis in tap_shifts(conv)]
+    """Return the least and the largest shift of a tap along each axis: those of the first tap and of the last."""
+    axes = zip(conv.kernel, conv.stride, conv.dilation, conv.before, strict=True)
+    return [(-low // s, ((taps - 1) * dilation - low) // s) for taps, s, dilation, low in axes]
 
 
 def divmod_of(number: Any, divisor: int) -> tuple[Any, Any]:
@@ -124,7 +125,9 @@ class Run:
     def joined(self, following: "Run") -> "Run | None":
         """Return this and the one plane that follows; None if they are laid out otherwise."""
         step = following.phases.start - self.phases[-1]
-        if (self.first, self.filled) != (following.first, following.filled) or len(self.phases) > 1 and step != self.phases.step:
+        if (self.first, self.filled) != (following.first, following.filled) or (
+            len(self.phases) > 1 and step != self.phases.step
+        ):
             return None
         return replace(self, phases=range(self.phases.start, following.phases.stop, step))
 
@@ -145,7 +148,7 @@ class ImagePatches:
     tiles: PixelTiles
     shifted: bool = False
 
-    @property
+    @cached_property
     def axes(self) -> tuple[list[Column], list[Column], list[Column]]:
         """What taps read along depth, height and width, in the order of memory; planes are the combinations."""
         depth, height, width = tap_shifts(self.conv)

@@ -151,9 +151,10 @@ class ImageLayer:
 
     def fill_table(self, table: tirx.Buffer, channel: Any) -> None:
         """Store where each tap of a channel of a tile of K reads. Call it inside TVMScript."""
-        offsets = self.patches.tap_offsets() if self.patches else [0]
-        for tap, offset in enumerate(offsets):
-            T.buffer_store(table, T.cast(channel * self.channel + offset, "int32"), [channel * len(offsets) + tap])
+        if self.patches:
+            self.patches.fill_table(table, channel)
+        else:
+            T.buffer_store(table, T.cast(channel * self.channel, "int32"), [channel])
 
     def reads_of_channel(self, x: tirx.Buffer, image: Any, channel: Any) -> Any:
         size = int(np.prod(self.conv.size))

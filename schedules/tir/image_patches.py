@@ -20,7 +20,9 @@ multiple of eight elements and have the tile's pixels alone:
 
 import itertools
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 from tvm import tirx
@@ -34,7 +36,10 @@ from tvm_balanced.schedules.tir.pixel_tiles import PixelTiles
 SLACK = 512  # elements after the last plane that a vector of pixels right of the result may read
 LINE = 16  # elements of a cache line
 
-Plane = tuple[int, int, int, int]  # phases of depth, height and width, and its first column, counted from the tile's first pixel
+WIDTH = 2  # the axis of columns
+UNROLLED = 7  # taps or planes along an axis up to which none is in a loop: 32x32 taps one by one took ten minutes to compile
+
+Column = tuple[int, int]  # a phase, and the first column of its planes, counted from the first pixel; 0 for depth and height
 
 
 def tap_shifts(conv: Convolution) -> list[list[tuple[int, int]]]:
@@ -44,8 +49,42 @@ def tap_shifts(conv: Convolution) -> list[list[tuple[int, int]]]:
 
 
 def reach(conv: Convolution) -> list[tuple[int, int]]:
-    """Return the least and the largest shift of a tap along each axis."""
-    return [(min(shift for _, shift in axis), max(shift for _, shift in axis)) for axis in tap_shifts(conv)]
+    """Return the least and the largest shift of a tap along each axis: those of the first tap and of the last."""
+    axes = zip(conv.kernel, conv.stride, conv.dilation, conv.before, strict=True)
+    return [(-low // s, ((taps - 1) * dilation - low) // s) for taps, s, dilation, low in axes]
+
+
+def divmod_of(number: Any, divisor: int) -> tuple[Any, Any]:
+    """Return quotient and remainder, rounded down, of a number or an expression."""
+    if isinstance(number, int):
+        return divmod(number, divisor)
+    return tirx.floordiv(number, divisor), tirx.floormod(number, divisor)
+
+
+def place_of(phase: Any, phases: list[int]) -> Any:
+    """Return the place of a phase, a number or an expression, among ascending ones."""
+    if isinstance(phase, int):
+        return phases.index(phase)
+    step = phases[1] - phases[0] if len(phases) > 1 else 1
+    if phases == list(range(phases[0], phases[-1] + 1, step)):
+        return tirx.floordiv(phase - phases[0], step)
+    return sum((T.cast(phase > known, "int64") for known in phases[1:]), T.cast(phase > phases[0], "int64"))
+
+
+def in_pieces(count: int, looped: bool) -> list[range]:
+    """Return the numbers below `count`: all together if they are many and may be `looped` over, else each by itself."""
+    return [range(count)] if looped and count > UNROLLED else [range(number, number + 1) for number in range(count)]
+
+
+def in_loops(ranges: Sequence[range], emit: Callable[..., None], *at: Any) -> None:
+    """Call `emit` with a number of each range: in a loop, or as it is where it is the only one. Call it inside TVMScript."""
+    if not ranges:
+        emit(*at)
+    elif len(ranges[0]) == 1:
+        in_loops(ranges[1:], emit, *at, ranges[0][0])
+    else:
+        with T.serial(int64(len(ranges[0]))) as i:
+            in_loops(ranges[1:], emit, *at, ranges[0].start + i * ranges[0].step)
 
 
 def counts(conv: Convolution) -> list[int]:
@@ -57,6 +96,40 @@ def row_pitch(conv: Convolution) -> int:
     """Return the columns of a plane whose rows are whole."""
     (low, high), count, width = reach(conv)[2], counts(conv)[2], conv.outputs[2]
     return max(count + max(0, -low, width + high - count), width)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Neighbouring planes along an axis that are laid out alike.
+
+    Parameters
+    ----------
+    place : int
+        Of the first one among the planes along the axis.
+    phases : range
+    first : int
+        First column, counted from the tile's first pixel; 0 for depth and height.
+    filled : int
+        Elements of the image along the axis that each of them holds.
+    """
+
+    place: int
+    phases: range
+    first: int
+    filled: int
+
+    def place_of(self, phase: Any) -> Any:
+        """Return the place of a plane, a number or an expression, among the planes along the axis."""
+        return self.place + divmod_of(phase - self.phases.start, self.phases.step)[0]
+
+    def joined(self, following: "Run") -> "Run | None":
+        """Return this and the one plane that follows; None if they are laid out otherwise."""
+        step = following.phases.start - self.phases[-1]
+        if (self.first, self.filled) != (following.first, following.filled) or (
+            len(self.phases) > 1 and step != self.phases.step
+        ):
+            return None
+        return replace(self, phases=range(self.phases.start, following.phases.stop, step))
 
 
 @dataclass(frozen=True)
@@ -75,13 +148,12 @@ class ImagePatches:
     tiles: PixelTiles
     shifted: bool = False
 
-    @property
-    def planes(self) -> list[Plane]:
-        """The planes that taps read, in the order of memory."""
+    @cached_property
+    def axes(self) -> tuple[list[Column], list[Column], list[Column]]:
+        """What taps read along depth, height and width, in the order of memory; planes are the combinations."""
         depth, height, width = tap_shifts(self.conv)
-        depths, heights = (sorted({phase for phase, _ in axis}) for axis in (depth, height))
-        widths = sorted({(phase, shift if self.shifted else self.first_column) for phase, shift in width})
-        return [(d, h, w, first) for d, h, (w, first) in itertools.product(depths, heights, widths)]
+        depths, heights = (sorted({(phase, 0) for phase, _ in axis}) for axis in (depth, height))
+        return depths, heights, sorted({(phase, shift if self.shifted else self.first_column) for phase, shift in width})
 
     @property
     def whole_rows(self) -> bool:
@@ -110,18 +182,34 @@ class ImagePatches:
     @property
     def channel(self) -> int:
         """Elements from one channel to the next."""
-        return len(self.planes) * self.plane
+        return math.prod(map(len, self.axes)) * self.plane
 
-    def tap_offsets(self) -> list[int]:
-        """Return where each tap, in the order of memory, reads the planes of a channel for the tile's first pixel."""
-        (low, _), (above, _), _ = reach(self.conv)
-        _, rows, columns = self.extents
-        places, offsets = {plane: place for place, plane in enumerate(self.planes)}, []
-        for (phase_d, d), (phase_h, h), (phase_w, w) in itertools.product(*tap_shifts(self.conv)):
-            first = w if self.shifted else self.first_column
-            place = places[phase_d, phase_h, phase_w, first]
-            offsets.append(place * self.plane + ((d - low) * rows + h - above) * columns + w - first)
-        return offsets
+    def fill_table(self, table: tirx.Buffer, channel: Any) -> None:
+        """Store where each tap of a channel of a tile of K, in the order of memory, reads for a tile's first pixel.
+
+        Call it inside TVMScript.
+        """
+        _, height, width = self.conv.kernel
+
+        def store(d: Any, h: Any, w: Any) -> None:
+            offset = sum(self._tap_offset(axis, tap) for axis, tap in enumerate((d, h, w)))
+            place = ((channel * self.conv.kernel[0] + d) * height + h) * width + w
+            T.buffer_store(table, T.cast(channel * self.channel + offset, "int32"), [place])
+
+        pieces = [in_pieces(taps, looped=not (self.shifted and axis == WIDTH)) for axis, taps in enumerate(self.conv.kernel)]
+        for taps in itertools.product(*pieces):
+            in_loops(taps, store)
+
+    def _tap_offset(self, axis: int, tap: Any) -> Any:
+        """Return what a tap along an axis adds to where a pixel's planes are read; `tap` is a number or an expression."""
+        conv, columns = self.conv, self.axes[axis]
+        shift, phase = divmod_of(tap * conv.dilation[axis] - conv.before[axis], conv.stride[axis])
+        planes = self.plane * math.prod(map(len, self.axes[axis + 1 :]))
+        if self.shifted and axis == WIDTH:
+            return columns.index((phase, shift)) * planes
+        step = math.prod(self.extents[axis + 1 :])
+        low = self.first_column if axis == WIDTH else reach(conv)[axis][0]
+        return place_of(phase, [known for known, _ in columns]) * planes + (shift - low) * step
 
     def lay_out(self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, Any], image: Any, channel: Any) -> None:
         """Store the planes of a channel of a tile. Call it inside TVMScript.
@@ -133,21 +221,36 @@ class ImagePatches:
         at : (tile of all images, tile of its image)
         image, channel : expressions
         """
-        for place, plane in enumerate(self.planes):
-            start = channel * self.channel + place * self.plane
-            self._lay_out_plane(x, patch, (*at, image, channel), start, plane)
+        for runs in itertools.product(*(self._runs(axis) for axis in range(3))):
+            in_loops([run.phases for run in runs], partial(self._lay_out_plane, x, patch, (*at, image, channel), runs))
 
-    def _lay_out_plane(self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], start: Any, plane: Plane) -> None:
-        conv, (depth, rows, columns), (*phase, _) = self.conv, self.extents, plane
+    def _runs(self, axis: int) -> list[Run]:
+        """Return the planes along an axis, those together that a loop lays out."""
+        size, s = self.conv.spread_size[axis], self.conv.stride[axis]
+        found: list[Run] = []
+        for place, (phase, first) in enumerate(self.axes[axis]):
+            alone = Run(place, range(phase, phase + 1), first, -(-(size - phase) // s))
+            joined = found[-1].joined(alone) if found and len(self.axes[axis]) > UNROLLED else None
+            found[-1:] = [joined] if joined else [*found[-1:], alone]
+        return found
+
+    def _lay_out_plane(
+        self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], runs: tuple[Run, Run, Run], *phase: Any
+    ) -> None:
+        conv, (depth, rows, columns) = self.conv, self.extents
         place, tile, image, channel = at
+        number: Any = 0
+        for run, own, axis in zip(runs, phase, self.axes, strict=True):
+            number = number * len(axis) + run.place_of(own)
+        start = channel * self.channel + number * self.plane
         origin = self.tiles.place(tile)
         (low, _), (above, _), _ = reach(conv)
-        filled = [-(-(size - f) // s) for size, f, s in zip(conv.spread_size, phase, conv.stride, strict=True)]
+        filled, first_column = [run.filled for run in runs], runs[WIDTH].first
 
         def cut(first: Any, d: Any, h: Any, edges: tuple[int, int]) -> None:
             before, ending = edges
             store_zeros((patch, place, first), before)
-            begin = origin[2] + plane[3] + before
+            begin = origin[2] + first_column + before
             self._copy((x, image, channel), (patch, place, first + before), (d, h, begin), phase, ending - before)
             store_zeros((patch, place, first + ending), columns - ending)
 
@@ -167,17 +270,17 @@ class ImagePatches:
             d, h, first = origin[0] + low + i, origin[1] + above + j, start + (i * rows + j) * columns
             with T.If(tirx.all(d >= 0, d < filled[0], h >= 0, h < filled[1])):
                 with T.Then():
-                    row(first, d, h, self._cuts(plane, filled[2]))
+                    row(first, d, h, self._cuts(first_column, filled[2]))
                 with T.Else():
                     store_zeros((patch, place, first), columns)
         done = depth * rows * columns
         store_zeros((patch, place, start + done), self.plane - done)
 
-    def _cuts(self, plane: Plane, filled: int) -> list[tuple[tuple[int, int], list[int]]]:
+    def _cuts(self, first: int, filled: int) -> list[tuple[tuple[int, int], list[int]]]:
         """Return which elements of a plane's rows are in the image, and of which tiles across; most tiles come last."""
         columns, width, found = self.extents[2], self.conv.outputs[2], dict[tuple[int, int], list[int]]()
         for t in range(self.tiles.grid[2]):
-            left = min(t * self.tiles.columns, width - self.tiles.columns) + plane[3]
+            left = min(t * self.tiles.columns, width - self.tiles.columns) + first
             before = min(max(0, -left), columns)
             found.setdefault((before, max(before, min(filled - left, columns))), []).append(t)
         return sorted(found.items(), key=lambda item: len(item[1]))

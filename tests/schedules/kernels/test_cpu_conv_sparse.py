@@ -16,6 +16,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import ALL_KERNELS, CONV_DENSE_KERNELS, CONV_SPARSE_KERNELS
+from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.testing.operands import draw, random_weight, relative_error, y_shape
 
 KERNEL = next(kernel for kernel in CONV_SPARSE_KERNELS if kernel.refuses(host_target(), 16, 16, "float32") is None)
@@ -149,3 +150,17 @@ def test_more_pixels_take_more_time():
     assert 0 < times[0] < times[1]
     assert times[0] < DENSE.seconds(dense, 784, roofline) / 2
     assert math.isfinite(times[1])
+
+
+@pytest.mark.parametrize("kernel", [KERNEL, DENSE], ids=lambda kernel: kernel.name)
+def test_the_code_does_not_grow_with_the_taps(kernel):
+    """TVM lowers each statement for itself: the 1024 planes and taps of a patch, one by one, took ten minutes to compile."""
+
+    def code(side, padding=0):
+        pad = (0, padding, padding)
+        conv = Convolution(3, (1, 4 * side, 4 * side), (1, side, side), (1, side, side), before=pad, after=pad)
+        nnz = 4 if kernel is KERNEL else 16
+        return len(kernel.prim_func(Workload(kernel.name, None, 32, 3 * side**2, nnz, 16, conv=conv)).script().splitlines())
+
+    assert code(32) <= code(16) <= code(8)
+    assert code(32, padding=5) <= 6 * code(8)  # one of the two kinds of planes along each axis has a row of zeros more

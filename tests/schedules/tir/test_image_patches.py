@@ -21,6 +21,10 @@ CONVOLUTIONS = {
     "three dimensions": Convolution(2, (4, 5, 18), (2, 3, 3), before=(1, 0, 1), after=(0, 1, 1)),
     "transposed": Convolution(2, (1, 4, 9), (1, 3, 4), before=(0, 2, 3), after=(0, 2, 3), spread=(1, 2, 2)),
     "pointwise, stride 2": Convolution(3, (1, 9, 19), (1, 1, 1), (1, 2, 2)),
+    "many planes": Convolution(1, (1, 31, 60), (1, 14, 14), (1, 14, 14)),
+    "many planes, padded": Convolution(1, (1, 31, 60), (1, 14, 15), (1, 13, 16), (1, 1, 2), (0, 5, 6), (0, 2, 3)),
+    "many planes, not all": Convolution(1, (1, 12, 64), (1, 9, 9), (1, 12, 13), before=(0, 3, 4), after=(0, 4, 3)),
+    "long, dilated": Convolution(2, (1, 1, 60), (1, 1, 19), (1, 1, 2), (1, 1, 3), (0, 0, 7), (0, 0, 8)),
     "wider than the image": Convolution(1, (1, 1, 6), (1, 1, 9), before=(0, 0, 8), after=(0, 0, 8)),
 }
 
@@ -34,7 +38,7 @@ def tiles_of(conv):
 
 
 def laid_out(patches, x):
-    """The patches of all tiles of two images, (tiles, elements)."""
+    """(The patches of all tiles of two images, (tiles, elements); where each tap reads the first channel)."""
     conv, count, size = patches.conv, patches.tiles.count, int(np.prod(patches.conv.size))
     elements = conv.channels * patches.channel
 
@@ -42,10 +46,17 @@ def laid_out(patches, x):
         patches.lay_out(images, patch, (tile, tile % count), tile // count, channel)
 
     @T.prim_func(private=True, s_tir=True)
-    def lay_out_all(x_: T.handle, patch_: T.handle) -> None:
+    def lay_out_all(x_: T.handle, patch_: T.handle, table_: T.handle) -> None:
         T.func_attr({"tirx.noalias": True})
         images = T.match_buffer(x_, (int64(2), int64(conv.channels * size)), "float32")
         patch = T.match_buffer(patch_, (int64(2 * count), int64(elements)), "float32")
+        table = T.match_buffer(table_, (int64(conv.taps),), "int32")
+        for i in T.grid(int64(1)):
+            with T.sblock("table"):
+                vi = T.axis.spatial(int64(1), i)
+                T.reads()
+                T.writes(table[vi * conv.taps : vi * conv.taps + conv.taps])
+                patches.fill_table(table, vi)
         for o, c in T.grid(int64(2 * count), int64(conv.channels)):
             with T.sblock("lay_out"):
                 vo, vc = T.axis.remap("SS", [o, c])
@@ -54,8 +65,9 @@ def laid_out(patches, x):
                 lay_out(images, patch, vo, vc)
 
     y = tvm.runtime.tensor(np.full((2 * count, elements), np.nan, np.float32))
-    build(lay_out_all.with_attr("global_symbol", "main"), host_target())["main"](tvm.runtime.tensor(x.reshape(2, -1)), y)
-    return y.numpy()
+    table = tvm.runtime.tensor(np.full(conv.taps, -1, np.int32))
+    build(lay_out_all.with_attr("global_symbol", "main"), host_target())["main"](tvm.runtime.tensor(x.reshape(2, -1)), y, table)
+    return y.numpy(), table.numpy()
 
 
 def spread_and_padded(conv, x):
@@ -73,7 +85,8 @@ def test_taps_find_their_elements(name, rng):
     padded, taps = spread_and_padded(conv, x), list(itertools.product(*(range(n) for n in conv.kernel)))
     for tiles, shifted in tiles_of(conv):
         patches = ImagePatches(conv, tiles, shifted)
-        got, offsets = laid_out(patches, x).reshape(2 * tiles.count, conv.channels, -1), patches.tap_offsets()
+        got, offsets = laid_out(patches, x)
+        got = got.reshape(2 * tiles.count, conv.channels, -1)
         assert not np.isnan(got).any()
         assert not shifted or all(offset % WHOLE == 0 for offset in offsets)
         lanes = np.add.outer(np.arange(tiles.rows) * tiles.pitch, np.arange(tiles.columns))

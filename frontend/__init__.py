@@ -7,6 +7,7 @@ factory           "package.module:factory", a callable that returns an nn.Module
 huggingface       a folder of transformers: config.json, weights, tokenizer
 onnx              an ONNX model
 causal_lm         a causal language model of transformers, with a cache of keys and values
+seq2seq_lm        one with an encoder, as T5
 state_dict        load weights from a checkpoint into a module
 checkpoint        what a checkpoint holds, in one file or in several
 compressed_tensors  weights of compressed-tensors, made plain

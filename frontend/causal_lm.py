@@ -70,7 +70,7 @@ def import_causal_lm(
     )
     for entry in imported.entry_points.values():
         entry.donate.update({spec.name: spec.name for spec in entry.inputs if spec.name.startswith("cache_")})
-    imported.generation = Generation(max_length, batch, chunk, *_special_tokens(model))
+    imported.generation = Generation(max_length, batch, chunk, *special_tokens(model))
     imported.source = f"{type(model).__module__}.{type(model).__qualname__}"
     imported.weight_names = {address: name.removeprefix("model.") for address, name in imported.weight_names.items()}
     imported.recognised += [
@@ -89,14 +89,15 @@ def _model(model: Any, masks: str | Path | None) -> tuple[Any, list[str]]:
                 f"{model} is not a folder of transformers, with a config.json; give one, or the model itself", usage=True
             )
         model, found = load_huggingface(model, masks)
-    taken = _parameters(model) if isinstance(model, nn.Module) and hasattr(model, "config") else ()
+    taken = parameters_of(model) if isinstance(model, nn.Module) and hasattr(model, "config") else ()
     lacking = [name for name in NEEDED if name not in taken]
     if lacking:
         raise ModelError(f"{type(model).__name__} takes no {lacking[0]}, as causal language models of transformers do; {ADVICE}")
     return model, found
 
 
-def _parameters(model: nn.Module) -> tuple[str, ...]:
+def parameters_of(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of what the forward of a model takes."""
     return tuple(inspect.signature(model.forward).parameters)
 
 
@@ -133,7 +134,7 @@ def _entry(model: Any, shapes: list[tuple[int, int, int, int]], batch: int, coun
     )
 
 
-def _special_tokens(model: Any) -> tuple[tuple[int, ...], int]:
+def special_tokens(model: Any) -> tuple[tuple[int, ...], int]:
     """Return the tokens that end a text, and the one that fills up behind it."""
     config = getattr(model, "generation_config", None) or model.config
     ends = config.eos_token_id
@@ -143,17 +144,19 @@ def _special_tokens(model: Any) -> tuple[tuple[int, ...], int]:
 
 
 @dataclass
-class _Layer:
+class Layer:
+    """Keys and values of one layer, (B, H, L, D) each."""
+
     keys: torch.Tensor
     values: torch.Tensor
 
 
-class _Cache:
+class Cache:
     """What attention of transformers calls its cache: it puts new keys and values into their slots, and returns all of them."""
 
     is_compileable = False
 
-    def __init__(self, layers: list[_Layer], slots: torch.Tensor) -> None:
+    def __init__(self, layers: list[Layer], slots: torch.Tensor) -> None:
         self.layers, self.slots = layers, slots
 
     def update(
@@ -195,7 +198,7 @@ class CachedStep(nn.Module):
         cache : [keys (B, H, L, D), values (B, H, L, D)] for each layer
         """
         slots = start.clamp(0, self.length - tokens.shape[1]) + torch.arange(tokens.shape[1])
-        held = _Cache([_Layer(keys, values) for keys, values in cache], slots)
+        held = Cache([Layer(keys, values) for keys, values in cache], slots)
         result = self.model(
             input_ids=tokens,
             attention_mask=self._masks(slots, pads, cache[0][0].dtype),

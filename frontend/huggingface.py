@@ -32,6 +32,15 @@ def is_huggingface(path: Path) -> bool:
     return path.is_dir() and (path / "config.json").is_file() and not (path / "manifest.json").is_file()
 
 
+def has_encoder(folder: Path) -> bool:
+    """Whether the config.json of a folder says that its model has an encoder beside a decoder."""
+    try:
+        said = parse_json((folder / "config.json").read_bytes())
+    except (OSError, ValueError):  # which loading it reports
+        return False
+    return isinstance(said, dict) and said.get("is_encoder_decoder") is True
+
+
 def import_huggingface(
     folder: str | Path,
     batch: int | None = None,

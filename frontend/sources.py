@@ -77,7 +77,7 @@ _GOES_WITH = {
     "masks": "masks go with a module, a factory and weights, or a folder of transformers",
     "dynamic_batch": "--dynamic-batch goes with package.module:factory and with a folder of transformers",
     "batch": "--batch and --length go with a folder of transformers, whose examples are made here",
-    "max_length": "--max-length goes with the folder of a causal language model",
+    "max_length": "--max-length goes with the folder of a language model",
 }
 
 
@@ -125,11 +125,7 @@ def _import_path(model: str | Path, request: Request) -> ImportedModel:
     if is_huggingface(path):
         request.refuse(f"{path} is a folder of transformers, which has its weights", "examples", "weights")
         if request.max_length is not None:
-            from tvm_balanced.frontend.causal_lm import import_causal_lm
-
-            if request.dynamic_batch or request.length is not None or request.donate:
-                raise InputError("--max-length makes prompts of any length and donates its cache; leave the other options away")
-            return import_causal_lm(path, request.max_length, request.batch or 1, masks=request.masks)
+            return _import_language_model(path, request, request.max_length)
         return import_huggingface(path, request.batch, request.length, request.dynamic_batch, request.masks, request.donate)
     from tvm_balanced.frontend.pt2 import import_pt2
 
@@ -137,6 +133,21 @@ def _import_path(model: str | Path, request: Request) -> ImportedModel:
     imported = import_pt2(path, request.donate)
     imported.recognised.insert(0, "an exported program, .pt2")
     return imported
+
+
+def _import_language_model(path: Path, request: Request, max_length: int) -> ImportedModel:
+    """Import the language model of a folder, one that generates; one with an encoder takes source texts of `length` tokens."""
+    from tvm_balanced.frontend.causal_lm import import_causal_lm
+    from tvm_balanced.frontend.huggingface import LENGTH, has_encoder
+    from tvm_balanced.frontend.seq2seq_lm import import_seq2seq_lm
+
+    if request.dynamic_batch or request.donate:
+        raise InputError("--max-length gives a model that donates its cache; leave --dynamic-batch and --donate away")
+    if has_encoder(path):
+        return import_seq2seq_lm(path, request.length or LENGTH, max_length, request.batch or 1, request.masks)
+    if request.length is not None:
+        raise InputError("--max-length makes prompts of any length; leave --length away")
+    return import_causal_lm(path, max_length, request.batch or 1, masks=request.masks)
 
 
 def is_factory(model: str | Path) -> bool:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         compare,
         compile,
         compile_causal_lm,
+        compile_seq2seq_lm,
         distill,
         inspect,
         load,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from tvm_balanced.core.pattern import BalancedPattern
     from tvm_balanced.errors import TvmBalancedError
     from tvm_balanced.frontend.pruning.gradual import GradualPruning
-    from tvm_balanced.runtime.causal_lm import CausalLM
+    from tvm_balanced.runtime.causal_lm import CausalLM, Seq2SeqLM
     from tvm_balanced.runtime.compiled_module import CompiledModule
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
 
@@ -55,12 +56,14 @@ __all__ = [
     "EntryPoint",
     "GradualPruning",
     "RpcOptions",
+    "Seq2SeqLM",
     "TvmBalancedError",
     "__version__",
     "allocate",
     "compare",
     "compile",
     "compile_causal_lm",
+    "compile_seq2seq_lm",
     "distill",
     "inspect",
     "load",
@@ -75,6 +78,7 @@ _HOMES = {
     "compare": "api",
     "compile": "api",
     "compile_causal_lm": "api",
+    "compile_seq2seq_lm": "api",
     "distill": "api",
     "inspect": "api",
     "load": "api",
@@ -83,6 +87,7 @@ _HOMES = {
     "self_test": "api",
     "tune": "api",
     "CausalLM": "runtime.causal_lm",
+    "Seq2SeqLM": "runtime.causal_lm",
     "CompiledModule": "runtime.compiled_module",
     "EntryPoint": "core.entry_point",
     "BalancedPattern": "core.pattern",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tvm_balanced.frontend.pruning.distill import Distillation
     from tvm_balanced.frontend.pruning.report import PruningReport
     from tvm_balanced.frontend.pruning.structures import Structure
-    from tvm_balanced.runtime.causal_lm import CausalLM
+    from tvm_balanced.runtime.causal_lm import CausalLM, Seq2SeqLM
     from tvm_balanced.runtime.self_test import SelfTestResult
     from tvm_balanced.tuning.result import TuningResult
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
@@ -195,6 +195,9 @@ def compile_causal_lm(
     tolerance: float | None = None,
     kernels: Mapping[str, str] | None = None,
     logs: str | Path | Literal[False] | None = None,
+    precision: str = "float32",
+    calibration: Any = None,
+    max_loss: float = 0.01,
     race: bool = True,
 ) -> "CausalLM":
     """Compile a causal language model of transformers to one that generates text, its keys and values cached.
@@ -209,8 +212,10 @@ def compile_causal_lm(
         The most prompts of a call.
     chunk : int, optional
         Tokens of a prompt that are computed at once; 64, or max_length if that is less.
-    target, threads, tolerance, kernels, logs, race
+    target, threads, tolerance, kernels, logs, precision, max_loss, race
         As for `compile`.
+    calibration : mapping, optional
+        Batches of calls by entry point, {"prefill": [...], "decode": [...]}; by default losses are measured on drawn tokens.
 
     Returns
     -------
@@ -222,19 +227,91 @@ def compile_causal_lm(
     TvmBalancedError
         As `compile`; ModelError where the model keeps another kind of cache.
     """
-    from tvm_balanced.compiler.compile import CompileOptions, compile_imported
+    from tvm_balanced.compiler.compile import CompileOptions
     from tvm_balanced.frontend.causal_lm import import_causal_lm
+
+    options = CompileOptions(
+        target=target,
+        threads=threads,
+        tolerance=tolerance,
+        kernels=kernels,
+        logs=logs,
+        precision=precision,
+        calibration=calibration,
+        max_loss=max_loss,
+    )
+    module: CausalLM = _compiled_lm(lambda: import_causal_lm(model, max_length, batch, chunk), options, race)
+    return module
+
+
+def compile_seq2seq_lm(
+    model: Any,
+    *,
+    max_source: int,
+    max_length: int,
+    batch: int = 1,
+    target: Any = None,
+    threads: int | None = None,
+    tolerance: float | None = None,
+    kernels: Mapping[str, str] | None = None,
+    logs: str | Path | Literal[False] | None = None,
+    precision: str = "float32",
+    calibration: Any = None,
+    max_loss: float = 0.01,
+    race: bool = True,
+) -> "Seq2SeqLM":
+    """Compile a language model with an encoder, as T5, to one that generates text, its keys and values cached.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel, str or Path
+        The model, which is not touched, or the folder of one.
+    max_source : int
+        The most tokens of a source text.
+    max_length : int
+        Slots of the decoder's cache: the most tokens of an answer.
+    batch : int
+        The most source texts of a call.
+    target, threads, tolerance, kernels, logs, precision, calibration, max_loss, race
+        As for `compile_causal_lm`; the entry points are encode and decode.
+
+    Returns
+    -------
+    Seq2SeqLM
+        With `generate`; `save` and `load` keep it one.
+
+    Raises
+    ------
+    TvmBalancedError
+        As `compile`; ModelError where the model keeps another kind of cache.
+    """
+    from tvm_balanced.compiler.compile import CompileOptions
+    from tvm_balanced.frontend.seq2seq_lm import import_seq2seq_lm
+
+    options = CompileOptions(
+        target=target,
+        threads=threads,
+        tolerance=tolerance,
+        kernels=kernels,
+        logs=logs,
+        precision=precision,
+        calibration=calibration,
+        max_loss=max_loss,
+    )
+    module: Seq2SeqLM = _compiled_lm(lambda: import_seq2seq_lm(model, max_source, max_length, batch), options, race)
+    return module
+
+
+def _compiled_lm(imported: Callable[[], ImportedModel], options: Any, race: bool) -> Any:
+    """Import and compile a language model; its class follows from how it generates."""
+    from tvm_balanced.compiler.compile import compile_imported
     from tvm_balanced.frontend.exporting import EXPORTING
-    from tvm_balanced.runtime.causal_lm import CausalLM
     from tvm_balanced.timing.race import race as run_race
 
-    options = CompileOptions(target=target, threads=threads, tolerance=tolerance, kernels=kernels, logs=logs)
     with EXPORTING:
-        imported = import_causal_lm(model, max_length, batch, chunk)
-        module = compile_imported(imported, options)
-        module = run_race(module, imported) if race else module
-    assert isinstance(module, CausalLM)
-    return module
+        model = imported()
+        module = compile_imported(model, options)
+        return run_race(module, model) if race else module
 
 
 def inspect(

@@ -1,16 +1,20 @@
 """Tiny causal language models from their configs: compiled text is that of transformers' generate, token by token."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 import transformers
+from support.language_models import pruned
 
 import tvm_balanced as tb
 from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.sources import Request, import_source
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128, "vocab_size": 120}
-LENGTH, PROMPT, NEW = 48, 19, 25
+LENGTH, PROMPT, NEW = 88, 19, 64
+NIGHTLY = pytest.mark.skipif("TVM_BALANCED_NIGHTLY" not in os.environ, reason="make nightly runs this")
 
 
 def llama():
@@ -32,16 +36,44 @@ def gpt2():
     return transformers.GPT2LMHeadModel(config)
 
 
-def pruned(make):
-    """A model whose weights are large enough that its text has several tokens, and which writes without an end."""
-    torch.manual_seed(0)
-    model = make().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(4 if parameter.dim() > 1 else 1)
-    model.generation_config.eos_token_id, model.generation_config.pad_token_id = None, 0
-    tb.prune(model, "4:16", exclude=["lm_head"])
-    return model
+def mixtral():
+    """Each of its experts is a sparse layer."""
+    return transformers.MixtralForCausalLM(transformers.MixtralConfig(**SIZES, num_key_value_heads=2, num_local_experts=4))
+
+
+def qwen2():
+    return transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**SIZES, num_key_value_heads=2))
+
+
+def phi3():
+    return transformers.Phi3ForCausalLM(transformers.Phi3Config(**SIZES, num_key_value_heads=2, pad_token_id=0))
+
+
+def gemma2():
+    """Every second layer has a window, and logits are capped."""
+    sizes = SIZES | {"num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 16}
+    return transformers.Gemma2ForCausalLM(transformers.Gemma2Config(**sizes, sliding_window=8))
+
+
+def gpt_neox():
+    """A part of each head is rotated."""
+    return transformers.GPTNeoXForCausalLM(transformers.GPTNeoXConfig(**SIZES))
+
+
+def rotary(kind, **parameters):
+    def make():
+        rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16, **parameters}
+        sizes = SIZES | {"max_position_embeddings": 128}
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, num_key_value_heads=2, rope_parameters=rope))
+
+    make.__name__ = f"rotary {kind}"
+    return make
+
+
+OTHERS = (qwen3, gpt2, mistral, mixtral)
+LLAMA3 = rotary("llama3", low_freq_factor=1.0, high_freq_factor=4.0)
+AT_NIGHT = (qwen2, phi3, gemma2, gpt_neox, rotary("linear"), rotary("yarn"), LLAMA3)
+CASES = [*OTHERS, *(pytest.param(make, marks=NIGHTLY) for make in AT_NIGHT)]
 
 
 def prompts():
@@ -108,8 +140,8 @@ def test_wrong_prompts_get_one_sentence(small):
     behind = torch.ones_like(ids)
     behind[0, -2:] = 0
     for args, options, message in [
-        ((ids,), {"max_new_tokens": 40}, "the cache has 48 slots"),
-        ((torch.ones(1, 48, dtype=torch.int64),), {}, "the cache has 48 slots"),
+        ((ids,), {"max_new_tokens": LENGTH}, "the cache has 88 slots"),
+        ((torch.ones(1, LENGTH, dtype=torch.int64),), {}, "the cache has 88 slots"),
         ((ids[0],), {}, "input_ids has shape"),
         ((torch.cat([ids, ids]),), {}, "with 1 to 2 rows"),
         ((ids[:, :0],), {}, "a token or more"),
@@ -124,7 +156,7 @@ def test_wrong_prompts_get_one_sentence(small):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [qwen3, gpt2, mistral], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
 def test_other_models_write_what_transformers_writes(make):
     model, (ids, mask) = pruned(make), prompts()
     lm = tb.compile_causal_lm(model, max_length=LENGTH, batch=2, chunk=8, threads=1)
@@ -159,7 +191,7 @@ class Recurrent(torch.nn.Module):
         (torch.nn.Linear(4, 4), {}, ModelError, "Linear takes no input_ids"),
         (Recurrent(), {}, ModelError, "Recurrent keeps no keys and values layer by layer"),
         ("no/such/folder", {}, ModelError, "is not a folder of transformers"),
-        (gpt2, {"max_length": LENGTH + 1}, InputError, "the model takes 48 tokens at most"),
+        (gpt2, {"max_length": LENGTH + 1}, InputError, "the model takes 88 tokens at most"),
         (llama, {"max_length": 0}, InputError, "max_length is 0"),
         (llama, {"batch": 1.5}, InputError, "batch is 1.5"),
     ],

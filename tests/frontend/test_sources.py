@@ -56,7 +56,7 @@ def test_weights_and_masks_of_a_factory_are_loaded_and_said(folder):
         ("some.pt2", {"weights": "w.pt"}, ModelError, "some.pt2 already has its weights"),
         ("some.pt2", {"masks": "m.pt"}, ModelError, "masks go with a module"),
         ("some.pt2", {"length": 8}, ModelError, "--batch and --length go with a folder"),
-        ("ways:model", {"max_length": 8}, ModelError, "--max-length goes with the folder of a causal language model"),
+        ("ways:model", {"max_length": 8}, ModelError, "--max-length goes with the folder of a language model"),
         ("some.onnx", {"weights": "w.pt"}, ModelError, "an ONNX model has its weights"),
         (nn.Linear(8, 4), {"args": (torch.ones(2, 8),), "batch": 2}, ModelError, "a module comes with examples of its own"),
         (nn.Linear(8, 4), {"args": (torch.ones(2, 8),), "batch": 0}, InputError, "batch is 0"),

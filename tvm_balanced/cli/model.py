@@ -54,7 +54,8 @@ MaxLength = Annotated[
     typer.Option(
         "--max-length",
         min=1,
-        help="Slots of the cache of a folder's causal language model, which then generates text; --batch prompts at once.",
+        help="Slots of the cache of a folder's language model, which then generates text; --batch prompts at once. With an "
+        "encoder, --length is that of a source text.",
     ),
 ]
 Target = Annotated[

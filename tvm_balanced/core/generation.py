@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Generation:
-    """How a causal language model was compiled.
+    """How a language model was compiled.
 
     Parameters
     ----------
@@ -19,6 +19,10 @@ class Generation:
         Tokens that end a text.
     pad : int
         The token behind the end of a text that is shorter than others.
+    source : int
+        Tokens of a source text, if it is a model with an encoder, else 0.
+    first : int
+        The token that such a model's answers begin with.
     """
 
     length: int
@@ -26,3 +30,5 @@ class Generation:
     chunk: int
     ends: tuple[int, ...]
     pad: int
+    source: int = 0
+    first: int = 0

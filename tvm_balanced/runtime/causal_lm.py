@@ -1,4 +1,4 @@
-"""CausalLM: a compiled language model that generates text, its keys and values cached."""
+"""CausalLM and Seq2SeqLM: compiled language models that generate text, their keys and values cached."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -16,13 +16,11 @@ from tvm_balanced.runtime.metadata import ModuleMetadata
 from tvm_balanced.runtime.sampling import Sampling
 from tvm_balanced.runtime.tensors import empty_aligned, is_torch
 
+Decode = Callable[[Array, int], Array]
 
-class CausalLM(CompiledModule):
-    """A causal language model with entry points prefill and decode, as `compile_causal_lm` and `load` return it.
 
-    Its cache has a fixed number of slots, `generation.length`: a prompt and its answer have at most as many tokens. Every call of
-    `generate` has a cache of its own.
-    """
+class LanguageModel(CompiledModule):
+    """What generates text token by token, with a cache of a fixed number of slots. Every call of `generate` has its own."""
 
     @property
     def generation(self) -> Generation:
@@ -44,14 +42,16 @@ class CausalLM(CompiledModule):
         eos_token_id: int | None = None,
         streamer: Callable[[Array], None] | None = None,
     ) -> Any:
-        """Return prompts with what the model writes behind them, as `generate` of transformers does.
+        """Return what the model writes, as `generate` of transformers does.
+
+        Behind the prompts, or, of a model with an encoder, behind the token that every answer begins with.
 
         Parameters
         ----------
         input_ids : (B, T) int64 torch tensor or array
             As many rows as it was compiled for, or fewer.
         attention_mask : (B, T), optional
-            1 for tokens and 0 for padding, which stands before them.
+            1 for tokens and 0 for padding, which stands before a prompt, and behind the source text of a model with an encoder.
         max_new_tokens : int, optional
             By default as many as the cache has room for.
         do_sample : bool
@@ -67,7 +67,8 @@ class CausalLM(CompiledModule):
 
         Returns
         -------
-        (B, T + new) int64, of the kind that was given; a text that ended is filled up with `generation.pad`.
+        (B, T + new) int64, of the kind that was given; of a model with an encoder (B, 1 + new). A text that ended is filled up
+        with `generation.pad`.
 
         Raises
         ------
@@ -76,39 +77,106 @@ class CausalLM(CompiledModule):
         TargetError
             If it was compiled for another machine.
         """
-        ids, pads = self._prompts(input_ids, attention_mask)
-        room = self.generation.length - ids.shape[1]
+        ids, mask = self._given(input_ids, attention_mask)
+        text = self._first(ids)
+        room = self.generation.length - self._slots(ids)
         wanted = max(room, 1) if max_new_tokens is None else max_new_tokens
         check_count("max_new_tokens", wanted)
         if wanted > room:
-            raise InputError(
-                f"a prompt of {ids.shape[1]} tokens and {wanted} new ones were asked for; the cache has "
-                f"{self.generation.length} slots: compile with a larger max_length, or ask for fewer"
-            )
+            raise InputError(self._too_long(ids, wanted))
         ends = self.generation.ends if eos_token_id is None else (eos_token_id,)
         choose = Sampling(temperature, top_k, top_p, seed).choose if do_sample else most_probable
-        text = [ids]
-        for token in self._tokens(ids, pads, wanted, choose, ends):
+        for token in self._tokens(ids, mask, wanted, choose, ends):
             text.append(token[:, None])
             if streamer is not None:
                 streamer(token)
         return _like(input_ids, np.concatenate(text, 1))
 
     def _tokens(
-        self, ids: Array, pads: Array, wanted: int, choose: Callable[[Array], Array], ends: tuple[int, ...]
+        self, ids: Array, mask: Array, wanted: int, choose: Callable[[Array], Array], ends: tuple[int, ...]
     ) -> Iterator[Array]:
         """Yield one token after another for each row, until every text has ended."""
-        rows, length = ids.shape
-        pads, cache = self._filled(pads), self._empty_cache()
-        logits = self._prefill(ids, pads, cache)
+        rows = len(ids)
+        logits, decode = self._begin(ids, mask)
         ended = np.zeros(rows, bool)
-        for slot in range(length, length + wanted):
+        for count in range(1, wanted + 1):
             token = np.where(ended, self.generation.pad, choose(logits[:rows])).astype(np.int64)
             yield token
             ended |= np.isin(token, ends)
-            if ended.all() or slot + 1 == length + wanted:
+            if ended.all() or count == wanted:
                 return
-            logits = self._step("decode", self._filled(token[:, None]), slot, pads, 0, cache)
+            logits = decode(self._filled(token[:, None]), count)
+
+    def _begin(self, ids: Array, mask: Array) -> tuple[Array, Decode]:
+        """Return the logits of the first token, and what gives those behind the count-th one."""
+        raise NotImplementedError
+
+    def _first(self, ids: Array) -> list[Array]:
+        """Return what stands before the first token that is written."""
+        raise NotImplementedError
+
+    def _slots(self, ids: Array) -> int:
+        """Return how many slots are taken when the first token is written."""
+        raise NotImplementedError
+
+    def _too_long(self, ids: Array, wanted: int) -> str:
+        return (
+            f"a prompt of {self._slots(ids)} tokens and {wanted} new ones were asked for; the cache has {self.generation.length} "
+            "slots: compile with a larger max_length, or ask for fewer"
+        )
+
+    def _given(self, input_ids: Any, attention_mask: Any) -> tuple[Array, Array]:
+        """Return texts and their masks, (B, T) each."""
+        ids = _array("input_ids", input_ids)
+        if ids.ndim != 2 or not 0 < len(ids) <= self.generation.batch or not ids.shape[1]:
+            raise InputError(
+                f"input_ids has shape {ids.shape}; give (rows, tokens) with 1 to {self.generation.batch} rows, for which the "
+                "model was compiled, and a token or more"
+            )
+        mask = np.ones_like(ids) if attention_mask is None else _array("attention_mask", attention_mask)
+        if mask.shape != ids.shape or not np.isin(mask, (0, 1)).all():
+            raise InputError(f"attention_mask has shape {mask.shape}; give ones and zeros, one for each of input_ids {ids.shape}")
+        return ids, mask
+
+    def _filled(self, array: Array) -> Array:
+        """Rows of a call, the last of them again where fewer prompts were given than it was compiled for."""
+        return np.concatenate([array, *[array[-1:]] * (self.generation.batch - len(array))])
+
+    def _empty_cache(self) -> list[Array]:
+        specs = [spec for spec in self["decode"].inputs if spec.name.startswith("cache_")]
+        cache = [empty_aligned(tuple(map(int, s.shape)), numpy_dtype(s.dtype)) for s in specs]
+        for slots in cache:
+            slots.fill(0)
+        return cache
+
+
+class CausalLM(LanguageModel):
+    """A causal language model with entry points prefill and decode, as `compile_causal_lm` and `load` return it.
+
+    Its cache has a fixed number of slots, `generation.length`: a prompt and its answer have at most as many tokens.
+    """
+
+    def _begin(self, ids: Array, mask: Array) -> tuple[Array, Decode]:
+        length, pads, cache = ids.shape[1], self._filled((mask == 0).sum(1)), self._empty_cache()
+
+        def decode(tokens: Array, count: int) -> Array:
+            return self._step("decode", tokens, length + count - 1, pads, 0, cache)
+
+        return self._prefill(ids, pads, cache), decode
+
+    def _first(self, ids: Array) -> list[Array]:
+        return [ids]
+
+    def _slots(self, ids: Array) -> int:
+        return int(ids.shape[1])
+
+    def _given(self, input_ids: Any, attention_mask: Any) -> tuple[Array, Array]:
+        ids, mask = super()._given(input_ids, attention_mask)
+        if (np.diff(mask, axis=1) < 0).any() or not mask[:, -1].all():
+            raise InputError(
+                'attention_mask has padding behind tokens; pad prompts on the left (tokenizer.padding_side = "left")'
+            )
+        return ids, mask
 
     def _prefill(self, ids: Array, pads: Array, cache: list[Array]) -> Array:
         """Put a prompt into the cache, chunk by chunk, and return the logits behind its last token."""
@@ -126,38 +194,50 @@ class CausalLM(CompiledModule):
         logits: Array = self[name].flat(tokens, place, pads, wanted, *cache)[0]
         return logits.astype(np.float32, copy=False)
 
-    def _filled(self, array: Array) -> Array:
-        """Rows of a call, the last of them again where fewer prompts were given than it was compiled for."""
-        return np.concatenate([array, *[array[-1:]] * (self.generation.batch - len(array))])
 
-    def _empty_cache(self) -> list[Array]:
-        specs = [spec for spec in self["decode"].inputs if spec.name.startswith("cache_")]
-        cache = [empty_aligned(tuple(map(int, s.shape)), numpy_dtype(s.dtype)) for s in specs]
-        for slots in cache:
-            slots.fill(0)
-        return cache
+class Seq2SeqLM(LanguageModel):
+    """A language model with an encoder and a decoder, as `compile_seq2seq_lm` and `load` return it.
 
-    def _prompts(self, input_ids: Any, attention_mask: Any) -> tuple[Array, Array]:
-        """Return prompts (B, T) and how many places of padding each begins with (B,)."""
-        ids = _array("input_ids", input_ids)
-        if ids.ndim != 2 or not 0 < len(ids) <= self.generation.batch or not ids.shape[1]:
+    It has entry points encode and decode. A source text has at most `generation.source` tokens, an answer `generation.length`.
+    """
+
+    def _begin(self, ids: Array, mask: Array) -> tuple[Array, Decode]:
+        behind = ((0, 0), (0, self.generation.source - ids.shape[1]))
+        sources, masks = (self._filled(np.pad(array, behind)) for array in (ids, mask))
+        crossed, cache = self["encode"].flat(sources, masks), self._empty_cache()
+
+        def decode(tokens: Array, count: int) -> Array:
+            logits: Array = self["decode"].flat(tokens, np.array(count, np.int64), masks, *crossed, *cache)[0]
+            return logits.astype(np.float32, copy=False)
+
+        return decode(self._filled(self._first(ids)[0]), 0), decode
+
+    def _first(self, ids: Array) -> list[Array]:
+        return [np.full((len(ids), 1), self.generation.first, np.int64)]
+
+    def _slots(self, ids: Array) -> int:
+        return 0
+
+    def _too_long(self, ids: Array, wanted: int) -> str:
+        return f"max_new_tokens is {wanted}; the cache has {self.generation.length} slots: compile with a larger max_length"
+
+    def _given(self, input_ids: Any, attention_mask: Any) -> tuple[Array, Array]:
+        ids, mask = super()._given(input_ids, attention_mask)
+        if ids.shape[1] > self.generation.source:
             raise InputError(
-                f"input_ids has shape {ids.shape}; give (rows, tokens) with 1 to {self.generation.batch} rows, for which the "
-                "model was compiled, and a token or more"
+                f"a source text of {ids.shape[1]} tokens was given; the model was compiled for {self.generation.source}: compile "
+                "with a larger max_source"
             )
-        mask = np.ones_like(ids) if attention_mask is None else _array("attention_mask", attention_mask)
-        if mask.shape != ids.shape or not np.isin(mask, (0, 1)).all():
-            raise InputError(f"attention_mask has shape {mask.shape}; give ones and zeros, one for each of input_ids {ids.shape}")
-        if (np.diff(mask, axis=1) < 0).any() or not mask[:, -1].all():
-            raise InputError(
-                'attention_mask has padding behind tokens; pad prompts on the left (tokenizer.padding_side = "left")'
-            )
-        return ids, (mask == 0).sum(1)
+        if not mask.any(1).all():
+            raise InputError("attention_mask has a row without a token; give a token or more")
+        return ids, mask
 
 
 def module_class(facts: ModuleMetadata) -> type[CompiledModule]:
-    """Return the class of a module: CausalLM for a language model that generates, else CompiledModule."""
-    return CompiledModule if facts.generation is None else CausalLM
+    """Return the class of a module: CausalLM or Seq2SeqLM for a language model that generates, else CompiledModule."""
+    if facts.generation is None:
+        return CompiledModule
+    return Seq2SeqLM if facts.generation.source else CausalLM
 
 
 def most_probable(logits: Array) -> Array:

@@ -243,15 +243,18 @@ def _check_self_test(said: Any, entries: Mapping[str, Any], sums: Mapping[str, s
 
 
 def _check_generation(said: Any, entries: Mapping[str, Any]) -> None:
-    _want(
-        "generation", said, isinstance(said, dict) and {"prefill", "decode"} <= set(entries), "of entry points prefill and decode"
-    )
-    _want("generation", said, set(said) == {field.name for field in fields(Generation)}, "the length, batch and chunk of a cache")
+    _want("generation", said, isinstance(said, dict), "the length, batch and chunk of a cache")
+    encodes = bool(said.get("source"))
+    begins = "encode" if encodes else "prefill"
+    _want("generation", said, {begins, "decode"} <= set(entries), f"of entry points {begins} and decode")
+    names = {field.name for field in fields(Generation)}
+    _want("generation", said, names - {"source", "first"} <= set(said) <= names, "the length, batch and chunk of a cache")
     for name in ("length", "batch", "chunk"):
         _want(name, said[name], _whole(said[name], 1), "a whole number from 1 up")
     _want("ends", said["ends"], _all(said["ends"], list, int), "a list of tokens")
-    _want("pad", said["pad"], _whole(said["pad"], 0), "a token")
-    sizes = {"prefill": [said["batch"], said["chunk"]], "decode": [said["batch"], 1]}
+    for name in ("pad", "source", "first"):
+        _want(name, said.get(name, 0), _whole(said.get(name, 0), 0), "a token, or a number of them")
+    sizes = {begins: [said["batch"], said["source"] if encodes else said["chunk"]], "decode": [said["batch"], 1]}
     for name, shape in sizes.items():
         _want(
             f"the tokens of {name}", entries[name]["inputs"][0]["shape"], entries[name]["inputs"][0]["shape"] == shape, str(shape)

@@ -26,13 +26,14 @@ ARM := build/aarch64
 test-arm: .venv/ready  ## kernels and bundles for 64-bit ARM, cross-compiled and run by qemu
 	test -d $(ARM) || $(RUN)/python -m pip install --quiet --constraint constraints.txt --target $(ARM) --no-deps \
 		--platform manylinux_2_28_aarch64 --only-binary=:all: apache-tvm apache-tvm-ffi
-	TVM_BALANCED_AARCH64=$(abspath $(ARM)) $(RUN)/python -m pytest tests/schedules/kernels/test_cpu_neon.py
+	TVM_BALANCED_AARCH64=$(abspath $(ARM)) $(RUN)/python -m pytest tests/schedules/kernels/test_cpu_neon.py tests/schedules/kernels/test_cpu_neon_i8.py
 
 soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, resumed and interrupted, they must never flicker
 	for run in $$(seq 20); do $(RUN)/python -m pytest -q tests/tuning/test_tune.py || exit 1; done
 
-nightly: .venv/ready  ## the same with more cases, and tests that take minutes each
+nightly: .venv/ready  ## the same with more cases, tests that take minutes each, and 10^6 random inputs
 	TVM_BALANCED_NIGHTLY=1 $(PYTEST)
+	$(RUN)/python -m benchmarks.reliability inputs
 
 wheel-test: .venv/ready  ## builds wheel and sdist, and runs the README where nothing but the wheel is installed: minutes, downloads
 	TVM_BALANCED_INSTALL=1 $(RUN)/python -m pytest tests/packaging

@@ -9,6 +9,7 @@ does something else than to give a result or one sentence.
 
 import argparse
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,8 @@ def main() -> None:
     for i, seed in enumerate(seeds(options.name)):
         (folder / f"seed{i}").write_bytes(seed)
     arguments = [sys.argv[0], str(folder), f"-max_total_time={options.seconds}", f"-max_len={LONGEST}", "-print_final_stats=1"]
+    arguments.append(f"-artifact_prefix={options.corpus / options.name}-")
+    print(f"starting took {time.process_time():.1f} s of the CPU", flush=True)
     atheris.Setup(arguments, TARGETS[options.name])
     atheris.Fuzz()
 

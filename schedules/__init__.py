@@ -17,6 +17,7 @@ from tvm_balanced.schedules.kernels.cpu_conv_sparse import CPU_CONV_SPARSE
 from tvm_balanced.schedules.kernels.cpu_dense import CPU_DENSE
 from tvm_balanced.schedules.kernels.cpu_dense_i8 import CPU_DENSE_I8
 from tvm_balanced.schedules.kernels.cpu_neon import CPU_NEON
+from tvm_balanced.schedules.kernels.cpu_neon_i8 import CPU_NEON_I8
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
@@ -40,6 +41,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512_SPMM,
     CPU_AVX2,
     CPU_NEON,
+    CPU_NEON_I8,
     CPU_PORTABLE,
     CUDA_GEMV,
     CUDA_DECODE_MMA,

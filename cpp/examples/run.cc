@@ -1,6 +1,6 @@
 // Calls any artifact, or tests it where it lands:
 //
-//     run DIR [--entry NAME] [--threads N] [--shared] [INPUT.npy ...] [-o FOLDER]
+//     run DIR [--entry NAME] [--threads N] [--shared] [--verify-key PUBLIC.pem] [INPUT.npy ...] [-o FOLDER]
 //
 // Without inputs it runs the stored self-test: 0 if the numbers are right, 1 if not.
 #include <tvm_balanced/module.hpp>
@@ -42,7 +42,7 @@ int call(const Module& module, const std::string& name, const std::vector<std::s
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::string directory, entry, folder;
+  std::string directory, entry, folder, key;
   std::vector<std::string> files;
   LoadOptions options;
   bool maps = false;
@@ -55,6 +55,8 @@ int main(int argc, char** argv) {
       options.threads = std::atoi(argv[++i]);
     } else if (word == "-o" && more) {
       folder = argv[++i];
+    } else if (word == "--verify-key" && more) {
+      key = argv[++i];
     } else if (word == "--shared") {
       options.shared = true;
     } else if (word == "--maps") {
@@ -64,10 +66,11 @@ int main(int argc, char** argv) {
     }
   }
   if (directory.empty()) {
-    std::fprintf(stderr, "usage: %s ARTIFACT [--entry NAME] [--threads N] [--shared] [INPUT.npy ...] [-o FOLDER]\n", argv[0]);
+    std::fprintf(stderr, "usage: %s ARTIFACT [--entry NAME] [--threads N] [--shared] [--verify-key PUBLIC.pem] [INPUT.npy ...] [-o FOLDER]\n", argv[0]);
     return 2;
   }
   try {
+    if (!key.empty()) options.verify_key = PublicKey::from_pem(key);
     Module module = Module::load(directory, options);
     int code = files.empty() ? test(module) : call(module, entry.empty() ? module.manifest().entry_points[0].first : entry, files, folder);
     if (maps) std::cout << std::ifstream("/proc/self/maps").rdbuf();

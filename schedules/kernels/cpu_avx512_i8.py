@@ -11,15 +11,11 @@ Every row of x is rounded when the layer runs (`rounded_rows.py`), every row of 
 packed, to 255 steps of its largest value. The zero of a row of x adds so many times the row of the
 weight to a sum, which is subtracted at the end.
 
-    values       (G, S, 64)      int8    four slots of each of 16 rows a step, S = windows * nnz steps
-    indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half
-    scales       (G, 16)         float32
-    totals       (G, 16)         int32   the sum of a row's values
+`layouts/byte_windows.py` has the layout.
 """
 
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -33,17 +29,14 @@ from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.rounded_weight import round_weight
-from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias, pad_rows
+from tvm_balanced.schedules.layouts.byte_windows import BLOCK, PARTS, WINDOW, count_windows, pack_windows, steps_of_chunk
+from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, import_prefetch, split_rows_once, streams
 from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, store_lanes
 
-BLOCK = 16
-BLOCKS = 4  # blocks of a window
-WINDOW = BLOCK * BLOCKS
 FEATURES = ("avx512vbmi", "avx512vnni")
 
 
@@ -52,7 +45,7 @@ class CpuAvx512I8(SparseKernel):
 
     name = "cpu_avx512_i8"
     precision = "int8"
-    parts = ("values", "indices", "scales", "totals")
+    parts = PARTS
     tolerance = 5e-2
     small_tiles = STREAMED_TILES
 
@@ -69,25 +62,7 @@ class CpuAvx512I8(SparseKernel):
         return fit_block(found, BLOCK, NNZ)
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
-        n, k = weight.shape
-        nnz, windows = weight.pattern.nnz, _windows(k, weight.pattern.nnz)
-        rounded, scales, totals = round_weight(weight.values)
-
-        def by_group(a: Array) -> Array:
-            """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
-            whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
-            whole[:, : a.shape[1]] = a
-            rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
-            lanes = rows.reshape(count_row_panels(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
-            return np.ascontiguousarray(lanes).reshape(count_row_panels(n), windows * nnz, WINDOW)
-
-        positions = by_group(weight.indices.astype(np.uint8))
-        return (
-            by_group(rounded),
-            positions[:, ::2] | positions[:, 1::2] << np.uint8(4),
-            pad_rows(scales, n).reshape(-1, LANES),
-            pad_rows(totals, n).reshape(-1, LANES),
-        )
+        return pack_windows(weight)
 
     def pack_bias(self, bias: Array) -> Array:
         return pack_panel_bias(bias)
@@ -95,7 +70,7 @@ class CpuAvx512I8(SparseKernel):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = split_rows_once(workload), ACTIVATIONS[workload.activation]
         n, k, nnz = workload.n, workload.k, workload.nnz
-        groups, windows, steps = count_row_panels(n), _windows(k, nnz), nnz if nnz % 2 == 0 else 2 * nnz
+        groups, windows, steps = count_row_panels(n), count_windows(k, nnz), steps_of_chunk(nnz)
         n_, k_, groups_, steps_, size_ = map(int64, (n, k, groups, steps, rows.size))
         chunks_ = int64(windows * nnz // steps)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
@@ -183,14 +158,6 @@ class CpuAvx512I8(SparseKernel):
         return roofline.seconds(slots * m, 1.2 if m > 1 else 0.45, slots * 1.5)
 
 
-def _windows(k: int, nnz: int) -> int:
-    """Return the windows of a row. If a window has an odd number of steps the number is even, since
-    two steps share indices.
-    """
-    windows = -(-k // WINDOW)
-    return windows + windows % 2 if nnz % 2 else windows
-
-
 def _start(chunk: Any, step: Any, steps: int, nnz: int) -> Any:
     """First column of the window of a step."""
     return (chunk * (steps // nnz) + step // nnz) * WINDOW
@@ -214,7 +181,7 @@ def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
 
 def _nbytes(workload: Workload) -> int:
     """Return the bytes of the packed weight."""
-    return count_row_panels(workload.n) * _windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
+    return count_row_panels(workload.n) * count_windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
 
 
 def _tiles(workload: Workload) -> Tiles:

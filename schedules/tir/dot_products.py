@@ -7,6 +7,8 @@ It is a function in LLVM IR that a schedule imports, so that one kernel serves e
     AVX-512 VNNI, AVX-VNNI   vpdpbusd
     AVX2                     vpmaddwd of the even and of the odd bytes, widened to 16 bits. vpmaddubsw would take half of the
                              instructions, but its sums of 16 bits saturate: 2 * 255 * 127 does not fit
+    ARM with i8mm            usdot
+    ARM with dotprod         sdot, whose bytes are both signed: of x - 128, and of 64 twice, which adds what was taken
     others                   32-bit multiplications, which LLVM turns into what the CPU has
 """
 
@@ -16,6 +18,7 @@ import tvm
 from tvm.script import tirx as T
 from tvm.target import codegen
 
+from tvm_balanced.schedules.base.target_info import is_aarch64
 from tvm_balanced.schedules.layouts.row_panels import LANES
 
 BYTES = 4 * LANES  # of a vector of x or of values
@@ -37,26 +40,36 @@ def _lanes(first: int, count: int) -> str:
     return ", ".join(f"i32 {lane}" for lane in range(first, first + count))
 
 
-def _in_halves(declaration: str, body: str) -> str:
-    """Return the function as two of eight lanes: `body` has H in the names of one half."""
+def _in_parts(count: int, declaration: str, body: str) -> str:
+    """Return the function as so many of fewer lanes: `body` has H in the names of one part."""
+    lanes = LANES // count
     lines = [declaration, _HEAD]
-    for half in range(2):
-        order, bytes_ = _lanes(8 * half, 8), _lanes(32 * half, 32)
+    for part in range(count):
+        order, bytes_ = _lanes(lanes * part, lanes), _lanes(4 * lanes * part, 4 * lanes)
         taken = (
-            f"  %sums{half} = shufflevector <16 x i32> %sums, <16 x i32> undef, <8 x i32> <{order}>\n"
-            f"  %x{half} = shufflevector <64 x i8> %x, <64 x i8> undef, <32 x i32> <{bytes_}>\n"
-            f"  %values{half} = shufflevector <64 x i8> %values, <64 x i8> undef, <32 x i32> <{bytes_}>\n"
+            f"  %sums{part} = shufflevector <16 x i32> %sums, <16 x i32> undef, <{lanes} x i32> <{order}>\n"
+            f"  %x{part} = shufflevector <64 x i8> %x, <64 x i8> undef, <{4 * lanes} x i32> <{bytes_}>\n"
+            f"  %values{part} = shufflevector <64 x i8> %values, <64 x i8> undef, <{4 * lanes} x i32> <{bytes_}>\n"
         )
-        lines.append(taken + body.replace("H", str(half)))
-    lines.append(f"  %r = shufflevector <8 x i32> %r0, <8 x i32> %r1, <16 x i32> <{_lanes(0, 16)}>\n  ret <16 x i32> %r\n}}\n")
-    return "\n".join(lines)
+        lines.append(taken + body.replace("H", str(part)))
+    names = [f"%r{part}" for part in range(count)]
+    while len(names) > 1:  # two at a time, into vectors of twice the lanes
+        lanes *= 2
+        joined = [f"%j{lanes}_{at}" for at in range(len(names) // 2)]
+        for name, first, second in zip(joined, names[::2], names[1::2], strict=True):
+            kind = f"<{lanes // 2} x i32>"
+            lines.append(f"  {name} = shufflevector {kind} {first}, {kind} {second}, <{lanes} x i32> <{_lanes(0, lanes)}>\n")
+        names = joined
+    return "\n".join([*lines, f"  ret <16 x i32> {names[0]}\n}}\n"])
 
 
-_AVX_VNNI = _in_halves(
+_AVX_VNNI = _in_parts(
+    2,
     "declare <8 x i32> @llvm.x86.avx512.vpdpbusd.256(<8 x i32>, <32 x i8>, <32 x i8>)",
     "  %rH = call <8 x i32> @llvm.x86.avx512.vpdpbusd.256(<8 x i32> %sumsH, <32 x i8> %xH, <32 x i8> %valuesH)\n",
 )
-_AVX2 = _in_halves(
+_AVX2 = _in_parts(
+    2,
     "declare <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16>, <16 x i16>)",
     """  %xwH = bitcast <32 x i8> %xH to <16 x i16>
   %vwH = bitcast <32 x i8> %valuesH to <16 x i16>
@@ -69,6 +82,22 @@ _AVX2 = _in_halves(
   %poH = call <8 x i32> @llvm.x86.avx2.pmadd.wd(<16 x i16> %xoH, <16 x i16> %voH)
   %seH = add <8 x i32> %sumsH, %peH
   %rH = add <8 x i32> %seH, %poH
+""",
+)
+
+
+_USDOT = _in_parts(
+    4,
+    "declare <4 x i32> @llvm.aarch64.neon.usdot.v4i32.v16i8(<4 x i32>, <16 x i8>, <16 x i8>)",
+    "  %rH = call <4 x i32> @llvm.aarch64.neon.usdot.v4i32.v16i8(<4 x i32> %sumsH, <16 x i8> %xH, <16 x i8> %valuesH)\n",
+)
+_SDOT = _in_parts(
+    4,
+    "declare <4 x i32> @llvm.aarch64.neon.sdot.v4i32.v16i8(<4 x i32>, <16 x i8>, <16 x i8>)",
+    """  %xsH = xor <16 x i8> %xH, splat (i8 -128)
+  %sxH = call <4 x i32> @llvm.aarch64.neon.sdot.v4i32.v16i8(<4 x i32> %sumsH, <16 x i8> %xsH, <16 x i8> %valuesH)
+  %syH = call <4 x i32> @llvm.aarch64.neon.sdot.v4i32.v16i8(<4 x i32> %sxH, <16 x i8> splat (i8 64), <16 x i8> %valuesH)
+  %rH = call <4 x i32> @llvm.aarch64.neon.sdot.v4i32.v16i8(<4 x i32> %syH, <16 x i8> splat (i8 64), <16 x i8> %valuesH)
 """,
 )
 
@@ -97,6 +126,8 @@ def dot_products(target: tvm.target.Target) -> str:
         return _VNNI
     if codegen.llvm_cpu_has_features("avxvnni", target):
         return _AVX_VNNI
+    if is_aarch64(target) and codegen.llvm_cpu_has_features("dotprod", target):
+        return _USDOT if codegen.llvm_cpu_has_features("i8mm", target) else _SDOT
     return _AVX2 if codegen.llvm_cpu_has_features("avx2", target) else _plain()
 
 

@@ -5,6 +5,8 @@ A row is rounded to 254 equal steps from its smallest value (or 0) to its larges
     rounded = floor(x / step + zero + 0.5)      0 to 255
     x      ~= step * (rounded - zero)
 
+`signed` moves both by 128, so that dot products of signed bytes can take them: rounded is -128 to 127.
+
 `zero` is a whole number, so that 0 stays 0. A row whose values lie on one side of 0, as after GELU,
 gets steps half as long as if they were counted from -largest to largest: the embeddings of MiniLM at
 4:16 then lose 0.027 of their norm instead of 0.047.
@@ -33,7 +35,7 @@ class RoundedRows(NamedTuple):
 
     Parameters
     ----------
-    values : buffer (M, columns) uint8
+    values : buffer (M, columns) uint8, or int8
         Past the last column of x: `zero`.
     step : buffer (M,) float32
     zero : buffer (M,) int32
@@ -44,7 +46,7 @@ class RoundedRows(NamedTuple):
     zero: tirx.Buffer
 
 
-def round_rows(x: tirx.Buffer, columns: int) -> RoundedRows:
+def round_rows(x: tirx.Buffer, columns: int, signed: bool = False) -> RoundedRows:
     """Emit the blocks that round x (M, K) float32 to rows of `columns` columns, a multiple of 16. Call it inside TVMScript."""
     m, k, parts, lanes = x.shape[0], x.shape[1].value, int64(columns // LANES), int64(LANES)
     largest = T.sblock_alloc_buffer((m, lanes), "int32")
@@ -52,7 +54,8 @@ def round_rows(x: tirx.Buffer, columns: int) -> RoundedRows:
     largest_of_row = T.sblock_alloc_buffer((m,), "int32")
     low_of_row, high_of_row, step, inverse = (T.sblock_alloc_buffer((m,), "float32") for _ in range(4))
     zero = T.sblock_alloc_buffer((m,), "int32")
-    values = T.sblock_alloc_buffer((m, int64(columns)), "uint8")
+    dtype, moved_by = ("int8", 128) if signed else ("uint8", 0)
+    values = T.sblock_alloc_buffer((m, int64(columns)), dtype)
 
     def column(row: Any, part: Any, lane: Any) -> Any:
         """Return x, or 0 past the last column."""
@@ -92,11 +95,11 @@ def round_rows(x: tirx.Buffer, columns: int) -> RoundedRows:
         short = T.float32(1) / long
         T.buffer_store(step, long, [vi])
         T.buffer_store(inverse, short, [vi])
-        T.buffer_store(zero, whole(T.float32(0.5) - low_of_row[vi] * short), [vi])
+        T.buffer_store(zero, whole(T.float32(0.5) - low_of_row[vi] * short) - moved_by, [vi])
     with T.grid(m, parts, lanes) as (i, p, j), T.sblock("round"):
         vi, vp, vj = T.axis.spatial(m, i), T.axis.spatial(parts, p), T.axis.spatial(lanes, j)
-        moved = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi], "float32") + T.float32(0.5))
-        T.buffer_store(values, T.cast(whole(moved), "uint8"), [vi, vp * LANES + vj])
+        moved = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved_by, "float32") + T.float32(0.5))
+        T.buffer_store(values, T.cast(whole(moved) - moved_by, dtype), [vi, vp * LANES + vj])
     return RoundedRows(values, step, zero)
 
 

@@ -11,6 +11,7 @@ from support.fake_gpu import with_weights_there
 import tvm_balanced as tb
 from tvm_balanced.errors import ArtifactError, InputError, TargetError
 from tvm_balanced.runtime.manifest import read_manifest, write_manifest
+from tvm_balanced.runtime.tensors import view
 
 
 @pytest.fixture
@@ -260,6 +261,20 @@ def test_equal_files_of_variants_are_stored_once(two, two_compiled):
     stored = [path for path in two.rglob("*") if path.is_file()]
     assert len({path.read_bytes() for path in stored}) == len(stored)
     tb.load(shutil.copytree(two, two.with_name("copy.tb")))  # no links, so that any way of copying keeps it
+
+
+@pytest.mark.slow
+def test_the_size_is_that_of_the_packed_weights(tmp_path):
+    """Within 5% and 2 MB, of all variants; what they share is stored once."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Embedding(20_000, 256), torch.nn.Linear(256, 512), torch.nn.GELU()).eval()
+    tb.prune(model, {"1": "2:16"})
+    modules = [tb.compile(model, (torch.arange(8),), target=target) for target in ("cpu", "cpu/x86-64-v3")]
+    tb.save(modules, tmp_path / "m.tb")
+    packed = {view(tensor).tobytes() for module in modules for _, tensor in module.weights}
+    weights, whole = sum(map(len, packed)), sum(path.stat().st_size for path in (tmp_path / "m.tb").rglob("*") if path.is_file())
+    assert weights > 20_000_000
+    assert weights < whole <= 1.05 * weights + 2_000_000
 
 
 def test_a_shared_file_that_is_another_is_noticed(two, two_compiled):

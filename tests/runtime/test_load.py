@@ -44,8 +44,20 @@ def test_an_artifact_that_is_replaced_in_place_is_a_new_one(tmp_path):
         torch.testing.assert_close(module(x), models[turn % 4](x).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="this system does not list mappings")
+def test_an_artifact_that_is_loaded_again_opens_no_second_library(copy):
+    """TVM closes none, and a process may have 65,530 mappings: five for each library."""
+    mapped = []
+    for _ in range(8):
+        tb.load(copy)
+        mapped.append(Path("/proc/self/maps").read_text().count("tvm_balanced-"))
+    assert mapped[0] > 0
+    assert set(mapped) == {mapped[0]}
+
+
 def test_no_file_is_left_by_a_library(copy, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setattr("tvm_balanced.runtime.load._opened", {})
     (tmp_path / "temporary").mkdir()
     tb.load(copy)
     assert list((tmp_path / "temporary").iterdir()) == []

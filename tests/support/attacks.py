@@ -256,6 +256,11 @@ ATTACKS = (
     Attack("empty library", library(b""), WHOLE),
     # the machine
     Attack("another architecture", set_("target", value='{"kind":"llvm","mtriple":"mips64-linux-gnu"}'), "is for mips64"),
+    Attack(
+        "a GPU that is not here",
+        set_("target", value='{"kind":"cuda","arch":"sm_30","host":{"kind":"llvm","mtriple":"x86_64-pc-linux-gnu"}}'),
+        "is for a GPU of sm_30, which this machine does not have; ",
+    ),
     Attack("instructions that no CPU has", set_("features", value=["avx", "made-up"]), "needs made-up, which this CPU"),
     Attack(
         "another TVM", set_("versions", value={"apache-tvm": "0.26", "apache-tvm-ffi": "0.1.14"}), "was built with apache-tvm"

@@ -2,8 +2,10 @@
 nor the original model.
 """
 
+import hashlib
 import json
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +29,10 @@ from tvm_balanced.runtime.target_features import architecture, is_gpu
 from tvm_balanced.runtime.weight_files import checked_bytes, map_weight, read_weight
 
 SAME_VERSION = ("apache-tvm", "apache-tvm-ffi")  # a library runs only on the runtime that it was built with
+# TVM closes no library as long as the process lives. So each is opened once, by its bytes: else a process that loads an artifact
+# again and again would end after some ten thousand loads, when the system gives it no more mappings.
+_opened: dict[bytes, Any] = {}
+_opening = threading.Lock()
 
 
 @quiet_tvm()
@@ -115,10 +121,19 @@ def _cubins(manifest: dict[str, Any]) -> list[str]:
 
 
 def _open_library(content: bytes) -> Any:
+    """Return the library with these bytes; modules of one library share its code, as clones do."""
+    key = hashlib.sha256(content).digest()
+    with _opening:
+        if key not in _opened:
+            _opened[key] = _open_new_library(content)
+        return _opened[key]
+
+
+def _open_new_library(content: bytes) -> Any:
     """Open a library from a file of its own, which has no name any more when this returns.
 
-    The loader knows a library by its path and its inode and TVM never closes one, so that a second library at the same path
-    would be the first again. And what is written to the artifact's file later does not reach code that runs.
+    The loader knows a library by its path and its inode, so that a second library at the same path would be the first again. And
+    what is written to the artifact's file later does not reach code that runs.
     """
     with tempfile.NamedTemporaryFile(prefix="tvm_balanced-", suffix=".so") as file:
         file.write(content)

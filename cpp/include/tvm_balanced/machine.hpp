@@ -13,6 +13,7 @@
 #include <string>
 
 #include "error.hpp"
+#include "gpu.hpp"
 #include "json.hpp"
 #include "manifest.hpp"
 
@@ -81,19 +82,43 @@ inline bool is_release(const std::string& package, const std::string& release) {
 
 }  // namespace detail
 
-// Throws Error where this machine cannot run what a manifest is of.
-inline void check_machine(const std::string& directory, const Manifest& manifest) {
+namespace detail {
+
+// The target of a manifest; its kind is "llvm", or "cuda" where kernels are a GPU's.
+inline Json target_of(const std::string& directory, const Manifest& manifest) {
   Json target = Json::parse(manifest.target, nullptr, false);
   if (!target.is_object() || !target.contains("kind") || !target["kind"].is_string()) {
     throw damaged(directory, "its manifest is damaged: target must be a target of TVM");
   }
-  if (target["kind"] != "llvm") {
-    throw Error(text(directory, " is for ", target["kind"].get<std::string>(), "; the C++ loader runs CPU code: load it in Python"));
+  return target;
+}
+
+// A text of a target; `otherwise` where it has none.
+inline std::string attribute(const Json& target, const char* name, const std::string& otherwise) {
+  return target.is_object() && target.contains(name) && target[name].is_string() ? target[name].get<std::string>() : otherwise;
+}
+
+}  // namespace detail
+
+// Throws Error where this machine cannot run what a manifest is of.
+inline void check_machine(const std::string& directory, const Manifest& manifest) {
+  const Json target = detail::target_of(directory, manifest);
+  const std::string kind = target["kind"].get<std::string>();
+  if (kind != "llvm" && kind != "cuda") {
+    throw Error(text(directory, " is for ", kind, "; the C++ loader runs code for CPUs and NVIDIA GPUs: load it in Python"));
   }
-  std::string triple = target.value("mtriple", host_architecture());
+  const Json cpu = kind == "llvm" || !target.contains("host") ? target : target["host"];
+  std::string triple = detail::attribute(cpu, "mtriple", host_architecture());
   std::string wanted = triple.substr(0, triple.find('-')), here = host_architecture();
   if ((wanted == "arm64" ? "aarch64" : wanted) != here) {
     throw Error(text(directory, " is for ", wanted, "; this machine is ", here, ": compile it for this one"));
+  }
+  if (kind == "cuda") {
+    const std::string arch = detail::attribute(target, "arch", "?"), fault = detail::gpu_fault(arch);
+    if (!fault.empty()) {
+      throw Error(text(directory, " is for a GPU of ", arch, ", which this machine does not have; ", fault,
+                       ", or compile the model for this machine"));
+    }
   }
   std::string missing;
   for (const std::string& feature : manifest.features) {

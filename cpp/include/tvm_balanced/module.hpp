@@ -21,8 +21,10 @@
 #include <utility>
 #include <vector>
 
+#include "gpu.hpp"
 #include "machine.hpp"
 #include "manifest.hpp"
+#include "signature.hpp"
 #include "tensor.hpp"
 
 namespace tvm_balanced {
@@ -31,6 +33,7 @@ struct LoadOptions {
   int threads = 0;      // of a call; 0: as many as it was compiled for, at most one a core
   bool verify = true;   // whether to check the checksums of what is loaded
   bool shared = false;  // whether weights are pages of their files, which processes share; then the files must not change
+  std::optional<PublicKey> verify_key;  // refuse an artifact that is not signed by it; without, a signature is not looked at
 };
 
 namespace detail {
@@ -117,8 +120,11 @@ class Module {
   // listed or not a plain file, or for another machine; none of its code has run then.
   static Module load(const std::string& path, const LoadOptions& options = {}) {
     detail::configure_runtime();
+    if (options.verify_key && !options.verify) {
+      throw Error("verify_key needs verify, as a signature is of checksums; leave verify as it is");
+    }
     std::string directory = path;
-    Manifest manifest = here(directory, options.verify);
+    Manifest manifest = here(directory, options);
     try {
       return Module(directory, std::move(manifest), options);
     } catch (const std::bad_alloc&) {
@@ -152,7 +158,11 @@ class Module {
 
   Module(const std::string& directory, Manifest manifest, const LoadOptions& options)
       : directory_(directory), manifest_(std::make_shared<Manifest>(std::move(manifest))) {
-    for (const Weight& row : manifest_->weights) weights_.push_back(weight(row, options));
+    on_gpu_ = detail::target_of(directory_, *manifest_)["kind"] == "cuda";
+    for (const Weight& row : manifest_->weights) {
+      weights_.push_back(on_gpu_ ? detail::to_gpu(weight(row, options)) : weight(row, options));
+    }
+    if (on_gpu_) add_kernels(options.verify);
     library_ = detail::open_library(checked("lib.so", options.verify));
     int64_t cores = int64_t(detail::allowed_cores().size());
     threads_ = options.threads > 0 ? options.threads : int(std::min(manifest_->threads, cores));
@@ -165,8 +175,17 @@ class Module {
   void start() {
     constexpr int kPooledAllocator = 2;
     machine_ = library_.value()->GetFunction("vm_load_executable").value()().cast<tvm::ffi::Module>();
-    machine_.value()->GetFunction("vm_initialization").value()(int(kDLCPU), 0, kPooledAllocator);
+    auto start = machine_.value()->GetFunction("vm_initialization").value();
+    on_gpu_ ? start(int(kDLCUDA), 0, kPooledAllocator, int(kDLCPU), 0, kPooledAllocator) : start(int(kDLCPU), 0, kPooledAllocator);
     lock_ = std::make_shared<std::mutex>();
+  }
+
+  // Hands TVM the machine code of the GPU's kernels, each file of which has the SHA-256 of its source as its name.
+  void add_kernels(bool verify) const {
+    for (const auto& [file, sum] : manifest_->sha256) {
+      std::filesystem::path path(file);
+      if (path.extension() == ".cubin") detail::add_machine_code(path.stem().string(), checked(file, verify));
+    }
   }
 
   void check_arity(const std::string& name, const EntryPoint& entry) const {
@@ -178,8 +197,11 @@ class Module {
   }
 
   // The manifest of what this machine can run; `directory` becomes the variant's.
-  static Manifest here(std::string& directory, bool verify) {
-    Manifest manifest = parse_manifest(directory, read_manifest_bytes(directory), verify);
+  static Manifest here(std::string& directory, const LoadOptions& options) {
+    const bool verify = options.verify;
+    const std::string content = read_manifest_bytes(directory);
+    if (options.verify_key) check_signature(directory, content, *options.verify_key);
+    Manifest manifest = parse_manifest(directory, content, verify);
     if (manifest.variants.empty()) {
       check_machine(directory, manifest);
       check_listing(directory, manifest);
@@ -259,6 +281,7 @@ class Module {
   std::optional<tvm::ffi::Module> library_, machine_;
   std::shared_ptr<std::mutex> lock_;
   int threads_ = 1;
+  bool on_gpu_ = false;
 };
 
 namespace detail {
@@ -341,7 +364,9 @@ inline std::vector<Tensor> Function::operator()(const std::vector<Tensor>& input
       }
     }
   }
-  std::vector<tvm::ffi::AnyView> arguments(inputs.begin(), inputs.end());
+  std::vector<Tensor> there;  // tensors of calls are in this process's memory, and copied where the model runs
+  for (const Tensor& input : inputs) there.push_back(module_->on_gpu_ ? detail::to_gpu(input) : input);
+  std::vector<tvm::ffi::AnyView> arguments(there.begin(), there.end());
   for (size_t place : spec_->weights) arguments.emplace_back(module_->weights_[place]);
   std::lock_guard<std::mutex> one_call(*module_->lock_);
   detail::use_threads(module_->threads_);
@@ -361,6 +386,9 @@ inline std::vector<Tensor> Function::operator()(const std::vector<Tensor>& input
   }
   if (outputs.size() != spec_->outputs.size()) {
     throw Error(text("the code of ", module_->directory_, " gives ", outputs.size(), " outputs; its manifest lists ", spec_->outputs.size()));
+  }
+  for (Tensor& output : outputs) {
+    if (module_->on_gpu_) output = detail::from_gpu(output);
   }
   detail::store(*spec_, inputs, outputs);
   return outputs;

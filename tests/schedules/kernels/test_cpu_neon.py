@@ -1,65 +1,34 @@
-"""The NEON kernel: compiled here by LLVM, linked by a cross compiler, run by qemu through the C++ loader.
-
-TVM_BALANCED_AARCH64 names a folder with the packages tvm and tvm_ffi of aarch64, as `make test-arm` makes it.
-"""
-
-import os
-import re
-import shutil
-import subprocess
-from pathlib import Path
+"""The NEON kernel: compiled here by LLVM, linked by a cross compiler, run by qemu through the C++ loader."""
 
 import numpy as np
 import pytest
 import torch
 import tvm
-from support import reference
+from support import aarch64, reference
 from torch import nn
 
 import tvm_balanced as tb
-from tvm_balanced.compiler.build import build
 from tvm_balanced.core.detection import detect
 from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.layer_plan import DenseLayer
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.runtime.bundle import package
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import KERNELS
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.selection.rooflines import roofline_of
 
+pytestmark = pytest.mark.xdist_group("aarch64")
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_neon"]
-ARM = tvm.target.Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "generic", "num-cores": 1})
-CXX, QEMU, JSON = "aarch64-linux-gnu-g++", "qemu-aarch64", Path("/usr/include/nlohmann")
-PACKAGES = os.environ.get("TVM_BALANCED_AARCH64")
-on_qemu = pytest.mark.skipif(
-    not (PACKAGES and shutil.which(CXX) and shutil.which(QEMU) and JSON.exists()),
-    reason=f"{CXX}, {QEMU}, nlohmann-json3-dev and TVM_BALANCED_AARCH64 (make test-arm) are needed",
-)
-
-
-def loop_of(m, pattern, n=3072, k=768):
-    """The instructions of the innermost loop of a layer."""
-    workload = Workload("cpu_neon", m, n, k, P(pattern).nnz, P(pattern).block)
-    function = KERNEL.schedule(KERNEL.prim_func(workload), workload, ARM).with_attr("global_symbol", "main")
-    lines = build(function, ARM).mod.inspect_source("asm").splitlines()
-    labels = {line.split(":")[0]: at for at, line in enumerate(lines) if line.startswith(".L")}
-    jumps = [
-        (labels.get(j[1], at), at)
-        for at, line in enumerate(lines)
-        if (j := re.match(r"\t(?:b[.\w]*|cbn?z\t\w+,)\s*(\.L\w+)", line))
-    ]
-    loops = [lines[start:end] for start, end in jumps if start < end]
-    return max(loops, key=lambda loop: sum("\tfmla" in line for line in loop) / len(loop))
+ARM = aarch64.target("generic")
 
 
 @pytest.mark.parametrize("m", [1, 8])
 @pytest.mark.parametrize("pattern", ["2:16", "4:16"])
 def test_inner_loop_is_look_ups_and_multiply_adds_without_spills(m, pattern):
-    loop = loop_of(m, pattern)
-    count = {word: sum(f"\t{word}\t" in line for line in loop) for word in ("tbl", "fmla", "mla")}
-    assert count["tbl"] == count["fmla"] == 32
-    assert count["mla"] == (32 if m == 1 else 16)  # rows of x share what is decoded
+    loop = aarch64.loop_of("cpu_neon", "generic", "fmla", m, pattern)
+    found = aarch64.count(loop, "tbl", "fmla", "mla")
+    assert found["tbl"] == found["fmla"] == 32
+    assert found["mla"] == (32 if m == 1 else 16)  # rows of x share what is decoded
     assert not any("[sp" in line and "\tst" in line for line in loop)
 
 
@@ -102,7 +71,7 @@ class Layers(nn.Module):
         return torch.relu(first), *others
 
 
-@on_qemu
+@aarch64.on_qemu
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_layers_and_a_model_are_right_on_arm(tmp_path, rng):
@@ -114,34 +83,12 @@ def test_layers_and_a_model_are_right_on_arm(tmp_path, rng):
     module = tb.compile(model, inputs, target=ARM, threads=1, dynamic_shapes={"inputs": rows}, kernels={"*": "cpu_neon"})
     assert {layer.kernel for layer in module.report.layers} == {"cpu_neon"}
     assert "neon" in module.facts.features
-    module.save(tmp_path / "m.tb", cc=CXX)
-    (tmp_path / "json").mkdir()
-    (tmp_path / "json" / "nlohmann").symlink_to(JSON)
-    package(tmp_path / "m.tb", tmp_path / "bundle", cxx=CXX, packages=PACKAGES, json_include=tmp_path / "json")
-
-    def ran(*arguments):
-        command = [
-            QEMU,
-            "-L",
-            "/usr/aarch64-linux-gnu",
-            tmp_path / "bundle" / "bin" / "run",
-            tmp_path / "bundle" / "model.tb",
-            *arguments,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "main: ok" in ran()
-    names = [spec.name for spec in module.facts.outputs]
+    module.save(tmp_path / "m.tb", cc=aarch64.CXX)
+    assert "main: ok" in aarch64.ran(tmp_path / "m.tb")
     for count in (1, 2, 7, 40):
         arrays = [rng.standard_normal((count, k)).astype(np.float32) for _, k, _ in Layers.SIZES]
-        files = [tmp_path / f"x{i}.npy" for i in range(len(arrays))]
-        for file, array in zip(files, arrays, strict=True):
-            np.save(file, array)
-        ran(*files, "-o", tmp_path)
-        for i, (layer, x, name) in enumerate(zip(model.layers, arrays, names, strict=True)):
+        outputs = aarch64.called(tmp_path / "m.tb", module, arrays, tmp_path)
+        for i, (layer, x, got) in enumerate(zip(model.layers, arrays, outputs, strict=True)):
             weight, bias = layer.weight.detach().numpy(), None if layer.bias is None else layer.bias.detach().numpy()
-            want = reference.dense(x, weight, bias, "relu" if i == 0 else "none")
-            error = np.abs(np.load(tmp_path / f"{name}.npy") - want)
-            assert (error <= reference.allowed_error(x, weight, bias, "relu" if i == 0 else "none")).all()
+            operands = (x, weight, bias, "relu" if i == 0 else "none")
+            assert (np.abs(got - reference.dense(*operands)) <= reference.allowed_error(*operands)).all()

@@ -1,0 +1,57 @@
+"""Windows of 64 columns for kernels of 8-bit dot products: how cpu_avx512_i8 and cpu_neon_i8 lay a weight out.
+
+A window is four blocks of 16. A step takes one slot of each of its blocks for the 16 rows of a row panel: four bytes a row, which
+are one lane of a dot product.
+
+    values       (G, S, 64)      int8    four slots of each of 16 rows a step, S = windows * nnz steps
+    indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half
+    scales       (G, 16)         float32
+    totals       (G, 16)         int32   the sum of a row's values
+"""
+
+import numpy as np
+
+from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.schedules.layouts.rounded_weight import round_weight
+from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, pad_rows
+
+BLOCK = 16
+BLOCKS = 4  # blocks of a window
+WINDOW = BLOCK * BLOCKS
+PARTS = ("values", "indices", "scales", "totals")
+
+
+def count_windows(k: int, nnz: int) -> int:
+    """Return the windows of a row. If a window has an odd number of steps the number is even, since
+    two steps share indices.
+    """
+    windows = -(-k // WINDOW)
+    return windows + windows % 2 if nnz % 2 else windows
+
+
+def steps_of_chunk(nnz: int) -> int:
+    """Return the steps that share no index with another chunk's: those of one window, or of two if a window has an odd number."""
+    return nnz if nnz % 2 == 0 else 2 * nnz
+
+
+def pack_windows(weight: EncodedWeight) -> tuple[Array, ...]:
+    """Round a weight to 8 bits and lay it out; return the arrays PARTS."""
+    n, k = weight.shape
+    nnz, windows = weight.pattern.nnz, count_windows(k, weight.pattern.nnz)
+    rounded, scales, totals = round_weight(weight.values)
+
+    def by_group(a: Array) -> Array:
+        """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
+        whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
+        whole[:, : a.shape[1]] = a
+        rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
+        lanes = rows.reshape(count_row_panels(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
+        return np.ascontiguousarray(lanes).reshape(count_row_panels(n), windows * nnz, WINDOW)
+
+    positions = by_group(weight.indices.astype(np.uint8))
+    return (
+        by_group(rounded),
+        positions[:, ::2] | positions[:, 1::2] << np.uint8(4),
+        pad_rows(scales, n).reshape(-1, LANES),
+        pad_rows(totals, n).reshape(-1, LANES),
+    )

@@ -120,7 +120,7 @@ def speedup(row: Row | None, digits: int = 3) -> str:
         return f"- {row['note']}".strip()
     p50, p20, p80 = (f"{float(row[p]):.{digits}f}" for p in ("p50", "p20", "p80"))
     clock = f", {row['clock']}" if row["clock"] in ("queue", "events") else ""
-    return f"{p50} ({p20} to {p80}{clock}) {row['note']}".strip()
+    return f"{p50} ({p20} to {p80}{clock}) {row.get('note', '')}".strip()
 
 
 def wanted(cell: Sequence[str]) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as run_book
-from benchmarks.gpu import correctness, plan, supervise
+from benchmarks.gpu import correctness, models, plan, supervise
 from benchmarks.gpu.cells import GPU_SHAPES, by_section, kernels_for
 from benchmarks.gpu.device import Absent, Cpu
 from benchmarks.gpu.devices import open_device
@@ -467,6 +467,18 @@ def test_the_report_says_what_was_reached_and_what_was_wanted(tmp_path):
     assert "| 5.5 |" in text
     assert "its process ended with -6" in text
     assert "mean nothing" not in text
+
+
+def test_the_report_has_models_and_counters(tmp_path):
+    folder = Folder(tmp_path)
+    row = {"model": "decoder", "m": "1", "pattern": "4:16", "dtype": "float16", "kernels": "cuda_gemv", "clock": "graph"}
+    times = {"us": "50.0", "p20": "1.9", "p50": "2.0", "p80": "2.1"}
+    rows = [row | times | {"rival": rival} for rival in ("balanced", "eager")]
+    folder.append("gpu_models.csv", models.COLUMNS, rows)
+    folder.learn({"counters": {"28672x8192 m2": {"ns": "70", "DRAM %": "80"}}})
+    text = write_report(folder).read_text()
+    assert "| decoder | 1 | 4:16 | float16 | cuda_gemv | graph | 50.0 | 2.00 (1.90 to 2.10) |  |" in text
+    assert "| 28672x8192 m2 | 70 | 80 |" in text
 
 
 def test_facts_are_added_to(tmp_path):

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from tvm import relax
-from tvm.ir import GenericConst
 
 from tvm_balanced.frontend import lookups, ranking, recurrent
 
@@ -115,7 +114,7 @@ def linear(node: Any, importer: Any) -> relax.Expr:
     """Convert a dense layer. One of half precision whose weight is no constant gets its bias in float32, as our kernels do it."""
     x, weight, emit = importer.env[node.args[0]], importer.env[node.args[1]], importer.block_builder.emit
     bias = importer.env[node.args[2]] if len(node.args) > 2 and node.args[2] is not None else None
-    if bias is None or isinstance(weight, GenericConst):
+    if bias is None or _is_constant(node.args[1], importer):
         return emit(relax.op.linear(x, weight, bias))
     return _wide(lambda *operands: operands[-1](relax.op.linear(*operands[:-1])), (x, weight, bias), emit)
 
@@ -124,9 +123,23 @@ def addmm(node: Any, importer: Any) -> relax.Expr:
     """Convert beta * bias + alpha * x @ y."""
     bias, x, y = (importer.env[arg] for arg in node.args[:3])
     alpha, beta, emit = node.kwargs.get("alpha", 1), node.kwargs.get("beta", 1), importer.block_builder.emit
-    if isinstance(y, GenericConst):  # a dense layer, which a kernel of ours computes in float32
+    if _is_constant(node.args[2], importer):  # a dense layer, which a kernel of ours computes in float32
         return _addmm(alpha, beta, bias, x, y, emit)
     return _wide(partial(_addmm, alpha, beta), (bias, x, y), emit)
+
+
+def _is_constant(node: Any, importer: Any) -> bool:
+    """Whether a node is a parameter, a buffer or a constant, or made of these alone. While it is imported, it is a variable."""
+    waiting, seen = [node], set()
+    while waiting:
+        each = waiting.pop()
+        if each.op == "placeholder" and each.name in importer.constants:
+            continue
+        if each.op != "call_function" or not each.all_input_nodes:
+            return False
+        waiting += [one for one in each.all_input_nodes if one not in seen]
+        seen.update(each.all_input_nodes)
+    return True
 
 
 def _addmm(

@@ -1,6 +1,6 @@
 """TVM's importer, held to what torch says of every node."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -30,6 +30,9 @@ class Importer(ExportedProgramImporter):
 
     A refusal is a ModelError that names the operator, the layer that it is in, and what to do.
     """
+
+    # names of the nodes that are parameters, buffers or constants: variables while a program is imported, constants afterwards
+    constants: Collection[str] = ()
 
     def create_convert_map(self) -> dict[str, Callable[..., relax.Expr]]:
         """Return TVM's converters and ours by the name of their operator, each of them checked."""
@@ -74,6 +77,9 @@ class Importer(ExportedProgramImporter):
         for module in exported_program.graph_module.modules():
             if isinstance(module, fx.GraphModule):
                 self._check_unsupported_func_type(list(module.graph.nodes))
+        signature = exported_program.graph_signature
+        lifted = signature.inputs_to_parameters, signature.inputs_to_buffers, signature.inputs_to_lifted_tensor_constants
+        self.constants = {name for names in lifted for name in names}
         return super().from_exported_program(exported_program, *args, **kwargs)
 
     def _check_unsupported_func_type(self, nodes: list[fx.Node]) -> None:

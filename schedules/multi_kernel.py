@@ -16,6 +16,7 @@ from tvm_balanced.schedules import ALL_KERNELS
 from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
 from tvm_balanced.schedules.base.kernel import Kernel, Tuned
 from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.library_call import prefer_library
 
 VARIANTS_ATTR = "tvm_balanced.variants"  # of a PrimFunc of several kernels: a workload and a range of M for each
 
@@ -53,23 +54,32 @@ def prim_func(variants: tuple[Variant, ...]) -> tirx.PrimFunc:
     return dispatch_on_m(whole).with_attr(VARIANTS_ATTR, attr)
 
 
-def schedule(func: tirx.PrimFunc, target: tvm.target.Target, tuned: Tuned | None = None) -> tirx.PrimFunc | None:
-    """Return a function of `prim_func` scheduled for `target`, None if it is another's; `tuned` as for `Kernel.schedule`."""
+def schedule(
+    func: tirx.PrimFunc, target: tvm.target.Target, tuned: Tuned | None = None, library: bool = False
+) -> tirx.PrimFunc | None:
+    """Return a function of `prim_func` scheduled for `target`, None if it is another's.
+
+    `tuned` is as for `Kernel.schedule`. With `library`, dense layers ask a library of the process first (`library_call`).
+    """
     workload = Workload.of(func)
     if workload is None:
         return None
     if VARIANTS_ATTR not in func.attrs:
-        return ALL_KERNELS[workload.kernel].schedule(func, workload, target, tuned)
+        kernel = ALL_KERNELS[workload.kernel]
+        scheduled = kernel.schedule(func, workload, target, tuned)
+        return prefer_library(scheduled, kernel, workload, target) if library else scheduled
     variants = tuple(
         Variant(Workload.from_attr(part["workload"]), RowRange(int(part["first"]), int(part["last"]) or None))
         for part in func.attrs[VARIANTS_ATTR]
     )
     funcs = [variant.kernel.prim_func(variant.workload) for variant in variants]
-    specializations = [
-        Specialization(_with_all_weights(special.func, i, funcs, variants), special.ranges)
-        for i, variant in enumerate(variants)
-        for special in variant.kernel.specializations(funcs[i], variant.workload, target, variant.rows, tuned or (lambda _: None))
-    ]
+    specializations = []
+    for i, variant in enumerate(variants):
+        for special in variant.kernel.specializations(
+            funcs[i], variant.workload, target, variant.rows, tuned or (lambda _: None)
+        ):
+            done = prefer_library(special.func, variant.kernel, variant.workload, target) if library else special.func
+            specializations.append(Specialization(_with_all_weights(done, i, funcs, variants), special.ranges))
     return dispatch_on_m(specializations, kernels=target.kind.name != "llvm")
 
 

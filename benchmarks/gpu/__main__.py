@@ -8,6 +8,7 @@ the plan.
 import argparse
 import sys
 import time
+from itertools import groupby
 from pathlib import Path
 
 from benchmarks.gpu.folder import Folder
@@ -27,6 +28,7 @@ def main() -> int:
     folder = Folder(options.out)
     folder.retry(options.retry)
     arguments = ["--out", str(options.out), "--until", str(until), "--slice", "/".join(map(str, options.slice))]
+    arguments += ["--known", str(options.known)]
     arguments += [argument for pattern in options.only or () for argument in ("--only", pattern)]
     status = supervise([*arguments, *(["--stand-in"] if options.stand_in else [])], folder, until)
     if folder.facts():  # a device was opened, in this run or an earlier one
@@ -38,7 +40,8 @@ def _work(options: argparse.Namespace, until: float) -> int:
     # heavy imports: the supervising process needs neither torch nor TVM
     from benchmarks.gpu.device import Absent
     from benchmarks.gpu.devices import open_device
-    from benchmarks.gpu.plan import RunBook, only, slice_of, work
+    from benchmarks.gpu.known_code import use
+    from benchmarks.gpu.plan import SHARES, RunBook, only, slice_of, work
     from tvm_balanced.errors import TvmBalancedError
 
     try:
@@ -48,11 +51,15 @@ def _work(options: argparse.Namespace, until: float) -> int:
             print(error, file=sys.stderr)
             return 2
         device = Absent()
+    if options.known.exists() and device.torch == "cuda":
+        print(f"{use(options.known)} kernels are compiled already", flush=True)
     book = RunBook.of(device, Folder(options.out), until)
     units = slice_of(only(book.plan(), options.only), *options.slice)
     if options.dry_run:
         print(f"{len(units)} units on {device.name}, in this order:")
-        print("\n".join(f"{unit.seconds:4.0f} s  {unit.name}" for unit in units))
+        for section, of_section in groupby(units, key=lambda unit: unit.section):
+            print(f"{section}: {SHARES[section]:.0f} s" if section in SHARES else f"{section}: what is left")
+            print("\n".join(f"{unit.seconds:6.0f} s  {unit.name}" for unit in of_section))
         return 0
     book.folder.learn({"units": len(units)})
     return work(book, units)
@@ -70,6 +77,8 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--retry", action="store_true", help="do again what failed or died, as after a kernel was mended")
     parser.add_argument("--stand-in", action="store_true", help="rehearse on the CPU through PoCL; times mean nothing")
+    known = Path("build/gpu_kernels.zip")
+    parser.add_argument("--known", type=Path, default=known, help="machine code of benchmarks.gpu.known_code")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and end")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, help=argparse.SUPPRESS)

@@ -24,24 +24,29 @@ class Shapes:
     large : size
         At least 400 MB dense in half precision.
     layers : sizes
-        Layers of common language models.
+        Layers of common language models, the smallest first.
     rows : tuple of int
-        M in half precision.
+        M in half precision at which the large layer falls short of what is wanted, the farthest first.
+    many : tuple of int
+        M of prefill.
     """
 
     single: tuple[int, int]
     large: tuple[int, int]
     layers: tuple[tuple[int, int], ...]
     rows: tuple[int, ...]
+    many: tuple[int, ...]
 
 
 GPU_SHAPES = Shapes(
     single=(16384, 8192),
     large=(28672, 8192),  # from a 70B model: 470 MB in half precision
-    layers=((4096, 4096), (14336, 4096), (4096, 14336), (8192, 28672), (5120, 5120), (152064, 5120)),
-    rows=(1, 4, 16, 64, 2),
+    layers=((4096, 4096), (5120, 5120), (4096, 14336), (14336, 4096), (8192, 28672), (152064, 5120)),
+    rows=(2, 4, 16, 64, 8),
+    many=(256, 64, 16),
 )
-STAND_IN_SHAPES = Shapes(single=(64, 200), large=(48, 256), layers=((32, 64),), rows=(1, 9))
+SMALL = 3  # of the layers, those with too few rows of the weight for all multiprocessors
+STAND_IN_SHAPES = Shapes(single=(64, 200), large=(48, 256), layers=((32, 64),), rows=(2, 9), many=(33,))
 
 
 def kernels_for(device: Device, n: int, k: int, m: int, pattern: str, dtype: str) -> list[str]:
@@ -56,26 +61,32 @@ def kernels_for(device: Device, n: int, k: int, m: int, pattern: str, dtype: str
     return sorted(seconds, key=lambda name: seconds[name])
 
 
-def cells(device: Device, shapes: Shapes, half: str) -> tuple[list[Cell], list[Cell]]:
-    """Return the headline cells and the rest.
+def by_section(device: Device, shapes: Shapes) -> dict[str, list[Cell]]:
+    """Return the cells of each section of the plan; none stands in two of them.
 
-    Parameters
-    ----------
-    device : Device
-    shapes : Shapes
-    half : str
-        The half precision to measure; the correctness tests cover the other.
+    "short" are those that fall short of what is wanted, and small layers; "bfloat16"; "2:4" are many
+    rows of x, where cuSPARSELt is beside them; "rest".
     """
+    half = "float16" if "float16" in device.dtypes else "bfloat16"
 
     def best(size: tuple[int, int], m: int, pattern: str, dtype: str) -> Cell:
         return Cell(*size, m, pattern, dtype, kernels_for(device, *size, m, pattern, dtype)[0])
 
-    headline = [best(shapes.single, 1, pattern, "float32") for pattern in reversed(PATTERNS)]
-    headline += [best(shapes.large, m, pattern, half) for m, pattern in product(shapes.rows, PATTERNS[:3])]
-    rest = [best(size, m, pattern, half) for size in shapes.layers for m, pattern in product((1, 16), ("2:16", "8:16"))]
+    small = [best(size, m, pattern, half) for size in shapes.layers[:SMALL] for m, pattern in product((1, 16), ("8:16", "2:16"))]
+    large = [best(shapes.large, m, pattern, half) for m, pattern in product(shapes.rows, PATTERNS[:3])]
+    short = [*large[: -len(PATTERNS[:3])], *small, *large]
+    bfloat16 = [best(shapes.large, m, pattern, "bfloat16") for m, pattern in product((1, 4, 16, 64), ("8:16", "2:16"))]
+    many = [best(shapes.large, m, "8:16", half) for m in shapes.many]
+    rest = [best(shapes.large, 1, pattern, half) for pattern in PATTERNS[:3]]
+    rest += [best(shapes.single, 1, pattern, "float32") for pattern in reversed(PATTERNS)]
+    rest += [best(size, m, pattern, half) for size in shapes.layers[SMALL:] for m, pattern in product((1, 16), ("2:16", "8:16"))]
     rest += _alternatives(device, shapes, half)
     rest += [best(shapes.single, m, "2:16", "float32") for m in (8, 64)]
-    return list(dict.fromkeys(headline)), [cell for cell in dict.fromkeys(rest) if cell not in headline]
+    found: dict[str, list[Cell]] = {}
+    for name, cells in {"short": short, "bfloat16": bfloat16, "2:4": many, "rest": rest}.items():
+        before = {cell for section in found.values() for cell in section}
+        found[name] = [cell for cell in dict.fromkeys(cells) if cell not in before]
+    return found
 
 
 def _alternatives(device: Device, shapes: Shapes, half: str) -> Iterator[Cell]:

@@ -7,6 +7,7 @@ from itertools import product
 import ml_dtypes
 import numpy as np
 import torch
+from tvm import tirx
 
 from benchmarks.gpu.cells import PATTERNS
 from benchmarks.gpu.device import Device
@@ -51,11 +52,15 @@ def cases(device: Device) -> tuple[list[Case], list[Case]]:
     Rows and sizes are cycled through, so that every kernel gets all of them.
     """
     first, rest = [], []
-    dense = [kernel for kernel in DENSE_KERNELS if kernel.refuses(device.target, 64, 64, "float32") is None]
     kinds: list[tuple[Kernel, str, tuple[str, ...]]] = [
         (kernel, dtype, PATTERNS) for dtype in device.dtypes for kernel in device.kernels(dtype)
     ]
-    kinds += [(kernel, dtype, PATTERNS[:1]) for dtype in device.dtypes for kernel in dense]
+    kinds += [
+        (kernel, dtype, PATTERNS[:1])
+        for dtype in device.dtypes
+        for kernel in DENSE_KERNELS
+        if kernel.refuses(device.target, 64, 64, dtype) is None
+    ]
     for i, (kernel, dtype, patterns) in enumerate(kinds):
         mixed = list(_deal(kernel.name, dtype, patterns, i))
         first += mixed[: len(patterns)]
@@ -69,6 +74,19 @@ def _deal(kernel: str, dtype: str, patterns: tuple[str, ...], start: int) -> Ite
     for turn, (i, j) in enumerate(product(range(len(ROWS)), range(len(patterns))), start):
         m, size = ROWS[(start + i + j) % len(ROWS)], SIZES[turn % len(SIZES)]
         yield Case(kernel, dtype, patterns[j], m, *size, ACTIVATIONS[turn % 2], residual=turn % 3 == 0)
+
+
+def scheduled(case: Case, device: Device) -> tirx.PrimFunc:
+    """Return a case's kernel in its default schedule."""
+    kernel, workload = KERNELS[case.kernel], _workload(case)
+    return device.schedule(kernel, kernel.prim_func(workload), workload)
+
+
+def _workload(case: Case) -> Workload:
+    stored = BalancedPattern.parse(case.pattern) if isinstance(KERNELS[case.kernel], SparseKernel) else BalancedPattern(1, 1)
+    m = None if case.symbolic else case.m
+    shape = (case.kernel, m, case.n, case.k, stored.nnz, stored.block, case.dtype)
+    return Workload(*shape, activation=case.activation, residual=case.residual)
 
 
 def check(case: Case, device: Device) -> float:
@@ -88,18 +106,14 @@ class _Problem:
         self.dense = random_weight(case.n, case.k, BalancedPattern.parse(case.pattern), self.rng, self.dtype).decode()
         self.bias = self._draw(case.n)
         parts: tuple[Array, ...] = ()
-        stored = BalancedPattern(1, 1)
         if isinstance(kernel, SparseKernel):
             fitting = kernel.fit(detect(self.dense))
-            assert fitting is not None, f"{kernel.name} has no layout for {case.pattern}"
-            stored, parts = fitting, kernel.pack(encode(self.dense, fitting))
+            assert fitting == BalancedPattern.parse(case.pattern), f"{kernel.name} stores {case.pattern} as {fitting}"
+            parts = kernel.pack(encode(self.dense, fitting))
         elif isinstance(kernel, DenseKernel):
             parts = kernel.pack(self.dense)
         self.weights = [upload(part, device) for part in (*parts, kernel.pack_bias(self.bias))]
-        m = None if case.symbolic else case.m
-        options = {"activation": case.activation, "residual": case.residual}
-        workload = Workload(case.kernel, m, case.n, case.k, stored.nnz, stored.block, case.dtype, **options)  # type: ignore[arg-type]
-        self.main = device.compile(device.schedule(kernel, kernel.prim_func(workload), workload))
+        self.main = device.compile(scheduled(case, device))
 
     def errors(self, rows: tuple[int, ...]) -> Iterator[float]:
         """Yield the error at each M."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import tvm
+from torch import nn
 from tvm import tirx
 
 from tvm_balanced.compiler.build import build
@@ -53,6 +54,8 @@ class Device(ABC):
         Rounds in which baselines alternate.
     stand_in : bool
         Whether it only replaces a GPU, on tiny shapes.
+    compiles_for : str
+        The target of whole models.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Device(ABC):
     cache_bytes: int
     rounds: int = 31
     stand_in: bool = False
+    compiles_for: str = "cpu"
 
     @abstractmethod
     def compile(self, func: tirx.PrimFunc) -> Function:
@@ -94,6 +98,10 @@ class Device(ABC):
         here = (kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None and dtype in kernel.dtypes)
         return [kernel for kernel in here if kernel.refuses(self.target, 256, 256, dtype) is None]
 
+    def compiled_by_torch(self, model: nn.Module) -> dict[str, Any]:
+        """Return a model compiled by torch.compile, by that name; nothing where that would take minutes."""
+        return {}
+
     def synchronize(self) -> None:  # noqa: B027
         """Wait until all work is done; raises its errors."""
 
@@ -103,6 +111,7 @@ class Cuda(Device):
 
     torch = "cuda"
     dtypes = ("float32", "float16", "bfloat16")
+    compiles_for = "cuda"
 
     def __init__(self) -> None:
         if not torch.cuda.is_available():
@@ -135,6 +144,9 @@ class Cuda(Device):
 
     def timer(self, rival: Implementation, calls: int, capture: bool = True) -> Timer:
         return gpu_timer(rival, calls, capture)
+
+    def compiled_by_torch(self, model: nn.Module) -> dict[str, Any]:
+        return {"torch.compile": torch.compile(model)}
 
     def synchronize(self) -> None:
         torch.cuda.synchronize()

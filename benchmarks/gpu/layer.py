@@ -63,6 +63,12 @@ class Cell:
         return asdict(self)
 
 
+def scheduled(cell: Cell, device: Device) -> tirx.PrimFunc:
+    """Return a cell's kernel in its default schedule."""
+    kernel = KERNELS[cell.kernel]
+    return device.schedule(kernel, kernel.prim_func(cell.workload), cell.workload)
+
+
 def rotate(nbytes: int, device: Device) -> int:
     """Return how many copies of weights of `nbytes` to rotate through so that no cache keeps them; at least two."""
     return max(2, min(MOST_COPIES, 1 + CACHE_MULTIPLE * device.cache_bytes // max(1, nbytes)))
@@ -105,7 +111,7 @@ class Layer:
 
     def default(self) -> tirx.PrimFunc:
         """Return the kernel's function in its default schedule."""
-        return self.device.schedule(self.kernel, self._func, self.cell.workload)
+        return scheduled(self.cell, self.device)
 
     def ours(self, scheduled: tirx.PrimFunc) -> Implementation:
         """Return an implementation that calls the kernel, rotating through copies of the packed

@@ -104,6 +104,11 @@ class Entrant:
     error: float
 
 
+def own_dense(cell: Cell) -> list[Cell]:
+    """Return the same cell for each of our dense kernels that computes its dtype."""
+    return [replace(cell, kernel=name) for name in OWN_DENSE if cell.dtype in KERNELS[name].dtypes]
+
+
 def measure(
     cell: Cell, device: Device, ceilings: Ceilings, seconds: float, scheduled: tirx.PrimFunc | None = None
 ) -> list[dict[str, object]]:
@@ -127,7 +132,7 @@ def measure(
     layer = Layer(cell, device)
     racing = {OURS: kernel_entrant(OURS, layer, layer.default() if scheduled is None else scheduled)}
     notes = {}
-    own = [name for name in OWN_DENSE if cell.dtype in KERNELS[name].dtypes]
+    own = [dense.kernel for dense in own_dense(cell)]
     for name in (*((DEFAULT,) if scheduled is not None else ()), *rivals_of(cell.dtype, cell.pattern, cell.m), *own):
         try:
             racing[name] = rival_entrant(name, layer)

@@ -1,15 +1,16 @@
 """How fast are whole pruned models on a GPU compared with PyTorch? `python -m benchmarks.gpu.models [CASES] --out DIR`.
 
-The feed-forward blocks of a language model (4096 and 14336 wide, SiLU gate, RMS norm, residual;
-float16), one step of the paper's LSTM (float32 without TF32) and a sentence encoder of MiniLM's
-shape (float16). The baselines are eager PyTorch and torch.compile; everything is timed both
-replayed as a CUDA graph and called from Python one call after another. Rows are appended to
-DIR/gpu_models.csv.
+A decoder block of a language model (4096 and 14336 wide, attention to a past of 512 tokens, SiLU
+gate, RMS norm, residual; float16), its feed-forward part alone, one step of the paper's LSTM
+(float32 without TF32) and a sentence encoder of MiniLM's shape (float16). The baselines are eager
+PyTorch and torch.compile; everything is timed both replayed as a CUDA graph and called from Python
+one call after another. Rows are appended to DIR/gpu_models.csv.
 """
 
 import argparse
 import copy
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,18 +31,48 @@ from benchmarks.gpu.measuring import OURS, reported, stamp
 from benchmarks.models import lstm
 from tvm_balanced.demo.minilm import ENCODER_LINEARS, LENGTH, SentenceEncoder
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.timing.gpu_timer import gpu_timer, synced_timer
+from tvm_balanced.timing.gpu_timer import synced_timer
 from tvm_balanced.timing.paired import Implementation, measure_paired
 
 COLUMNS = (
     *("date", "gpu", "versions", "model", "m", "pattern", "dtype", "kernels", "compile_seconds"),
     *("rival", "clock", "rounds", "us", "p20", "p50", "p80", "error"),
 )
-BLOCKS = 2  # 352 million weights: no cache keeps them between calls
-WIDTH, HIDDEN = 4096, 14336
 CALLS, ROUNDS, SECONDS = 20, 15, 3.0
 ERROR = 2e-2  # allowed for float16 or TF32-free float32 through a whole model, relative to the largest result in float64
 Made = tuple[nn.Module, tuple[torch.Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the models.
+
+    Parameters
+    ----------
+    blocks : int
+        Feed-forward blocks one after another.
+    width, hidden : int
+        Width of a decoder block, and of its feed-forward part inside.
+    heads, past : int
+        Heads of its attention, and tokens that it looks back to.
+    lstm : int
+        Hidden size of the LSTM.
+    layers : int
+        Layers of the sentence encoder.
+    """
+
+    blocks: int
+    width: int
+    hidden: int
+    heads: int
+    past: int
+    lstm: int
+    layers: int
+
+
+# two feed-forward blocks have 352 million weights, which no cache keeps
+FULL = Sizes(blocks=2, width=4096, hidden=14336, heads=32, past=512, lstm=1500, layers=6)
+TINY = Sizes(blocks=1, width=64, hidden=128, heads=2, past=5, lstm=48, layers=1)
 
 
 @dataclass(frozen=True)
@@ -52,9 +83,15 @@ class Case:
     rows: tuple[int, ...]
     pattern: str
     dtype: str
+    sizes: Sizes = FULL
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
+        return {"float16": torch.float16, "float32": torch.float32}[self.dtype]
 
     def __str__(self) -> str:
-        return f"{self.model} {self.pattern} {self.dtype}"
+        return f"{self.model} m{','.join(map(str, self.rows))} {self.pattern} {self.dtype}"
 
 
 class FeedForward(nn.Module):
@@ -73,38 +110,88 @@ class FeedForward(nn.Module):
         return y
 
 
-def feed_forward(m: int, pattern: str) -> Made:
-    """Return BLOCKS pruned blocks and x (M, WIDTH)."""
+class DecoderBlock(nn.Module):
+    """One token more for each of M sequences: attention to their past, then the feed-forward part.
+
+    x (M, 1, width), keys and values (M, heads, past, width / heads) --> (M, 1, width).
+    """
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.heads, width = sizes.heads, sizes.width
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.feed_forward = FeedForward(width, sizes.hidden)
+
+    def forward(self, x: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Return y (M, 1, width)."""
+        normed = self.norm(x)
+        q, k, v = (self._heads(layer(normed)) for layer in (self.q, self.k, self.v))
+        keys, values = torch.cat([keys, k], 2), torch.cat([values, v], 2)
+        attended = nn.functional.scaled_dot_product_attention(q, keys, values)
+        y: torch.Tensor = self.feed_forward(x + self.o(attended.transpose(1, 2).flatten(2)))
+        return y
+
+    def _heads(self, y: torch.Tensor) -> torch.Tensor:
+        return y.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def decoder(case: Case) -> Made:
+    """Return a pruned decoder block, and x, keys and values of M sequences."""
     torch.manual_seed(0)
-    model = nn.Sequential(*(FeedForward(WIDTH, HIDDEN) for _ in range(BLOCKS))).half().eval()
-    tb.prune(model, pattern)
-    return model, (torch.randn(m, WIDTH).half(),)
+    m, sizes = max(case.rows), case.sizes
+    model = DecoderBlock(sizes).to(case.torch_dtype).eval()
+    tb.prune(model, case.pattern)
+    past = [torch.randn(m, sizes.heads, sizes.past, sizes.width // sizes.heads) for _ in range(2)]
+    return model, tuple(arg.to(case.torch_dtype) for arg in (torch.randn(m, 1, sizes.width), *past))
 
 
-def lstm_step(m: int, pattern: str) -> Made:
-    """Return one step of the two-layer LSTM of hidden 1500, and its x, h and c."""
-    model, args, _ = lstm(m, pattern)
+def feed_forward(case: Case) -> Made:
+    """Return pruned feed-forward blocks and x (M, width)."""
+    torch.manual_seed(0)
+    sizes = case.sizes
+    blocks = (FeedForward(sizes.width, sizes.hidden) for _ in range(sizes.blocks))
+    model = nn.Sequential(*blocks).to(case.torch_dtype).eval()
+    tb.prune(model, case.pattern)
+    return model, (torch.randn(max(case.rows), sizes.width).to(case.torch_dtype),)
+
+
+def lstm_step(case: Case) -> Made:
+    """Return one step of the two-layer LSTM, and its x, h and c."""
+    model, args, _ = lstm(max(case.rows), case.pattern, case.sizes.lstm)
     return model, args
 
 
-def encoder(m: int, pattern: str) -> Made:
+def encoder(case: Case) -> Made:
     """Return a sentence encoder of MiniLM's shape with random weights, and M tokens, LENGTH per sentence."""
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    config = BertConfig(hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536)
-    model = SentenceEncoder(BertModel(config, add_pooling_layer=False)).half().eval()
-    tb.prune(model, pattern, include=[ENCODER_LINEARS])
+    layers, m = case.sizes.layers, max(case.rows)
+    config = BertConfig(hidden_size=384, num_hidden_layers=layers, num_attention_heads=12, intermediate_size=1536)
+    model = SentenceEncoder(BertModel(config, add_pooling_layer=False)).to(case.torch_dtype).eval()
+    tb.prune(model, case.pattern, include=[ENCODER_LINEARS])
     ids = torch.randint(config.vocab_size, (m // LENGTH, LENGTH))
     return model, (ids, torch.ones_like(ids))
 
 
-MODELS: Mapping[str, Callable[[int, str], Made]] = {"feed-forward": feed_forward, "lstm": lstm_step, "encoder": encoder}
+MODELS: Mapping[str, Callable[[Case], Made]] = {
+    "decoder": decoder,
+    "encoder": encoder,
+    "lstm": lstm_step,
+    "feed-forward": feed_forward,
+}
 CASES = (
-    Case("feed-forward", (1, 4, 16, 64), "2:16", "float16"),
+    Case("decoder", (1,), "4:16", "float16"),
+    Case("encoder", (128,), "2:16", "float16"),
+    Case("decoder", (16,), "4:16", "float16"),
     Case("lstm", (1,), "2:16", "float32"),
     Case("feed-forward", (1, 4, 16, 64), "4:16", "float16"),
-    Case("encoder", (128,), "2:16", "float16"),
+    Case("feed-forward", (1, 4, 16, 64), "2:16", "float16"),
+)
+STAND_IN_CASES = (
+    Case("decoder", (2,), "4:16", "float32", TINY),
+    Case("feed-forward", (1, 3), "2:16", "float32", TINY),
 )
 
 
@@ -114,14 +201,14 @@ class Subject:
     def __init__(self, case: Case, device: Device) -> None:
         torch.set_float32_matmul_precision("highest")
         self.case, self.device = case, device
-        self.model, args = MODELS[case.model](max(case.rows), case.pattern)
+        self.model, args = MODELS[case.model](case)
         dynamic = ({0: torch.export.Dim("m", min=1, max=4096)},) if len(case.rows) > 1 else None
         begun = time.perf_counter()
-        self.compiled = tb.compile(self.model, args, target="cuda", dynamic_shapes=dynamic)
+        self.compiled = tb.compile(self.model, args, target=device.compiles_for, dynamic_shapes=dynamic)
         self.seconds = time.perf_counter() - begun
         self.model, self.args = self.model.to(device.torch), tuple(arg.to(device.torch) for arg in args)
         torch._dynamo.reset()
-        self.forms = {OURS: self.compiled, "eager": self.model, "torch.compile": torch.compile(self.model)}
+        self.forms = {OURS: self.compiled, "eager": self.model} | device.compiled_by_torch(self.model)
 
     def measure(self, m: int) -> list[dict[str, object]]:
         """Check and time the model at M rows; return its rows, ours first.
@@ -135,12 +222,14 @@ class Subject:
         rivals = {name: partial(_call, form, args) for name, form in self.forms.items()}
         errors = self._errors(rivals, args)
         timers = (
-            {name: gpu_timer(rival, 1) for name, rival in rivals.items()},
-            {name: synced_timer(rival, CALLS, torch.cuda.synchronize) for name, rival in rivals.items()},
+            {name: self.device.timer(rival, 1) for name, rival in rivals.items()},
+            {name: synced_timer(rival, CALLS, self.device.synchronize) for name, rival in rivals.items()},
         )
         rows = []
         for of_clock in timers:
-            timing = measure_paired({name: reported(timer) for name, timer in of_clock.items()}, ROUNDS, SECONDS, warm=0)
+            timing = measure_paired(
+                {name: reported(timer) for name, timer in of_clock.items()}, min(ROUNDS, self.device.rounds), SECONDS, warm=0
+            )
             for name, error in errors.items():
                 row: dict[str, object] = {"m": m, "rival": name, "clock": of_clock[name].clock}
                 row |= {"rounds": len(timing.times[name]), "us": f"{timing.microseconds(name):.1f}", "error": f"{error:.1e}"}
@@ -178,16 +267,17 @@ def _error(results: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
     return max(error if error == error else float("inf") for error in errors)
 
 
-def _measure(case: Case, device: Device, folder: Folder) -> None:
-    subject = Subject(case, device)
-    for m in case.rows:
-        with FileLock(folder.path / "measuring.lock"):  # meanwhile other models may be compiled, but not measured
-            rows = subject.measure(m)
-        folder.append("gpu_models.csv", COLUMNS, rows)
-        print(
-            f"{case} m{m}: " + ", ".join(f"{row['rival']} {row['clock']} {row['us']} us ({row['p50']})" for row in rows),
-            flush=True,
-        )
+def measure(case: Case, device: Device, folder: Folder) -> list[str]:
+    """Check and time a case, append its rows to gpu_models.csv, and return a line for each number of rows."""
+    with torch.no_grad():
+        subject, lines = Subject(case, device), []
+        for m in case.rows:
+            # meanwhile other models may be compiled, but not measured
+            with FileLock(Path(tempfile.gettempdir()) / "measuring.lock"):
+                rows = subject.measure(m)
+            folder.append("gpu_models.csv", COLUMNS, rows)
+            lines.append(f"m{m}: " + ", ".join(f"{r['rival']} {r['clock']} {r['us']} us ({r['p50']})" for r in rows))
+        return lines
 
 
 def main() -> int:
@@ -208,8 +298,7 @@ def main() -> int:
         if time.time() > until:
             break
         try:
-            with torch.no_grad():
-                _measure(case, device, Folder(options.out))
+            print(f"{case} " + "; ".join(measure(case, device, Folder(options.out))), flush=True)
         except Exception as error:  # after any error the other models continue
             failed = 1
             print(f"{case}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -40,6 +40,8 @@ def write_report(folder: Folder) -> Path:
         lines += ["", "The ceilings were not measured: shares are of what the maker of the GPU says."]
     lines += ["", "## Correctness", "", *_correctness(folder.read("correctness.csv"))]
     lines += ["", "## Cells", "", *_cells(folder.read("gpu.csv"))]
+    lines += ["", "## Whole models", "", *_models(folder.read("gpu_models.csv"))]
+    lines += ["", "## Counters of Nsight Compute", "", *_counters(facts.get("counters", {}))]
     lines += ["", "## Tuning", "", *_tuning(folder)]
     path = folder.path / "report.md"
     path.write_text("\n".join(lines) + "\n")
@@ -99,7 +101,7 @@ def _cells(rows: Sequence[Row]) -> list[str]:
             continue
         speedups = [speedup(rivals.get(name)) for name in BASELINES]
         shares = [ours[name] for name in ("us", "weight_bytes", "gbytes", "of_bandwidth", "of_roofline")]
-        shown.append((f"{cell[0]}x{cell[1]}", *cell[2:], *shares, *speedups, _wanted(cell)))
+        shown.append((f"{cell[0]}x{cell[1]}", *cell[2:], *shares, *speedups, wanted(cell) or ""))
     return [
         "How many times faster than each rival: median of paired ratios (20th to 80th percentile). Weights rotate over four",
         "times the last cache. `default` is our kernel before tuning; `cuda_dense_mma` is our dense kernel and",
@@ -118,14 +120,32 @@ def speedup(row: Row | None, digits: int = 3) -> str:
         return f"- {row['note']}".strip()
     p50, p20, p80 = (f"{float(row[p]):.{digits}f}" for p in ("p50", "p20", "p80"))
     clock = f", {row['clock']}" if row["clock"] in ("queue", "events") else ""
-    return f"{p50} ({p20} to {p80}{clock}) {row['note']}".strip()
+    return f"{p50} ({p20} to {p80}{clock}) {row.get('note', '')}".strip()
 
 
-def _wanted(cell: tuple[str, ...]) -> str:
+def wanted(cell: Sequence[str]) -> float | None:
+    """Return the speed-up over cuBLAS that is wanted of a cell, by its columns CELL; None if nothing is."""
     n, k, m, pattern, dtype, *_ = cell
     large = int(n) * int(k) * (4 if dtype == "float32" else 2) >= LARGE
-    wanted = WANTED.get((dtype, m), {}).get(pattern)
-    return f"{wanted}" if large and wanted else ""
+    return WANTED.get((dtype, m), {}).get(pattern) if large else None
+
+
+def _models(rows: Sequence[Row]) -> list[str]:
+    header = ("model", "M", "pattern", "dtype", "kernels", "clock", "us", "over eager", "over torch.compile")
+    by_form: dict[tuple[str, ...], dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        by_form[tuple(row[name] for name in ("model", "m", "pattern", "dtype", "kernels", "clock"))][row["rival"]] = row
+    shown = [
+        (*form, rivals["balanced"]["us"], speedup(rivals.get("eager"), 2), speedup(rivals.get("torch.compile"), 2))
+        for form, rivals in by_form.items()
+        if "balanced" in rivals
+    ]
+    return table(header, shown)
+
+
+def _counters(found: Mapping[str, Mapping[str, str]]) -> list[str]:
+    names = list(dict.fromkeys(name for values in found.values() for name in values))
+    return table(("cell", *names), [(cell, *(values.get(name, "") for name in names)) for cell, values in found.items()])
 
 
 def _tuning(folder: Folder) -> list[str]:

@@ -2,7 +2,7 @@
 
 This covers what `tvm-balanced tune` searches, and what it cannot change: how many warps share K is
 part of `cuda_decode_mma`'s function. To save GPU time, the machine code may be compiled in advance
-on a machine without one: `--compile FOLDER`, then on the GPU machine `--known FOLDER`.
+on a machine without one: `--compile FILE`, then on the GPU machine `--known FILE`.
 """
 
 import argparse
@@ -10,7 +10,6 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -21,14 +20,13 @@ from unittest.mock import patch
 import tvm
 from tvm import tirx
 
+from benchmarks.gpu import known_code
 from benchmarks.gpu.device import Absent, Device
 from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
 from benchmarks.gpu.layer import Cell, Layer
 from benchmarks.gpu.measuring import KEY, OURS, kernel_entrant, reported, rival_entrant, stamp
-from tvm_balanced.compiler import build
 from tvm_balanced.errors import EnvironmentFaultError
-from tvm_balanced.runtime.cuda import cubins
 from tvm_balanced.schedules import KERNELS
 from tvm_balanced.schedules.base.target_info import shared_bytes
 from tvm_balanced.schedules.kernels import cuda_decode_mma, cuda_gemv
@@ -106,7 +104,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     if options.known:
-        cubins.read(options.known)
+        known_code.use(options.known)
     options.out.mkdir(parents=True, exist_ok=True)
     until = time.time() + 60 * options.minutes
     for cell in cells(options.cells):
@@ -125,19 +123,16 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("cells", nargs="*", default=["*"], help='such as "* m16 *"; all by default, 827 kernels')
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of gpu_cuts.csv; %(default)s by default")
     parser.add_argument("--minutes", type=float, default=5, help="begin no cell after that; %(default)s by default")
-    parser.add_argument("--compile", type=Path, metavar="FOLDER", help="make machine code for an H200, and end")
-    parser.add_argument("--known", type=Path, metavar="FOLDER", help="of machine code that was made before")
+    parser.add_argument("--compile", type=Path, metavar="FILE", help="make machine code for an H200, and end")
+    parser.add_argument("--known", type=Path, metavar="FILE", help="of machine code that was made before")
     return parser.parse_args()
 
 
-def _compile(folder: Path, chosen: Sequence[Cell]) -> int:
+def _compile(archive: Path, chosen: Sequence[Cell]) -> int:
     target = Absent().target
-    folder.mkdir(parents=True, exist_ok=True)
+    archive.parent.mkdir(parents=True, exist_ok=True)
     scheduled = (candidate.schedule(cell, target) for cell in chosen for candidate in CUTS[cell.kernel](cell, target))
-    sources = {build.cuda_source(func, "sm_90") for func in scheduled}
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda source: cubins.write_source(source, "sm_90", folder), sources))
-    print(f"{len(sources)} kernels in {folder}")
+    print(f"{known_code.write(archive, scheduled, target)} kernels in {archive}")
     return 0
 
 

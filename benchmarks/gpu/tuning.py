@@ -28,7 +28,7 @@ class Found:
     trials: int
 
 
-def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int) -> Found:
+def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int, strategy: str = DEFAULT) -> Found:
     """Search for the fastest schedule of a cell. All measurements go to the log of the device's key.
 
     Parameters
@@ -41,6 +41,8 @@ def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int
         Time until the best has been raced with the default.
     candidates : int
         Maximum number of candidates to measure.
+    strategy : str
+        One of `tvm_balanced.tuning.search.STRATEGIES`.
 
     Raises
     ------
@@ -54,9 +56,8 @@ def tune(cell: Cell, device: Device, logs: Path, seconds: float, candidates: int
     run = Run(secrets.token_hex(4), {"source": "benchmarks.gpu", "per_kernel": candidates}, environment.versions(), now())
     log.append([run])
     runner = device.runner()
-    tuner = Tuner(
-        [Task(workload)], device.target, runner, log, run.run, Budget(per_kernel=candidates, minutes=seconds / 60), 1, 0, DEFAULT
-    )
+    budget = Budget(per_kernel=candidates, minutes=seconds / 60)
+    tuner = Tuner([Task(workload)], device.target, runner, log, run.run, budget, 1, 0, strategy)
     try:
         ended = tuner.tune()
     finally:

@@ -340,3 +340,9 @@ class DenseKernel(Kernel):
     def pack_for(self, weight: Array, _workload: Workload) -> tuple[Array, ...]:
         """Lay a weight out for a workload: as `pack` does, unless the layout depends on the taps of a convolution."""
         return self.pack(weight)
+
+    def row_stride(self, _workload: Workload) -> int | None:
+        """Return the elements from one row of the packed weight to the next, if it lies as rows of K elements of the
+        workload's dtype, and the bias as N of them: then a library can read them, too. None if it does not.
+        """
+        return None

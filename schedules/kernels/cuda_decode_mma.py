@@ -106,8 +106,6 @@ class CudaDecodeMma(SparseKernel):
             return lanes.reshape(layout.tiles, layout.groups, WARP, layout.loads, SLOTS_PER_WORD).swapaxes(2, 3)
 
         dtype = numpy_dtype("bfloat16" if str(weight.values.dtype) == "bfloat16" else "float16")
-        if nnz == BLOCK:
-            return (_words(by_lane(weight.values.astype(dtype))),)
         kept, columns = with_columns(weight)
         upper = np.arange(n) // (ROWS // 2) % 2 == 1
         stored = np.where(upper[:, None, None], nibbles(columns, nnz), nibbles(columns, 0))
@@ -132,7 +130,13 @@ class CudaDecodeMma(SparseKernel):
         parts_, size_, warp_, columns_, block_ = map(int64, (rows.size // TOKENS, rows.size, WARP, columns, BLOCK))
         rows_, registers_, sums_, words_ = map(int64, (ROWS, REGISTERS, 4, 4))
         entries_, copies_, entry_ = map(int64, (len(table(nnz)) if nnz < BLOCK else 1, COPIES, WORDS))
-        whole, once_ = layout.groups * columns == k, int64(1)
+        whole, once_, halves_ = layout.groups * columns == k, int64(1), int64(2)
+        groups_in_all = int64(layout.groups)
+        stored = (
+            (tiles_, rows_, groups_in_all, int64(columns // 2))
+            if nnz == BLOCK
+            else (tiles_, groups_in_all, loads_, warp_, words_)
+        )
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             value = x[rows.read(tile, row), column]
@@ -154,10 +158,10 @@ class CudaDecodeMma(SparseKernel):
         ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), dtype)
-            values = T.match_buffer(values_, (tiles_, groups_ * shares_, loads_, warp_, words_), "uint32")
+            values = T.match_buffer(values_, stored, "uint32")
             positions = T.match_buffer(positions_, (tiles_, groups_ * shares_, loads_, warp_), "uint32")
             selectors = T.match_buffer(selectors_, (entries_, entry_), "uint32")
-            bias = T.match_buffer(bias_, (tiles_, rows_), "float32")
+            bias = T.match_buffer(bias_, (tiles_, rows_), dtype if nnz == BLOCK else "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), dtype)
             y = T.match_buffer(y_, (rows.m, n_), dtype)
             staged = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, size_, columns_), dtype)
@@ -182,12 +186,18 @@ class CudaDecodeMma(SparseKernel):
                     with T.sblock("copy_selectors"):
                         ve, vc, vw = T.axis.remap("SSS", [e, c, w])
                         entries[ve, vc, vw] = selectors[ve, vw]
+            arranged = T.sblock_alloc_buffer((tiles_, groups_ * shares_, loads_, warp_, words_), "uint32")
+            if nnz == BLOCK:  # two halves of the rows, of each two loads of four words: what a lane has of a row
+                for t, g, h, r, i, w in T.grid(tiles_, groups_ * shares_, halves_, warp_, halves_, words_):
+                    with T.sblock("arrange"):
+                        vt, vg, vh, vr, vi, vw = T.axis.remap("SSSSSS", [t, g, h, r, i, w])
+                        arranged[vt, vg, vh * 2 + vi, vr, vw] = values[vt, vh * 8 + vr // QUAD, vg, vr % QUAD * 8 + vi * 4 + vw]
             # the last loop runs once: a region that a block writes must start at one of its axes
             for t, g, s, r, c in T.grid(tiles_, groups_ * shares_, steps_, warp_, once_):
                 with T.sblock("decode"):
                     vt, vg, vs, vr, vc = T.axis.remap("SSSSS", [t, g, s, r, c])
                     if nnz == BLOCK:
-                        T.reads(values[vt, vg, 0:loads_, vr, 0:4])
+                        T.reads(arranged[vt, vg, 0:loads_, vr, 0:4])
                     else:
                         T.reads(
                             values[vt, vg, 0:loads_, vr, 0:4],
@@ -197,7 +207,7 @@ class CudaDecodeMma(SparseKernel):
                     T.writes(dense[vt, vg, vs, vr, vc * REGISTERS : vc * REGISTERS + REGISTERS])
                     if nnz == BLOCK:
                         for j in T.serial(REGISTERS):
-                            dense[vt, vg, vs, vr, vc * REGISTERS + j] = values[
+                            dense[vt, vg, vs, vr, vc * REGISTERS + j] = arranged[
                                 vt, vg, (vs * REGISTERS + j) // 4, vr, (vs * REGISTERS + j) % 4
                             ]
                     else:
@@ -243,7 +253,7 @@ class CudaDecodeMma(SparseKernel):
                     T.attr({MIN_BLOCKS: 1})
                     if tirx.all(rows.at(vo, vi) < rows.m, vt * ROWS + vr < n_):
                         y[rows.at(vo, vi), vt * ROWS + vr] = result(
-                            total[vo, vi, vt, vr] + bias[vt, vr], residual, rows.at(vo, vi), vt * ROWS + vr
+                            total[vo, vi, vt, vr] + T.cast(bias[vt, vr], "float32"), residual, rows.at(vo, vi), vt * ROWS + vr
                         )
 
         return workload.attach(cuda_decode_mma)
@@ -273,9 +283,15 @@ class CudaDecodeMma(SparseKernel):
         sch.compute_at(decode, tile if keeps_x else s, preserve_unit_loops=True)
         shared, threads = shared_scope(target), (cut.shares, tiles[1])
         for operand in (0,) if workload.nnz == BLOCK else (0, 1):
-            held = sch.cache_read(decode, operand, shared)
+            if workload.nnz == BLOCK:
+                held = sch.get_sblock("arrange")
+                sch.set_scope(held, 0, shared)
+                # the second load of a lane lies 16 banks away from the first: eight threads side by side write both
+                sch.storage_align(held, 0, 2, WARP * 4, 16)
+            else:
+                held = sch.cache_read(decode, operand, shared)
             sch.compute_at(held, stages, preserve_unit_loops=True)
-            own_copy(sch, held, 5 if operand == 0 else 4, threads)
+            own_copy(sch, held, 6 if workload.nnz == BLOCK else 5 if operand == 0 else 4, threads)
             copy = sch.cache_read(decode, operand, "local")
             sch.compute_at(copy, step, preserve_unit_loops=True)
             if operand == 0:
@@ -454,7 +470,7 @@ def _shared_bytes(workload: Workload, shares: int, tiles: int, steps: int) -> in
     """
     layout, dense = Layout.of(workload.n, workload.k, workload.nnz), workload.nnz == BLOCK
     of_x = 2 * _rows(workload).size * (layout.steps * QUAD * BLOCK + 8)
-    of_weights = tiles * layout.loads * WARP * (16 if dense else 20)
+    of_weights = tiles * layout.loads * (WARP * 16 + 64 if dense else WARP * 20)
     return 2 * steps * shares * (of_x + of_weights) + (0 if dense else table(workload.nnz).nbytes * COPIES)
 
 

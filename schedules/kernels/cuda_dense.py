@@ -1,6 +1,7 @@
 """Dense layer on a GPU with TVM's own default schedules (dlight), the best dense kernel in the released wheel.
 
-The wheel has no cuBLAS. The weight stays (N, K) as in PyTorch. Tensor cores compute float16 with
+The wheel has no cuBLAS; where torch is in the process, its is called instead (`library_call`). The
+weight stays (N, K) as in PyTorch. Tensor cores compute float16 with
 large M, or with M known only at the call; CUDA cores compute everything else. Half precision
 therefore goes to `cuda_dense_mma` unless the user names this kernel.
 """
@@ -40,7 +41,10 @@ class CudaDense(DenseKernel):
         return (weight,)
 
     def pack_bias(self, bias: Array) -> Array:
-        return bias.astype("float32")
+        return bias
+
+    def row_stride(self, workload: Workload) -> int:
+        return workload.k
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         activation, dtype = ACTIVATIONS[workload.activation], workload.dtype
@@ -56,7 +60,7 @@ class CudaDense(DenseKernel):
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (m, k_), dtype)
             weight = T.match_buffer(weight_, (n_, k_), dtype)
-            bias = T.match_buffer(bias_, (n_,), "float32")
+            bias = T.match_buffer(bias_, (n_,), dtype)
             residual = T.match_buffer(residual_, (m, n_), dtype)
             y = T.match_buffer(y_, (m, n_), dtype)
             total = T.sblock_alloc_buffer((m, n_), "float32")
@@ -69,7 +73,7 @@ class CudaDense(DenseKernel):
             for i, j in T.grid(m, n_):
                 with T.sblock("epilogue"):
                     vi, vj = T.axis.remap("SS", [i, j])
-                    y[vi, vj] = result(total[vi, vj] + bias[vj], residual, vi, vj)
+                    y[vi, vj] = result(total[vi, vj] + T.cast(bias[vj], "float32"), residual, vi, vj)
 
         return workload.attach(cuda_dense)
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as run_book
-from benchmarks.gpu import correctness, plan, supervise
-from benchmarks.gpu.cells import GPU_SHAPES, cells, kernels_for
+from benchmarks.gpu import correctness, models, plan, supervise
+from benchmarks.gpu.cells import GPU_SHAPES, by_section, kernels_for
 from benchmarks.gpu.device import Absent, Cpu
 from benchmarks.gpu.devices import open_device
 from benchmarks.gpu.folder import Folder
@@ -20,7 +20,8 @@ from benchmarks.gpu.layer import Cell, Layer, check, error_of, rotate, upload
 from benchmarks.gpu.measuring import COLUMNS, Ceilings
 from benchmarks.gpu.report import write_report
 from benchmarks.gpu.rivals import BASELINES, rivals_of
-from benchmarks.gpu.tuning import tune
+from benchmarks.gpu.tuning import Found, tune
+from benchmarks.gpu.worst import worst_of
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base import gpu_specs
@@ -196,6 +197,103 @@ def test_a_part_of_the_plan_is_in_the_order_of_its_patterns():
     assert plan.only(units, None) == units
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only units move, for the time of day and for what a unit takes."""
+
+    class Clock:
+        now = 1000.0
+
+    monkeypatch.setattr(plan.time, "time", lambda: Clock.now)
+    monkeypatch.setattr(plan.time, "monotonic", lambda: Clock.now)
+    return Clock
+
+
+def timed(clock, done, name, seconds, section, expected=None):
+    def run():
+        clock.now += seconds
+        done.append(name)
+        return "fine"
+
+    return plan.Unit(name, seconds if expected is None else expected, run, section)
+
+
+def test_a_section_waits_when_its_share_is_spent(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(plan, "SHARES", {"correctness": 25.0, "short": 30.0})
+    done = []
+    units = [timed(clock, done, f"correct: {i}", 10, "correctness") for i in range(4)]
+    units += [timed(clock, done, f"measure: {i}", 15, "short") for i in range(3)]
+    units += [timed(clock, done, "tests", 5, "rest")]
+    plan.work(plan.RunBook.of(Absent(), Folder(tmp_path), clock.now + 1000), units)
+    assert done[:4] == ["correct: 0", "correct: 1", "measure: 0", "measure: 1"], "a third would go past each share"
+    assert done[4:] == ["correct: 2", "correct: 3", "measure: 2", "tests"], "and then what is left, in order"
+
+
+def test_a_second_call_goes_on_where_the_first_was_cut(tmp_path, clock, monkeypatch):
+    monkeypatch.setattr(plan, "SHARES", {"correctness": 25.0, "short": 30.0})
+    done = []
+    units = [timed(clock, done, f"correct: {i}", 10, "correctness") for i in range(4)]
+    units += [timed(clock, done, f"measure: {i}", 15, "short") for i in range(3)]
+    book = plan.RunBook.of(Absent(), Folder(tmp_path), clock.now + 40)
+    plan.work(book, units)
+    assert done == ["correct: 0", "correct: 1", "measure: 0"]
+    plan.work(plan.RunBook.of(Absent(), Folder(tmp_path), clock.now + 40), units)
+    assert done[3:] == ["measure: 1", "correct: 2", "correct: 3"], "the share of the second section first"
+
+
+def test_a_unit_takes_what_others_of_its_kind_took(tmp_path, clock):
+    """After three of them; until then, what the plan says. So nothing is begun that would end too late."""
+    done = []
+    units = [timed(clock, done, f"measure: {i}", 20, "rest", expected=5) for i in range(9)]
+    begun = clock.now
+    plan.work(plan.RunBook.of(Absent(), Folder(tmp_path), begun + 99), units)
+    assert len(done) == 4
+    assert clock.now - begun <= 99
+
+
+def test_the_shares_of_the_plan_fit_eight_minutes(tmp_path):
+    units = plan.RunBook.of(Absent(), Folder(tmp_path), 0).plan()
+    assert {unit.section for unit in units} == {*plan.SHARES, "rest"}
+    assert sum(plan.SHARES.values()) <= 8 * 60 - 30, "half a minute is for starting"
+    assert list(dict.fromkeys(unit.section for unit in units)) == [*plan.SHARES, "rest"]
+    for section, share in plan.SHARES.items():
+        assert min(unit.seconds for unit in units if unit.section == section) <= share
+
+
+def row_of(cell, rival, p50="1", of_roofline=""):
+    return {name: str(value) for name, value in cell.row().items()} | {"rival": rival, "p50": p50, "of_roofline": of_roofline}
+
+
+def test_the_worst_cells_are_the_farthest_from_what_is_wanted():
+    far, near, good = (Cell(28672, 8192, m, "8:16", "float16", "cuda_decode_mma") for m in (2, 4, 16))
+    plain, missing = Cell(4096, 4096, 16, "8:16", "float16", "cuda_decode_mma"), Cell(64, 64, 1, "8:16", "float16", "cuda_gemv")
+    rows = [row_of(plain, "balanced", of_roofline="0.30"), row_of(good, "balanced", of_roofline="0.70")]
+    rows += [row_of(cell, "balanced", of_roofline="0.9") for cell in (near, far)]
+    rows += [row_of(cell, "cublas", p50) for cell, p50 in ((far, "1.1"), (near, "1.4"), (good, "1.31"), (missing, ""))]
+    assert worst_of(rows) == [far, near, plain, good]
+    rows += [row_of(far.tuned, "balanced", of_roofline="0.9")]
+    assert worst_of(rows, searched=False) == [near, plain, good]
+    assert worst_of([]) == []
+
+
+def test_the_worst_cell_is_searched_with_meta_schedule(tmp_path, monkeypatch):
+    searched = []
+    monkeypatch.setattr(plan, "tune", lambda *given: searched.append(given) or plan_found())
+    monkeypatch.setattr(plan.RunBook, "_measure", lambda *_: "measured")
+    book = plan.RunBook.of(Absent(), Folder(tmp_path), time.time() + 300)
+    with pytest.raises(RuntimeError, match="no cell has been measured"):
+        book._search()
+    book.folder.append("gpu.csv", COLUMNS, [row_of(CELL, "balanced", of_roofline="0.5")])
+    assert "16384x8192 m1 2:16 float32 cuda_gemv default: 1.10x of 5 candidates" in book._search()
+    assert searched[0][0] == CELL
+    assert searched[0][3] == book.effort.searching
+    assert searched[0][-1] == "evolutionary"
+
+
+def plan_found():
+    return Found(None, 1.1, 5)
+
+
 def test_work_goes_on_after_a_failure_and_stops_in_time(tmp_path, capsys):
     def fails():
         raise ValueError("wrong\nin two lines")
@@ -271,14 +369,18 @@ def test_a_wrong_slice_gets_one_sentence(text, tmp_path):
 
 
 def test_the_plan_has_every_cell_that_is_asked_for():
-    headline, rest = cells(Absent(), GPU_SHAPES, "float16")
-    found = {(c.dtype, c.m, c.pattern) for c in headline}
-    assert {("float32", 1, p) for p in ("8:16", "4:16", "2:16", "1:16")} <= found
-    assert {("float16", m, p) for m in (1, 2, 4, 16, 64) for p in ("8:16", "4:16", "2:16")} <= found
-    assert all(c.n * c.k * 2 >= 400e6 for c in headline if c.dtype == "float16")
-    assert not set(headline) & set(rest)
+    sections = by_section(Absent(), GPU_SHAPES)
+    short = {(c.dtype, c.m, c.pattern) for c in sections["short"] if (c.n, c.k) == GPU_SHAPES.large}
+    assert short == {("float16", m, p) for m in (2, 4, 8, 16, 64) for p in ("8:16", "4:16", "2:16")}
+    assert {(c.n, c.k) for c in sections["short"]} > {(4096, 4096), (5120, 5120)}
+    assert {c.dtype for c in sections["bfloat16"]} == {"bfloat16"}
+    assert {c.pattern for c in sections["2:4"]} == {"8:16"}, "where cuSPARSELt is a baseline"
+    every = [c for cells in sections.values() for c in cells]
+    assert len(set(every)) == len(every)
+    assert {("float32", 1, p) for p in ("8:16", "4:16", "2:16", "1:16")} <= {(c.dtype, c.m, c.pattern) for c in every}
     first, later = correctness.cases(Absent())
     kinds = {(c.kernel, c.dtype) for c in first}
+    assert ("cuda_dense_mma", "bfloat16") in kinds
     assert kinds == {(c.kernel, c.dtype) for c in first if c.symbolic}
     sparse = [c for c in (*first, *later) if c.kernel == "cuda_decode_mma" and c.dtype == "float16"]
     assert {(c.m, c.pattern) for c in sparse if not c.symbolic} == {
@@ -365,6 +467,18 @@ def test_the_report_says_what_was_reached_and_what_was_wanted(tmp_path):
     assert "| 5.5 |" in text
     assert "its process ended with -6" in text
     assert "mean nothing" not in text
+
+
+def test_the_report_has_models_and_counters(tmp_path):
+    folder = Folder(tmp_path)
+    row = {"model": "decoder", "m": "1", "pattern": "4:16", "dtype": "float16", "kernels": "cuda_gemv", "clock": "graph"}
+    times = {"us": "50.0", "p20": "1.9", "p50": "2.0", "p80": "2.1"}
+    rows = [row | times | {"rival": rival} for rival in ("balanced", "eager")]
+    folder.append("gpu_models.csv", models.COLUMNS, rows)
+    folder.learn({"counters": {"28672x8192 m2": {"ns": "70", "DRAM %": "80"}}})
+    text = write_report(folder).read_text()
+    assert "| decoder | 1 | 4:16 | float16 | cuda_gemv | graph | 50.0 | 2.00 (1.90 to 2.10) |  |" in text
+    assert "| 28672x8192 m2 | 70 | 80 |" in text
 
 
 def test_facts_are_added_to(tmp_path):

@@ -229,3 +229,12 @@ def test_true_added_to_true_any_number_of_times_is_true():
     x, places, marks = torch.zeros(3, dtype=torch.bool), torch.zeros(512, dtype=torch.int64), torch.ones(512, dtype=torch.bool)
     for got in tb.compile(Marked(), (x, places, marks), threads=1)(x, places, marks):
         assert got.tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_dense_layer_with_a_bias_stays_in_half_precision(dtype):
+    """In float32 its weight would take twice the memory, and miss the kernels of half precision. Its bias is added in float32
+    anyway.
+    """
+    layer = torch.nn.Linear(64, 32).to(dtype).eval()
+    assert "float32" not in import_model(layer, (torch.zeros(2, 64, dtype=dtype),)).mod.script()

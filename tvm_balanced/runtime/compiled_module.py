@@ -14,6 +14,7 @@ from tvm_balanced.core.race import Race
 from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.cuda import torch_dense
 from tvm_balanced.runtime.cuda.device import current_gpu, place
 from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
@@ -72,6 +73,8 @@ class CompiledModule:
         """Create what only one call at a time may use: a virtual machine, its functions with their
         weights, and a lock.
         """
+        if self.facts.on_gpu:
+            torch_dense.register()
         self.machine = relax.VirtualMachine(self.executable, self.device) if runnable else None
         self.compiled: dict[str, WithWeights] = {}
         if self.machine is not None:

@@ -111,7 +111,8 @@ def lower(
     tuned : callable, optional
         From a workload to its tuned decisions; by default all kernels have their default decisions.
     lift : bool
-        Whether weights become parameters; else they stay constants.
+        Whether weights become parameters of a CompiledModule's library; else they stay constants, and no function of this
+        package is called at run time.
     progress : callable, optional
         Is told the name of each phase when it begins.
     sizes : mapping, optional
@@ -163,7 +164,7 @@ def lower(
                 relax.transform.FuseOps(),
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
-                ScheduleKernels(tuned),
+                ScheduleKernels(tuned, library=lift),
                 *([] if is_gpu(target) else [ApproximateMath()]),
                 estimating,
                 *(gpu_remainder() if is_gpu(target) else [ScheduleRemainder()]),
@@ -241,7 +242,7 @@ def attention_passes() -> list[tvm.transform.Pass]:
 def gpu_remainder() -> list[tvm.transform.Pass]:
     """Return the passes that schedule what no kernel of ours computes on a GPU, by TVM's own rules, and mend what comes of it."""
     rules = dl.gpu.Matmul(), dl.gpu.GEMV(), dl.gpu.Reduction(), dl.gpu.GeneralReduction(), dl.gpu.Fallback()
-    return [dl.ApplyDefaultSchedule(*rules), ExactMath(), UnvectorizeBooleans(), BitcastNaN()]
+    return [dl.ApplyDefaultSchedule(*rules), ExactMath(), UnvectorizeBooleans(), PropagateNaN(gpu=True), BitcastNaN()]
 
 
 def register() -> None:

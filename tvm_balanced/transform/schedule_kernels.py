@@ -18,16 +18,18 @@ class ScheduleKernels:
     ----------
     tuned : callable, optional
         From a workload to its decisions, None for the kernel's defaults; see `Kernel.schedule`.
+    library : bool
+        Whether dense layers ask a library of the process first; see `schedules.library_call`.
     """
 
-    def __init__(self, tuned: Tuned | None = None) -> None:
-        self.tuned = tuned
+    def __init__(self, tuned: Tuned | None = None, library: bool = False) -> None:
+        self.tuned, self.library = tuned, library
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        target, tuned = tvm.target.Target.current(), self.tuned
+        target, tuned, library = tvm.target.Target.current(), self.tuned, self.library
 
         def schedule(_name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            scheduled = None if "tirx.is_scheduled" in func.attrs else multi_kernel.schedule(func, target, tuned)
+            scheduled = None if "tirx.is_scheduled" in func.attrs else multi_kernel.schedule(func, target, tuned, library)
             return None if scheduled is None else scheduled.with_attr("tirx.is_scheduled", True)
 
         return rewrite_prim_funcs(mod, schedule)

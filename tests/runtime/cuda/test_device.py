@@ -4,7 +4,7 @@ import tvm
 from support.fake_gpu import FakeCuda
 
 from tvm_balanced.core.imported_model import TensorSpec
-from tvm_balanced.runtime import compiled_module, tensors
+from tvm_balanced.runtime import function, tensors
 from tvm_balanced.runtime.cuda import device
 
 
@@ -65,8 +65,8 @@ def test_waiting_is_for_torchs_stream_as_well(monkeypatch):
 def test_arrays_come_back_when_the_call_has_ended(monkeypatch, mlp, compiled_mlp, as_array):
     _, (x,) = mlp
     order = []
-    monkeypatch.setattr(compiled_module, "wait", lambda _: order.append("wait"))
-    read = compiled_module.from_tvm
-    monkeypatch.setattr(compiled_module, "from_tvm", lambda *given: order.append("read") or read(*given))
+    monkeypatch.setattr(function, "wait", lambda _: order.append("wait"))
+    read = function.from_tvm
+    monkeypatch.setattr(function, "from_tvm", lambda *given: order.append("read") or read(*given))
     compiled_mlp(x.numpy() if as_array else x)
     assert order == (["wait", "read"] if as_array else ["read"])

@@ -6,7 +6,7 @@ from support.fake_gpu import FakeCuda
 
 import tvm_balanced as tb
 from tvm_balanced.errors import InputError
-from tvm_balanced.runtime import compiled_module
+from tvm_balanced.runtime import function
 from tvm_balanced.runtime.cuda import graph_capture
 
 
@@ -31,7 +31,7 @@ def driver(monkeypatch):
 
 def call_captured(monkeypatch, module, *inputs):
     with monkeypatch.context() as patch:
-        patch.setattr(compiled_module, "capturing", lambda _: True)
+        patch.setattr(function, "capturing", lambda _: True)
         return module(*inputs)
 
 
@@ -57,7 +57,7 @@ def test_arrays_and_profiles_are_refused_while_a_graph_is_captured(monkeypatch, 
     _, (x,) = mlp
     with pytest.raises(InputError, match="arrays cannot be copied while a CUDA graph is captured"):
         call_captured(monkeypatch, compiled_mlp, x.numpy())
-    monkeypatch.setattr(compiled_module, "capturing", lambda _: True)
+    monkeypatch.setattr(function, "capturing", lambda _: True)
     with pytest.raises(InputError, match="profiled while a CUDA graph is captured"):
         compiled_mlp.profile(x)
 

@@ -18,9 +18,9 @@ def asked(monkeypatch):
 
     def compile_cuda(source, target_format, compiler):
         assert "cuda_bf16.h" in source
-        asked.append((toolchain, target_format, str(tvm.target.Target.current().attrs["arch"])))
-        if toolchain in asked_fails:
-            raise asked_fails[toolchain]
+        asked.append((compiler, target_format, str(tvm.target.Target.current().attrs["arch"])))
+        if compiler in asked_fails:
+            raise asked_fails[compiler]
 
     monkeypatch.setenv(toolchain.MODE, "")  # restores the variable after the test
     del os.environ[toolchain.MODE]

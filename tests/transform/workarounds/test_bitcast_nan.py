@@ -34,6 +34,12 @@ def test_the_bits_are_those_of_no_number(rng):
     assert torch.tensor([BITS], dtype=torch.int16).view(torch.bfloat16).isnan().all()
 
 
+@pytest.mark.parametrize(("value", "bits"), [(float("inf"), 0x7F80), (float("-inf"), 0xFF80)])
+def test_infinities_are_bits_as_well(value, bits):
+    after = BitcastNaN()(chosen(value, "bfloat16"))
+    tvm.ir.assert_structural_equal(after, chosen(T.reinterpret("bfloat16", tirx.const(bits, "uint16")), "bfloat16"))
+
+
 @pytest.mark.parametrize(("value", "dtype"), [(float("nan"), "float32"), (float("nan"), "float16"), (1.5, "bfloat16")])
 def test_other_constants_stay(value, dtype):
     before = chosen(value, dtype)

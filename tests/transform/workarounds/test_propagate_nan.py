@@ -5,11 +5,18 @@ import numpy as np
 import pytest
 import torch
 import tvm
+from support import reference
 from support.operators import function
 from tvm import te, tirx, topi
+from tvm.s_tir import dlight as dl
 from tvm.script import tirx as T
 
+from tvm_balanced.compiler.build import cuda_source
+from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.runtime.host import host_target
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.testing import opencl
+from tvm_balanced.transform.pipeline import gpu_remainder
 from tvm_balanced.transform.schedule_remainder import schedule
 from tvm_balanced.transform.workarounds.propagate_nan import PropagateNaN
 
@@ -87,3 +94,53 @@ def test_plain_tvm_loses_nan():
     tvm.compile(PropagateNaN()(tvm.IRModule({"main": larger})), host_target())["main"](x, y)
     assert np.isnan(y.numpy()[0])
     assert y.numpy()[1] == 1
+
+
+def on_gpu(case, dtype):
+    """The TensorIR of a case, scheduled for a GPU."""
+    inputs = [te.placeholder((6, 64), dtype, name=name) for name in "xy"]
+    func = te.create_prim_func([*inputs, CASES[case][0](*inputs)], index_dtype_override="int64")
+    with opencl.target():
+        return tvm.transform.Sequential(gpu_remainder())(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))["main"]
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("case", ["maximum", "minimum of steps", "clip", "maximum of rows", "minimum of columns"])
+def test_results_on_a_gpu_are_torchs(case, dtype, rng):
+    numpy = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    x, y = (a.astype(numpy) for a in placed(*(rng.standard_normal((6, 64)) for _ in range(2))))
+    want = CASES[case][1](*(torch.from_numpy(a.astype(np.float64)) for a in (x, y))).numpy()
+    got = opencl.run(on_gpu(case, dtype), [x, y, np.zeros(want.shape, numpy)])
+    np.testing.assert_allclose(got.astype(np.float64), want, rtol=2e-2, atol=5e-2)
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(("kernel", "activation"), [("cuda_gemv", "relu"), ("cuda_gemv", "gelu"), ("cuda_decode_mma", "relu")])
+def test_our_own_kernels_on_a_gpu_propagate_nan(kernel, activation, rng):
+    dtype = "float32" if kernel == "cuda_gemv" else "bfloat16"
+    workload = Workload(kernel, 2, 32, 64, 2, 16, dtype, activation)
+    weight, x = reference.balanced(32, 64, workload.pattern, rng), rng.standard_normal((2, 64)).astype("float32")
+    bias = np.zeros(32, "float32")
+    bias[[3, 17]] = np.nan
+    func = KERNELS[kernel].schedule_tiles(KERNELS[kernel].prim_func(workload), workload, opencl.target())
+    func = PropagateNaN(gpu=True)(tvm.IRModule({"main": func}))["main"]
+    y = opencl.run(func, reference.gpu_arguments(workload, weight, x, bias))
+    assert sorted(set(np.argwhere(np.isnan(y.astype("float32")))[:, 1])) == [3, 17]
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_compiles_for_a_gpu(dtype):
+    """An infinite bfloat16 is a name that nvcc does not know, see BitcastNaN."""
+    for case in ("minimum of steps", "maximum of rows"):
+        assert nvcc.resources(cuda_source(on_gpu(case, dtype), "sm_90"), "sm_90")
+
+
+@pytest.mark.pocl
+def test_plain_tvm_loses_nan_on_a_gpu():
+    x = np.array([[np.nan, 1]] * 6, np.float32).repeat(32, 1)
+    func = te.create_prim_func([a := te.placeholder((6, 64), "float32"), topi.nn.relu(a)], index_dtype_override="int64")
+    with opencl.target():
+        mod = dl.ApplyDefaultSchedule(dl.gpu.Fallback())(tvm.IRModule({"main": func.with_attr("global_symbol", "main")}))
+    assert not np.isnan(opencl.run(mod["main"], [x, np.zeros_like(x)])).any()

@@ -1,6 +1,7 @@
-"""BitcastNaN: a bfloat16 that is not a number, on a GPU --> its bits.
+"""BitcastNaN: a bfloat16 that is not a number, or infinite, on a GPU --> its bits.
 
-TVM 0.27 prints the constant as `nanf`, which names a function of C, so that nvcc and NVRTC refuse the source:
+TVM 0.27 prints the constant as `nanf`, which names a function of C, and infinity as `inff`, so that nvcc and NVRTC refuse the
+source:
 
     @T.prim_func(s_tir=True)
     def main(y: T.Buffer((32,), "bfloat16")):
@@ -18,11 +19,12 @@ from tvm.script import tirx as T
 from tvm_balanced.transform.prim_funcs import map_body, rewrite_prim_funcs
 
 BITS = 0x7FC0  # a quiet NaN
+INFINITY, SIGN = 0x7F80, 0x8000
 
 
 @tvm.transform.module_pass(opt_level=0, name="BitcastNaN")
 class BitcastNaN:
-    """Replace the constant, which is in every embedding in bfloat16 that CheckLookups made safe.
+    """Replace the constants: NaN is in every embedding in bfloat16 that CheckLookups made safe, infinity in every mask.
 
     rewrite: `T.bfloat16(float("nan"))` --> `T.reinterpret("bfloat16", T.uint16(0x7FC0))`
     """
@@ -32,6 +34,7 @@ class BitcastNaN:
 
 
 def _spelled(constant: tirx.FloatImm) -> tirx.Expr:
-    if str(constant.ty.dtype) != "bfloat16" or not math.isnan(constant.value):
+    if str(constant.ty.dtype) != "bfloat16" or math.isfinite(constant.value):
         return constant
-    return T.reinterpret("bfloat16", tirx.const(BITS, "uint16"))
+    bits = BITS if math.isnan(constant.value) else INFINITY | (SIGN if constant.value < 0 else 0)
+    return T.reinterpret("bfloat16", tirx.const(bits, "uint16"))

@@ -1,4 +1,4 @@
-"""PropagateNaN: maxima, minima and `!=` that take NaN for a number --> as torch and IEEE 754-2019 have them, on a CPU.
+"""PropagateNaN: maxima, minima and `!=` that take NaN for a number --> as torch and IEEE 754-2019 have them.
 
 TVM 0.27 compiles `T.max(a, b)` to `a > b ? a : b`, which is b where a is NaN, begins a maximum at the smallest finite number, and
 has NaN differ from nothing:
@@ -7,10 +7,13 @@ has NaN differ from nothing:
     def main(x: T.Buffer((2,), "float32"), y: T.Buffer((1,), "float32")):
         y[0] = T.max(x[0], x[1])  # 1 for [NaN, 1]
 
-Issue: not reported yet. May go when `test_plain_tvm_loses_nan` fails.
+For a GPU it is a call of `max`, which is a number wherever one of both is.
+
+Issue: not reported yet. May go when `test_plain_tvm_loses_nan` and `test_plain_tvm_loses_nan_on_a_gpu` fail.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
@@ -36,16 +39,29 @@ class PropagateNaN:
     nothing; and `y = -3.4e38` --> `y = -inf` where `y = T.max(y, x)` follows. `a != b` is true of NaN. It runs
     after the schedules, which know reductions by the form that TVM gives them. Attention stays as FuseAttention and
     AttendFewQueries wrote it: NaN reaches its results through exp, and rows that are masked as a whole need a finite maximum.
+    Our kernels for CPUs write their constants first. Of those for GPUs, ReLU alone loses NaN: other activations multiply by x.
+
+    Parameters
+    ----------
+    gpu : bool
+        Whether functions are for a GPU. Then both operands are looked at, and a constant, too, has to be chosen or not:
+        `T.max(a, b)` --> `T.Select(a <= inf, T.Select(b <= inf, T.max(a, b), b), a)`.
     """
+
+    def __init__(self, gpu: bool = False) -> None:
+        self.gpu = gpu
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         def rewrite(name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
-            return None if name.startswith((ATTENTION, FEW_QUERIES)) or Workload.of(func) is not None else _rewrite(func)
+            workload = Workload.of(func)
+            if self.gpu:
+                return _rewrite(func, _propagate_on_gpu) if workload is None or workload.activation == "relu" else None
+            return None if name.startswith((ATTENTION, FEW_QUERIES)) or workload is not None else _rewrite(func, _propagate)
 
         return rewrite_prim_funcs(mod, rewrite)
 
 
-def _rewrite(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
+def _rewrite(func: tirx.PrimFunc, propagate: Callable[..., tirx.Expr]) -> tirx.PrimFunc | None:
     updates: list[tuple[tirx.Buffer, type]] = []
 
     def note(store: tirx.BufferStore) -> None:
@@ -62,8 +78,8 @@ def _rewrite(func: tirx.PrimFunc) -> tirx.PrimFunc | None:
 
     tvm_ffi.structural_walk(func.body, (tirx.BufferStore, note))
     body = tvm_ffi.structural_map(func.body, (tirx.BufferStore, begin)) if updates else func.body
-    propagate = partial(_propagate, bind=not rounds_to_bfloat16(func))
-    body = tvm_ffi.structural_map(body, [((tirx.Max, tirx.Min), propagate), (tirx.NE, _differ)])
+    rewrites = [((tirx.Max, tirx.Min), partial(propagate, bind=not rounds_to_bfloat16(func))), (tirx.NE, _differ)]
+    body = tvm_ffi.structural_map(body, rewrites if propagate is _propagate else rewrites[:1])  # on a GPU, NaN does differ
     return None if body.same_as(func.body) else func.with_body(body)
 
 
@@ -81,6 +97,29 @@ def _propagate(extremum: Extremum, bind: bool) -> tirx.Expr:
     return tirx.Let(x, a, _select(kind, x, b))
 
 
+def _propagate_on_gpu(extremum: Extremum, bind: bool) -> tirx.Expr:
+    a, b, kind = extremum.a, extremum.b, type(extremum)
+    if not _is_floating(a) or (isinstance(a, tirx.FloatImm) and isinstance(b, tirx.FloatImm)):
+        return extremum
+    if isinstance(a, tirx.FloatImm | tirx.Broadcast):
+        a, b = b, a
+    lets: list[tuple[tirx.Var, tirx.Expr]] = []
+
+    def once(value: tirx.Expr) -> tirx.Expr:
+        simple = isinstance(value, TensorLoad | tirx.FloatImm | tirx.Broadcast | tirx.Var)
+        if simple or not bind or str(value.ty.dtype) == "bfloat16":
+            return value
+        lets.append((tirx.Var("x", str(value.ty.dtype)), value))
+        return lets[-1][0]
+
+    x, y = once(a), once(b)
+    larger = kind(x, y) if isinstance(y, tirx.FloatImm) else T.Select(_is_number_on_gpu(y), kind(x, y), y)
+    result = T.Select(_is_number_on_gpu(x), larger, x)
+    for var, value in reversed(lets):
+        result = tirx.Let(var, value, result)
+    return result
+
+
 def _extrema(value: tirx.Expr) -> int:
     """Return how many maxima and minima are in an expression."""
     found: list[Extremum] = []
@@ -90,13 +129,22 @@ def _extrema(value: tirx.Expr) -> int:
 
 def _select(kind: type, a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
     # Only NaN is not at most infinity; T.isnan would end vectors: a maximum over tokens took 6.7x the time.
-    return T.Select(a <= tirx.const(math.inf, str(a.ty.dtype)), kind(a, b), a)
+    return T.Select(_is_number(a), kind(a, b), a)
+
+
+def _is_number(value: tirx.Expr) -> tirx.Expr:
+    return value <= tirx.const(math.inf, str(value.ty.dtype))
+
+
+def _is_number_on_gpu(value: tirx.Expr) -> tirx.Expr:
+    wide = T.cast(value, "float32") if str(value.ty.dtype) == "bfloat16" else value
+    return _is_number(wide)
 
 
 def _differ(unequal: tirx.NE) -> tirx.Expr:
     if not _is_floating(unequal.a):
         return unequal
-    numbers = tirx.all(*(side <= tirx.const(math.inf, str(side.ty.dtype)) for side in (unequal.a, unequal.b)))
+    numbers = tirx.all(_is_number(unequal.a), _is_number(unequal.b))
     # as a number, for TVM would simplify `not a <= b` to `b < a`
     return tirx.any(unequal, tirx.EQ(tirx.Cast("int8", numbers), tirx.const(0, "int8")))
 

@@ -1,0 +1,47 @@
+"""A dense layer that a library of the process computes where there is one, else the kernel that is compiled.
+
+rewrite: the scheduled `kernel(x, weight, bias[, residual], y)` -->
+
+    for _ in range(1 - call_packed("tvm_balanced.dense_by_library", ...)):
+        kernel
+
+The function answers 1 if it has written y. It gets addresses, so the weight must lie as rows of K
+elements. Both use one copy of it, and an artifact runs with the library and without.
+"""
+
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+
+from tvm_balanced.schedules.base.kernel import DenseKernel
+from tvm_balanced.schedules.base.workload import Workload
+
+# (device, dtype, activation, m, n, k, elements from one row of the weight to the next, y, x, weight, bias, residual) --> int
+FUNCTION = "tvm_balanced.dense_by_library"
+
+
+def prefer_library(func: tirx.PrimFunc, kernel: Any, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    """Return the scheduled function of a dense layer that asks the library first; any other as it is.
+
+    Parameters
+    ----------
+    func : tirx.PrimFunc
+        (x, weight, bias[, residual], y).
+    kernel : Kernel
+    workload : Workload
+    target : tvm.target.Target
+    """
+    if not isinstance(kernel, DenseKernel) or workload.conv is not None:
+        return func
+    stride = kernel.row_stride(workload)
+    if stride is None:
+        return func
+    x, weight, bias, *residuals, y = func.params
+    dtype, m = workload.dtype, x.ty.shape[0]
+    none = tirx.reinterpret("handle", tirx.IntImm("uint64", 0))
+    addresses = [y.data, x.data, weight.data, bias.data, residuals[0].data if residuals else none]
+    done = tirx.call_packed(FUNCTION, target.kind.name, dtype, workload.activation, m, workload.n, workload.k, stride, *addresses)
+    times = tirx.IntImm("int64", 1) - tirx.Cast("int64", done)
+    loop = tirx.For(tirx.Var("own", "int64"), tirx.IntImm("int64", 0), times, tirx.ForKind.SERIAL, func.body)
+    return func.with_body(s_tir.SBlockRealize([], tirx.IntImm("bool", 1), s_tir.SBlock([], [], [], "root", loop)))

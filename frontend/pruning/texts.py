@@ -36,6 +36,8 @@ def text_batches(path: str | Path, folder: str | Path, shape: tuple[int, int] | 
         raise InputError(f"{path} has {len(lines)} lines with text; give at least {rows}, the rows of a batch")
     tokenizer, folder = _tokenizer(Path(folder)), Path(folder)
     taken = inspect.signature(class_of_folder(folder).forward).parameters
+    if "input_ids" not in taken:
+        raise ModelError(f"the model in {folder} takes no text; give calibration data of its own kind as a .npz file")
     lines.sort(key=len)
     starts = range(0, len(lines) - rows + 1 if shape else len(lines), rows)
     batches = []
@@ -48,10 +50,6 @@ def text_batches(path: str | Path, folder: str | Path, shape: tuple[int, int] | 
             return_tensors="pt",
         )
         batches.append({str(name): tensor for name, tensor in made.items() if name in taken})
-    if not batches[0]:
-        raise ModelError(
-            f"the model in {folder} takes none of {', '.join(made)}; give calibration data of its own kind as a .npz"
-        )
     return batches
 
 

@@ -61,7 +61,7 @@ def test_what_a_user_can_get_wrong(made, tmp_path):
     vision.save_pretrained(tmp_path)
     for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((made / name).read_bytes())
-    with pytest.raises(ModelError, match="takes none of input_ids"):
+    with pytest.raises(ModelError, match="takes no text"):
         text_batches(made.parent / "texts.txt", tmp_path)
 
 

@@ -17,7 +17,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few points, and 1000 queries for MiniLM")
     parser.add_argument("--only", choices=["MiniLM", *small.TASKS], help="the points of one model")
     parser.add_argument("--queries", type=int, help="of those in held_out.txt; 4000, or 1000 with --quick")
-    parser.add_argument("--steps", type=int, default=0, help="of distillation for SparseGPT's models")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        default=0,
+        help=f"of distillation for SparseGPT's models; {10 * minilm.STEPS_A_MINUTE} are ten minutes",
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no point after these")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes

@@ -9,11 +9,12 @@ matplotlib.use("svg")
 
 import matplotlib.pyplot as plt
 
-from benchmarks.study import claims, minilm, small
+from benchmarks.study import claims, latency, minilm, small
 
 FIGURES = Path(__file__).parent.parent.parent / "docs" / "figures"
 MODELS = "accuracy_models.svg"
 RETRIEVAL = "accuracy_retrieval.svg"
+SPEED = "accuracy_speed.svg"
 SHOWN = {
     small.UNSTRUCTURED: "#222222",
     "balanced 16": "#1a7f5a",
@@ -27,13 +28,15 @@ SHOWN = {
 Row = Mapping[str, str]
 
 
-def draw(retrieval: Sequence[Row], models: Sequence[Row], folder: Path = FIGURES) -> None:
-    """Write both figures; one without rows is left out."""
+def draw(retrieval: Sequence[Row], models: Sequence[Row], times: Sequence[Row], folder: Path = FIGURES) -> None:
+    """Write the figures; one without rows is left out."""
     matplotlib.rcParams["svg.hashsalt"] = "accuracy"  # the same rows give the same file
     if models:
         _models(models, folder / MODELS)
     if retrieval:
         _retrieval(retrieval, folder / RETRIEVAL)
+    if times and retrieval:
+        _speed(times, latency.best(retrieval), folder / SPEED)
 
 
 def _models(rows: Sequence[Row], path: Path) -> None:
@@ -79,6 +82,27 @@ def _retrieval(rows: Sequence[Row], path: Path) -> None:
         axes.errorbar(at, share, (down, up), fmt="o-", ms=3, lw=1, capsize=2, label=name)
     axes.axhline(100, color="grey", lw=0.8, ls=":")
     axes.set(xlabel="zeros in %", ylabel="MRR over the dense model's, in %", title="MiniLM finds descriptions of packages")
+    axes.legend(fontsize=8, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def _speed(times: Sequence[Row], best: Mapping[str, Row], path: Path) -> None:
+    """Draw MRR over dense's against how many times faster than PyTorch a model is, a line a precision."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for precision in latency.PRECISIONS:
+        found = []
+        for row in times:
+            if row["precision"] == precision and row["pattern"] != latency.PYTORCH[0]:
+                share = 100 * float(best[row["pattern"]]["share"]) if row["pattern"] in best else 100.0
+                if row["pattern"] in best or row["pattern"] == "dense":
+                    found.append((float(row["p50"]), share, f"{row['pattern']}"))
+        if found:
+            at, shares, names = zip(*sorted(found), strict=True)
+            axes.plot(at, shares, "o-", ms=3, lw=1, label=precision)
+            for x, y, name in zip(at, shares, names, strict=True):
+                axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+    axes.set(xlabel="times faster than PyTorch in float32", ylabel="MRR over the dense model's, in %", title="MiniLM")
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.study import claims, figures, minilm, small
+from benchmarks.study import claims, figures, latency, minilm, small
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "accuracy.md"
 HEAD = """# What pruning costs in accuracy
 
 `python -m benchmarks.study` writes this page from [accuracy.csv](../benchmarks/data/accuracy.csv) and
-[accuracy_small.csv](../benchmarks/data/accuracy_small.csv). `make study-quick` measures the first rows, `make study` all.
+accuracy_small.csv beside it. `make study-quick` measures the first rows, `make study` all, `make study-latency` the times.
 
 ## A sentence encoder
 
@@ -41,27 +41,38 @@ tiles, "vector 8" runs of eight elements of a column.
 - segmentation: a bidirectional LSTM, {small.Segmentation.dense_steps} and {small.Segmentation.tune_steps} steps; where words
   begin in Debian's descriptions without spaces; wrong decisions in percent.
 """
+TIMES = """
+## Quality against speed
+
+One sentence of 128 tokens. "Over PyTorch" is the time of PyTorch in float32 over that of the row, with the 20th and 80th
+percentile of rounds in which all took turns. "MRR over dense" is the best row above for the pattern, in float32. Our int8 rounds
+as many layers as an embedding may lose 1% of its norm by; PyTorch's rounds all linear layers.
+"""
+TIME_COLUMNS = ("pattern", "precision", "threads", "ms", "over PyTorch", "MRR over dense")
 COLUMNS = ("pattern", "method", "seed", "queries", "MRR", "first hit", "over dense", "cosine", "CPU seconds")
 Row = Mapping[str, str]
 
 
 def write() -> None:
     """Write the page and draw the figures."""
-    retrieval, models = minilm.rows(), small.rows()
-    PAGE.write_text(text(retrieval, models))
-    figures.draw(retrieval, models)
+    retrieval, models, times = minilm.rows(), small.rows(), latency.rows()
+    PAGE.write_text(text(retrieval, models, times))
+    figures.draw(retrieval, models, times)
 
 
-def text(retrieval: Sequence[Row], models: Sequence[Row]) -> str:
+def text(retrieval: Sequence[Row], models: Sequence[Row], times: Sequence[Row]) -> str:
     """Return the page."""
     lines = [HEAD, *_table(COLUMNS, [_cells(row) for row in sorted(retrieval, key=_place)]), MINUTES]
     lines += ["![MRR over sparsity](figures/accuracy_retrieval.svg)"] if retrieval else []
+    if times:
+        lines += [TIMES, *_table(TIME_COLUMNS, _of_times(times, latency.best(retrieval)))]
+        lines += ["", "![Quality against speed](figures/accuracy_speed.svg)"]
     if models:
         lines += [MODELS, "![Small models](figures/accuracy_models.svg)", ""]
         for model in small.TASKS:
             lines += _of_model(models, model)
         lines += ["## The paper's claims", "", *(f"- {finding}" for finding in claims.findings(models))]
-    about = sorted({(row["date"], row["cpu"], row["versions"]) for row in (*retrieval, *models)})
+    about = sorted({(row["date"], row["cpu"], row["versions"]) for row in (*retrieval, *models, *times)})
     return "\n".join([*lines, "", *(f"Measured on {date} on {cpu}; {versions}." for date, cpu, versions in about)]) + "\n"
 
 
@@ -88,6 +99,17 @@ def _cells(row: Row) -> list[str]:
         f"{float(row['cosine']):.2f}",
         f"{float(row['cpu_seconds']):.0f}" + (f" + {float(row['distil_cpu_seconds']):.0f}" if row["steps"] != "0" else ""),
     ]
+
+
+def _of_times(times: Sequence[Row], best: Mapping[str, Row]) -> list[list[str]]:
+    """Return the cells of the table of times: a line a pattern, precision and number of threads."""
+    lines = []
+    for row in sorted(times, key=lambda row: (row["threads"], row["precision"], float(row["p50"]))):
+        quality = best.get(row["pattern"])
+        share = "" if quality is None else f"{float(quality['share']):.1%}"
+        spread = f"{float(row['p50']):.2f}x ({float(row['p20']):.2f} to {float(row['p80']):.2f})"
+        lines.append([row["pattern"], row["precision"], row["threads"], row["ms"], spread, share])
+    return lines
 
 
 def _of_model(rows: Sequence[Row], model: str) -> list[str]:

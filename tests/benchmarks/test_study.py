@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import tvm_balanced as tb
-from benchmarks.study import claims, debian, digits, language, minilm, page, segmentation, small, training
+from benchmarks.study import claims, debian, digits, figures, language, latency, minilm, page, segmentation, small, training
 from benchmarks.study.retrieval import Quality
 from tvm_balanced.frontend.pruning.weights import prunable_weights
+from tvm_balanced.timing.paired import Timing
 
 LIST = """Package: first
 Description-md5: 1
@@ -87,17 +88,35 @@ def small_row(structure, pattern, value, model="language model", seed="0"):
 
 
 def test_the_page_has_a_row_for_each_point():
-    text = page.text([row(pattern="4:16", steps="900"), row(pattern="8:16", steps="0")], [])
+    text = page.text([row(pattern="4:16", steps="900"), row(pattern="8:16", steps="0")], [], [])
     assert "| 4:16 | sparsegpt, then 900 steps of distillation |" in text
     assert "| 8:16 | sparsegpt |" in text
-    text = page.text([], [small_row("dense", "", 20), small_row("2:4", "2:4", 21.5), small_row("2:4", "2:4", 22.5, seed="1")])
+    text = page.text([], [small_row("dense", "", 20), small_row("2:4", "2:4", 21.5), small_row("2:4", "2:4", 22.5, seed="1")], [])
     assert "### Language model: errors; dense 20.00" in text
     assert "| 2:4 | 22.00 (2) |" in text
 
 
+def test_times_stand_beside_the_best_quality(tmp_path):
+    ends = {"share_low": "0.5", "share_high": "1"}
+    shares = (("4:16", "0.9"), ("4:16", "0.95"), ("2:16", "0.8"))
+    rows = [row(pattern=pattern, share=share, **ends) for pattern, share in shares]
+    assert {name: best["share"] for name, best in latency.best(rows).items()} == {"4:16": "0.95", "2:16": "0.8"}
+    more = row(pattern="4:16", share="0.93", queries="4000", **ends)
+    assert latency.best([*rows, more])["4:16"] is more
+    ms = {"pytorch float32": np.full(5, 4e-3), "4:16 int8": np.full(5, 1e-3)}
+    timing = Timing(ms)
+    (base, ours) = latency.rows_of(timing, 1)
+    assert (base["ms"], base["p50"]) == ("4.00", "1.000")
+    assert (ours["pattern"], ours["precision"], ours["ms"], ours["p50"]) == ("4:16", "int8", "1.00", "4.000")
+    times = [{name: str(value) for name, value in ours.items()}]
+    assert "| 4:16 | int8 | 1 | 1.00 | 4.00x (4.00 to 4.00) | 95.0% |" in page.text(rows, [], times)
+    figures.draw(rows, [small_row("dense", "", 20), small_row("balanced 50", "10:50", 21)], times, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [figures.MODELS, figures.RETRIEVAL, figures.SPEED]
+
+
 def test_the_page_is_that_of_the_rows():
     """docs/accuracy.md is generated: nobody edits a figure."""
-    assert page.PAGE.read_text() == page.text(minilm.rows(), small.rows())
+    assert page.PAGE.read_text() == page.text(minilm.rows(), small.rows(), latency.rows())
 
 
 def test_claims_are_judged_by_what_is_measured():

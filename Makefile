@@ -5,7 +5,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 RUN := .venv/bin
 DEMO_DIR := demo
 
-.PHONY: demo test test-fast test-arm soak nightly wheel-test serving-test serving-model site lint bench bench-engines bench-grid bench-models study study-quick clean
+.PHONY: demo test test-fast test-arm soak nightly wheel-test serving-test serving-model site lint bench bench-engines bench-grid bench-models study study-latency study-quick clean
 
 demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
@@ -63,11 +63,14 @@ bench-engines: .venv/bench  ## the kernel beside MKL, ONNX Runtime, OpenVINO, to
 bench-grid: .venv/ready  ## the acceptance grid, three times; OPTIONS="--minutes 60" stops, and goes on when called again
 	$(RUN)/python -m benchmarks.grid $(OPTIONS)
 
-study-quick: .venv/ready  ## what pruning costs MiniLM; goes on where it stopped. OPTIONS="--distil 9" adds distillation
+study-quick: .venv/ready  ## what pruning costs MiniLM and three small models; goes on where it stopped
 	$(RUN)/python -m benchmarks.study --quick $(OPTIONS)
 
-study: .venv/ready  ## the same with all 4000 queries, more patterns and seeds: hours
-	$(RUN)/python -m benchmarks.study $(OPTIONS)
+study: .venv/ready  ## the same with all 4000 queries, ten minutes of distillation, more patterns and seeds: hours
+	$(RUN)/python -m benchmarks.study --steps 2260 $(OPTIONS)
+
+study-latency: .venv/ready  ## MiniLM's times at each pattern, in float32 and int8, beside the quality
+	$(RUN)/python -m benchmarks.study.latency $(OPTIONS)
 
 bench-models: .venv/ready  ## whole models beside PyTorch, and where their time goes
 	$(RUN)/python -m benchmarks.models --profile $(OPTIONS)

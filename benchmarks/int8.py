@@ -197,13 +197,14 @@ def model_rivals(batch: int, threads: int) -> tuple[dict[str, Implementation], d
     for pattern in ("dense", *PATTERNS):
         for label in ("float32", *BUDGETS):
             module = compiled(pattern, label, batch, threads)
-            rivals[f"{pattern} {label}"] = partial(_call, module, ids, mask)
+            rivals[f"{pattern} {label}"] = partial(run_module, module, ids, mask)
             if module.report.precision is not None:
                 lost[f"{pattern} {label}"] = module.report.precision.losses[0]
     return rivals, lost
 
 
-def _call(module: Any, ids: torch.Tensor, mask: torch.Tensor, _call: int) -> None:
+def run_module(module: Any, ids: torch.Tensor, mask: torch.Tensor, _call: int) -> None:
+    """Call MiniLM, compiled, as `measure_paired` calls an implementation."""
     module(ids, mask)
 
 

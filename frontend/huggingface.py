@@ -5,6 +5,7 @@ No code of the folder runs: the class of the model must be one of transformers' 
 
 import importlib
 import inspect
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from torch import nn
 from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import ModelError, TvmBalancedError, first_line
+from tvm_balanced.errors import ArtifactError, ModelError, TvmBalancedError, first_line
 from tvm_balanced.frontend.module import batch_dimension, import_module
 from tvm_balanced.frontend.state_dict import read_state_dict
 
@@ -24,6 +25,11 @@ SECOND = 16_000  # samples of an example of speech
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody knows why it does so every morning. "
 OFFSET = 2  # places that RoBERTa and its like leave at the start of their table of positions
 PIXELS = 224
+# What a tokenizer of transformers is read from; vocabularies are called so by those that have no tokenizer.json.
+TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
+)
 OWN_IMPLEMENTATIONS = ("eager", "sdpa", "grouped_mm")  # of attention and of experts, in transformers itself
 
 
@@ -77,16 +83,8 @@ def load_huggingface(folder: str | Path, masks: str | Path | None = None) -> tup
         If transformers is not installed, knows no such model, or the weights are missing, damaged, or for another model.
     """
     folder = Path(folder)
-    transformers = _transformers(folder)
-    try:
-        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # a config may hold anything
-        raise ModelError(
-            f"{folder} has a config.json that transformers does not take ({first_line(error)}); give a folder that "
-            "save_pretrained wrote, of a model that is part of transformers"
-        ) from None
+    config, kind = _config_and_class(folder)
     _plain_attention(config)
-    kind = _class_of(folder, transformers, config)
     _refuse_quantised(folder, config)
     tensors, found = read_state_dict(folder, set(), masks)
     for name in ("quantization_config", "compression_config"):  # its weights are plain by now
@@ -103,6 +101,42 @@ def load_huggingface(folder: str | Path, masks: str | Path | None = None) -> tup
         if hasattr(getattr(module, "config", None), "use_cache"):
             module.config.use_cache = False  # type: ignore[union-attr]
     return model.eval(), found
+
+
+def save_huggingface(model: Any, folder: str | Path, output: str | Path) -> None:
+    """Write a model of transformers that came from `folder` to a new one, with the files of its tokenizer.
+
+    Raises
+    ------
+    ArtifactError
+        If the new folder cannot be written.
+    """
+    folder, output = Path(folder), Path(output)
+    try:
+        with quiet_torch():
+            model.save_pretrained(str(output))
+        for name in TOKENIZER_FILES:
+            if (folder / name).is_file():
+                shutil.copy(folder / name, output / name)
+    except OSError as error:
+        raise ArtifactError(f"{output} cannot be written ({error.strerror or error}); choose another place") from None
+
+
+def class_of_folder(folder: Path) -> Any:
+    """Return the class of transformers that a folder's model is of; raises ModelError as `load_huggingface`."""
+    return _config_and_class(folder)[1]
+
+
+def _config_and_class(folder: Path) -> tuple[Any, Any]:
+    transformers = _transformers(folder)
+    try:
+        config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # a config may hold anything
+        raise ModelError(
+            f"{folder} has a config.json that transformers does not take ({first_line(error)}); give a folder that "
+            "save_pretrained wrote, of a model that is part of transformers"
+        ) from None
+    return config, _class_of(folder, transformers, config)
 
 
 def _plain_attention(config: Any) -> None:

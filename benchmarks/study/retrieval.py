@@ -55,7 +55,12 @@ def evaluate(model: nn.Module, queries: Sequence[Package]) -> Quality:
     """Find every query's description among those of its group of AMONG queries."""
     synopses = encode(model, [package.synopsis for package in queries])
     descriptions = encode(model, [package.description for package in queries])
-    return Quality(ranks(synopses, descriptions), torch.cat([synopses, descriptions]))
+    return quality(torch.cat([synopses, descriptions]))
+
+
+def quality(embeddings: torch.Tensor) -> Quality:
+    """Return what embeddings (2 * queries, 384) of synopses and descriptions are worth."""
+    return Quality(ranks(*embeddings.chunk(2)), embeddings)
 
 
 def texts_of(packages: Sequence[Package]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Calibration data of the command line: a callable that yields batches, or a .npz file."""
+"""Calibration data of the command line: a callable that yields batches, a .npz file, or text for a folder of transformers."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from tvm_balanced.frontend.factory import called
 BATCH = 32  # samples of a file in a batch
 
 
-def load_batches(source: str) -> list[Any]:
+def load_batches(source: str, folder: str | None = None, shape: tuple[int, int] | None = None) -> list[Any]:
     """Return batches of what a model is called with.
 
     Parameters
@@ -21,15 +21,26 @@ def load_batches(source: str) -> list[Any]:
     source : str
         "package.module:callable", which returns or yields batches; or the path of a .npz file. The arrays of a file have samples
         in their first dimension. They are arguments by their names, or in order if they are called arr_0, arr_1 and so on, as
-        `np.savez("calibration.npz", ids, mask)` calls them.
+        `np.savez("calibration.npz", ids, mask)` calls them. Or the path of a .txt file, a sample in each line.
+    folder : str, optional
+        Of transformers, whose tokenizer reads a .txt file; `shape` is that of `text_batches`.
 
     Raises
     ------
     InputError
-        If a file cannot be read, or its arrays differ in length.
+        If a file cannot be read, its arrays differ in length, or a text is for a model that is no folder.
     ModelError
-        If the callable is missing or fails.
+        If the callable is missing or fails, or the folder has no tokenizer.
     """
+    if source.endswith(".txt"):
+        if folder is None:
+            raise InputError(
+                f"{source} is text, which the tokenizer of a folder of transformers reads; give that folder as the model, or "
+                "tokens as a .npz file"
+            )
+        from tvm_balanced.frontend.pruning.texts import text_batches
+
+        return list(text_batches(source, folder, shape))
     if source.endswith(".npz"):
         return _from_arrays(Path(source))
     made = called(source, "batches of what the model is called with")

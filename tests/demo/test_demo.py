@@ -45,6 +45,28 @@ def test_nearest_is_another_row(rng):
     assert nearest(vectors)[1] == 3
 
 
+def test_no_title_or_name_of_the_plot_is_cut_off():
+    from matplotlib import pyplot as plt
+
+    from tvm_balanced.bench.result import OURS, Row
+    from tvm_balanced.demo.demo import INT8, Quality
+    from tvm_balanced.demo.page import draw
+
+    timing = [Row(name, 5000.0, None) for name in (OURS, "eager", "onednn packed linears", INT8)]
+    names = ("dense", INT8, "pruned by magnitude", "pruned by SparseGPT", "then distilled for 1.5 minutes")
+    figure = draw(timing, [Quality(name, 500, 0.9, 0.9, 0.9) for name in names])
+    figure.canvas.draw()
+    for axes in figure.axes:
+        for text in (axes.title, *axes.get_yticklabels(), *axes.texts):
+            box = text.get_window_extent()
+            assert figure.bbox.x0 <= box.x0
+            assert box.x1 <= figure.bbox.x1
+            assert figure.bbox.y0 <= box.y0
+            assert box.y1 <= figure.bbox.y1
+    assert figure.axes[0].title.get_window_extent().width > 200
+    plt.close(figure)
+
+
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     from contextlib import nullcontext
@@ -66,7 +88,8 @@ def test_demo_on_the_real_model(result):
     assert result.agreement.sentences >= 100
     assert result.agreement.max_error <= 1e-4
     assert result.agreement.min_cosine >= 0.99999
-    dense, blind, oneshot, distilled = result.quality
+    dense, int8, blind, oneshot, distilled = result.quality
+    assert 0.9 < int8.cosine < 1
     assert blind.mrr < oneshot.mrr
     assert blind.cosine < min(oneshot.cosine, distilled.cosine)  # six seconds need not gain anything
     assert dense.mrr > 0.5
@@ -83,6 +106,7 @@ def test_demo_page_shows_what_was_measured(result):
     page = result.page.read_text()
     assert 'src="data:image/png;base64,' in page
     assert page.count("<tr>") >= 36 + 3
+    assert page.count("dense, 8 bits by PyTorch") == 3  # how much faster, how good, and its time
     assert f"{result.timing[1].speedup.p50:.2f}x" in page
     assert "http" not in page.replace("http-equiv", "")  # a single page, without external files
 

@@ -27,3 +27,5 @@ def test_batches_hold_every_text_and_training_orders_differ():
     assert sum(len(ids) for ids, _ in first) == 10
     assert not all(a.shape == b.shape and torch.equal(a, b) for (a, _), (b, _) in zip(first, second, strict=True))
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(first, retrieval.TrainingBatches(texts, 4), strict=True))
+    widths = sorted(ids.shape[1] for ids, _ in first)
+    assert widths == [len(ids[0]) for ids, _ in retrieval.batches(texts, 4)]  # texts of similar length are together

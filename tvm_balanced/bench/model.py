@@ -12,8 +12,9 @@ from tvm_balanced.timing.paired import PAUSE, Implementation, measure_paired
 
 @dataclass(frozen=True)
 class ModelBenchmark:
-    """What to time: a whole torch module on its example arguments, against PyTorch in three forms
-    and any `others`.
+    """What to time: a whole torch module on its example arguments, against PyTorch in three forms and any `others`.
+
+    Those in `rounded` compute in fewer bits, or are another model: their results are not compared.
     """
 
     module: Any
@@ -22,6 +23,7 @@ class ModelBenchmark:
     torch_compile: bool = True
     rounds: int = 31
     others: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    rounded: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     def run(self, compiled: Any) -> list[Row]:
         """Time a CompiledModule of this module and every baseline.
@@ -55,7 +57,8 @@ class ModelBenchmark:
                 torch.testing.assert_close(form(*self.args), expected, rtol=1e-3, atol=1e-4, msg=f"{name} is wrong")
             return rows(
                 measure_paired(
-                    {OURS: self._call(compiled)} | {name: self._call(form) for name, form in forms.items()},
+                    {OURS: self._call(compiled)}
+                    | {name: self._call(form) for name, form in (*forms.items(), *self.rounded.items())},
                     self.rounds,
                     pause=PAUSE if self.threads > 1 else 0.0,
                 )

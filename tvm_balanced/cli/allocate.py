@@ -14,7 +14,12 @@ from tvm_balanced.cli.prune import NEEDS_MODULE
 def allocate(
     model: Factory,
     calibration: Annotated[
-        str, typer.Option("--calibration", help="package.module:callable that yields batches for the model, or a .npz file.")
+        str,
+        typer.Option(
+            "--calibration",
+            help="package.module:callable that yields batches for the model, a .npz file, or a .txt file for a folder of "
+            "transformers.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .json file, which tvm-balanced prune takes as PATTERN.")],
     speedup: Annotated[
@@ -36,7 +41,7 @@ def allocate(
         from tvm_balanced.frontend.pruning.allocate import allocate as run
 
         module, _ = load_module(model, weights)
-        batches = load_batches(calibration)
+        batches = load_batches(calibration, model)
     with step("measuring what layers lose") as show:
         names = (tuple(include or ("*",)), tuple(exclude or ()))
         found = run(

@@ -32,6 +32,7 @@ from tvm_balanced.cli.model import (
 )
 
 if TYPE_CHECKING:
+    from tvm_balanced.core.imported_model import ImportedModel
     from tvm_balanced.runtime.compiled_module import CompiledModule
 
 
@@ -83,8 +84,8 @@ def compile(
         from tvm_balanced.timing.race import race
 
         variant_names([parse_target(name) for name in variants])
-        batches = None if calibration is None else load_batches(calibration)
         imported = import_model(model, weights, dynamic_batch, masks, batch, length, max_length)
+        batches = None if calibration is None else load_batches(calibration, model, _shape_of_ids(imported))
     modules = []
     for name in variants:
         with step(f"compiling for {name} and checking against PyTorch") as update:
@@ -113,6 +114,15 @@ def compile(
     for module in modules:
         _print(module, f"{module.facts.target_key}: " if len(modules) > 1 else "")
     out.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _shape_of_ids(imported: "ImportedModel") -> tuple[int, int] | None:
+    """Return the (rows, tokens) of a model that is called with token ids, None of another; 1 for a size that varies."""
+    ids = [spec.shape for entry in imported.entry_points.values() for spec in entry.inputs if spec.name == "input_ids"]
+    if not ids or len(ids[0]) != 2:
+        return None
+    rows, tokens = (size if isinstance(size, int) else 1 for size in ids[0])
+    return rows, tokens
 
 
 def _json(module: "CompiledModule") -> dict[str, Any]:

@@ -22,7 +22,10 @@ Model = Annotated[
 ]
 Factory = Annotated[
     str,
-    typer.Argument(metavar="FACTORY", help="package.module:factory, a callable that returns (module, example inputs)."),
+    typer.Argument(
+        metavar="FACTORY",
+        help="package.module:factory, a callable that returns (module, example inputs); or a folder of transformers.",
+    ),
 ]
 Weights = Annotated[
     Path | None,
@@ -89,33 +92,65 @@ Calibration = Annotated[
     typer.Option(
         "--calibration",
         help="Data to prune by, or to measure losses on: package.module:callable that yields batches of what the model is called "
-        "with, or a .npz file with an array of samples for each argument.",
+        "with; a .npz file with an array of samples for each argument; or, for a folder of transformers, a .txt file with a "
+        "sample in each line.",
     ),
 ]
 Precision = Annotated[
     str, typer.Option("--precision", help="What dense layers may be computed in: float32, bfloat16, int8, or auto.")
 ]
 WRITABLE = (".pt2", ".safetensors")
+Output = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        help="A .pt2 file (model and weights), .safetensors (weights alone), or, of a folder of transformers, a new folder.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def require_factory(model: str, why: str) -> None:
-    """Raise BadParameter, with the reason, if FACTORY is a file."""
+    """Raise BadParameter, with the reason, if FACTORY is a file that is no folder of transformers."""
+    if folder_of(model) is not None:
+        return
     if model.endswith(".pt2"):
         raise typer.BadParameter(f"{model} is an exported program; {why}: give package.module:factory", param_hint="FACTORY")
     if ":" not in model:
-        raise typer.BadParameter(f'"{model}" is not of the form package.module:factory', param_hint="FACTORY")
+        raise typer.BadParameter(
+            f'"{model}" is not of the form package.module:factory, nor a folder of transformers', param_hint="FACTORY"
+        )
 
 
-def load_module(model: str, weights: Path | None) -> tuple[Any, Any]:
-    """Return a factory's (torch module, example arguments or entry points), with `weights` loaded; raises ModelError."""
+def folder_of(model: str) -> str | None:
+    """Return what MODEL names if that is a folder with the config.json of transformers, else None."""
+    path = Path(model)
+    return model if path.is_dir() and (path / "config.json").is_file() else None
+
+
+def load_module(model: str, weights: Path | None, batch: int = 1) -> tuple[Any, Any]:
+    """Return a factory's, or a folder's, (torch module, example arguments or entry points), with `weights` loaded.
+
+    `batch` is the rows of a folder's examples. Raises ModelError.
+    """
     from tvm_balanced.frontend.factory import load_factory
     from tvm_balanced.frontend.state_dict import load_weights
 
-    module, args = load_factory(model)
+    module, args = load_factory(model) if folder_of(model) is None else _of_folder(model, batch)
     if weights is not None:
         show_recognised(str(weights), load_weights(module, weights))
     return module, args
+
+
+def _of_folder(model: str, batch: int) -> tuple[Any, Any]:
+    from tvm_balanced.core.entry_point import EntryPoint
+    from tvm_balanced.frontend.huggingface import examples_of, load_huggingface
+
+    module, found = load_huggingface(model)
+    examples, said = examples_of(module, Path(model), batch)
+    show_recognised(model, [*found, said])
+    return module, EntryPoint((), examples)
 
 
 def show_recognised(model: str, phrases: Sequence[str]) -> None:
@@ -124,21 +159,31 @@ def show_recognised(model: str, phrases: Sequence[str]) -> None:
         err.print(f"{model}: {phrase}", markup=False, highlight=False, soft_wrap=True)
 
 
-def load_batches(source: str) -> list[Any]:
-    """Return batches of what the model is called with; raises InputError or ModelError."""
+def load_batches(source: str, model: str, shape: tuple[int, int] | None = None) -> list[Any]:
+    """Return batches of what MODEL is called with, `shape` where it takes no other; raises InputError or ModelError."""
     from tvm_balanced.frontend.pruning.calibration_files import load_batches as load
 
-    return load(source)
+    return load(source, folder_of(model), shape)
 
 
-def check_output(output: Path) -> None:
-    """Raise BadParameter unless a model can be written to `output`."""
-    if output.suffix not in WRITABLE:
+def check_output(output: Path, model: str) -> None:
+    """Raise BadParameter unless MODEL, pruned, can be written to `output`; raises ArtifactError if a folder is not free."""
+    if output.suffix in WRITABLE:
+        return
+    if folder_of(model) is None:
         raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
+    from tvm_balanced.core.files import require_free
+
+    require_free(output)
 
 
 def write_model(model: str, module: Any, args: Any, output: Path, dynamic_batch: bool) -> None:
-    """Write a factory's module, whose example arguments are `args`, as a .pt2 file, or its weights alone."""
+    """Write a module, whose example arguments are `args`, as a .pt2 file, its weights alone, or a folder of transformers."""
+    if output.suffix not in WRITABLE:
+        from tvm_balanced.frontend.huggingface import save_huggingface
+
+        save_huggingface(module, model, output)
+        return
     if output.suffix == ".safetensors":
         from tvm_balanced.frontend.state_dict import save_weights
 

@@ -11,6 +11,7 @@ from tvm_balanced.cli.model import (
     DynamicBatch,
     Factory,
     Json,
+    Output,
     Weights,
     check_output,
     load_batches,
@@ -33,9 +34,7 @@ def prune(
             "tvm-balanced allocate wrote. unstructured:0.75, block8x8:0.75 and vector8:0.75 are there to be compared with."
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .pt2 file (model and weights), or .safetensors (weights alone).")
-    ],
+    output: Output,
     include: Annotated[
         list[str] | None,
         typer.Option(help='Layers to prune, by name; * and ? as in a shell; may be given several times. Default "*".'),
@@ -54,13 +53,13 @@ def prune(
     from dataclasses import asdict
 
     patterns = _patterns(pattern)
-    check_output(output)
+    check_output(output, model)
     require_factory(model, NEEDS_MODULE)
     with step("loading"):
         from tvm_balanced.frontend.pruning.prune import prune as prune_module
 
-        module, args = load_module(model, weights)
-        batches = None if calibration is None else load_batches(calibration)
+        module, args = load_module(model, weights, 2 if dynamic_batch else 1)  # torch takes a size of 1 as a constant
+        batches = None if calibration is None else load_batches(calibration, model)
     with step("pruning") as show:
         report = prune_module(
             module,

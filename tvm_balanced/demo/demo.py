@@ -17,11 +17,15 @@ from tvm_balanced.core.files import require_free
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import ToleranceError
 from tvm_balanced.runtime.compiled_module import CompiledModule
+from tvm_balanced.runtime.host import host_features
 
 TOLERANCE = 1e-4  # for a component of a unit embedding
 SMALLEST_COSINE = 0.99999
 HELD_OUT = 500  # docstrings that are looked for
 CALIBRATION = 192  # texts
+TEXTS, RATE = 8, 1e-3  # of a step of distillation, see benchmarks/study/minilm.py
+FAST_BFLOAT16 = frozenset({"avx512bf16", "amx-bf16"})
+INT8 = "dense, 8 bits by PyTorch"
 
 Step = Callable[[str], AbstractContextManager[object]]
 
@@ -120,20 +124,23 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step, minute
     """
     require_free(folder)
     with step("loading the sentence encoder"):
+        from tvm_balanced.demo.int8 import dense_int8
         from tvm_balanced.demo.minilm import sentence_encoder, tokenize
         from tvm_balanced.frontend.module import import_module
 
         encoder, example = sentence_encoder()
         tokens = tokenize(sentences())
+        int8 = dense_int8(encoder)
     with step(f"embedding {len(tokens[0])} sentences with the dense model"):
         dense = embed(encoder, tokens)
-    quality = prune_and_distill(encoder, pattern, minutes, step)
+    quality = prune_and_distill(encoder, int8, pattern, minutes, step)
     with step("compiling, and checking on one sentence"):
         module = compile_imported(import_module(encoder, example), CompileOptions(threads=threads))
     with step(f"checking {len(tokens[0])} sentences against pruned PyTorch"):
         agreement = compare(dense, embed(encoder, tokens), embed(module, tokens))
     with step("timing against PyTorch"):
-        timing = ModelBenchmark(encoder, example, threads, torch_compile=False).run(module)
+        rounded = {} if int8 is None else {INT8: int8}
+        timing = ModelBenchmark(encoder, example, threads, torch_compile=False, rounded=rounded).run(module)
     with step("writing the artifact and the page"):
         from tvm_balanced.demo.page import write_page
 
@@ -145,8 +152,11 @@ def run(folder: Path, pattern: BalancedPattern, threads: int, step: Step, minute
     return result
 
 
-def prune_and_distill(encoder: Any, pattern: BalancedPattern, minutes: float, step: Step) -> list[Quality]:
-    """Prune the encoder in place and distill it; return what each stage is worth, the dense model first."""
+def prune_and_distill(encoder: Any, int8: Any, pattern: BalancedPattern, minutes: float, step: Step) -> list[Quality]:
+    """Prune the encoder in place and distill it; return what each stage is worth.
+
+    The dense model comes first, then `int8`, the dense one in 8 bits, if there is one.
+    """
     import copy
 
     from tvm_balanced.demo.docstrings import docstrings
@@ -168,7 +178,7 @@ def prune_and_distill(encoder: Any, pattern: BalancedPattern, minutes: float, st
         return Quality(name, len(held_out), float((places == 1).mean()), float((1 / places).mean()), cosine)
 
     with step(f"finding {len(held_out)} docstrings by their first lines with the dense model"):
-        stages = [judged("dense", encoder)]
+        stages = [judged("dense", encoder), *([] if int8 is None else [judged(INT8, int8)])]
     teacher, blind = copy.deepcopy(encoder), copy.deepcopy(encoder)
     with step(f"pruning 36 layers to {pattern} by magnitude, to compare"):
         prune(blind, pattern, include=[ENCODER_LINEARS])
@@ -178,7 +188,8 @@ def prune_and_distill(encoder: Any, pattern: BalancedPattern, minutes: float, st
         stages.append(judged("pruned by SparseGPT", encoder))
     if minutes:
         with step(f"distilling for {minutes:g} minutes with {len(training)} texts"):
-            distill(encoder, teacher, TrainingBatches(training), minutes=minutes)
+            precision = "bfloat16" if FAST_BFLOAT16 & host_features() else "float32"
+            distill(encoder, teacher, TrainingBatches(training, TEXTS), minutes=minutes, learning_rate=RATE, precision=precision)
             stages.append(judged(f"then distilled for {minutes:g} minutes", encoder))
     return stages
 

@@ -13,9 +13,13 @@ from tvm_balanced.runtime.tensors import view
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
-    from tvm_balanced.demo.demo import DemoResult
+    from collections.abc import Sequence
+
+    from tvm_balanced.bench.result import Row
+    from tvm_balanced.demo.demo import DemoResult, Quality
 
 
 def write_page(result: "DemoResult") -> None:
@@ -34,22 +38,27 @@ def write_page(result: "DemoResult") -> None:
 
 def plot(result: "DemoResult") -> str:
     """Return a PNG as base64 text: latencies, and what each stage of pruning is worth."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.2), constrained_layout=True)
-    names = [row.name for row in result.timing]
-    bars = left.barh(names, [row.microseconds / 1e3 for row in result.timing], color=["#1a7f5a", *["#9aa5b1"] * (len(names) - 1)])
-    left.bar_label(bars, fmt="%.1f ms", padding=3)
-    left.invert_yaxis()
-    left.margins(x=0.2)
-    left.set_title("one sentence of 128 tokens, median time")
-    stages = [row.name for row in result.quality]
-    hits = right.barh(stages, [100 * row.first_hits for row in result.quality], color="#4a6fa5")
-    right.bar_label(hits, fmt="%.0f%%", padding=3)
-    right.invert_yaxis()
-    right.margins(x=0.2)
-    right.set_title("docstrings found by their first line")
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    figure = draw(result.timing, result.quality)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode()
+
+
+def draw(timing: "Sequence[Row]", quality: "Sequence[Quality]") -> Figure:
+    """Return the figure: bars of one plot below those of the other, so that names and titles have room."""
+    heights = (len(timing), len(quality))
+    size = (8, 1.4 + 0.34 * sum(heights))
+    figure, (above, below) = plt.subplots(2, 1, figsize=size, height_ratios=heights, constrained_layout=True)
+    times = [row.microseconds / 1e3 for row in timing]
+    bars = above.barh([row.name for row in timing], times, color=["#1a7f5a", *["#9aa5b1"] * (len(timing) - 1)])
+    above.bar_label(bars, fmt="%.1f ms", padding=3)
+    above.set_title("one sentence of 128 tokens, median time")
+    hits = below.barh([row.name for row in quality], [100 * row.first_hits for row in quality], color="#4a6fa5")
+    below.bar_label(hits, fmt="%.0f%%", padding=3)
+    below.set_title("docstrings found by their first line")
+    for axes in (above, below):
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -57,6 +57,19 @@ def test_the_student_comes_closer_and_its_zeros_stay():
     assert all(torch.equal(value, teacher_before[name]) for name, value in teacher.state_dict().items())
 
 
+def test_bfloat16_is_what_matrices_are_multiplied_in_and_weights_stay_float32():
+    student, teacher, batches = setup()
+    before, seen = error(copy.deepcopy(student), teacher, batches), []
+    for model in (student, teacher):
+        model.blocks[0][0].register_forward_hook(lambda _module, _inputs, output: seen.append(output.dtype))
+    tb.distill(student, teacher, batches, steps=40, learning_rate=1e-2, precision="bfloat16")
+    assert seen.count(torch.bfloat16) == 80
+    assert student.head.weight.dtype == torch.float32
+    assert error(student, teacher, batches) < 0.7 * before
+    with pytest.raises(InputError, match='precision is "fp8"; give one of float32, bfloat16'):
+        tb.distill(student, teacher, batches, steps=1, precision="fp8")
+
+
 def test_tokens_that_are_masked_do_not_count():
     student, teacher, batches = setup()
     other = copy.deepcopy(student)

@@ -86,6 +86,11 @@ class Space:
         return trace
 
 
+def decisions_of(trace: Any) -> Decisions:
+    """Return the decisions of a trace, in the order of its instructions."""
+    return tuple(_plain(trace.decisions[inst]) for inst in trace.insts if inst in trace.decisions)
+
+
 def _plain(decision: Any) -> Decision:
     return (int(decision),) if isinstance(decision, (int, tirx.IntImm)) else tuple(int(d) for d in decision)
 

@@ -15,7 +15,7 @@ from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import Workload
 from tvm_balanced.tuning.log.record import Measured
-from tvm_balanced.tuning.runners.base import Confirmed, space_of
+from tvm_balanced.tuning.runners.base import Built, Confirmed, space_of
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
@@ -37,12 +37,15 @@ class FixedLatencyRunner:
     def fits(self, workload, decisions):
         return self.fits_(decisions)
 
-    def measure(self, workload, batch):
-        for decisions in batch:
+    def build_all(self, candidates):
+        return (Built(candidate.decisions) for candidate in candidates)
+
+    def run_all(self, workload, built):
+        for one in built:
             time.sleep(self.latency)
-            self.measured.append((workload, decisions))
-            failed = self.fails(decisions)
-            yield Measured(decisions, None if failed else fake_seconds(decisions), "it failed" if failed else None)
+            self.measured.append((workload, one.decisions))
+            failed = self.fails(one.decisions)
+            yield Measured(one.decisions, None if failed else fake_seconds(one.decisions), "it failed" if failed else None)
 
     def confirm(self, workload, candidates, seconds):
         self.raced += 1

@@ -12,7 +12,7 @@ from tvm_balanced.tuning.rpc import tracker
 from tvm_balanced.tuning.rpc.batch import Batch, Job
 from tvm_balanced.tuning.rpc.runner import RpcRunner
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
-from tvm_balanced.tuning.runners.base import space_of
+from tvm_balanced.tuning.runners.base import measure, space_of
 from tvm_balanced.tuning.scheduler import Budget
 
 
@@ -64,15 +64,15 @@ def test_an_interrupt_ends_the_run(runner, connect, monkeypatch, tmp_path):
     stopped, asked = threading.Event(), []
 
     class Interrupted(RpcRunner):
-        def measure(self, workload, batch):
+        def run_all(self, workload, built):
             threading.Timer(0.5, lambda: setattr(self, "stop", lambda: asked.append(True) or True)).start()
-            yield from super().measure(workload, batch)
+            yield from super().run_all(workload, built)
             stopped.set()
 
     runner.__class__ = Interrupted
     runner.dense_seconds = lambda _: None
     workload = TASKS[0].workload
-    assert list(runner.measure(workload, [space_of(workload, host_target()).default])) == []
+    assert list(measure(runner, space_of(workload, host_target()), workload, [space_of(workload, host_target()).default])) == []
     assert stopped.is_set()
     assert len(asked) == 1  # it ends at the first look
 
@@ -82,7 +82,7 @@ def test_what_keeps_the_servers_away_is_said(runner, monkeypatch):
     monkeypatch.setattr(tracker, "PATIENCE_SECONDS", 0.2)
     workload = TASKS[0].workload
     with pytest.raises(TuningError, match=r"no server of key k can be reached \(Connection refused\); the tracker gives out"):
-        list(runner.measure(workload, [space_of(workload, host_target()).default]))
+        list(measure(runner, space_of(workload, host_target()), workload, [space_of(workload, host_target()).default]))
 
 
 def test_a_race_waits_for_a_server_and_gives_up(runner, monkeypatch):

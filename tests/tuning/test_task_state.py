@@ -3,7 +3,7 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import Workload
 from tvm_balanced.tuning.log.record import Trial, Winner
 from tvm_balanced.tuning.runners.base import space_of
-from tvm_balanced.tuning.search.random import Replay
+from tvm_balanced.tuning.search.exhaustive import Exhaustive
 from tvm_balanced.tuning.task_state import FINALISTS, State
 from tvm_balanced.tuning.tasks import Task
 
@@ -13,7 +13,7 @@ OTHERS = [point for point in SPACE if point != SPACE.default]
 
 
 def state(known=None):
-    return State(Task(WORKLOAD), SPACE, Replay(SPACE, 0), known=known)
+    return State(Task(WORKLOAD), SPACE, Exhaustive(SPACE, 0), known=known)
 
 
 def trial(decisions, seconds, number=1):

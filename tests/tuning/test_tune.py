@@ -211,8 +211,8 @@ class ClockedRunner(FixedLatencyRunner):
         super().__init__(latency=0)
         self.clock = clock
 
-    def measure(self, workload, batch):
-        for measured in super().measure(workload, batch):
+    def run_all(self, workload, built):
+        for measured in super().run_all(workload, built):
             self.clock.now += 0.05
             yield measured
 

@@ -1,4 +1,4 @@
-"""`tvm-balanced logs`: list, show, check, compare, merge and compact tuning logs."""
+"""`tvm-balanced logs`: list, show, check, compare, merge, compact, export and import tuning logs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
 
-app = typer.Typer(help="List, show, check, compare, merge and compact tuning logs.", no_args_is_help=True)
+app = typer.Typer(help="List, show, check, compare, merge, compact, export and import tuning logs.", no_args_is_help=True)
 Folder = Annotated[Path | None, typer.Argument(help="Folder of the logs; by default this user's.")]
 
 
@@ -111,6 +111,48 @@ def verify(folder: Folder = None, json: Json = False) -> None:
             out.print(fault, highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(1)
+
+
+@app.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of the logs.")],
+    database: Annotated[Path, typer.Argument(help="New folder, for a database of MetaSchedule.")],
+    key: Annotated[str | None, typer.Option(help="Which log, if there are several.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of how many threads, if there are several.")] = None,
+    trials: Annotated[bool, typer.Option("--trials", help="Every measurement, not just what compile would use.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a log as a JSON database of MetaSchedule, for TVM's own tools."""
+    with step("exporting"):
+        from tvm_balanced.tuning.log.exchange import export_database
+
+        count = export_database(folder, database, key, threads, trials)
+    if json:
+        print_json({"records": count})
+    else:
+        out.print(f"{count} records in {database}", highlight=False, soft_wrap=True)
+
+
+@app.command("import")
+def import_(
+    database: Annotated[Path, typer.Argument(help="The work_dir of MetaSchedule.")],
+    folder: Folder = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a timed call; by default the target's cores.")] = None,
+    json: Json = False,
+) -> None:
+    """Add what MetaSchedule measured of our kernels to the logs; the next tune races the fastest with the default."""
+    with step("importing"):
+        from tvm_balanced.tuning.log.exchange import import_database
+
+        imported = import_database(database, _folder(folder), threads)
+    if json:
+        print_json(asdict(imported))
+        return
+    out.print(
+        f"{imported.added} measurements came in, {imported.known} were known, {imported.foreign} are of no space of ours",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command("diff")

@@ -1,6 +1,6 @@
 """Which decisions a workload gets: the user's log of the target, else the shipped one, else the kernel's defaults."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -13,6 +13,7 @@ from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import ALL_KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions
 from tvm_balanced.schedules.multi_kernel import Variant
+from tvm_balanced.tuning.log.exchange import Measurement, fastest, is_database
 from tvm_balanced.tuning.log.log import Log, logs_in
 from tvm_balanced.tuning.log.record import Winner
 
@@ -38,9 +39,17 @@ class TunedSchedules:
     logs : sequence of (name, Log)
         The first that has a winner for a workload counts. Those that do not exist are passed over; one that is not for the
         target, or not a log, raises TuningError.
+    database : mapping, optional
+        What a database of MetaSchedule found for each workload; it comes before the logs.
     """
 
-    def __init__(self, target: tvm.target.Target, threads: int, logs: Sequence[tuple[str, Log]]) -> None:
+    def __init__(
+        self,
+        target: tvm.target.Target,
+        threads: int,
+        logs: Sequence[tuple[str, Log]],
+        database: Mapping[Workload, Measurement] | None = None,
+    ) -> None:
         self.target, self.threads = target, threads
         self._winners: list[tuple[str, dict[Workload, Winner]]] = []
         for name, log in logs:
@@ -48,15 +57,20 @@ class TunedSchedules:
                 records = [r for r in log.read().records if isinstance(r, Winner) and r.threads == threads]
                 self._winners.append((name, {record.workload: record for record in records}))
         self._chosen: dict[Workload, Choice] = {}
+        self._database = database or {}
 
     @classmethod
     def of(cls, target: tvm.target.Target, threads: int, logs: str | Path | Literal[False] | None = None) -> "TunedSchedules":
         """Return what is tuned for a target: by the log in folder `logs` (None: this user's), then by the shipped one.
 
-        False leaves all kernels at their defaults. Raises TuningError where `logs` is no folder of logs.
+        False leaves all kernels at their defaults. A folder with a database of MetaSchedule is one of logs too: of each kernel,
+        its fastest schedule is used. Raises TuningError where `logs` is neither.
         """
         if logs is False:
             return cls(target, threads, [])
+        if logs is not None and is_database(Path(logs)):
+            shipped = ("shipped", Log(_shipped(), target_key(target)))
+            return cls(target, threads_of(target, threads), [shipped], fastest(Path(logs), target_key(target)))
         if logs is not None:
             logs_in(Path(logs))  # says so where it is none: a name that was mistyped would leave all at its defaults
         key, threads = target_key(target), threads_of(target, threads)
@@ -90,6 +104,8 @@ class TunedSchedules:
         return "; ".join(f"{source} at M = {', '.join(map(str, rows))}" for source, rows in tuned.items()) or DEFAULT
 
     def _choose(self, workload: Workload) -> Choice:
+        if workload in self._database:
+            return Choice(self._database[workload].decisions, "tuned: MetaSchedule's database")
         for name, winners in self._winners:
             winner = winners.get(workload)
             if winner is None:

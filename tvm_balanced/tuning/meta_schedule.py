@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from tvm.ir.utils import derived_object
+from tvm.s_tir import meta_schedule as ms
 
 from tvm_balanced.compiler.build import build_candidate
 from tvm_balanced.schedules import Workload
 from tvm_balanced.testing.operands import allocate
-from tvm_balanced.tuning.search.evolutionary import meta_schedule
+from tvm_balanced.tuning.search.tune_context import load_intrinsics
 
-ms = meta_schedule()
+load_intrinsics()
 PyBuilder: Any = ms.builder.PyBuilder
 PyRunner: Any = ms.runner.PyRunner
 WORKLOAD_FILE = "workload.json"  # beside a built candidate

@@ -1,22 +1,31 @@
-"""The scheduler: spends a budget of trials or minutes where the model spends its time, and keeps the results."""
+"""A tuning run inside MetaSchedule's `tune_tasks`: spends a budget where the model spends its time, and keeps the results."""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import tvm
+from tvm.s_tir import meta_schedule as ms
 
 from tvm_balanced.core.ratio import Ratio
-from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.kernel import Tuned
 from tvm_balanced.schedules.base.space import Decisions
 from tvm_balanced.tuning.log.crash_guard import InFlight
+from tvm_balanced.tuning.log.database import LogDatabase
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Measured, Record, Trial, Winner
+from tvm_balanced.tuning.plugins.builder import Builder
+from tvm_balanced.tuning.plugins.measure_callback import Keep
+from tvm_balanced.tuning.plugins.runner import BatchRunner
+from tvm_balanced.tuning.plugins.search_strategy import Search, measure_candidate
+from tvm_balanced.tuning.plugins.session import Batch
+from tvm_balanced.tuning.plugins.task_scheduler import END, Scheduler
 from tvm_balanced.tuning.runners.base import Confirmed, Runner, space_of
-from tvm_balanced.tuning.search import STRATEGIES
+from tvm_balanced.tuning.search import STRATEGIES, cost_model
+from tvm_balanced.tuning.search.tune_context import random_state, space_generator, tune_context
 from tvm_balanced.tuning.task_state import State
 from tvm_balanced.tuning.tasks import Task
 
@@ -26,6 +35,7 @@ RACE_SECONDS = 2.0  # for the race of one kernel
 RACE_AND_BUILD = 3.0  # including the work before it
 RACES_SHARE = 0.3  # at most this share of the minutes is reserved for races
 STOP_SECONDS = 5.0  # for all races after Ctrl-C
+NO_LIMIT = 1 << 30  # of MetaSchedule's trials: the budget is ours
 OVERTIME = 5.0  # no race starts later than this after the deadline
 
 
@@ -92,11 +102,16 @@ class Tuner:
     known: Tuned | None = None
     states: list[State] = field(init=False)
     stopped: str = field(default="", init=False)  # why the run was stopped before the budget was spent
+    ended: str = field(default="there is nothing to tune", init=False)  # why measuring ended
+    _batch: Batch | None = field(default=None, init=False)
+    failure: BaseException | None = field(default=None, init=False)
     trials: int = field(default=0, init=False)  # trials of the run, including those before a resume
     phase: str = field(default="measuring", init=False)
+    _flight: InFlight = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.runner.stop = lambda: bool(self.stopped) or self._time_is_up()
+        self.runner.stop = self.halted
+        self.cost_model = cost_model(self.strategy, self.seed)
         self.states = [self._state(task) for task in self.tasks]
         self._take(self.log.read().records)
 
@@ -106,20 +121,122 @@ class Tuner:
 
     def tune(self) -> str:
         """Measure until the budget is spent, then race the winners; return why it ended."""
-        while (reason := self._finished()) is None:
-            state = self._next()
-            batch = self._batch(state)
-            if batch:
-                self._measure(state, batch)
-            else:
-                state.done = "its space is exhausted"
+        if self.states:
+            self._tune_tasks()
+        if self.failure is not None:
+            raise self.failure
         self._race_all()
-        return reason
+        return self.ended
+
+    def _tune_tasks(self) -> None:
+        """Run MetaSchedule's loop with our plug-ins."""
+        contexts = [self._context(place, state) for place, state in enumerate(self.states)]
+        if self.cost_model is not None:
+            for context, state in zip(contexts, self.states, strict=True):
+                self._teach(context, state)
+        callbacks = [Keep(self), *([ms.measure_callback.UpdateCostModel()] if self.cost_model is not None else [])]
+        try:
+            ms.tune.tune_tasks(
+                tasks=contexts,
+                task_weights=[float(state.task.calls) for state in self.states],
+                work_dir=str(self.log.folder),
+                max_trials_global=NO_LIMIT,
+                num_trials_per_iter=BATCH * self.runner.parallel,
+                builder=Builder(self),
+                runner=BatchRunner(self),
+                database=LogDatabase(self.log, self.target, self.threads),
+                cost_model=self.cost_model or "none",
+                measure_callbacks=callbacks,
+                task_scheduler=Scheduler(self),
+            )
+        except BaseException as error:
+            raise self.failure or error from None
+
+    def _context(self, place: int, state: State) -> Any:
+        workload = state.task.workload
+        return tune_context(
+            state.space.func.with_attr("estimated_flops", workload.flops),
+            self.target,
+            task_name=state.task.title,
+            space_generator=space_generator(workload, self.target),
+            search_strategy=Search(self, place, state.space, state.strategy),
+            rand_state=random_state(self.seed),
+        )
+
+    def _teach(self, context: Any, state: State) -> None:
+        """Let the cost model learn what is known already."""
+        known = [(point, seconds) for point, seconds in state.strategy.seen.items() if seconds is not None]
+        if known:
+            arguments = ms.arg_info.ArgInfo.from_prim_func(state.space.func)
+            candidates = [measure_candidate(state.space, point, arguments) for point, _ in known]
+            self.cost_model.update(context, candidates, [ms.runner.RunnerResult([seconds], None) for _, seconds in known])
+
+    @property
+    def batch(self) -> Batch:
+        """The batch that is under way; see Session."""
+        assert self._batch is not None
+        return self._batch
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is one; see Session."""
+        return self._batch is not None
+
+    def drop(self) -> None:
+        """End the batch; see Session."""
+        self._batch = None
+
+    def next_task(self) -> int:
+        """Return the number of the kernel to spend on, -1 if measuring ends; see Session."""
+        reason = self._finished()
+        if reason is not None:
+            self.ended = reason
+            return END
+        return self.states.index(self._next())
+
+    def propose(self, task: int) -> list[Decisions]:
+        """Begin a batch of a kernel; see Session."""
+        state = self.states[task]
+        self.drop()
+        points = self._points(state)
+        if not points:
+            state.done = "its space is exhausted"
+            return []
+        if state.dense is None:
+            state.dense = self.runner.dense_seconds(state.task.workload)
+        self._batch, self._flight = Batch(state.task.workload, points), InFlight(self.log.folder, self.run)
+        return points
+
+    def begins(self, decisions: Decisions) -> bool:
+        """Note what is built or measured now; see Session."""
+        return self._flight.begin(self.batch.workload, decisions)
+
+    def halted(self) -> bool:
+        """Whether the batch is to end early; see Session."""
+        return bool(self.stopped) or self.failure is not None or self._time_is_up()
+
+    def progressed(self) -> None:
+        """Show progress; see Session."""
+        self.on_progress(self)
+
+    def fail(self, error: BaseException) -> None:
+        """End the run with an exception; see Session."""
+        self.failure = self.failure or error
+
+    def keep(self, task: int, results: Sequence[Measured]) -> None:
+        """Log the results of a batch, which is over; see Session."""
+        state = self.states[task]
+        self.drop()
+        self._flight.end()
+        self._keep(state, results)
+        if results and state.best is None:
+            state.done = f"no candidate runs: {results[0].error}"
 
     def _state(self, task: Task) -> State:
         space = space_of(task.workload, self.target)
         known = self.known(task.workload) if self.known is not None else None
-        return State(task, space, STRATEGIES[self.strategy](space, self.seed, task.workload, self.target), known=known)
+        strategy = STRATEGIES[self.strategy](space, self.seed, task.workload, self.target, self.cost_model)
+        return State(task, space, strategy, known=known)
 
     def _take(self, records: Iterable[Record]) -> None:
         """Read the log's records of these tasks, from this run and others."""
@@ -135,8 +252,8 @@ class Tuner:
 
     def _finished(self) -> str | None:
         """Why measuring ends now, None while it continues."""
-        if self.stopped:
-            return self.stopped
+        if self.stopped or self.failure is not None:
+            return self.stopped or "it failed"
         if self.budget.trials is not None and self.trials >= self.budget.trials:
             return "all trials measured"
         if self._time_is_up():
@@ -169,7 +286,7 @@ class Tuner:
         fresh = [state for state in active if state.fresh]
         return fresh[0] if fresh else max(active, key=lambda state: state.model_seconds / (1 + state.stale / BATCH))
 
-    def _batch(self, state: State) -> list[Decisions]:
+    def _points(self, state: State) -> list[Decisions]:
         count = BATCH * self.runner.parallel
         for limit, spent in ((self.budget.trials, self.trials), (self.budget.per_kernel, state.trials)):
             count = count if limit is None else min(count, limit - spent)
@@ -190,40 +307,6 @@ class Tuner:
             if all(fits.values()):
                 break
         return fitting[:count]
-
-    def _measure(self, state: State, batch: list[Decisions]) -> None:
-        """Measure a batch, and log its results however it ends."""
-        if state.dense is None:
-            state.dense = self.runner.dense_seconds(state.task.workload)
-        results: list[Measured] = []
-        try:
-            for result in self._measured(state.task.workload, batch):
-                results.append(result)
-                self.on_progress(self)
-                if self.stopped or self._time_is_up():
-                    break
-        finally:
-            # in the order of the batch: the rest of the run must not depend on which server was faster
-            self._keep(state, sorted(results, key=lambda result: batch.index(result.decisions)))
-        if results and state.best is None:
-            state.done = f"no candidate runs: {results[0].error}"
-
-    def _measured(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        """Measure a batch. In this process, measure one candidate at a time, so that a crash can be
-        attributed to it.
-        """
-        if self.runner.parallel > 1:
-            yield from self.runner.measure(workload, batch)
-            return
-        flight = InFlight(self.log.folder, self.run)
-        try:
-            for decisions in batch:
-                if flight.begin(workload, decisions):
-                    yield from self.runner.measure(workload, [decisions])
-                else:
-                    yield Measured(decisions, None, "its process died while it was measured, twice")
-        finally:
-            flight.end()
 
     def _keep(self, state: State, results: Sequence[Measured]) -> None:
         if not results:

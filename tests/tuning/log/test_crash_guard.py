@@ -51,11 +51,11 @@ def test_a_note_that_cannot_be_read_says_nothing(left, tmp_path):
 class Deadly(FixedLatencyRunner):
     """Dies of the fourth point of the first task's space."""
 
-    def measure(self, workload, batch):
-        for decisions in batch:
-            if workload == TASKS[0].workload and decisions == space_of(workload, host_target()).at(3):
+    def run_all(self, workload, built):
+        for one in built:
+            if workload == TASKS[0].workload and one.decisions == space_of(workload, host_target()).at(3):
                 os._exit(9)
-            yield from super().measure(workload, [decisions])
+            yield from super().run_all(workload, [one])
 
 
 def _run(folder):

@@ -29,7 +29,7 @@ from tvm_balanced.tuning.rpc import tracker
 from tvm_balanced.tuning.rpc.runner import RpcRunner
 from tvm_balanced.tuning.rpc.serve import serve
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
-from tvm_balanced.tuning.runners.base import Confirmed, space_of
+from tvm_balanced.tuning.runners.base import Confirmed, measure, space_of
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
@@ -75,7 +75,7 @@ class RemoteSleeper(RpcRunner):
 
     library = None
 
-    def build(self, workload, decisions):
+    def build(self, func):
         return self.library
 
     def time(self, session, workload, job):
@@ -163,7 +163,7 @@ def test_servers_are_free_again_at_once(both):
     gc.collect()
     gc.disable()
     try:
-        assert all(measured.seconds for measured in runner.measure(WORKLOAD, candidates))
+        assert all(measured.seconds for measured in measure(runner, space_of(WORKLOAD, host_target()), WORKLOAD, candidates))
         assert runner.confirm(WORKLOAD, candidates, 0.1) is not None
         wait_for_servers(both, 2)
         for _ in range(2):

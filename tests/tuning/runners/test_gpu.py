@@ -6,7 +6,7 @@ from tvm_balanced.errors import TuningError
 from tvm_balanced.schedules import Workload
 from tvm_balanced.testing import opencl
 from tvm_balanced.tuning.runners import gpu
-from tvm_balanced.tuning.runners.base import space_of
+from tvm_balanced.tuning.runners.base import measure, space_of
 from tvm_balanced.tuning.runners.gpu import GpuRunner, within_limits
 
 GEMV = Workload("cuda_gemv", 2, 70, 272, 2, 16, residual=True)
@@ -52,7 +52,7 @@ def test_candidates_are_measured_checked_and_raced(monkeypatch):
     monkeypatch.setattr(gpu, "REPEATS", 1)
     runner, space = OnPocl(), space_of(GEMV, opencl.target())
     points = [space.at(i) for i in range(0, len(space), max(1, len(space) // 3))]
-    results = list(runner.measure(GEMV, points))
+    results = list(measure(runner, space, GEMV, points))
     assert [result.decisions for result in results] == points
     assert all(result.seconds > 0 and result.error is None for result in results)
     found = runner.confirm(GEMV, points[:1], 0.05)
@@ -63,7 +63,8 @@ def test_candidates_are_measured_checked_and_raced(monkeypatch):
 @pytest.mark.pocl
 def test_what_does_not_compile_or_run_is_a_failed_candidate():
     for where in ("build", "run"):
-        (result,) = OnPocl(**{where: RuntimeError(f"no {where}")}).measure(GEMV, [space_of(GEMV, opencl.target()).default])
+        space = space_of(GEMV, opencl.target())
+        (result,) = measure(OnPocl(**{where: RuntimeError(f"no {where}")}), space, GEMV, [space.default])
         assert (result.seconds, result.error) == (None, f"no {where}")
 
 
@@ -71,7 +72,7 @@ def test_what_does_not_compile_or_run_is_a_failed_candidate():
 def test_a_gpu_that_is_gone_ends_the_run_with_a_sentence():
     runner = OnPocl(run=RuntimeError("an illegal memory access"), device=RuntimeError("sticky error"))
     with pytest.raises(TuningError, match=r"the GPU answers no more after candidate .* \(sticky error\); call tune again"):
-        list(runner.measure(GEMV, [space_of(GEMV, opencl.target()).default]))
+        list(measure(runner, space_of(GEMV, opencl.target()), GEMV, [space_of(GEMV, opencl.target()).default]))
 
 
 @pytest.mark.parametrize("workload", CASES, ids=lambda w: w.kernel)

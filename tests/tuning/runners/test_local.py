@@ -13,7 +13,7 @@ from tvm_balanced.timing import rotating
 from tvm_balanced.timing.paired import Timing
 from tvm_balanced.timing.rotating import rotation
 from tvm_balanced.tuning.runners import local as module
-from tvm_balanced.tuning.runners.base import dense_workload, space_of
+from tvm_balanced.tuning.runners.base import dense_workload, measure, space_of
 from tvm_balanced.tuning.runners.local import LocalRunner
 
 HERE = [name for name, k in KERNELS.items() if k.refuses(host_target(), 64, 64, "float32") is None]
@@ -38,9 +38,11 @@ def test_measuring_goes_on_where_a_candidate_fails(monkeypatch):
     given = workload(HERE[-1])
     space = space_of(given, host_target())
     monkeypatch.setattr(rotating, "SECONDS", 0.001)
-    results = list(LocalRunner(host_target(), 1).measure(given, [space.default, ((3, 5),), space.at(0)]))
-    assert [result.seconds is None for result in results] == [False, True, False]
-    assert "none of the kernel's" in results[1].error
+    runner = LocalRunner(host_target(), 1)
+    points = [space.default, ((3, 5),), space.at(0)]
+    results = {result.decisions: result for result in measure(runner, space, given, points)}
+    assert [results[point].seconds is None for point in points] == [False, True, False]
+    assert "none of the kernel's" in results[points[1]].error
 
 
 def test_a_wrong_candidate_never_wins(monkeypatch):

@@ -7,7 +7,6 @@ from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.search import STRATEGIES
 from tvm_balanced.tuning.search import base as module
-from tvm_balanced.tuning.search.model import features
 
 WORKLOAD = TASKS[0].workload
 
@@ -70,8 +69,3 @@ def test_large_spaces_are_sampled(monkeypatch):
     batch = strategy.propose(8)
     assert len(set(batch)) == 8
     assert all(point in space for point in batch)
-
-
-def test_features_are_logarithms_and_their_sums():
-    assert features([((1, 8), (2, 4, 4))]).tolist() == [[0, 3, 1, 2, 2, 3, 1, 4, 2, 5, 3, 2, 5, 3, 4]]
-    assert np.isfinite(features([((0,), (3, 1))])).all()

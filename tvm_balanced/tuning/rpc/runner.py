@@ -10,12 +10,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tvm
+from tvm import tirx
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.core.caches import last_level_cache
@@ -32,7 +32,18 @@ from tvm_balanced.tuning.log.record import Measured
 from tvm_balanced.tuning.rpc import tracker
 from tvm_balanced.tuning.rpc.batch import ATTEMPTS, Batch, Job
 from tvm_balanced.tuning.rpc.tracker import RpcOptions, Session
-from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, Spaces, dense_workload, tolerance
+from tvm_balanced.tuning.runners.base import (
+    LEAST_ROUNDS,
+    ROUNDS,
+    Built,
+    Candidate,
+    Confirmed,
+    Spaces,
+    build_together,
+    dense_workload,
+    measure,
+    tolerance,
+)
 
 OVERDUE_SECONDS = 65.0  # after which a measurement counts as lost
 RACE_SECONDS = 120  # of a session for a race, besides the race's own time: for the least number of rounds and the uploads
@@ -80,25 +91,29 @@ class RpcRunner:
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         return True  # as for LocalRunner: servers are CPUs
 
-    def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
+    def build_all(self, candidates: Sequence[Candidate]) -> Iterator[Built]:
+        return build_together(self.build, candidates, min(self.parallel, cores()))
+
+    def run_all(self, workload: Workload, built: Sequence[Built]) -> Iterator[Measured]:
         self._draw(workload)
         open_ = Batch(workload)
+        for one in built:
+            open_.jobs.put(Job(one.decisions, one.code))
         workers = [threading.Thread(target=self._work, args=(open_, i), daemon=True) for i in range(self.parallel)]
-        builder = threading.Thread(target=self._build_all, args=(open_, batch), daemon=True)
-        for thread in (builder, *workers):
+        for thread in workers:
             thread.start()
         try:
-            yield from self._collect(open_, len(batch))
+            yield from self._collect(open_, len(built))
         finally:
             open_.closed = True
             for _ in workers:
                 open_.jobs.put(None)
-            builder.join()
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
         self._draw(workload)
         default = self.spaces[workload].default
-        libraries = {decisions: self.build(workload, decisions) for decisions in dict.fromkeys((default, *candidates))}
+        space = self.spaces[workload]
+        libraries = {decisions: self.build(space.replay(decisions)) for decisions in dict.fromkeys((default, *candidates))}
         for attempt in range(ATTEMPTS):
             try:
                 session = self._ready(self.options.connect_soon(self.stop, RACE_SECONDS + seconds))
@@ -114,16 +129,16 @@ class RpcRunner:
         dense = dense_workload(workload, self.target)
         if dense is None:
             return None
-        results = list(self.measure(dense, [self.spaces[dense].default]))
+        results = list(measure(self, self.spaces[dense], dense, [self.spaces[dense].default]))
         return results[0].seconds if results else None
 
     def close(self) -> None:
         self._folder.cleanup()
 
-    def build(self, workload: Workload, decisions: Decisions) -> Path:
-        """Return the library of a candidate."""
+    def build(self, func: tirx.PrimFunc) -> Path:
+        """Return the library of a scheduled function."""
         path = Path(self._folder.name) / f"candidate{next(self._numbers)}.so"
-        executable = build(self.spaces[workload].replay(decisions), self.target)
+        executable = build(func, self.target)
         executable.export_library(str(path), cc=environment.c_compiler())
         return path
 
@@ -138,18 +153,6 @@ class RpcRunner:
     def time(self, session: Session, workload: Workload, job: Job) -> float:
         """Return the median time of a candidate on a server in seconds; raises TVM's error if the server dies."""
         return self._seconds(self._evaluator(session, job.library, REPEAT), self._remote(session, workload))
-
-    def _build_all(self, batch: Batch, candidates: Sequence[Decisions]) -> None:
-        def build(decisions: Decisions) -> None:
-            if batch.closed:
-                return
-            try:
-                batch.jobs.put(Job(decisions, self.build(batch.workload, decisions)))
-            except Exception as error:  # TVM raises many kinds; the search continues without the candidate
-                batch.results.put(Measured(decisions, None, last_line(error)))
-
-        with ThreadPoolExecutor(min(self.parallel, cores())) as builders:
-            list(builders.map(build, candidates))
 
     def _collect(self, batch: Batch, count: int) -> Iterator[Measured]:
         done: set[Decisions] = set()

@@ -1,12 +1,16 @@
 """Base of the runners, which measure candidates."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import tvm
+from tvm import tirx
 
 from tvm_balanced.core.ratio import Ratio
+from tvm_balanced.errors import last_line
 from tvm_balanced.schedules import ALL_KERNELS, Workload, dense_kernels
 from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.log.record import Measured
@@ -26,8 +30,42 @@ class Confirmed:
     max_error: float | None
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A point of a space, and the function that is scheduled by it."""
+
+    decisions: Decisions
+    func: tirx.PrimFunc
+
+
+@dataclass(frozen=True)
+class Built:
+    """A candidate that is compiled: what its runner runs, or why it failed."""
+
+    decisions: Decisions
+    code: Any = None
+    error: str | None = None
+
+
+def attempt(build: Callable[[tirx.PrimFunc], Any], candidate: Candidate) -> Built:
+    """Build a candidate; compilers raise many kinds, and the search continues without it."""
+    try:
+        return Built(candidate.decisions, build(candidate.func))
+    except Exception as error:
+        return Built(candidate.decisions, None, last_line(error))
+
+
+def build_together(build: Callable[[tirx.PrimFunc], Any], candidates: Sequence[Candidate], workers: int) -> Iterator[Built]:
+    """Build candidates in threads; those that have not begun when nobody wants more are not built."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(partial(attempt, build), candidates)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 class Runner(Protocol):
-    """Measures candidates."""
+    """Builds and measures candidates."""
 
     parallel: int  # how many it measures at once
     stop: Callable[[], bool]  # whether to end soon; the tuner sets it, and a runner that waits for others asks it
@@ -35,8 +73,11 @@ class Runner(Protocol):
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         """Whether the target has the resources that a candidate needs; one that does not fit is no trial."""
 
-    def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        """Measure candidates, and yield each result as soon as it is known; raises TuningError if
+    def build_all(self, candidates: Sequence[Candidate]) -> Iterator[Built]:
+        """Build candidates, and yield each as soon as it is built."""
+
+    def run_all(self, workload: Workload, built: Sequence[Built]) -> Iterator[Measured]:
+        """Measure what was built without an error, and yield each result as soon as it is known; raises TuningError if
         nothing can be measured any more.
         """
 
@@ -73,6 +114,19 @@ class Spaces:
         if workload not in self._known:
             self._known[workload] = space_of(workload, self.target)
         return self._known[workload]
+
+
+def measure(runner: Runner, space: Space, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
+    """Build and measure points of a space without a search."""
+    candidates = []
+    for decisions in batch:
+        try:
+            candidates.append(Candidate(decisions, space.replay(decisions)))
+        except ValueError as error:  # it is none of the space
+            yield Measured(decisions, None, last_line(error))
+    built = list(runner.build_all(candidates))
+    yield from (Measured(one.decisions, None, one.error) for one in built if one.error is not None)
+    yield from runner.run_all(workload, [one for one in built if one.error is None])
 
 
 def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | None:

@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
+from tvm.s_tir import meta_schedule as ms
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.core.encoding import Array
@@ -24,8 +24,9 @@ from tvm_balanced.timing.gpu_timer import Timer, gpu_timer, synced_timer
 from tvm_balanced.timing.paired import Implementation, Seconds
 from tvm_balanced.timing.rotating import Rotation
 from tvm_balanced.tuning.log.record import Measured
+from tvm_balanced.tuning.runners.base import Built, Candidate, build_together
 from tvm_balanced.tuning.runners.local import LocalRunner
-from tvm_balanced.tuning.search.evolutionary import meta_schedule
+from tvm_balanced.tuning.search.tune_context import tune_context
 
 REPEATS = 5  # of a candidate's calls, which are some milliseconds of work; the median counts
 
@@ -51,23 +52,14 @@ class GpuRunner(LocalRunner):
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         return within_limits(self.spaces[workload], decisions, self.target)
 
-    def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        space, (_, copies) = self.spaces[workload], self._arguments(workload)
+    def build_all(self, candidates: Sequence[Candidate]) -> Iterator[Built]:
+        return build_together(self._build, candidates, cores())
 
-        def build(decisions: Decisions) -> Callable[..., None]:
-            return self._build(space.replay(decisions))
-
-        pool = ThreadPoolExecutor(cores())
-        built = [pool.submit(build, decisions) for decisions in batch]
-        try:
-            for decisions, main in zip(batch, built, strict=True):
-                try:
-                    yield Measured(decisions, self._time(main.result(), copies))
-                except Exception as error:  # compilers and drivers raise many kinds; the search continues without the candidate
-                    yield Measured(decisions, None, last_line(error))
-                    self._require_device(decisions)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def run_all(self, workload: Workload, built: Sequence[Built]) -> Iterator[Measured]:
+        for one, measured in zip(built, super().run_all(workload, built), strict=True):
+            yield measured
+            if measured.error is not None:
+                self._require_device(one.decisions)
 
     def _require_device(self, decisions: Decisions) -> None:
         """Raise TuningError if the GPU rejects all further work of this process, for instance after
@@ -129,9 +121,8 @@ def within_limits(space: Space, decisions: Decisions, target: tvm.target.Target)
 
     This is MetaSchedule's check with the limits of `target_info.limits`; it takes about 20 ms.
     """
-    ms = meta_schedule()
     check = ms.postproc.VerifyGPUCode()
     schedule = Schedule(space.func)
     space.trace_of(decisions).apply_to_schedule(schedule, remove_postproc=False)
-    check._initialize_with_tune_context(ms.TuneContext(mod=schedule.mod, target=target_info.limits(target)))
+    check._initialize_with_tune_context(tune_context(schedule.mod, target_info.limits(target)))
     return bool(check.apply(schedule))

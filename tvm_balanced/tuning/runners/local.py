@@ -23,7 +23,17 @@ from tvm_balanced.testing.operands import Arguments, relative_error
 from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 from tvm_balanced.timing.rotating import Rotation, calls_together, empty_result, rotation, time_rotating
 from tvm_balanced.tuning.log.record import Measured
-from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Confirmed, Spaces, dense_workload, tolerance
+from tvm_balanced.tuning.runners.base import (
+    LEAST_ROUNDS,
+    ROUNDS,
+    Built,
+    Candidate,
+    Confirmed,
+    Spaces,
+    attempt,
+    dense_workload,
+    tolerance,
+)
 
 HELD_BYTES = 256 << 20  # of arguments of the most recently measured workloads
 log = logging.getLogger(__name__)
@@ -56,13 +66,16 @@ class LocalRunner:
     def fits(self, workload: Workload, decisions: Decisions) -> bool:
         return True  # a kernel may use too many registers or too much cache of a CPU; it is then slow, not wrong
 
-    def measure(self, workload: Workload, batch: Sequence[Decisions]) -> Iterator[Measured]:
-        space, (_, copies) = self.spaces[workload], self._arguments(workload)
-        for decisions in batch:
+    def build_all(self, candidates: Sequence[Candidate]) -> Iterator[Built]:
+        return (attempt(self._build, candidate) for candidate in candidates)
+
+    def run_all(self, workload: Workload, built: Sequence[Built]) -> Iterator[Measured]:
+        _, copies = self._arguments(workload)
+        for one in built:
             try:
-                yield Measured(decisions, self._time(self._build(space.replay(decisions)), copies))
+                yield Measured(one.decisions, self._time(one.code, copies))
             except Exception as error:  # TVM raises many kinds; the search continues without the candidate
-                yield Measured(decisions, None, last_line(error))
+                yield Measured(one.decisions, None, last_line(error))
 
     def confirm(self, workload: Workload, candidates: Sequence[Decisions], seconds: float) -> Confirmed | None:
         space, (arguments, copies) = self.spaces[workload], self._arguments(workload)

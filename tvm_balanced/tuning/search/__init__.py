@@ -1,30 +1,31 @@
-"""Search strategies, by name."""
+"""Search strategies and their cost models, by name."""
 
 from collections.abc import Callable
 from typing import Any
 
-import tvm
+from tvm.s_tir import meta_schedule as ms
 
-from tvm_balanced.schedules import Workload
-from tvm_balanced.schedules.base.space import Space
 from tvm_balanced.tuning.search.base import Strategy
-from tvm_balanced.tuning.search.exhaustive import Exhaustive
-from tvm_balanced.tuning.search.model import Model
-from tvm_balanced.tuning.search.random import Replay
+from tvm_balanced.tuning.search.decision_trees import DecisionTrees
+from tvm_balanced.tuning.search.exhaustive import exhaustive
+from tvm_balanced.tuning.search.meta_schedule import evolutionary, replay
+from tvm_balanced.tuning.search.ranked import ranked
 
-
-def evolutionary(space: Space, seed: int, workload: Workload, target: tvm.target.Target) -> Strategy:
-    """Return MetaSchedule's evolutionary search with its XGBoost cost model."""
-    from tvm_balanced.tuning.search.evolutionary import Evolutionary
-
-    return Evolutionary(space, seed, workload, target)
-
-
-Make = Callable[[Space, int, Workload, tvm.target.Target], Strategy]
-STRATEGIES: dict[str, Make] = {
-    "model": lambda space, seed, *_: Model(space, seed),
-    "replay": lambda space, seed, *_: Replay(space, seed),
-    "exhaustive": lambda space, seed, *_: Exhaustive(space, seed),
+# of a space, a seed, a workload, a target and the run's cost model, None for one of its own
+STRATEGIES: dict[str, Callable[..., Strategy]] = {
+    "model": ranked,
+    "replay": replay,
+    "exhaustive": exhaustive,
     "evolutionary": evolutionary,
 }
+WARM_UP = 8  # MetaSchedule's own 100 are more than most of our spaces have
+COST_MODELS: dict[str, Callable[[int], Any]] = {
+    "model": DecisionTrees,
+    "evolutionary": lambda _seed: ms.cost_model.XGBModel(num_warmup_samples=WARM_UP, num_tuning_cores=1),
+}
 DEFAULT: Any = "model"
+
+
+def cost_model(strategy: str, seed: int) -> Any:
+    """Return a new cost model for a strategy, one for all kernels of a run; None if it needs none."""
+    return COST_MODELS[strategy](seed) if strategy in COST_MODELS else None

@@ -6,6 +6,7 @@ remaining point. `docs/measurements/tuning.md` compares the strategies.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,9 @@ class Strategy(ABC):
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.seed = space, seed
         self.seen: dict[Decisions, float | None] = {}  # seconds of each measured candidate, None if it failed
+
+    def begin(self, design_spaces: Any, database: Any, cost_model: Any) -> None:  # noqa: B027  most strategies need none of it
+        """Take what MetaSchedule gives a strategy before it asks for candidates."""
 
     @abstractmethod
     def propose(self, count: int) -> list[Decisions]:

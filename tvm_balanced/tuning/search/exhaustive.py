@@ -1,6 +1,8 @@
 """Exhaustive search."""
 
-from tvm_balanced.schedules.base.space import Decisions
+from typing import Any
+
+from tvm_balanced.schedules.base.space import Decisions, Space
 from tvm_balanced.tuning.search.base import Strategy
 
 
@@ -9,3 +11,8 @@ class Exhaustive(Strategy):
 
     def propose(self, count: int) -> list[Decisions]:
         return self.left()[:count]
+
+
+def exhaustive(space: Space, seed: int, *_: Any) -> Strategy:
+    """Return every point in order."""
+    return Exhaustive(space, seed)

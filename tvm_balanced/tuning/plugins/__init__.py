@@ -1,0 +1,1 @@
+"""What MetaSchedule's tuning loop is given: a file for each of its extension points, named as in MetaSchedule."""

@@ -141,6 +141,7 @@ def test_columns_in_the_order_of_their_activations(tmp_path):
     assert torch.equal(loaded(tmp_path / "c", tensors, (4, 8))[0], integers * scale[:, groups.long()])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("scale", [torch.tensor(0.5), torch.rand(8, 1), torch.rand(8, 4), torch.rand(2, 4)])
 def test_int8_with_a_scale_for_all_a_row_a_group_or_a_block(tmp_path, scale):
     integers = torch.randint(-128, 128, (8, 16), dtype=torch.int8)

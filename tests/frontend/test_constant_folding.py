@@ -115,6 +115,7 @@ OPERATORS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", OPERATORS)
 def test_the_weight_of_every_operator_is_evaluated_once(kind):
     shape, draw, operator = OPERATORS[kind]
@@ -134,6 +135,7 @@ def test_the_weight_of_every_operator_is_evaluated_once(kind):
     assert len([call for call in calls if "_assert" not in call]) == len(COMPUTED)  # the operators alone
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", OPERATORS)
 def test_the_zeros_of_a_weight_that_is_computed_are_in_the_report(kind):
     shape, draw, operator = OPERATORS[kind]
@@ -172,6 +174,7 @@ DEQUANTISATIONS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dequantise", DEQUANTISATIONS.values(), ids=DEQUANTISATIONS)
 def test_integers_times_scales_stay(dequantise):
     class Quantised(nn.Module):

@@ -46,6 +46,7 @@ class Cut(nn.Module):
         return self.cut(x) * 2
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "cut", [lambda x: x[:, :5], lambda x: x[:, 2:], lambda x: x[:, : x.shape[1] : 2]], ids=["a constant", "no end", "a step"]
 )
@@ -67,6 +68,7 @@ def test_a_slice_to_an_end_that_a_call_may_put_past_the_tensor_reads_nothing_the
     assert module(torch.randn(9, 7, 4)).shape == (9, 7, 4)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_products_keep_their_dtype(dtype):
     class Products(nn.Module):
@@ -168,6 +170,7 @@ def test_largest_and_least_values(function, options):
         torch.testing.assert_close(tb.compile(Apply(lambda x: function(x, **options)), (given,))(given), want)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
 def test_whether_any_is_not_zero(dtype):
     module = tb.compile(Apply(lambda x: torch.where(torch.any(x), 1.0, -1.0)), (torch.zeros(4, 5, dtype=dtype),))

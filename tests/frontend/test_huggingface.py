@@ -78,6 +78,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("make", INPUTS, ids=lambda make: make.__name__)
 def test_models_of_every_kind_are_read_with_examples_that_they_take(tmp_path, make):
     model = saved(tmp_path, make)

@@ -48,6 +48,7 @@ KINDS = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_what_tools_leave_is_folded_and_said(kind):
     net, x = model(), torch.randn(2, 8)

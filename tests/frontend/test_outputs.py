@@ -48,6 +48,7 @@ STRUCTURES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", STRUCTURES)
 def test_outputs_are_nested_as_the_model_nests_them(case, tmp_path):
     shape_of, names = STRUCTURES[case]

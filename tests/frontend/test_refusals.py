@@ -88,6 +88,7 @@ class Applied(nn.Module):
         return self.function(self.layer(x), *args)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("function", "said"),
     [
@@ -196,6 +197,7 @@ def test_a_quantised_model_is_told_the_kernel_for_8_bits():
     assert 'kernels={"*": "cpu_avx512_i8"}' in said
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
 def test_weights_in_a_sparse_layout_are_taken_as_dense_ones(layout):
     torch.manual_seed(0)
@@ -226,6 +228,7 @@ def gpt2():
     return transformers.GPT2LMHeadModel(config).eval()
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("make", [llama, gpt2])
 def test_causal_language_models_without_their_cache(make):
     model, ids = make(), torch.randint(0, 100, (2, 16))

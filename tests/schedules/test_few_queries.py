@@ -31,6 +31,7 @@ def run(of, *operands):
     return y.numpy()
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("batch", "heads", "matrices", "queries", "length", "depth", "safe"),
     [(1, 4, 4, 1, 48, 64, True), (2, 6, 2, 3, 37, 16, True), (3, 2, 1, 2, 5, 32, False), (1, 16, 4, 1, 1088, 64, True)],

@@ -58,6 +58,7 @@ def times(sch, block):
     return allowed * math.prod(extent for name, extent in loops.items() if name not in tested)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("part", [0, 1])
 def test_each_byte_of_a_weight_is_read_once(case, part):

@@ -61,6 +61,7 @@ CASES = {
 }
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("case", CASES)
 def test_scheduled_function_computes_the_same(case, rng):
     func, shapes = CASES[case]
@@ -103,6 +104,7 @@ def test_what_is_read_more_than_once_is_computed_once(rule, rng):
     np.testing.assert_allclose(run(scheduled, arrays, out), run(func, arrays, out), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     "case",
     [
@@ -174,6 +176,7 @@ def test_what_no_rule_takes_is_left_alone():
     assert schedule(func, host_target()) is None
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("model_output", ["mean", "var", "argmax", "sum"])
 def test_reductions_of_whole_models(model_output):
     import torch

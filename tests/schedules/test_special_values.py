@@ -107,6 +107,7 @@ def test_sums_of_large_values_stay_finite(name, rng, emulated):  # noqa: F811
     np.testing.assert_allclose(run(x)[0], -3.9e37, rtol=1e-2)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu"])
 def test_activations_of_large_and_infinite_sums(activation, rng):
     weight = np.zeros((16, 16), np.float32)

@@ -35,6 +35,7 @@ def test_the_reference_is_the_tests_own():
     np.testing.assert_allclose(found.reference(), reference.dense(x, weight, bias, "silu"), rtol=1e-6)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", HERE)
 def test_repeated_rows_are_a_weight_of_that_many_rows(name, monkeypatch):
     """A kernel of 200 rows on 64 that were drawn gives what the reference says; so does one of as many rows as are drawn."""

@@ -33,12 +33,14 @@ def arguments(masked, queries=2, length=21):
     return tuple(torch.randn(shape, generator=generator) for shape in shapes[: 3 + masked])
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", TAKEN)
 def test_attention_of_a_few_queries_is_one_function(name):
     form, masked = TAKEN[name]
     assert "few_queries" in check(form, arguments(masked))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", LEFT)
 def test_what_it_does_not_know_stays(name):
     form, masked = LEFT[name]

@@ -84,6 +84,7 @@ def test_two_norms_share_a_scaled_weight_only_if_they_scale_alike(other, rng):
     assert weights[0].same_as(weights[1]) == (other == 1e-3)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 @torch.no_grad()
 def test_other_dtypes(dtype):

@@ -245,6 +245,7 @@ def test_shapes(shape, tokens, rng):
     assert "attention" in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("shape", "tokens"),
     [((1, 2, 1, 32), 64), ((1, 2, 64, 20), 64), ((1, 2, 64, 32), WIDTH), ((1, 2, 33, 32), WIDTH // 2 + 1)],

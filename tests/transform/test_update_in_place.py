@@ -66,6 +66,7 @@ def in_place(mod):
     return found.script().count("call_tir_inplace")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("write", "calls"),
     [(rows, 1), (elements, 1), (points, 1), (part, 1), (twice, 2), (read_before, 0), (doubled, 0)],

@@ -83,6 +83,7 @@ def test_a_killed_tuner_of_real_kernels_is_resumed(lines, tmp_path):
     check_resumed(tmp_path)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("kept", [0, 1, 60, 200, -1])
 def test_a_cut_log_is_resumed(kept, tmp_path):
     tune(tmp_path, trials=40)

@@ -18,12 +18,14 @@ def space(name, m=16, n=128, k=64, tile=0):
     return kernel.sampled(func, workload, host_target()), kernel, func, workload
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", HERE)
 def test_replaying_the_default_is_the_default_schedule(name):
     found, kernel, func, workload = space(name)
     assert tvm_ffi.structural_equal(found.replay(found.default), kernel.schedule_tiles(func, workload, host_target()))
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", HERE)
 def test_points_are_distinct_numbered_and_inside(name):
     found, *_ = space(name)

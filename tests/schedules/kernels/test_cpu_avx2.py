@@ -124,6 +124,7 @@ def test_refuses_what_it_cannot_compute():
     assert KERNEL.refuses(parse_target("cpu/x86-64-v3"), 1, 16, "float32") is None
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 8, None])
 @pytest.mark.parametrize(("pattern", "sums"), [("4:16", 32), ("2:16", 32), ("2:8", 64)])
 def test_inner_loop_is_permutes_and_multiply_adds(m, pattern, sums):
@@ -147,6 +148,7 @@ def chosen(m, pattern, n, k, rng, target=AVX2):
     return KernelSelector(target, roofline_of(target))(DenseLayer("fc", m, n, k, "float32", detect(weight)))[0]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("pattern", "n", "k", "m", "kernel"),
     [

@@ -32,6 +32,7 @@ def test_sums_are_those_of_integers_bit_for_bit(pattern, m, rng):
 
 
 @NEEDS
+@pytest.mark.grid
 @pytest.mark.parametrize(("n", "k"), [(16, 16), (33, 64), (100, 1000), (16, 48), (768, 768)])
 def test_ragged_shapes_with_epilogue(n, k, rng):
     weight, bias = reference.balanced(n, k, P("2:16"), rng), rng.standard_normal(n).astype(np.float32)

@@ -120,6 +120,7 @@ def test_there_is_work_for_all_threads(n, k, m):
     assert int(last) >= 8
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("m", "n", "fetches"),
     [(64, 3072, True), (1024, 3072, False), (None, 3072, False), (64, 32768, True), (1024, 32768, True), (None, 32768, True)],

@@ -126,6 +126,7 @@ def test_refusals():
     assert "no CPU with vectors" in other.refuses(host_target(), 64, 64, "float32")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("cpu", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 @pytest.mark.parametrize("kernels", [CONV_SPARSE_KERNELS, CONV_DENSE_KERNELS])
 def test_every_cpu_has_a_kernel_that_compiles(cpu, kernels):

@@ -7,6 +7,7 @@ from tvm_balanced.schedules import KERNELS
 KERNEL = KERNELS["cpu_dense"]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("n", "k", "m"), [(1, 1, 1), (17, 5, 3), (64, 128, 16), (100, 33, 70), (1000, 20, 1)])
 def test_shapes(n, k, m, rng):
     weight, bias = rng.standard_normal((n, k)).astype(np.float32), rng.standard_normal(n).astype(np.float32)

@@ -22,6 +22,7 @@ KERNEL = KERNELS["cpu_neon"]
 ARM = aarch64.target("generic")
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 8])
 @pytest.mark.parametrize("pattern", ["2:16", "4:16"])
 def test_inner_loop_is_look_ups_and_multiply_adds_without_spills(m, pattern):

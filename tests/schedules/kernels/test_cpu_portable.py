@@ -112,6 +112,7 @@ def test_there_is_work_for_all_threads(n, k, m):
     assert int(last) >= 8
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("target", "m", "sums"), [("x86-64-v3", 64, 8), ("x86-64-v3", 8, 8), ("x86-64-v4", 64, 16), ("x86-64-v4", 8, 16)]
 )
@@ -128,6 +129,7 @@ def test_inner_loop_is_multiply_adds_from_memory(target, m, sums):
     assert not any(re.search(r"vmovup\w\s+%[yz]mm\d+, |vpextr", line) for line in loop)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["cpu_portable", "cpu_dense"])
 @pytest.mark.parametrize("target", ["aarch64", "haswell"])
 def test_other_cpus_get_vector_code(name, target):

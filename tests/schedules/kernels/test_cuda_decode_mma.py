@@ -46,12 +46,14 @@ def run(m, n, k, nnz, rng, symbolic=False, kept=None, **options):
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("nnz", NNZ)
 def test_patterns(nnz, rng):
     assert run(16, 64, 512, nnz, rng) < 4e-3  # y itself is rounded to 8 bits
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("m", "n", "k", "nnz", "stages"), [(33, 33, 1000, 8, 4), (16, 64, 1664, 2, 13), (64, 16, 1664, 4, 13), (64, 48, 1500, 4, 6)]
 )
@@ -63,18 +65,21 @@ def test_stages(m, n, k, nnz, stages, rng):
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize(("kept", "stored"), [(5, 8), (5, 6), (1, 4)])
 def test_slots_that_are_not_used(kept, stored, rng):
     assert run(8, 32, 256, stored, rng, kept=kept) < 4e-3
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 8, 9, 33, 64, 70])
 def test_rows_of_x(m, rng):
     assert run(m, 48, 256, 2, rng) < 4e-3
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize(("n", "k"), [(33, 700), (1, 16), (100, 1000), (16, 2052)])
 def test_ragged_shapes(n, k, rng):
     assert run(5, n, k, 2, rng) < 4e-3
@@ -87,6 +92,7 @@ def test_epilogue(activation, rng):
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 64, 77])
 def test_rows_known_only_at_the_call(m, rng):
     assert run(m, 32, 128, 2, rng, symbolic=True, tile=16) < 4e-3
@@ -179,6 +185,7 @@ def test_large_layers_spill_nothing(m, nnz):
     assert (used.spilled, used.stack) == (0, 0)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("m", "n", "k", "nnz"), [(64, 11008, 8192, 8), (64, 28672, 8192, 4), (16, 152064, 5120, 8), (9, 4096, 11008, 2)]
 )
@@ -207,6 +214,7 @@ def synchronization(kernel):
     return parts[0], parts[1], parts[2][: len(LAST_STAGE)]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("m", "n", "k", "nnz"), [(16, 64, 1664, 2), (64, 16, 1664, 4), (64, 33, 2000, 8), (16, 28672, 8192, 2), (64, 28672, 8192, 8)]
 )

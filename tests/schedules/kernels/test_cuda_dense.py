@@ -11,6 +11,7 @@ H200 = cuda_target("h200")
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 5, 40])
 def test_against_float64(m, rng):
     weight, x = rng.standard_normal((48, 96)).astype("float32"), rng.standard_normal((m, 96)).astype("float32")
@@ -20,6 +21,7 @@ def test_against_float64(m, rng):
 
 
 @pytest.mark.nvcc
+@pytest.mark.grid
 @pytest.mark.parametrize(("m", "dtype"), [(1, "float16"), (64, "bfloat16"), (None, "float32"), (300, "float32")])
 def test_compiles(m, dtype):
     workload = Workload("cuda_dense", m, 256, 512, 1, 1, dtype, residual=True)

@@ -12,6 +12,7 @@ H200 = cuda_target("h200")
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 32, 128), (9, 48, 64), (5, 33, 700), (70, 16, 256), (16, 1, 16)])
 def test_against_float64(m, n, k, rng):
     weight, bias = rng.standard_normal((n, k)).astype("float32"), rng.standard_normal(n).astype("float32")

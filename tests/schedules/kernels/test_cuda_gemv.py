@@ -30,6 +30,7 @@ def run(m, n, k, nnz, rng, dtype="float32", symbolic=False, **options):
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("nnz", [1, 2, 3, 4, 6, 8, 12])
 def test_patterns(nnz, rng):
     assert run(2, 64, 512, nnz, rng) < 1e-6
@@ -43,12 +44,14 @@ def test_rows_of_x(m, rng):
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize(("n", "k"), [(33, 700), (1, 16), (100, 1000), (32, 8196), (95, 130)])
 def test_ragged_shapes(n, k, rng):
     assert run(2, n, k, 2, rng) < 1e-6
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 8])
 @pytest.mark.parametrize(("groups", "split"), [((1, 4), (1, 4, 1, 1)), ((2, 2), (4, 1, 1, 1)), ((2, 2), (2, 2, 1, 1))])
 def test_groups_of_rows_that_share_x(m, groups, split, rng):
@@ -88,12 +91,14 @@ def test_bfloat16_with_sums_in_float32(nnz, rng):
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("activation", ["relu", "gelu", "gelu_tanh", "silu"])
 def test_epilogue(activation, rng):
     assert run(2, 40, 96, 4, rng, activation=activation, residual=True) < 1e-5
 
 
 @pytest.mark.pocl
+@pytest.mark.grid
 @pytest.mark.parametrize("m", [1, 7, 8, 19])
 def test_rows_known_only_at_the_call(m, rng):
     assert run(m, 64, 128, 2, rng, symbolic=True) < 1e-6
@@ -123,6 +128,7 @@ def test_fit_has_nothing_for_a_dense_weight(rng):
     assert KERNEL.fit(detect(rng.standard_normal((16, 64)).astype(np.float32))) is None
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("workload", [Workload("cuda_gemv", m, 4096, 4096, 2, 16, d) for m in (1, 8) for d in KERNEL.dtypes])
 def test_loops_of_a_thread_axis_agree(workload):
     blocks, threads = opencl.launch(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200))

@@ -71,6 +71,7 @@ def arguments_of(func, tensors):
     return [tensors[names[p.name]] if p.name in names else scale for p in func.params[:-1]]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("masked", [True, False], ids=["masked", "plain"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_on_each_instruction_set(target, masked, rng):

@@ -6,6 +6,7 @@ from support.expressions import POINTS, erf, evaluate
 from tvm_balanced.schedules.tir import activations
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("name", "exact", "absolute", "relative"),
     [
@@ -39,6 +40,7 @@ def test_any_number_of_lanes(lanes):
         np.testing.assert_allclose(evaluate(function, x, lanes), evaluate(function, x, 16), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("name", ["exp", "erf", "tanh", "sin", "cos", "sigmoid", "relu", "gelu", "gelu_tanh", "silu"])
 def test_nan_comes_through(name):
     x = np.full(16, np.nan, np.float32)

@@ -95,6 +95,7 @@ def fetched(fetches, tiles, sets, groups, chunks, steps, counts, monkeypatch, or
     return [array.numpy()[:, :, 0] for array in arrays]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("groups", "count"), [(1, 1), (12, 1), (12, 2), (12, 4), (12, 3)])
 def test_streams_go_through_memory_side_by_side(groups, count):
     order = [Streams(groups, count).group(position) for position in range(groups)]
@@ -104,6 +105,7 @@ def test_streams_go_through_memory_side_by_side(groups, count):
         assert order[stream::count] == [*range(first, first + groups // count)]
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(("steps", "counts", "ahead"), [(8, (8, 1), 16), (24, (24, 3), 64), (12, (6, 2), 100)])
 @pytest.mark.parametrize("streams", [1, 4])
 def test_streams_fetch_every_line_but_their_first(steps, counts, ahead, streams, monkeypatch):

@@ -63,6 +63,7 @@ def test_rows_of_bfloat16(pattern, monkeypatch):
 
 
 @pytest.mark.avx512
+@pytest.mark.grid
 @pytest.mark.parametrize("name", FLOAT32)
 def test_every_line_of_the_residual_is_fetched_once(name, monkeypatch):
     skip_unless_it_computes(name)

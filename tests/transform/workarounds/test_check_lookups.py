@@ -50,6 +50,7 @@ def test_plain_tvm_imports_embeddings_so():
     assert modes == ["fast"], "TVM imports embeddings in another mode: CheckLookups may go"
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize("index", [100, -1000, 10**9])
 def test_an_index_out_of_range_reads_nothing(index):
     torch.manual_seed(0)

@@ -41,6 +41,7 @@ def test_constant_powers_of_negative_numbers(rng):
             np.testing.assert_allclose(run(after, x), x.astype(np.float64) ** exponent, rtol=1e-6)
 
 
+@pytest.mark.grid
 @pytest.mark.parametrize(
     ("exponent", "exact"),
     [
@@ -150,6 +151,7 @@ class Decoder(nn.Module):
 
 
 @pytest.mark.nvcc
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_machine_code_of_a_model(dtype, tmp_path):
     """The PTX of every kernel, compiled with fast math as TVM does, has no approximation of these functions, and no power."""
@@ -162,6 +164,7 @@ def test_machine_code_of_a_model(dtype, tmp_path):
 
 
 @pytest.mark.cuda
+@pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_a_model_on_a_gpu(dtype):
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tvm_balanced-tests-")
 
 import pytest
 from hypothesis import HealthCheck, settings
-from support import sample
+from support import cpu_times, sample
 
 # No deadline, because the first example of a property may load TVM. Derandomised, so that a run can
 # be repeated.
@@ -69,6 +69,12 @@ def skip_reasons():
 
 def pytest_addoption(parser):
     parser.addoption("--update-golden", action="store_true", help="write the generated source of tests/golden anew")
+    parser.addoption("--cpu-times", action="store_true", help="list the files and tests that take most CPU time")
+
+
+def pytest_configure(config):
+    if config.getoption("--cpu-times"):
+        config.pluginmanager.register(cpu_times.CpuTimes())
 
 
 def shares_a_fixture(item):
@@ -85,6 +91,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if not item.get_closest_marker("xdist_group") and shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    if getattr(config.option, "loadgroup", False):  # the long ones first, so that no process waits for another at the end
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     reasons = None
     for item in items:
         marked = {mark.name for mark in item.iter_markers()}  # its keywords hold the names of folders, too, such as cuda

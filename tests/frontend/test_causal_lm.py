@@ -163,6 +163,7 @@ def test_other_models_write_what_transformers_writes(make):
     assert torch.equal(lm.generate(ids, mask, max_new_tokens=NEW), written(model, ids, mask))
 
 
+@pytest.mark.slow
 def test_a_folder_is_imported_alike(tmp_path):
     model = pruned(llama)
     model.save_pretrained(tmp_path)

@@ -38,6 +38,7 @@ def expected(x):
     return np.maximum(x @ FC.T + BIAS, 0) @ OUT
 
 
+@pytest.mark.slow
 def test_a_file_compiles_with_its_names_zeros_and_open_batch(tmp_path):
     onnx.save(mlp(), tmp_path / "m.onnx")
     module = tb.compile(tmp_path / "m.onnx", threads=1)

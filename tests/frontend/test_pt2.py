@@ -91,6 +91,7 @@ def python(code, folder):
     return done.stdout.strip() or done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_of_transformers_is_read_in_a_new_process(tmp_path):
     model, args = bert()
     save_pt2(torch.export.export(model, args), tmp_path / "bert.pt2")
@@ -113,6 +114,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_class_of_the_user_is_named_and_never_imported(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
     assert python("import runpy; runpy.run_path('mine.py', run_name='__main__')", tmp_path) == ""

@@ -228,6 +228,7 @@ def gpt2():
     return transformers.GPT2LMHeadModel(config).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("make", [llama, gpt2])
 def test_causal_language_models_without_their_cache(make):
@@ -259,6 +260,7 @@ print(tuple(tb.compile(model, (ids,), threads=1)(ids).logits.shape))
 """
 
 
+@pytest.mark.slow
 def test_a_registered_cache_gets_the_same_advice():
     """In a process of its own: a registration lasts."""
     pytest.importorskip("transformers")

@@ -56,6 +56,7 @@ def test_weights_are_memory_mapped_files_beside_the_library(artifact):
         assert np.load(path, mmap_mode="r").ctypes.data % 64 == 0
 
 
+@pytest.mark.slow
 def test_another_process_without_torch_gets_the_same(mlp, compiled_mlp, artifact, tmp_path):
     _, (x,) = mlp
     np.save(tmp_path / "x.npy", x.numpy())

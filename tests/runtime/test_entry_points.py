@@ -144,6 +144,7 @@ def halves(target=None, names=("whole", "half")):
     return tb.compile(model, entry_points={name: given[name] for name in names}, target=target)
 
 
+@pytest.mark.slow
 def test_variants_keep_their_entry_points(tmp_path):
     older, oldest = halves("cpu/x86-64-v3"), halves("cpu/x86-64-v2")
     tb.save([older, oldest], tmp_path / "m.tb")

@@ -51,6 +51,7 @@ def test_nothing_past_an_argument_is_touched(case, rows, guarded):
     assert guarded(rows)[case] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.avx512
 @pytest.mark.parametrize("rows", ["known", "symbolic"])
 def test_nothing_past_an_argument_is_touched_where_weights_are_fetched(rows):

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import tvm
 from support import reference
+from support.sample import NIGHTLY
 from tvm import te
 
 from tvm_balanced.compiler.build import build
@@ -94,7 +95,8 @@ def main(rows, *cases):
             continue
         name, target, pattern = case.split(",")
         given = name, parse_target(target), BalancedPattern.parse(pattern)
-        for n, k, m in SHAPES:
+        # what follows calls one function with every m, so by day every second shape has one of its own
+        for n, k, m in SHAPES if kind == "known" or NIGHTLY else SHAPES[::2]:
             check(*given, n, k, [m], partial(known if kind == "known" else any_rows, m=m))
         if kind == "symbolic":
             check(*given, *WHOLE, [m for *_, m in SHAPES], any_rows)

@@ -34,6 +34,7 @@ def test_function_is_replaced_and_agrees(name, rng):
     np.testing.assert_allclose(results[1], results[0], rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_chains_do_not_grow_exponentially():
     """Each polynomial reads its argument twenty times: four in a row, inlined, were 160000 copies."""
     import time

@@ -33,6 +33,7 @@ def arguments(masked, queries=2, length=21):
     return tuple(torch.randn(shape, generator=generator) for shape in shapes[: 3 + masked])
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("name", TAKEN)
 def test_attention_of_a_few_queries_is_one_function(name):

@@ -229,6 +229,7 @@ def test_half_precision_models(name, dtype):
     assert (y - expected).abs().max() / expected.abs().max() < LIMITS[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer", "mean_of_squares"])
 def test_bfloat16_models_compile_for_a_gpu(name):
     model = MODELS[name]().bfloat16().eval()

@@ -146,6 +146,7 @@ def test_a_length_that_is_known_only_at_the_call(form, rng):
     assert not [name for name in names if "matmul" in name or "softmax" in name]
 
 
+@pytest.mark.slow
 def test_rows_and_length_that_are_known_only_at_the_call(rng):
     rows = torch.export.Dim("rows", min=2, max=64)
     model = Attention(functional.scaled_dot_product_attention).eval()

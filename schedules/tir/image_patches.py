@@ -235,7 +235,7 @@ class ImagePatches:
         return found
 
     def _lay_out_plane(
-        self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], runs: tuple[Run, Run, Run], *phase: Any
+        self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], runs: Sequence[Run], *phase: Any
     ) -> None:
         conv, (depth, rows, columns) = self.conv, self.extents
         place, tile, image, channel = at

@@ -33,7 +33,7 @@ def with_noise(run: Run) -> Callable[[Sequence[Array], int], list[Array]]:
     return noisy
 
 
-class RoundingNoise(TorchDispatchMode):
+class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within this context, each operator of torch rounds otherwise.
 
     A whole number stays as it is: sums and products of small ones are exact, and so are masks and one-hot vectors.
@@ -44,7 +44,7 @@ class RoundingNoise(TorchDispatchMode):
     """
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.random = torch.Generator().manual_seed(seed)
 
     def __torch_dispatch__(

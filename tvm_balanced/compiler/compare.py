@@ -34,8 +34,8 @@ def check(
 
     On the examples first, then on drawn inputs, of which none is begun after `seconds`. A drawn input on which the original model
     raises is noted, and so is one on which only outputs of integers differ if the model ranks values: a tie may fall either way.
-    Without `tolerance` and `max_loss`, any input is noted where outputs differ no more than roundings drawn anew move those of the
-    original model, as where a tie chooses an expert, or a norm divides by a deviation of 0.
+    Without `tolerance` and `max_loss`, any input is noted where outputs differ no more than roundings drawn anew move those of
+    the original model, as where a tie chooses an expert, or a norm divides by a deviation of 0.
 
     With `max_loss`, the budget of a model that rounds, outputs are compared by their relative L2. It was measured on data; these
     inputs may be unlike any, so that they may lose OFF_DATA times as much. What is wrong loses more.

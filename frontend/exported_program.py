@@ -26,6 +26,7 @@ from tvm_balanced.frontend.error_growth import error_growths
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import without_cache
+from tvm_balanced.frontend.rounding_noise import with_noise
 from tvm_balanced.frontend.structures import call_of, drop_constants, filled, result_of
 from tvm_balanced.frontend.type_promotion import promote_types
 
@@ -94,10 +95,12 @@ def import_exported_program(
     mod["main"] = mod["main"].without_attr("tir_var_upper_bound")
     _hide_branches(mod)
     module = program.module()
+    reference = _reference(program, module)
     main = ImportedFunction(
         inputs=inputs,
         outputs=outputs,
-        reference=_reference(program, module),
+        reference=reference,
+        noisy=with_noise(reference),
         examples=examples,
         ranges=_ranges(program),
         result=result_of(program),

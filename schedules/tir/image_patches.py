@@ -234,9 +234,7 @@ class ImagePatches:
             found[-1:] = [joined] if joined else [*found[-1:], alone]
         return found
 
-    def _lay_out_plane(
-        self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], runs: tuple[Run, Run, Run], *phase: Any
-    ) -> None:
+    def _lay_out_plane(self, x: tirx.Buffer, patch: tirx.Buffer, at: tuple[Any, ...], runs: Sequence[Run], *phase: Any) -> None:
         conv, (depth, rows, columns) = self.conv, self.extents
         place, tile, image, channel = at
         number: Any = 0

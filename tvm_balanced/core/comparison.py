@@ -142,7 +142,7 @@ def _worst_rounded(want: Array, got: Array, growth: Growth, max_loss: float) -> 
 
 def _worst_alone(want: Array, got: Array, growth: Growth) -> tuple[float, float]:
     """Return (difference, what is allowed) of the element that is furthest from what is allowed for it by itself."""
-    error = _differences(want, got).reshape(-1)
+    error = differences(want, got).reshape(-1)
     if not error.size:
         return 0.0, 0.0
     size = np.nan_to_num(np.abs(np.asarray(want, np.float64)), posinf=0.0).reshape(-1)
@@ -155,10 +155,10 @@ def difference(want: Array, got: Array) -> tuple[float, float]:
     """Return (largest absolute difference, largest finite |want| or 1 if that is less); equal NaNs and infinities differ by 0."""
     wide = np.asarray(want, np.float64)
     finite = np.abs(wide[np.isfinite(wide)])
-    return float(_differences(want, got).max(initial=0.0)), max(1.0, float(finite.max(initial=0.0)))
+    return float(differences(want, got).max(initial=0.0)), max(1.0, float(finite.max(initial=0.0)))
 
 
-def _differences(want: Array, got: Array) -> Array:
+def differences(want: Array, got: Array) -> Array:
     """|want - got| in float64: 0 for equal NaNs and infinities, infinite for a NaN beside a number."""
     wide, other = np.asarray(want, np.float64), np.asarray(got, np.float64)
     same = (wide == other) | (np.isnan(wide) & np.isnan(other))

@@ -78,6 +78,9 @@ class ImportedFunction:
         Whether some outputs follow from the order of values, which ties decide.
     growths : list of Growth
         How the roundings of each output grow; empty if that is not known.
+    noisy : callable or None
+        Runs the original model with roundings drawn anew: (list of input arrays, seed) to a list of output arrays. None if the
+        framework cannot.
     eager : Eager or None
         What the compiled function is raced with; None where the framework is not the one that runs the model.
     """
@@ -93,6 +96,7 @@ class ImportedFunction:
     id_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     ranks: bool = False
     growths: list[Growth] = field(default_factory=list)
+    noisy: Callable[[Sequence[Array], int], list[Array]] | None = None
     eager: Eager | None = None
 
     @property

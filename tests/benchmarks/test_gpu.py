@@ -277,6 +277,7 @@ def test_the_worst_cells_are_the_farthest_from_what_is_wanted():
 
 
 def test_the_worst_cell_is_searched_with_meta_schedule(tmp_path, monkeypatch):
+    pytest.importorskip("xgboost")
     searched = []
     monkeypatch.setattr(plan, "tune", lambda *given: searched.append(given) or plan_found())
     monkeypatch.setattr(plan.RunBook, "_measure", lambda *_: "measured")
@@ -284,7 +285,7 @@ def test_the_worst_cell_is_searched_with_meta_schedule(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no cell has been measured"):
         book._search()
     book.folder.append("gpu.csv", COLUMNS, [row_of(CELL, "balanced", of_roofline="0.5")])
-    assert "16384x8192 m1 2:16 float32 cuda_gemv default: 1.10x of 5 candidates" in book._search()
+    assert "16384x8192 m1 2:16 float32 cuda_gemv default by evolutionary: 1.10x of 5 candidates" in book._search()
     assert searched[0][0] == CELL
     assert searched[0][3] == book.effort.searching
     assert searched[0][-1] == "evolutionary"

@@ -74,7 +74,7 @@ def by_section(device: Device, shapes: Shapes) -> dict[str, list[Cell]]:
 
     small = [best(size, m, pattern, half) for size in shapes.layers[:SMALL] for m, pattern in product((1, 16), ("8:16", "2:16"))]
     large = [best(shapes.large, m, pattern, half) for m, pattern in product(shapes.rows, PATTERNS[:3])]
-    short = [*large[: -len(PATTERNS[:3])], *small, *large]
+    short = [*large[: -len(PATTERNS[:3])], best(shapes.large, 1, "4:32", half), *small, *large]
     bfloat16 = [best(shapes.large, m, pattern, "bfloat16") for m, pattern in product((1, 4, 16, 64), ("8:16", "2:16"))]
     many = [best(shapes.large, m, "8:16", half) for m in shapes.many]
     rest = [best(shapes.large, 1, pattern, half) for pattern in PATTERNS[:3]]

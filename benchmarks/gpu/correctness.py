@@ -23,6 +23,7 @@ ROWS = (1, 3, 8, 16, 33, 64)
 # N, K; the last two have x in several stages. Their number is coprime to that of ROWS, so that
 # cycling through both covers all pairs.
 SIZES = ((70, 200), (256, 512), (33, 1000), (1000, 77), (4096, 1100), (256, 8196), (512, 8192))
+LONG_PATTERNS = ("4:32", "8:64")  # of the kernel that has blocks of more than 16
 ACTIVATIONS = ("none", "relu")
 
 
@@ -53,7 +54,9 @@ def cases(device: Device) -> tuple[list[Case], list[Case]]:
     """
     first, rest = [], []
     kinds: list[tuple[Kernel, str, tuple[str, ...]]] = [
-        (kernel, dtype, PATTERNS) for dtype in device.dtypes for kernel in device.kernels(dtype)
+        (kernel, dtype, PATTERNS + (LONG_PATTERNS if kernel.name == "cuda_gemv" else ()))
+        for dtype in device.dtypes
+        for kernel in device.kernels(dtype)
     ]
     kinds += [
         (kernel, dtype, PATTERNS[:1])

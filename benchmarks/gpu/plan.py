@@ -5,6 +5,7 @@ others have had theirs, so that a lease of eight minutes says something of every
 """
 
 import gc
+import importlib.util
 import subprocess
 import sys
 import time
@@ -175,18 +176,19 @@ class RunBook:
         self.folder.append("gpu.csv", COLUMNS, rows)
         return ", ".join(f"{row['rival']} {row['us' if row['rival'] == OURS else 'p50']}" for row in rows if "us" in row)
 
-    def _tune(self, cell: Cell, seconds: float | None = None, strategy: str = DEFAULT) -> str:
+    def _tune(self, cell: Cell, seconds: float | None = None, strategy: str | None = None) -> str:
         budget = min(self.effort.tuning if seconds is None else seconds, self.until - time.time() - 15)
-        found = tune(cell, self.device, self.folder.logs, budget, self.effort.candidates, strategy)
+        found = tune(cell, self.device, self.folder.logs, budget, self.effort.candidates, strategy or _strategy(DEFAULT))
         gain = f"{found.gain:.2f}x of {found.trials} candidates"
         return f"{gain}; {self._measure(cell.tuned, found.func)}"
 
     def _search(self) -> str:
-        """Search the worst cell that has not been searched, with MetaSchedule's evolutionary search."""
+        """Search the worst cell that has not been searched, with MetaSchedule's own search and cost model."""
         left = worst_of(self.folder.read("gpu.csv"), searched=False)
         if not left:
             raise RuntimeError("no cell has been measured that is not tuned yet")
-        return f"{left[0]}: {self._tune(left[0], self.effort.searching, 'evolutionary')}"
+        strategy = _strategy("evolutionary")
+        return f"{left[0]} by {strategy}: {self._tune(left[0], self.effort.searching, strategy)}"
 
     def _counters(self, place: int) -> str:
         """Look at one of the worst cells with Nsight Compute."""
@@ -266,6 +268,11 @@ def _expected(unit: Unit, ended: Sequence[Mapping[str, str]]) -> float:
     """Return the seconds that a unit may take: those of the longest of its kind, if enough of them are known."""
     known = [float(row["seconds"]) for row in ended if row["unit"].partition(":")[0] == unit.kind and row["outcome"] == DONE]
     return max(known) if len(known) >= KNOWN else unit.seconds
+
+
+def _strategy(wanted: str) -> str:
+    """Return a strategy of searches, or MetaSchedule's random one where xgboost, which its cost model needs, is not installed."""
+    return wanted if importlib.util.find_spec("xgboost") else "replay"
 
 
 def _broken(device: Device) -> bool:

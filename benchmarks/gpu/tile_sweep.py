@@ -74,7 +74,7 @@ def decode_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
 
 def gemv_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
     """Yield tilings of `cuda_gemv` that divide the layer."""
-    chunks = count_chunks(cell.k, cell.parsed.nnz)
+    chunks = count_chunks(cell.k, cell.parsed.nnz, cell.parsed.block)
     for groups, warps, unrolled, stages in itertools.product((1, 2, 4), (4, 8, 16), (2, 4, 8), (1, 2, 4)):
         steps, left = divmod(chunks, stages * warps * unrolled)
         if steps and not left and 32 * groups * warps <= THREADS and (cell.m > 1 or stages == 1):

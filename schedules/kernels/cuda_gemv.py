@@ -36,14 +36,16 @@ from tvm_balanced.schedules.layouts.warp_panels import (
     columns_inside,
     count_chunks,
     count_warp_panels,
-    fit,
+    fit_any_block,
+    index_of,
     lowest_bit,
     masked,
-    nibble,
     pack_warp_bias,
     pack_warps,
+    position_bytes,
     shifted_position,
     slots_per_load,
+    words_of,
 )
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 
@@ -67,11 +69,12 @@ SPARE_X = 8  # bytes of weights per byte of x
 # (benchmarks/data/gpu.csv); all but three are within 15%. See docs/measurements/kernels.md.
 MEMORY, LOOKING_UP = 1.18, 1.27  # relative to the times at peak rates, which add up
 FIXED = 3.4e-6  # seconds of a kernel without work
+BANK_BYTES = 128  # of all banks of shared memory
 SHARED_BYTES = 48 << 10  # the shared memory of a thread block on every GPU and in OpenCL, for x and the warps' partial sums
 
 
 class CudaGemv(SparseKernel):
-    """One lane per row; 4-bit indices, or masks if half is kept; fp32, fp16 and bf16 with sums in fp32."""
+    """One lane per row; indices of 4 or 8 bits, or masks if half is kept; fp32, fp16 and bf16 with sums in fp32."""
 
     name = "cuda_gemv"
     parts = ("values", "positions")
@@ -89,7 +92,7 @@ class CudaGemv(SparseKernel):
         return too_old(target, 80) if dtype == "bfloat16" else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
-        return fit(found)
+        return fit_any_block(found)
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         return pack_warps(weight, str(weight.values.dtype))
@@ -106,12 +109,13 @@ class CudaGemv(SparseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation, dtype = self.split_rows(workload), ACTIVATIONS[workload.activation], workload.dtype
-        n, k, nnz = workload.n, workload.k, workload.nnz
+        n, k, nnz, length = workload.n, workload.k, workload.nnz, workload.block
         slots, blocks, words = chunk(nnz)
-        chunks, groups, per_load = count_chunks(k, nnz), count_warp_panels(n), slots_per_load(workload.dtype)
-        n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * BLOCK))
+        chunks, groups, per_load = count_chunks(k, nnz, length), count_warp_panels(n), slots_per_load(workload.dtype)
+        n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * length))
+        as_masks, word_dtype = masked(nnz, length), words_of(length)
         size_, warp_, load_ = int64(rows.size), int64(WARP), int64(per_load)
-        whole, resident = chunks * blocks * BLOCK == k, 2 if _stages_little(dtype, rows.size) else 1
+        whole, resident = chunks * blocks * length == k, 2 if _stages_little(dtype, rows.size) else 1
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             """Return x, or 0 past the last column."""
@@ -129,7 +133,7 @@ class CudaGemv(SparseKernel):
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), dtype)
             values = T.match_buffer(values_, (groups_, chunks_ * slots_ // load_, warp_, load_), dtype)
-            positions = T.match_buffer(positions_, (groups_, chunks_ * words, warp_), "uint16" if masked(nnz) else "uint32")
+            positions = T.match_buffer(positions_, (groups_, chunks_ * words, warp_), "uint16" if as_masks else word_dtype)
             bias = T.match_buffer(bias_, (groups_, warp_), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), dtype)
             y = T.match_buffer(y_, (rows.m, n_), dtype)
@@ -140,11 +144,11 @@ class CudaGemv(SparseKernel):
                 with T.sblock("stage"):
                     vo, vc, vj, vi = T.axis.remap("SSSS", [o, c, j, i])
                     staged[vo, vc, vj, vi] = stage(x, vo, vi, vc * width_ + vj)
-            indices = T.sblock_alloc_buffer((groups_, chunks_ * words, warp_), "uint32")
+            indices = T.sblock_alloc_buffer((groups_, chunks_ * words, warp_), word_dtype)
             for g, w, r in T.grid(groups_, chunks_ * words, warp_):
                 with T.sblock("unpack"):
                     vg, vw, vr = T.axis.remap("SSS", [g, w, r])
-                    if masked(nnz):
+                    if as_masks:
                         left = T.sblock_alloc_buffer((1,), "uint32", scope="local")
                         word = T.sblock_alloc_buffer((1,), "uint32", scope="local")
                         left[0] = T.cast(positions[vg, vw, vr], "uint32")
@@ -165,7 +169,8 @@ class CudaGemv(SparseKernel):
                     found[vo, vg, vc, vs, vr, vi] = staged[
                         vo,
                         vc,
-                        vs // nnz * BLOCK + nibble(indices[vg, vc * words + vs // SLOTS_PER_WORD, vr], vs % SLOTS_PER_WORD),
+                        vs // nnz * length
+                        + index_of(indices[vg, vc * words + vs // SLOTS_PER_WORD, vr], vs % SLOTS_PER_WORD, length),
                         vi,
                     ]
             for o, g, r, c, s, i in T.grid(rows.tiles, groups_, warp_, chunks_, slots_, size_):
@@ -244,15 +249,17 @@ def looking_up(slots: float, size: int, workload: Workload, roofline: Roofline) 
     fitted to measurements on an H200.
 
     Shared memory delivers one byte per multiply-add of the CUDA cores. From 16 bytes per column on,
-    two columns lie in each bank.
+    two columns lie in each bank. A long block lies in each bank as often as it is longer than all
+    banks, and at worst takes as many turns.
     """
     nbytes = slots * size * BYTES[workload.dtype]
-    return 0.0 if size == 1 else nbytes * (4 if nbytes > 8 * slots else 1) / (roofline.gmacs * 1e9)
+    turns = max(1.0, workload.block * size * BYTES[workload.dtype] / BANK_BYTES) if workload.block > BLOCK else 1.0
+    return 0.0 if size * turns == 1 else nbytes * (4 if nbytes > 8 * slots else 1) * turns / (roofline.gmacs * 1e9)
 
 
 def slot_bytes(workload: Workload) -> float:
     """Return the bytes of a value and its position."""
-    return BYTES[workload.dtype] + (0.25 if masked(workload.nnz) else 0.5)
+    return BYTES[workload.dtype] + position_bytes(workload.pattern)
 
 
 def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, block: Any, threads: tuple[Any, Any]) -> None:
@@ -320,11 +327,11 @@ def _split(workload: Workload, size: int) -> Split:
     shared memory if it fits, which needs no barriers.
     """
     slots, blocks, _ = chunk(workload.nnz)
-    chunks, groups = count_chunks(workload.k, workload.nnz), _groups(workload, size)
-    chunk_bytes, share_bytes = blocks * BLOCK * size * BYTES[workload.dtype], WARP * size * 4 * groups
+    chunks, groups = count_chunks(workload.k, workload.nnz, workload.block), _groups(workload, size)
+    chunk_bytes, share_bytes = blocks * workload.block * size * BYTES[workload.dtype], WARP * size * 4 * groups
     chunk_bytes *= 2 if _pipelined(workload, size) else 1
     fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
-    masks, little = masked(workload.nnz), _stages_little(workload.dtype, size)
+    masks, little = masked(workload.nnz, workload.block), _stages_little(workload.dtype, size)
     wanted = WARPS_IN_ALL * (MASKED_WARPS if masks else 1) // count_warp_panels(workload.n)
     warps = divisor(chunks, min(WARPS // groups, fitting, max(4, wanted)))
     room = min(LITTLE_STAGE if little else STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
@@ -355,7 +362,7 @@ def _groups(workload: Workload, size: int) -> int:
     It is the most for which the bytes of x that a block reads from the second-level cache stay
     small beside those of its weights.
     """
-    of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / BLOCK * slot_bytes(workload)
+    of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / workload.block * slot_bytes(workload)
     times = 2 if size == 1 else SPARE_X
     wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= times * of_x), 4)
     return divisor(count_warp_panels(workload.n), max(1, min(wanted, count_warp_panels(workload.n) // H200.multiprocessors)))

@@ -6,10 +6,11 @@ For S slots per row, padded so that whole blocks, whole index words and whole ch
     values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes
     positions  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
            or  (N / 32, S / 8, 32)     uint16; where eight of 16 are kept, a mask of them: half the bytes
+           or  (N / 32, S / 8, 32)     uint64; for blocks of 32 and 64, a byte for each of the eight slots
 
 A warp reads 512 consecutive bytes of values at a time. Its lanes then read x at columns of the same
 block, 16 floats or 8 words of halves. These lie in different banks of shared memory, or are the
-same word.
+same word. So do 32 floats, and 32 or 64 halves.
 """
 
 from typing import Any
@@ -25,6 +26,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.layouts.row_panels import NNZ, SLOTS_PER_WORD, chunk, fit_block, pack_indices
 
 BLOCK = 16
+LONG = (32, 64)  # blocks whose indices take a byte
 WARP = 32
 LOAD_BYTES = 16  # the widest load of a lane
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -40,9 +42,9 @@ def count_warp_panels(n: int) -> int:
     return -(-n // WARP)
 
 
-def count_chunks(k: int, nnz: int) -> int:
+def count_chunks(k: int, nnz: int, block: int = BLOCK) -> int:
     """Return the chunks of a row, padded so that they divide among warps."""
-    columns = chunk(nnz)[1] * BLOCK
+    columns = chunk(nnz)[1] * block
     return round_up(-(-k // columns))
 
 
@@ -57,33 +59,51 @@ def fit(found: Detection) -> BalancedPattern | None:
     return fit_block(found, BLOCK, NNZ)
 
 
-def masked(nnz: int) -> bool:
+def fit_any_block(found: Detection) -> BalancedPattern | None:
+    """Return the pattern of blocks of 16, 32 or 64 that stores the nonzeros in the fewest bytes in half precision; None
+    if none saves anything.
+    """
+    patterns = [fit(found), *(fit_block(found, block, NNZ) for block in LONG if found.covering(block).nnz <= NNZ[-1])]
+    return min((p for p in patterns if p is not None), key=lambda p: p.nnz / p.block * (2 + position_bytes(p)), default=None)
+
+
+def position_bytes(pattern: BalancedPattern) -> float:
+    """Return the bytes of a slot's position."""
+    return 1.0 if pattern.block > BLOCK else 0.25 if masked(pattern.nnz, pattern.block) else 0.5
+
+
+def masked(nnz: int, block: int = BLOCK) -> bool:
     """Whether positions are stored as masks, not as indices."""
-    return nnz == SLOTS_PER_WORD
+    return nnz == SLOTS_PER_WORD and block == BLOCK
+
+
+def words_of(block: int) -> str:
+    """Return the dtype of a word with the indices of eight slots."""
+    return "uint32" if block <= BLOCK else "uint64"
 
 
 def pack_warps(weight: EncodedWeight, dtype: str) -> tuple[Array, Array]:
     """Pack a weight as this file's docstring says; unused slots hold the value 0."""
     n, k = weight.shape
-    nnz, per_load = weight.pattern.nnz, slots_per_load(dtype)
+    nnz, block, per_load = weight.pattern.nnz, weight.pattern.block, slots_per_load(dtype)
     positions: Array
-    slots = count_chunks(k, nnz) * chunk(nnz)[0]
+    slots = count_chunks(k, nnz, block) * chunk(nnz)[0]
 
     def by_lane(a: Array, together: int) -> Array:
         whole = np.zeros((count_warp_panels(n) * WARP, slots), a.dtype)
         whole[:n, : a.shape[1] * nnz] = a.reshape(n, -1)
         return np.ascontiguousarray(whole.reshape(-1, WARP, slots // together, together).transpose(0, 2, 1, 3))
 
-    if masked(nnz):
+    if masked(nnz, block):
         kept, masks = with_masks(weight)
         none = (1 << nnz) - 1  # for a missing block, as many bits as others have
         bits = np.full((count_warp_panels(n) * WARP, slots // nnz), none, np.uint16)
         bits[:n, : masks.shape[1]] = masks
         positions = np.ascontiguousarray(bits.reshape(-1, WARP, slots // nnz).transpose(0, 2, 1))
     else:
-        kept, nibbles = weight.values, by_lane(weight.indices.astype(np.uint32), SLOTS_PER_WORD)  # (G, S / 8, 32, 8)
-        words = pack_indices(nibbles.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2), SLOTS_PER_WORD)[:, 0]
-        positions = words.reshape(nibbles.shape[:3])
+        kept, slotted = weight.values, by_lane(weight.indices.astype(words_of(block)), SLOTS_PER_WORD)  # (G, S / 8, 32, 8)
+        by_slot = slotted.reshape(-1, WARP, SLOTS_PER_WORD).swapaxes(1, 2)
+        positions = pack_indices(by_slot, SLOTS_PER_WORD, index_bits(block))[:, 0].reshape(slotted.shape[:3])
     return by_lane(kept.astype(numpy_dtype(dtype)), per_load), positions
 
 
@@ -135,10 +155,16 @@ def columns_inside(column: Any, k: int, together: int) -> Any:
     return column // together < k // together if k % together == 0 else column < k
 
 
-def nibble(word: Any, slot: Any) -> Any:
+def index_bits(block: int) -> int:
+    """Return the bits of an index."""
+    return 4 if block <= BLOCK else 8
+
+
+def index_of(word: Any, slot: Any, block: int = BLOCK) -> Any:
     """Return the position inside the block that the `slot`-th of a word's eight slots holds, an int64."""
-    shifted = T.shift_right(word, T.cast(slot * 4, "uint32"))
-    return T.cast(T.bitwise_and(shifted, tirx.const(15, "uint32")), "int64")
+    bits, dtype = index_bits(block), words_of(block)
+    shifted = T.shift_right(word, T.cast(slot * bits, dtype))
+    return T.cast(T.bitwise_and(shifted, tirx.const((1 << bits) - 1, dtype)), "int64")
 
 
 def lowest_bit(mask: Any) -> Any:

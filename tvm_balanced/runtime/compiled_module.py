@@ -15,6 +15,7 @@ from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.cuda import torch_dense
+from tvm_balanced.runtime.cuda.captured_call import CapturedCall
 from tvm_balanced.runtime.cuda.device import current_gpu, place
 from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
@@ -192,6 +193,27 @@ class CompiledModule:
             If the module was compiled for another machine.
         """
         return self._main(*args, **kwargs)
+
+    def capture(self, *args: Any, **kwargs: Any) -> CapturedCall:
+        """Return a call of the module, or of its first entry point, as one CUDA graph.
+
+        A call from Python waits for the launch of each kernel; a graph launches all at once. The
+        graph is for the shapes of these inputs; it is called as the module is, and returns the same
+        tensors each time, so read them before the next call.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Inputs as for a call: torch tensors on the module's GPU.
+
+        Raises
+        ------
+        TargetError
+            If the module is not on a GPU that torch uses.
+        InputError
+            If an input is wrong, or donated.
+        """
+        return self._main.capture(*args, **kwargs)
 
     def profile(self, *args: Any, rounds: int = 20, **kwargs: Any) -> "Profile":
         """Time every layer of a call, see `timing.profile.profile`; inputs and errors as for a call."""

@@ -12,6 +12,7 @@ from tvm_balanced.core.structure import Tree
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import ArtifactError, InputError, TargetError, last_line
 from tvm_balanced.runtime.binding import bind
+from tvm_balanced.runtime.cuda.captured_call import CapturedCall
 from tvm_balanced.runtime.cuda.device import wait
 from tvm_balanced.runtime.cuda.graph_capture import capturing, keeping
 from tvm_balanced.runtime.cuda.stream_order import in_stream_order
@@ -80,6 +81,14 @@ class Function:
         """Run the entry point on tensors or arrays, one for each of `inputs`, and return one for each of `outputs`."""
         result = self._call(list(inputs), None)
         return result if isinstance(result, tuple) else (result,)
+
+    def structured(self, inputs: Sequence[Any]) -> Any:
+        """Run the entry point on tensors, one for each of `inputs`, and return what a call returns."""
+        return self._call(list(inputs), self.spec.result)
+
+    def capture(self, *args: Any, **kwargs: Any) -> CapturedCall:
+        """Capture a call in a CUDA graph, see `CompiledModule.capture`."""
+        return CapturedCall(self, bind(self.spec, args, kwargs))
 
     def _call(self, values: list[Any], result: Tree | None) -> Any:
         spec, device = self.spec, self.module.device

@@ -11,6 +11,7 @@ from tvm_balanced.core.layer_plan import Bucket, Verdict
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.errors import InputError
+from tvm_balanced.runtime.cuda import torch_dense
 from tvm_balanced.selection.kernel_choice import KernelSelector
 
 pytestmark = pytest.mark.cuda
@@ -130,6 +131,24 @@ def test_a_call_is_captured_in_a_graph(calls_before):
     graph.replay()
     torch.cuda.synchronize()
     assert error(pruned(torch.float16), x, y) < LIMITS[torch.float16]
+
+
+def test_a_captured_call_is_replayed_with_new_inputs():
+    x = torch.randn(1, 512, dtype=torch.float16, device="cuda")
+    step = compiled(pruned(torch.float16), 1).capture(x)
+    for scale in (1, 3):
+        assert error(pruned(torch.float16), scale * x, step(scale * x)) < LIMITS[torch.float16]
+
+
+@pytest.mark.parametrize("switch", ["", torch_dense.OWN])
+def test_a_dense_layer_is_computed_by_torch_unless_that_is_off(switch, monkeypatch):
+    monkeypatch.setenv(torch_dense.SWITCH, switch)
+    added, addmm = [], torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda *given, **named: added.append(given) or addmm(*given, **named))
+    layer, x = nn.Sequential(nn.Linear(512, 256)).half().eval(), torch.randn(64, 512, dtype=torch.float16)
+    y = tb.compile(layer, (x,), target="cuda")(x.to("cuda"))
+    assert bool(added) == (switch != torch_dense.OWN)
+    assert error(layer, x, y) < LIMITS[torch.float16]
 
 
 def test_a_graph_and_later_calls_leave_each_others_memory_alone():

@@ -17,12 +17,12 @@ KERNEL = KERNELS["cuda_gemv"]
 H200 = cuda_target("h200")
 
 
-def run(m, n, k, nnz, rng, dtype="float32", symbolic=False, **options):
-    pattern = BalancedPattern(nnz, 16)
+def run(m, n, k, nnz, rng, dtype="float32", symbolic=False, block=16, **options):
+    pattern = BalancedPattern(nnz, block)
     weight, bias = reference.balanced(n, k, pattern, rng), rng.standard_normal(n).astype(np.float32)
     x, residual = rng.standard_normal((m, k)).astype(np.float32), rng.standard_normal((m, n)).astype(np.float32)
     residual = residual if options.get("residual") else None
-    workload = Workload("cuda_gemv", None if symbolic else m, n, k, nnz, 16, dtype, **options)
+    workload = Workload("cuda_gemv", None if symbolic else m, n, k, nnz, block, dtype, **options)
     got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x, bias, residual))
     exact = [reference.rounded(a, dtype) for a in (x, weight, bias)]
     want = reference.dense(*exact, workload.activation, reference.rounded(residual, dtype))
@@ -34,6 +34,45 @@ def run(m, n, k, nnz, rng, dtype="float32", symbolic=False, **options):
 @pytest.mark.parametrize("nnz", [1, 2, 3, 4, 6, 8, 12])
 def test_patterns(nnz, rng):
     assert run(2, 64, 512, nnz, rng) < 1e-6
+
+
+@pytest.mark.pocl
+@pytest.mark.parametrize(("nnz", "block"), [(4, 32), (8, 32), (3, 64), (16, 64)])
+def test_long_blocks(nnz, block, rng):
+    """K ends inside a block; eight of 32 have no masks."""
+    assert run(2, 40, 8 * block + 20, nnz, rng, block=block) < 1e-6
+
+
+@pytest.mark.pocl
+def test_long_blocks_in_bfloat16(rng):
+    assert run(1, 32, 256, 4, rng, "bfloat16", block=32) < 4e-3
+
+
+@pytest.mark.parametrize(("pattern", "stored"), [("4:32", "4:32"), ("3:64", "3:64"), ("2:16", "2:16"), ("8:16", "8:16")])
+def test_blocks_are_stored_in_the_fewest_bytes(pattern, stored, rng):
+    """2:16 also fits 4:32, whose positions take twice the bits."""
+    weight = reference.balanced(64, 512, BalancedPattern.parse(pattern), rng)
+    assert str(KERNEL.fit(detect(weight))) == stored
+
+
+def test_a_long_block_takes_half_the_bytes_of_two_short_ones(rng):
+    """As 4:16, 4:32 took 2.5 bytes for each of twice as many slots; now 3 bytes for each."""
+    weight = encode(reference.balanced(64, 1024, BalancedPattern(4, 32), rng).astype("float16"), BalancedPattern(4, 32))
+    values, positions = KERNEL.pack(weight)
+    assert values.nbytes + positions.nbytes == 64 * 1024 * 4 // 32 * 3
+    short = encode(weight.decode(), BalancedPattern(4, 16))
+    assert sum(part.nbytes for part in KERNEL.pack(short)) == 64 * 1024 * 4 // 16 * 2.5
+
+
+@pytest.mark.nvcc
+def test_long_blocks_need_no_more_registers_than_short_ones():
+    used = {}
+    for nnz, block in ((2, 16), (4, 32)):
+        workload = Workload("cuda_gemv", 1, 8192, 8192, nnz, block, "float16")
+        source = cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_90")
+        (used[block],) = nvcc.resources(source, "sm_90").values()
+    assert used[32].spilled == used[32].stack == 0
+    assert used[32].registers <= used[16].registers + 16
 
 
 @pytest.mark.pocl

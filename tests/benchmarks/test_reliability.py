@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from support import fuzz_targets
 from benchmarks.reliability import fuzzing, page, random_inputs, rows, shared_weights, soak
 
 LAYER = random_inputs.Layer("cpu_portable", "float32", 20, 40, 3, 2, "gelu", bias=True, residual=True, seed=0)
+NIGHTLY = pytest.mark.skipif("TVM_BALANCED_NIGHTLY" not in os.environ, reason="seconds of each kernel or process: make nightly")
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_random_inputs_are_inside_of_bounds_that_are_not_wide(monkeypatch):
 original = random_inputs.allowed
 
 
-@pytest.mark.slow
+@NIGHTLY
 @pytest.mark.parametrize(("kernel", "dtype"), random_inputs.here())
 def test_every_kernel_has_a_bound_that_holds(kernel, dtype):
     layer = replace(LAYER, kernel=kernel, dtype=dtype, k=70, activation="none")
@@ -104,7 +106,7 @@ def test_a_process_of_the_soak_works_and_ends(mlp, compiled_mlp, artifact, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.npz", "m.tb"]
 
 
-@pytest.mark.slow
+@NIGHTLY
 def test_two_processes_share_weights_and_do_not_share_copies(data):
     shared_weights.run("a", 0.02, side=1024)
     shared, copied = rows.read("shared", "a")

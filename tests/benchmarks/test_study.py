@@ -8,6 +8,7 @@ import torch
 import tvm_balanced as tb
 from benchmarks.study import claims, debian, digits, figures, language, latency, minilm, page, segmentation, small, training
 from benchmarks.study.retrieval import Quality
+from tvm_balanced.frontend.pruning.allocate import AllocatedLayer
 from tvm_balanced.frontend.pruning.weights import prunable_weights
 from tvm_balanced.timing.paired import Timing
 
@@ -94,6 +95,18 @@ def test_the_page_has_a_row_for_each_point():
     text = page.text([], [small_row("dense", "", 20), small_row("2:4", "2:4", 21.5), small_row("2:4", "2:4", 22.5, seed="1")], [])
     assert "### Language model: errors; dense 20.00" in text
     assert "| 2:4 | 22.00 (2) |" in text
+
+
+def test_an_allocation_takes_no_longer_than_the_pattern_everywhere():
+    times = (1.0, 2.0, 4.0, 8.0, 16.0)
+    layers = [
+        AllocatedLayer("spared", (16, 16), (0.9, 0.8, 0.7, 0.6, 0.0), times, 4),
+        AllocatedLayer("pruned", (16, 16), (0.1, 0.01, 0.0, 0.0, 0.0), times, 4),
+    ]
+    found = minilm.within_the_time_of("4:16", layers)  # 8 in all, and a grain less for rounding up
+    assert sum(layer.seconds[layer.chosen] for layer in found.layers) <= 8
+    assert found.lost <= minilm.within_the_time_of("2:16", layers).lost
+    assert minilm.within_the_time_of("8:16", layers)["pruned"].nnz < minilm.within_the_time_of("8:16", layers)["spared"].nnz
 
 
 def test_times_stand_beside_the_best_quality(tmp_path):

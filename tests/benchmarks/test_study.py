@@ -153,6 +153,15 @@ def test_claims_are_judged_by_what_is_measured():
     assert claims.findings([*rows, small_row("block 8x8", "block8x8:0.8", 105)])[1].holds is False
 
 
+def test_seeds_are_compared_pair_by_pair():
+    pairs = (("0", 100, 110), ("1", 200, 180), ("2", 50, None))
+    rows = [small_row("unstructured", "unstructured:0.8", theirs, seed=seed) for seed, theirs, _ in pairs]
+    rows += [small_row("balanced 50", "10:50", ours, seed=seed) for seed, _, ours in pairs if ours]
+    found = claims.values(rows, "language model")
+    assert claims.ratio(found, "balanced 50", "unstructured", 80) == pytest.approx((1.1 + 0.9) / 2)
+    assert claims.ratio(found, "balanced 50", "unstructured", 90) is None
+
+
 def test_digits_are_compared_up_to_where_unstructured_fails():
     def of(structure, pattern, value):
         return small_row(structure, pattern, value, "digits")

@@ -36,7 +36,7 @@ OTHERS = (*("1:4", "2:8", "8:32", "16:64"), *("unstructured:0.75", "block8x8:0.7
 # of 3e-4, 0.808 by 206 of 8, and 0.823 by 192 of 8 at 1e-3; to 0.740 by 119 of 16 at 2e-3.
 TEXTS = 8
 RATE = 1e-3
-STEPS_A_MINUTE = 226  # of distillation on two cores
+STEPS_A_MINUTE = 226  # of distillation on two cores, by `python -m benchmarks.study --measure`
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,17 @@ def run(quick: bool, queries: int | None, steps: int, until: float) -> bool:
         append(DATA, COLUMNS, [row])
         print(" ".join(f"{name} {row[name]}" for name in COLUMNS[4:]), flush=True)
     return True
+
+
+def steps_a_minute(seconds: float = 30.0) -> float:
+    """Return how many steps of distillation this machine does in a minute, with all its cores."""
+    study = Study(0)
+    model = copy.deepcopy(study._model)
+    tb.prune(model, "4:16", ENCODER_LINEARS)
+    texts = TrainingBatches(retrieval.texts_of(study._texts[1]), TEXTS)
+    tb.distill(model, study._model, texts, steps=5, precision="bfloat16")  # the first ones take longer
+    done = tb.distill(model, study._model, texts, minutes=seconds / 60, precision="bfloat16")
+    return 60 * done.steps / done.seconds
 
 
 class Study:

@@ -4,8 +4,8 @@ import copy
 import csv
 import itertools
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from benchmarks.study import debian, retrieval
 from tvm_balanced.core.files import new_file
 from tvm_balanced.demo.minilm import ENCODER_LINEARS, sentence_encoder
 from tvm_balanced.demo.retrieval import TrainingBatches, batches
-from tvm_balanced.frontend.pruning.allocate import CHOICES
+from tvm_balanced.frontend.pruning.allocate import CHOICES, AllocatedLayer, Allocation, cheapest
 
 DATA = Path(__file__).parent.parent / "data" / "accuracy.csv"
 KEY = ("method", "pattern", "steps", "seed", "calibration", "queries")
@@ -36,7 +36,7 @@ OTHERS = (*("1:4", "2:8", "8:32", "16:64"), *("unstructured:0.75", "block8x8:0.7
 # of 3e-4, 0.808 by 206 of 8, and 0.823 by 192 of 8 at 1e-3; to 0.740 by 119 of 16 at 2e-3.
 TEXTS = 8
 RATE = 1e-3
-STEPS_A_MINUTE = 226  # of distillation on two cores
+STEPS_A_MINUTE = 226  # of distillation on two cores, by `python -m benchmarks.study --measure`
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,17 @@ def run(quick: bool, queries: int | None, steps: int, until: float) -> bool:
         append(DATA, COLUMNS, [row])
         print(" ".join(f"{name} {row[name]}" for name in COLUMNS[4:]), flush=True)
     return True
+
+
+def steps_a_minute(seconds: float = 30.0) -> float:
+    """Return how many steps of distillation this machine does in a minute, with all its cores."""
+    study = Study(0)
+    model = copy.deepcopy(study._model)
+    tb.prune(model, "4:16", ENCODER_LINEARS)
+    texts = TrainingBatches(retrieval.texts_of(study._texts[1]), TEXTS)
+    tb.distill(model, study._model, texts, steps=5, precision="bfloat16")  # the first ones take longer
+    done = tb.distill(model, study._model, texts, minutes=seconds / 60, precision="bfloat16")
+    return 60 * done.steps / done.seconds
 
 
 class Study:
@@ -189,7 +200,14 @@ def prune(model: torch.nn.Module, point: Point, texts: list[str]) -> Any:
 
 def patterns_in_the_time_of(pattern: str, model: torch.nn.Module, calibration: list[Any]) -> Any:
     """Return a pattern for each layer, so that all together take the modelled time of `pattern`, NNZ:16, everywhere."""
-    at = CHOICES.index(int(pattern.partition(":")[0]))
     layers = tb.allocate(model, calibration, 1.0, include=ENCODER_LINEARS, threads=1).layers
-    speedup = sum(layer.seconds[-1] for layer in layers) / sum(layer.seconds[at] for layer in layers)
-    return tb.allocate(model, calibration, speedup, include=ENCODER_LINEARS, threads=1)
+    return within_the_time_of(pattern, layers)
+
+
+def within_the_time_of(pattern: str, layers: Sequence[AllocatedLayer]) -> Allocation:
+    """Return the best allocation of layers whose losses and times are known, in the time of `pattern` everywhere."""
+    at = CHOICES.index(int(pattern.partition(":")[0]))
+    seconds = [layer.seconds for layer in layers]
+    chosen = cheapest([layer.lost for layer in layers], seconds, sum(of_layer[at] for of_layer in seconds))
+    assert chosen is not None  # `pattern` everywhere is one
+    return Allocation([replace(layer, chosen=choice) for layer, choice in zip(layers, chosen, strict=True)])

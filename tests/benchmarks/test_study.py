@@ -8,6 +8,7 @@ import torch
 import tvm_balanced as tb
 from benchmarks.study import claims, debian, digits, figures, language, latency, minilm, page, segmentation, small, training
 from benchmarks.study.retrieval import Quality
+from tvm_balanced.frontend.pruning.allocate import AllocatedLayer
 from tvm_balanced.frontend.pruning.weights import prunable_weights
 from tvm_balanced.timing.paired import Timing
 
@@ -96,6 +97,18 @@ def test_the_page_has_a_row_for_each_point():
     assert "| 2:4 | 22.00 (2) |" in text
 
 
+def test_an_allocation_takes_no_longer_than_the_pattern_everywhere():
+    times = (1.0, 2.0, 4.0, 8.0, 16.0)
+    layers = [
+        AllocatedLayer("spared", (16, 16), (0.9, 0.8, 0.7, 0.6, 0.0), times, 4),
+        AllocatedLayer("pruned", (16, 16), (0.1, 0.01, 0.0, 0.0, 0.0), times, 4),
+    ]
+    found = minilm.within_the_time_of("4:16", layers)  # 8 in all, and a grain less for rounding up
+    assert sum(layer.seconds[layer.chosen] for layer in found.layers) <= 8
+    assert found.lost <= minilm.within_the_time_of("2:16", layers).lost
+    assert minilm.within_the_time_of("8:16", layers)["pruned"].nnz < minilm.within_the_time_of("8:16", layers)["spared"].nnz
+
+
 def test_times_stand_beside_the_best_quality(tmp_path):
     ends = {"share_low": "0.5", "share_high": "1"}
     shares = (("4:16", "0.9"), ("4:16", "0.95"), ("2:16", "0.8"))
@@ -138,6 +151,15 @@ def test_claims_are_judged_by_what_is_measured():
     rows[6] = small_row("balanced 50", "10:50", 101)
     assert claims.findings(rows)[0].holds is True
     assert claims.findings([*rows, small_row("block 8x8", "block8x8:0.8", 105)])[1].holds is False
+
+
+def test_seeds_are_compared_pair_by_pair():
+    pairs = (("0", 100, 110), ("1", 200, 180), ("2", 50, None))
+    rows = [small_row("unstructured", "unstructured:0.8", theirs, seed=seed) for seed, theirs, _ in pairs]
+    rows += [small_row("balanced 50", "10:50", ours, seed=seed) for seed, _, ours in pairs if ours]
+    found = claims.values(rows, "language model")
+    assert claims.ratio(found, "balanced 50", "unstructured", 80) == pytest.approx((1.1 + 0.9) / 2)
+    assert claims.ratio(found, "balanced 50", "unstructured", 90) is None
 
 
 def test_digits_are_compared_up_to_where_unstructured_fails():

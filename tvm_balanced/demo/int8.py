@@ -20,5 +20,6 @@ def dense_int8(encoder: nn.Module) -> nn.Module | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about that move
-        model: nn.Module = quantize_dynamic(copy.deepcopy(encoder), {nn.Linear: per_channel_dynamic_qconfig}, dtype=torch.qint8)
+        by_channel = {nn.Linear: per_channel_dynamic_qconfig}
+        model: nn.Module = quantize_dynamic(copy.deepcopy(encoder), by_channel, torch.qint8)  # type: ignore[no-untyped-call]
     return model

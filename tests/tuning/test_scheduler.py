@@ -21,7 +21,7 @@ class Boom(BaseException):
 
 
 class Breaks(FixedLatencyRunner):
-    """Raises where it is told to, at the thirteenth candidate."""
+    """Raises where it is told to, at the third candidate of the second batch."""
 
     def __init__(self, where):
         super().__init__(0)
@@ -30,7 +30,7 @@ class Breaks(FixedLatencyRunner):
     def _step(self, where):
         if where == self.where:
             self.count += 1
-            if self.count == BATCH + 5:
+            if self.count == BATCH + 3:
                 raise Boom(where)
 
     def fits(self, workload, decisions):
@@ -48,7 +48,7 @@ class Breaks(FixedLatencyRunner):
             yield measured
 
 
-@pytest.mark.parametrize(("where", "kept"), [("propose", BATCH), ("build", BATCH), ("run", BATCH + 4)])
+@pytest.mark.parametrize(("where", "kept"), [("propose", BATCH), ("build", BATCH), ("run", BATCH + 2)])
 def test_an_exception_comes_out_as_it_was_and_what_was_measured_is_kept(where, kept, tmp_path):
     with pytest.raises(Boom, match=where):
         tune(tmp_path, TASKS[:1], Breaks(where), trials=64)

@@ -29,7 +29,10 @@ from tvm_balanced.tuning.search.tune_context import random_state, space_generato
 from tvm_balanced.tuning.task_state import State
 from tvm_balanced.tuning.tasks import Task
 
-BATCH = 8  # trials per server between two decisions where to spend next, and between two writes of the log
+# Trials between two decisions where to spend next, and between two writes of the log: of eight, the search learns less often, and
+# MetaSchedule holds eight compiled kernels of 4 MB at once.
+BATCH = 4
+TOGETHER = 2  # times as many for each server or GPU, where candidates are compiled together
 PATIENCE = 32  # a kernel is done after so many trials without improvement
 RACE_SECONDS = 2.0  # for the race of one kernel
 RACE_AND_BUILD = 3.0  # including the work before it
@@ -141,7 +144,7 @@ class Tuner:
                 task_weights=[float(state.task.calls) for state in self.states],
                 work_dir=str(self.log.folder),
                 max_trials_global=NO_LIMIT,
-                num_trials_per_iter=BATCH * self.runner.parallel,
+                num_trials_per_iter=self._batch_size,
                 builder=Builder(self),
                 runner=BatchRunner(self),
                 database=LogDatabase(self.log, self.target, self.threads),
@@ -286,8 +289,12 @@ class Tuner:
         fresh = [state for state in active if state.fresh]
         return fresh[0] if fresh else max(active, key=lambda state: state.model_seconds / (1 + state.stale / BATCH))
 
+    @property
+    def _batch_size(self) -> int:
+        return BATCH if self.runner.parallel == 1 else TOGETHER * BATCH * self.runner.parallel
+
     def _points(self, state: State) -> list[Decisions]:
-        count = BATCH * self.runner.parallel
+        count = self._batch_size
         for limit, spent in ((self.budget.trials, self.trials), (self.budget.per_kernel, state.trials)):
             count = count if limit is None else min(count, limit - spent)
         if not state.fresh:

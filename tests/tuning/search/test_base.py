@@ -49,6 +49,19 @@ def test_the_seed_decides(name):
     assert orders[0] == orders[1] != orders[2]
 
 
+@pytest.mark.parametrize("name", ["model", "replay"])
+def test_a_search_that_begins_anew_goes_on_as_the_first_would(name):
+    pytest.importorskip("xgboost")
+    first, space = make(name, 5)
+    known = [Measured(space.at(place), fake_seconds(space.at(place))) for place in range(0, 60, 3)]
+    first.tell(known[:8])
+    first.propose(4)
+    first.tell(known[8:])
+    second, _ = make(name, 5)
+    second.tell(known)
+    assert first.propose(4) == second.propose(4)
+
+
 @pytest.mark.slow
 def test_the_model_finds_the_best_sooner_than_chance():
     pytest.importorskip("xgboost")

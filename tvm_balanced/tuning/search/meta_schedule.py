@@ -11,7 +11,7 @@ from tvm_balanced.schedules.base.space import Decisions, Space, decisions_of
 from tvm_balanced.tuning.search.base import Strategy
 from tvm_balanced.tuning.search.tune_context import random_state, space_generator, tune_context
 
-ROUND = 8  # candidates of one generation, as many as the scheduler requests
+ROUND = 8  # candidates of one generation
 ROUNDS_WITHOUT = 5  # after so many generations without anything new, the rest of the space is drawn at random
 
 
@@ -36,14 +36,15 @@ class MetaScheduleStrategy(Strategy):
         super().__init__(space, seed)
         self.workload, self.target, self.make, self.afresh = workload, target, make, afresh
         self._given: tuple[Any, ...] = ()
+        self._surplus: list[Decisions] = []  # MetaSchedule takes what it has generated for measured
         self._inner: tuple[Any, Any] | None = None  # the strategy, and its context, which it does not hold itself
 
     def begin(self, design_spaces: Any, database: Any, cost_model: Any) -> None:
         self._given, self._inner = (design_spaces, database, cost_model), None
 
     def propose(self, count: int) -> list[Decisions]:
-        found: dict[Decisions, None] = {}
-        for attempt in range(ROUNDS_WITHOUT):
+        found: dict[Decisions, None] = {point: None for point in self._surplus if point not in self.seen}
+        for attempt in range(ROUNDS_WITHOUT if len(found) < count else 0):
             strategy = self._strategy(attempt)
             candidates = strategy.generate_measure_candidates() or []
             points = [decisions_of(candidate.sch.trace) for candidate in candidates]
@@ -53,6 +54,7 @@ class MetaScheduleStrategy(Strategy):
                 break
         left = [point for point in self.left() if point not in found] if len(found) < count else []
         chosen = [*found, *(left[i] for i in self.rng.permutation(len(left)))]
+        self._surplus = [] if self.afresh else list(found)[count:]
         return chosen[:count]
 
     def _strategy(self, attempt: int) -> Any:

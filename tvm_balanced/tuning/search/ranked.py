@@ -25,13 +25,11 @@ class Ranked(Strategy):
         The cost model of the run.
     first : int
         Random points before the model is used.
-    explore : float
-        Share of each later batch that is drawn at random.
+    explore : int
+        Of so many later points one is drawn at random.
     """
 
-    def __init__(
-        self, space: Space, seed: int, workload: Workload, trees: Any = None, first: int = 8, explore: float = 0.125
-    ) -> None:
+    def __init__(self, space: Space, seed: int, workload: Workload, trees: Any = None, first: int = 8, explore: int = 8) -> None:
         super().__init__(space, seed)
         self.task, self.trees = workload.title, trees or DecisionTrees(seed)
         self.first, self.explore = first, explore
@@ -48,9 +46,10 @@ class Ranked(Strategy):
             return [left[i] for i in self.rng.permutation(len(left))[:count]]
         slowness = self.trees.slowness(self.task, left)
         chosen = [left[i] for i in np.argsort(slowness, kind="stable")[:count]]
-        for place in range(len(chosen) - round(self.explore * len(chosen)), len(chosen)):
+        for place in range(len(chosen)):
             others = [point for point in left if point not in chosen]
-            chosen[place] = others[int(self.rng.integers(len(others)))] if others else chosen[place]
+            if others and (len(self.seen) + place) % self.explore == self.explore - 1:
+                chosen[place] = others[int(self.rng.integers(len(others)))]
         return chosen
 
 

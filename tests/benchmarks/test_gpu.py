@@ -105,7 +105,7 @@ def test_a_worker_that_dies_or_hangs_is_recorded(tmp_path, monkeypatch):
 
     said = worker("print('begin a'); print('done a: fine'); print('begin b'); print('an illegal access'); import os; os._exit(7)")
     assert said[:2] == (7, True)
-    monkeypatch.setattr(supervise, "SILENT", 5)  # on a busy machine a process takes a second to begin
+    monkeypatch.setattr(supervise, "SILENT", 10)  # on a busy machine a process takes a second to begin
     worker("print('begin c'); import time; time.sleep(60)")
     rows = {row["unit"]: row for row in folder.read("units.csv")}
     assert rows["b"]["outcome"] == rows["c"]["outcome"] == "died"

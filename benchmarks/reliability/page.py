@@ -40,7 +40,8 @@ SOAK = """
 
 `soak`: processes of three threads each load artifacts (layers, any number of rows on two threads, variants), call, clone,
 save, self-test and load what they saved, and compare all bits. They sleep in between. First and last are of the minutes
-behind the first ten; memory is what is anonymous, and its slope a straight line's.
+behind the first ten; memory is what is anonymous, and "KB/h" the slope of a straight line through it, "at last" through the
+last third.
 """
 SHARED = """
 ## Shared weights
@@ -91,26 +92,14 @@ def inputs(label: str) -> str:
 
 def soaked(label: str) -> str:
     """Return what came of the soak."""
-    header = (
-        "process",
-        "minutes",
-        "loads",
-        "calls",
-        "saves",
-        "wrong",
-        "errors",
-        "MB first",
-        "last",
-        "KB an hour",
-        "mappings",
-        "files",
-    )
+    header = ("process", "minutes", "loads", "calls", "saves", "wrong", "errors", "MB first", "last", "KB/h", "at last")
+    header += ("mappings", "files")
     lines = [
         (
             f"{one['run']}.{one['process']}",
             *(f"{one[name]:,}" for name in ("minutes", "loads", "calls", "saves", "wrong", "errors")),
             *(f"{one[f'anonymous_kb_{when}'] / 1024:.1f}" for when in ("first", "last")),
-            str(one["kb_per_hour"]),
+            *(f"{one[name]:z,.0f}" for name in ("kb_per_hour", "kb_per_hour_at_last")),
             *(f"{one[f'{name}_first']} to {one[f'{name}_last']}" for name in ("mappings", "files")),
         )
         for one in soak.slopes(label)

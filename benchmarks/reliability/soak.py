@@ -98,18 +98,15 @@ def _record(label: str, run: int, started: "list[subprocess.Popen[str]]", minute
 
 
 def slopes(label: str) -> list[dict[str, object]]:
-    """Return of each process what it has done, and how its memory grew behind the first minutes: a straight line's slope."""
+    """Return of each process what it has done, and how its memory grew behind the first minutes, and in the last third of
+    them: slopes of straight lines.
+    """
     processes: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in rows.read("soak", label):
         processes.setdefault((row["run"], row["process"]), []).append(row)
     found = []
     for (run, process), each in processes.items():
         late = [row for row in each if int(row["minute"]) > WARM]
-        slope = (
-            np.polyfit([int(row["minute"]) for row in late], [int(row["anonymous_kb"]) for row in late], 1)[0]
-            if len(late) > 2
-            else np.nan
-        )
         first, last = (late or each)[0], each[-1]
         found.append(
             {"run": run, "process": process, "minutes": int(last["minute"])}
@@ -119,6 +116,14 @@ def slopes(label: str) -> list[dict[str, object]]:
                 for name in ("anonymous_kb", "rss_kb", "mappings", "files", "threads")
                 for when, row in (("first", first), ("last", last))
             }
-            | {"kb_per_hour": round(60 * float(slope), 1)}
+            | {"kb_per_hour": _slope(late), "kb_per_hour_at_last": _slope(late[-(len(late) // 3) :])}
         )
     return found
+
+
+def _slope(each: list[dict[str, str]]) -> float:
+    """Return how many KB an hour a process grew; NaN of less than three rows."""
+    if len(each) < 3:
+        return float("nan")
+    line = np.polyfit([int(row["minute"]) for row in each], [int(row["anonymous_kb"]) for row in each], 1)
+    return round(60 * float(line[0]), 1)

@@ -54,7 +54,7 @@ def test_the_rehearsal_is_killed_and_goes_on(tmp_path):
     assert len({row["unit"] for row in after}) == len(after) > len(done)
     assert {row["outcome"] for row in after} == {"done"}, after
     rows = folder.read("gpu.csv")
-    rivals = {"balanced", "default", "cublas", "cublas_tf32", "csr", "cuda_dense", "triton_bitmask"}
+    rivals = {"balanced", "default", "cublas", "cublas_tf32", "csr", "cuda_dense", "cuda_dense_mma", "triton_bitmask"}
     assert {row["rival"] for row in rows} == rivals
     assert {row["schedule"] for row in rows} == {"tuned"}
     there = [row for row in rows if row["rival"] != "triton_bitmask" or not row["note"]]  # not on every machine

@@ -14,11 +14,11 @@ demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 # Tests run in as many processes as there are cores, up to four; those of one group (xdist_group) in one, one after the other.
 PYTEST := $(RUN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --durations 10
 
-test: .venv/ready  ## all tests but what make nightly adds
-	$(PYTEST)
+test: .venv/ready  ## all tests, of grids a part with every value; OPTIONS=--cpu-times lists what takes long
+	$(PYTEST) $(OPTIONS)
 
 test-fast: .venv/ready  ## all but the slow ones
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" $(OPTIONS)
 
 # The runtime of aarch64 from the package index; needs Debian's g++-aarch64-linux-gnu, qemu-user and nlohmann-json3-dev.
 ARM := build/aarch64
@@ -32,7 +32,7 @@ soak: .venv/ready  ## the tests of tuning runs twenty times in a row: killed, re
 	for run in $$(seq 20); do $(RUN)/python -m pytest -q tests/tuning/test_tune.py || exit 1; done
 
 nightly: .venv/ready  ## the same with more cases, tests that take minutes each, and 10^6 random inputs
-	TVM_BALANCED_NIGHTLY=1 $(PYTEST)
+	TVM_BALANCED_NIGHTLY=1 $(PYTEST) $(OPTIONS)
 	$(RUN)/python -m benchmarks.reliability inputs
 
 wheel-test: .venv/ready  ## builds wheel and sdist, and runs the README where nothing but the wheel is installed: minutes, downloads

@@ -146,6 +146,7 @@ def test_a_factory_of_several_entry_points(capfd, folder):
     assert "second" in {row["name"] for row in profile["rows"]}
 
 
+@pytest.mark.slow
 def test_prune_by_sparsegpt_and_distill(capfd, folder):
     printed = ok(capfd, "prune", "models:dense", "4:16", "-o", "p.safetensors", "--calibration", "models:batches")
     assert "pruned 2 layers to 4:16 by sparsegpt" in printed
@@ -449,6 +450,7 @@ def test_version(capfd):
     assert ok(capfd, "--version") == f"tvm-balanced {tb.__version__}\n"
 
 
+@pytest.mark.slow
 def test_compile_in_8_bits(folder, capsys):
     options = ["--precision", "int8", "--calibration", "models:batches", "--json"]
     code = run(["compile", "models:pruned", "-o", "m.tb", *options, "--max-loss", "0.05"])

@@ -21,6 +21,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_model_is_compiled_and_timed_beside_pytorch(folder, capfd):
     assert run(["report", "report_models:pruned", "-o", "page.html", "--repeat", "2", "--json"]) == 0
     printed, shown = capfd.readouterr()

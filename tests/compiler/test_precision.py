@@ -122,6 +122,7 @@ def test_the_callers_metric_is_the_budget(net):
         tb.compile(model, (batches[0],), precision="int8", calibration=batches, metric=lambda expected, actual: 1.0)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_loses_more_than_was_expected_is_refused(net, monkeypatch):
     model, batches = net
     good = CpuAvx512I8.pack
@@ -149,6 +150,7 @@ def test_the_probe_loses_what_the_kernels_lose(net):
     np.testing.assert_allclose(peaks["0"], batches[0].abs().amax(0))
 
 
+@pytest.mark.slow
 def test_bfloat16_rounds_weights_alone(net):
     model, batches = net
     module = tb.compile(model, (batches[0][:1],), precision="bfloat16", max_loss=0.05)
@@ -157,6 +159,7 @@ def test_bfloat16_rounds_weights_alone(net):
     assert all(kernel in ("cpu_avx512_w16", "cpu_avx512") for kernel in kernels(module).values())
 
 
+@pytest.mark.slow
 def test_another_machine_gets_what_the_probe_lost(net):
     model, batches = net
     module = tb.compile(model, (batches[0],), target="cpu/sapphirerapids", precision="int8", max_loss=0.05)

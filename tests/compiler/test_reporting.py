@@ -263,6 +263,7 @@ def test_the_headline_says_what_runs_in_sparse_kernels(rng):
     assert str(report).startswith("75.0% of the weights and 75.0% of the multiply-adds run in sparse kernels, ")
 
 
+@pytest.mark.slow
 def test_work_counts_at_the_sizes_of_the_examples(rng):
     model, batch = sparse_net(rng), torch.export.Dim("batch", min=2, max=512)
     for rows in (3, 48):
@@ -274,6 +275,7 @@ def test_work_counts_at_the_sizes_of_the_examples(rng):
         assert all(rows in row.rows for row in counted)
 
 
+@pytest.mark.slow
 def test_a_naive_loop_is_marked_and_weighs_most_in_a_convolutional_net():
     naive_one = nn.ConvTranspose2d(8, 32, 2, stride=2, padding=2)  # no kernel of ours takes so much padding
     net = nn.Sequential(naive_one, nn.ReLU(), nn.Flatten(), nn.Linear(32 * 28 * 28, 10)).eval()

@@ -46,6 +46,7 @@ class Cut(nn.Module):
         return self.cut(x) * 2
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize(
     "cut", [lambda x: x[:, :5], lambda x: x[:, 2:], lambda x: x[:, : x.shape[1] : 2]], ids=["a constant", "no end", "a step"]
@@ -104,6 +105,7 @@ class Addmm(nn.Module):
         return torch.addmm(self.bias, x, self.weight, **self.factors)
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("factors", [{}, {"alpha": 0.5, "beta": 2}, {"beta": 0}], ids=str)
@@ -149,6 +151,7 @@ def test_a_running_sum_has_the_dtype_that_torch_gives_it(dtype, dim):
     torch.testing.assert_close(y, torch.cumsum(x, dim))
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float32], ids=str)
 @pytest.mark.parametrize("function", [torch.eq, torch.ne])

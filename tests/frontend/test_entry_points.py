@@ -70,6 +70,7 @@ def test_methods_agree_with_the_module(gate):
     assert "forward" not in vars(gate)
 
 
+@pytest.mark.slow
 def test_hooks_of_the_module_belong_to_its_call_not_to_a_method(gate):
     gate.register_forward_hook(lambda *_: _[-1] + 100)
     x = torch.randn(3, 64)
@@ -139,6 +140,7 @@ def test_each_entry_point_has_dynamic_shapes_of_its_own():
         module["other"](torch.ones(3, 64))
 
 
+@pytest.mark.slow
 def test_functions_of_an_entry_point_s_name_make_way():
     x = torch.ones(3, 64)
     module = tb.compile(
@@ -202,6 +204,7 @@ def test_a_donation_that_does_not_fit_is_refused(outputs, donate, message):
         check_donation([spec("x", "s", 4), spec("z", "s", 4)], outputs, donate)
 
 
+@pytest.mark.slow
 def test_entry_points_go_with_a_module(gate):
     with pytest.raises(ModelError, match="entry_points go with a module"):
         tb.compile(export(gate, (X,)), entry_points={"a": tb.EntryPoint((X,))})

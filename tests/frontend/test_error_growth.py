@@ -40,6 +40,7 @@ def test_a_tensor_may_be_taken_several_times():
     assert one.deviation == pytest.approx(math.sqrt(5) * U)
 
 
+@pytest.mark.slow
 def test_layers_count_what_they_sum_over():
     (one,) = growths(lambda layer, x: layer(x), torch.randn(2, 768), layer=nn.Linear(768, 8))
     assert one.deviation == pytest.approx(math.sqrt(769) * U)
@@ -49,6 +50,7 @@ def test_layers_count_what_they_sum_over():
     assert image.deviation == pytest.approx(math.sqrt(37) * U)
 
 
+@pytest.mark.slow
 def test_an_output_in_float32_knows_of_the_bfloat16_before_it():
     (found,) = growths(lambda x: (x * 2).float() + 1, torch.randn(3).bfloat16())
     assert found.dtype == "bfloat16"

@@ -29,6 +29,7 @@ class Mask(nn.Module):
         return weight * self.mask
 
 
+@pytest.mark.slow
 def test_pruning_masks_are_folded_on_a_copy():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16)).train()
@@ -85,6 +86,7 @@ class Shared(nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
+@pytest.mark.slow
 def test_shared_weights_stay_shared():
     module = agree(Shared(), (torch.randn(4, 64),))
     parts = [name.rpartition(".")[2] for name, _ in module.weights]
@@ -106,6 +108,7 @@ def test_functional_linear_and_matmul_with_a_constant():
     assert [(layer.layer, layer.n, layer.k) for layer in module.report.layers] == [("weight", 24, 40), ("transposed", 16, 24)]
 
 
+@pytest.mark.slow
 def test_more_than_two_dimensions_and_several_outputs():
     class Model(nn.Module):
         def __init__(self):
@@ -189,6 +192,7 @@ def test_models_of_other_kinds(model):
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_models_compile(dtype):
     torch.manual_seed(0)
@@ -211,6 +215,7 @@ def test_double_precision_models_compile_dense():
     assert all("float64" in layer.reason for layer in module.report.layers)
 
 
+@pytest.mark.slow
 def test_a_layer_on_a_constant_is_not_run_while_compiling():
     """As in a recurrent network without a given state: TVM folds constants with code for a CPU without AVX-512."""
 
@@ -241,6 +246,7 @@ def test_a_pruned_recurrent_network(cell):
     assert all(layer.verdict == "sparse" for layer in module.report.layers)
 
 
+@pytest.mark.slow
 def test_equal_layers_in_half_precision_stay_apart():
     torch.manual_seed(0)
     model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(3))).to(torch.bfloat16)
@@ -248,6 +254,7 @@ def test_equal_layers_in_half_precision_stay_apart():
     assert [layer.layer for layer in module.report.layers] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 def test_training_on_does_not_change_a_compiled_module():
     model = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 64))
     x = torch.randn(3, 64)
@@ -280,6 +287,7 @@ class Sizes(nn.Module):
         return x, x.shape[0]
 
 
+@pytest.mark.slow
 def test_what_a_module_cannot_be_is_said():
     model = Counts()
     with pytest.raises(ModelError, match='changes its buffer "calls"'):

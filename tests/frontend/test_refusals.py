@@ -56,6 +56,7 @@ class Scaled(nn.Module):
         return y, None
 
 
+@pytest.mark.slow
 def test_what_is_no_tensor_is_fixed():
     model, x = Scaled().eval(), torch.randn(3, 64)
     module = tb.compile(model, (x, 0.5), {"double": True}, threads=1)
@@ -197,6 +198,7 @@ def test_a_quantised_model_is_told_the_kernel_for_8_bits():
     assert 'kernels={"*": "cpu_avx512_i8"}' in said
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
 def test_weights_in_a_sparse_layout_are_taken_as_dense_ones(layout):

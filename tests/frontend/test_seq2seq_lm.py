@@ -67,6 +67,7 @@ def test_wrong_texts_get_one_sentence(small):
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_folder_is_imported_alike(tmp_path):
     pruned(t5).save_pretrained(tmp_path)
     imported = import_source(str(tmp_path), Request(max_length=8, length=12))  # as compile FOLDER --max-length 8 --length 12

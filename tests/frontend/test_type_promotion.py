@@ -74,6 +74,7 @@ INTEGERS = {  # an example on which TVM's importer is right by chance; other num
 }
 
 
+@pytest.mark.slow
 def test_integers_are_promoted_as_torch_promotes_them():
     class All(nn.Module):
         def forward(self, *given):
@@ -90,6 +91,7 @@ class Places(nn.Module):
         return x[-1], x[:, -1], x[:, [0, -1]], x[[-1, 0], [-2, 1]], x[..., -3:], x[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [None, ({0: torch.export.Dim("rows", min=3)},)], ids=["static", "dynamic"])
 def test_places_may_count_from_the_end(dynamic):
     module = tb.compile(Places(), (torch.randn(4, 6),), dynamic_shapes=dynamic)
@@ -99,6 +101,7 @@ def test_places_may_count_from_the_end(dynamic):
             torch.testing.assert_close(got, want)
 
 
+@pytest.mark.slow
 def test_the_last_state_of_an_lstm():
     torch.manual_seed(0)
     lstm = nn.LSTM(8, 8).eval()
@@ -150,6 +153,7 @@ def test_a_bilinear_layer():
     torch.testing.assert_close(tb.compile(layer, args)(*args), layer(*args).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_encoder_with_a_causal_mask():
     torch.manual_seed(0)
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 1).eval()
@@ -178,6 +182,7 @@ ACTIVATIONS = [torch.tanh, torch.sigmoid, torch.exp, torch.log1p, torch.expm1, t
 ACTIVATIONS += [nn.functional.silu, nn.functional.softplus, nn.functional.elu, nn.functional.selu, nn.functional.mish]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_activations_in_half_precision_are_within_one_unit_in_the_last_place(dtype):
     x = SMALL.to(dtype)
@@ -189,6 +194,7 @@ def test_activations_in_half_precision_are_within_one_unit_in_the_last_place(dty
         assert ((y.double() - want).abs() / unit).max() < 1, function
 
 
+@pytest.mark.slow
 def test_small_numbers_in_float32_are_kept():
     x, functions = torch.logspace(-8, -1, 50), (torch.log1p, torch.expm1, torch.sinh)
     for y, function in zip(tb.compile(Apply(lambda x: [f(x) for f in functions]), (x,))(x), functions, strict=True):

@@ -32,6 +32,7 @@ def test_load_gives_back_what_was_saved(mlp, compiled_mlp, artifact):
     assert loaded.facts == compiled_mlp.facts
 
 
+@pytest.mark.slow
 def test_weights_on_a_gpu_are_copied_from_there(mlp, compiled_mlp, tmp_path):
     model, (x,) = mlp
     with_weights_there(tb.compile(model, (x,))).save(tmp_path / "there.tb")
@@ -304,6 +305,7 @@ def test_one_module_in_a_list_is_a_plain_artifact(compiled_mlp, tmp_path):
     assert "variants" not in read_manifest(tmp_path / "m.tb")
 
 
+@pytest.mark.slow
 def test_modules_that_are_no_variants(mlp, two_compiled, tmp_path):
     model, (x,) = mlp
     best = two_compiled[0]

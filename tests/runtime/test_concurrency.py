@@ -60,6 +60,7 @@ def test_compiles_at_once():
         torch.testing.assert_close(module(x), model(x).detach(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.nightly, pytest.mark.timeout(1800)])])
 def test_calls_saves_and_loads_from_many_threads(tmp_path, rounds):
     """32 threads with 200 calls each, of one module and its clones, with saves and loads between them."""

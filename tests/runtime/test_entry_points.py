@@ -90,6 +90,7 @@ def test_a_function_says_what_it_is(compiled):
         compiled["generate"]
 
 
+@pytest.mark.slow
 def test_entry_points_share_each_weight(model, compiled):
     alone = tb.compile(model, entry_points={"decode": entry_points()["decode"]})
     assert len(alone.weights) == len(compiled.weights)
@@ -110,6 +111,7 @@ class Halves(nn.Module):
         return self.second(x)
 
 
+@pytest.mark.slow
 def test_an_entry_point_takes_only_the_weights_that_it_uses():
     module = halves()
     names = {entry: {module.weights[i][0] for i in spec.weights} for entry, spec in module.facts.entry_points.items()}
@@ -117,6 +119,7 @@ def test_an_entry_point_takes_only_the_weights_that_it_uses():
     assert {name.split(".")[0] for name in names["half"]} == {"second"}
 
 
+@pytest.mark.slow
 def test_every_entry_point_is_checked_against_the_model(monkeypatch, model):
     asked = []
     call = Function.flat
@@ -154,6 +157,7 @@ def test_variants_keep_their_entry_points(tmp_path):
             tb.save([older, halves("cpu/x86-64-v2", names)], tmp_path / "other.tb")
 
 
+@pytest.mark.slow
 def test_each_entry_point_can_be_profiled(compiled, prompt):
     keys, values = state()
     profile = compiled["decode"].profile(prompt[:, :1], torch.tensor(0), keys, values, rounds=2)
@@ -225,6 +229,7 @@ def test_states_that_change_places_and_one_that_is_returned_as_it_was(accumulate
     assert (count == 3).all()
 
 
+@pytest.mark.slow
 def test_the_state_of_an_lstm_is_donated():
     torch.manual_seed(0)
     model = nn.LSTM(32, 32, batch_first=True).eval()
@@ -247,6 +252,7 @@ def test_a_donated_tensor_of_tvm_holds_the_output(accumulate):
     assert (x.numpy() == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_and_a_state_without_rows_are_donated(dtype):
     batch = torch.export.Dim("batch")
@@ -297,6 +303,7 @@ def addresses(module):
     return [tensor.data_ptr() for _, tensor in module.weights]
 
 
+@pytest.mark.slow
 def test_a_clone_has_the_same_weights_and_settings_of_its_own(compiled, saved, prompt):
     for module in (compiled, tb.load(saved)):
         clone = module.clone()

@@ -28,6 +28,7 @@ def pruned(activation, outputs):
     return model
 
 
+@pytest.mark.slow
 def test_an_artifact_that_is_replaced_in_place_is_a_new_one(tmp_path):
     """The loader knows a library by its path; 50 times in place, once with other shapes, and the old modules stay right."""
     x, path = torch.randn(4, 96), tmp_path / "m.tb"

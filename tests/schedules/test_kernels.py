@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import reference
+from support.sample import examples
 
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
@@ -29,7 +30,7 @@ def allowed(name, dtype):
 
 
 @pytest.mark.slow
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     here=st.sampled_from(HERE),
     n=st.integers(1, 150),

@@ -42,6 +42,7 @@ def build(parts):
     return tvm.compile(func.with_attr("global_symbol", "main"), host_target())["main"]
 
 
+@pytest.mark.slow
 @pytest.mark.avx2
 def test_every_m_is_right_and_comes_from_its_kernel(rng):
     """Each kernel's weight is another, so that the result tells which was used."""

@@ -75,6 +75,7 @@ def test_scheduled_function_computes_the_same(case, rng):
     np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["cpu_matmul", "cpu_elementwise", "cpu_columnwise"])
 def test_what_is_read_more_than_once_is_computed_once(rule, rng):
     """Polynomials that a consumer reads twice would be inlined twice, with their variable; a chain of products would grow

@@ -15,6 +15,11 @@ import pytest
 NIGHTLY = "TVM_BALANCED_NIGHTLY" in os.environ
 
 
+def examples(count: int) -> int:
+    """Return how many random examples to run of a property that compiles for each: `count` at night, half of them by day."""
+    return count if NIGHTLY else count // 2
+
+
 def sample(cases: Sequence[Mapping[str, Hashable]], pairs: bool = False) -> list[int]:
     """Return the places of a part of `cases` in which every value occurs that occurs in one of them, or every two values.
 

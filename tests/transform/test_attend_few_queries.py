@@ -41,6 +41,7 @@ def test_attention_of_a_few_queries_is_one_function(name):
     assert "few_queries" in check(form, arguments(masked))
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("name", LEFT)
 def test_what_it_does_not_know_stays(name):

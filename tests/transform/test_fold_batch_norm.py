@@ -98,6 +98,7 @@ def test_other_dtypes(dtype):
     assert (module(x).double() - model(x).double()).abs().max() < tolerance
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_folded_layers_keep_names_and_zeros():
     torch.manual_seed(0)

@@ -140,6 +140,7 @@ def test_the_module(before, expected):
         tvm.ir.assert_structural_equal(FuseAttention()(before), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("form", FORMS)
 def test_attention_is_one_function(form, rng):
@@ -149,6 +150,7 @@ def test_attention_is_one_function(form, rng):
     assert not [name for name in names if "matmul" in name or "softmax" in name or "transpose" in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [0, 63])
 def test_a_row_that_is_masked_as_a_whole_is_zero_as_in_pytorch(row, rng):
     *qkv, _ = args = arguments(rng, mask=True)
@@ -192,6 +194,7 @@ def test_masks_that_are_made_of_scores_or_queries(form, heads_first, tokens, rng
     assert ("attention" in names) == (form in (with_positions, with_scaled_positions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("looked_for", "given"), [(-2.0, 0.0), (-torch.inf, 1.0)])
 def test_what_only_looks_like_pytorchs_safe_softmax_is_not_taken_for_it(looked_for, given, rng):
     class Lookalike(nn.Module):
@@ -209,6 +212,7 @@ def test_what_only_looks_like_pytorchs_safe_softmax_is_not_taken_for_it(looked_f
     torch.testing.assert_close(y, model(*qkv, mask), rtol=1e-5, atol=5e-6, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_safe_softmax_that_looks_along_columns_is_not_taken_for_it(rng):
     class AlongColumns(nn.Module):
         def forward(self, q, k, v, mask):
@@ -245,6 +249,7 @@ def test_shapes(shape, tokens, rng):
     assert "attention" in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize(
     ("shape", "tokens"),
@@ -254,6 +259,7 @@ def test_shapes_that_would_not_gain_are_left_alone(shape, tokens, rng):
     assert "attention" not in check(Attention(written_out), arguments(rng, shape, tokens, mask=True))
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize(
     ("q", "k", "mask"),
@@ -284,11 +290,13 @@ def test_probabilities_that_are_returned_are_computed_as_before(rng):
     assert "attention" not in functions(compiled, args)
 
 
+@pytest.mark.slow
 def test_softmax_along_another_axis_is_left_alone(rng):
     model = Attention(lambda q, k, v, _: functional.softmax(q @ k.transpose(-1, -2), -2) @ v)
     assert "attention" not in check(model, arguments(rng))
 
 
+@pytest.mark.slow
 def test_operands_that_are_read_elsewhere(rng):
     class Shared(nn.Module):
         def forward(self, x):
@@ -303,6 +311,7 @@ def test_operands_that_are_read_elsewhere(rng):
     assert "attention" in functions(compiled, (x,))
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_known_only_at_the_call(rng):
     batch = torch.export.Dim("batch", min=1, max=16)
     model, args = Attention(written_out, heads_first=False).eval(), arguments(rng, heads_first=False)
@@ -313,6 +322,7 @@ def test_a_batch_that_is_known_only_at_the_call(rng):
     assert "attention" in functions(compiled, args)
 
 
+@pytest.mark.slow
 def test_layers_share_one_function(rng):
     class Layers(nn.Module):
         def forward(self, q, k, v):
@@ -325,6 +335,7 @@ def test_layers_share_one_function(rng):
     assert [(row.name, row.calls) for row in profile.rows] == [("attention", 3)]
 
 
+@pytest.mark.slow
 def test_a_mask_that_every_layer_makes_is_made_once(rng):
     class Layers(nn.Module):
         def forward(self, q, k, v, mask):
@@ -340,6 +351,7 @@ def test_a_mask_that_every_layer_makes_is_made_once(rng):
     assert sum(calls.values()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_left_alone(dtype, rng):
     args = [x.to(dtype) for x in arguments(rng)]

@@ -112,6 +112,7 @@ def test_the_module(before, expected):
         tvm.ir.assert_structural_equal(PadAttention()(before), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
@@ -157,6 +158,7 @@ def test_rows_and_length_that_are_known_only_at_the_call(rng):
         torch.testing.assert_close(compiled(*args), model(*args), rtol=1e-5, atol=5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("low", [-1e9, float(torch.finfo(torch.float32).min)])
 def test_where_every_key_is_masked_alike_those_that_were_added_still_do_not_count(low, rng):
     *qkv, mask = arguments(rng, (1, 2, 21, 32), 21, mask=True)
@@ -168,6 +170,7 @@ def test_where_every_key_is_masked_alike_those_that_were_added_still_do_not_coun
         torch.testing.assert_close(y[0, :, 7], qkv[2][0].mean(1), rtol=1e-5, atol=5e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [0, 20])
 def test_a_row_that_is_masked_as_a_whole_is_zero_as_in_pytorch(row, rng):
     *qkv, _ = args = arguments(rng, (2, 3, 21, 32), 21, mask=True)
@@ -179,6 +182,7 @@ def test_a_row_that_is_masked_as_a_whole_is_zero_as_in_pytorch(row, rng):
     assert (y[1, :, row] == 0).all()
 
 
+@pytest.mark.slow
 def test_layers_share_their_mask(rng):
     class Layers(nn.Module):
         def forward(self, q, k, v, mask):
@@ -221,6 +225,7 @@ def test_scores_that_are_returned_are_computed_once(rng):
     assert sum("matmul" in name for name in functions(compiled, args)) == 2
 
 
+@pytest.mark.slow
 def test_rows_that_are_known_only_at_the_call(rng):
     rows = torch.export.Dim("rows", max=64)
     model = Attention(written_out).eval()
@@ -232,11 +237,13 @@ def test_rows_that_are_known_only_at_the_call(rng):
     assert "attention" in functions(compiled, args)
 
 
+@pytest.mark.slow
 def test_sizes_that_fit_are_left_as_they_are(rng):
     names = check(Attention(written_out), arguments(rng, mask=True))
     assert names == ["attention"]
 
 
+@pytest.mark.slow
 def test_numbers_of_the_last_key_are_those_that_are_repeated_and_nothing_past_it_is_read(rng):
     """With values of NaN behind the last, in the same memory."""
     model, args = Attention(written_out).eval(), arguments(rng, (1, 1, 21, 32), 21)

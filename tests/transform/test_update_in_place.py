@@ -121,6 +121,7 @@ def test_memory_that_another_input_shares_is_read_as_it_was(module):
     torch.testing.assert_close(got["cache"], want["cache"])
 
 
+@pytest.mark.slow
 def test_profiling_changes_no_buffer(module):
     _, module = module
     cache, places, new = arguments()

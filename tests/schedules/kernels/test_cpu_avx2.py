@@ -6,6 +6,7 @@ import tvm
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import reference
+from support.sample import examples
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.targets import parse_target
@@ -33,7 +34,7 @@ def assembly(m, pattern, n=3072, k=768):
 
 @pytest.mark.slow
 @pytest.mark.avx2
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     n=st.integers(1, 150),
     k=st.integers(16, 200),

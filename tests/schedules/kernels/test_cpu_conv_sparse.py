@@ -7,6 +7,7 @@ import pytest
 import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.sample import examples
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.targets import parse_target
@@ -55,7 +56,7 @@ def convolutions(draw_):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(26), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     conv=convolutions(),
     rows=st.integers(1, 9),

@@ -33,6 +33,7 @@ def run(mod, *inputs):
     return y.numpy()
 
 
+@pytest.mark.slow
 def test_constant_powers_of_negative_numbers(rng):
     x = rng.uniform(-3, 3, 64).astype(np.float32)
     for exponent in EXPONENTS:
@@ -150,6 +151,7 @@ class Decoder(nn.Module):
         return (y * torch.cos(angles) + torch.tanh(y) * torch.sin(angles) + y.pow(3)).to(x.dtype) + z
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.grid
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 import tvm
 from torch import nn
@@ -85,6 +86,7 @@ def test_plain_tvm_loses_the_attribute_of_every_function():
     assert "noalias" not in parameters(source, "kernel"), "TVM keeps the attribute of each function: MarkNoalias may go"
 
 
+@pytest.mark.slow
 def test_kernels_of_a_symbolic_m_keep_their_sums_in_registers():
     """As where M is known, whose buffers LLVM knows not to overlap; what it says of a function shows in its parameters."""
     torch.manual_seed(0)

@@ -45,6 +45,7 @@ def test_measuring_goes_on_where_a_candidate_fails(monkeypatch):
     assert "none of the kernel's" in results[points[1]].error
 
 
+@pytest.mark.slow
 def test_a_wrong_candidate_never_wins(monkeypatch):
     given = workload(HERE[-1])
     space = space_of(given, host_target())

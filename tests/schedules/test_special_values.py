@@ -2,14 +2,20 @@
 
 import numpy as np
 import pytest
+import tvm
 from support import reference
 from support.emulated_avx512 import emulated  # noqa: F401 - a fixture
 
+from tvm_balanced.compiler.build import build
+from tvm_balanced.compiler.targets import parse_target
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.runtime.host import host_target
-from tvm_balanced.schedules import DENSE_KERNELS, KERNELS
+from tvm_balanced.runtime.host import host_target, runs_here
+from tvm_balanced.schedules import ALL_KERNELS, CONV_DENSE_KERNELS, CONV_SPARSE_KERNELS, KERNELS, DenseKernel
+from tvm_balanced.testing.operands import random_weight
 
 P = BalancedPattern.parse("2:16")
+LEVELS = ("cpu/x86-64-v4", "cpu/x86-64-v3", "cpu/x86-64-v2")
 CPU = [(name, dtype) for name, kernel in KERNELS.items() if name.startswith("cpu_") for dtype in kernel.dtypes]
 HERE = [(name, dtype) for name, dtype in CPU if KERNELS[name].refuses(host_target(), 64, 64, dtype) is None]
 EMULATED = ("cpu_avx512", "cpu_avx512_bf16", "cpu_avx512_w16", "cpu_avx512_w8", "cpu_avx512_i8")
@@ -46,14 +52,15 @@ def wanted(x, weight, bias, kept):
     return products.sum(-1) + bias, np.abs(np.where(np.isfinite(products), products, 0)).sum(-1) + np.abs(bias)
 
 
-def check(name, dtype, run, x, weight, bias, kinds):
-    kept = np.ones_like(weight, bool) if KERNELS[name] in DENSE_KERNELS else weight != 0
+def check(name, dtype, run, x, weight, bias, kinds, overflows=False):
+    """`overflows`: partial sums may be infinite where the whole is not, and NaN beside an infinite bias."""
+    kept = np.ones_like(weight, bool) if isinstance(ALL_KERNELS[name], DenseKernel) else weight != 0
     exact = reference.rounded(x, dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         want, size = wanted(exact, weight, bias.astype(np.float64), kept)
         got = run(x).astype(np.float64)
     largest = 65504.0 if dtype == "float16" else float(np.finfo(np.float32).max)
-    error = max(ERROR[dtype], KERNELS[name].tolerance or 0)
+    error = max(ERROR[dtype], ALL_KERNELS[name].tolerance or 0)
     # what rounds x rounds all of a row by its largest value
     largest_of_x = np.abs(exact.astype(np.float64)).max(axis=1)[:, None]
     scale = largest_of_x * np.abs(weight.astype(np.float64)).sum(1)[None] if name in ROUNDS_X else size
@@ -62,6 +69,7 @@ def check(name, dtype, run, x, weight, bias, kinds):
             assert np.isnan(got[row]).all(), kind
             continue
         certain = ~(np.abs(want[row]) > 0.9 * largest) | ~np.isfinite(want[row])  # just below the largest it may be infinite
+        certain &= ~(overflows & (size[row] > largest) & np.isfinite(exact[row]).all())
         unusual = ~np.isfinite(want[row])
         np.testing.assert_array_equal(got[row][unusual & certain], want[row][unusual & certain], err_msg=kind)
         usual = certain & ~unusual
@@ -121,3 +129,39 @@ def test_activations_of_large_and_infinite_sums(activation, rng):
     assert abs(y[1]) < 1e-6
     assert abs(y[5]) < 1e-5
     assert y[3] == 0 or (np.isnan(y[3]) and activation != "relu")  # torch's gelu and silu of minus infinity are NaN
+
+
+def pixels_of(images, taps):
+    """What each pixel of a convolution with padding reads, in the order of the weight's columns: (pixels, taps * channels)."""
+    padded = np.pad(images, [(0, 0), (0, 0), (taps // 2, taps // 2), (taps // 2, taps // 2)])
+    seen = np.lib.stride_tricks.sliding_window_view(padded, (taps, taps), axis=(2, 3))  # image, channel, row, column, tap, tap
+    return seen.transpose(0, 2, 3, 4, 5, 1).reshape(len(images), -1, taps * taps * images.shape[1])
+
+
+@pytest.mark.grid
+@pytest.mark.parametrize("kernel", [*CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS], ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("taps", [1, 3])
+def test_convolutions(kernel, taps, rng):
+    target = next(t for t in map(parse_target, LEVELS) if kernel.refuses(t, 16, 16, "float32") is None)
+    if not runs_here(target):
+        pytest.skip("this CPU lacks its instructions")
+    side, channels, rows = 7, 16, 6
+    pad = (0, taps // 2, taps // 2)
+    conv = Convolution(channels, (1, side, side), (1, taps, taps), before=pad, after=pad)
+    sparse = kernel in CONV_SPARSE_KERNELS
+    x, kinds = special_rows("float32", rng)
+    images = rng.standard_normal((len(kinds), channels, side, side)).astype(np.float32)
+    images.reshape(len(kinds), -1)[:, 90 : 90 + K] = x  # in two channels, on both sides of a row's end
+    images[-1] *= 10 * TINY["float32"]
+    workload = kernel.workload(len(kinds) * side**2, rows, channels * taps**2, P if sparse else None, conv=conv.flattened())
+    encoded = random_weight(rows, channels * taps**2, P if sparse else BalancedPattern.parse("16:16"), rng)
+    weight, bias = encoded.decode(), rng.standard_normal(rows).astype(np.float32)
+    bias[:4] = np.nan, np.inf, -np.inf, LARGE["float32"]
+    packed = kernel.pack_for(encoded if sparse else weight, workload)
+    given = [images.reshape(len(kinds), -1), *packed, kernel.pack_bias(bias)]
+    func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
+    y = tvm.runtime.tensor(np.zeros((len(kinds), rows * side**2), np.float32))
+    build(func, target)["main"](*map(tvm.runtime.tensor, given), y)
+    got = y.numpy().reshape(len(kinds), rows, -1).transpose(0, 2, 1)
+    for image, kind, result in zip(pixels_of(images, taps), kinds, got, strict=True):
+        check(kernel.name, "float32", lambda _, result=result: result, image, weight, bias, [kind] * len(image), overflows=True)

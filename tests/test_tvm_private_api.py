@@ -34,12 +34,12 @@ DOCUMENTED = {
 # Underscored attributes of what is not TVM's
 OTHERS = {"self", "cls", "os", "torch"}
 PYTORCHS = {
-    *("_buffers", "_forward_pre_hooks", "_guards_code", "_parameters", "_schema", "_tensor_name"),
+    *("_buffers", "_forward_pre_hooks", "_get_qualified_name", "_guards_code", "_parameters", "_schema", "_tensor_name"),
     *("_ConvNd", "_ConvTransposeNd", "_to_copy", "_version"),
     *("_embedding_bag", "_embedding_bag_forward_only", "_grouped_mm", "_trilinear"),
 }
-# Of instances of our own classes that another instance reads, and of Python's named tuples
-OWN = {"_candidates", "_factors", "_hessian", "_squares", "_fields"}
+# Of instances of our own classes that another instance or a class derived from them reads, and of Python's named tuples
+OWN = {"_candidates", "_factors", "_fields", "_given", "_hessian", "_squares"}
 # Functions whose first argument is the name of a global function or of a function's attribute
 NAMED_FIRST = {"get_global_func", "register_global_func", "remove_global_func", "get_function", "with_attr", "without_attr"}
 KNOWN = ("tvm_balanced", "global_symbol", "tirx.noalias")  # our own, and what TVM's tutorials use

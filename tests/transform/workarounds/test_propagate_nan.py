@@ -115,6 +115,17 @@ def test_results_on_a_gpu_are_torchs(case, dtype, rng):
     np.testing.assert_allclose(got.astype(np.float64), want, rtol=2e-2, atol=5e-2)
 
 
+@pytest.mark.nvcc
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_softmax_of_many_threads_is_left(dtype):
+    """Its threads share a maximum, which TVM must recognise."""
+    x = te.placeholder((6, 512), dtype, name="x")
+    func = te.create_prim_func([x, topi.nn.softmax(x)], index_dtype_override="int64").with_attr("global_symbol", "main")
+    with opencl.target():
+        mod = tvm.transform.Sequential(gpu_remainder())(tvm.IRModule({"main": func}))
+    assert cuda_source(mod["main"], "sm_90")
+
+
 @pytest.mark.pocl
 @pytest.mark.parametrize(("kernel", "activation"), [("cuda_gemv", "relu"), ("cuda_gemv", "gelu"), ("cuda_decode_mma", "relu")])
 def test_our_own_kernels_on_a_gpu_propagate_nan(kernel, activation, rng):

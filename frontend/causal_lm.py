@@ -9,6 +9,7 @@ caches are inputs that hold every slot of a fixed length, and outputs that take 
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,13 @@ import torch
 from torch import nn
 
 from tvm_balanced.core.entry_point import EntryPoint
+from tvm_balanced.core.files import is_huggingface
 from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import InputError, ModelError, first_line
 from tvm_balanced.frontend.entry_points import import_entry_points
-from tvm_balanced.frontend.huggingface import is_huggingface, load_huggingface
+from tvm_balanced.frontend.huggingface import load_huggingface
 from tvm_balanced.frontend.inference import inference
 from tvm_balanced.frontend.live_weights import recognised
 
@@ -58,30 +60,24 @@ def import_causal_lm(
     """
     for name, value in (("max_length", max_length), ("batch", batch), ("chunk", chunk or 1)):
         check_count(name, value)
-    model, found = _model(model, masks)
+    model, found = language_model(model, masks, NEEDED, "causal language models of transformers")
     most = getattr(model.config, "max_position_embeddings", None)
     if isinstance(most, int) and max_length > most:
         raise InputError(f"max_length is {max_length}; the model takes {most} tokens at most")
     chunk = min(chunk or CHUNK, max_length)
     shapes = _cache_shapes(model, batch, max_length)
-    step = CachedStep(model, max_length)
-    imported = import_entry_points(
-        step, {"prefill": _entry(model, shapes, batch, chunk), "decode": _entry(model, shapes, batch, 1)}
-    )
-    for entry in imported.entry_points.values():
-        entry.donate.update({spec.name: spec.name for spec in entry.inputs if spec.name.startswith("cache_")})
+    entries = {"prefill": _entry(model, shapes, batch, chunk), "decode": _entry(model, shapes, batch, 1)}
+    said = f"a causal language model, {type(model).__name__}, of {len(shapes)} layers"
+    imported = import_language_model(model, CachedStep(model, max_length), entries, [said, *found])
     imported.generation = Generation(max_length, batch, chunk, *special_tokens(model))
-    imported.source = f"{type(model).__module__}.{type(model).__qualname__}"
-    imported.weight_names = {address: name.removeprefix("model.") for address, name in imported.weight_names.items()}
-    imported.recognised += [
-        f"a causal language model, {type(model).__name__}, of {len(shapes)} layers",
-        *found,
-        *recognised(model),
-    ]
     return imported
 
 
-def _model(model: Any, masks: str | Path | None) -> tuple[Any, list[str]]:
+def language_model(model: Any, masks: str | Path | None, needed: Sequence[str], what: str) -> tuple[Any, list[str]]:
+    """Return a language model of transformers, of a folder too, and what was understood of the folder.
+
+    Raises ModelError if it is none whose forward takes all that is `needed`, as `what` do.
+    """
     found: list[str] = []
     if isinstance(model, (str, Path)):
         if not is_huggingface(Path(model)):
@@ -90,10 +86,21 @@ def _model(model: Any, masks: str | Path | None) -> tuple[Any, list[str]]:
             )
         model, found = load_huggingface(model, masks)
     taken = parameters_of(model) if isinstance(model, nn.Module) and hasattr(model, "config") else ()
-    lacking = [name for name in NEEDED if name not in taken]
+    lacking = [name for name in needed if name not in taken]
     if lacking:
-        raise ModelError(f"{type(model).__name__} takes no {lacking[0]}, as causal language models of transformers do; {ADVICE}")
+        raise ModelError(f"{type(model).__name__} takes no {lacking[0]}, as {what} do; {ADVICE}")
     return model, found
+
+
+def import_language_model(model: Any, step: nn.Module, entries: Mapping[str, EntryPoint], said: Sequence[str]) -> ImportedModel:
+    """Import what computes a model's entry points, named as the model itself; caches are donated. `said`: what it is."""
+    imported = import_entry_points(step, entries)
+    for entry in imported.entry_points.values():
+        entry.donate.update({spec.name: spec.name for spec in entry.inputs if spec.name.startswith("cache_")})
+    imported.source = f"{type(model).__module__}.{type(model).__qualname__}"
+    imported.weight_names = {address: name.removeprefix("model.") for address, name in imported.weight_names.items()}
+    imported.recognised += [*said, *recognised(model)]
+    return imported
 
 
 def parameters_of(model: nn.Module) -> tuple[str, ...]:

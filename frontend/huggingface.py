@@ -33,11 +33,6 @@ TOKENIZER_FILES = (
 OWN_IMPLEMENTATIONS = ("eager", "sdpa", "grouped_mm")  # of attention and of experts, in transformers itself
 
 
-def is_huggingface(path: Path) -> bool:
-    """Whether this is a folder with the config.json of a model of transformers."""
-    return path.is_dir() and (path / "config.json").is_file() and not (path / "manifest.json").is_file()
-
-
 def has_encoder(folder: Path) -> bool:
     """Whether the config.json of a folder says that its model has an encoder beside a decoder."""
     try:

@@ -18,11 +18,8 @@ from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import ModelError, first_line
-from tvm_balanced.frontend.causal_lm import ADVICE, Cache, Layer, parameters_of, special_tokens
-from tvm_balanced.frontend.entry_points import import_entry_points
-from tvm_balanced.frontend.huggingface import is_huggingface, load_huggingface
+from tvm_balanced.frontend.causal_lm import ADVICE, Cache, Layer, import_language_model, language_model, special_tokens
 from tvm_balanced.frontend.inference import inference
-from tvm_balanced.frontend.live_weights import recognised
 
 NEEDED = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "encoder_outputs", "past_key_values")
 Shapes = tuple[tuple[int, int, int, int], tuple[int, int, int, int]]
@@ -55,34 +52,14 @@ def import_seq2seq_lm(
     """
     for name, value in (("max_source", max_source), ("max_length", max_length), ("batch", batch)):
         check_count(name, value)
-    model, found = _model(model, masks)
+    model, found = language_model(model, masks, NEEDED, "language models with an encoder")
     shapes = _cache_shapes(model, batch, max_source, max_length)
+    said = f"a language model with an encoder, {type(model).__name__}, of {len(shapes)} layers of its decoder"
     steps = EncodeDecode(model, max_length, _first(model))
-    imported = import_entry_points(steps, _entries(model, shapes, batch, max_source))
-    decode = imported.entry_points["decode"]
-    decode.donate.update({spec.name: spec.name for spec in decode.inputs if spec.name.startswith("cache_")})
+    imported = import_language_model(model, steps, _entries(model, shapes, batch, max_source), [said, *found])
     ends, pad = special_tokens(model)
     imported.generation = Generation(max_length, batch, 1, ends, pad, max_source, _first(model))
-    imported.source = f"{type(model).__module__}.{type(model).__qualname__}"
-    imported.weight_names = {address: name.removeprefix("model.") for address, name in imported.weight_names.items()}
-    said = f"a language model with an encoder, {type(model).__name__}, of {len(shapes)} layers of its decoder"
-    imported.recognised += [said, *found, *recognised(model)]
     return imported
-
-
-def _model(model: Any, masks: str | Path | None) -> tuple[Any, list[str]]:
-    found: list[str] = []
-    if isinstance(model, (str, Path)):
-        if not is_huggingface(Path(model)):
-            raise ModelError(
-                f"{model} is not a folder of transformers, with a config.json; give one, or the model itself", usage=True
-            )
-        model, found = load_huggingface(model, masks)
-    taken = parameters_of(model) if isinstance(model, nn.Module) and hasattr(model, "config") else ()
-    lacking = [name for name in NEEDED if name not in taken]
-    if lacking:
-        raise ModelError(f"{type(model).__name__} takes no {lacking[0]}, as language models with an encoder do; {ADVICE}")
-    return model, found
 
 
 def _first(model: Any) -> int:

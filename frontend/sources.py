@@ -120,7 +120,8 @@ def _import_path(model: str | Path, request: Request) -> ImportedModel:
         return _import_factory(str(model), request)
     if path.suffix == ".onnx":
         return _import_onnx(path, request)
-    from tvm_balanced.frontend.huggingface import import_huggingface, is_huggingface
+    from tvm_balanced.core.files import is_huggingface
+    from tvm_balanced.frontend.huggingface import import_huggingface
 
     if is_huggingface(path):
         request.refuse(f"{path} is a folder of transformers, which has its weights", "examples", "weights")

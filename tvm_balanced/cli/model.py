@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvm_balanced.cli.console import err
+from tvm_balanced.core.files import is_huggingface
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -125,8 +126,7 @@ def require_factory(model: str, why: str) -> None:
 
 def folder_of(model: str) -> str | None:
     """Return what MODEL names if that is a folder with the config.json of transformers, else None."""
-    path = Path(model)
-    return model if path.is_dir() and (path / "config.json").is_file() else None
+    return model if is_huggingface(Path(model)) else None
 
 
 def load_module(model: str, weights: Path | None, batch: int = 1) -> tuple[Any, Any]:

@@ -179,3 +179,8 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def is_huggingface(path: Path) -> bool:
+    """Whether this is a folder with the config.json of a model of transformers."""
+    return path.is_dir() and (path / "config.json").is_file() and not (path / "manifest.json").is_file()

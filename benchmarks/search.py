@@ -27,9 +27,10 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Measured, Trial
-from tvm_balanced.tuning.runners.base import Built, Candidate, space_of
+from tvm_balanced.tuning.runners.base import Built, Candidate
 from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.scheduler import Tuner
 from tvm_balanced.tuning.search import COST_MODELS, STRATEGIES

@@ -12,9 +12,9 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError, TargetError
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import SPARSE_KERNELS, Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.selection.kernel_choice import DenseLayer, KernelSelector
 from tvm_balanced.testing.operands import random_weight
-from tvm_balanced.tuning.runners.base import space_of
 
 P = BalancedPattern.parse
 

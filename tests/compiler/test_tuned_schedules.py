@@ -10,7 +10,7 @@ from tvm_balanced.errors import TuningError
 from tvm_balanced.runtime.host import user_folder
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.multi_kernel import Variant
-from tvm_balanced.tuning.runners.base import space_of
+from tvm_balanced.schedules.spaces import space_of
 
 
 def test_the_users_log_comes_before_the_shipped_one(tmp_path):

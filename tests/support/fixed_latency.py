@@ -14,8 +14,9 @@ from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.record import Measured
-from tvm_balanced.tuning.runners.base import Built, Confirmed, space_of
+from tvm_balanced.tuning.runners.base import Built, Confirmed
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 

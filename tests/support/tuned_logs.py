@@ -6,9 +6,9 @@ from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Winner
-from tvm_balanced.tuning.runners.base import space_of
 
 WORKLOAD = Workload("cpu_dense", 16, 128, 64, 1, 1)
 TARGET = host_target()

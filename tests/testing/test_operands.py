@@ -7,9 +7,9 @@ from support import reference
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
 from tvm_balanced.schedules.layouts.byte_permute_tables import WORDS
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.testing import operands
 from tvm_balanced.testing.operands import DRAWN_ROWS, draw, draw_weight, packed_shapes, repeat_rows
-from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.runners.local import LocalRunner
 
 HERE = [name for name, k in KERNELS.items() if k.refuses(host_target(), 64, 64, "float32") is None]

@@ -8,11 +8,12 @@ from support.fixed_latency import TASKS, tune
 
 from tvm_balanced.errors import TuningError
 from tvm_balanced.runtime.host import host_target
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.rpc import tracker
 from tvm_balanced.tuning.rpc.batch import Batch, Job
 from tvm_balanced.tuning.rpc.runner import RpcRunner
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
-from tvm_balanced.tuning.runners.base import measure, space_of
+from tvm_balanced.tuning.runners.base import measure
 from tvm_balanced.tuning.scheduler import Budget
 
 

@@ -1,8 +1,8 @@
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.record import Trial, Winner
-from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.search.exhaustive import Exhaustive
 from tvm_balanced.tuning.task_state import FINALISTS, State
 from tvm_balanced.tuning.tasks import Task

@@ -13,13 +13,13 @@ from tvm_balanced.errors import InputError, TargetError, TuningError
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules.multi_kernel import Variant
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning import scheduler
 from tvm_balanced.tuning import tune as tune_module
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Run, Trial, Winner
 from tvm_balanced.tuning.log.tools import compact, verify
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
-from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.scheduler import BATCH
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
 

@@ -13,6 +13,7 @@ from tvm.s_tir import meta_schedule as ms
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.schedules.base.kernel import Tuned
 from tvm_balanced.schedules.base.space import Decisions
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.crash_guard import InFlight
 from tvm_balanced.tuning.log.database import LogDatabase
 from tvm_balanced.tuning.log.log import Log
@@ -23,7 +24,7 @@ from tvm_balanced.tuning.plugins.runner import BatchRunner
 from tvm_balanced.tuning.plugins.search_strategy import Search, measure_candidate
 from tvm_balanced.tuning.plugins.session import Batch
 from tvm_balanced.tuning.plugins.task_scheduler import END, Scheduler
-from tvm_balanced.tuning.runners.base import Confirmed, Runner, space_of
+from tvm_balanced.tuning.runners.base import Confirmed, Runner
 from tvm_balanced.tuning.search import STRATEGIES, cost_model
 from tvm_balanced.tuning.search.tune_context import random_state, space_generator, tune_context
 from tvm_balanced.tuning.task_state import State

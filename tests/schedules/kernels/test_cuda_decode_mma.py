@@ -16,8 +16,8 @@ from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.base.target_info import shared_bytes
 from tvm_balanced.schedules.kernels.cuda_decode_mma import NNZ, Layout, _cut, _shared_bytes, _steps
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.testing import opencl
-from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.runners.gpu import within_limits
 
 KERNEL = KERNELS["cuda_decode_mma"]

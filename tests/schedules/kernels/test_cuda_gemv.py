@@ -10,8 +10,8 @@ from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.testing import opencl
-from tvm_balanced.tuning.runners.base import space_of
 
 KERNEL = KERNELS["cuda_gemv"]
 H200 = cuda_target("h200")

@@ -6,11 +6,11 @@ from support.fixed_latency import TASKS, FixedLatencyRunner, forkserver, tune
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.crash_guard import InFlight
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Trial
 from tvm_balanced.tuning.log.tools import verify
-from tvm_balanced.tuning.runners.base import space_of
 
 WORKLOAD, ONE, OTHER = Workload("cpu_dense", 1, 16, 16, 1, 1), ((1, 2), (3, 4)), ((2, 1), (3, 4))
 

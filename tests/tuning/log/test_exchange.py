@@ -13,6 +13,7 @@ from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.errors import TuningError
 from tvm_balanced.schedules import KERNELS
 from tvm_balanced.schedules.multi_kernel import Variant
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.transform.annotate_schedule_rule import annotated
 from tvm_balanced.tuning.log import manifest
 from tvm_balanced.tuning.log.database import FAILED, LogDatabase, module_of
@@ -20,7 +21,6 @@ from tvm_balanced.tuning.log.exchange import FILES, Imported, export_database, i
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Run, Trial
 from tvm_balanced.tuning.log.tools import verify
-from tvm_balanced.tuning.runners.base import space_of
 
 SPACE = space_of(WORKLOAD, TARGET)
 OTHER = replace(WORKLOAD, n=48)

@@ -21,6 +21,7 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import cores, host_target
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log import manifest
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Trial, Winner
@@ -29,7 +30,7 @@ from tvm_balanced.tuning.rpc import tracker
 from tvm_balanced.tuning.rpc.runner import RpcRunner
 from tvm_balanced.tuning.rpc.serve import serve
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
-from tvm_balanced.tuning.runners.base import Confirmed, measure, space_of
+from tvm_balanced.tuning.runners.base import Confirmed, measure
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 

@@ -4,9 +4,10 @@ import torch
 from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.errors import TuningError
 from tvm_balanced.schedules import Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.testing import opencl
 from tvm_balanced.tuning.runners import gpu
-from tvm_balanced.tuning.runners.base import measure, space_of
+from tvm_balanced.tuning.runners.base import measure
 from tvm_balanced.tuning.runners.gpu import GpuRunner, within_limits
 
 GEMV = Workload("cuda_gemv", 2, 70, 272, 2, 16, residual=True)

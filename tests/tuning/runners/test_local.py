@@ -8,12 +8,13 @@ from tvm_balanced.errors import last_line
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import address_of
 from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.testing.operands import draw, relative_error
 from tvm_balanced.timing import rotating
 from tvm_balanced.timing.paired import Timing
 from tvm_balanced.timing.rotating import rotation
 from tvm_balanced.tuning.runners import local as module
-from tvm_balanced.tuning.runners.base import dense_workload, measure, space_of
+from tvm_balanced.tuning.runners.base import dense_workload, measure
 from tvm_balanced.tuning.runners.local import LocalRunner
 
 HERE = [name for name, k in KERNELS.items() if k.refuses(host_target(), 64, 64, "float32") is None]

@@ -3,8 +3,8 @@ import pytest
 from support.fixed_latency import TASKS, fake_seconds
 
 from tvm_balanced.runtime.host import host_target
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.record import Measured
-from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.search import STRATEGIES
 from tvm_balanced.tuning.search import base as module
 

@@ -3,8 +3,8 @@ import pytest
 from support.fixed_latency import TASKS, fake_seconds
 
 from tvm_balanced.runtime.host import host_target
+from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.plugins.search_strategy import measure_candidate
-from tvm_balanced.tuning.runners.base import space_of
 from tvm_balanced.tuning.search.decision_trees import DecisionTrees, features, ms
 from tvm_balanced.tuning.search.tune_context import tune_context
 

@@ -11,7 +11,8 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_balanced.schedules import ALL_KERNELS, Workload
-from tvm_balanced.schedules.base.space import Decisions, Space, decisions_of
+from tvm_balanced.schedules.base.space import Decisions, decisions_of
+from tvm_balanced.schedules.spaces import Spaces
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Record, Run, Trial, Winner
 
@@ -41,7 +42,7 @@ class LogDatabase(PyDatabase):
     def __init__(self, log: Log, target: tvm.target.Target, threads: int, run: str | None = None) -> None:
         super().__init__()
         self.log, self.target, self.threads, self.run = log, target, threads, run
-        self._spaces: dict[Workload, Space] = {}
+        self._spaces = Spaces(target)
         self._read: tuple[Any, list[Record]] = (None, [])
 
     def has_workload(self, mod: tvm.IRModule) -> bool:
@@ -62,7 +63,7 @@ class LogDatabase(PyDatabase):
         numbers = [trial.number for trial in self._of(Trial) if trial.run == self.run]
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         error = None if seconds is not None else "it failed"
-        space = self._space(workload).fingerprint
+        space = self._spaces[workload].fingerprint
         fields = (workload, self.threads, space, decisions_of(record.trace), seconds, error, at)
         self.log.append([Trial(self.run, max(numbers, default=0) + 1, *fields)])
 
@@ -87,7 +88,7 @@ class LogDatabase(PyDatabase):
         winners = [winner for winner in self._of(Winner) if winner.workload == known and self._fits(winner)]
         if known is None or not winners:
             return next(iter(self.get_top_k(workload, 1)), None)
-        decisions = winners[-1].decisions if winners[-1].won else self._space(known).default
+        decisions = winners[-1].decisions if winners[-1].won else self._spaces[known].default
         seconds = [
             t.seconds for t in self._of(Trial) if t.workload == known and t.decisions == decisions and t.seconds is not None
         ]
@@ -99,18 +100,12 @@ class LogDatabase(PyDatabase):
     def _record(self, workload: Any, known: Workload | None, decisions: Decisions, seconds: float) -> Any:
         assert known is not None
         arguments = ms.arg_info.ArgInfo.from_prim_func(workload.mod["main"])
-        trace = self._space(known).trace_of(decisions)
+        trace = self._spaces[known].trace_of(decisions)
         return ms.database.TuningRecord(trace, workload, [seconds], self.target, arguments)
 
     def _fits(self, record: Trial | Winner) -> bool:
-        space = self._space(record.workload)
+        space = self._spaces[record.workload]
         return record.space == space.fingerprint and record.decisions in space
-
-    def _space(self, workload: Workload) -> Space:
-        if workload not in self._spaces:
-            kernel = ALL_KERNELS[workload.kernel]
-            self._spaces[workload] = kernel.sampled(module_of(workload)["main"], workload, self.target)
-        return self._spaces[workload]
 
     def _of(self, kind: Callable[..., Any]) -> list[Any]:
         """Return the records of a kind on this number of threads; the file is read again if it has changed."""

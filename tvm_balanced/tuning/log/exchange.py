@@ -27,6 +27,7 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import ALL_KERNELS, Workload
 from tvm_balanced.schedules.base.space import Decisions, Space, decisions_of
+from tvm_balanced.schedules.spaces import Spaces
 from tvm_balanced.transform.annotate_schedule_rule import annotated
 from tvm_balanced.tuning.log import manifest
 from tvm_balanced.tuning.log.database import LogDatabase, module_of, seconds_of, workload_of
@@ -56,19 +57,16 @@ def measurements(folder: Path) -> Iterator[Measurement | None]:
     """Yield what a database of MetaSchedule measured, None for each record of something else: another function, or a schedule
     that is none of the kernel's space in this version. Raises TuningError if it cannot be read.
     """
-    spaces: dict[tuple[str, Workload], Space] = {}
+    known: dict[str, Spaces] = {}
     for record in _records(folder):
         workload = workload_of(record.workload.mod)
         if workload is None or workload.m is None or workload.kernel not in ALL_KERNELS or record.target is None:
             yield None
             continue
-        key = str(record.target), workload
-        if key not in spaces:
-            kernel = ALL_KERNELS[workload.kernel]
-            spaces[key] = kernel.sampled(module_of(workload)["main"], workload, record.target)
+        space = known.setdefault(str(record.target), Spaces(record.target))[workload]
         decisions = decisions_of(record.trace)
-        if decisions in spaces[key] and _is_of(record, spaces[key], decisions):
-            yield Measurement(workload, record.target, spaces[key].fingerprint, decisions, seconds_of(record))
+        if decisions in space and _is_of(record, space, decisions):
+            yield Measurement(workload, record.target, space.fingerprint, decisions, seconds_of(record))
         else:
             yield None
 

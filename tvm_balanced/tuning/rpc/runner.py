@@ -25,6 +25,7 @@ from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import cores
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
+from tvm_balanced.schedules.spaces import Spaces
 from tvm_balanced.testing.operands import Arguments, draw, relative_error
 from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 from tvm_balanced.timing.rotating import empty_result
@@ -38,7 +39,6 @@ from tvm_balanced.tuning.runners.base import (
     Built,
     Candidate,
     Confirmed,
-    Spaces,
     build_together,
     dense_workload,
     measure,

@@ -19,21 +19,12 @@ from tvm_balanced.runtime.tensors import view
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions
+from tvm_balanced.schedules.spaces import Spaces
 from tvm_balanced.testing.operands import Arguments, relative_error
 from tvm_balanced.timing.paired import Implementation, Seconds, measure_paired
 from tvm_balanced.timing.rotating import Rotation, calls_together, empty_result, rotation, time_rotating
 from tvm_balanced.tuning.log.record import Measured
-from tvm_balanced.tuning.runners.base import (
-    LEAST_ROUNDS,
-    ROUNDS,
-    Built,
-    Candidate,
-    Confirmed,
-    Spaces,
-    attempt,
-    dense_workload,
-    tolerance,
-)
+from tvm_balanced.tuning.runners.base import LEAST_ROUNDS, ROUNDS, Built, Candidate, Confirmed, attempt, dense_workload, tolerance
 
 HELD_BYTES = 256 << 20  # of arguments of the most recently measured workloads
 log = logging.getLogger(__name__)

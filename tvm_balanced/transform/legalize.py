@@ -9,7 +9,7 @@ from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.nn import topi
 
 from tvm_balanced.core.dtypes import HALF_PRECISION
-from tvm_balanced.transform.legalize_rows import ROWS
+from tvm_balanced.transform.legalize_rows import ROWS, Legalize, as_tvm_does
 
 
 def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -18,7 +18,7 @@ def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     TVM has some for wider types only; others it writes in steps that are each rounded: tanh(1e-4) in float16 was 0, and a sum of
     a thousand numbers was as good as its last addition.
     """
-    legalize = ROWS.get(call.op.name, call.op.get_attr("FLegalize"))
+    legalize = ROWS.get(call.op.name, as_tvm_does)
     narrow = str(call.args[0].ty.dtype.dtype)
     if narrow not in HALF_PRECISION:
         return legalize(builder, call)
@@ -33,10 +33,9 @@ def _matmul(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """A product of half precision, summed in float32; TVM rounds after every addition."""
     x, y = call.args
     narrow = str(call.ty.dtype.dtype)
-    legalize = call.op.get_attr("FLegalize")
     if narrow not in HALF_PRECISION:
-        return legalize(builder, call)
-    result = legalize(builder, builder.normalize(relax.op.matmul(x, y, out_dtype="float32")))
+        return as_tvm_does(builder, call)
+    result = as_tvm_does(builder, builder.normalize(relax.op.matmul(x, y, out_dtype="float32")))
     return builder.call_te(topi.cast, builder.emit(result), narrow)
 
 
@@ -63,17 +62,17 @@ def _full(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """A tensor full of one value, which TVM 0.27 has no code for where that is infinite."""
     shape, value = call.args
     if not (isinstance(shape, relax.ShapeExpr) and isinstance(value, GenericConst) and np.isinf(value.value.numpy())):
-        return call.op.get_attr("FLegalize")(builder, call)
+        return as_tvm_does(builder, call)
     filled = tirx.const(float(value.value.numpy()), str(call.ty.dtype.dtype))
     return builder.call_te(lambda: te.compute(shape.values, lambda *_: filled, name="full"), primfunc_name_hint="full")
 
 
-def _logical(operator: Callable[..., te.Tensor]) -> "Legalize":
+def _logical(operator: Callable[..., te.Tensor]) -> Legalize:
     """Arithmetic on booleans as logic: sums and maxima are `or`, products and minima `and`. LLVM has no vectors of the former."""
 
     def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
         if str(call.ty.dtype.dtype) != "bool":
-            return call.op.get_attr("FLegalize")(builder, call)
+            return as_tvm_does(builder, call)
         return builder.call_te(operator, *call.args)
 
     return legalize
@@ -82,7 +81,7 @@ def _logical(operator: Callable[..., te.Tensor]) -> "Legalize":
 def _logical_not(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """Where a boolean is false; TVM simplifies `not a <= b` to `b < a`, as if there were no NaN."""
     if str(call.ty.dtype.dtype) != "bool" or str(call.args[0].ty.dtype.dtype) != "bool":
-        return call.op.get_attr("FLegalize")(builder, call)
+        return as_tvm_does(builder, call)
     return builder.call_te(logical_not, call.args[0], primfunc_name_hint="logical_not")
 
 
@@ -97,7 +96,7 @@ def _max_pool(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     dtype, axes = str(x.ty.dtype.dtype), len(attrs.pool_size)
     before, after = ([int(width) for width in part] for part in (attrs.padding[:axes], attrs.padding[axes:]))
     if "float" not in dtype or str(attrs.layout) != "NC" + "DHW"[-axes:] or not any([*before, *after, attrs.ceil_mode]):
-        return call.op.get_attr("FLegalize")(builder, call)
+        return as_tvm_does(builder, call)
     if attrs.ceil_mode:  # one more window, which begins inside
         after = [width + int(stride) - 1 for width, stride in zip(after, attrs.strides, strict=True)]
     lowest = tirx.const(-math.inf, dtype)
@@ -110,7 +109,7 @@ def _max_pool(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     return builder.call_te(maxima, x, primfunc_name_hint="max_pool")
 
 
-def _place(largest: bool) -> "Legalize":
+def _place(largest: bool) -> Legalize:
     """Where the largest or smallest value along an axis first is, or the first NaN; TVM passes over it, and gives -1 for -inf."""
 
     def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -177,7 +176,6 @@ def _is_tensor(arg: relax.Expr) -> bool:
     return isinstance(arg.ty, relax.TensorType)
 
 
-Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 UNARY = "acos acosh asin asinh atan atanh cos cosh erf exp log rsqrt sigmoid sin sinh sqrt tan tanh".split()
 REDUCTIONS = "cumprod cumsum mean prod std sum variance".split()
 LAYERS = "gelu gelu_tanh group_norm instance_norm layer_norm log_softmax selu silu softmax softplus".split()

@@ -14,8 +14,11 @@ LANES = 16  # of the longest vectors
 FEW_LANES = 4  # of the shortest: the rule for attention, which pads to whole vectors, knows softmax in one part only
 FLOATS = ("float32", "float64")
 
+Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 
-def _legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+
+def as_tvm_does(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Return what TVM writes for an operator."""
     return call.op.get_attr("FLegalize")(builder, call)
 
 
@@ -33,7 +36,7 @@ def _along_last(builder: relax.BlockBuilder, call: relax.Call, last: Callable[[t
     x, axis, dims = call.args[0], int(call.attrs.axis), len(call.args[0].ty.shape)
     axis %= dims
     if str(x.ty.dtype.dtype) != "float32":
-        return _legalize(builder, call)
+        return as_tvm_does(builder, call)
     if axis == dims - 1:
         return builder.call_te(last, x, primfunc_name_hint=name)
     order = [place for place in range(dims) if place != axis] + [axis]
@@ -109,7 +112,7 @@ def _mean(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """A mean over the last axes, as over pixels, along one axis."""
     x, axes = call.args[0], sorted(int(axis) % len(call.args[0].ty.shape) for axis in call.attrs.axis or ())
     if not _are_last(x, axes) or len(axes) < 2:
-        return _legalize(builder, call)
+        return as_tvm_does(builder, call)
     return builder.call_te(mean_last, x, len(axes), bool(call.attrs.keepdims), primfunc_name_hint="mean")
 
 
@@ -142,7 +145,7 @@ def _layer_norm(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     axes, shape = sorted(int(axis) % len(x.ty.shape) for axis in call.attrs.axes), list(x.ty.shape)
     last = axes == list(range(axes[0], len(shape)))
     if not last or not _is_known(shape[axes[0] :]) or str(x.ty.dtype.dtype) not in FLOATS:
-        return _legalize(builder, call)
+        return as_tvm_does(builder, call)
     length, epsilon = math.prod(int(size) for size in shape[axes[0] :]), float(call.attrs.epsilon)
     rows = shape[: axes[0]] or [1]
     if len(axes) == 1 and axes[0]:
@@ -201,7 +204,7 @@ def _grouped(builder: relax.BlockBuilder, call: relax.Call, groups: int | None) 
     )
     images = len(shape) > 1 and int(attrs.channel_axis) % len(shape) == 1 and pixels == list(range(2, len(shape)))
     if not images or not _is_known(shape[1:]) or str(x.ty.dtype.dtype) not in FLOATS:
-        return _legalize(builder, call)
+        return as_tvm_does(builder, call)
     count = groups or int(shape[1])
     channels, length = int(shape[1]) // count, math.prod(int(size) for size in shape[1:]) // count
     rows, name = _reshaped(builder, x, [shape[0], count, length]), call.op.name.rpartition(".")[2]
@@ -233,7 +236,6 @@ def _reshaped(builder: relax.BlockBuilder, x: relax.Expr, shape: Sequence[tirx.E
     return builder.emit(relax.op.reshape(x, shape))
 
 
-Legalize = Callable[[relax.BlockBuilder, relax.Call], relax.Expr]
 ROWS: dict[str, Legalize] = {
     "relax.mean": _mean,
     "relax.nn.group_norm": _group_norm,

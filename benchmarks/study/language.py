@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.study import debian
+from benchmarks.study.training import shuffled
 
 WIDTH = 400  # blocks of 16, 25, 50 and 100 elements divide it
 VOCABULARY = 1000
@@ -53,10 +54,8 @@ class Language:
 
     def batches(self, seed: int) -> Iterator[torch.Tensor]:
         """Yield windows (BATCH, WINDOW + 1) of the training text."""
-        windows, generator = self._data[0], torch.Generator().manual_seed(seed)
-        while True:
-            order = torch.randperm(len(windows), generator=generator)
-            yield from (windows[order[at : at + BATCH]] for at in range(0, len(order) - BATCH + 1, BATCH))
+        windows = self._data[0]
+        yield from (windows[some] for some in shuffled(len(windows), BATCH, torch.Generator().manual_seed(seed)))
 
     def loss(self, model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         """Return the mean cross entropy of the next tokens."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.study import debian
+from benchmarks.study.training import shuffled
 
 WIDTH = 200  # blocks of 25, 50 and 100 elements divide it
 WINDOW = 80  # letters
@@ -50,11 +51,8 @@ class Segmentation:
     def batches(self, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield letters (BATCH, WINDOW) int64 and whether a word begins at each, float32."""
         letters, begins = self._data[0]
-        generator = torch.Generator().manual_seed(seed)
-        while True:
-            order = torch.randperm(len(letters), generator=generator)
-            for at in range(0, len(order) - BATCH + 1, BATCH):
-                yield letters[order[at : at + BATCH]], begins[order[at : at + BATCH]]
+        for some in shuffled(len(letters), BATCH, torch.Generator().manual_seed(seed)):
+            yield letters[some], begins[some]
 
     def loss(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         """Return the mean cross entropy of the decisions."""

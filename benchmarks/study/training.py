@@ -46,6 +46,12 @@ class Task(Protocol):
         """Return the metric on held-out data; less is better. The model is in eval mode, without gradients."""
 
 
+def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yield the places of batches of so many out of `count` without end: all in a new order, what is left of one is left out."""
+    while True:
+        yield from (part for part in torch.randperm(count, generator=generator).split(size) if len(part) == size)
+
+
 def train(task: Task, model: nn.Module, steps: int, rate: float, seed: int, pattern: str | None = None) -> None:
     """Train a model in place; with a pattern it is pruned to it gradually, by magnitude, in the first half of the steps."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, fused=True)

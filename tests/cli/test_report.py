@@ -1,29 +1,10 @@
 import json
 
-import pytest
-
 from tvm_balanced.cli.app import run
 
-FACTORY = """
-import torch, tvm_balanced as tb
-def pruned():
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.ReLU(), torch.nn.Linear(48, 8))
-    tb.prune(module, "2:16")
-    return module, (torch.randn(4, 64),)
-"""
 
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "report_models.py").write_text(FACTORY)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.slow
 def test_a_model_is_compiled_and_timed_beside_pytorch(folder, capfd):
-    assert run(["report", "report_models:pruned", "-o", "page.html", "--repeat", "2", "--json"]) == 0
+    assert run(["report", "models:pruned", "-o", "page.html", "--repeat", "2", "--json"]) == 0
     printed, shown = capfd.readouterr()
     found = json.loads(printed)
     assert "addmm" in found["profiles"]["main"]["eager"]

@@ -13,22 +13,7 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
 
 KEY = target_key(host_target())
-FACTORY = """
-import torch, tvm_balanced as tb
-def pruned():
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.ReLU(), torch.nn.Linear(48, 8))
-    tb.prune(module, "2:16")
-    return module, (torch.randn(4, 64),)
-"""
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    (tmp_path / "models.py").write_text(FACTORY)
-    monkeypatch.chdir(tmp_path)
-    sys.modules.pop("models", None)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def ok(capfd, *arguments):

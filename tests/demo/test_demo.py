@@ -104,7 +104,7 @@ def test_demo_on_the_real_model(result):
 @pytest.mark.minilm
 def test_demo_page_shows_what_was_measured(result):
     page = result.page.read_text()
-    assert 'src="data:image/png;base64,' in page
+    assert 'src="data:image/svg+xml;base64,' in page
     assert page.count("<tr>") >= 36 + 3
     assert page.count("dense, 8 bits by PyTorch") == 3  # how much faster, how good, and its time
     assert f"{result.timing[1].speedup.p50:.2f}x" in page

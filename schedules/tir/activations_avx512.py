@@ -62,8 +62,11 @@ def _tables() -> list[Array]:
 
 def _fit(begin: float, end: float) -> Array:
     points = (begin + end) / 2 + (end - begin) / 2 * np.cos(np.pi * (np.arange(64) + 0.5) / 64)
-    values = [x * math.erfc(x / math.sqrt(2)) / 2 for x in points]
-    return np.polynomial.Chebyshev.fit(points, values, DEGREE).convert(kind=np.polynomial.Polynomial).coef
+    # x is a factor of the first piece: gelu(0) is 0, which a norm of zeros behind it would divide by nearly 0
+    factor = points if begin == 0 else np.ones_like(points)
+    values = np.array([x * math.erfc(x / math.sqrt(2)) / 2 for x in points]) / factor
+    fit = np.polynomial.Chebyshev.fit(points, values, DEGREE - (begin == 0)).convert(kind=np.polynomial.Polynomial).coef
+    return np.concatenate([[0.0], fit]) if begin == 0 else fit
 
 
 ACTIVATIONS = activations.ACTIVATIONS | {"gelu": gelu}

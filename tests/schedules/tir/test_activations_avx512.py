@@ -23,6 +23,13 @@ def test_gelu_at_the_ends():
     np.testing.assert_allclose(evaluate(activations_avx512.gelu, x), np.maximum(x, 0), atol=1e-7)
 
 
+def test_gelu_near_zero():
+    """0 of 0, and right to a few units relative to itself: a norm of what follows may divide by nearly 0."""
+    x = np.concatenate([[0.0, -0.0], np.logspace(-30, -2, 14), -np.logspace(-30, -2, 16)]).astype(np.float32)
+    for part in np.split(x, 2):
+        np.testing.assert_allclose(evaluate(activations_avx512.gelu, part), exact(part), atol=0, rtol=5e-7)
+
+
 def test_nan_comes_through():
     x = np.array([np.nan, -np.nan] * 7 + [0, 1], np.float32)
     x.view(np.uint32)[:2] = 0x7FFFFFFF, 0xFFFFFFFF

@@ -17,6 +17,7 @@ from tvm_balanced.frontend.exported_program import to_numpy
 from tvm_balanced.frontend.pruning import magnitude, sparsegpt, wanda
 from tvm_balanced.frontend.pruning.calibration import Batch, Calibration
 from tvm_balanced.frontend.pruning.inputs import Rows
+from tvm_balanced.frontend.pruning.plain import what_is_wrong
 from tvm_balanced.frontend.pruning.report import PrunedLayer, PruningReport
 from tvm_balanced.frontend.pruning.skipped import skipped_weights
 from tvm_balanced.frontend.pruning.statistics import InputStatistics
@@ -166,6 +167,9 @@ def _check(weight: PrunableWeight) -> None:
             f"layer {weight.name} has a weight computed from others; "
             "make it plain first (torch.nn.utils.prune.remove or remove_parametrizations)"
         )
+    wrong = what_is_wrong(weight.parameter)
+    if wrong is not None:
+        raise ModelError(f"layer {weight.name} cannot be pruned: its weight {wrong}")
     try:
         check_finite(to_numpy(weight.parameter.float()))
     except WeightError as error:

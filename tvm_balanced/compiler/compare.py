@@ -61,7 +61,7 @@ def check(
         for what, inputs in itertools.chain([(EXAMPLES, entry.examples)], drawn_inputs(entry)):
             if what != EXAMPLES and time.monotonic() > end:
                 break
-            comparison = _compare(module[name], entry, what, inputs, tolerance, rounding, allowed)
+            comparison = compare_entry(module[name], entry, what, inputs, tolerance, rounding, allowed)
             if not comparison.ok:
                 raise ToleranceError(_refusal(comparison))
             found.append(comparison)
@@ -80,15 +80,16 @@ def _refusal(comparison: Comparison) -> str:
     return f"{worst.name} {worst}{where}: raise tolerance= if that is good enough, or report the model"
 
 
-def _compare(
+def compare_entry(
     function: Function,
     entry: ImportedFunction,
     what: str,
     inputs: Sequence[Array],
-    tolerance: float | None,
-    rounding: float,
+    tolerance: float | None = None,
+    rounding: float = 0.0,
     max_loss: float | None = None,
 ) -> Comparison:
+    """Run one entry point through both models on some inputs, and return what came of it; see `check`."""
     try:
         expected = entry.reference(inputs)
     except Exception as error:  # the user's model: anything may come out of it

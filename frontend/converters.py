@@ -51,6 +51,8 @@ def converters() -> dict[str, Converter]:
         "clamp.default": clamp,
         "clamp.Tensor": clamp,
         "clamp_min.default": clamp,
+        "hardtanh.default": hardtanh,
+        "constant_pad_nd.default": partial(by_way_of, {"bool": "uint8"}, "_constant_pad_nd"),  # by 2 is by true
         "elu.default": elu,
         "log1p.default": partial(in_float32, _log1p),
         "expm1.default": partial(in_float32, _expm1),
@@ -294,7 +296,9 @@ def any_(node: Any, importer: Any) -> relax.Expr:
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     axes, keepdims = _options(node, None, False)
     found = x if _dtype(x) == "bool" else emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
-    return _extremum(relax.op.max, found, emit, axis=axes, keepdims=keepdims)
+    result = _extremum(relax.op.max, found, emit, axis=axes, keepdims=keepdims)
+    # of 8-bit numbers torch returns such numbers
+    return emit(relax.op.astype(result, "uint8")) if node.meta["val"].dtype == torch.uint8 else result
 
 
 def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
@@ -433,6 +437,12 @@ def clamp(node: Any, importer: Any) -> relax.Expr:
         if bound is not None:
             x = emit(operator(x, _tensor(bound, x.ty.dtype, importer)))
     return x
+
+
+def hardtanh(node: Any, importer: Any) -> relax.Expr:
+    """Convert values held between two numbers, which for integers torch cuts to integers first."""
+    x, bounds = importer.env[node.args[0]], _options(node, -1.0, 1.0)
+    return importer.block_builder.emit(relax.op.clip(x, *(bounds if "float" in _dtype(x) else map(int, bounds))))
 
 
 def in_float32(function: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

@@ -57,7 +57,7 @@ class Dense(Planted):
         self.layer, self.faulty = nn.Linear(inputs, outputs), faulty
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layer(x)
+        y = self.layer(x)
         return self.mixed("bias", y, lambda: y - self.layer.bias) if self.faulty else y
 
 
@@ -94,7 +94,8 @@ class Attention(Planted):
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
 
         def attend(mask: Tensor) -> Tensor:
-            return scores.masked_fill(~mask, -6e4).softmax(-1) @ v
+            y: Tensor = scores.masked_fill(~mask, -6e4).softmax(-1) @ v
+            return y
 
         def one_off() -> Tensor:
             return attend(torch.cat([torch.ones_like(seen[..., :1]), seen[..., :-1]], -1))
@@ -182,7 +183,8 @@ class _AsCompiled:
 
 
 def _refused(model: nn.Module, entry: ImportedFunction, cases: list[Case]) -> bool:
-    return not all(compare_entry(_AsCompiled(model), entry, *case).ok for case in cases)
+    compiled: Any = _AsCompiled(model)
+    return not all(compare_entry(compiled, entry, *case).ok for case in cases)
 
 
 def _moved(model: nn.Module, entry: ImportedFunction, cases: list[Case]) -> float:

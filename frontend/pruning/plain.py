@@ -1,7 +1,7 @@
 """Which weights can be pruned where they lie: plain ones of floats, with values of their own."""
 
 import torch
-from torch import nn
+from torch.nn.parameter import is_lazy
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
@@ -9,7 +9,7 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 def what_is_wrong(weight: torch.Tensor) -> str | None:
     """Return what keeps a weight from being pruned in place, and what to do about it; None where nothing does."""
     kind = type(weight)
-    if isinstance(weight, nn.parameter.UninitializedTensorMixin):
+    if is_lazy(weight):
         return "has no shape yet; call the model once on an example"
     if kind.__module__.startswith("torchao."):
         return f"is quantised ({kind.__name__}); prune the model with its float weights, and quantise it then"

@@ -52,6 +52,9 @@ def converters() -> dict[str, Converter]:
         "clamp.Tensor": clamp,
         "clamp_min.default": clamp,
         "hardtanh.default": hardtanh,
+        "arange.start_step": arange,
+        "bitwise_left_shift.Scalar_Tensor": partial(shift_of_number, relax.op.left_shift),
+        "bitwise_right_shift.Scalar_Tensor": partial(shift_of_number, relax.op.right_shift),
         "constant_pad_nd.default": partial(by_way_of, {"bool": "uint8"}, "_constant_pad_nd"),  # by 2 is by true
         "elu.default": elu,
         "log1p.default": partial(in_float32, _log1p),
@@ -443,6 +446,19 @@ def hardtanh(node: Any, importer: Any) -> relax.Expr:
     """Convert values held between two numbers, which for integers torch cuts to integers first."""
     x, bounds = importer.env[node.args[0]], _options(node, -1.0, 1.0)
     return importer.block_builder.emit(relax.op.clip(x, *(bounds if "float" in _dtype(x) else map(int, bounds))))
+
+
+def arange(node: Any, importer: Any) -> relax.Expr:
+    """Convert numbers at equal distances; downwards to a constant, because TVM counts those one too many."""
+    dtype = node.meta["val"].dtype
+    if dtype == torch.bfloat16 or not all(isinstance(arg, int | float) for arg in node.args[:3]) or node.args[2] > 0:
+        return importer._arange(node)
+    return relax.const(torch.arange(*node.args[:3], dtype=dtype).numpy())
+
+
+def shift_of_number(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert a number shifted by a tensor of places."""
+    return importer.block_builder.emit(operator(*_tensors(node, importer)))
 
 
 def in_float32(function: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

@@ -450,10 +450,10 @@ def hardtanh(node: Any, importer: Any) -> relax.Expr:
 
 def arange(node: Any, importer: Any) -> relax.Expr:
     """Convert numbers at equal distances; downwards to a constant, because TVM counts those one too many."""
-    dtype = node.meta["val"].dtype
-    if dtype == torch.bfloat16 or not all(isinstance(arg, int | float) for arg in node.args[:3]) or node.args[2] > 0:
+    bounds, dtype = [*node.args, 1][:3], node.meta["val"].dtype  # the step is 1 by default
+    if dtype == torch.bfloat16 or not all(isinstance(bound, int | float) for bound in bounds) or bounds[2] > 0:
         return importer._arange(node)
-    return relax.const(torch.arange(*node.args[:3], dtype=dtype).numpy())
+    return relax.const(torch.arange(*bounds, dtype=dtype).numpy())
 
 
 def shift_of_number(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

@@ -20,6 +20,8 @@ IN_STEPS = {
 }
 IN_FLOAT32 = {"float16": "float32", "bfloat16": "float32"}  # what has several steps, each of which is rounded
 ROOTS = {0.5: relax.op.sqrt, -0.5: relax.op.rsqrt}
+# Not __lshift__ and __rshift__: in them torch breaks the resizing of 8-bit images down, to other roundings than its own kernel's.
+SHIFTS = {"bitwise_left_shift": relax.op.left_shift, "bitwise_right_shift": relax.op.right_shift}
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
@@ -53,8 +55,11 @@ def converters() -> dict[str, Converter]:
         "clamp_min.default": clamp,
         "hardtanh.default": hardtanh,
         "arange.start_step": arange,
-        "bitwise_left_shift.Scalar_Tensor": partial(shift_of_number, relax.op.left_shift),
-        "bitwise_right_shift.Scalar_Tensor": partial(shift_of_number, relax.op.right_shift),
+        **{
+            f"{name}.{kind}": partial(shift, operator)
+            for name, operator in SHIFTS.items()
+            for kind in ("Tensor", "Scalar", "Tensor_Scalar", "Scalar_Tensor")
+        },
         "constant_pad_nd.default": partial(by_way_of, {"bool": "uint8"}, "_constant_pad_nd"),  # by 2 is by true
         "elu.default": elu,
         "log1p.default": partial(in_float32, _log1p),
@@ -456,8 +461,8 @@ def arange(node: Any, importer: Any) -> relax.Expr:
     return relax.const(torch.arange(*bounds, dtype=dtype).numpy())
 
 
-def shift_of_number(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
-    """Convert a number shifted by a tensor of places."""
+def shift(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert bits shifted by places; either may be a number."""
     return importer.block_builder.emit(operator(*_tensors(node, importer)))
 
 

@@ -1,5 +1,6 @@
 """Fixtures and settings that all tests share."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -18,6 +19,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tvm_balanced-tests-")
+
+# Models are traced and compiled by very many small objects: with Python's own 700, looking for cycles takes an eighth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -107,6 +111,8 @@ def pytest_collection_finish(session):
     grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
     if getattr(session.config.option, "loadgroup", False) and not all("@" in item.nodeid for item in grouped):
         raise pytest.UsageError("this pytest-xdist does not group tests with this pytest; install what constraints.txt names")
+    gc.collect()
+    gc.freeze()  # modules and tests stay to the end: no search for cycles need walk them again
 
 
 @pytest.fixture

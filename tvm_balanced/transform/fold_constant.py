@@ -21,9 +21,9 @@ class Builds:
 
     def __init__(self, build: Callable[..., Any], kept: int = KEPT) -> None:
         self._build, self._kept = build, kept
-        self._built: OrderedDict[tuple[int, str], tuple[tirx.PrimFunc, Any]] = OrderedDict()
+        self._built: OrderedDict[tuple[int, str], tuple[Any, Any]] = OrderedDict()
 
-    def __call__(self, func: tirx.PrimFunc, target: tvm.target.Target) -> Any:
+    def __call__(self, func: tirx.PrimFunc | tvm.IRModule, target: tvm.target.Target) -> Any:
         key = tvm_ffi.structural_hash(func), str(target)
         known, built = self._built.get(key, (None, None))
         if known is None or not tvm_ffi.structural_equal(known, func):

@@ -12,7 +12,8 @@ from tvm import relax, tirx
 
 from tvm_balanced.transform.lower_dense_ops import left_alone
 
-KEPT = 128  # built functions: a BERT of one layer needs 33, of four small operations each
+BUILD = "tirx.build"  # what TVM calls
+KEPT = 48  # built functions, 1.1 MB each; a BERT needs 33
 _OVERRIDING = threading.RLock()
 
 
@@ -25,17 +26,16 @@ class Builds:
 
     def __call__(self, func: tirx.PrimFunc | tvm.IRModule, target: tvm.target.Target) -> Any:
         key = tvm_ffi.structural_hash(func), str(target)
-        known, built = self._built.get(key, (None, None))
+        known, built = self._built.pop(key, (None, None))  # it comes to the end again; another thread builds its own meanwhile
         if known is None or not tvm_ffi.structural_equal(known, func):
             built = self._build(func, target)
-            self._built[key] = func, built
-        self._built.move_to_end(key)
+        self._built[key] = func, built
         if len(self._built) > self._kept:
             self._built.popitem(last=False)
         return built
 
 
-_builds = Builds(tvm.tirx.build)
+_builds = Builds(lambda func, target: tvm.tirx.build(func, target))
 
 
 @contextmanager
@@ -45,14 +45,13 @@ def built_before() -> Iterator[None]:
     TVM folds by building a function for each operator and its shapes, 25 ms each. Most are of masks and positions, and alike in
     models of one kind: a second BERT compiles in two thirds of the time.
     """
-    name = "tirx.build"
     with _OVERRIDING:
-        before = tvm_ffi.get_global_func(name)
-        tvm_ffi.register_global_func(name, _builds, override=True)
+        before = tvm_ffi.get_global_func(BUILD)
+        tvm_ffi.register_global_func(BUILD, _builds, override=True)
         try:
             yield
         finally:
-            tvm_ffi.register_global_func(name, before, override=True)
+            tvm_ffi.register_global_func(BUILD, before, override=True)
 
 
 @tvm.transform.module_pass(opt_level=0, name="FoldConstant")

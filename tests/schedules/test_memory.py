@@ -15,8 +15,7 @@ HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target()
 CASES = [f"{name},cpu,2:16" for name in HERE]
 if "cpu_avx2" in HERE and runs_here(parse_target("cpu/x86-64-v3")):
     CASES += [f"cpu_avx2,cpu/x86-64-v3,{pattern}" for pattern in ("2:16", "1:8")]
-# TVM imports torch where it is installed, which takes as long as five kernels.
-PROGRAM = "import sys; sys.modules['torch'] = None; from support.guarded import main; main(*sys.argv[1:])"
+PROGRAM = "import sys, support.no_torch; from support.guarded import main; main(*sys.argv[1:])"
 ROWS = [pytest.param(rows, marks=pytest.mark.xdist_group(f"memory, {rows}")) for rows in ("known", "symbolic")]
 
 

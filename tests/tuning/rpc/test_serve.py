@@ -45,7 +45,8 @@ def test_a_fleet_serves_is_revived_and_ends_with_all_its_processes():
 
 
 PARENT = """
-import time
+import sys, time
+sys.modules["torch"] = None
 from tvm import rpc
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 from tvm_balanced.tuning.rpc.serve import serve

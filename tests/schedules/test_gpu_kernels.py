@@ -97,7 +97,8 @@ def oclgrind(cases):
     """Case to what Oclgrind, and the process in it that runs them all, say of it."""
     names = {",".join(case): case for case in cases}
     options = ("--local-mem-size", "49152", "--data-races", "--uninitialized", "--max-errors", "1000000")  # of all cases
-    command = ["oclgrind", *options, sys.executable, "-m", "support.oclgrind_case", *names]
+    program = "import sys, support.no_torch; from support.oclgrind_case import main; main(*sys.argv[1:])"
+    command = ["oclgrind", *options, sys.executable, "-c", program, *names]
     done = subprocess.run(
         command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False
     )

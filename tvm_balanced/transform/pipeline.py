@@ -25,11 +25,12 @@ from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
 from tvm_balanced.transform.estimate_functions import EstimateFunctions
 from tvm_balanced.transform.fold_batch_norm import FoldBatchNorm
+from tvm_balanced.transform.fold_constant import fold_constant
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
-from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps, left_alone
+from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps
 from tvm_balanced.transform.lower_recurrence import LowerRecurrence
 from tvm_balanced.transform.pad_attention import PadAttention
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense
@@ -225,13 +226,6 @@ def tvm_balanced_pipeline(decide: Decide | None = None, tuned: Tuned | None = No
         return lower(mod, tvm.target.Target.current(), decide, tuned=tuned, lift=False).mod
 
     return run
-
-
-@tvm.transform.module_pass(opt_level=0, name="FoldConstant")
-def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-    """Fold what is constant; TVM's pass legalizes all operators only to look, which packed every weight once in vain."""
-    with left_alone():
-        return relax.transform.FoldConstant()(mod)
 
 
 def attention_passes() -> list[tvm.transform.Pass]:

@@ -31,6 +31,10 @@ def nan():
     module, args = dense()
     with torch.no_grad(): module[0].weight[1, 2] = float("nan")
     return module, args
+def normed():
+    module, args = dense()
+    torch.nn.utils.parametrizations.weight_norm(module[0])
+    return module, args
 class Halves(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -170,6 +174,14 @@ def test_structures_that_are_compared_with(structure, capfd, folder):
     report = json.loads(ok(capfd, "prune", "models:dense", structure, "-o", "w.safetensors", "--json"))
     assert report["pattern"] == structure
     assert report["sparsity"] == pytest.approx(float(structure.partition(":")[2]), abs=0.01)
+
+
+def test_a_layer_with_weight_norm_is_left_and_named(capfd, folder):
+    printed = ok(capfd, "prune", "models:normed", "2:16", "-o", "p.pt2")
+    assert "pruned 1 layers" in printed
+    assert 'make it plain: torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")' in printed
+    printed = json.loads(ok(capfd, "compile", "p.pt2", "-o", "m.tb", "--no-race", "--json"))
+    assert [layer["verdict"] for layer in printed["layers"]] == ["dense", "sparse"]
 
 
 def test_pruned_weights_alone(capfd, folder):

@@ -118,7 +118,7 @@ def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     assert "pruned 2 layers to 2:16" in ok(capfd, "prune", "models:dense", "2:16", "-o", "pruned.pt2")
     rows = json.loads(ok(capfd, "inspect", "pruned.pt2", "--json"))["layers"]
     assert [(row["layer"], row["pattern"], row["verdict"]) for row in rows] == [("0", "2:16", "sparse"), ("2", "2:16", "sparse")]
-    assert "2 of 2 dense layers are sparse" in ok(capfd, "inspect", "pruned.pt2")
+    assert "2 of 2 layers run in sparse kernels" in ok(capfd, "inspect", "pruned.pt2")
     printed = ok(capfd, "compile", "pruned.pt2", "-o", "model.tb")
     assert "wrote model.tb" in printed
     assert "largest difference to PyTorch" in printed
@@ -178,7 +178,7 @@ def test_structures_that_are_compared_with(structure, capfd, folder):
 
 def test_a_layer_with_weight_norm_is_left_and_named(capfd, folder):
     printed = ok(capfd, "prune", "models:normed", "2:16", "-o", "p.pt2")
-    assert "pruned 1 layers" in printed
+    assert "pruned 1 layer to" in printed
     assert 'make it plain: torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")' in printed
     printed = json.loads(ok(capfd, "compile", "p.pt2", "-o", "m.tb", "--no-race", "--json"))
     assert [layer["verdict"] for layer in printed["layers"]] == ["dense", "sparse"]
@@ -258,6 +258,9 @@ def commands(group=None, path=()):
 def test_every_command_has_json_and_a_place_in_the_help(capfd):
     without = [path for path, command in commands() if "--json" not in {o for p in command.params for o in p.opts}]
     assert without == []
+    arguments = [p for _, command in commands() for p in command.params if p.param_type_name == "argument"]
+    assert arguments
+    assert [p.name for p in arguments if not ((p.metavar or "").isupper() and p.help)] == []
     shown = ok(capfd, "--help")
     panels = [line.split("─ ")[1].split(" ─")[0] for line in shown.splitlines() if "─ " in line]
     assert panels == ["Options", "Start here", "Prune", "Look and compile", "Tune", "Deploy", "This machine"]
@@ -385,7 +388,7 @@ def tree(folder):
 def test_several_targets(capfd):
     command = ("compile", "models:pruned", "--target", "cpu", "--target", "cpu/x86-64-v3")
     printed = ok(capfd, *command, "-o", "m.tb")
-    assert printed.count("2 of 2 dense layers are sparse") == 2
+    assert printed.count("2 of 2 layers run in sparse kernels") == 2
     assert "v3: " in printed
     variants = json.loads(ok(capfd, *command, "-o", "n.tb", "--json"))["variants"]
     assert [v["target"].endswith("v3") for v in variants] == [False, True]

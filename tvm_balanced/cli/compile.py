@@ -10,6 +10,7 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
+    TARGET_HELP,
     Batch,
     Calibration,
     Copies,
@@ -41,16 +42,14 @@ def compile(
     output: Annotated[Path, typer.Option("--output", "-o", help="The artifact: a directory that does not exist yet.")],
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON. May be given several "
-            "times: a machine loads the first that it can run."
-        ),
+        typer.Option(help=f"{TARGET_HELP} May be given several times: a machine loads the first that it can run."),
     ] = None,
     threads: Threads = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Largest allowed difference to PyTorch, relative to the largest output (or 1). Default 1e-4 for float32."
+            help="Largest allowed difference to PyTorch, relative to the largest value of an output (or 1); by default it "
+            "follows from dtypes and depth."
         ),
     ] = None,
     weights: Weights = None,

@@ -13,6 +13,12 @@ from tvm_balanced.errors import InputError
 if TYPE_CHECKING:
     from tvm_balanced.core.imported_model import ImportedModel
 
+TARGET_HELP = (
+    "cpu is this machine, cpu/NAME another CPU by LLVM's name; cuda is this machine's GPU, cuda/NAME another; or a TVM target "
+    "as JSON."
+)
+
+Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A directory that compile wrote.")]
 Model = Annotated[
     str,
     typer.Argument(
@@ -64,7 +70,7 @@ MaxLength = Annotated[
 ]
 Target = Annotated[
     str,
-    typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON."),
+    typer.Option("--target", help=TARGET_HELP),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of a call; all cores by default.")]
 Kernel = Annotated[

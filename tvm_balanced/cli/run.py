@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
-from tvm_balanced.cli.model import Json, Threads, signatures
+from tvm_balanced.cli.model import Artifact, Json, Threads, signatures
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    artifact: Annotated[Path, typer.Argument(help="A directory that compile wrote.")],
+    artifact: Artifact,
     inputs: Annotated[
         list[str] | None,
         typer.Option(

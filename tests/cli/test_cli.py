@@ -322,6 +322,23 @@ BAD = {
     "prune a name": (["prune", "models", "2:16", "-o", "p.pt2"], 2, "not of the form package.module:factory"),
     "prune to another format": (["prune", "models:dense", "2:16", "-o", "p.onnx"], 2, ".safetensors"),
     "prune into nowhere": (["prune", "models:dense", "2:16", "-o", "no/such/p.pt2"], 1, "cannot be written"),
+    "prune a file of Python": (["prune", "models.py", "2:16", "-o", "p.pt2"], 2, "not of the form package.module:factory"),
+    "compile a file of Python": (["compile", "models.py", "-o", "m.tb"], 2, "a file of Python; give its name without .py"),
+    "distill into nowhere": (
+        ["distill", "models:fails", "w.safetensors", "--batches", "models:batches", "-o", "no/p.pt2"],
+        1,
+        "no/p.pt2 cannot be written (No such file or directory)",
+    ),
+    "allocate into nowhere": (
+        ["allocate", "models:fails", "--calibration", "models:batches", "--speedup", "2", "-o", "no/p.json"],
+        1,
+        "no/p.json cannot be written",
+    ),
+    "compile below a file": (["compile", "models:fails", "-o", "models.py/m.tb"], 1, "models.py/m.tb cannot be written"),
+    "page below a file": (["report", "models:fails", "-o", "models.py/p.html"], 1, "models.py/p.html cannot be written"),
+    "page of tuning below a file": (["tune", "models:fails", "--report", "models.py/p.html"], 1, "cannot be written"),
+    "profile below a file": (["profile-machine", "-o", "models.py/p.json"], 1, "models.py/p.json cannot be written"),
+    "prune onto a folder": (["prune", "models:fails", "2:16", "-o", "folder.pt2"], 1, "cannot be written (Is a directory)"),
     "NaN": (["compile", "models:nan", "-o", "m.tb"], 1, "layer 0: weight holds nan at (1, 2)"),
     "prune NaN": (["prune", "models:nan", "2:16", "-o", "p.pt2"], 1, "layer 0"),
     "missing file": (["compile", "none.pt2", "-o", "m.tb"], 2, "not a file"),
@@ -368,6 +385,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(case, capfd, folder):
     arguments, code, message = BAD[case]
     (folder / "truncated.pt2").write_bytes(b"PK\x03\x04 cut off")
     (folder / "full").mkdir()
+    (folder / "folder.pt2").mkdir()
     (folder / "full" / "mine.txt").write_text("keep")
     for name, manifest in {"damaged": "{", "older": '{"format": 0}'}.items():
         (folder / name).mkdir()
@@ -407,7 +425,7 @@ def test_wrong_inputs_to_run(capfd, folder, compiled):
         ("input=short.npy", 2, "shape (5, 63)"),
         ("input=double.npy", 2, "float64"),
         ("input=text.npy", 1, "not a readable .npy"),
-        ("input=none.npy", 2, "not a readable .npy"),
+        ("input=none.npy", 2, "none.npy is not a file"),
         ("input=header.npy", 1, "header.npy is not a readable .npy file"),
         ("input=deep.npy", 1, "deep.npy is not a readable .npy file"),
         ("input=several.npz", 2, "several.npz holds several arrays"),

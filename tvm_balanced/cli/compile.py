@@ -31,6 +31,7 @@ from tvm_balanced.cli.model import (
     load_batches,
     signatures,
 )
+from tvm_balanced.core.files import require_free, require_writable
 
 if TYPE_CHECKING:
     from tvm_balanced.core.imported_model import ImportedModel
@@ -73,10 +74,9 @@ def compile(
 ) -> None:
     """Compile MODEL, check it against PyTorch, and write the artifact."""
     overrides, variants = forced(kernel), target or ["cpu"]
+    require_free(output)  # now, rather than after the work
+    require_writable(output, folder=True)
     with step("importing"):
-        from tvm_balanced.core.files import require_free
-
-        require_free(output)  # now, rather than after the work
         from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.compiler.targets import parse_target
         from tvm_balanced.runtime.artifact import save, variant_names

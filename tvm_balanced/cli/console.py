@@ -82,7 +82,7 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 240) -> None:
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 1000) -> None:
     """Print a table on standard output. If that is not a terminal, the table is as wide as its
     content, up to `width` columns.
     """

@@ -479,6 +479,15 @@ def test_a_termination_ends_a_command_with_its_cleaning_up(capfd, monkeypatch):
     assert cleaned == [True]
 
 
+def test_a_title_that_is_wider_than_its_table_is_one_line(capfd):
+    console.print_table("a title that is much wider than the table below it", ("a", "b"), [("1", "2" * 300)] * 2)
+    console.print_table("another [title] that is much wider than the table below it", ("a",), [("1",)])
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "a title that is much wider than the table below it"
+    assert "another [title] that is much wider than the table below it" in lines
+    assert sum("2" * 300 in line for line in lines) == 2
+
+
 def test_version(capfd):
     assert ok(capfd, "--version") == f"tvm-balanced {tb.__version__}\n"
 

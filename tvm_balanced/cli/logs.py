@@ -87,7 +87,7 @@ def compact(
     json: Json = False,
 ) -> None:
     """Keep only the winners, as in a shipped log; damaged lines are removed as well."""
-    with step("pruning"):
+    with step("compacting"):
         from tvm_balanced.tuning.log.tools import compact as run
 
         gone = run(_folder(folder), trials)
@@ -168,6 +168,9 @@ def diff(
         rows = run(left, right)
     if json:
         print_json(rows)
+        return
+    if not rows:
+        out.print("no winners differ")
         return
     header = ("key", "kernel", "left", "right")
     print_table(f"left is {left}, right is {right}", header, [tuple(row[name] for name in header) for row in rows])

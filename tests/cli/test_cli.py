@@ -346,7 +346,11 @@ BAD = {
     "missing module in a package": (["compile", "json.none:x", "-o", "m.tb"], 2, "there is no module json.none"),
     "missing factory": (["compile", "models:nothing", "-o", "m.tb"], 2, "models:nothing is missing"),
     "no factory": (["compile", "models:torch", "-o", "m.tb"], 2, "models:torch is of type module"),
-    "failing factory": (["compile", "models:fails", "-o", "m.tb"], 1, "ModuleNotFoundError: No module named 'not_there'"),
+    "failing factory": (
+        ["compile", "models:fails", "-o", "m.tb"],
+        1,
+        "models:fails failed with ModuleNotFoundError: No module named 'not_there' in line 29 of models.py; let it return",
+    ),
     "factory of something else": (["compile", "models:number", "-o", "m.tb"], 1, "models:number returned int"),
     "missing weights": (["compile", "models:dense", "-o", "m.tb", "--weights", "w.pt"], 2, "w.pt is not a file"),
     "damaged weights": (["compile", "models:dense", "-o", "m.tb", "--weights", "truncated.pt2"], 1, "not a readable weight file"),

@@ -49,8 +49,8 @@ def compile(
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Largest allowed difference to PyTorch, relative to the largest value of an output (or 1); by default it "
-            "follows from dtypes and depth."
+            help="Largest allowed difference to the original model, relative to the largest value of an output (or 1); by "
+            "default it follows from dtypes and depth."
         ),
     ] = None,
     weights: Weights = None,
@@ -72,7 +72,7 @@ def compile(
     no_race: Annotated[bool, typer.Option("--no-race", help="Do not time the module beside PyTorch.")] = False,
     json: Json = False,
 ) -> None:
-    """Compile MODEL, check it against PyTorch, and write the artifact."""
+    """Compile MODEL, check it against the original, and write the artifact."""
     overrides, variants = forced(kernel), target or ["cpu"]
     require_free(output)  # now, rather than after the work
     require_writable(output, folder=True)
@@ -87,7 +87,7 @@ def compile(
         batches = None if calibration is None else load_batches(calibration, model, _shape_of_ids(imported))
     modules = []
     for name in variants:
-        with step(f"compiling for {name} and checking against PyTorch") as update:
+        with step(f"compiling for {name} and checking against the original") as update:
             options = CompileOptions(
                 target=name,
                 threads=threads,
@@ -101,7 +101,7 @@ def compile(
                 progress=partial(_show, update, name),
             )
             modules.append(compile_imported(imported, options))
-        if not no_race:
+        if not no_race and any(entry.eager for entry in imported.entry_points.values()):
             with step(f"timing the module for {name} beside PyTorch"):
                 race(modules[-1], imported)
     with step(f"writing {output}"):
@@ -140,7 +140,7 @@ def _print(module: "CompiledModule", which: str) -> None:
     checked = (
         "not run: the target is another machine"
         if error is None
-        else f"largest difference to PyTorch {error:.1e}, on {_checked_on(module)}"
+        else f"largest difference to the original model {error:.1e}, on {_checked_on(module)}"
     )
     print_lines([checked, *signatures(module.facts.entry_points)])
 

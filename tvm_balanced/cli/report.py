@@ -85,7 +85,7 @@ def _compile(request: tuple[Any, ...], threads: int | None, precision: str) -> F
         from tvm_balanced.timing.race import race
 
         imported = import_model(*request)
-    with step("compiling and checking against PyTorch") as update:
+    with step("compiling and checking against the original") as update:
         options = CompileOptions(threads=threads, precision=precision, progress=lambda phase: update(f"compiling: {phase}"))
         module = compile_imported(imported, options)
     with step("timing beside PyTorch"):

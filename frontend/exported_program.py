@@ -23,6 +23,7 @@ from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.decompositions import decompositions, devices_of, listed_once, types_kept
 from tvm_balanced.frontend.eager import running
 from tvm_balanced.frontend.error_growth import error_growths
+from tvm_balanced.frontend.experts import expert_products, expert_weights
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import without_cache
@@ -76,6 +77,7 @@ def import_exported_program(
     donated = _written(lowered, outputs) | dict(donate or {})
     check_donation(inputs, outputs, donated)
     moved = {} if moved is None else moved
+    products = expert_products(lowered)
     fold_constants(lowered, moved)
     _align(lowered, moved)
     promote_types(lowered)
@@ -111,7 +113,14 @@ def import_exported_program(
         growths=error_growths(lowered),
         eager=Eager(module, *_arguments(program, examples), running),
     )
-    return ImportedModel(mod, {"main": main}, _weight_names(lowered), source, [program, lowered, *keep_alive])
+    return ImportedModel(
+        mod,
+        {"main": main},
+        _weight_names(lowered),
+        source,
+        [program, lowered, *keep_alive],
+        experts=expert_weights(lowered, products),
+    )
 
 
 def _lowered(program: ExportedProgram, source: str, keep_alive: Sequence[Any]) -> ExportedProgram:

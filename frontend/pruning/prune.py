@@ -15,6 +15,7 @@ from tvm_balanced.frontend.exported_program import to_numpy
 from tvm_balanced.frontend.pruning import magnitude, sparsegpt, wanda
 from tvm_balanced.frontend.pruning.calibration import Batch, Calibration
 from tvm_balanced.frontend.pruning.inputs import Rows
+from tvm_balanced.frontend.pruning.plain import what_is_wrong
 from tvm_balanced.frontend.pruning.report import PrunedLayer, PruningReport
 from tvm_balanced.frontend.pruning.skipped import skipped_weights
 from tvm_balanced.frontend.pruning.statistics import InputStatistics
@@ -179,6 +180,9 @@ def _require_plain(model: nn.Module, include: Sequence[str], exclude: Sequence[s
 
 
 def _check(weight: PrunableWeight) -> None:
+    wrong = what_is_wrong(weight.parameter)
+    if wrong is not None:
+        raise ModelError(f"layer {weight.name} cannot be pruned: its weight {wrong}")
     try:
         check_finite(to_numpy(weight.parameter.float()))
     except WeightError as error:

@@ -193,6 +193,26 @@ def test_models_of_other_kinds(model):
 
 
 @pytest.mark.slow
+def test_an_encoder_with_a_padding_mask_is_pytorchs_without_its_fast_path():
+    """With that path, padded places are 0; those that are kept are the same with and without."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 6, 32)
+    padding = torch.arange(6) >= torch.tensor([[6], [4]])
+    got = tb.compile(model, (x,), {"src_key_padding_mask": padding}, threads=1)(x, src_key_padding_mask=padding)
+    with torch.no_grad():
+        fast = model(x, src_key_padding_mask=padding)
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            slow = model(x, src_key_padding_mask=padding)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+    assert not fast[padding].any()
+    torch.testing.assert_close(got[~padding], fast[~padding], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, slow, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_models_compile(dtype):
     torch.manual_seed(0)

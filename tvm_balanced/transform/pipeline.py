@@ -95,6 +95,7 @@ def lower(
     sizes: Mapping[str, int] | None = None,
     pack: bool = True,
     donated: Donated | None = None,
+    experts: Mapping[int, int] | None = None,
 ) -> Lowered:
     """Lower an imported model for a target.
 
@@ -123,9 +124,11 @@ def lower(
         enough to know what would be done.
     donated : mapping, optional
         Name of a function to the places of its donated inputs, each with that of the output that takes its place.
+    experts : mapping, optional
+        As ImportedModel has it, for what is counted.
     """
     names = dict(names or {})
-    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes)
+    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes, experts)
     counting, estimating = CountOperators(names, sizes), EstimateFunctions(sizes)
     lowering, lifting = LowerDenseOps(names), LiftWeights(names)
     backend = cuda if is_gpu(target) else cpu

@@ -26,6 +26,11 @@ def test_gelu_at_the_ends():
     np.testing.assert_allclose(evaluate(activations_avx512.gelu, x), np.maximum(x, 0), atol=1e-7)
 
 
+def test_gelu_of_zero_is_zero():
+    """A norm of what follows may divide by nearly 0."""
+    assert not evaluate(activations_avx512.gelu, np.array([0.0, -0.0] * 8, np.float32)).any()
+
+
 def test_nan_comes_through():
     x = np.array([np.nan, -np.nan] * 7 + [0, 1], np.float32)
     x.view(np.uint32)[:2] = 0x7FFFFFFF, 0xFFFFFFFF

@@ -14,7 +14,7 @@ from tvm_balanced.core.race import Race
 from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError
-from tvm_balanced.runtime.cuda import torch_dense
+from tvm_balanced.runtime.cuda import libraries
 from tvm_balanced.runtime.cuda.captured_call import CapturedCall
 from tvm_balanced.runtime.cuda.device import current_gpu, place
 from tvm_balanced.runtime.function import Function, WithWeights
@@ -75,7 +75,7 @@ class CompiledModule:
         weights, and a lock.
         """
         if self.facts.on_gpu:
-            torch_dense.register()
+            libraries.register()
         self.machine = relax.VirtualMachine(self.executable, self.device) if runnable else None
         self.compiled: dict[str, WithWeights] = {}
         if self.machine is not None:

@@ -31,6 +31,7 @@ from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps, left_alone
 from tvm_balanced.transform.lower_recurrence import LowerRecurrence
+from tvm_balanced.transform.narrow_convolutions import NarrowConvolutions
 from tvm_balanced.transform.pad_attention import PadAttention
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
@@ -191,7 +192,7 @@ def plan_passes(rewrite: RewriteBalancedDense, *counting: tvm.transform.Pass) ->
 
     `rewrite` keeps the plans; `counting` looks at what it leaves.
     """
-    return [CheckLookups(), FoldBatchNorm(rewrite.names), rewrite, *counting, FuseEpilogue()]
+    return [CheckLookups(), FoldBatchNorm(rewrite.names), NarrowConvolutions(), rewrite, *counting, FuseEpilogue()]
 
 
 def _run_phase(

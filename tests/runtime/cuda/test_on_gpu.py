@@ -11,7 +11,7 @@ from tvm_balanced.core.layer_plan import Bucket, Verdict
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.errors import InputError
-from tvm_balanced.runtime.cuda import torch_dense
+from tvm_balanced.runtime.cuda import torch_dense, torch_library
 from tvm_balanced.selection.kernel_choice import KernelSelector
 
 pytestmark = pytest.mark.cuda
@@ -140,15 +140,35 @@ def test_a_captured_call_is_replayed_with_new_inputs():
         assert error(pruned(torch.float16), scale * x, step(scale * x)) < LIMITS[torch.float16]
 
 
-@pytest.mark.parametrize("switch", ["", torch_dense.OWN])
+@pytest.mark.parametrize("switch", ["", torch_library.OWN])
 def test_a_dense_layer_is_computed_by_torch_unless_that_is_off(switch, monkeypatch):
     monkeypatch.setenv(torch_dense.SWITCH, switch)
     added, addmm = [], torch.addmm
     monkeypatch.setattr(torch, "addmm", lambda *given, **named: added.append(given) or addmm(*given, **named))
     layer, x = nn.Sequential(nn.Linear(512, 256)).half().eval(), torch.randn(64, 512, dtype=torch.float16)
     y = tb.compile(layer, (x,), target="cuda")(x.to("cuda"))
-    assert bool(added) == (switch != torch_dense.OWN)
+    assert bool(added) == (switch != torch_library.OWN)
     assert error(layer, x, y) < LIMITS[torch.float16]
+
+
+@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
+@pytest.mark.parametrize("switch", ["", torch_library.OWN])
+def test_convolutions_by_cudnn_and_by_our_own_kernel(switch, dtype, monkeypatch):
+    monkeypatch.setenv(torch_library.SWITCH, switch)
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(16, 64, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, groups=64),
+        nn.Conv2d(64, 80, (1, 3), dilation=2),
+        nn.GELU(),
+    )
+    model, x = nn.Sequential(*layers).to(dtype).eval(), torch.randn(4, 16, 33, 35, dtype=dtype)
+    run = tb.compile(model, (x,), target="cuda")
+    assert {layer.kernel for layer in run.report.layers} == {"cuda_conv_dense"}
+    assert error(model, x, run(x.to("cuda"))) < LIMITS[dtype]
+    step = run.capture(x.to("cuda"))
+    assert error(model, 2 * x, step(2 * x.to("cuda"))) < LIMITS[dtype]
 
 
 def test_a_graph_and_later_calls_leave_each_others_memory_alone():

@@ -171,6 +171,25 @@ def test_convolutions_by_cudnn_and_by_our_own_kernel(switch, dtype, monkeypatch)
     assert error(model, 2 * x, step(2 * x.to("cuda"))) < LIMITS[dtype]
 
 
+class Attention(nn.Module):
+    def forward(self, q, k, v):
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return y.transpose(1, 2).reshape(len(y), -1, 256)
+
+
+@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
+@pytest.mark.parametrize("switch", ["", torch_library.OWN])
+def test_attention_by_torch_and_by_our_own_functions(switch, dtype, monkeypatch):
+    monkeypatch.setenv(torch_library.SWITCH, switch)
+    torch.manual_seed(0)
+    inputs = tuple(torch.randn(2, 100, 4, 64, dtype=dtype) for _ in range(3))
+    run, there = tb.compile(Attention(), inputs, target="cuda"), [x.to("cuda") for x in inputs]
+    expected = Attention()(*(x.double() for x in inputs))
+    for y in (run(*there), run.capture(*there)(*there)):
+        assert float((y.cpu().double() - expected).abs().max() / expected.abs().max()) < LIMITS[dtype]
+
+
 def test_a_graph_and_later_calls_leave_each_others_memory_alone():
     run, x = compiled(pruned(torch.float16), 1), torch.randn(1, 512, dtype=torch.float16, device="cuda")
     run(x)

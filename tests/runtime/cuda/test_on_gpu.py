@@ -171,6 +171,15 @@ def test_convolutions_by_cudnn_and_by_our_own_kernel(switch, dtype, monkeypatch)
     assert error(model, 2 * x, step(2 * x.to("cuda"))) < LIMITS[dtype]
 
 
+def test_all_calls_are_graphs(tmp_path):
+    compiled(pruned(torch.float16)).save(tmp_path / "model.tb")
+    run = tb.load(tmp_path / "model.tb", cuda_graph=True)
+    rows = [torch.randn(m, 512, dtype=torch.float16, device="cuda") for m in (3, 3, 8, 3)]
+    results = [run(x) for x in rows]
+    assert len(run.graphs.captured) == 2
+    assert all(error(pruned(torch.float16), x, y) < LIMITS[torch.float16] for x, y in zip(rows, results, strict=True))
+
+
 class Attention(nn.Module):
     def forward(self, q, k, v):
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))

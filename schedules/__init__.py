@@ -19,6 +19,7 @@ from tvm_balanced.schedules.kernels.cpu_dense_i8 import CPU_DENSE_I8
 from tvm_balanced.schedules.kernels.cpu_neon import CPU_NEON
 from tvm_balanced.schedules.kernels.cpu_neon_i8 import CPU_NEON_I8
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
+from tvm_balanced.schedules.kernels.cuda_conv_dense import CUDA_CONV_DENSE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
 from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA
@@ -50,7 +51,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CPU_DENSE_I8, CUDA_DENSE_MMA, CUDA_DENSE)  # the first exact one is used
 # The same for convolutions.
 CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = CPU_CONV_SPARSE
-CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = CPU_CONV_DENSE
+CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = (*CPU_CONV_DENSE, CUDA_CONV_DENSE)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 ALL_KERNELS: dict[str, Kernel] = KERNELS | {kernel.name: kernel for kernel in (*CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (

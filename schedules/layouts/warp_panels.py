@@ -3,7 +3,7 @@ the same block of their rows.
 
 For S slots per row, padded so that whole blocks, whole index words and whole chunks end together:
 
-    values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes
+    values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes; of values in 8 bits eight, as long as a word of positions
     positions  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
            or  (N / 32, S / 8, 32)     uint16; where eight of 16 are kept, a mask of them: half the bytes
            or  (N / 32, S / 8, 32)     uint64; for blocks of 32 and 64, a byte for each of the eight slots
@@ -29,12 +29,12 @@ BLOCK = 16
 LONG = (32, 64)  # blocks whose indices take a byte
 WARP = 32
 LOAD_BYTES = 16  # the widest load of a lane
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
 def slots_per_load(dtype: str) -> int:
-    """Return how many values of `dtype` a lane loads at once."""
-    return LOAD_BYTES // BYTES[dtype]
+    """Return how many values of `dtype` a lane loads at once, no more than a word of positions is for."""
+    return min(LOAD_BYTES // BYTES[dtype], SLOTS_PER_WORD)
 
 
 def count_warp_panels(n: int) -> int:

@@ -399,7 +399,7 @@ def test_cases_have_x_in_several_stages(dtype):
     first, later = correctness.cases(Absent())
     cases = [c for c in (*first, *later) if (c.kernel, c.dtype, c.m) == ("cuda_gemv", dtype, 8)]
     workloads = [Workload(c.kernel, c.m, c.n, c.k, BalancedPattern.parse(c.pattern).nnz, 16, dtype) for c in cases]
-    assert max(cuda_gemv._split(workload, 8).stages for workload in workloads) > 1
+    assert max(cuda_gemv._split(workload, 8, workload.dtype).stages for workload in workloads) > 1
 
 
 def test_kernels_come_in_the_order_of_the_model():

@@ -28,6 +28,7 @@ CASES = [  # kernel, M, nnz, dtype; N and K if they are not 256 and 512
     ("cuda_gemv", 1, 2, "float16"),
     ("cuda_gemv", 8, 1, "float32"),
     ("cuda_gemv", 4, 8, "bfloat16"),
+    ("cuda_gemv_w8", 1, 2, "float16"),
     ("cuda_gemm_fp32", 16, 2, "float32"),
     ("cuda_decode_mma", 8, 2, "float16"),
     ("cuda_decode_mma", 16, 8, "bfloat16"),
@@ -152,7 +153,7 @@ def test_a_missing_barrier_and_a_wrong_index_are_seen(case, seen, wrong):
 def test_the_staged_case_has_stages():
     name, nnz, m, k = STAGED
     workload = Workload(name, int(m), 32, int(k), int(nnz), 16)
-    assert cuda_gemv._split(workload, KERNELS[name].split_rows(workload).size).stages == 11
+    assert cuda_gemv._split(workload, KERNELS[name].split_rows(workload).size, "float32").stages == 11
 
 
 @pytest.mark.pocl

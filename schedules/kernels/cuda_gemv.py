@@ -79,7 +79,7 @@ class CudaGemv(SparseKernel):
     """One lane per row; indices of 4 or 8 bits, or masks if half is kept; fp32, fp16 and bf16 with sums in fp32."""
 
     name = "cuda_gemv"
-    parts = ("values", "positions")
+    parts: ClassVar[tuple[str, ...]] = ("values", "positions")
     kinds = ("cuda", "opencl")
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
     rows = ROWS  # rows of x in a tile, at most

@@ -55,7 +55,7 @@ class CudaGemvW8(CudaGemv):
         group, slot, lane = at
         word = values[group, slot // SLOTS_PER_WORD, lane, slot % SLOTS_PER_WORD // PER_WORD]
         selector = tirx.const(TAKE, "uint32") + T.cast(slot % PER_WORD * 16, "uint32")
-        # with the sign of a scale, which is 0: ptxas keeps what it does not know in a register, and moves a constant there each time
+        # with the sign of a scale, which is 0: ptxas keeps in a register what it does not know, and moves constants there
         sign = T.bitwise_and(T.reinterpret("uint32", scale), tirx.const(1 << 31, "uint32"))
         whole = T.bitwise_or(sign, tirx.const(WHOLE_BITS, "uint32"))
         number = T.reinterpret("float32", permute_bytes(word, whole, selector))

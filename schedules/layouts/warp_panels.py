@@ -3,7 +3,7 @@ the same block of their rows.
 
 For S slots per row, padded so that whole blocks, whole index words and whole chunks end together:
 
-    values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes; of values in 8 bits eight, as long as a word of positions
+    values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes; if they have 8 bits, eight
     positions  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
            or  (N / 32, S / 8, 32)     uint16; where eight of 16 are kept, a mask of them: half the bytes
            or  (N / 32, S / 8, 32)     uint64; for blocks of 32 and 64, a byte for each of the eight slots

@@ -34,18 +34,18 @@ from tvm_balanced.schedules.layouts.warp_panels import (
     BYTES,
     LOAD_BYTES,
     WARP,
+    before,
+    behind,
     columns_inside,
     count_chunks,
     count_warp_panels,
     fit,
     fit_any_block,
     index_of,
-    lowest_bit,
     masked,
     pack_warp_bias,
     pack_warps,
     position_bytes,
-    shifted_position,
     slots_per_load,
     words_of,
 )
@@ -57,8 +57,8 @@ STAGE_BYTES = 32 << 10  # default maximum of x in shared memory: with more, fewe
 WARPS = 16  # default maximum of warps in a thread block
 WARPS_IN_ALL = 4096  # the number of warps wanted on the whole GPU
 LOADS = 4  # loads of 16 bytes that a lane issues before it uses the first
-# Masks take more arithmetic than indices: with twice the warps and loads, 8:16 reaches 1.57x cuBLAS
-# at M = 1 (docs/measurements/kernels.md).
+# With twice the warps and loads, 8:16 reached 1.57x cuBLAS at M = 1 (docs/measurements/kernels.md), when
+# a mask took arithmetic and not two look-ups.
 MASKED_WARPS, MASKED_LOADS = 2, 2  # factors on the defaults
 # Four rows of x in half precision take many registers, and time to stage them: 3.9x cuBLAS at M =
 # 4, 2:16, with half of STAGE_BYTES, two loads and two thread blocks per multiprocessor. Eight rows
@@ -72,6 +72,7 @@ SPARE_X = 8  # bytes of weights per byte of x
 MEMORY, LOOKING_UP = 1.18, 1.27  # relative to the times at peak rates, which add up
 FIXED = 3.4e-6  # seconds of a kernel without work
 BANK_BYTES = 128  # of all banks of shared memory
+TABLE_BYTES = 2 << 10  # of the tables of masks
 SHARED_BYTES = 48 << 10  # the shared memory of a thread block on every GPU and in OpenCL, for x and the warps' partial sums
 
 
@@ -145,6 +146,7 @@ class CudaGemv(SparseKernel):
         n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * length))
         as_masks, word_dtype = masked(nnz, length), words_of(length)
         size_, warp_, load_, per_load_ = int64(rows.size), int64(WARP), int64(load), int64(per_load)
+        once_, halves_, bytes_ = map(int64, (1, 2, 256))
         whole, resident = chunks * blocks * length == k, 2 if _stages_little(dtype, rows.size) else 1
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
@@ -184,18 +186,32 @@ class CudaGemv(SparseKernel):
                     vo, vc, vj, vi = T.axis.remap("SSSS", [o, c, j, i])
                     staged[vo, vc, vj, vi] = stage(x, vo, vi, vc * width_ + vj)
             indices = T.sblock_alloc_buffer((groups_, chunks_ * words, warp_), word_dtype)
+            tables = T.sblock_alloc_buffer((halves_, bytes_), "uint32")
+            if as_masks:
+                # the first loop runs once: a region that a block writes must start at one of its axes
+                for c, b in T.grid(once_, bytes_):
+                    with T.sblock("tabulate"):
+                        vc, vb = T.axis.remap("SS", [c, b])
+                        T.writes(tables[vc * 2 : vc * 2 + 2, vb])
+                        entry = T.sblock_alloc_buffer((2,), "uint32", scope="local")
+                        entry[0] = T.uint32(0)
+                        entry[1] = T.uint32(0)
+                        for bit in T.unroll(SLOTS_PER_WORD):
+                            entry[0] = before(entry[0], vb, SLOTS_PER_WORD - 1 - bit)
+                            entry[1] = behind(entry[1], vb, bit)
+                        tables[vc * 2, vb] = entry[0]
+                        tables[vc * 2 + 1, vb] = entry[1]
             for g, w, r in T.grid(groups_, chunks_ * words, warp_):
                 with T.sblock("unpack"):
                     vg, vw, vr = T.axis.remap("SSS", [g, w, r])
                     if as_masks:
-                        left = T.sblock_alloc_buffer((1,), "uint32", scope="local")
-                        word = T.sblock_alloc_buffer((1,), "uint32", scope="local")
-                        left[0] = T.cast(positions[vg, vw, vr], "uint32")
-                        word[0] = T.uint32(0)
-                        for j in T.unroll(SLOTS_PER_WORD):
-                            word[0] = T.bitwise_or(word[0], shifted_position(lowest_bit(left[0]), j))
-                            left[0] = T.bitwise_xor(left[0], lowest_bit(left[0]))
-                        indices[vg, vw, vr] = word[0]
+                        T.reads(positions[vg, vw, vr], tables[0:halves_, 0:bytes_])
+                        T.writes(indices[vg, vw, vr])
+                        T.sblock_attr({"explicit_read_region": [1]})
+                        indices[vg, vw, vr] = T.bitwise_or(
+                            tables[0, T.cast(T.bitwise_and(positions[vg, vw, vr], T.uint16(255)), "int64")],
+                            tables[1, T.cast(T.shift_right(positions[vg, vw, vr], T.uint16(8)), "int64")],
+                        )
                     else:
                         indices[vg, vw, vr] = positions[vg, vw, vr]
             for o, g, c, s, r, i in T.grid(rows.tiles, groups_, chunks_, slots_, warp_, size_):
@@ -269,6 +285,8 @@ class CudaGemv(SparseKernel):
         _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.split_rows(workload).size, x_load)])
         sch.vectorize(vector)
         unpack_at(sch, word)
+        if masked(workload.nnz, workload.block):
+            tabulate_at(sch, r, shared_scope(target), threads)
         stage_x(sch, shared_scope(target), stages, threads, vector=x_load if self.split_rows(workload).size == 1 else 1)
         sums = sch.cache_write(partial, 0, "local")
         sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
@@ -336,6 +354,14 @@ def unpack_at(sch: Schedule, loop: Any) -> None:
     sch.compute_at(unpack, loop, preserve_unit_loops=True)
 
 
+def tabulate_at(sch: Schedule, loop: Any, scope: str, threads: tuple[Any, Any]) -> None:
+    """Make the tables of masks in shared memory, by all threads of a block, before what `loop` holds."""
+    tabulate = sch.get_sblock("tabulate")
+    sch.set_scope(tabulate, 0, scope)
+    sch.compute_at(tabulate, loop, preserve_unit_loops=True)
+    bind_threads(sch, sch.get_loops(tabulate)[-1], threads)
+
+
 def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int, by_column: bool = True) -> None:
     """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once.
 
@@ -374,11 +400,12 @@ def _split(workload: Workload, size: int, stored: str) -> Split:
     chunks, groups = count_chunks(workload.k, workload.nnz, workload.block), _groups(workload, size, stored)
     chunk_bytes, share_bytes = blocks * workload.block * size * BYTES[workload.dtype], WARP * size * 4 * groups
     chunk_bytes *= 2 if _pipelined(workload, size) else 1
-    fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
     masks, little = masked(workload.nnz, workload.block), _stages_little(workload.dtype, size)
+    shared = SHARED_BYTES - (TABLE_BYTES if masks else 0)
+    fitting = shared // (chunk_bytes + share_bytes)
     wanted = WARPS_IN_ALL * (MASKED_WARPS if masks else 1) // count_warp_panels(workload.n)
     warps = divisor(chunks, min(WARPS // groups, fitting, max(4, wanted)))
-    room = min(LITTLE_STAGE if little else STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
+    room = min(LITTLE_STAGE if little else STAGE_BYTES, shared - share_bytes * warps)
     staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
     loads = LITTLE_LOADS if little else LOADS * (MASKED_LOADS if masks else 1)
     unrolled = divisor(staged, max(1, loads * LOAD_BYTES // BYTES[stored] // slots))

@@ -33,6 +33,7 @@ CASES = [  # kernel, M, nnz, dtype; N and K if they are not 256 and 512
     ("cuda_decode_mma", 8, 2, "float16"),
     ("cuda_decode_mma", 16, 8, "bfloat16"),
     ("cuda_decode_mma", 16, 2, "float16", 64, 1664),  # thirteen stages; all is in one above
+    ("cuda_decode_mma", 16, 2, "float16", 1024, 8192),  # thread blocks share K
     ("cuda_dense_mma", 16, 1, "float16"),
 ]
 STAGED = ("cuda_gemv", "2", "8", "1300")  # for Oclgrind: kernel, nnz, M, K; x in eleven stages

@@ -19,11 +19,13 @@ from tvm_balanced.schedules.kernels.cpu_dense_i8 import CPU_DENSE_I8
 from tvm_balanced.schedules.kernels.cpu_neon import CPU_NEON
 from tvm_balanced.schedules.kernels.cpu_neon_i8 import CPU_NEON_I8
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
+from tvm_balanced.schedules.kernels.cuda_conv_dense import CUDA_CONV_DENSE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
 from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA
 from tvm_balanced.schedules.kernels.cuda_gemm_fp32 import CUDA_GEMM_FP32
 from tvm_balanced.schedules.kernels.cuda_gemv import CUDA_GEMV
+from tvm_balanced.schedules.kernels.cuda_gemv_w8 import CUDA_GEMV_W8
 from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION
 from tvm_balanced.schedules.rules.cpu_columnwise import CPU_COLUMNWISE
 from tvm_balanced.schedules.rules.cpu_elementwise import CPU_ELEMENTWISE
@@ -44,13 +46,14 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_NEON_I8,
     CPU_PORTABLE,
     CUDA_GEMV,
+    CUDA_GEMV_W8,
     CUDA_DECODE_MMA,
     CUDA_GEMM_FP32,
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CPU_DENSE_I8, CUDA_DENSE_MMA, CUDA_DENSE)  # the first exact one is used
 # The same for convolutions.
 CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = CPU_CONV_SPARSE
-CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = CPU_CONV_DENSE
+CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = (*CPU_CONV_DENSE, CUDA_CONV_DENSE)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 ALL_KERNELS: dict[str, Kernel] = KERNELS | {kernel.name: kernel for kernel in (*CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)}
 RULES: tuple[Rule, ...] = (

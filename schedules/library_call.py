@@ -1,4 +1,4 @@
-"""A dense layer that a library of the process computes where there is one, else the kernel that is compiled.
+"""A dense layer or a convolution that a library of the process computes where there is one, else the kernel that is compiled.
 
 rewrite: the scheduled `kernel(x, weight, bias[, residual], y)` -->
 
@@ -9,6 +9,7 @@ The function answers 1 if it has written y. It gets addresses, so the weight mus
 elements. Both use one copy of it, and an artifact runs with the library and without.
 """
 
+import json
 from typing import Any
 
 import tvm
@@ -18,11 +19,13 @@ from tvm_balanced.schedules.base.kernel import DenseKernel
 from tvm_balanced.schedules.base.workload import Workload
 
 # (device, dtype, activation, m, n, k, elements from one row of the weight to the next, y, x, weight, bias, residual) --> int
-FUNCTION = "tvm_balanced.dense_by_library"
+DENSE = "tvm_balanced.dense_by_library"
+# (device, dtype, activation, the convolution as JSON, batch, n, y, x, weight, bias, residual) --> int
+CONV = "tvm_balanced.conv_by_library"
 
 
 def prefer_library(func: tirx.PrimFunc, kernel: Any, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-    """Return the scheduled function of a dense layer that asks the library first; any other as it is.
+    """Return the scheduled function of a dense layer or a convolution that asks the library first; any other as it is.
 
     Parameters
     ----------
@@ -32,16 +35,19 @@ def prefer_library(func: tirx.PrimFunc, kernel: Any, workload: Workload, target:
     workload : Workload
     target : tvm.target.Target
     """
-    if not isinstance(kernel, DenseKernel) or workload.conv is not None:
+    if not isinstance(kernel, DenseKernel):
         return func
-    stride = kernel.row_stride(workload)
-    if stride is None:
+    stride, conv = kernel.row_stride(workload), workload.conv
+    if stride is None or (conv is not None and conv.spread != (1, 1, 1)):  # torch's own transposed one has another weight
         return func
     x, weight, bias, *residuals, y = func.params
-    dtype, m = workload.dtype, x.ty.shape[0]
     none = tirx.reinterpret("handle", tirx.IntImm("uint64", 0))
     addresses = [y.data, x.data, weight.data, bias.data, residuals[0].data if residuals else none]
-    done = tirx.call_packed(FUNCTION, target.kind.name, dtype, workload.activation, m, workload.n, workload.k, stride, *addresses)
+    if conv is None:
+        name, shape = DENSE, [x.ty.shape[0], workload.n, workload.k, stride]
+    else:
+        name, shape = CONV, [json.dumps(conv.to_attr()), x.ty.shape[0], workload.n]
+    done = tirx.call_packed(name, target.kind.name, workload.dtype, workload.activation, *shape, *addresses)
     times = tirx.IntImm("int64", 1) - tirx.Cast("int64", done)
     loop = tirx.For(tirx.Var("own", "int64"), tirx.IntImm("int64", 0), times, tirx.ForKind.SERIAL, func.body)
     return func.with_body(s_tir.SBlockRealize([], tirx.IntImm("bool", 1), s_tir.SBlock([], [], [], "root", loop)))

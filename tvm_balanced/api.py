@@ -477,11 +477,12 @@ def load(
     verify: bool = True,
     weights: Literal["copied", "shared"] = "copied",
     verify_key: Any = None,
+    cuda_graph: bool = False,
 ) -> CompiledModule:
     """Load what `save` wrote; see `runtime.load.load`."""
     from tvm_balanced.runtime.load import load as run
 
-    return run(path, threads, verify, weights, verify_key)
+    return run(path, threads, verify, weights, verify_key, cuda_graph)
 
 
 def self_test(path: str | Path, threads: int | None = None, verify_key: Any = None) -> "SelfTestResult":

@@ -149,7 +149,7 @@ def test_kernels_are_chosen_by_the_batch_of_a_call(tmp_path):
     module = tb.compile(model, (torch.randn(4, 64),), **options)
     first, last = module.report.layers[:2]
     assert (first.kernel, last.kernel, first.rows.last + 1) == ("cpu_avx2", "cpu_dense", last.rows.first)
-    assert "2 of 2 dense layers are sparse; 2 choose their kernel by M at the call, and keep 2 copies" in str(module.report)
+    assert "2 of 2 layers run in sparse kernels; 2 choose their kernel by M at the call, and keep 2 copies" in str(module.report)
     assert module.report == tb.inspect(model, (torch.randn(4, 64),), **options)
     module.save(tmp_path / "artifact")
     loaded = tb.load(tmp_path / "artifact")

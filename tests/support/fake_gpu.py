@@ -62,3 +62,61 @@ class FakeCuda:
 
     def stream(self, handle):
         return FakeStream(handle, self.log)
+
+
+class FakeGraphs:
+    """CUDA graphs of modules on the CPU: a replay calls again on the inputs that were captured, and writes to the same results.
+
+    `happened` says what was done, in order: "call", "capture", "replay".
+    """
+
+    def __init__(self, monkeypatch, cuda):
+        import torch
+
+        from tvm_balanced.runtime import function
+        from tvm_balanced.runtime.cuda import captured_call, graph_calls
+
+        self.happened, self.recording = [], None
+        flat = function.Function.flat
+
+        def record(own, *inputs):
+            if self.recording is None:
+                self.happened.append("call")
+                return flat(own, *inputs)
+            donated = own.spec.donated_places
+            before = {place: inputs[place].clone() for place in donated}
+            outputs = flat(own, *inputs)
+            for place, state in before.items():  # a call that is captured does not run
+                inputs[place].copy_(state)
+            kept = set(donated.values())
+
+            def replay():
+                self.happened.append("replay")
+                for place, (old, new) in enumerate(zip(outputs, flat(own, *inputs), strict=True)):
+                    if place not in kept:
+                        old.copy_(new)
+
+            self.recording.replay = replay
+            return outputs
+
+        @contextlib.contextmanager
+        def capturing(graph):
+            self.happened.append("capture")
+            self.recording = graph
+            yield
+            self.recording = None
+
+        for module in (captured_call, graph_calls):
+            monkeypatch.setattr(module, "torch_stream", lambda _: cuda.current)
+        monkeypatch.setattr(function.Function, "flat", record)
+        monkeypatch.setattr(torch.cuda, "Stream", lambda _: cuda.stream(7))
+        monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+        monkeypatch.setattr(torch.cuda, "graph", capturing)
+
+
+class FakeGraph:
+    """A graph that has captured nothing."""
+
+    def replay(self):
+        raise AssertionError("nothing was captured")

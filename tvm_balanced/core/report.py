@@ -389,7 +389,7 @@ class Report:
     def title(self) -> str:
         """The headline, how many layers are sparse and keep several copies of their weight, what rounding loses, each race."""
         several = [len(rows) for rows in self._by_layer() if len(rows) > 1]
-        title = f"{self.sparse_layers} of {self.total} dense layers are sparse"
+        title = f"{self.sparse_layers} of {self.total} layers run in sparse kernels"
         if several:
             copies = " or ".join(map(str, sorted(set(several))))
             title += f"; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"

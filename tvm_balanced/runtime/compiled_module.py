@@ -13,10 +13,11 @@ from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.race import Race
 from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.core.validation import check_threads
-from tvm_balanced.errors import InputError
-from tvm_balanced.runtime.cuda import torch_dense
+from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.runtime.cuda import libraries
 from tvm_balanced.runtime.cuda.captured_call import CapturedCall
 from tvm_balanced.runtime.cuda.device import current_gpu, place
+from tvm_balanced.runtime.cuda.graph_calls import GraphCalls
 from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
 from tvm_balanced.runtime.metadata import Check, ModuleMetadata, Origin
@@ -63,6 +64,7 @@ class CompiledModule:
         shared: bool = False,
     ) -> None:
         self.executable, self.facts, self.origin = executable, facts, origin
+        self.graphs: GraphCalls | None = None
         self.self_tests: Mapping[str, StoredTest] = {}  # what `save` stores for a self-test
         self.device = current_gpu() if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
@@ -75,12 +77,14 @@ class CompiledModule:
         weights, and a lock.
         """
         if self.facts.on_gpu:
-            torch_dense.register()
+            libraries.register()
         self.machine = relax.VirtualMachine(self.executable, self.device) if runnable else None
         self.compiled: dict[str, WithWeights] = {}
         if self.machine is not None:
             for name, spec in self.facts.entry_points.items():
                 self.compiled[name] = WithWeights(self.machine[name], [self.weights[place][1] for place in spec.weights])
+        if self.cuda_graph:
+            self.graphs = GraphCalls()  # a clone has graphs of its own
         self.captured: list[Any] = []  # memory of calls in CUDA graphs; they may be replayed as long as the module lives
         self.lock = threading.Lock()
 
@@ -134,6 +138,24 @@ class CompiledModule:
     def threads(self, count: int) -> None:
         check_threads(count)
         self.facts = replace(self.facts, threads=count)
+
+    @property
+    def cuda_graph(self) -> bool:
+        """Whether each call of an entry point is one CUDA graph, on a GPU; may be set.
+
+        The first call with inputs of new shapes, or of a new donated buffer, captures a graph. Later
+        ones copy their inputs to it, replay it, and return copies of its results; a donated buffer is
+        written where it lies. Arrays, and more than 16 graphs, are called as without; the log says so.
+        A graph's memory stays taken as long as the module lives. Raises TargetError for a module that
+        is not on a GPU.
+        """
+        return self.graphs is not None
+
+    @cuda_graph.setter
+    def cuda_graph(self, wanted: bool) -> None:
+        if wanted and not self.facts.on_gpu:
+            raise TargetError(f"cuda_graph is for modules on a GPU; this one is for {self.facts.target_key}: leave it out")
+        self.graphs = (self.graphs or GraphCalls()) if wanted else None
 
     def with_checks(self, comparisons: Sequence[Comparison]) -> "CompiledModule":
         """Record what comparing with the original model has found, and return self."""
@@ -199,7 +221,8 @@ class CompiledModule:
 
         A call from Python waits for the launch of each kernel; a graph launches all at once. The
         graph is for the shapes of these inputs; it is called as the module is, and returns the same
-        tensors each time, so read them before the next call.
+        tensors each time, so read them before the next call. Donated inputs must be the same buffers
+        each time. `cuda_graph` makes graphs of all calls, for any shapes.
 
         Parameters
         ----------
@@ -211,7 +234,7 @@ class CompiledModule:
         TargetError
             If the module is not on a GPU that torch uses.
         InputError
-            If an input is wrong, or donated.
+            If an input is wrong.
         """
         return self._main.capture(*args, **kwargs)
 

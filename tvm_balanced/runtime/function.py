@@ -75,7 +75,8 @@ class Function:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the entry point, as `CompiledModule.__call__` does."""
-        return self._call(bind(self.spec, args, kwargs), self.spec.result)
+        values, graphs = bind(self.spec, args, kwargs), self.module.graphs
+        return self.structured(values) if graphs is None else graphs.run(self, values)
 
     def flat(self, *inputs: Any) -> tuple[Any, ...]:
         """Run the entry point on tensors or arrays, one for each of `inputs`, and return one for each of `outputs`."""

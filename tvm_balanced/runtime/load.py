@@ -42,6 +42,7 @@ def load(
     verify: bool = True,
     weights: Literal["copied", "shared"] = "copied",
     verify_key: Any = None,
+    cuda_graph: bool = False,
 ) -> CompiledModule:
     """Load an artifact. This needs neither torch nor the original model.
 
@@ -64,6 +65,8 @@ def load(
     verify_key : optional
         The public ed25519 key of who signed it with `save(..., sign=key)`: a key of the package cryptography, 32 bytes, or a PEM
         file. Then an artifact is refused that has no signature, or one of another key. Without, a signature is not looked at.
+    cuda_graph : bool
+        Whether each call is one CUDA graph, on a GPU; see `CompiledModule.cuda_graph`.
 
     Raises
     ------
@@ -72,6 +75,8 @@ def load(
     ArtifactError
         If something is missing, altered, not listed in the manifest or not a plain file, or if the artifact with all its variants
         is for another CPU or version of TVM. None of its code has run then.
+    TargetError
+        If cuda_graph is asked of an artifact that is not for a GPU.
     EnvironmentFaultError
         If it is for a GPU, holds no machine code, and nothing here can compile it.
     """
@@ -104,6 +109,7 @@ def load(
     except (OSError, EOFError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise damaged(directory, f"{type(error).__name__}: {error}") from error
     module.threads = threads or min(module.threads, cores())
+    module.cuda_graph = cuda_graph
     return module
 
 

@@ -108,7 +108,8 @@ class KernelSelector:
             why = self._refusals(denses, layer) or "no kernel of convolutions is for this target"
             return (_bucket(None, None, why, "rule"),)
         if not candidates:
-            why = self._refusals(others, layer) or "no pattern of any kernel would save anything"
+            none = "no pattern of any kernel would save anything"
+            why = self._refusals(others, layer) or (none if others else "no sparse kernel of convolutions is for this target")
             why = "the weight has no zeros" if layer.found.sparsity == 0 else why
             return (_bucket(dense.name, None, why, "rule"),)
         return self._divided(layer, candidates, (dense, None))

@@ -5,13 +5,22 @@ from typing import Any
 
 import tvm
 from tvm import relax, tirx
-from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.schedules.few_queries import LANES, FewQueries, prim_func
 from tvm_balanced.schedules.rules.cpu_attention import ROWS
 from tvm_balanced.transform.fuse_epilogue import count_uses
-from tvm_balanced.transform.match_attention import AttentionMatch, Bound, match_attention, op_name
+from tvm_balanced.transform.match_attention import (
+    AttentionMatch,
+    Bound,
+    factor_of,
+    known_sizes,
+    match_attention,
+    op_name,
+    scale_and_mask,
+    shape_of,
+    unrepeated,
+)
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
 NAME = "few_queries"  # of the functions that it adds
@@ -58,20 +67,20 @@ class _Attending(PyExprMutator):
 
 def _parts(match: AttentionMatch, bound: Bound) -> tuple[FewQueries, list[relax.Expr], relax.Expr | None] | None:
     """Return what a function computes, its queries, keys and values, and its mask; None if it is for another one."""
-    outer = _scale_and_mask(match, bound)
+    outer = scale_and_mask(match, bound)
     if outer is None or not _is_small(match.sizes[0]):
         return None
     scale, mask = outer
     queries, transposed = bound[match.chain[-1]].args
     keys = _keys(transposed, bound)
-    shape = _shape(queries)
+    shape = shape_of(queries)
     if keys is None or shape is None or len(shape) != 4 or shape[3] % LANES:
         return None
     keys, scale = keys[0], scale * keys[1]
-    keys, values = _unrepeated(keys, bound), _unrepeated(match.call.args[1], bound)
+    keys, values = unrepeated(keys, bound), unrepeated(match.call.args[1], bound)
     batch, heads, count, depth = shape
-    length, held = _sizes([match.sizes[1]]), _shape(keys)
-    if length is None or held is None or held != _shape(values) or held[:1] + held[2:] != (batch, *length, depth):
+    length, held = known_sizes([match.sizes[1]]), shape_of(keys)
+    if length is None or held is None or held != shape_of(values) or held[:1] + held[2:] != (batch, *length, depth):
         return None
     mask_shape = None if mask is None else _mask_shape(mask, (batch, heads, count, *length))
     if (mask is not None and mask_shape is None) or not all(str(x.ty.dtype.dtype) == "float32" for x in (queries, keys, values)):
@@ -84,32 +93,6 @@ def _is_small(rows: Any) -> bool:
     return isinstance(rows, (int, tirx.IntImm)) and int(rows) < ROWS
 
 
-def _scale_and_mask(match: AttentionMatch, bound: Bound) -> tuple[float, relax.Expr | None] | None:
-    """Return what scales the product, and then is added to it; None if something else is done with it."""
-    scale, mask = 1.0, None
-    for var, inner in zip(match.chain[:-1], match.chain[1:], strict=True):
-        call = bound[var]
-        other = call.args[1] if call.args[0].same_as(inner) else call.args[0]
-        if op_name(call) == "relax.add" and mask is None and scale == 1:
-            mask = other
-            continue
-        factor = _factor(call, other, call.args[0].same_as(inner))
-        if factor is None:
-            return None
-        scale *= factor
-    return scale, mask
-
-
-def _factor(call: relax.Call, other: relax.Expr, first: bool) -> float | None:
-    """Return the number that an operator multiplies by."""
-    if not isinstance(other, GenericConst) or any(int(size) != 1 for size in other.value.shape):
-        return None
-    number = float(other.value.numpy().item())
-    if op_name(call) == "relax.multiply":
-        return number
-    return 1 / number if op_name(call) == "relax.divide" and first and number else None
-
-
 def _keys(transposed: relax.Expr, bound: Bound) -> tuple[relax.Expr, float] | None:
     """Return keys (..., length, depth) of what is multiplied as (..., depth, length), and the number they are scaled by."""
     scale, swapped = 1.0, False
@@ -120,7 +103,7 @@ def _keys(transposed: relax.Expr, bound: Bound) -> tuple[relax.Expr, float] | No
             continue
         factor = None
         if op_name(call) in ("relax.multiply", "relax.divide"):
-            factor = _factor(call, call.args[1], True)
+            factor = factor_of(call, call.args[1], True)
         if factor is None:
             return (transposed, scale) if swapped else None
         scale, transposed = scale * factor, call.args[0]
@@ -133,37 +116,11 @@ def _swaps(call: relax.Call) -> bool:
     return len(own) > 1 and order == [*own[:-2], own[-1], own[-2]]
 
 
-def _unrepeated(operand: relax.Expr, bound: Bound) -> relax.Expr:
-    """Return keys or values before each matrix was repeated for several heads: reshape(broadcast_to(x[:, :, None]))."""
-    reshaped: Any = bound.get(operand) if isinstance(operand, relax.Var) else None
-    repeated: Any = bound.get(reshaped.args[0]) if op_name(reshaped) == "relax.reshape" else None
-    inserted: Any = bound.get(repeated.args[0]) if op_name(repeated) == "relax.broadcast_to" else None
-    if op_name(inserted) not in ("relax.expand_dims", "relax.reshape"):
-        return operand
-    source = inserted.args[0]
-    shapes = [_shape(x) for x in (source, repeated.args[0], reshaped.args[0], operand)]
-    if any(shape is None for shape in shapes) or len(shapes[0] or ()) != 4 or len(shapes[2] or ()) != 5:
-        return operand
-    (batch, matrices, length, depth), one, many, whole = (tuple(shape or ()) for shape in shapes)
-    group = many[2]
-    fits = one == (batch, matrices, 1, length, depth) and many == (batch, matrices, group, length, depth)
-    return source if fits and whole == (batch, matrices * group, length, depth) else operand
-
-
 def _mask_shape(mask: relax.Expr, scores: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     """Return the shape of a mask in four dimensions; None if it has not a number for each key, or another dtype."""
-    shape = _shape(mask)
+    shape = shape_of(mask)
     if not shape or len(shape) > 4 or str(mask.ty.dtype.dtype) != "float32":
         return None
     first, second, third, last = (1,) * (4 - len(shape)) + shape
     fits = last == scores[3] and all(size in (1, own) for size, own in zip((first, second, third), scores, strict=False))
     return (first, second, third, last) if fits else None
-
-
-def _shape(expr: relax.Expr) -> tuple[int, ...] | None:
-    return _sizes(expr.ty.shape)
-
-
-def _sizes(sizes: Any) -> tuple[int, ...] | None:
-    """Return sizes as numbers, None if one is known only at the call."""
-    return tuple(map(int, sizes)) if all(isinstance(size, (int, tirx.IntImm)) for size in sizes) else None

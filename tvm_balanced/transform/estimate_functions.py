@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,25 +46,44 @@ class EstimateFunctions:
         self.functions: dict[str, FunctionUse] = {}
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        def visit(expr: relax.Expr) -> None:
+        times = _times(mod)
+
+        def visit(expr: relax.Expr, times: int) -> None:
             called = _called(expr)
             if called is not None and ("tirx.is_scheduled" not in mod[called].attrs or FLOPS in mod[called].attrs):
-                self.count(called.name_hint, mod[called], expr)
+                self.count(called.name_hint, mod[called], expr, times)
 
-        for _, func in mod.functions_items():
+        for var, func in mod.functions_items():
             if isinstance(func, relax.Function):
-                relax.analysis.post_order_visit(func, visit)
+                relax.analysis.post_order_visit(func, partial(visit, times=times.get(var, 1)))
         return mod
 
-    def count(self, name: str, func: tirx.PrimFunc, call: relax.Call) -> None:
-        """Add one call of a function."""
+    def count(self, name: str, func: tirx.PrimFunc, call: relax.Call, times: int) -> None:
+        """Add one call of a function, which runs several times."""
         sizes = _sizes(func, call, self.sizes)
         work = _Work(func, sizes)
         operations = int(func.attrs.get(FLOPS, work.operations))
         known = self.functions.get(name, FunctionUse(name, 0, 0.0, 0, False))
         self.functions[name] = replace(
-            known, calls=known.calls + 1, macs=known.macs + operations / 2, nbytes=known.nbytes + work.nbytes
+            known,
+            calls=known.calls + times,
+            macs=known.macs + times * operations / 2,
+            nbytes=known.nbytes + times * work.nbytes,
         )
+
+
+def _times(mod: tvm.IRModule) -> Counter[GlobalVar]:
+    """Count how often functions of Relax are called by others, as attention is by each layer."""
+    times: Counter[GlobalVar] = Counter()
+
+    def visit(expr: relax.Expr) -> None:
+        if isinstance(expr, relax.Call) and isinstance(expr.op, GlobalVar):
+            times[expr.op] += 1
+
+    for _, func in mod.functions_items():
+        if isinstance(func, relax.Function):
+            relax.analysis.post_order_visit(func, visit)
+    return times
 
 
 def _called(expr: relax.Expr) -> GlobalVar | None:

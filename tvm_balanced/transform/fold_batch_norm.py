@@ -22,7 +22,7 @@ class FoldBatchNorm:
     """Fold batch normalisations of inference into the convolutions whose results they alone read.
 
     rewrite: `batch_norm(add(conv2d(x, W), b), gamma, beta, mean, var)[0]` --> `add(conv2d(x, W * scale), (b - mean) * scale +
-    beta)`, where scale is gamma / sqrt(var + epsilon); the same without b, and with a cast before the normalisation. Zeros of W
+    beta)`, where scale is gamma / sqrt(var + epsilon); the same without b, and with casts before the normalisation. Zeros of W
     stay zeros.
 
     Parameters
@@ -60,8 +60,11 @@ class _Folding(PyExprMutator):
         """Return what a normalisation is with the convolution before it, None where there is none, or it has other readers."""
         if bool(norm.attrs.training) or int(norm.attrs.axis) != 1:
             return None
-        x, bias = norm.args[0], None
-        cast, value = self.past(x, "relax.astype")
+        x = value = norm.args[0]
+        bias: relax.Expr | None = None
+        cast: Any = True
+        while cast is not None:  # in half precision to it, and from it to float32 again
+            cast, value = self.past(value, "relax.astype")
         added = self.past(value, "relax.add")[0]
         if added is not None:
             left, right = (self.past(side, *FORWARD, *TRANSPOSED)[0] for side in added.args)
@@ -75,7 +78,7 @@ class _Folding(PyExprMutator):
             return None
         emit, (weight, shift) = self.builder_.emit, made
         y = relax.op.add(emit(relax.Call(conv.op, [conv.args[0], weight], conv.attrs)), shift)
-        return y if cast is None else relax.op.astype(emit(y), x.ty.dtype)
+        return y if conv.ty.dtype == x.ty.dtype else relax.op.astype(emit(y), x.ty.dtype)
 
     def past(self, value: relax.Expr, *names: str) -> tuple[relax.Call | None, relax.Expr]:
         """Return (call, its first argument) where `value` is the result of one of these operators and has no other reader."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import relax
+from tvm import relax, tirx
 from tvm.ir import GenericConst, Op
 from tvm.relax.dpl import DFPattern, is_op, wildcard
 
@@ -116,6 +116,59 @@ def op_name(expr: relax.Expr) -> str:
     return expr.op.name if isinstance(expr, relax.Call) and isinstance(expr.op, Op) else ""
 
 
+def scale_and_mask(match: AttentionMatch, bound: Bound) -> tuple[float, relax.Expr | None] | None:
+    """Return what scales the product, and then is added to it; None if something else is done with it."""
+    scale, mask = 1.0, None
+    for var, inner in zip(match.chain[:-1], match.chain[1:], strict=True):
+        call = bound[var]
+        other = call.args[1] if call.args[0].same_as(inner) else call.args[0]
+        if op_name(call) == "relax.add" and mask is None and scale == 1:
+            mask = other
+            continue
+        factor = factor_of(call, other, call.args[0].same_as(inner))
+        if factor is None:
+            return None
+        scale *= factor
+    return scale, mask
+
+
+def factor_of(call: relax.Call, other: relax.Expr, first: bool) -> float | None:
+    """Return the number that an operator of `other`, which is not its `first` argument, multiplies by; None if it is another."""
+    if not isinstance(other, GenericConst) or any(int(size) != 1 for size in other.value.shape):
+        return None
+    number = float(other.value.numpy().item())
+    if op_name(call) == "relax.multiply":
+        return number
+    return 1 / number if op_name(call) == "relax.divide" and first and number else None
+
+
+def unrepeated(operand: relax.Expr, bound: Bound) -> relax.Expr:
+    """Return keys or values before each matrix was repeated for several heads: reshape(broadcast_to(x[:, :, None]))."""
+    reshaped: Any = bound.get(operand) if isinstance(operand, relax.Var) else None
+    repeated: Any = bound.get(reshaped.args[0]) if op_name(reshaped) == "relax.reshape" else None
+    inserted: Any = bound.get(repeated.args[0]) if op_name(repeated) == "relax.broadcast_to" else None
+    if op_name(inserted) not in ("relax.expand_dims", "relax.reshape"):
+        return operand
+    source = inserted.args[0]
+    shapes = [shape_of(x) for x in (source, repeated.args[0], reshaped.args[0], operand)]
+    if any(shape is None for shape in shapes) or len(shapes[0] or ()) != 4 or len(shapes[2] or ()) != 5:
+        return operand
+    (batch, matrices, length, depth), one, many, whole = (tuple(shape or ()) for shape in shapes)
+    group = many[2]
+    fits = one == (batch, matrices, 1, length, depth) and many == (batch, matrices, group, length, depth)
+    return source if fits and whole == (batch, matrices * group, length, depth) else operand
+
+
+def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
+    """Return the shape of a tensor as numbers, None if a size is known only at the call."""
+    return known_sizes(expr.ty.shape)
+
+
+def known_sizes(sizes: Any) -> tuple[int, ...] | None:
+    """Return sizes as numbers, None if one is known only at the call."""
+    return tuple(map(int, sizes)) if all(isinstance(size, (int, tirx.IntImm)) for size in sizes) else None
+
+
 def scores_pattern(operand: Callable[[], DFPattern]) -> DFPattern:
     """Return what scores look like: a product of `operand`s, scaled, masked once or twice, and with PadAttention's tail."""
     product = is_op("relax.matmul")(operand(), operand())
@@ -149,10 +202,10 @@ def _is_safe(where: relax.Call, bound: Bound) -> bool:
                 return False
         condition = bound[condition.args[0]]
     looked_for, given = condition.args[1], bound[where.args[1]].args[1]
-    return _value(looked_for) == -math.inf and _value(given) == 0
+    return scalar_value(looked_for) == -math.inf and scalar_value(given) == 0
 
 
-def _value(expr: relax.Expr) -> float | None:
+def scalar_value(expr: relax.Expr) -> float | None:
     """Return the value of a scalar constant, None of another expression."""
     if not isinstance(expr, GenericConst) or math.prod(expr.value.shape) != 1:
         return None

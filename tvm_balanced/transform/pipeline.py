@@ -20,18 +20,22 @@ from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
+from tvm_balanced.transform.attend_by_library import AttendByLibrary
 from tvm_balanced.transform.attend_few_queries import AttendFewQueries
 from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
 from tvm_balanced.transform.estimate_functions import EstimateFunctions
 from tvm_balanced.transform.fold_batch_norm import FoldBatchNorm
+from tvm_balanced.transform.fold_constant import fold_constant
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
-from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps, left_alone
+from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps
 from tvm_balanced.transform.lower_recurrence import LowerRecurrence
+from tvm_balanced.transform.narrow_convolutions import NarrowConvolutions
 from tvm_balanced.transform.pad_attention import PadAttention
+from tvm_balanced.transform.prefer_attention_library import PreferAttentionLibrary
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense
 from tvm_balanced.transform.schedule_kernels import ScheduleKernels
 from tvm_balanced.transform.schedule_remainder import ScheduleRemainder
@@ -131,6 +135,7 @@ def lower(
     counting, estimating = CountOperators(names, sizes), EstimateFunctions(sizes)
     lowering, lifting = LowerDenseOps(names), LiftWeights(names)
     backend = cuda if is_gpu(target) else cpu
+    asks = is_gpu(target) and lift and pack  # somebody of this package is there at run time to answer
     dense_ops = list(ops.WEIGHT_ARGS)
     scheduled: set[str] = set()
 
@@ -151,6 +156,7 @@ def lower(
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
                 *([] if is_gpu(target) else [UpdateInPlace(donated or {}), *attention_passes()]),
+                *([AttendByLibrary()] if asks else []),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=dense_ops),
                 fold_constant,
                 *([lowering] if pack else []),
@@ -174,6 +180,7 @@ def lower(
                 note_scheduled,
                 *([LowerRecurrence(), relax.transform.DeadCodeElimination()] if pack else []),
                 *([] if is_gpu(target) else [PropagateNaN(), UnvectorizeBroadcasts()]),
+                *([PreferAttentionLibrary()] if asks else []),
             ],
         ),
         (
@@ -194,7 +201,7 @@ def plan_passes(rewrite: RewriteBalancedDense, *counting: tvm.transform.Pass) ->
 
     `rewrite` keeps the plans; `counting` looks at what it leaves.
     """
-    return [CheckLookups(), FoldBatchNorm(rewrite.names), rewrite, *counting, FuseEpilogue()]
+    return [CheckLookups(), FoldBatchNorm(rewrite.names), NarrowConvolutions(), rewrite, *counting, FuseEpilogue()]
 
 
 def _run_phase(
@@ -228,13 +235,6 @@ def tvm_balanced_pipeline(decide: Decide | None = None, tuned: Tuned | None = No
         return lower(mod, tvm.target.Target.current(), decide, tuned=tuned, lift=False).mod
 
     return run
-
-
-@tvm.transform.module_pass(opt_level=0, name="FoldConstant")
-def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-    """Fold what is constant; TVM's pass legalizes all operators only to look, which packed every weight once in vain."""
-    with left_alone():
-        return relax.transform.FoldConstant()(mod)
 
 
 def attention_passes() -> list[tvm.transform.Pass]:

@@ -1,56 +1,36 @@
 """On the CPU, with graphs that call again when they are replayed."""
 
-import contextlib
-
 import numpy as np
 import pytest
 import torch
-from support.fake_gpu import FakeCuda
+from support.fake_gpu import FakeCuda, FakeGraphs
+from torch import nn
 
+import tvm_balanced as tb
 from tvm_balanced.errors import InputError, TargetError
-from tvm_balanced.runtime import function
-from tvm_balanced.runtime.cuda import captured_call
-
-
-class Graph:
-    """Remembers the call that was captured; a replay writes to the same result."""
-
-    def __init__(self):
-        self.replay = lambda: None
 
 
 @pytest.fixture
 def gpu(monkeypatch, compiled_mlp):
-    """A module on the CPU that is taken for one on a GPU; returns a list of what happened."""
-    cuda, happened = FakeCuda(monkeypatch), []
-
-    @contextlib.contextmanager
-    def capturing(graph):
-        happened.append("capture")
-        yield
-        graph.replay = lambda: happened.append("replay")
-
-    monkeypatch.setattr(captured_call, "torch_stream", lambda _: cuda.current)
-    monkeypatch.setattr(function, "in_stream_order", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "Stream", lambda _: cuda.stream(7))
-    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", capturing)
-    return happened, cuda.log
+    """Modules on the CPU are taken for ones on a GPU; returns what happened, and who waited for whom."""
+    cuda = FakeCuda(monkeypatch)
+    return FakeGraphs(monkeypatch, cuda).happened, cuda.log
 
 
 def test_a_call_copies_its_inputs_and_replays(gpu, mlp, compiled_mlp):
     model, (x,) = mlp
     step = compiled_mlp.capture(x)
     happened, log = gpu
-    assert happened == ["capture"]
+    assert happened == ["call", "capture"]
     assert log == [(7, "waits for", 0), (0, "waits for", 7)], "the first call is made beside the graph"
-    torch.testing.assert_close(step.result, model(x).detach(), rtol=1e-4, atol=1e-5)
+    given = x.clone()
     y = step(2 * x)
     assert y is step.result
-    assert torch.equal(step.inputs[0], 2 * x)
-    assert not torch.equal(x, 2 * x), "the caller's own tensor stays"
-    assert happened == ["capture", "replay"]
+    torch.testing.assert_close(y, model(2 * x).detach(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(x, given), "the caller's own tensor stays"
+    assert step(x) is y
+    torch.testing.assert_close(y, model(x).detach(), rtol=1e-4, atol=1e-5)
+    assert happened == ["call", "capture", "replay", "replay"]
 
 
 def test_other_shapes_and_arrays_are_refused(gpu, mlp, compiled_mlp):
@@ -59,9 +39,27 @@ def test_other_shapes_and_arrays_are_refused(gpu, mlp, compiled_mlp):
     for wrong in (torch.cat([x, x]), x.double(), x.numpy()):
         with pytest.raises(InputError, match="was captured; capture a call for it, too"):
             step(wrong)
-    assert gpu[0] == ["capture"]
+    assert gpu[0] == ["call", "capture"]
     with pytest.raises(InputError, match="arrays cannot be copied"):
         compiled_mlp.capture(np.asarray(x))
+
+
+class Accumulate(nn.Module):
+    def forward(self, x, total):
+        return {"y": x * 2, "total": total + x}
+
+
+def test_a_donated_state_is_written_where_it_lies(gpu):
+    x, total = torch.ones(4, 32), torch.zeros(4, 32)
+    module = tb.compile(Accumulate(), entry_points={"add": tb.EntryPoint((x, total), donate={"total": "total"})})
+    step = module["add"].capture(x, total)
+    assert not total.any(), "to capture changes nothing"
+    for count in (1, 2, 3):
+        result = step(x, total)
+        assert result["total"] is total
+        assert (total == count).all()
+    with pytest.raises(InputError, match="total is donated, and is another buffer than the one that the graph writes to"):
+        step(x, total.clone())
 
 
 def test_a_module_on_a_cpu_is_not_captured(mlp, compiled_mlp):

@@ -11,7 +11,7 @@ from tvm_balanced.core.layer_plan import Bucket, Verdict
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.errors import InputError
-from tvm_balanced.runtime.cuda import torch_dense
+from tvm_balanced.runtime.cuda import torch_dense, torch_library
 from tvm_balanced.selection.kernel_choice import KernelSelector
 
 pytestmark = pytest.mark.cuda
@@ -140,15 +140,63 @@ def test_a_captured_call_is_replayed_with_new_inputs():
         assert error(pruned(torch.float16), scale * x, step(scale * x)) < LIMITS[torch.float16]
 
 
-@pytest.mark.parametrize("switch", ["", torch_dense.OWN])
+@pytest.mark.parametrize("switch", ["", torch_library.OWN])
 def test_a_dense_layer_is_computed_by_torch_unless_that_is_off(switch, monkeypatch):
     monkeypatch.setenv(torch_dense.SWITCH, switch)
     added, addmm = [], torch.addmm
     monkeypatch.setattr(torch, "addmm", lambda *given, **named: added.append(given) or addmm(*given, **named))
     layer, x = nn.Sequential(nn.Linear(512, 256)).half().eval(), torch.randn(64, 512, dtype=torch.float16)
     y = tb.compile(layer, (x,), target="cuda")(x.to("cuda"))
-    assert bool(added) == (switch != torch_dense.OWN)
+    assert bool(added) == (switch != torch_library.OWN)
     assert error(layer, x, y) < LIMITS[torch.float16]
+
+
+@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
+@pytest.mark.parametrize("switch", ["", torch_library.OWN])
+def test_convolutions_by_cudnn_and_by_our_own_kernel(switch, dtype, monkeypatch):
+    monkeypatch.setenv(torch_library.SWITCH, switch)
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(16, 64, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, groups=64),
+        nn.Conv2d(64, 80, (1, 3), dilation=2),
+        nn.GELU(),
+    )
+    model, x = nn.Sequential(*layers).to(dtype).eval(), torch.randn(4, 16, 33, 35, dtype=dtype)
+    run = tb.compile(model, (x,), target="cuda")
+    assert {layer.kernel for layer in run.report.layers} == {"cuda_conv_dense"}
+    assert error(model, x, run(x.to("cuda"))) < LIMITS[dtype]
+    step = run.capture(x.to("cuda"))
+    assert error(model, 2 * x, step(2 * x.to("cuda"))) < LIMITS[dtype]
+
+
+def test_all_calls_are_graphs(tmp_path):
+    compiled(pruned(torch.float16)).save(tmp_path / "model.tb")
+    run = tb.load(tmp_path / "model.tb", cuda_graph=True)
+    rows = [torch.randn(m, 512, dtype=torch.float16, device="cuda") for m in (3, 3, 8, 3)]
+    results = [run(x) for x in rows]
+    assert len(run.graphs.captured) == 2
+    assert all(error(pruned(torch.float16), x, y) < LIMITS[torch.float16] for x, y in zip(rows, results, strict=True))
+
+
+class Attention(nn.Module):
+    def forward(self, q, k, v):
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return y.transpose(1, 2).reshape(len(y), -1, 256)
+
+
+@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
+@pytest.mark.parametrize("switch", ["", torch_library.OWN])
+def test_attention_by_torch_and_by_our_own_functions(switch, dtype, monkeypatch):
+    monkeypatch.setenv(torch_library.SWITCH, switch)
+    torch.manual_seed(0)
+    inputs = tuple(torch.randn(2, 100, 4, 64, dtype=dtype) for _ in range(3))
+    run, there = tb.compile(Attention(), inputs, target="cuda"), [x.to("cuda") for x in inputs]
+    expected = Attention()(*(x.double() for x in inputs))
+    for y in (run(*there), run.capture(*there)(*there)):
+        assert float((y.cpu().double() - expected).abs().max() / expected.abs().max()) < LIMITS[dtype]
 
 
 def test_a_graph_and_later_calls_leave_each_others_memory_alone():

@@ -80,7 +80,7 @@ def converters() -> dict[str, Converter]:
         "_upsample_bilinear2d_aa.default": smoothed_resize,
         "upsample_nearest2d.vec": nearest_resize,
         **{f"{name}.default": partial(by_way_of, IN_FLOAT32, f"_{method}") for name, method in IN_STEPS.items()},
-        **{f"upsample_{kind}2d.vec": partial(by_way_of, IN_FLOAT32, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
+        **{f"upsample_{kind}2d.vec": partial(weighted_resize, f"_upsample_{kind}2d") for kind in ("bilinear", "bicubic")},
         "sort.default": ranking.sort,
         "argsort.default": ranking.argsort,
         "topk.default": ranking.topk,
@@ -199,6 +199,13 @@ def by_way_of(wider: Mapping[str, str], method: str, node: Any, importer: Any) -
         parts = [emit(relax.TupleGetItem(result, place)) for place in range(len(result.ty.fields))]
         return emit(relax.Tuple([narrowed(part) for part in parts]))
     return narrowed(result)
+
+
+def weighted_resize(method: str, node: Any, importer: Any) -> relax.Expr:
+    """Convert a resize by weighted pixels, half precision in float32; refuse integers, whose weights PyTorch rounds to 8 bits."""
+    if "float" not in _dtype(importer.env[node.args[0]]):
+        raise NotImplementedError("it resizes an image of integers; resize image.float(), and round it as you need it")
+    return by_way_of(IN_FLOAT32, method, node, importer)
 
 
 def smoothed_resize(node: Any, importer: Any) -> relax.Expr:

@@ -310,9 +310,10 @@ CASES: dict[str, list[Case]] = {
     },
     "upsample_nearest2d.vec": [case(IMAGE, None, [2.0, 2.0]), case(IMAGE, [4, 9], None)],
     "upsample_bilinear2d.vec": [
-        case(IMAGE, None, False, [2.0, 2.0]),
-        case(IMAGE, [9, 4], True, None),
-        case(IMAGE, [9, 4], False, None),
+        case(IMAGE, None, False, [2.0, 2.0], dtypes=FLOATING),
+        case(IMAGE, [9, 4], True, None, dtypes=FLOATING),
+        case(IMAGE, [9, 4], False, None, dtypes=FLOATING),
+        case(IMAGE, [9, 4], False, None, dtypes=(torch.uint8,), refused="an image of integers"),
     ],
     "upsample_bicubic2d.vec": [case(IMAGE, None, False, [2.0, 2.0]), case(IMAGE, [9, 4], True, None)],
     "_upsample_bilinear2d_aa.default": [case(IMAGE, [3, 3], False, refused="antialias=False")],

@@ -49,25 +49,26 @@ class GraphCalls:
     def _call(self, function: "Function", values: Sequence[Any]) -> CapturedCall | None:
         device = function.module.device
         if torch_stream(device) is None or not all(is_torch(value) for value in values):
-            return self._without("arrays and tensors of TVM cannot be copied in a CUDA graph; give torch tensors on the GPU")
+            return self._refused("arrays and tensors of TVM cannot be copied in a CUDA graph; give torch tensors on the GPU")
         if capturing(device):  # by torch.cuda.graph, of whose graph the call becomes a part
             return None
         if any(0 in value.shape for value in values):
-            return self._without("a call without elements has nothing to launch")
+            return self._refused("a call without elements has nothing to launch")
         key = _key(function, values)
         if key not in self.captured:
             if len(self.captured) == MOST:
-                return self._without(
+                return self._refused(
                     f"{MOST} CUDA graphs have been captured for inputs of other shapes, and their memory stays taken; "
                     "use few shapes, and the same donated buffers"
                 )
             self.captured[key] = CapturedCall(function, values)
         return self.captured[key]
 
-    def _without(self, why: str) -> None:
+    def _refused(self, why: str) -> CapturedCall | None:
         if why not in self.said:
             self.said.add(why)
             log.warning("called without a CUDA graph: %s", why)
+        return None
 
 
 def _key(function: "Function", values: Sequence[Any]) -> Key:

@@ -8,7 +8,7 @@ import tvm_balanced as tb
 
 def main() -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "vocab_size": 100}
     model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2)).eval()
     tb.prune(model, "4:16", exclude=["lm_head"])
     lm = tb.compile_causal_lm(model, max_length=64, chunk=16)  # or the folder of a model

@@ -10,7 +10,7 @@ import tvm_balanced as tb
 
 def main() -> None:
     torch.manual_seed(0)
-    config = BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256, vocab_size=1000)
+    config = BertConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=4, intermediate_size=256, vocab_size=1000)
     model = BertForSequenceClassification(config).eval()
     tb.prune(model, "4:16")
     with tempfile.TemporaryDirectory() as folder:

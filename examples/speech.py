@@ -8,7 +8,7 @@ import tvm_balanced as tb
 
 def main() -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256, "vocab_size": 32}
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 256, "vocab_size": 32}
     convolutions = {"conv_dim": (32, 32, 32), "conv_kernel": (10, 3, 3), "conv_stride": (5, 4, 4)}
     positions = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
     model = Wav2Vec2ForCTC(Wav2Vec2Config(**sizes, **convolutions, **positions)).eval()  # or from_pretrained

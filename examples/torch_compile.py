@@ -9,7 +9,7 @@ import tvm_balanced as tb
 
 def main() -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 100}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 100}
     model = BertModel(BertConfig(**sizes)).eval()
     tb.prune(model, "4:16")
     fast = torch.compile(model, backend="tvm_balanced", options={"threads": 1})

@@ -51,6 +51,11 @@ def converters() -> dict[str, Converter]:
         "clamp.default": clamp,
         "clamp.Tensor": clamp,
         "clamp_min.default": clamp,
+        "hardtanh.default": hardtanh,
+        "arange.start_step": arange,
+        "bitwise_left_shift.Scalar_Tensor": partial(shift_of_number, relax.op.left_shift),
+        "bitwise_right_shift.Scalar_Tensor": partial(shift_of_number, relax.op.right_shift),
+        "constant_pad_nd.default": partial(by_way_of, {"bool": "uint8"}, "_constant_pad_nd"),  # by 2 is by true
         "elu.default": elu,
         "log1p.default": partial(in_float32, _log1p),
         "expm1.default": partial(in_float32, _expm1),
@@ -294,7 +299,9 @@ def any_(node: Any, importer: Any) -> relax.Expr:
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     axes, keepdims = _options(node, None, False)
     found = x if _dtype(x) == "bool" else emit(relax.op.not_equal(x, relax.const(0, x.ty.dtype)))
-    return _extremum(relax.op.max, found, emit, axis=axes, keepdims=keepdims)
+    result = _extremum(relax.op.max, found, emit, axis=axes, keepdims=keepdims)
+    # of 8-bit numbers torch returns such numbers
+    return emit(relax.op.astype(result, "uint8")) if node.meta["val"].dtype == torch.uint8 else result
 
 
 def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
@@ -433,6 +440,25 @@ def clamp(node: Any, importer: Any) -> relax.Expr:
         if bound is not None:
             x = emit(operator(x, _tensor(bound, x.ty.dtype, importer)))
     return x
+
+
+def hardtanh(node: Any, importer: Any) -> relax.Expr:
+    """Convert values held between two numbers, which for integers torch cuts to integers first."""
+    x, bounds = importer.env[node.args[0]], _options(node, -1.0, 1.0)
+    return importer.block_builder.emit(relax.op.clip(x, *(bounds if "float" in _dtype(x) else map(int, bounds))))
+
+
+def arange(node: Any, importer: Any) -> relax.Expr:
+    """Convert numbers at equal distances; downwards to a constant, because TVM counts those one too many."""
+    dtype = node.meta["val"].dtype
+    if dtype == torch.bfloat16 or not all(isinstance(arg, int | float) for arg in node.args[:3]) or node.args[2] > 0:
+        return importer._arange(node)
+    return relax.const(torch.arange(*node.args[:3], dtype=dtype).numpy())
+
+
+def shift_of_number(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
+    """Convert a number shifted by a tensor of places."""
+    return importer.block_builder.emit(operator(*_tensors(node, importer)))
 
 
 def in_float32(function: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

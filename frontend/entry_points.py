@@ -95,6 +95,7 @@ def merged(models: Mapping[str, ImportedModel]) -> ImportedModel:
         weight_names={address: weight for model in models.values() for address, weight in model.weight_names.items()},
         source=next(iter(models.values())).source,
         keep_alive=[owner for model in models.values() for owner in model.keep_alive],
+        experts={address: count for model in models.values() for address, count in model.experts.items()},
     )
 
 

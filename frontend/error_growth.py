@@ -59,7 +59,8 @@ def _own(node: fx.Node) -> Growth:
     inner = min(unit, UNIT["float32"])
     plain = name in ARITHMETIC or name in PRODUCTS or name in SUMS
     steps = summed + (0 if plain else UNITS_OF_SERIES**2)
-    return Growth(math.sqrt(unit**2 + steps * inner**2), dtype, 1, torch.Tag.pointwise not in getattr(node.target, "tags", ()))
+    mixes = torch.Tag.pointwise not in getattr(node.target, "tags", ())
+    return Growth(math.sqrt(unit**2 + steps * inner**2), dtype, 1, mixes, name in RECURRENT)
 
 
 def _is_widened(node: fx.Node, result: torch.Tensor) -> bool:

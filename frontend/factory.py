@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
-from tvm_balanced.errors import ModelError, Terminated
+from tvm_balanced.errors import ModelError, Terminated, first_line
 
 Examples = tuple[Any, ...] | EntryPoint | Mapping[str, EntryPoint]
 
@@ -62,11 +63,17 @@ def called(name: str, wanted: str) -> Any:
     except SystemExit as error:
         raise ModelError(f"{name} ended with sys.exit({error.code!r}) and returned nothing; let it return {wanted}") from error
     except Exception as error:  # a user's code may raise anything
-        raise ModelError(
-            f"{name} failed with {type(error).__name__}: {error}; it must be a callable that returns {wanted}"
-        ) from error
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise ModelError(f"{name} failed with {why}{_where(error, module_name)}; let it return {wanted}") from error
     finally:
         sys.path.remove(here)
+
+
+def _where(error: BaseException, module: str) -> str:
+    """Return the last line of the user's module that was reached, "" if none was."""
+    frames = traceback.walk_tb(error.__traceback__)
+    own = [(frame, line) for frame, line in frames if frame.f_globals.get("__name__") == module]
+    return f" in line {own[-1][1]} of {Path(own[-1][0].f_code.co_filename).name}" if own else ""
 
 
 def _resolve(module_name: str, attribute: str) -> Callable[[], Any]:

@@ -40,6 +40,7 @@ ADVICE = {
         "give it as the model of compile, inspect or tune",
         "give the state dict of the nn.Module it was made from",
     ),
+    "python": ("a file of Python", "give its name without .py and a callable in it, as module:factory", "give a file of weights"),
     "gguf": ("a GGUF file", FACTORY, "write the state dict of its nn.Module with torch.save"),
     "pt2": ("an exported program, a .pt2", "", "give it as the model, without --weights"),
 }
@@ -89,8 +90,8 @@ def _file(path: Path) -> str | None:
         return "gguf"
     if _is_safetensors(path, start):
         return "safetensors"
-    if path.suffix == ".onnx":
-        return "onnx"
+    if path.suffix in {".onnx", ".py"}:
+        return path.suffix[1:].replace("py", "python")
     return _pickled(path)
 
 

@@ -3,20 +3,21 @@
 No code of the folder runs: the class of the model must be one of transformers' own, and weights are read as tensors alone.
 """
 
+import contextlib
 import importlib
 import inspect
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from tvm_balanced.core.files import parse_json
+from tvm_balanced.core.files import new_directory, parse_json
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import ArtifactError, ModelError, TvmBalancedError, first_line
+from tvm_balanced.errors import ModelError, TvmBalancedError, first_line
 from tvm_balanced.frontend.module import batch_dimension, import_module
 from tvm_balanced.frontend.state_dict import read_state_dict
 
@@ -30,6 +31,8 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
 )
+# How a tokenizer's texts, sounds and images are made ready, and how text is generated: not known to the model itself
+OTHER_FILES = ("preprocessor_config.json", "processor_config.json", "normalizer.json", "generation_config.json")
 OWN_IMPLEMENTATIONS = ("eager", "sdpa", "grouped_mm")  # of attention and of experts, in transformers itself
 
 
@@ -99,22 +102,21 @@ def load_huggingface(folder: str | Path, masks: str | Path | None = None) -> tup
 
 
 def save_huggingface(model: Any, folder: str | Path, output: str | Path) -> None:
-    """Write a model of transformers that came from `folder` to a new one, with the files of its tokenizer.
+    """Write a model of transformers that came from `folder` to a new one, whole or not at all, with the files of its tokenizer,
+    its processor and its generation.
 
     Raises
     ------
     ArtifactError
-        If the new folder cannot be written.
+        If the new folder is taken, or cannot be written.
     """
     folder, output = Path(folder), Path(output)
-    try:
-        with quiet_torch():
-            model.save_pretrained(str(output))
-        for name in TOKENIZER_FILES:
+    with new_directory(output) as written:
+        with quiet_torch(), _no_bars():
+            model.save_pretrained(str(written))
+        for name in (*TOKENIZER_FILES, *OTHER_FILES):
             if (folder / name).is_file():
-                shutil.copy(folder / name, output / name)
-    except OSError as error:
-        raise ArtifactError(f"{output} cannot be written ({error.strerror or error}); choose another place") from None
+                shutil.copy(folder / name, written / name)
 
 
 def class_of_folder(folder: Path) -> Any:
@@ -154,11 +156,8 @@ def _refuse_quantised(folder: Path, config: Any) -> None:
 
 
 def _loaded(folder: Path, kind: Any, config: Any, tensors: Mapping[str, Any]) -> tuple[nn.Module, Mapping[str, Any]]:
-    bars = importlib.import_module("transformers.utils.logging")
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
     try:
-        with quiet_torch():
+        with quiet_torch(), _no_bars():
             loaded: tuple[nn.Module, Mapping[str, Any]] = kind.from_pretrained(
                 None, config=config, state_dict=dict(tensors), output_loading_info=True
             )
@@ -166,10 +165,20 @@ def _loaded(folder: Path, kind: Any, config: Any, tensors: Mapping[str, Any]) ->
         raise ModelError(
             f"the weights in {folder} do not fit {kind.__name__} ({first_line(error)}); give those that its config.json is of"
         ) from None
+    return loaded
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Let transformers draw no progress bars meanwhile."""
+    bars = importlib.import_module("transformers.utils.logging")
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
     finally:
         if shown:
             bars.enable_progress_bar()
-    return loaded
 
 
 def _transformers(folder: Path) -> Any:

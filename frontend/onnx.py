@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -167,7 +168,9 @@ def _converted(proto: Any, source: str) -> tvm.IRModule:
     from tvm.relax.frontend.onnx import from_onnx
 
     try:
-        return from_onnx(proto)  # weights as inputs would hide the sizes that they hold from the importer
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Renaming name")  # "input.1" becomes "input_1", as `run` says where it is asked
+            return from_onnx(proto)  # weights as inputs would hide the sizes that they hold from the importer
     except Exception as error:  # TVM and onnx raise many kinds
         unknown = re.search(r"not supported for frontend ONNX:?\s*([\w, .]+)", str(error))
         why = f"TVM's importer does not know the operators {unknown[1].strip()}" if unknown else last_line(error)
@@ -273,7 +276,8 @@ def _id_ranges(proto: Any) -> dict[str, tuple[int, int]]:
 
 
 def _checker() -> str:
-    return "ONNX Runtime" if importlib.util.find_spec("onnxruntime") is not None else "the reference evaluator of onnx"
+    has_runtime = importlib.util.find_spec("onnxruntime") is not None
+    return "ONNX Runtime" if has_runtime else "the reference evaluator of onnx, which is slow: pip install onnxruntime"
 
 
 def _reference(proto: Any, source: str) -> Callable[[Sequence[Array]], list[Array]]:

@@ -76,8 +76,9 @@ def advice(model: nn.Module, error: BaseException, args: Sequence[Any], kwargs: 
     """
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
-    if "DynamicCache" in text or "EncoderDecoderCache" in text:
-        return f"it returns a cache of keys and values, which torch does not know ({_short(lines[0])}); {without_cache(model)}"
+    cache = re.search(r"\b(Dynamic|EncoderDecoder)Cache\b", text)
+    if cache is not None:
+        return f"it returns a cache of keys and values ({cache[0]}), which torch does not know; {without_cache(model)}"
     quantised = quantisation(model)
     if quantised is not None or "PackedParams" in text:
         return f"it is quantised ({quantised or _short(lines[0])}); {EIGHT_BITS}"

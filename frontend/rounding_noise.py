@@ -68,8 +68,8 @@ class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return exact
         unit = UNIT.get(str(exact.dtype).removeprefix("torch."), UNIT["float32"])
         size = unit if unit > UNIT["float32"] else UNITS * unit
-        wide = exact.double()
-        noise = torch.randn(exact.shape, generator=self.random, dtype=torch.float64)
+        wide = exact.double() if unit <= UNIT["float32"] else exact.float()
+        noise = torch.randn(exact.shape, generator=self.random, dtype=wide.dtype)
         return torch.where(wide == wide.round(), wide, wide * (1 + size * noise)).to(exact.dtype)
 
 

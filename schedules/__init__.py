@@ -25,6 +25,7 @@ from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
 from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA
 from tvm_balanced.schedules.kernels.cuda_gemm_fp32 import CUDA_GEMM_FP32
 from tvm_balanced.schedules.kernels.cuda_gemv import CUDA_GEMV
+from tvm_balanced.schedules.kernels.cuda_gemv_w8 import CUDA_GEMV_W8
 from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION
 from tvm_balanced.schedules.rules.cpu_columnwise import CPU_COLUMNWISE
 from tvm_balanced.schedules.rules.cpu_elementwise import CPU_ELEMENTWISE
@@ -45,6 +46,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_NEON_I8,
     CPU_PORTABLE,
     CUDA_GEMV,
+    CUDA_GEMV_W8,
     CUDA_DECODE_MMA,
     CUDA_GEMM_FP32,
 )

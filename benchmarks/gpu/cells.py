@@ -25,6 +25,8 @@ class Shapes:
         At least 400 MB dense in half precision.
     layers : sizes
         Layers of common language models, the smallest first.
+    projection : size
+        A projection of keys in groups of heads, of few rows and a long K.
     rows : tuple of int
         M in half precision at which the large layer falls short of what is wanted, the farthest first.
     many : tuple of int
@@ -34,6 +36,7 @@ class Shapes:
     single: tuple[int, int]
     large: tuple[int, int]
     layers: tuple[tuple[int, int], ...]
+    projection: tuple[int, int]
     rows: tuple[int, ...]
     many: tuple[int, ...]
 
@@ -42,11 +45,12 @@ GPU_SHAPES = Shapes(
     single=(16384, 8192),
     large=(28672, 8192),  # from a 70B model: 470 MB in half precision
     layers=((4096, 4096), (5120, 5120), (4096, 14336), (14336, 4096), (8192, 28672), (152064, 5120)),
+    projection=(1024, 8192),
     rows=(2, 4, 16, 64, 8),
     many=(256, 64, 16),
 )
 SMALL = 3  # of the layers, those with too few rows of the weight for all multiprocessors
-STAND_IN_SHAPES = Shapes(single=(64, 200), large=(48, 256), layers=((32, 64),), rows=(2, 9), many=(33,))
+STAND_IN_SHAPES = Shapes(single=(64, 200), large=(48, 256), layers=((32, 64),), projection=(16, 128), rows=(2, 9), many=(33,))
 
 
 def kernels_for(device: Device, n: int, k: int, m: int, pattern: str, dtype: str) -> list[str]:
@@ -64,7 +68,7 @@ def kernels_for(device: Device, n: int, k: int, m: int, pattern: str, dtype: str
 def by_section(device: Device, shapes: Shapes) -> dict[str, list[Cell]]:
     """Return the cells of each section of the plan; none stands in two of them.
 
-    "short" are those that fall short of what is wanted, and small layers; "bfloat16"; "2:4" are many
+    "short" are those that have not run yet or fall short of what is wanted, and small layers; "bfloat16"; "2:4" are many
     rows of x, where cuSPARSELt is beside them; "rest".
     """
     half = "float16" if "float16" in device.dtypes else "bfloat16"
@@ -74,7 +78,11 @@ def by_section(device: Device, shapes: Shapes) -> dict[str, list[Cell]]:
 
     small = [best(size, m, pattern, half) for size in shapes.layers[:SMALL] for m, pattern in product((1, 16), ("8:16", "2:16"))]
     large = [best(shapes.large, m, pattern, half) for m, pattern in product(shapes.rows, PATTERNS[:3])]
-    short = [*large[: -len(PATTERNS[:3])], best(shapes.large, 1, "4:32", half), *small, *large]
+    # what has not run on a GPU yet: masks that are looked up, values in 8 bits, thread blocks that share K
+    new = [Cell(*shapes.large, m, "8:16", half, "cuda_gemv") for m in (1, 2)]
+    new += [Cell(*shapes.large, 1, pattern, half, "cuda_gemv_w8") for pattern in ("2:16", "8:16")]
+    new += [Cell(*size, 16, "2:16", half, "cuda_decode_mma") for size in (*shapes.layers[SMALL - 1 : SMALL], shapes.projection)]
+    short = [*new, *large[: -len(PATTERNS[:3])], best(shapes.large, 1, "4:32", half), *small, *large]
     bfloat16 = [best(shapes.large, m, pattern, "bfloat16") for m, pattern in product((1, 4, 16, 64), ("8:16", "2:16"))]
     many = [best(shapes.large, m, "8:16", half) for m in shapes.many]
     rest = [best(shapes.large, 1, pattern, half) for pattern in PATTERNS[:3]]

@@ -11,11 +11,12 @@ from tvm import tirx
 
 from benchmarks.gpu.cells import PATTERNS
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.layer import LIMITS, upload
+from benchmarks.gpu.layer import limit_of, upload
 from tvm_balanced.core.detection import detect
 from tvm_balanced.core.encoding import Array, encode
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import DENSE_KERNELS, KERNELS, DenseKernel, Kernel, SparseKernel, Workload
+from tvm_balanced.schedules.kernels.cuda_gemv import CudaGemv
 from tvm_balanced.testing.operands import random_weight
 
 COLUMNS = ("gpu", "kernel", "dtype", "pattern", "m", "n", "k", "activation", "residual", "symbolic", "error", "limit")
@@ -23,7 +24,7 @@ ROWS = (1, 3, 8, 16, 33, 64)
 # N, K; the last two have x in several stages. Their number is coprime to that of ROWS, so that
 # cycling through both covers all pairs.
 SIZES = ((70, 200), (256, 512), (33, 1000), (1000, 77), (4096, 1100), (256, 8196), (512, 8192))
-LONG_PATTERNS = ("4:32", "8:64")  # of the kernel that has blocks of more than 16
+LONG_PATTERNS = ("4:32", "8:64")  # of the kernels that have blocks of more than 16
 ACTIVATIONS = ("none", "relu")
 
 
@@ -54,9 +55,9 @@ def cases(device: Device) -> tuple[list[Case], list[Case]]:
     """
     first, rest = [], []
     kinds: list[tuple[Kernel, str, tuple[str, ...]]] = [
-        (kernel, dtype, PATTERNS + (LONG_PATTERNS if kernel.name == "cuda_gemv" else ()))
+        (kernel, dtype, PATTERNS + (LONG_PATTERNS if isinstance(kernel, CudaGemv) and kernel.long_blocks else ()))
         for dtype in device.dtypes
-        for kernel in device.kernels(dtype)
+        for kernel in (*device.kernels(dtype), *device.rounding_kernels(dtype))
     ]
     kinds += [
         (kernel, dtype, PATTERNS[:1])
@@ -139,4 +140,4 @@ class _Problem:
 
 def row(case: Case, device: Device, error: float) -> dict[str, object]:
     """Return a case's row in the CSV."""
-    return {"gpu": device.name, **asdict(case), "error": f"{error:.1e}", "limit": LIMITS[case.dtype]}
+    return {"gpu": device.name, **asdict(case), "error": f"{error:.1e}", "limit": limit_of(case.kernel, case.dtype)}

@@ -95,8 +95,15 @@ class Device(ABC):
 
     def kernels(self, dtype: str) -> list[SparseKernel]:
         """Return the sparse kernels that run here and do not round weights."""
-        here = (kernel for kernel in SPARSE_KERNELS if kernel.tolerance is None and dtype in kernel.dtypes)
-        return [kernel for kernel in here if kernel.refuses(self.target, 256, 256, dtype) is None]
+        return [kernel for kernel in self._here(dtype) if kernel.tolerance is None]
+
+    def rounding_kernels(self, dtype: str) -> list[SparseKernel]:
+        """Return the sparse kernels that run here and round weights."""
+        return [kernel for kernel in self._here(dtype) if kernel.tolerance is not None]
+
+    def _here(self, dtype: str) -> list[SparseKernel]:
+        known = (kernel for kernel in SPARSE_KERNELS if dtype in kernel.dtypes)
+        return [kernel for kernel in known if kernel.refuses(self.target, 256, 256, dtype) is None]
 
     def compiled_by_torch(self, model: nn.Module) -> dict[str, Any]:
         """Return a model compiled by torch.compile, by that name; nothing where that would take minutes."""

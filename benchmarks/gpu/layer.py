@@ -26,6 +26,11 @@ MOST_COPIES = 256  # weights of less than a 64th of the cache are therefore meas
 LIMITS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}  # largest errors, relative to the largest result in float64
 
 
+def limit_of(kernel: str, dtype: str) -> float:
+    """Return the largest error that a kernel may have in a dtype; more for one that rounds weights."""
+    return max(LIMITS[dtype], KERNELS[kernel].tolerance or 0)
+
+
 @dataclass(frozen=True)
 class Cell:
     """y (M, N) = x (M, K) @ weight (N, K)^T at a pattern, by one kernel in its default or a tuned schedule."""

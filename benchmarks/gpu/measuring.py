@@ -11,7 +11,7 @@ import torch
 from tvm import tirx
 
 from benchmarks.gpu.device import Device, Timer
-from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, rotate
+from benchmarks.gpu.layer import LIMITS, Cell, Layer, check, limit_of, rotate
 from benchmarks.gpu.rivals import BASELINES, UNCAPTURED, rivals_of
 from tvm_balanced.runtime import environment
 from tvm_balanced.schedules import KERNELS
@@ -156,7 +156,7 @@ def measure(
 def kernel_entrant(name: str, layer: Layer, scheduled: tirx.PrimFunc) -> Entrant:
     """Return one of our kernels on a layer, checked."""
     run = layer.ours(scheduled)
-    error = check(name, run(0), layer.x, layer.dense, LIMITS[layer.cell.dtype])
+    error = check(name, run(0), layer.x, layer.dense, limit_of(layer.cell.kernel, layer.cell.dtype))
     return Entrant(layer.device.timer(run, _calls(layer)), error)
 
 

@@ -22,7 +22,7 @@ from benchmarks.gpu import correctness, models, profile
 from benchmarks.gpu.cells import GPU_SHAPES, STAND_IN_SHAPES, Shapes, by_section
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.folder import DONE, FAILED, MACHINE_UNITS, Folder
-from benchmarks.gpu.layer import LIMITS, Cell
+from benchmarks.gpu.layer import Cell, limit_of
 from benchmarks.gpu.measuring import COLUMNS, KEY, OURS, ceilings_of, measure, measure_ceilings, vendor_ceilings
 from benchmarks.gpu.tuning import tune
 from benchmarks.gpu.worst import worst_of
@@ -162,8 +162,8 @@ class RunBook:
     def _correct(self, case: correctness.Case) -> str:
         error = correctness.check(case, self.device)
         self.folder.append("correctness.csv", correctness.COLUMNS, [correctness.row(case, self.device, error)])
-        if not error <= LIMITS[case.dtype]:
-            raise RuntimeError(f"relative error {error:.1e}, {LIMITS[case.dtype]:.0e} is allowed")
+        if not error <= (limit := limit_of(case.kernel, case.dtype)):
+            raise RuntimeError(f"relative error {error:.1e}, {limit:.0e} is allowed")
         return f"{error:.1e}"
 
     def _measure(self, cell: Cell, scheduled: Any = None) -> str:

@@ -1,8 +1,8 @@
 """Which tiling of a kernel is fastest on a GPU? `python -m benchmarks.gpu.tile_sweep --out DIR`, against cuBLAS, on 28672x8192.
 
-This covers what `tvm-balanced tune` searches, and what it cannot change: how many warps share K is
-part of `cuda_decode_mma`'s function. To save GPU time, the machine code may be compiled in advance
-on a machine without one: `--compile FILE`, then on the GPU machine `--known FILE`.
+This covers what `tvm-balanced tune` searches, and what it cannot change: how many warps, and how many
+thread blocks, share K is part of `cuda_decode_mma`'s function. To save GPU time, the machine code may
+be compiled in advance on a machine without one: `--compile FILE`, then on the GPU machine `--known FILE`.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from tvm_balanced.schedules.layouts.warp_panels import count_chunks
 from tvm_balanced.timing.paired import measure_paired
 
 SIZE = (28672, 8192)
+SMALL = ((4096, 14336), (5120, 5120))  # layers whose thread blocks may share K
 PATTERNS = ("2:16", "4:16", "8:16")
 COLUMNS = ("date", "gpu", "versions", *KEY[:-1], "cut", "us", "cublas_us", "over_cublas", "error")
 THREADS = 512  # of a block, at most
@@ -63,12 +64,13 @@ def decode_cuts(cell: Cell, target: tvm.target.Target) -> Iterator[Candidate]:
     """Yield tilings of `cuda_decode_mma` that divide the layer and fit a GPU's shared memory."""
     workload = cell.workload
     layout = Layout.of(cell.n, cell.k, workload.nnz)
-    for shares, warps, tiles, steps in itertools.product((1, 2, 4), (4, 7, 8), (1, 2, 4), (1, 2, 4)):
-        cut = Cut(shares, layout.tiles // tiles // warps, warps, tiles)
-        divides = layout.tiles % (tiles * warps) == 0 and layout.groups % (shares * steps) == 0
+    slices = (1,) if (cell.n, cell.k) == SIZE else (1, 2, 4, 8)
+    for slice_, shares, warps, tiles, steps in itertools.product(slices, (1, 2, 4), (4, 7, 8), (1, 2, 4), (1, 2, 4)):
+        cut = Cut(shares, layout.tiles // tiles // warps, warps, tiles, slice_)
+        divides = layout.tiles % (tiles * warps) == 0 and layout.groups % (slice_ * shares * steps) == 0
         fits = cuda_decode_mma._shared_bytes(workload, shares, warps * tiles, steps) <= shared_bytes(target)
         if divides and fits and 32 * shares * warps <= THREADS:
-            name = f"shares={shares} warps={warps} tiles={tiles} steps={steps}"
+            name = f"shares={shares} warps={warps} tiles={tiles} steps={steps}" + (f" slices={slice_}" if slice_ > 1 else "")
             yield Candidate(name, cuda_decode_mma, (("_cut", cut), ("_steps", steps)))
 
 
@@ -89,6 +91,7 @@ CUTS = {"cuda_decode_mma": decode_cuts, "cuda_gemv": gemv_cuts}
 def cells(patterns: Sequence[str] = ("*",)) -> list[Cell]:
     """Return the cells that match one of `patterns`, by kernel."""
     decode = [Cell(*SIZE, m, pattern, "float16", "cuda_decode_mma") for m in (16, 64, 4) for pattern in PATTERNS]
+    decode += [Cell(*size, 16, "2:16", "float16", "cuda_decode_mma") for size in SMALL]
     gemv = [Cell(*SIZE, m, pattern, "float16", "cuda_gemv") for m in (1, 2, 4) for pattern in PATTERNS]
     return [cell for cell in decode + gemv if any(fnmatch(str(cell), pattern) for pattern in patterns)]
 
@@ -120,7 +123,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m benchmarks.gpu.tile_sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("cells", nargs="*", default=["*"], help='such as "* m16 *"; all by default, 827 kernels')
+    parser.add_argument("cells", nargs="*", default=["*"], help='such as "* m16 *"; all by default, 1049 kernels')
     parser.add_argument("--out", type=Path, default=Path("build/gpu"), help="folder of gpu_cuts.csv; %(default)s by default")
     parser.add_argument("--minutes", type=float, default=5, help="begin no cell after that; %(default)s by default")
     parser.add_argument("--compile", type=Path, metavar="FILE", help="make machine code for an H200, and end")

@@ -79,7 +79,8 @@ template<int MODE,int k,int M,int RG> static void uni(int Mtot,int N,int K,int K
 #endif
 template<int MODE> static int disp(int k,int M,int RG,int Mtot,int N,int K,int Kt,int GB,const char*x,const char*w,const char*ip,const float*sc,const float*corr,float*y,int nt){
 #define U_(kk,m,r) if(k==kk&&M==m&&RG==r){ uni<MODE,kk,m,r>(Mtot,N,K,Kt,GB,x,w,ip,sc,corr,y,nt); return 0; }
-#ifdef KX
+#ifdef UK_
+#elif defined(KX)
 #define UK_(m,r) U_(6,m,r)U_(10,m,r)U_(12,m,r)U_(14,m,r)U_(16,m,r)
 #else
 #define UK_(m,r) U_(1,m,r)U_(2,m,r)U_(3,m,r)U_(4,m,r)U_(8,m,r)

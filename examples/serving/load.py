@@ -5,6 +5,7 @@ python load.py --requests 10000 --clients 16 --url http://127.0.0.1:8080 --resta
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -29,8 +30,11 @@ def body(number: int, texts: int) -> bytes:
 
 def memory(pid: int) -> float:
     """Return what a server and its workers take of memory in MB; pages that they share count once."""
-    root = psutil.Process(pid)
-    return sum(process.memory_full_info().pss for process in (root, *root.children(recursive=True))) / 1e6
+    root, taken = psutil.Process(pid), 0
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # a worker ended in between
+            taken += process.memory_full_info().pss
+    return taken / 1e6
 
 
 async def load(given: argparse.Namespace) -> dict[str, Any]:

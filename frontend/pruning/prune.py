@@ -7,8 +7,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
-from torch.nn.utils import prune as torch_prune
 
 from tvm_balanced.core.encoding import check_finite
 from tvm_balanced.core.validation import check_names, require
@@ -17,11 +15,18 @@ from tvm_balanced.frontend.exported_program import to_numpy
 from tvm_balanced.frontend.pruning import magnitude, sparsegpt, wanda
 from tvm_balanced.frontend.pruning.calibration import Batch, Calibration
 from tvm_balanced.frontend.pruning.inputs import Rows
+from tvm_balanced.frontend.pruning.plain import what_is_wrong
 from tvm_balanced.frontend.pruning.report import PrunedLayer, PruningReport
 from tvm_balanced.frontend.pruning.skipped import skipped_weights
 from tvm_balanced.frontend.pruning.statistics import InputStatistics
 from tvm_balanced.frontend.pruning.structures import Structure, parse_structure
-from tvm_balanced.frontend.pruning.weights import PrunableWeight, distinct, names_by_address, prunable_weights
+from tvm_balanced.frontend.pruning.weights import (
+    PrunableWeight,
+    distinct,
+    names_by_address,
+    prunable_weights,
+    weights_to_make_plain,
+)
 
 Parts = list[tuple[Rows, InputStatistics]]  # what is known of a weight's inputs, by rows
 
@@ -57,7 +62,7 @@ def prune(
     and their cells, nn.Bilinear, transformers' Conv1D and the three-dimensional weights of experts. In each block the n
     elements of the best score stay; of equal scores the first. A weight that several layers share is pruned once for all of
     them, including excluded ones and embeddings; the report names them. It also names every other weight of two or more
-    dimensions, and why it is not pruned.
+    dimensions, and why it is not pruned: one that weight norm, a mask or another parametrization computes stays as it is.
 
     Parameters
     ----------
@@ -65,7 +70,8 @@ def prune(
         Weights float32, float16 or bfloat16.
     pattern : str, BalancedPattern, or mapping of layer names to them
         For instance "2:16", or "4:16 within 2:4", of which sparse tensor cores could skip half, too; a mapping, as `allocate`
-        returns it, leaves layers that it does not name dense. "unstructured:0.75", "block8x8:0.75" and "vector8:0.75" are there to be compared with: no kernel uses them.
+        returns it, leaves layers that it does not name dense. "unstructured:0.75", "block8x8:0.75" and "vector8:0.75" are there
+        to be compared with: no kernel uses them.
     include, exclude : str or sequences of str
         Names of layers or parameters, with * and ? as in a shell.
     method : str, optional
@@ -92,7 +98,7 @@ def prune(
     WeightError
         If a weight, or a layer's input, holds NaN or infinity; in the former case nothing is pruned.
     ModelError
-        If no layer is left to prune, or a weight is computed by a parametrization.
+        If no layer is left to prune.
     """
     require("model", model, nn.Module, "a torch.nn.Module")
     include, exclude = check_names("include", include), check_names("exclude", exclude)
@@ -149,6 +155,8 @@ def weights_to_prune(
     """Return the weights that have a structure, each tensor once; raises ModelError or WeightError if one cannot be pruned."""
     found = {weight: structures(weight) for weight in prunable_weights(model, include, exclude, embeddings)}
     chosen = {weight: structure for weight, structure in found.items() if structure is not None}
+    if not chosen and not found:
+        _require_plain(model, include, exclude, embeddings)
     if not chosen:
         raise ModelError(
             f"{type(model).__name__} has no layer to prune whose name is in {list(include)} and not in {list(exclude)}"
@@ -160,12 +168,22 @@ def weights_to_prune(
     return {weight: chosen[weight] for weight in distinct(chosen)}
 
 
-def _check(weight: PrunableWeight) -> None:
-    if parametrize.is_parametrized(weight.module) or torch_prune.is_pruned(weight.module):
+def _require_plain(model: nn.Module, include: Sequence[str], exclude: Sequence[str], embeddings: bool) -> None:
+    """Raise ModelError if there are weights that could be pruned, were they not computed from others."""
+    computed = list(weights_to_make_plain(model, include, exclude, embeddings))
+    if computed:
+        weight, by = computed[0]
+        others = f", as are those of {len(computed) - 1} other layers" if len(computed) > 1 else ""
         raise ModelError(
-            f"layer {weight.name} has a weight computed from others; "
-            "make it plain first (torch.nn.utils.prune.remove or remove_parametrizations)"
+            f"the weight of layer {weight.name} is computed by {by.by}{others}, and no other is left to prune; "
+            f"make it plain first: {by.remedy}"
         )
+
+
+def _check(weight: PrunableWeight) -> None:
+    wrong = what_is_wrong(weight.parameter)
+    if wrong is not None:
+        raise ModelError(f"layer {weight.name} cannot be pruned: its weight {wrong}")
     try:
         check_finite(to_numpy(weight.parameter.float()))
     except WeightError as error:

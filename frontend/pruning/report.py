@@ -1,5 +1,6 @@
 """What pruning did, layer by layer."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from tvm_balanced.core.text_table import table
@@ -68,12 +69,12 @@ class PruningReport:
         )
         to = self.pattern or "patterns of their own"
         by = "" if self.method == "magnitude" else f" by {self.method}"
-        head = f"pruned {len(rows)} layers to {to}{by}: {self.sparsity:.2%} zeros"
+        head = f"pruned {_count(rows, 'layer')} to {to}{by}: {self.sparsity:.2%} zeros"
         done = head + "\n" + table(header, rows) + "".join(f"\n{note}" for note in self._notes())
         if not self.skipped:
             return done
         left = [(weight.name, "x".join(map(str, weight.shape)), weight.reason) for weight in self.skipped]
-        return f"{done}\nnot pruned: {len(left)} weights\n{table(('weight', 'shape', 'why'), left)}"
+        return f"{done}\nnot pruned: {_count(left, 'weight')}\n{table(('weight', 'shape', 'why'), left)}"
 
     @property
     def _is_blind(self) -> bool:
@@ -89,3 +90,7 @@ class PruningReport:
         if unseen:
             ties.append(f"pruned by magnitude, because the calibration data did not reach them: {', '.join(unseen)}")
         return ties
+
+
+def _count(rows: Sized, what: str) -> str:
+    return f"{len(rows)} {what}{'' if len(rows) == 1 else 's'}"

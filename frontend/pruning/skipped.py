@@ -1,12 +1,14 @@
 """What a pruning method leaves as it is, and why: every weight that it does not prune is named."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
-from tvm_balanced.frontend.pruning.weights import PrunableWeight, identity, prunable_weights
+from tvm_balanced.frontend.pruning.computed import computed_weights, kind_of
+from tvm_balanced.frontend.pruning.weights import PrunableWeight, identity, own_weights, prunable_weights, weights_to_make_plain
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,27 @@ def skipped_weights(model: nn.Module, pruned: Iterable[PrunableWeight]) -> tuple
     """
     done = {identity(weight.parameter) for weight in pruned}
     prunable = {identity(weight.parameter) for weight in prunable_weights(model)}
+    computed = {(weight.module, weight.attribute): by.reason for weight, by in weights_to_make_plain(model)}
     skipped = []
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
+    for prefix, module in _modules(model):
+        for name, parameter in own_weights(module).items():
+            is_own = name not in computed_weights(module)  # what is computed anew for each look has no memory of its own
             key = identity(parameter)
-            if parameter.dim() < 2 or key in done:
+            if parameter.dim() < 2 or (is_own and key in done):
                 continue
-            done.add(key)
-            full = f"{prefix}.{name}" if prefix else name
-            left_out = key in prunable
+            if is_own:
+                done.add(key)
+            left_out = is_own and key in prunable
             reason = "include, exclude or the patterns leave it out" if left_out else _reason(module, parameter)
-            skipped.append(SkippedWeight(full, tuple(parameter.shape), reason))
+            full = f"{prefix}.{name}" if prefix else name
+            skipped.append(SkippedWeight(full, tuple(parameter.shape), computed.get((module, name), reason)))
     return tuple(skipped)
+
+
+def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield `named_modules` without the parts of parametrizations: the weight that they compute is named in their place."""
+    parts = {part for module in model.modules() if isinstance(module, ParametrizationList) for part in module.modules()}
+    return ((name, module) for name, module in model.named_modules() if module not in parts)
 
 
 def _reason(module: nn.Module, parameter: torch.Tensor) -> str:
@@ -58,7 +69,7 @@ def _reason(module: nn.Module, parameter: torch.Tensor) -> str:
         return known
     if parameter.dim() > 2:
         return (
-            f"{type(module).__name__} holds it in {parameter.dim()} dimensions and does not call it experts; "
+            f"{kind_of(module).__name__} holds it in {parameter.dim()} dimensions and does not call it experts; "
             "name it in include if it is"
         )
-    return f"{type(module).__name__} is not a layer that is pruned"
+    return f"{kind_of(module).__name__} is not a layer that is pruned"

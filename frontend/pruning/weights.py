@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tvm_balanced.core.weight_matrix import from_weight_matrix, weight_matrix
+from tvm_balanced.frontend.pruning.computed import ComputedWeight, computed_weights, kind_of
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class PrunableWeight:
 def prunable_weights(
     model: nn.Module, include: Sequence[str] = ("*",), exclude: Sequence[str] = (), embeddings: bool = False
 ) -> Iterator[PrunableWeight]:
-    """Yield the weights that pruning takes, in the order of `named_modules`.
+    """Yield the weights that pruning takes, in the order of `named_modules`; none that is computed from other parameters.
 
     Parameters
     ----------
@@ -104,6 +105,23 @@ def prunable_weights(
     embeddings : bool
         Whether tables of embeddings are taken, too.
     """
+    return (weight for weight, computed in _weights(model, include, exclude, embeddings) if computed is None)
+
+
+def weights_to_make_plain(
+    model: nn.Module, include: Sequence[str] = ("*",), exclude: Sequence[str] = (), embeddings: bool = False
+) -> Iterator[tuple[PrunableWeight, ComputedWeight]]:
+    """Yield the weights that pruning would take if they were not computed from other parameters, with what computes each;
+    parameters as for `prunable_weights`.
+    """
+    found = _weights(model, include, exclude, embeddings)
+    return ((weight, computed) for weight, computed in found if computed is not None)
+
+
+def _weights(
+    model: nn.Module, include: Sequence[str], exclude: Sequence[str], embeddings: bool
+) -> Iterator[tuple[PrunableWeight, ComputedWeight | None]]:
+    """Yield the weights of layers that are pruned, and what computes each; parameters as for `prunable_weights`."""
 
     def wanted(*names: str) -> bool:
         return any(fnmatchcase(n, p) for n in names for p in include) and not any(
@@ -112,14 +130,15 @@ def prunable_weights(
 
     asked_for = [pattern for pattern in include if pattern.strip("*")]
     for layer, module in model.named_modules():
+        computed = computed_weights(module)
         for attribute, view in _views(module, embeddings):
             alone = attribute == "weight"
-            name = (layer or type(module).__name__) if alone else f"{layer}.{attribute}".lstrip(".")
+            name = (layer or kind_of(module).__name__) if alone else f"{layer}.{attribute}".lstrip(".")
             if getattr(module, attribute, None) is None or not wanted(layer, name):
                 continue
             if view.is_experts and not _says_expert(layer, module) and not any(fnmatchcase(name, p) for p in asked_for):
                 continue  # it may be a table of biases
-            yield PrunableWeight(name, layer, module, attribute, view)
+            yield PrunableWeight(name, layer, module, attribute, view), computed.get(attribute)
 
 
 def _views(module: nn.Module, embeddings: bool) -> Iterator[tuple[str, View]]:
@@ -136,10 +155,8 @@ def _views(module: nn.Module, embeddings: bool) -> Iterator[tuple[str, View]]:
         for attribute in ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"):
             yield attribute, ROWS
     elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
-        for attribute, _ in module.named_parameters(recurse=False):
-            if attribute.startswith("weight_"):
-                yield attribute, ROWS
-    elif not type(module).__module__.startswith("torch.nn."):
+        yield from ((attribute, ROWS) for attribute in own_weights(module) if attribute.startswith("weight_"))
+    elif not kind_of(module).__module__.startswith("torch.nn."):
         yield from _experts(module)
 
 
@@ -150,14 +167,14 @@ def _experts(module: nn.Module) -> Iterator[tuple[str, View]]:
     calibration data shows the other.
     """
     view = EXPERTS_TRANSPOSED if getattr(module, "is_transposed", False) else EXPERTS
-    for attribute, parameter in module.named_parameters(recurse=False):
+    for attribute, parameter in own_weights(module).items():
         if parameter.dim() == 3 and parameter.shape[0] > 1 and min(parameter.shape[1:]) > 1 and parameter.is_floating_point():
             yield attribute, view
 
 
 def _says_expert(layer: str, module: nn.Module) -> bool:
     """Whether a module with parameters (E, ., .) calls them experts."""
-    words = f"{layer} {type(module).__name__}".lower()
+    words = f"{layer} {kind_of(module).__name__}".lower()
     return "expert" in words or "moe" in words or hasattr(module, "num_experts") or hasattr(module, "num_local_experts")
 
 
@@ -166,11 +183,20 @@ def _is_depthwise(module: Any) -> bool:
     return bool(module.groups == module.in_channels and module.groups > 1)
 
 
+def own_weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a module's own parameters by name: what it computes itself stands in place of what that is computed from."""
+    computed = computed_weights(module)
+    sources = {source for weight in computed.values() for source in weight.sources}
+    own = {name: parameter for name, parameter in module.named_parameters(recurse=False) if name not in sources}
+    return {**own, **{name: getattr(module, name) for name in computed}}
+
+
 def is_transformers_conv1d(module: nn.Module) -> bool:
     """Whether a module is the dense layer of GPT-2 in transformers, which need not be installed. It
     is no convolution, despite its name.
     """
-    return f"{type(module).__module__}.{type(module).__name__}" == "transformers.pytorch_utils.Conv1D"
+    kind = kind_of(module)
+    return f"{kind.__module__}.{kind.__name__}" == "transformers.pytorch_utils.Conv1D"
 
 
 def distinct(weights: Iterable[PrunableWeight]) -> Iterator[PrunableWeight]:

@@ -52,3 +52,12 @@ def evaluate(expr: Any, sizes: Mapping[str, int]) -> int:
         known = [(var, tirx.IntImm(str(var.ty.dtype), sizes.get(var.name, 1))) for var in variables(expr)]
         expr = sym.Analyzer().simplify(substitute(expr, known))
     return int(expr)
+
+
+def without_loops(func: tirx.PrimFunc, name: str) -> tirx.PrimFunc:
+    """Return a function without its loops over a variable of this name, which must run once, from 0."""
+
+    def drop(loop: tirx.For) -> Any:
+        return substitute(loop.body, [(loop.loop_var, int64(0))]) if loop.loop_var.name == name else loop
+
+    return func.with_body(tvm_ffi.structural_map(func.body, (tirx.For, drop)))

@@ -24,6 +24,11 @@ def too_old(target: tvm.target.Target, needed: int) -> str | None:
     return f"it needs sm_{needed} or newer"
 
 
+def has_clusters(target: tvm.target.Target) -> bool:
+    """Whether thread blocks of a target can form clusters, which read and write each other's shared memory."""
+    return bool(target.kind.name == "cuda") and capability(target) >= 90
+
+
 def shared_scope(target: tvm.target.Target) -> str:
     """Return TVM's name of the shared memory that kernels use. On CUDA it is the dynamic kind,
     which may exceed 48 KiB.

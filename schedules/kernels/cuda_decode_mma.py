@@ -11,7 +11,8 @@ of 16, that lane holds all 16 columns of the t-th block of its two rows, four pe
 So each lane decodes its own blocks: the slots of a row become eight registers of two columns each,
 by look-ups in a table in shared memory (see `byte_permute_tables`). x and the weight are copied to
 shared memory one stage ahead; a lane's 16 columns of x are 32 contiguous bytes. Thread blocks split
-K among their warps and add the partial sums in shared memory in a fixed order.
+K among their warps and add the partial sums in shared memory in a fixed order. In small layers, blocks of a
+cluster share K as well: they store their partial sums in the shared memory of the first, which adds all.
 
     values     (N / 16, K groups, L, 32, 4)  uint32: eight values of a lane, two a word, 16 bytes
     positions  (N / 16, K groups, L, 32)     uint32: four bits for each of those eight: the rank of a pair in its first and second
@@ -21,6 +22,7 @@ A K group is as many steps of 64 columns as fill whole loads; its slots stand in
 columns, row r or r + 8, slot).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -36,19 +38,19 @@ from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
-from tvm_balanced.schedules.base.expressions import divisors, int64
+from tvm_balanced.schedules.base.expressions import divisors, int64, without_loops
 from tvm_balanced.schedules.base.gpu_specs import H200, gpu_of
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.row_tiles import RowTiles
-from tvm_balanced.schedules.base.target_info import LEAST_SHARED_KIB, shared_bytes, shared_scope, too_old
+from tvm_balanced.schedules.base.target_info import LEAST_SHARED_KIB, has_clusters, shared_bytes, shared_scope, too_old
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cuda_gemv import bind_threads
 from tvm_balanced.schedules.layouts.byte_permute_tables import WORDS, entry, look_ups, nibbles, table
 from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, fit_block, pack_indices
 from tvm_balanced.schedules.layouts.warp_panels import BLOCK, WARP, columns_inside, round_up, with_columns
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.cuda_intrinsics import mma, permute_bytes
+from tvm_balanced.schedules.tir.cuda_intrinsics import is_first, meet_cluster, mma, permute_bytes, store_in_first
 
 ROWS = 16  # rows of the weight in a tile
 QUAD = 4  # blocks of a step, one for each of the four lanes that share a row
@@ -74,6 +76,12 @@ OVERHEAD = 0.3  # all other integer instructions per weight, counted in the mach
 MEMORY, DECODING, TENSOR = 0.68, 0.65, 1.52  # relative to the times at peak rates
 CACHE_RATE = 1.33  # rate of reading x, relative to that of memory
 FIXED = 3.8e-6  # seconds of a kernel without work
+# Thread blocks that share K, as a cluster: not measured yet.
+SLICES = (2, 4, 8)  # larger clusters are not on every GPU
+MEETING = 1e-6  # seconds that it takes them to start together, to wait for each other and to add up
+WORTH = 1.15  # by how much that must be faster
+MANY_BLOCKS = 128  # thread blocks along the tiles of the weight that make a split count twice: each of them reads x
+H200_RATES = Roofline(1, H200.fp32_gmacs, H200.gbytes, H200.gbytes, WARP, H200.half_gmacs, multiprocessors=H200.multiprocessors)
 
 
 class CudaDecodeMma(SparseKernel):
@@ -122,10 +130,11 @@ class CudaDecodeMma(SparseKernel):
         rows, activation, dtype = _rows(workload), ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz = workload.n, workload.k, workload.nnz
         layout = Layout.of(n, k, nnz)
-        shares = _cut(workload).shares
+        cut = _cut(workload)
+        shares, slices = cut.shares, cut.slices
         columns = layout.steps * QUAD * BLOCK
-        n_, k_, tiles_, groups_, loads_, steps_, shares_ = map(
-            int64, (n, k, layout.tiles, layout.groups // shares, layout.loads, layout.steps, shares)
+        n_, k_, tiles_, groups_, loads_, steps_, shares_, slices_ = map(
+            int64, (n, k, layout.tiles, layout.groups // (shares * slices), layout.loads, layout.steps, shares, slices)
         )
         parts_, size_, warp_, columns_, block_ = map(int64, (rows.size // TOKENS, rows.size, WARP, columns, BLOCK))
         rows_, registers_, sums_, words_ = map(int64, (ROWS, REGISTERS, 4, 4))
@@ -159,23 +168,24 @@ class CudaDecodeMma(SparseKernel):
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), dtype)
             values = T.match_buffer(values_, stored, "uint32")
-            positions = T.match_buffer(positions_, (tiles_, groups_ * shares_, loads_, warp_), "uint32")
+            positions = T.match_buffer(positions_, (tiles_, groups_in_all, loads_, warp_), "uint32")
             selectors = T.match_buffer(selectors_, (entries_, entry_), "uint32")
             bias = T.match_buffer(bias_, (tiles_, rows_), dtype if nnz == BLOCK else "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), dtype)
             y = T.match_buffer(y_, (rows.m, n_), dtype)
-            staged = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, size_, columns_), dtype)
-            columns_of_x = T.sblock_alloc_buffer((rows.tiles, groups_ * shares_, steps_, parts_, warp_, block_), dtype)
+            staged = T.sblock_alloc_buffer((rows.tiles, groups_in_all, size_, columns_), dtype)
+            columns_of_x = T.sblock_alloc_buffer((rows.tiles, groups_in_all, steps_, parts_, warp_, block_), dtype)
             entries = T.sblock_alloc_buffer((entries_, copies_, entry_), "uint32")
-            dense = T.sblock_alloc_buffer((tiles_, groups_ * shares_, steps_, warp_, registers_), "uint32")
-            sums = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, warp_, sums_), "float32", scope="local")
-            share = T.sblock_alloc_buffer((rows.tiles, shares_, tiles_, parts_, sums_, warp_), "float32")
+            dense = T.sblock_alloc_buffer((tiles_, groups_in_all, steps_, warp_, registers_), "uint32")
+            sums = T.sblock_alloc_buffer((rows.tiles, slices_, shares_, tiles_, parts_, warp_, sums_), "float32", scope="local")
+            share = T.sblock_alloc_buffer((rows.tiles, slices_, shares_, tiles_, parts_, sums_, warp_), "float32")
+            enlisted = T.sblock_alloc_buffer((slices_,), "int32", scope="local")
             total = T.sblock_alloc_buffer((rows.tiles, size_, tiles_, rows_), "float32", scope="local")
-            for o, g, i, c in T.grid(rows.tiles, groups_ * shares_, size_, columns_):
+            for o, g, i, c in T.grid(rows.tiles, groups_in_all, size_, columns_):
                 with T.sblock("stage"):
                     vo, vg, vi, vc = T.axis.remap("SSSS", [o, g, i, c])
                     staged[vo, vg, vi, vc] = stage(x, vo, vi, vg * columns_ + vc)
-            for o, g, s, p, r, c in T.grid(rows.tiles, groups_ * shares_, steps_, parts_, warp_, block_):
+            for o, g, s, p, r, c in T.grid(rows.tiles, groups_in_all, steps_, parts_, warp_, block_):
                 with T.sblock("read_x"):
                     vo, vg, vs, vp, vr, vc = T.axis.remap("SSSSSS", [o, g, s, p, r, c])
                     columns_of_x[vo, vg, vs, vp, vr, vc] = staged[
@@ -186,14 +196,14 @@ class CudaDecodeMma(SparseKernel):
                     with T.sblock("copy_selectors"):
                         ve, vc, vw = T.axis.remap("SSS", [e, c, w])
                         entries[ve, vc, vw] = selectors[ve, vw]
-            arranged = T.sblock_alloc_buffer((tiles_, groups_ * shares_, loads_, warp_, words_), "uint32")
+            arranged = T.sblock_alloc_buffer((tiles_, groups_in_all, loads_, warp_, words_), "uint32")
             if nnz == BLOCK:  # two halves of the rows, of each two loads of four words: what a lane has of a row
-                for t, g, h, r, i, w in T.grid(tiles_, groups_ * shares_, halves_, warp_, halves_, words_):
+                for t, g, h, r, i, w in T.grid(tiles_, groups_in_all, halves_, warp_, halves_, words_):
                     with T.sblock("arrange"):
                         vt, vg, vh, vr, vi, vw = T.axis.remap("SSSSSS", [t, g, h, r, i, w])
                         arranged[vt, vg, vh * 2 + vi, vr, vw] = values[vt, vh * 8 + vr // QUAD, vg, vr % QUAD * 8 + vi * 4 + vw]
             # the last loop runs once: a region that a block writes must start at one of its axes
-            for t, g, s, r, c in T.grid(tiles_, groups_ * shares_, steps_, warp_, once_):
+            for t, g, s, r, c in T.grid(tiles_, groups_in_all, steps_, warp_, once_):
                 with T.sblock("decode"):
                     vt, vg, vs, vr, vc = T.axis.remap("SSSSS", [t, g, s, r, c])
                     if nnz == BLOCK:
@@ -213,64 +223,87 @@ class CudaDecodeMma(SparseKernel):
                     else:
                         picked = T.sblock_alloc_buffer((WORDS,), "uint32", scope="local")
                         _spread(dense, (vt, vg, vs, vr, vc), (values, positions, entries), picked, nnz)
-            for o, f, t, r, g, s, p in T.grid(rows.tiles, shares_, tiles_, warp_, groups_, steps_, parts_):
+            if slices > 1:
+                for z in T.serial(slices_):
+                    with T.sblock("enlist"):
+                        vz = T.axis.spatial(slices_, z)
+                        enlisted[vz] = 1
+            for o, z, f, t, r, g, s, p in T.grid(rows.tiles, slices_, shares_, tiles_, warp_, groups_, steps_, parts_):
                 with T.sblock("mma"):
-                    vo, vf, vt, vr, vg, vs, vp = T.axis.remap("SSSSRRS", [o, f, t, r, g, s, p])
+                    vo, vz, vf, vt, vr, vg, vs, vp = T.axis.remap("SSSSSRRS", [o, z, f, t, r, g, s, p])
                     T.reads(
-                        dense[vt, vg * shares_ + vf, vs, vr, 0:REGISTERS],
-                        columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 0:BLOCK],
+                        dense[vt, (vz * groups_ + vg) * shares_ + vf, vs, vr, 0:REGISTERS],
+                        columns_of_x[vo, (vz * groups_ + vg) * shares_ + vf, vs, vp, vr, 0:BLOCK],
+                        *([enlisted[0:slices_]] if slices > 1 else []),
                     )
-                    T.writes(sums[vo, vf, vt, vp, vr, 0:4])
+                    T.writes(sums[vo, vz, vf, vt, vp, vr, 0:4])
                     with T.init():
                         for i in T.serial(4):
-                            sums[vo, vf, vt, vp, vr, i] = T.float32(0)
+                            sums[vo, vz, vf, vt, vp, vr, i] = T.float32(0)
                     for step in T.serial(4):  # nvcc unrolls it
                         mma(
                             dtype,
-                            T.address_of(sums[vo, vf, vt, vp, vr, 0]),
-                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step],
-                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 8],
-                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 1],
-                            dense[vt, vg * shares_ + vf, vs, vr, 2 * step + 9],
-                            T.address_of(columns_of_x[vo, vg * shares_ + vf, vs, vp, vr, 4 * step]),
+                            T.address_of(sums[vo, vz, vf, vt, vp, vr, 0]),
+                            dense[vt, (vz * groups_ + vg) * shares_ + vf, vs, vr, 2 * step],
+                            dense[vt, (vz * groups_ + vg) * shares_ + vf, vs, vr, 2 * step + 8],
+                            dense[vt, (vz * groups_ + vg) * shares_ + vf, vs, vr, 2 * step + 1],
+                            dense[vt, (vz * groups_ + vg) * shares_ + vf, vs, vr, 2 * step + 9],
+                            T.address_of(columns_of_x[vo, (vz * groups_ + vg) * shares_ + vf, vs, vp, vr, 4 * step]),
                         )
-            for o, f, t, p, i, r in T.grid(rows.tiles, shares_, tiles_, parts_, sums_, warp_):
-                with T.sblock("share"):
-                    vo, vf, vt, vp, vi, vr = T.axis.remap("SSSSSS", [o, f, t, p, i, r])
-                    share[vo, vf, vt, vp, vi, vr] = sums[vo, vf, vt, vp, vr, vi]
-            for o, i, t, r, f in T.grid(rows.tiles, size_, tiles_, rows_, shares_):
+            if slices == 1:
+                for o, f, t, p, i, r in T.grid(rows.tiles, shares_, tiles_, parts_, sums_, warp_):
+                    with T.sblock("share"):
+                        vo, vf, vt, vp, vi, vr = T.axis.remap("SSSSSS", [o, f, t, p, i, r])
+                        share[vo, 0, vf, vt, vp, vi, vr] = sums[vo, 0, vf, vt, vp, vr, vi]
+            else:
+                # the last two loops run once
+                for o, z, f, t, r, c, d in T.grid(rows.tiles, slices_, shares_, tiles_, warp_, once_, once_):
+                    with T.sblock("share"):
+                        vo, vz, vf, vt, vr, vc, vd = T.axis.remap("SSSSSSS", [o, z, f, t, r, c, d])
+                        T.reads(sums[vo, vz, vf, vt, vc * parts_ : vc * parts_ + parts_, vr, vd * 4 : vd * 4 + 4])
+                        T.writes(share[vo, vz, vf, vt, vc * parts_ : vc * parts_ + parts_, vd * 4 : vd * 4 + 4, vr])
+                        T.evaluate(meet_cluster())  # the first block no longer uses the memory that they are written to
+                        for p, i in T.grid(parts_, sums_):
+                            T.evaluate(
+                                store_in_first(
+                                    T.address_of(share[vo, vz, vf, vt, vc * parts_ + p, vd * 4 + i, vr]),
+                                    sums[vo, vz, vf, vt, vc * parts_ + p, vr, vd * 4 + i],
+                                )
+                            )
+                        T.evaluate(meet_cluster())
+            for o, i, t, r, z, f in T.grid(rows.tiles, size_, tiles_, rows_, slices_, shares_):
                 with T.sblock("add_shares"):
-                    vo, vi, vt, vr, vf = T.axis.remap("SSSSR", [o, i, t, r, f])
+                    vo, vi, vt, vr, vz, vf = T.axis.remap("SSSSRR", [o, i, t, r, z, f])
                     with T.init():
                         total[vo, vi, vt, vr] = T.float32(0)
                     total[vo, vi, vt, vr] = (
                         total[vo, vi, vt, vr]
-                        + share[vo, vf, vt, vi // TOKENS, vr // 8 * 2 + vi % 2, vr % 8 * QUAD + vi % TOKENS // 2]
+                        + share[vo, vz, vf, vt, vi // TOKENS, vr // 8 * 2 + vi % 2, vr % 8 * QUAD + vi % TOKENS // 2]
                     )
             for o, i, t, r in T.grid(rows.tiles, size_, tiles_, rows_):
                 with T.sblock("epilogue"):
                     vo, vi, vt, vr = T.axis.remap("SSSS", [o, i, t, r])
                     T.attr({MIN_BLOCKS: 1})
-                    if tirx.all(rows.at(vo, vi) < rows.m, vt * ROWS + vr < n_):
+                    if tirx.all(rows.at(vo, vi) < rows.m, vt * ROWS + vr < n_, *([is_first() != 0] if slices > 1 else [])):
                         y[rows.at(vo, vi), vt * ROWS + vr] = result(
                             total[vo, vi, vt, vr] + T.cast(bias[vt, vr], "float32"), residual, rows.at(vo, vi), vt * ROWS + vr
                         )
 
-        return workload.attach(cuda_decode_mma)
+        return workload.attach(cuda_decode_mma if slices > 1 else without_loops(cuda_decode_mma, "z"))
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         stage, read_x, decode, mma_ = (sch.get_sblock(name) for name in ("stage", "read_x", "decode", "mma"))
-        o, f, t, r, g, s, p = sch.get_loops(mma_)
+        o, *slices, f, t, r, g, s, p = sch.get_loops(mma_)
         cut = _cut(workload, target)
         tiles = sch.sample_perfect_tile(t, 3, 4, decision=[cut.blocks, cut.warps, cut.tiles])
         block, warps, tile = sch.split(t, tiles)
         steps = _steps(workload, cut, target)
-        groups = Layout.of(workload.n, workload.k, workload.nnz).groups // cut.shares
+        groups = Layout.of(workload.n, workload.k, workload.nnz).groups // (cut.shares * cut.slices)
         stages, step = sch.split(g, sch.sample_perfect_tile(g, 2, 8, decision=[groups // steps, steps]))
         # few rows of x stay in registers while tiles of the weight pass; otherwise a decoded tile of
         # the weight stays, and tiles of x pass
         keeps_x = _rows(workload).size <= KEPT_ROWS
-        sch.reorder(block, o, f, warps, r, stages, step, s, *((tile, p) if keeps_x else (p, tile)))
+        sch.reorder(block, o, *slices, f, warps, r, stages, step, s, *((tile, p) if keeps_x else (p, tile)))
         for loop, axis in (
             (o, "blockIdx.x"),  # neighbours in time, so that all row tiles of x share what is read of the weight
             (block, "blockIdx.y"),
@@ -279,6 +312,12 @@ class CudaDecodeMma(SparseKernel):
             (r, "threadIdx.x"),
         ):
             sch.bind(loop, axis)
+        if cut.slices > 1:
+            enlist = sch.get_sblock("enlist")
+            sch.compute_at(enlist, r, preserve_unit_loops=True)
+            if has_clusters(target):
+                sch.bind(slices[0], "blockIdx.z")
+                sch.bind(sch.get_loops(enlist)[-1], "clusterCtaIdx.z")  # says how many blocks along z are a cluster
         sch.set_scope(decode, 0, "local")
         sch.compute_at(decode, tile if keeps_x else s, preserve_unit_loops=True)
         shared, threads = shared_scope(target), (cut.shares, tiles[1])
@@ -330,16 +369,8 @@ class CudaDecodeMma(SparseKernel):
         sch.annotate(stages, "software_pipeline_async_stages", [0])
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
-        rows, turns = -(-m // TOKENS) * TOKENS, -(-m // self.rows)
-        weights = workload.n * workload.pattern.blocks(workload.k) * BLOCK
-        memory = weights / BLOCK * workload.nnz * SLOT_BYTES / (roofline.gbytes_all * 1e9)
-        # integer instructions have half the rate of multiply-adds
-        decode = weights * turns * instructions(workload.nnz) / (roofline.gmacs / 2 * 1e9)
-        tensor = weights * rows / (roofline.tensor_gmacs * 1e9)
-        blocks = _blocks(replace(workload, m=min(m, self.rows))) * turns
-        busy = blocks / (roofline.multiprocessors * -(-blocks // roofline.multiprocessors))
-        x = blocks / turns * rows * workload.k * 2 / (CACHE_RATE * roofline.gbytes_all * 1e9)
-        return FIXED + (MEMORY * memory + DECODING * decode + TENSOR * tensor) / busy + x
+        tile = replace(workload, m=min(m, self.rows))
+        return _modelled(tile, m, roofline, _planned(tile))
 
 
 def instructions(nnz: int) -> float:
@@ -404,49 +435,109 @@ class Cut:
         Warps that share K. This is part of the function, because their partial sums are.
     blocks, warps, tiles : int
         How the tiles of the weight are split: thread blocks, warps of a block, tiles of a warp.
+    slices : int
+        Thread blocks that share K, a cluster. They are part of the function as well.
     """
 
     shares: int
     blocks: int
     warps: int
     tiles: int
+    slices: int = 1
 
 
 def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
-    """Choose the default split: of those whose stages fit, the one that keeps all multiprocessors busiest.
+    """Choose the default split.
 
     Parameters
     ----------
     workload : Workload
     target : target, optional
         The target to run on. Without one, the split is for an H200 with the shared memory of the
-        smallest GPU; the number of shares in it is part of the function, which knows no target.
+        smallest GPU; the numbers of shares and slices in it are part of the function, which knows no target.
     """
-    layout, size = Layout.of(workload.n, workload.k, workload.nnz), _rows(workload).size
-    most = MOST_WARPS if size <= KEPT_ROWS else MOST_WARPS // 2  # the sums of many rows take the registers of as many warps
-    fitting = shared_bytes(target) if target else LEAST_SHARED_KIB << 10
-    multiprocessors = gpu_of(target).multiprocessors if target else H200.multiprocessors
-    candidates = [
-        (shares, warps, tiles)
-        for shares in ([_cut(workload).shares] if target else divisors(layout.groups, most))
-        for tiles in divisors(layout.tiles, 2)
-        for warps in divisors(layout.tiles // tiles, most // shares)
-        if _shared_bytes(workload, shares, warps * tiles, 1) <= fitting
-    ]
-    shares, warps, tiles = min(candidates, key=lambda cut: (_turns(layout, multiprocessors, *cut), cut[0], -cut[1]))
-    return Cut(shares, layout.tiles // tiles // warps, warps, tiles)
+    cut = _planned(workload)
+    if target is None:
+        return cut
+    at_once = cut.slices if has_clusters(target) else 1
+    return _busiest(workload, cut.slices, [cut.shares], shared_bytes(target), gpu_of(target).multiprocessors, at_once)
 
 
 @cache
-def _blocks(workload: Workload) -> int:
-    """Return the number of thread blocks of the default split for an H200."""
-    return _cut(workload).blocks
+def _planned(workload: Workload) -> Cut:
+    """Return the split for an H200: thread blocks share K where they are one wave and that is WORTH it by the cost model.
+
+    These are small layers, whose blocks are too few for all multiprocessors or, if they are many, read x too often.
+    """
+    groups, fitting = Layout.of(workload.n, workload.k, workload.nnz).groups, LEAST_SHARED_KIB << 10
+    cuts = [_whole_k(workload)]
+    one_wave = workload.nnz < BLOCK and cuts[0].blocks <= H200.multiprocessors
+    for slices in (number for number in SLICES if one_wave and groups % number == 0):
+        shares = divisors(groups // slices, _most_warps(workload))
+        cuts.append(_busiest(workload, slices, shares, fitting, H200.multiprocessors, slices))
+    seconds = [_modelled(workload, _rows(workload).size, H200_RATES, cut) for cut in cuts]
+    best = min(range(len(cuts)), key=lambda i: seconds[i])
+    return cuts[best] if WORTH * seconds[best] <= seconds[0] else cuts[0]
 
 
-def _turns(layout: Layout, multiprocessors: int, shares: int, warps: int, tiles: int) -> float:
+@cache
+def _whole_k(workload: Workload) -> Cut:
+    """Return the split for an H200 in which each thread block has all of K."""
+    groups = Layout.of(workload.n, workload.k, workload.nnz).groups
+    return _busiest(workload, 1, divisors(groups, _most_warps(workload)), LEAST_SHARED_KIB << 10, H200.multiprocessors, at_once=1)
+
+
+def _most_warps(workload: Workload) -> int:
+    """Return how many warps a thread block may have: the sums of many rows take the registers of as many warps."""
+    return MOST_WARPS if _rows(workload).size <= KEPT_ROWS else MOST_WARPS // 2
+
+
+def _busiest(workload: Workload, slices: int, shares: Sequence[int], fitting: int, multiprocessors: int, at_once: int) -> Cut:
+    """Return the split whose stages fit `fitting` bytes of shared memory and that keeps all multiprocessors busiest, if K is
+    shared by `slices` thread blocks, `at_once` of which run side by side. If they are several, what they read of x counts too.
+    """
+    layout, most = Layout.of(workload.n, workload.k, workload.nnz), _most_warps(workload)
+    cuts = [
+        Cut(share, layout.tiles // tiles // warps, warps, tiles, slices)
+        for share in shares
+        for tiles in divisors(layout.tiles, 2)
+        for warps in divisors(layout.tiles // tiles, most // share)
+        if _shared_bytes(workload, share, warps * tiles, 1) <= fitting
+        and (slices == 1 or _sum_bytes(workload, share * slices, warps * tiles) <= fitting)
+    ]
+
+    def cost(cut: Cut) -> tuple[float, int, int]:
+        turns = _turns(layout, multiprocessors, cut, at_once)
+        return turns if slices == 1 else turns * (1 + cut.blocks / MANY_BLOCKS), cut.shares, -cut.warps
+
+    return min(cuts, key=cost)
+
+
+@cache
+def _modelled(workload: Workload, m: int, roofline: Roofline, cut: Cut) -> float:
+    """Return the seconds of a call with `m` rows of x by a split."""
+    rows, turns = -(-m // TOKENS) * TOKENS, -(-m // CudaDecodeMma.rows)
+    weights = workload.n * workload.pattern.blocks(workload.k) * BLOCK
+    memory = weights / BLOCK * workload.nnz * SLOT_BYTES / (roofline.gbytes_all * 1e9)
+    # integer instructions have half the rate of multiply-adds
+    decode = weights * turns * instructions(workload.nnz) / (roofline.gmacs / 2 * 1e9)
+    tensor = weights * rows / (roofline.tensor_gmacs * 1e9)
+    whole = _whole_k(workload)
+    blocks = whole.blocks * turns
+    busy = blocks / (roofline.multiprocessors * -(-blocks // roofline.multiprocessors))
+    x = cut.blocks * rows * workload.k * 2 / (CACHE_RATE * roofline.gbytes_all * 1e9)
+    own = (MEMORY * memory + DECODING * decode + TENSOR * tensor) / busy
+    if cut.slices > 1:
+        layout = Layout.of(workload.n, workload.k, workload.nnz)
+        of_cut, of_whole = (_turns(layout, H200.multiprocessors, each, each.slices) for each in (cut, whole))
+        own = own * of_cut / of_whole + MEETING
+    return FIXED + own + x
+
+
+def _turns(layout: Layout, multiprocessors: int, cut: Cut, at_once: int) -> float:
     """Relative time of a split: rounds of thread blocks, one per multiprocessor, times the work of one."""
-    blocks, weights = layout.tiles // tiles // warps, layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
-    work = (1 + BUSY_WARPS / (shares * warps)) / blocks * (TWO_TILES if tiles == 2 else 1)
+    blocks, weights = cut.blocks * at_once, layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
+    work = (1 + BUSY_WARPS / (cut.shares * cut.warps)) / blocks * (TWO_TILES if cut.tiles == 2 else 1)
     return round(-(-blocks // multiprocessors) * (work + START / weights), 6)
 
 
@@ -472,6 +563,11 @@ def _shared_bytes(workload: Workload, shares: int, tiles: int, steps: int) -> in
     of_x = 2 * _rows(workload).size * (layout.steps * QUAD * BLOCK + 8)
     of_weights = tiles * layout.loads * (WARP * 16 + 64 if dense else WARP * 20)
     return 2 * steps * shares * (of_x + of_weights) + (0 if dense else table(workload.nnz).nbytes * COPIES)
+
+
+def _sum_bytes(workload: Workload, shares: int, tiles: int) -> int:
+    """Return the shared memory of all partial sums of a thread block, or of a cluster in its first, in bytes."""
+    return shares * tiles * ROWS * _rows(workload).size * 4
 
 
 def _rows(workload: Workload) -> RowTiles:

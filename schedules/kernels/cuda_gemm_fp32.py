@@ -16,15 +16,13 @@ from typing import Any
 import tvm
 from tvm.s_tir import Schedule
 
-from tvm_balanced.core.detection import Detection
-from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.expressions import divisor
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import shared_scope
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cuda_gemv import SHARED_BYTES, CudaGemv, looking_up, slot_bytes, stage_x, unpack_at
 from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, chunk
-from tvm_balanced.schedules.layouts.warp_panels import BLOCK, BYTES, count_chunks, fit, slots_per_load
+from tvm_balanced.schedules.layouts.warp_panels import BLOCK, BYTES, count_chunks, slots_per_load
 
 PER_WARP = 8  # rows of x of a warp: as many sums per lane
 BANKS, APART = 32, 4  # words: of all banks of shared memory, and of what a lane reads at once
@@ -37,9 +35,7 @@ class CudaGemmFp32(CudaGemv):
     dtypes = ("float32",)
     small_tiles = ((1, 1, 1), (2, 2, 2), (3, 4, 4), (5, 8, 8))
     rows = 64
-
-    def fit(self, found: Detection) -> BalancedPattern | None:
-        return fit(found)
+    long_blocks = False
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         size = self.split_rows(workload).size
@@ -77,7 +73,7 @@ class CudaGemmFp32(CudaGemv):
             return super().seconds(workload, m, roofline)
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         tiles, size = -(-m // self.rows), min(self.rows, -(-m // PER_WARP) * PER_WARP)
-        memory = roofline.seconds(0, 1, tiles * slots * slot_bytes(workload) / 0.8)
+        memory = roofline.seconds(0, 1, tiles * slots * slot_bytes(workload, workload.dtype) / 0.8)
         return memory + tiles * looking_up(slots, size, workload, roofline)
 
 

@@ -32,18 +32,20 @@ from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, chunk
 from tvm_balanced.schedules.layouts.warp_panels import (
     BLOCK,
     BYTES,
+    LOAD_BYTES,
     WARP,
+    before,
+    behind,
     columns_inside,
     count_chunks,
     count_warp_panels,
+    fit,
     fit_any_block,
     index_of,
-    lowest_bit,
     masked,
     pack_warp_bias,
     pack_warps,
     position_bytes,
-    shifted_position,
     slots_per_load,
     words_of,
 )
@@ -55,8 +57,8 @@ STAGE_BYTES = 32 << 10  # default maximum of x in shared memory: with more, fewe
 WARPS = 16  # default maximum of warps in a thread block
 WARPS_IN_ALL = 4096  # the number of warps wanted on the whole GPU
 LOADS = 4  # loads of 16 bytes that a lane issues before it uses the first
-# Masks take more arithmetic than indices: with twice the warps and loads, 8:16 reaches 1.57x cuBLAS
-# at M = 1 (docs/measurements/kernels.md).
+# With twice the warps and loads, 8:16 reached 1.57x cuBLAS at M = 1 (docs/measurements/kernels.md), when
+# a mask took arithmetic and not two look-ups.
 MASKED_WARPS, MASKED_LOADS = 2, 2  # factors on the defaults
 # Four rows of x in half precision take many registers, and time to stage them: 3.9x cuBLAS at M =
 # 4, 2:16, with half of STAGE_BYTES, two loads and two thread blocks per multiprocessor. Eight rows
@@ -70,6 +72,7 @@ SPARE_X = 8  # bytes of weights per byte of x
 MEMORY, LOOKING_UP = 1.18, 1.27  # relative to the times at peak rates, which add up
 FIXED = 3.4e-6  # seconds of a kernel without work
 BANK_BYTES = 128  # of all banks of shared memory
+TABLE_BYTES = 2 << 10  # of the tables of masks
 SHARED_BYTES = 48 << 10  # the shared memory of a thread block on every GPU and in OpenCL, for x and the warps' partial sums
 
 
@@ -77,11 +80,38 @@ class CudaGemv(SparseKernel):
     """One lane per row; indices of 4 or 8 bits, or masks if half is kept; fp32, fp16 and bf16 with sums in fp32."""
 
     name = "cuda_gemv"
-    parts = ("values", "positions")
+    parts: ClassVar[tuple[str, ...]] = ("values", "positions")
     kinds = ("cuda", "opencl")
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 1, 1), (2, 2, 2), (3, 4, 4))
     rows = ROWS  # rows of x in a tile, at most
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float16", "bfloat16")
+    # How values are stored; a kernel derived from this one changes it: their dtype if it is not that of x, and whether `pack`
+    # also returns a scale for each row
+    stored: ClassVar[str | None] = None
+    scaled = False
+    long_blocks = True  # whether blocks of 32 and 64 are stored as such
+
+    def stored_as(self, dtype: str) -> str:
+        """Return the dtype of the stored values of a layer of `dtype`."""
+        return self.stored or dtype
+
+    def words(self, dtype: str) -> tuple[int, str]:
+        """Return how many words a lane loads at once, and the dtype of a word."""
+        return slots_per_load(dtype), dtype
+
+    def value(self, values: tirx.Buffer, at: tuple[Any, Any, Any], _scale: Any) -> Any:
+        """Return the value of a slot, in float32.
+
+        Parameters
+        ----------
+        values : buffer
+        at : tuple
+            Group of rows, slot and lane.
+        _scale : expression
+            Of the row, where there are scales.
+        """
+        (group, slot, lane), load = at, int(values.shape[-1])
+        return T.cast(values[group, slot // load, lane, slot % load], "float32")
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name not in self.kinds:
@@ -92,7 +122,7 @@ class CudaGemv(SparseKernel):
         return too_old(target, 80) if dtype == "bfloat16" else None
 
     def fit(self, found: Detection) -> BalancedPattern | None:
-        return fit_any_block(found)
+        return fit_any_block(found) if self.long_blocks else fit(found)
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         return pack_warps(weight, str(weight.values.dtype))
@@ -111,16 +141,20 @@ class CudaGemv(SparseKernel):
         rows, activation, dtype = self.split_rows(workload), ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz, length = workload.n, workload.k, workload.nnz, workload.block
         slots, blocks, words = chunk(nnz)
-        chunks, groups, per_load = count_chunks(k, nnz, length), count_warp_panels(n), slots_per_load(workload.dtype)
+        chunks, groups, per_load = count_chunks(k, nnz, length), count_warp_panels(n), slots_per_load(self.stored_as(dtype))
+        (load, stored_dtype), scaled, value = self.words(dtype), self.scaled, self.value
         n_, k_, chunks_, groups_, slots_, width_ = map(int64, (n, k, chunks, groups, slots, blocks * length))
         as_masks, word_dtype = masked(nnz, length), words_of(length)
-        size_, warp_, load_ = int64(rows.size), int64(WARP), int64(per_load)
+        size_, warp_, load_, per_load_ = int64(rows.size), int64(WARP), int64(load), int64(per_load)
+        once_, halves_, bytes_ = map(int64, (1, 2, 256))
         whole, resident = chunks * blocks * length == k, 2 if _stages_little(dtype, rows.size) else 1
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             """Return x, or 0 past the last column."""
             value = x[rows.read(tile, row), column]
-            return value if whole else T.if_then_else(columns_inside(column, k, per_load), value, tirx.const(0, dtype))
+            return (
+                value if whole else T.if_then_else(columns_inside(column, k, slots_per_load(dtype)), value, tirx.const(0, dtype))
+            )
 
         def result(total: Any, residual: tirx.Buffer, row: Any, column: Any) -> Any:
             total = total + T.cast(residual[row, column], "float32") if workload.residual else total
@@ -128,12 +162,19 @@ class CudaGemv(SparseKernel):
 
         @T.prim_func(private=True, s_tir=True)
         def cuda_gemv(
-            x_: T.handle, values_: T.handle, positions_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle
+            x_: T.handle,
+            values_: T.handle,
+            positions_: T.handle,
+            scales_: T.handle,
+            bias_: T.handle,
+            residual_: T.handle,
+            y_: T.handle,
         ) -> None:
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), dtype)
-            values = T.match_buffer(values_, (groups_, chunks_ * slots_ // load_, warp_, load_), dtype)
+            values = T.match_buffer(values_, (groups_, chunks_ * slots_ // per_load_, warp_, load_), stored_dtype)
             positions = T.match_buffer(positions_, (groups_, chunks_ * words, warp_), "uint16" if as_masks else word_dtype)
+            scales = T.match_buffer(scales_, (groups_, warp_), "float32")
             bias = T.match_buffer(bias_, (groups_, warp_), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), dtype)
             y = T.match_buffer(y_, (rows.m, n_), dtype)
@@ -145,18 +186,32 @@ class CudaGemv(SparseKernel):
                     vo, vc, vj, vi = T.axis.remap("SSSS", [o, c, j, i])
                     staged[vo, vc, vj, vi] = stage(x, vo, vi, vc * width_ + vj)
             indices = T.sblock_alloc_buffer((groups_, chunks_ * words, warp_), word_dtype)
+            tables = T.sblock_alloc_buffer((halves_, bytes_), "uint32")
+            if as_masks:
+                # the first loop runs once: a region that a block writes must start at one of its axes
+                for c, b in T.grid(once_, bytes_):
+                    with T.sblock("tabulate"):
+                        vc, vb = T.axis.remap("SS", [c, b])
+                        T.writes(tables[vc * 2 : vc * 2 + 2, vb])
+                        entry = T.sblock_alloc_buffer((2,), "uint32", scope="local")
+                        entry[0] = T.uint32(0)
+                        entry[1] = T.uint32(0)
+                        for bit in T.unroll(SLOTS_PER_WORD):
+                            entry[0] = before(entry[0], vb, SLOTS_PER_WORD - 1 - bit)
+                            entry[1] = behind(entry[1], vb, bit)
+                        tables[vc * 2, vb] = entry[0]
+                        tables[vc * 2 + 1, vb] = entry[1]
             for g, w, r in T.grid(groups_, chunks_ * words, warp_):
                 with T.sblock("unpack"):
                     vg, vw, vr = T.axis.remap("SSS", [g, w, r])
                     if as_masks:
-                        left = T.sblock_alloc_buffer((1,), "uint32", scope="local")
-                        word = T.sblock_alloc_buffer((1,), "uint32", scope="local")
-                        left[0] = T.cast(positions[vg, vw, vr], "uint32")
-                        word[0] = T.uint32(0)
-                        for j in T.unroll(SLOTS_PER_WORD):
-                            word[0] = T.bitwise_or(word[0], shifted_position(lowest_bit(left[0]), j))
-                            left[0] = T.bitwise_xor(left[0], lowest_bit(left[0]))
-                        indices[vg, vw, vr] = word[0]
+                        T.reads(positions[vg, vw, vr], tables[0:halves_, 0:bytes_])
+                        T.writes(indices[vg, vw, vr])
+                        T.sblock_attr({"explicit_read_region": [1]})
+                        indices[vg, vw, vr] = T.bitwise_or(
+                            tables[0, T.cast(T.bitwise_and(positions[vg, vw, vr], T.uint16(255)), "int64")],
+                            tables[1, T.cast(T.shift_right(positions[vg, vw, vr], T.uint16(8)), "int64")],
+                        )
                     else:
                         indices[vg, vw, vr] = positions[vg, vw, vr]
             for o, g, c, s, r, i in T.grid(rows.tiles, groups_, chunks_, slots_, warp_, size_):
@@ -178,8 +233,8 @@ class CudaGemv(SparseKernel):
                     vo, vg, vr, vc, vs, vi = T.axis.remap("SSSRRS", [o, g, r, c, s, i])
                     with T.init():
                         total[vo, vi, vg, vr] = T.float32(0)
-                    total[vo, vi, vg, vr] = total[vo, vi, vg, vr] + T.cast(found[vo, vg, vc, vs, vr, vi], "float32") * T.cast(
-                        values[vg, (vc * slots_ + vs) // load_, vr, (vc * slots_ + vs) % load_], "float32"
+                    total[vo, vi, vg, vr] = total[vo, vi, vg, vr] + T.cast(found[vo, vg, vc, vs, vr, vi], "float32") * value(
+                        values, (vg, vc * slots_ + vs, vr), scales[vg, vr] if scaled else None
                     )
             for o, g, r, i in T.grid(rows.tiles, groups_, warp_, size_):
                 with T.sblock("epilogue"):
@@ -190,17 +245,20 @@ class CudaGemv(SparseKernel):
                             total[vo, vi, vg, vr] + bias[vg, vr], residual, rows.at(vo, vi), vg * warp_ + vr
                         )
 
-        return workload.attach(cuda_gemv)
+        func = workload.attach(cuda_gemv)
+        params = list(func.params)
+        del params[len(self.parts) + 1 : 4]  # the scales, where there are none
+        return tirx.PrimFunc(params, func.body, func.ret_type, func.attrs)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         look_up, gemv, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
         _, g, _, c, s, i = sch.get_loops(gemv)
-        split = _split(workload, self.split_rows(workload).size)
+        split = _split(workload, self.split_rows(workload).size, self.stored_as(workload.dtype))
         block = sch.sample_perfect_tile(g, 2, 4, decision=[count_warp_panels(workload.n) // split.groups, split.groups])
         sch.split(g, block)
         decision = sch.sample_perfect_tile(c, 4, 8, decision=[split.stages, split.warps, split.steps, split.unrolled])
         stages, warps, steps, unrolled = sch.split(c, decision)
-        per_load = slots_per_load(workload.dtype)
+        per_load, x_load = slots_per_load(self.stored_as(workload.dtype)), slots_per_load(workload.dtype)
         word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
         # each warp sums a share of K; the partial sums are added in shared memory, in order
         partial = sch.rfactor(warps, 0)
@@ -220,12 +278,16 @@ class CudaGemv(SparseKernel):
         values = sch.cache_read(partial, 1, "local")
         sch.compute_at(values, load, preserve_unit_loops=True)
         sch.vectorize(sch.get_loops(values)[-1])
+        if self.scaled:
+            sch.compute_at(sch.cache_read(partial, 2, "local"), r, preserve_unit_loops=True)
         sch.set_scope(look_up, 0, "local")
         sch.compute_at(look_up, slot, preserve_unit_loops=True)
-        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.split_rows(workload).size, per_load)])
+        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(self.split_rows(workload).size, x_load)])
         sch.vectorize(vector)
         unpack_at(sch, word)
-        stage_x(sch, shared_scope(target), stages, threads, vector=per_load if self.split_rows(workload).size == 1 else 1)
+        if masked(workload.nnz, workload.block):
+            tabulate_at(sch, r, shared_scope(target), threads)
+        stage_x(sch, shared_scope(target), stages, threads, vector=x_load if self.split_rows(workload).size == 1 else 1)
         sums = sch.cache_write(partial, 0, "local")
         sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
         for loop in (i, slot, load, word, unrolled):
@@ -240,7 +302,7 @@ class CudaGemv(SparseKernel):
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
         size = min(self.rows, 1 << (m - 1).bit_length())
         tiles = -(-m // size)
-        memory = tiles * slots * slot_bytes(workload) / (roofline.gbytes_all * 1e9)
+        memory = tiles * slots * slot_bytes(workload, self.stored_as(workload.dtype)) / (roofline.gbytes_all * 1e9)
         return FIXED + MEMORY * memory + LOOKING_UP * tiles * looking_up(slots, size, workload, roofline)
 
 
@@ -257,9 +319,9 @@ def looking_up(slots: float, size: int, workload: Workload, roofline: Roofline) 
     return 0.0 if size * turns == 1 else nbytes * (4 if nbytes > 8 * slots else 1) * turns / (roofline.gmacs * 1e9)
 
 
-def slot_bytes(workload: Workload) -> float:
-    """Return the bytes of a value and its position."""
-    return BYTES[workload.dtype] + position_bytes(workload.pattern)
+def slot_bytes(workload: Workload, stored: str) -> float:
+    """Return the bytes of a value that is stored as a dtype, and of its position."""
+    return BYTES[stored] + position_bytes(workload.pattern)
 
 
 def _add_shares(sch: Schedule, gemv: Any, epilogue: Any, block: Any, threads: tuple[Any, Any]) -> None:
@@ -292,6 +354,14 @@ def unpack_at(sch: Schedule, loop: Any) -> None:
     sch.compute_at(unpack, loop, preserve_unit_loops=True)
 
 
+def tabulate_at(sch: Schedule, loop: Any, scope: str, threads: tuple[Any, Any]) -> None:
+    """Make the tables of masks in shared memory, by all threads of a block, before what `loop` holds."""
+    tabulate = sch.get_sblock("tabulate")
+    sch.set_scope(tabulate, 0, scope)
+    sch.compute_at(tabulate, loop, preserve_unit_loops=True)
+    bind_threads(sch, sch.get_loops(tabulate)[-1], threads)
+
+
 def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int, by_column: bool = True) -> None:
     """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once.
 
@@ -322,22 +392,23 @@ class Split:
     unrolled: int
 
 
-def _split(workload: Workload, size: int) -> Split:
-    """Choose the default split: enough warps, each with enough loads in flight. All of x is in
-    shared memory if it fits, which needs no barriers.
+def _split(workload: Workload, size: int, stored: str) -> Split:
+    """Choose the default split for values that are stored as a dtype: enough warps, each with enough
+    loads in flight. All of x is in shared memory if it fits, which needs no barriers.
     """
     slots, blocks, _ = chunk(workload.nnz)
-    chunks, groups = count_chunks(workload.k, workload.nnz, workload.block), _groups(workload, size)
+    chunks, groups = count_chunks(workload.k, workload.nnz, workload.block), _groups(workload, size, stored)
     chunk_bytes, share_bytes = blocks * workload.block * size * BYTES[workload.dtype], WARP * size * 4 * groups
     chunk_bytes *= 2 if _pipelined(workload, size) else 1
-    fitting = SHARED_BYTES // (chunk_bytes + share_bytes)
     masks, little = masked(workload.nnz, workload.block), _stages_little(workload.dtype, size)
+    shared = SHARED_BYTES - (TABLE_BYTES if masks else 0)
+    fitting = shared // (chunk_bytes + share_bytes)
     wanted = WARPS_IN_ALL * (MASKED_WARPS if masks else 1) // count_warp_panels(workload.n)
     warps = divisor(chunks, min(WARPS // groups, fitting, max(4, wanted)))
-    room = min(LITTLE_STAGE if little else STAGE_BYTES, SHARED_BYTES - share_bytes * warps)
+    room = min(LITTLE_STAGE if little else STAGE_BYTES, shared - share_bytes * warps)
     staged = divisor(chunks // warps, max(1, room // (chunk_bytes * warps)))
     loads = LITTLE_LOADS if little else LOADS * (MASKED_LOADS if masks else 1)
-    unrolled = divisor(staged, max(1, loads * slots_per_load(workload.dtype) // slots))
+    unrolled = divisor(staged, max(1, loads * LOAD_BYTES // BYTES[stored] // slots))
     return Split(groups, chunks // warps // staged, warps, staged // unrolled, unrolled)
 
 
@@ -355,14 +426,14 @@ def _pipelined(workload: Workload, size: int) -> bool:
     return size > 1 and workload.dtype == "float32"
 
 
-def _groups(workload: Workload, size: int) -> int:
+def _groups(workload: Workload, size: int, stored: str) -> int:
     """Choose how many groups of 32 rows share x in a thread block, with at least one thread block
     left for each multiprocessor.
 
     It is the most for which the bytes of x that a block reads from the second-level cache stay
     small beside those of its weights.
     """
-    of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / workload.block * slot_bytes(workload)
+    of_x, of_weights = size * BYTES[workload.dtype], WARP * workload.nnz / workload.block * slot_bytes(workload, stored)
     times = 2 if size == 1 else SPARE_X
     wanted = next((groups for groups in (1, 2, 4) if groups * of_weights >= times * of_x), 4)
     return divisor(count_warp_panels(workload.n), max(1, min(wanted, count_warp_panels(workload.n) // H200.multiprocessors)))

@@ -18,3 +18,15 @@ def round_weight(values: Array) -> tuple[Array, Array, Array]:
     steps = np.where(scales > 0, scales, 1).reshape(-1, *(1 for _ in axes))
     rounded = np.rint(values / steps).astype(np.int8)
     return rounded, scales, rounded.sum(axis=axes, dtype=np.int32)
+
+
+def round_to_short_scales(values: Array) -> tuple[Array, Array]:
+    """Round as `round_weight`, with scales of 8 significant bits, the next above: they are at most a 128th too large.
+
+    Returns (whole numbers int8 of the same shape, scales (N,) float32).
+    """
+    axes = tuple(range(1, values.ndim))
+    exact = np.abs(values).max(axis=axes).astype(np.float32) / np.float32(LARGEST)
+    scales = (exact.view(np.uint32) + np.uint32(0xFFFF) & np.uint32(0xFFFF0000)).view(np.float32)
+    steps = np.where(scales > 0, scales, 1).reshape(-1, *(1 for _ in axes))
+    return np.rint(values / steps).astype(np.int8), scales

@@ -3,10 +3,13 @@ the same block of their rows.
 
 For S slots per row, padded so that whole blocks, whole index words and whole chunks end together:
 
-    values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes
+    values     (N / 32, S / V, 32, V)  a lane's next V nonzeros, 16 bytes; if they have 8 bits, eight
     positions  (N / 32, S / 8, 32)     uint32; bits 4s to 4s + 3: position inside the block of the s-th of eight slots
            or  (N / 32, S / 8, 32)     uint16; where eight of 16 are kept, a mask of them: half the bytes
            or  (N / 32, S / 8, 32)     uint64; for blocks of 32 and 64, a byte for each of the eight slots
+
+A byte of a mask is looked up in a table of 256 words: the positions of the lower byte's bits from the lowest bits of a word up,
+those of the upper byte's up to its highest. As a mask has eight bits, the two words fill each other up.
 
 A warp reads 512 consecutive bytes of values at a time. Its lanes then read x at columns of the same
 block, 16 floats or 8 words of halves. These lie in different banks of shared memory, or are the
@@ -28,13 +31,14 @@ from tvm_balanced.schedules.layouts.row_panels import NNZ, SLOTS_PER_WORD, chunk
 BLOCK = 16
 LONG = (32, 64)  # blocks whose indices take a byte
 WARP = 32
+INDEX_BITS = 4  # of an index in a block of 16
 LOAD_BYTES = 16  # the widest load of a lane
-BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
 def slots_per_load(dtype: str) -> int:
-    """Return how many values of `dtype` a lane loads at once."""
-    return LOAD_BYTES // BYTES[dtype]
+    """Return how many values of `dtype` a lane loads at once, no more than a word of positions is for."""
+    return min(LOAD_BYTES // BYTES[dtype], SLOTS_PER_WORD)
 
 
 def count_warp_panels(n: int) -> int:
@@ -157,7 +161,7 @@ def columns_inside(column: Any, k: int, together: int) -> Any:
 
 def index_bits(block: int) -> int:
     """Return the bits of an index."""
-    return 4 if block <= BLOCK else 8
+    return INDEX_BITS if block <= BLOCK else 8
 
 
 def index_of(word: Any, slot: Any, block: int = BLOCK) -> Any:
@@ -167,12 +171,19 @@ def index_of(word: Any, slot: Any, block: int = BLOCK) -> Any:
     return T.cast(T.bitwise_and(shifted, tirx.const((1 << bits) - 1, dtype)), "int64")
 
 
-def lowest_bit(mask: Any) -> Any:
-    """Return the lowest set bit of a word, as a word."""
-    return T.bitwise_and(mask, tirx.const(0, "uint32") - mask)
+def before(word: Any, byte: Any, bit: Any) -> Any:
+    """Return a word of positions with that of a bit of a mask's lower byte put before them, if it is set."""
+    more = T.bitwise_or(T.shift_left(word, T.uint32(INDEX_BITS)), T.cast(bit, "uint32"))
+    return tirx.Select(_is_set(byte, bit), more, word)
 
 
-def shifted_position(bit: Any, slot: Any) -> Any:
-    """Return the position of the only set bit, shifted to the place of the `slot`-th index of a word."""
-    position = tirx.const(31, "uint32") - T.cast(T.clz(T.reinterpret("int32", bit)), "uint32")
-    return T.shift_left(position, T.cast(slot * 4, "uint32"))
+def behind(word: Any, byte: Any, bit: Any) -> Any:
+    """Return a word of positions with that of a bit of a mask's upper byte put behind them, if it is set: they end with the word.
+    Of a mask of eight bits, those of the lower byte end where they begin.
+    """
+    position = T.shift_left(T.cast(bit + SLOTS_PER_WORD, "uint32"), T.uint32(32 - INDEX_BITS))
+    return tirx.Select(_is_set(byte, bit), T.bitwise_or(T.shift_right(word, T.uint32(INDEX_BITS)), position), word)
+
+
+def _is_set(byte: Any, bit: Any) -> Any:
+    return T.bitwise_and(T.cast(byte, "uint32"), T.shift_left(T.uint32(1), T.cast(bit, "uint32"))) != T.uint32(0)

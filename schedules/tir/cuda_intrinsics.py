@@ -54,7 +54,48 @@ uint permute_bytes(uint low, uint high, uint selector) {
   return result;
 }
 """
-OPENCL = MMA_OPENCL + PERMUTE_OPENCL
+# Thread blocks of a cluster share K. Before sm_90 there are no clusters; one block then computes all slices of K in turn, as it
+# does in OpenCL.
+CLUSTER_CUDA = {
+    "meet_cluster": """
+__forceinline__ __device__ void meet_cluster() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#else
+  __syncthreads();
+#endif
+}
+""",
+    "store_in_first": """
+__forceinline__ __device__ void store_in_first(float* place, float value) {
+#if __CUDA_ARCH__ >= 900
+  unsigned own = (unsigned)__cvta_generic_to_shared(place), first;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, 0;" : "=r"(first) : "r"(own));
+  asm volatile("st.shared::cluster.f32 [%0], %1;" :: "r"(first), "f"(value) : "memory");
+#else
+  *place = value;
+#endif
+}
+""",
+    "is_first": """
+__forceinline__ __device__ int is_first() {
+#if __CUDA_ARCH__ >= 900
+  unsigned rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank == 0;
+#else
+  return 1;
+#endif
+}
+""",
+}
+CLUSTER_OPENCL = """
+#define meet_cluster() barrier(CLK_LOCAL_MEM_FENCE)
+void store_in_first(__local float* place, float value) { *place = value; }
+int is_first() { return 1; }
+"""
+OPENCL = MMA_OPENCL + PERMUTE_OPENCL + CLUSTER_OPENCL
 
 
 def mma(dtype: str, sums: Any, a0: Any, a1: Any, a2: Any, a3: Any, b: Any) -> Any:
@@ -88,3 +129,18 @@ def permute_bytes(low: Any, high: Any, selector: Any) -> Any:
     to 3) or `high` (4 to 7).
     """
     return op.cuda_func_call("permute_bytes", low, high, selector, source_code=PERMUTE_CUDA, return_type="uint32")
+
+
+def meet_cluster() -> Any:
+    """Return a call in which all threads of a cluster of thread blocks wait for each other, and see what was stored before."""
+    return op.cuda_func_call("meet_cluster", source_code=CLUSTER_CUDA["meet_cluster"])
+
+
+def store_in_first(place: Any, value: Any) -> Any:
+    """Return a call that stores a float32 at a place of this block's shared memory in that of the cluster's first block."""
+    return op.cuda_func_call("store_in_first", place, value, source_code=CLUSTER_CUDA["store_in_first"])
+
+
+def is_first() -> Any:
+    """Return a call that is 1 in the first thread block of a cluster, else 0."""
+    return op.cuda_func_call("is_first", source_code=CLUSTER_CUDA["is_first"], return_type="int32")

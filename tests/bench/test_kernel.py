@@ -38,7 +38,7 @@ def benchmark(**changes):
 
 @pytest.mark.slow
 @pytest.mark.avx512
-@pytest.mark.xdist_group("reference")  # it is built once, which takes 18 s
+@pytest.mark.xdist_group("reference")  # it is built once
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_reference_is_a_rival_in_a_clone(threads):
     rows = {row.name: row for row in benchmark(threads=threads).run()}

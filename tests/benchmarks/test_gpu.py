@@ -376,7 +376,12 @@ def test_a_wrong_slice_gets_one_sentence(text, tmp_path):
 def test_the_plan_has_every_cell_that_is_asked_for():
     sections = by_section(Absent(), GPU_SHAPES)
     short = {(c.dtype, c.m, c.pattern) for c in sections["short"] if (c.n, c.k) == GPU_SHAPES.large}
-    assert short == {("float16", m, p) for m in (2, 4, 8, 16, 64) for p in ("8:16", "4:16", "2:16")} | {("float16", 1, "4:32")}
+    assert short == {("float16", m, p) for m in (2, 4, 8, 16, 64) for p in ("8:16", "4:16", "2:16")} | {
+        ("float16", 1, pattern) for pattern in ("4:32", "8:16", "2:16")
+    }
+    first = [str(cell) for cell in sections["short"][:6]]  # what has not run on a GPU yet
+    kernels = ("cuda_gemv", "cuda_gemv_w8", "cuda_decode_mma")
+    assert [cell.split()[-2] for cell in first] == [kernel for kernel in kernels for _ in range(2)]
     assert {(c.n, c.k) for c in sections["short"]} > {(4096, 4096), (5120, 5120)}
     assert {c.dtype for c in sections["bfloat16"]} == {"bfloat16"}
     assert {c.pattern for c in sections["2:4"]} == {"8:16"}, "where cuSPARSELt is a baseline"
@@ -399,7 +404,7 @@ def test_cases_have_x_in_several_stages(dtype):
     first, later = correctness.cases(Absent())
     cases = [c for c in (*first, *later) if (c.kernel, c.dtype, c.m) == ("cuda_gemv", dtype, 8)]
     workloads = [Workload(c.kernel, c.m, c.n, c.k, BalancedPattern.parse(c.pattern).nnz, 16, dtype) for c in cases]
-    assert max(cuda_gemv._split(workload, 8).stages for workload in workloads) > 1
+    assert max(cuda_gemv._split(workload, 8, workload.dtype).stages for workload in workloads) > 1
 
 
 def test_kernels_come_in_the_order_of_the_model():

@@ -31,6 +31,10 @@ def nan():
     module, args = dense()
     with torch.no_grad(): module[0].weight[1, 2] = float("nan")
     return module, args
+def normed():
+    module, args = dense()
+    torch.nn.utils.parametrizations.weight_norm(module[0])
+    return module, args
 class Halves(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -114,10 +118,10 @@ def test_from_a_dense_model_to_a_running_artifact(capfd, folder):
     assert "pruned 2 layers to 2:16" in ok(capfd, "prune", "models:dense", "2:16", "-o", "pruned.pt2")
     rows = json.loads(ok(capfd, "inspect", "pruned.pt2", "--json"))["layers"]
     assert [(row["layer"], row["pattern"], row["verdict"]) for row in rows] == [("0", "2:16", "sparse"), ("2", "2:16", "sparse")]
-    assert "2 of 2 dense layers are sparse" in ok(capfd, "inspect", "pruned.pt2")
+    assert "2 of 2 layers run in sparse kernels" in ok(capfd, "inspect", "pruned.pt2")
     printed = ok(capfd, "compile", "pruned.pt2", "-o", "model.tb")
     assert "wrote model.tb" in printed
-    assert "largest difference to PyTorch" in printed
+    assert "largest difference to the original model" in printed
     x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
     np.save("x.npy", x)
     ok(capfd, "run", "model.tb", "-i", "input=x.npy", "-o", "out")
@@ -170,6 +174,14 @@ def test_structures_that_are_compared_with(structure, capfd, folder):
     report = json.loads(ok(capfd, "prune", "models:dense", structure, "-o", "w.safetensors", "--json"))
     assert report["pattern"] == structure
     assert report["sparsity"] == pytest.approx(float(structure.partition(":")[2]), abs=0.01)
+
+
+def test_a_layer_with_weight_norm_is_left_and_named(capfd, folder):
+    printed = ok(capfd, "prune", "models:normed", "2:16", "-o", "p.pt2")
+    assert "pruned 1 layer to" in printed
+    assert 'make it plain: torch.nn.utils.parametrize.remove_parametrizations(layer, "weight")' in printed
+    printed = json.loads(ok(capfd, "compile", "p.pt2", "-o", "m.tb", "--no-race", "--json"))
+    assert [layer["verdict"] for layer in printed["layers"]] == ["dense", "sparse"]
 
 
 def test_pruned_weights_alone(capfd, folder):
@@ -246,6 +258,9 @@ def commands(group=None, path=()):
 def test_every_command_has_json_and_a_place_in_the_help(capfd):
     without = [path for path, command in commands() if "--json" not in {o for p in command.params for o in p.opts}]
     assert without == []
+    arguments = [p for _, command in commands() for p in command.params if p.param_type_name == "argument"]
+    assert arguments
+    assert [p.name for p in arguments if not ((p.metavar or "").isupper() and p.help)] == []
     shown = ok(capfd, "--help")
     panels = [line.split("─ ")[1].split(" ─")[0] for line in shown.splitlines() if "─ " in line]
     assert panels == ["Options", "Start here", "Prune", "Look and compile", "Tune", "Deploy", "This machine"]
@@ -307,6 +322,23 @@ BAD = {
     "prune a name": (["prune", "models", "2:16", "-o", "p.pt2"], 2, "not of the form package.module:factory"),
     "prune to another format": (["prune", "models:dense", "2:16", "-o", "p.onnx"], 2, ".safetensors"),
     "prune into nowhere": (["prune", "models:dense", "2:16", "-o", "no/such/p.pt2"], 1, "cannot be written"),
+    "prune a file of Python": (["prune", "models.py", "2:16", "-o", "p.pt2"], 2, "not of the form package.module:factory"),
+    "compile a file of Python": (["compile", "models.py", "-o", "m.tb"], 2, "a file of Python; give its name without .py"),
+    "distill into nowhere": (
+        ["distill", "models:fails", "w.safetensors", "--batches", "models:batches", "-o", "no/p.pt2"],
+        1,
+        "no/p.pt2 cannot be written (No such file or directory)",
+    ),
+    "allocate into nowhere": (
+        ["allocate", "models:fails", "--calibration", "models:batches", "--speedup", "2", "-o", "no/p.json"],
+        1,
+        "no/p.json cannot be written",
+    ),
+    "compile below a file": (["compile", "models:fails", "-o", "models.py/m.tb"], 1, "models.py/m.tb cannot be written"),
+    "page below a file": (["report", "models:fails", "-o", "models.py/p.html"], 1, "models.py/p.html cannot be written"),
+    "page of tuning below a file": (["tune", "models:fails", "--report", "models.py/p.html"], 1, "cannot be written"),
+    "profile below a file": (["profile-machine", "-o", "models.py/p.json"], 1, "models.py/p.json cannot be written"),
+    "prune onto a folder": (["prune", "models:fails", "2:16", "-o", "folder.pt2"], 1, "cannot be written (Is a directory)"),
     "NaN": (["compile", "models:nan", "-o", "m.tb"], 1, "layer 0: weight holds nan at (1, 2)"),
     "prune NaN": (["prune", "models:nan", "2:16", "-o", "p.pt2"], 1, "layer 0"),
     "missing file": (["compile", "none.pt2", "-o", "m.tb"], 2, "not a file"),
@@ -314,7 +346,11 @@ BAD = {
     "missing module in a package": (["compile", "json.none:x", "-o", "m.tb"], 2, "there is no module json.none"),
     "missing factory": (["compile", "models:nothing", "-o", "m.tb"], 2, "models:nothing is missing"),
     "no factory": (["compile", "models:torch", "-o", "m.tb"], 2, "models:torch is of type module"),
-    "failing factory": (["compile", "models:fails", "-o", "m.tb"], 1, "ModuleNotFoundError: No module named 'not_there'"),
+    "failing factory": (
+        ["compile", "models:fails", "-o", "m.tb"],
+        1,
+        "models:fails failed with ModuleNotFoundError: No module named 'not_there' in line 29 of models.py; let it return",
+    ),
     "factory of something else": (["compile", "models:number", "-o", "m.tb"], 1, "models:number returned int"),
     "missing weights": (["compile", "models:dense", "-o", "m.tb", "--weights", "w.pt"], 2, "w.pt is not a file"),
     "damaged weights": (["compile", "models:dense", "-o", "m.tb", "--weights", "truncated.pt2"], 1, "not a readable weight file"),
@@ -353,6 +389,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(case, capfd, folder):
     arguments, code, message = BAD[case]
     (folder / "truncated.pt2").write_bytes(b"PK\x03\x04 cut off")
     (folder / "full").mkdir()
+    (folder / "folder.pt2").mkdir()
     (folder / "full" / "mine.txt").write_text("keep")
     for name, manifest in {"damaged": "{", "older": '{"format": 0}'}.items():
         (folder / name).mkdir()
@@ -373,7 +410,7 @@ def tree(folder):
 def test_several_targets(capfd):
     command = ("compile", "models:pruned", "--target", "cpu", "--target", "cpu/x86-64-v3")
     printed = ok(capfd, *command, "-o", "m.tb")
-    assert printed.count("2 of 2 dense layers are sparse") == 2
+    assert printed.count("2 of 2 layers run in sparse kernels") == 2
     assert "v3: " in printed
     variants = json.loads(ok(capfd, *command, "-o", "n.tb", "--json"))["variants"]
     assert [v["target"].endswith("v3") for v in variants] == [False, True]
@@ -392,7 +429,7 @@ def test_wrong_inputs_to_run(capfd, folder, compiled):
         ("input=short.npy", 2, "shape (5, 63)"),
         ("input=double.npy", 2, "float64"),
         ("input=text.npy", 1, "not a readable .npy"),
-        ("input=none.npy", 2, "not a readable .npy"),
+        ("input=none.npy", 2, "none.npy is not a file"),
         ("input=header.npy", 1, "header.npy is not a readable .npy file"),
         ("input=deep.npy", 1, "deep.npy is not a readable .npy file"),
         ("input=several.npz", 2, "several.npz holds several arrays"),
@@ -444,6 +481,15 @@ def test_a_termination_ends_a_command_with_its_cleaning_up(capfd, monkeypatch):
     monkeypatch.setattr("tvm_balanced.cli.app.app", command)
     assert run(["env"]) == 143
     assert cleaned == [True]
+
+
+def test_a_title_that_is_wider_than_its_table_is_one_line(capfd):
+    console.print_table("a title that is much wider than the table below it", ("a", "b"), [("1", "2" * 300)] * 2)
+    console.print_table("another [title] that is much wider than the table below it", ("a",), [("1",)])
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "a title that is much wider than the table below it"
+    assert "another [title] that is much wider than the table below it" in lines
+    assert sum("2" * 300 in line for line in lines) == 2
 
 
 def test_version(capfd):

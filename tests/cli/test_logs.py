@@ -40,11 +40,18 @@ def test_merge_diff_and_prune(capfd):
     assert json.loads(ok(capfd, "merge", "both", "logs", "--json"))[KEY] == 11
     assert json.loads(ok(capfd, "merge", "both", "logs", "--json"))[KEY] == 0
     assert ok(capfd, "diff", "both", "logs", "--json").strip() == "[]"
-    assert "left is both" in ok(capfd, "diff", "both", "logs")
+    assert ok(capfd, "diff", "both", "logs") == "no winners differ\n"
     assert f"{KEY}: " in ok(capfd, "merge", "third", "both")
     assert "0 records dropped" in ok(capfd, "compact", "third", "--keep-trials")
     assert json.loads(ok(capfd, "compact", "both", "--json"))["dropped"] == 8
     assert set(json.loads(ok(capfd, "list", "both", "--json"))[0].items()) >= {("trials", 0), ("runs", 1)}
+
+
+def test_diff_of_winners_that_differ(capfd, folder):
+    manifest.write(log_of(folder / "less", RUN, winner()), TARGET)
+    printed = ok(capfd, "diff", "logs", "less")
+    assert "left is logs, right is less" in printed
+    assert f"48x{WORKLOAD.k}" in printed
 
 
 def test_verify_fails_where_something_is_wrong(capfd, folder):

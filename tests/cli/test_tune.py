@@ -57,6 +57,7 @@ BAD = {
     "minutes": (["tune", "models:pruned", "--work-dir", "w", "--minutes", "0"], 2, "minutes was 0"),
     "no logs": (["compile", "models:pruned", "-o", "m.tb", "--logs", "none"], 2, "none is not a folder of tuning logs"),
     "a foreign log": (["compile", "models:pruned", "-o", "m.tb", "--logs", "foreign"], 1, "not a tuning log"),
+    "a deep log": (["compile", "models:pruned", "-o", "m.tb", "--logs", "deep"], 1, "not a tuning log"),
 }
 
 
@@ -65,6 +66,8 @@ def test_bad_input_gets_one_sentence(case, capfd, folder):
     arguments, code, message = BAD[case]
     (folder / "foreign" / KEY).mkdir(parents=True)
     (folder / "foreign" / KEY / "log.jsonl").write_text("mine\n")
+    (folder / "deep" / KEY).mkdir(parents=True)
+    (folder / "deep" / KEY / "log.jsonl").write_text("[" * 100_000)
     assert run(arguments) == code
     captured = capfd.readouterr()
     assert message in " ".join(captured.err.split()).replace("│ ", "")

@@ -118,8 +118,7 @@ def test_what_was_checked_is_known_and_saved(mlp, compiled_mlp, tmp_path):
     assert tb.load(tmp_path / "m.tb").facts.checks == checks
 
 
-def test_an_additive_mask_of_integers_is_right_or_refused():
-    """Faults 2 and 16g: wrong where the example had no padding."""
+def test_an_additive_mask_of_integers_is_right_where_the_example_had_no_padding():
 
     class Masked(nn.Module):
         def __init__(self):
@@ -132,8 +131,5 @@ def test_an_additive_mask_of_integers_is_right_or_refused():
     model = Masked().eval()
     x, mask, padded = torch.randn(2, 16), torch.ones(2, 16, dtype=torch.long), torch.ones(2, 16, dtype=torch.long)
     padded[:, 10:] = 0
-    try:
-        module = tb.compile(model, (x, mask))
-    except tb.TvmBalancedError:
-        return
+    module = tb.compile(model, (x, mask), threads=1)
     torch.testing.assert_close(module(x, padded), model(x, padded), rtol=1e-4, atol=1e-5)

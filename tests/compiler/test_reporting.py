@@ -102,6 +102,21 @@ class MadeState(nn.Module):
         return self.fc(x) + nn.functional.linear(torch.zeros(3, 32), self.fc.weight)
 
 
+class Routed(nn.Module):
+    """A mixture of experts as transformers has it: rows are sorted by the expert that a router chose for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(32, 4), *(nn.Parameter(torch.randn(4, *size)) for size in ((32, 48), (48, 32)))
+
+    def forward(self, x):
+        expert = self.gate(x).argmax(-1)
+        order = expert.argsort()
+        ends = (expert[None] == torch.arange(4)[:, None]).sum(1).cumsum(0).int()
+        h = torch._grouped_mm(x[order].bfloat16(), self.up.bfloat16(), offs=ends).relu()
+        return torch._grouped_mm(h, self.down.bfloat16(), offs=ends)[order.argsort()]
+
+
 def conv_net():
     convolutions = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, groups=4), nn.ConvTranspose2d(16, 8, 2, 2)
     return nn.Sequential(convolutions[0], nn.BatchNorm2d(16), nn.ReLU(), *convolutions[1:], nn.Flatten(), nn.Linear(8 * 144, 10))
@@ -135,6 +150,7 @@ MODELS = {
     # a bag's sum is a product with a matrix of zeros and ones here
     "embedding bag": (Bag, lambda: (ids(12), torch.tensor([0, 5, 9])), 3 * 12 * 32),
     "experts": (Experts, lambda: (torch.randn(6, 32),), 0),
+    "routed experts": (Routed, lambda: (torch.randn(24, 32),), 24 * 2 * 32 * 48),
     "tied embedding": (Tied, lambda: (ids(2, 5),), 0),
     "constant on the left": (Left, lambda: (torch.randn(24, 16),), 0),
     "bilinear": (Bilinear, lambda: (torch.randn(6, 24), torch.randn(6, 16)), 6 * 20 * 24 * 16),
@@ -221,6 +237,13 @@ def test_a_product_of_a_state_that_the_model_makes_is_folded():
     report = tb.inspect(MadeState().eval(), (torch.randn(3, 32),), threads=1, logs=False)
     (folded,) = (row for row in report.operators if row.verdict == "folded")
     assert (folded.name, folded.calls, folded.macs) == ("fc", 1, 3 * 96 * 32)
+
+
+def test_an_expert_that_computes_all_rows_says_so_and_counts_its_share():
+    report = tb.inspect(Routed().eval(), (torch.randn(24, 32),), threads=1, logs=False)
+    experts = [row for row in report.layers if row.layer.startswith("up.")]
+    assert [(row.m, row.macs) for row in experts] == [(24, 6 * 32 * 48)] * 4
+    assert all("each of 4 experts computes all rows, which are counted once" in row.reason for row in experts)
 
 
 def test_a_recurrent_layer_counts_every_step():

@@ -2,10 +2,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tvm_balanced.core.files import new_directory, new_file, parse_json, replace_file
+from tvm_balanced.core.files import new_directory, new_file, parse_json, replace_file, require_writable
 from tvm_balanced.errors import ArtifactError
 
 WRITING = """
@@ -155,3 +156,24 @@ def test_whatever_is_no_json_is_a_value_error_of_one_sentence(content, message):
         parse_json(content)
     assert "\n" not in str(error.value)
     assert parse_json(b'{"a": [1, null]}') == {"a": [1, None]}
+
+
+def test_a_place_that_cannot_be_written_is_known_before(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "file")
+    require_writable(Path("new"))
+    require_writable(Path("no/such/folder"), folder=True)
+    refused = {
+        ("no/such", False): "No such file or directory",
+        ("file/x", False): "Not a directory",
+        ("file/x/y", True): "Not a directory",
+        (".", False): "Is a directory",
+    }
+    for (path, folder), why in refused.items():
+        with pytest.raises(ArtifactError, match=f"{path} cannot be written .{why}.; choose another place"):
+            require_writable(Path(path), folder)
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != tmp_path)  # root may write anywhere
+    with pytest.raises(ArtifactError, match="Permission denied"):
+        require_writable(Path("new"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -14,7 +14,7 @@ def test_report_survives_json():
 
 def test_report_reads_as_a_table():
     text = str(Report((LAYER,)))
-    assert text.startswith("1 of 1 dense layers are sparse")
+    assert text.startswith("1 of 1 layers run in sparse kernels")
     assert "2:16 as 4:32" in text
     assert "because (modelled)" in text
 
@@ -34,7 +34,7 @@ def test_the_headline_has_the_shares_of_sparse_kernels():
     assert WHOLE.headline == (
         "60.0% of the weights and 80.0% of the multiply-adds run in sparse kernels, 80.0% of the time is expected elsewhere"
     )
-    assert str(WHOLE).splitlines()[:2] == [WHOLE.headline, "1 of 2 dense layers are sparse"]
+    assert str(WHOLE).splitlines()[:2] == [WHOLE.headline, "1 of 2 layers run in sparse kernels"]
     assert Report(()).headline == "no operator with a constant weight"
     assert str(Report(())) == "no operator with a constant weight"
 

@@ -210,6 +210,16 @@ def test_causal_language_models(name, dtype):
     assert (y - expected).abs().max() / expected.abs().max() < (1e-5 if dtype == torch.float32 else 3e-2)
 
 
+@pytest.mark.slow
+def test_numbers_counted_downwards_and_numbers_that_are_shifted():
+    def function(x, y):
+        return torch.arange(5, 0, -2) + y[:3], torch.arange(1, 0, -0.25) + y[:4], 2 << x, torch.bitwise_right_shift(64, x)
+
+    x, y = torch.tensor([0, 1, 2, 3], dtype=torch.uint8), torch.arange(5)
+    for got, want in zip(tb.compile(Apply(function), (x, y), threads=1)(x, y), function(x, y), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
 class Ranked(nn.Module):
     """Sorts, the largest values and their places, and the median."""
 

@@ -3,9 +3,10 @@ from collections.abc import Callable
 import torch
 from torch import _ops, nn
 from torch._export import utils
+from torch.export import exported_program
 
 from tvm_balanced.api import import_model
-from tvm_balanced.frontend.decompositions import LISTING
+from tvm_balanced.frontend.decompositions import DEVICES, LISTING
 
 
 class Apply(nn.Module):
@@ -46,3 +47,13 @@ def test_an_operator_that_is_registered_between_two_models_is_taken_apart():
     library.impl("twice", lambda x: x + x, "CompositeImplicitAutograd")
     mod = import_model(Apply(lambda x: torch.ops.tvm_balanced_tests.twice(x)), (torch.ones(2, 3),)).mod
     assert "R.add(x, x)" in mod.script()
+
+
+def test_torch_registers_operators_for_the_devices_of_a_model_alone(monkeypatch):
+    made, original = [], _ops.OperatorBase.py_impl
+    monkeypatch.setattr(_ops.OperatorBase, "py_impl", lambda self, key: made.append(key) or original(self, key))
+    import_model(Apply(torch.tanh), (torch.ones(2, 3),))
+    names = {getattr(key, "name", "") for key in made}
+    assert {"AutogradCPU", "CPU", "Meta"} <= names
+    assert not {"AutogradXLA", "XLA", "AutogradHPU", "HPU"} & names
+    assert all(len(getattr(exported_program, name)) > 2 for name in DEVICES)

@@ -57,6 +57,23 @@ def test_an_output_in_float32_knows_of_the_bfloat16_before_it():
     assert found.deviation >= UNIT["bfloat16"]
 
 
+@pytest.mark.slow
+def test_a_mamba_in_bfloat16_is_held_to_what_bfloat16_can():
+    """Its logits are float32, and what they are made of is not."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.MambaConfig(vocab_size=50, hidden_size=32, state_size=4, num_hidden_layers=1, use_cache=False)
+    model, ids = transformers.MambaForCausalLM(config).bfloat16().eval(), torch.randint(0, 50, (2, 6))
+    tb.prune(model, "4:16", exclude=["lm_head"])
+    growth = import_model(model, (ids,)).entry_points["main"].growths[0]
+    assert growth.dtype == "bfloat16"
+    assert growth.tolerance > 8 * UNIT["bfloat16"]
+    got, want = (logits.double() for logits in (tb.compile(model, (ids,), threads=1)(ids).logits, model(ids).logits.detach()))
+    exact = model.double()(ids).logits.detach()
+    size = exact.abs().max()
+    assert (got - exact).abs().max() <= (want - exact).abs().max() + 2 * UNIT["bfloat16"] * size
+
+
 def test_a_wrong_small_value_of_a_single_operator_is_refused(monkeypatch):
     """As TVM has it: tanh in float16 by steps that are each rounded."""
     from tvm_balanced.transform import legalize

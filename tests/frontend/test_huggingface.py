@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ import transformers
 
 import tvm_balanced as tb
 from tvm_balanced.cli.app import run
-from tvm_balanced.errors import ModelError
-from tvm_balanced.frontend.huggingface import examples_of, import_huggingface, load_huggingface
+from tvm_balanced.errors import ArtifactError, ModelError
+from tvm_balanced.frontend.huggingface import examples_of, import_huggingface, load_huggingface, save_huggingface
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
 TEXT = TINY | {"vocab_size": 100}
@@ -111,6 +112,41 @@ def test_a_folder_compiles_and_is_called_as_the_model_is(tmp_path, capfd):
     arrays = module(ids.numpy(), mask.numpy())
     assert list(arrays) == ["logits"]
     np.testing.assert_allclose(arrays["logits"], want.logits.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pruned_folder_keeps_weight_norm_and_what_prepares_inputs(tmp_path, capfd):
+    """Its positional convolution has weight norm, which is left as it is."""
+    source, pruned = tmp_path / "hf", tmp_path / "pruned"
+    model = saved(source, wav2vec2)
+    (source / "preprocessor_config.json").write_text('{"sampling_rate": 16000}')
+    (source / "generation_config.json").write_text('{"max_length": 77}')
+    capfd.readouterr()
+    assert run(["prune", str(source), "2:16", "-o", str(pruned)]) == 0
+    said = capfd.readouterr()
+    assert "wav2vec2.encoder.pos_conv_embed.conv.weight" in said.out
+    assert "|" not in said.err  # a progress bar of transformers
+    for name in ("preprocessor_config.json", "generation_config.json"):
+        assert (pruned / name).read_text() == (source / name).read_text()
+    assert run(["compile", str(pruned), "-o", str(tmp_path / "m.tb"), "--threads", "1", "--no-race"]) == 0
+    tb.prune(model, "2:16")
+    x = torch.randn(1, 16000)
+    with torch.inference_mode():
+        torch.testing.assert_close(tb.load(tmp_path / "m.tb")(x).logits, model(x).logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    model = saved(tmp_path / "hf", bert)
+
+    def half(self, folder):
+        (Path(folder) / "config.json").write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "save_pretrained", half)
+    with pytest.raises(KeyboardInterrupt):
+        save_huggingface(model, tmp_path / "hf", tmp_path / "new")
+    with pytest.raises(ArtifactError, match="choose another place"):
+        save_huggingface(model, tmp_path / "hf", tmp_path / "hf")
+    assert [path.name for path in tmp_path.iterdir()] == ["hf"]
 
 
 def test_a_tokenizer_of_the_folder_makes_the_ids(tmp_path):

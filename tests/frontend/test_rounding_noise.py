@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 import tvm_balanced as tb
+from tvm_balanced.api import import_model
+from tvm_balanced.compiler.compare import check
 from tvm_balanced.core.tolerance import UNIT
 from tvm_balanced.errors import ToleranceError
 from tvm_balanced.frontend.rounding_noise import UNITS, RoundingNoise
@@ -81,9 +83,41 @@ def test_a_tie_between_experts_is_noted_and_a_wrong_expert_refused():
         def forward(self, x):
             return super().forward(x).roll(1, 0)
 
-    from tvm_balanced.api import import_model
-    from tvm_balanced.compiler.compare import check
-
     with pytest.raises(ToleranceError, match="differs from the original model"):
         check(module, import_model(Wrong(), (x,)))
     assert np.isfinite(module(x).numpy()).all()
+
+
+class Attends(nn.Module):
+    """A causal layer of attention in bfloat16, of which one fault can be planted."""
+
+    def __init__(self, fault=""):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(nn.Linear(32, width) for width in (96, 32, 32))
+        self.norm, self.fault = nn.LayerNorm(32), fault
+        with torch.no_grad():
+            self.layers[2].bias.mul_(0.3)
+        if fault == "a bias is dropped":
+            nn.init.zeros_(self.layers[2].bias)
+        self.bfloat16().eval()
+
+    def forward(self, x):
+        q, k, v = self.layers[0](x).chunk(3, -1)
+        seen = torch.tril(torch.ones(8, 8, dtype=torch.bool), 1 if self.fault == "a mask is one place off" else 0)
+        y = (q @ k.transpose(1, 2) / 32**0.5).masked_fill(~seen, -1e9).softmax(-1) @ v
+        return self.layers[2](nn.functional.gelu(self.layers[1](self.norm(x + y / 4))))
+
+
+def test_faults_that_depth_would_excuse_in_bfloat16_are_refused():
+    """One that moves an output by less than 8 deviations of its roundings, and by more than drawn ones do."""
+    x = torch.randn(4, 8, 32).bfloat16()
+    module = tb.compile(Attends(), (x,), threads=1)
+    right = Attends()(x).detach()
+    assert not any(one.note for one in module.facts.checks)
+    for fault in ("a bias is dropped", "a mask is one place off"):
+        imported = import_model(Attends(fault), (x,))
+        moved = (Attends(fault)(x).detach() - right).abs().max()  # of at most 1
+        assert 0.02 < moved < imported.main.growths[0].tolerance
+        with pytest.raises(ToleranceError, match="differs from the original model by"):
+            check(module, imported)

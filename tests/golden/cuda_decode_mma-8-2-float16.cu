@@ -96,11 +96,11 @@ extern "C" __global__ void __launch_bounds__(128, 1) main_kernel(float* __restri
   }
   alignas(64) float total_ptr[1];
   __syncthreads();
-  for (int ax4_1 = 0; ax4_1 < 4; ++ax4_1) {
-    if (ax4_1 == 0) {
+  for (int ax5 = 0; ax5 < 4; ++ax5) {
+    if (ax5 == 0) {
       total_ptr[0] = 0x0p+0f/*0.000000e+00*/;
     }
-    total_ptr[0] = (total_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((((ax4_1 * 128) + (((((int)threadIdx.x) & 15) >> 3) * 64)) + ((((int)threadIdx.x) >> 4) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + ((int)threadIdx.z)) + 256)]);
+    total_ptr[0] = (total_ptr[0] + ((float*)buf_dyn_shmem_ptr)[((((((ax5 * 128) + (((((int)threadIdx.x) & 15) >> 3) * 64)) + ((((int)threadIdx.x) >> 4) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + ((int)threadIdx.z)) + 256)]);
   }
   int cse_v10 = (((int)blockIdx.y) * 16);
   y_ptr[((((((int)threadIdx.z) * 512) + ((((int)threadIdx.x) >> 4) * 256)) + (((int)blockIdx.y) * 16)) + (((int)threadIdx.x) & 15))] = ((half)(total_ptr[0] + bias_ptr[((((int)blockIdx.y) * 16) + (((int)threadIdx.x) & 15))]));

@@ -56,11 +56,11 @@ extern "C" __global__ void __launch_bounds__(256, 1) main_kernel(half* __restric
   int cse_v9 = (((int)threadIdx.x) & 15);
   int cse_v10 = (((int)threadIdx.x) >> 4);
   __syncthreads();
-  for (int ax4_1 = 0; ax4_1 < 8; ++ax4_1) {
-    if (ax4_1 == 0) {
+  for (int ax5 = 0; ax5 < 8; ++ax5) {
+    if (ax5 == 0) {
       total_ptr[0] = 0x0p+0f/*0.000000e+00*/;
     }
-    total_ptr[0] = (total_ptr[0] + ((float*)buf_dyn_shmem_ptr)[(((((((ax4_1 * 256) + ((((int)threadIdx.z) >> 2) * 128)) + (((((int)threadIdx.x) & 15) >> 3) * 64)) + ((((int)threadIdx.x) >> 4) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + (((int)threadIdx.z) & 3)) + 9216)]);
+    total_ptr[0] = (total_ptr[0] + ((float*)buf_dyn_shmem_ptr)[(((((((ax5 * 256) + ((((int)threadIdx.z) >> 2) * 128)) + (((((int)threadIdx.x) & 15) >> 3) * 64)) + ((((int)threadIdx.x) >> 4) * 32)) + ((((int)threadIdx.x) & 7) * 4)) + (((int)threadIdx.z) & 3)) + 9216)]);
   }
   int cse_v11 = (((int)blockIdx.y) * 16);
   y_ptr[((((((int)threadIdx.z) * 512) + ((((int)threadIdx.x) >> 4) * 256)) + (((int)blockIdx.y) * 16)) + (((int)threadIdx.x) & 15))] = ((half)(total_ptr[0] + ((float)bias_ptr[((((int)blockIdx.y) * 16) + (((int)threadIdx.x) & 15))])));

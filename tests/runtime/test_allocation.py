@@ -32,6 +32,7 @@ long large_allocations(void) { return large; }
 
 CALLS = """
 import ctypes, json, sys
+sys.modules["torch"] = None
 from pathlib import Path
 import numpy as np
 import tvm_balanced as tb

@@ -28,10 +28,12 @@ CASES = [  # kernel, M, nnz, dtype; N and K if they are not 256 and 512
     ("cuda_gemv", 1, 2, "float16"),
     ("cuda_gemv", 8, 1, "float32"),
     ("cuda_gemv", 4, 8, "bfloat16"),
+    ("cuda_gemv_w8", 1, 2, "float16"),
     ("cuda_gemm_fp32", 16, 2, "float32"),
     ("cuda_decode_mma", 8, 2, "float16"),
     ("cuda_decode_mma", 16, 8, "bfloat16"),
     ("cuda_decode_mma", 16, 2, "float16", 64, 1664),  # thirteen stages; all is in one above
+    ("cuda_decode_mma", 16, 2, "float16", 1024, 8192),  # thread blocks share K
     ("cuda_dense_mma", 16, 1, "float16"),
 ]
 STAGED = ("cuda_gemv", "2", "8", "1300")  # for Oclgrind: kernel, nnz, M, K; x in eleven stages
@@ -97,7 +99,8 @@ def oclgrind(cases):
     """Case to what Oclgrind, and the process in it that runs them all, say of it."""
     names = {",".join(case): case for case in cases}
     options = ("--local-mem-size", "49152", "--data-races", "--uninitialized", "--max-errors", "1000000")  # of all cases
-    command = ["oclgrind", *options, sys.executable, "-m", "support.oclgrind_case", *names]
+    program = "import sys, support.no_torch; from support.oclgrind_case import main; main(*sys.argv[1:])"
+    command = ["oclgrind", *options, sys.executable, "-c", program, *names]
     done = subprocess.run(
         command, cwd=TESTS, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280, check=False
     )
@@ -152,7 +155,7 @@ def test_a_missing_barrier_and_a_wrong_index_are_seen(case, seen, wrong):
 def test_the_staged_case_has_stages():
     name, nnz, m, k = STAGED
     workload = Workload(name, int(m), 32, int(k), int(nnz), 16)
-    assert cuda_gemv._split(workload, KERNELS[name].split_rows(workload).size).stages == 11
+    assert cuda_gemv._split(workload, KERNELS[name].split_rows(workload).size, "float32").stages == 11
 
 
 @pytest.mark.pocl

@@ -15,6 +15,7 @@ HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target()
 CASES = [f"{name},cpu,2:16" for name in HERE]
 if "cpu_avx2" in HERE and runs_here(parse_target("cpu/x86-64-v3")):
     CASES += [f"cpu_avx2,cpu/x86-64-v3,{pattern}" for pattern in ("2:16", "1:8")]
+PROGRAM = "import sys, support.no_torch; from support.guarded import main; main(*sys.argv[1:])"
 ROWS = [pytest.param(rows, marks=pytest.mark.xdist_group(f"memory, {rows}")) for rows in ("known", "symbolic")]
 
 
@@ -22,7 +23,7 @@ def run_guarded(rows, cases):
     """Case to what went wrong, empty where nothing did: of all in one process, and of those after one that ends it in another."""
     found = {}
     while remaining := [case for case in cases if case not in found]:
-        command = [sys.executable, "-m", "support.guarded", rows, *remaining]
+        command = [sys.executable, "-c", PROGRAM, rows, *remaining]
         done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
         found |= {line.removeprefix("passed "): "" for line in done.stdout.splitlines() if line.startswith("passed ")}
         if done.returncode != 0:

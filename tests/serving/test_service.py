@@ -133,7 +133,12 @@ def workers(process):
     import psutil
 
     children = psutil.Process(process.pid).children()  # multiprocessing has one of its own among them
-    return {child.pid for child in children if not any("resource_tracker" in word for word in child.cmdline())}
+    found = set()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended in between; a zombie is one of these
+            if not any("resource_tracker" in word for word in child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def test_embeddings_are_those_of_pytorch(server, model):

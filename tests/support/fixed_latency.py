@@ -95,12 +95,12 @@ def _start(function, *args):
 
 
 def forkserver():
-    """A context whose processes are forked from one that has imported this module, and so TVM."""
+    """A context whose processes are forked from one that has imported this module, and so TVM, but not torch."""
     here = str(Path(__file__).parents[1])
     if here not in os.environ.get("PYTHONPATH", "").split(os.pathsep):  # the fork server does not inherit sys.path
         os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["support.no_torch", __name__])
     return context
 
 

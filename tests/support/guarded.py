@@ -1,4 +1,4 @@
-"""Run kernels whose arguments each end at a page that may not be accessed: python -m support.guarded ROWS CASE...
+"""Run kernels whose arguments each end at a page that may not be accessed, for tests/schedules/test_memory.py.
 
 ROWS is "known" or "symbolic", with "-prefetched" at the end if every weight is to count as large and be prefetched. A case
 is KERNEL,TARGET,PATTERN. Says which cases have passed, as they do: one that touches such a page ends the process.
@@ -102,7 +102,3 @@ def main(rows, *cases):
             check(*given, *WHOLE, [m for *_, m in SHAPES], any_rows)
         print("passed", case, flush=True)
         alive.clear()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

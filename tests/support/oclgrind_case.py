@@ -1,4 +1,4 @@
-"""Run GPU kernels on small shapes, inside Oclgrind; called as: oclgrind python -m support.oclgrind_case CASE...
+"""Run GPU kernels on small shapes, inside Oclgrind: `main` in a process that oclgrind starts.
 
 A case is KERNEL,NNZ,M,K or KERNEL,NNZ,M,K,MUTATION. MUTATION is "index", or the number of a barrier that is taken out, from 0 up
 in the order of the source. Each case is named in a line "case CASE" before what Oclgrind and this say of it.
@@ -49,7 +49,3 @@ def main(*cases):
         print("case", case, flush=True)
         run(*case.split(","))
         sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

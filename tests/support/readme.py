@@ -18,7 +18,7 @@ batches = [(torch.randn(16, 64),) for _ in range(4)]
 """
 # what the reader would then see; the loaded module is the one that was compiled
 AGREES = """
-assert "2 of 2 dense layers are sparse" in module.report.title, module.report.title
+assert "2 of 2 layers run in sparse kernels" in module.report.title, module.report.title
 torch.testing.assert_close(y, model(x), rtol=1e-4, atol=1e-5)
 assert torch.equal(module(x), y)
 """

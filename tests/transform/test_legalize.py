@@ -235,3 +235,27 @@ def test_bfloat16_models_compile_for_a_gpu(name):
     model = MODELS[name]().bfloat16().eval()
     tb.prune(model, "4:16")
     tb.compile(model, (torch.randn(2, 8, 64, dtype=torch.bfloat16),), target="cuda/h200")
+
+
+SLICES = [
+    ((1, 0, 5, 2), (3, 3)),
+    ((1, 1, 3), (3, 2)),
+    ((0, -1), (1, 5)),
+    ((1, 1, 5, 2), (3, 2)),
+    ((1, 0, 5), (3, 5)),
+    ((0, 1, 2), (1, 5)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.int64], ids=str)
+def test_slices_that_are_written_over(dtype):
+    """TVM's own form of the first one cannot be compiled in vectors of bfloat16."""
+
+    class Written(nn.Module):
+        def forward(self, x, *sources):
+            return [torch.slice_scatter(x, source, *place) for (place, _), source in zip(SLICES, sources, strict=True)]
+
+    x, *sources = ((torch.randn(*shape) * 5).to(dtype) for shape in ((3, 5), *(shape for _, shape in SLICES)))
+    got = tb.compile(Written(), (x, *sources), threads=1)(x, *sources)
+    assert all(torch.equal(y, want) for y, want in zip(got, Written()(x, *sources), strict=True))

@@ -192,7 +192,7 @@ class KernelBenchmark:
         )
         if module is None or not takes:
             return None
-        library = module.build()
+        library = module.build(self.dtype, self.pattern.nnz)
         # Use TVM's threads. libgomp's spin without yielding, so that each call might wait milliseconds for a core.
         library.bs_threads(ctypes.cast(ctypes.CDLL(None).TVMBackendParallelLaunch, ctypes.c_void_p))
         values, indices = module.pack(

@@ -2,13 +2,15 @@
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tvm_balanced.cli.console import out, print_json, step
 from tvm_balanced.cli.model import Factory, Json, Target, Threads, Weights, load_batches, load_module, require_factory
 from tvm_balanced.cli.prune import NEEDS_MODULE
+from tvm_balanced.core.files import replace_file, require_writable
+from tvm_balanced.errors import ArtifactError
 
 
 def allocate(
@@ -36,6 +38,7 @@ def allocate(
     """Choose a pattern for each layer of FACTORY's module by the times of the kernels and what SparseGPT would lose."""
     if output.suffix != ".json":
         raise typer.BadParameter(f"{output} must end in .json", param_hint="--output")
+    require_writable(output)
     require_factory(model, NEEDS_MODULE)
     with step("loading"):
         from tvm_balanced.frontend.pruning.allocate import allocate as run
@@ -60,9 +63,16 @@ def allocate(
         "sparsity": found.sparsity,
         "lost": found.lost,
     }
-    output.write_text(json_module.dumps(result, indent=1) + "\n")
+    _write(output, result)
     if json:
         print_json(result)
     else:
         out.print(str(found), highlight=False, soft_wrap=True)
         out.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+def _write(output: Path, result: Any) -> None:
+    try:
+        replace_file(output, (json_module.dumps(result, indent=1) + "\n").encode())
+    except OSError as error:
+        raise ArtifactError(f"{output} cannot be written ({error.strerror or error}); choose another place") from None

@@ -10,6 +10,7 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
 from tvm_balanced.cli.model import (
+    TARGET_HELP,
     Batch,
     Calibration,
     Copies,
@@ -30,6 +31,7 @@ from tvm_balanced.cli.model import (
     load_batches,
     signatures,
 )
+from tvm_balanced.core.files import require_free, require_writable
 
 if TYPE_CHECKING:
     from tvm_balanced.core.imported_model import ImportedModel
@@ -41,16 +43,14 @@ def compile(
     output: Annotated[Path, typer.Option("--output", "-o", help="The artifact: a directory that does not exist yet.")],
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON. May be given several "
-            "times: a machine loads the first that it can run."
-        ),
+        typer.Option(help=f"{TARGET_HELP} May be given several times: a machine loads the first that it can run."),
     ] = None,
     threads: Threads = None,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Largest allowed difference to PyTorch, relative to the largest output (or 1). Default 1e-4 for float32."
+            help="Largest allowed difference to the original model, relative to the largest value of an output (or 1); by "
+            "default it follows from dtypes and depth."
         ),
     ] = None,
     weights: Weights = None,
@@ -72,12 +72,11 @@ def compile(
     no_race: Annotated[bool, typer.Option("--no-race", help="Do not time the module beside PyTorch.")] = False,
     json: Json = False,
 ) -> None:
-    """Compile MODEL, check it against PyTorch, and write the artifact."""
+    """Compile MODEL, check it against the original, and write the artifact."""
     overrides, variants = forced(kernel), target or ["cpu"]
+    require_free(output)  # now, rather than after the work
+    require_writable(output, folder=True)
     with step("importing"):
-        from tvm_balanced.core.files import require_free
-
-        require_free(output)  # now, rather than after the work
         from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.compiler.targets import parse_target
         from tvm_balanced.runtime.artifact import save, variant_names
@@ -88,7 +87,7 @@ def compile(
         batches = None if calibration is None else load_batches(calibration, model, _shape_of_ids(imported))
     modules = []
     for name in variants:
-        with step(f"compiling for {name} and checking against PyTorch") as update:
+        with step(f"compiling for {name} and checking against the original") as update:
             options = CompileOptions(
                 target=name,
                 threads=threads,
@@ -102,7 +101,7 @@ def compile(
                 progress=partial(_show, update, name),
             )
             modules.append(compile_imported(imported, options))
-        if not no_race:
+        if not no_race and any(entry.eager for entry in imported.entry_points.values()):
             with step(f"timing the module for {name} beside PyTorch"):
                 race(modules[-1], imported)
     with step(f"writing {output}"):
@@ -141,7 +140,7 @@ def _print(module: "CompiledModule", which: str) -> None:
     checked = (
         "not run: the target is another machine"
         if error is None
-        else f"largest difference to PyTorch {error:.1e}, on {_checked_on(module)}"
+        else f"largest difference to the original model {error:.1e}, on {_checked_on(module)}"
     )
     print_lines([checked, *signatures(module.facts.entry_points)])
 

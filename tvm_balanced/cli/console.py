@@ -82,14 +82,15 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
-def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 240) -> None:
-    """Print a table on standard output. If that is not a terminal, the table is as wide as its
-    content, up to `width` columns.
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], width: int = 1000) -> None:
+    """Print a table on standard output, below the lines of its title, which are not folded. If that is not a terminal, the
+    table is as wide as its content, up to `width` columns.
     """
-    table = Table(*(Column(text, overflow="fold") for text in header), title=Text(title), title_justify="left")
+    table = Table(*(Column(text, overflow="fold") for text in header))
     for row in rows:
         table.add_row(*map(Text, row))  # as it is: "[...]" in a cell is no markup
     console = out if out.is_terminal else Console(width=width)
+    console.print(title, style="italic", markup=False, highlight=False, soft_wrap=True)
     console.print(table)
 
 

@@ -10,7 +10,7 @@ from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
 
 app = typer.Typer(help="List, show, check, compare, merge, compact, export and import tuning logs.", no_args_is_help=True)
-Folder = Annotated[Path | None, typer.Argument(help="Folder of the logs; by default this user's.")]
+Folder = Annotated[Path | None, typer.Argument(metavar="FOLDER", help="Folder of the logs; by default this user's.")]
 
 
 def _folder(folder: Path | None) -> Path:
@@ -63,8 +63,8 @@ def show(folder: Folder = None, json: Json = False) -> None:
 
 @app.command("merge")
 def merge(
-    destination: Annotated[Path, typer.Argument(help="Folder that receives the records.")],
-    sources: Annotated[list[Path], typer.Argument(help="Folders to read.")],
+    destination: Annotated[Path, typer.Argument(metavar="DESTINATION", help="Folder that receives the records.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE", help="Folders to read.")],
     json: Json = False,
 ) -> None:
     """Add the records of other folders, for instance of shards, without duplicates."""
@@ -87,7 +87,7 @@ def compact(
     json: Json = False,
 ) -> None:
     """Keep only the winners, as in a shipped log; damaged lines are removed as well."""
-    with step("pruning"):
+    with step("compacting"):
         from tvm_balanced.tuning.log.tools import compact as run
 
         gone = run(_folder(folder), trials)
@@ -115,8 +115,8 @@ def verify(folder: Folder = None, json: Json = False) -> None:
 
 @app.command("export")
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of the logs.")],
-    database: Annotated[Path, typer.Argument(help="New folder, for a database of MetaSchedule.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the logs.")],
+    database: Annotated[Path, typer.Argument(metavar="DATABASE", help="New folder, for a database of MetaSchedule.")],
     key: Annotated[str | None, typer.Option(help="Which log, if there are several.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Of how many threads, if there are several.")] = None,
     trials: Annotated[bool, typer.Option("--trials", help="Every measurement, not just what compile would use.")] = False,
@@ -135,7 +135,7 @@ def export(
 
 @app.command("import")
 def import_(
-    database: Annotated[Path, typer.Argument(help="The work_dir of MetaSchedule.")],
+    database: Annotated[Path, typer.Argument(metavar="DATABASE", help="The work_dir of MetaSchedule.")],
     folder: Folder = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a timed call; by default the target's cores.")] = None,
     json: Json = False,
@@ -156,7 +156,11 @@ def import_(
 
 
 @app.command("diff")
-def diff(left: Annotated[Path, typer.Argument()], right: Annotated[Path, typer.Argument()], json: Json = False) -> None:
+def diff(
+    left: Annotated[Path, typer.Argument(metavar="LEFT", help="Folder of logs.")],
+    right: Annotated[Path, typer.Argument(metavar="RIGHT", help="Folder of logs to compare it with.")],
+    json: Json = False,
+) -> None:
     """Show the kernels whose winners differ between two folders of logs."""
     with step("comparing"):
         from tvm_balanced.tuning.log.tools import diff as run
@@ -164,6 +168,9 @@ def diff(left: Annotated[Path, typer.Argument()], right: Annotated[Path, typer.A
         rows = run(left, right)
     if json:
         print_json(rows)
+        return
+    if not rows:
+        out.print("no winners differ")
         return
     header = ("key", "kernel", "left", "right")
     print_table(f"left is {left}, right is {right}", header, [tuple(row[name] for name in header) for row in rows])

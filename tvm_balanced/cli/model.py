@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvm_balanced.cli.console import err
-from tvm_balanced.core.files import is_huggingface
+from tvm_balanced.core.files import is_huggingface, require_free, require_writable
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
     from tvm_balanced.core.imported_model import ImportedModel
 
+TARGET_HELP = (
+    "cpu is this machine, cpu/NAME another CPU by LLVM's name; cuda is this machine's GPU, cuda/NAME another; or a TVM target "
+    "as JSON."
+)
+
+Artifact = Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A directory that compile wrote.")]
 Model = Annotated[
     str,
     typer.Argument(
@@ -64,7 +70,7 @@ MaxLength = Annotated[
 ]
 Target = Annotated[
     str,
-    typer.Option("--target", help="cpu is this machine; cpu/NAME another CPU by LLVM's name; or a TVM target as JSON."),
+    typer.Option("--target", help=TARGET_HELP),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads of a call; all cores by default.")]
 Kernel = Annotated[
@@ -113,7 +119,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def require_factory(model: str, why: str) -> None:
-    """Raise BadParameter, with the reason, if FACTORY is a file that is no folder of transformers."""
+    """Raise BadParameter, with the reason, if FACTORY is a file, or no name of a factory."""
     if folder_of(model) is not None:
         return
     if model.endswith(".pt2"):
@@ -167,14 +173,16 @@ def load_batches(source: str, model: str, shape: tuple[int, int] | None = None) 
 
 
 def check_output(output: Path, model: str) -> None:
-    """Raise BadParameter unless MODEL, pruned, can be written to `output`; raises ArtifactError if a folder is not free."""
+    """Raise BadParameter unless MODEL, pruned, has a form that `output` names; raises ArtifactError if the place is taken, or
+    cannot be written.
+    """
     if output.suffix in WRITABLE:
+        require_writable(output)
         return
     if folder_of(model) is None:
         raise typer.BadParameter(f"{output} must end in .pt2 or .safetensors", param_hint="--output")
-    from tvm_balanced.core.files import require_free
-
     require_free(output)
+    require_writable(output, folder=True)
 
 
 def write_model(model: str, module: Any, args: Any, output: Path, dynamic_batch: bool) -> None:

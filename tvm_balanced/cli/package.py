@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import print_json, print_lines, print_table, step
-from tvm_balanced.cli.model import Json
+from tvm_balanced.cli.model import Artifact, Json
 
 
 def package(
-    artifact: Annotated[Path, typer.Argument(help="A directory that compile wrote.")],
+    artifact: Artifact,
     output: Annotated[Path, typer.Option("--output", "-o", help="The bundle: a directory that does not exist yet.")],
     program: Annotated[
         Path | None, typer.Option(help="A C++ source file of yours; by default one that runs .npy files and the self-test.")

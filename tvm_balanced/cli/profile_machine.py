@@ -8,6 +8,7 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
+from tvm_balanced.core.files import require_writable
 
 
 def profile_machine(
@@ -15,6 +16,8 @@ def profile_machine(
     json: Json = False,
 ) -> None:
     """Time every kernel on this machine for a minute; verdicts are then measured instead of modelled."""
+    if output is not None:
+        require_writable(output, folder=True)
     with step("measuring") as show:
         from tvm_balanced.runtime.host import host_target
         from tvm_balanced.selection import machine_profile

@@ -8,6 +8,7 @@ import typer
 
 from tvm_balanced.cli.console import out, print_json, step
 from tvm_balanced.cli.model import Batch, DynamicBatch, Json, Length, Masks, Precision, Threads, Weights, import_model
+from tvm_balanced.core.files import require_writable
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def report(
 ) -> None:
     """Write a page about MODEL: its layers and verdicts, where its time goes beside PyTorch, and what its zeros look like."""
     check_page(output)
-    with step("importing"):
+    with step("starting"):
         from tvm_balanced.pages.report import write_report_page
         from tvm_balanced.runtime.manifest import NAME
 
@@ -60,9 +61,10 @@ def report(
 
 
 def check_page(output: Path) -> None:
-    """Raise BadParameter unless a page can be written to `output`."""
+    """Raise BadParameter unless `output` is the name of a page; raises ArtifactError if it cannot be written."""
     if output.suffix != ".html" or output.is_dir():
         raise typer.BadParameter(f"{output} is no .html file", param_hint="--output")
+    require_writable(output, folder=True)
 
 
 def _load(path: Path, threads: int | None) -> Found:
@@ -83,7 +85,7 @@ def _compile(request: tuple[Any, ...], threads: int | None, precision: str) -> F
         from tvm_balanced.timing.race import race
 
         imported = import_model(*request)
-    with step("compiling and checking against PyTorch") as update:
+    with step("compiling and checking against the original") as update:
         options = CompileOptions(threads=threads, precision=precision, progress=lambda phase: update(f"compiling: {phase}"))
         module = compile_imported(imported, options)
     with step("timing beside PyTorch"):

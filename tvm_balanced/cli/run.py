@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tvm_balanced.cli.console import out, print_json, print_lines, print_table, step
-from tvm_balanced.cli.model import Json, Threads, signatures
+from tvm_balanced.cli.model import Artifact, Json, Threads, signatures
 from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def run(
-    artifact: Annotated[Path, typer.Argument(help="A directory that compile wrote.")],
+    artifact: Artifact,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -103,11 +103,13 @@ def _files(inputs: list[str], specs: "tuple[TensorSpec, ...]") -> dict[str, Path
 def _read(file: Path) -> Any:
     import numpy as np
 
+    if not file.is_file():
+        raise InputError(f"{file} is not a file; give a .npy file that numpy.save wrote")
     try:
         array = np.load(file, allow_pickle=False)
     except Exception as error:  # NumPy parses a header as Python: a damaged one raises what Python's parser does
         raise InputError(
-            f"{file} is not a readable .npy file ({type(error).__name__}); write it with numpy.save", usage=not file.exists()
+            f"{file} is not a readable .npy file ({type(error).__name__}); write it with numpy.save", usage=False
         ) from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{file} holds several arrays; write each with numpy.save and give it by its input's name")

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from tvm_balanced.cli.console import print_json, print_table, step
-from tvm_balanced.cli.model import Json, Threads
+from tvm_balanced.cli.model import Artifact, Json, Threads
 
 
 def self_test(
-    artifact: Annotated[Path, typer.Argument(help="A directory that compile wrote.")],
+    artifact: Artifact,
     verify_key: Annotated[
         Path | None, typer.Option("--verify-key", help="A PEM file with the ed25519 public key of who signed it.")
     ] = None,

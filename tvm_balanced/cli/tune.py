@@ -27,6 +27,7 @@ from tvm_balanced.cli.model import (
     forced,
     import_model,
 )
+from tvm_balanced.core.files import require_writable
 
 if TYPE_CHECKING:
     from tvm_balanced.tuning.result import Tuned
@@ -66,6 +67,8 @@ def tune(
     """Tune the kernels of MODEL for compile. Ends when the budget is spent or nothing improves; Ctrl-C is safe."""
     started = time.monotonic()
     overrides, share = forced(kernel), _shard(shard)
+    if report is not None:
+        require_writable(report, folder=True)
     with step("importing"):
         from tvm_balanced.tuning.rpc.tracker import RpcOptions
         from tvm_balanced.tuning.tune import TuneOptions, tune_imported

@@ -1,13 +1,21 @@
 """Checking a compiled module against the original model, on its examples and on inputs that they do not show."""
 
 import itertools
+import math
 import time
 from collections.abc import Sequence
 
 import numpy as np
 
 from tvm_balanced.compiler.drawn_inputs import drawn_inputs
-from tvm_balanced.core.comparison import Comparison, OutputDifference, compare_outputs, differences
+from tvm_balanced.core.comparison import (
+    Comparison,
+    OutputDifference,
+    beside_noise,
+    compare_outputs,
+    differences,
+    far_in_half,
+)
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
 from tvm_balanced.errors import ToleranceError, first_line
@@ -34,7 +42,8 @@ def check(
 
     On the examples first, then on drawn inputs, of which none is begun after `seconds`. A drawn input on which the original model
     raises is noted, and so is one on which only outputs of integers differ if the model ranks values: a tie may fall either way.
-    Without `tolerance` and `max_loss`, any input is noted where outputs differ no more than roundings drawn anew move those of
+    Without `tolerance` and `max_loss`, outputs in half precision that are not near are held to what roundings drawn anew move
+    those of the original model by; and any input is noted where outputs differ no more than roundings drawn anew move those of
     the original model, as where a tie chooses an expert, or a norm divides by a deviation of 0.
 
     With `max_loss`, the budget of a model that rounds, outputs are compared by their relative L2. It was measured on data; these
@@ -52,7 +61,7 @@ def check(
         for what, inputs in itertools.chain([(EXAMPLES, entry.examples)], drawn_inputs(entry)):
             if what != EXAMPLES and time.monotonic() > end:
                 break
-            comparison = _compare(module[name], entry, what, inputs, tolerance, rounding, allowed)
+            comparison = compare_entry(module[name], entry, what, inputs, tolerance, rounding, allowed)
             if not comparison.ok:
                 raise ToleranceError(_refusal(comparison))
             found.append(comparison)
@@ -71,15 +80,16 @@ def _refusal(comparison: Comparison) -> str:
     return f"{worst.name} {worst}{where}: raise tolerance= if that is good enough, or report the model"
 
 
-def _compare(
+def compare_entry(
     function: Function,
     entry: ImportedFunction,
     what: str,
     inputs: Sequence[Array],
-    tolerance: float | None,
-    rounding: float,
+    tolerance: float | None = None,
+    rounding: float = 0.0,
     max_loss: float | None = None,
 ) -> Comparison:
+    """Run one entry point through both models on some inputs, and return what came of it; see `check`."""
     try:
         expected = entry.reference(inputs)
     except Exception as error:  # the user's model: anything may come out of it
@@ -92,29 +102,38 @@ def _compare(
     )
     outputs = compare_outputs(entry.outputs, expected, actual, tolerance, rounding, entry.growths, max_loss)
     comparison = Comparison(what, outputs)
-    if comparison.ok:
+    free = entry.noisy is not None and tolerance is None and max_loss is None
+    far = far_in_half(outputs, expected, entry.growths) if free and not rounding else []
+    if comparison.ok and not far:
         return comparison
     if (what != EXAMPLES or max_loss is not None) and entry.ranks and _only_integers(outputs, expected):
         return Comparison(what, outputs, "only ranks differ, which ties decide")
-    if entry.noisy is not None and tolerance is None and max_loss is None and not any(output.fault for output in outputs):
-        moves = _moves(entry, inputs, expected)
-        settled = [np.where(differences(w, g) <= NOISES * m, w, g) for w, g, m in zip(expected, actual, moves, strict=True)]
-        rest = compare_outputs(entry.outputs, expected, settled, tolerance, rounding, entry.growths)
-        if all(output.ok for output in rest):
-            return Comparison(what, outputs, f"roundings alone move the original model's outputs by {_largest(moves):.1e}")
+    if not free or any(output.fault for output in outputs):
+        return comparison
+    assert entry.noisy is not None
+    runs = [entry.noisy(inputs, seed) for seed in range(RUNS)]
+    limit = math.inf if not comparison.ok else None  # beyond a tolerance, roundings alone decide
+    held = {
+        place: beside_noise(outputs[place], expected[place], actual[place], [run[place] for run in runs], limit) for place in far
+    }
+    if comparison.ok:
+        return Comparison(what, tuple(held.get(place, output) for place, output in enumerate(outputs)))
+    moves = _moves(entry, runs, expected)
+    settled = [np.where(differences(w, g) <= NOISES * m, w, g) for w, g, m in zip(expected, actual, moves, strict=True)]
+    rest = compare_outputs(entry.outputs, expected, settled, tolerance, rounding, entry.growths)
+    if all(output.ok for output in (*rest, *held.values())):
+        return Comparison(what, outputs, f"roundings alone move the original model's outputs by {_largest(moves):.1e}")
     return comparison
 
 
-def _moves(entry: ImportedFunction, inputs: Sequence[Array], expected: Sequence[Array]) -> list[Array]:
-    """Return how far roundings drawn anew move each element of the original model's outputs.
+def _moves(entry: ImportedFunction, runs: Sequence[Sequence[Array]], expected: Sequence[Array]) -> list[Array]:
+    """Return how far some runs with roundings drawn anew move each element of the original model's outputs.
 
     That of a single operator's result is 0: its tolerance is exact by itself.
     """
-    assert entry.noisy is not None
     moves = [np.zeros(np.shape(want)) for want in expected]
     alone = [place for place, growth in enumerate(entry.growths) if growth.alone]
-    for seed in range(RUNS):
-        found = entry.noisy(inputs, seed)
+    for found in runs:
         moves = [np.maximum(move, differences(w, f)) for move, w, f in zip(moves, expected, found, strict=True)]
     return [np.zeros_like(move) if place in alone else move for place, move in enumerate(moves)]
 

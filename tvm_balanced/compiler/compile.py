@@ -219,7 +219,17 @@ def _lower(
     donated = {name: entry.donated_places for name, entry in imported.entry_points.items()}
     with _failures(imported.source), _machine(target):
         return lower(
-            imported.mod, target, selector, names, ranges, tuned, progress=progress, sizes=sizes, pack=pack, donated=donated
+            imported.mod,
+            target,
+            selector,
+            names,
+            ranges,
+            tuned,
+            progress=progress,
+            sizes=sizes,
+            pack=pack,
+            donated=donated,
+            experts=imported.experts,
         )
 
 

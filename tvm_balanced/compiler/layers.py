@@ -18,7 +18,7 @@ from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense
 
 def planned(imported: ImportedModel, selector: KernelSelector) -> tuple[Sequence[LayerPlan], list[LayerCall]]:
     """Return the plan of every dense layer, and every call of one that a kernel of ours computes, in order; packs no weight."""
-    rewrite = RewriteBalancedDense(selector, dict(imported.weight_names), imported.ranges, imported.sizes)
+    rewrite = RewriteBalancedDense(selector, dict(imported.weight_names), imported.ranges, imported.sizes, imported.experts)
     with selector.target:
         mod = tvm.transform.Sequential(plan_passes(rewrite))(imported.mod)
     calls = calls_in(mod)

@@ -12,6 +12,10 @@ from tvm_balanced.core.loss import relative_l2
 from tvm_balanced.core.text_table import table
 from tvm_balanced.core.tolerance import ALONE, SERIES, Growth
 
+# In half precision. NEAR units of it are always near. Beyond them MOVED times what roundings drawn anew move the original model's
+# output by is allowed, SPREAD times in root mean square: compiled models differed by up to 0.5 and 0.4 times that.
+NEAR, MOVED, SPREAD = 4, 3, 2
+
 
 @dataclass(frozen=True)
 class OutputDifference:
@@ -111,6 +115,39 @@ def compare_outputs(
         return (OutputDifference("the outputs", float("inf"), 0.0, fault),)
     pairs = zip(_names(specs, len(want)), want, got, growths, strict=True)
     return tuple(_compare(*one, tolerance, rounding, max_loss) for one in pairs)
+
+
+def far_in_half(outputs: Sequence[OutputDifference], want: Sequence[Array], growths: Sequence[Growth]) -> list[int]:
+    """Return the places of outputs that went through half precision and differ by more than NEAR units of it.
+
+    What is allowed there grows with depth and leaves room for faults. Recurrent layers are left out: torch rounds each of their
+    steps, which drawing the roundings of their results anew does not show.
+    """
+    return [
+        place
+        for place, (output, array, growth) in enumerate(zip(outputs, want, growths, strict=False))
+        if growth.half and not growth.steps and output.error > NEAR * growth.half * difference(array, array)[1]
+    ]
+
+
+def beside_noise(
+    output: OutputDifference, want: Array, got: Array, runs: Sequence[Array], allowed: float | None = None
+) -> OutputDifference:
+    """Return how an output in half precision differs, held to what roundings drawn anew move it by in some runs.
+
+    What else is allowed is `allowed`, by default that of `output`.
+    """
+    moves = [differences(want, run) for run in runs]
+    limit, spread = MOVED * max(float(move.max()) for move in moves), SPREAD * max(map(_root_mean_square, moves))
+    limit = min(limit, output.allowed if allowed is None else allowed)
+    lost, fault = _root_mean_square(differences(want, got)), ""
+    if output.error <= limit and lost > spread:
+        fault = f"differs from the original model by {lost:.2e} in root mean square; {spread:.2e} is what roundings explain"
+    return OutputDifference(output.name, output.error, limit, fault)
+
+
+def _root_mean_square(error: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(error))))
 
 
 def _names(specs: Sequence[TensorSpec], count: int) -> Iterator[str]:

@@ -28,6 +28,30 @@ def require_free(path: Path) -> None:
         raise ArtifactError(f"{path} exists and is not an empty directory; choose another place, or remove it", usage=True)
 
 
+def require_writable(path: Path, folder: bool = False) -> None:
+    """Raise ArtifactError where nothing can be written at `path`: to be asked before long work, rather than found out after it.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file, whose folder must be there; it may exist.
+    folder : bool
+        Whether it will be a directory, or a file whose folder is made: then those above it need not be there.
+    """
+    above = path.absolute().parent
+    while folder and not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        why = errno.ENOTDIR if above.exists() else errno.ENOENT
+    elif path.is_dir() and not folder:
+        why = errno.EISDIR
+    elif not os.access(above, os.W_OK | os.X_OK):
+        why = errno.EACCES
+    else:
+        return
+    raise ArtifactError(f"{path} cannot be written ({os.strerror(why)}); choose another place")
+
+
 def open_regular(path: Path) -> io.BufferedReader:
     """Open a regular file to read it. Raises OSError for a link, a directory, a device, a fifo or a socket, and never waits."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)

@@ -136,6 +136,9 @@ class ImportedModel:
         What the way in understood the model to be, and what it did for that, a phrase each.
     generation : Generation or None
         How it generates text, if it is a causal language model with entry points prefill and decode.
+    experts : dict
+        Address of an expert's weight to how many experts share the rows of x among them. Each computes all rows, and the model
+        asks for each row once.
     """
 
     mod: Any
@@ -145,6 +148,7 @@ class ImportedModel:
     keep_alive: list[Any] = field(default_factory=list)
     recognised: list[str] = field(default_factory=list)
     generation: Generation | None = None
+    experts: dict[int, int] = field(default_factory=dict)
 
     @property
     def main(self) -> ImportedFunction:

@@ -17,7 +17,8 @@ class DenseLayer:
 
     `m` is None if the rows are known only at the call; they are then in the range `rows`. `addresses` are those of the constants
     that the weight is made of: layers with equal ones share it. Of a convolution, `conv` says what x is for each pixel of the
-    result, and M are the pixels of all images. `weight_map` is for people to look at.
+    result, and M are the pixels of all images. `weight_map` is for people to look at. Of an expert, `experts` are how many share
+    the rows of x among them: each computes all of them.
     """
 
     name: str
@@ -30,6 +31,7 @@ class DenseLayer:
     addresses: tuple[int, ...] = field(default=(), compare=False)
     conv: Convolution | None = None
     weight_map: WeightMap | None = field(default=None, compare=False)
+    experts: int = field(default=1, compare=False)
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class LayerPlan:
     """A dense layer of a model and its buckets, in ascending order of M; one bucket if M is known.
 
     `calls` is how often the entry point computes the layer with this M. `example_m` is M at the sizes of the examples, and `macs`
-    how many multiply-adds all these calls then do on the whole weight, zeros included.
+    how many multiply-adds the model asks of all these calls then, on the whole weight, zeros included.
     """
 
     layer: DenseLayer

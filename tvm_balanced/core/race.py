@@ -6,6 +6,8 @@ from typing import Any
 
 from tvm_balanced.core.ratio import Ratio
 
+FEW = 5  # pairs of calls: of fewer, the line says how many there were
+
 
 @dataclass(frozen=True)
 class Race:
@@ -38,10 +40,12 @@ class Race:
     def __str__(self) -> str:
         ratio = self.speedup
         text = f"{ratio.p50:.2f} times as fast as eager PyTorch ({ratio.p20:.2f} to {ratio.p80:.2f}) on the examples"
+        if self.rounds < FEW:
+            text += f", in {'a single pair' if self.rounds == 1 else f'{self.rounds} pairs'} of calls"
         if not self.slower:
             return text
         blamed = ", ".join(f"{name} ({share:.0%})" for name, share in self.blamed)
-        return f"SLOWER THAN PYTORCH: {text}" + (f"; most of its time takes {blamed}" if blamed else "")
+        return f"SLOWER THAN PYTORCH: {text}" + (f"; most of its time goes to {blamed}" if blamed else "")
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> "Race":

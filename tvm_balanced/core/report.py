@@ -54,7 +54,7 @@ class LayerReport:
     weights : int
         Elements of its weight, zeros included; 0 if they are counted in another row that shares it.
     macs : int
-        Multiply-adds of all its calls on the whole weight, zeros included, at the sizes of the examples.
+        Multiply-adds that the model asks of all its calls on the whole weight, zeros included, at the sizes of the examples.
     seconds : float
         Modelled time of all its calls, at the sizes of the examples.
     functions : tuple of str
@@ -99,6 +99,7 @@ class LayerReport:
         """Return the row on one bucket of a plan; `more` are fields that the plan does not know."""
         layer, verdict = plan.layer, bucket.verdict
         assert verdict is not None
+        routed = f"; each of {layer.experts} experts computes all rows, which are counted once" if layer.experts > 1 else ""
         return cls(
             layer=layer.name,
             n=layer.n,
@@ -111,7 +112,7 @@ class LayerReport:
             padding=layer.found.padding(bucket.pattern) if bucket.pattern else 0.0,
             kernel=bucket.kernel or "tvm",
             verdict="sparse" if bucket.sparse else "dense",
-            reason=verdict.reason,
+            reason=verdict.reason + routed,
             source=verdict.source,
             speedup=verdict.speedup,
             schedule=schedule,
@@ -388,7 +389,7 @@ class Report:
     def title(self) -> str:
         """The headline, how many layers are sparse and keep several copies of their weight, what rounding loses, each race."""
         several = [len(rows) for rows in self._by_layer() if len(rows) > 1]
-        title = f"{self.sparse_layers} of {self.total} dense layers are sparse"
+        title = f"{self.sparse_layers} of {self.total} layers run in sparse kernels"
         if several:
             copies = " or ".join(map(str, sorted(set(several))))
             title += f"; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"

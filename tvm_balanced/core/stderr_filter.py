@@ -17,6 +17,7 @@ from collections.abc import Iterator
 VERBOSE = "TVM_BALANCED_VERBOSE"  # the environment variable that shows all, if it is set to anything but 0
 REMARKS = re.compile(
     rb"Warning: (Scope (Saving|Loaded):|Fast mode segfaults when there are out-of-bounds"
+    rb"|Unknown pragma pragma_scope|Detected pow\(x, y\) where y >= 3"  # of its own scatter; a power as torch means it
     rb"|BlockBuilder destroyed with remaining blocks)"  # while an exception is on its way, which says more
     rb"|^USDT:.* profiler_(start|stop)$"  # torch's profiler
 )

@@ -33,12 +33,15 @@ class Growth:
         How many that round lie on the way.
     mixes : bool
         Whether one of them makes a value from many, as a sum does.
+    steps : bool
+        Whether one of them is a whole recurrent layer, which rounds in each step.
     """
 
     deviation: float
     dtype: str
     operators: int = 0
     mixes: bool = False
+    steps: bool = False
 
     def after(self, before: Iterable["Growth"]) -> "Growth":
         """Return the growth of an operator's result from its own and those of its operands, of which the worst counts."""
@@ -49,6 +52,7 @@ class Growth:
             max(dtypes, key=UNIT.__getitem__, default=""),
             self.operators + max((growth.operators for growth in before), default=0),
             self.mixes or any(growth.mixes for growth in before),
+            self.steps or any(growth.steps for growth in before),
         )
 
     @property
@@ -63,6 +67,12 @@ class Growth:
     def alone(self) -> bool:
         """Whether a single operator stands between the inputs and the output, so that every value must be right by itself."""
         return self.operators == 1 and not self.mixes
+
+    @property
+    def half(self) -> float:
+        """The unit roundoff of the half precision that it went through; 0 if it went through none."""
+        unit = UNIT.get(self.dtype, 0.0)
+        return unit if unit > UNIT["float32"] else 0.0
 
 
 EXACT = Growth(0.0, "")

@@ -172,6 +172,30 @@ def times_zero(x: te.Tensor) -> te.Tensor:
     return te.compute(x.shape, lambda *i: tirx.Select(tirx.abs(x(*i)) < end, zero, nan), name="times_zero")
 
 
+def _slice_scatter(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """A slice written over; TVM asks in addition whether true is true, which it cannot compile in vectors of bfloat16."""
+    return builder.call_te(slice_scatter, *call.args, call.attrs.axis, primfunc_name_hint="slice_scatter")
+
+
+def slice_scatter(x: te.Tensor, source: te.Tensor, start: tirx.Expr, end: tirx.Expr, step: tirx.Expr, axis: int) -> te.Tensor:
+    """Return x with `source` at the places from `start` to before `end` of an axis, every `step`."""
+
+    def one(*i: tirx.Expr) -> tirx.Expr:
+        behind = i[axis] - start
+        conditions = [] if _is(start, 0) else [i[axis] >= start]
+        conditions += [] if _is(end, x.shape[axis]) else [i[axis] < end]
+        conditions += [] if _is(step, 1) else [tirx.floormod(behind, step).equal(0)]
+        place = tirx.min(tirx.max(tirx.floordiv(behind, step), 0), source.shape[axis] - 1)
+        written = source(*i[:axis], place, *i[axis + 1 :])
+        return tirx.Select(tirx.all(*conditions), written, x(*i)) if conditions else written
+
+    return te.compute(x.shape, one, name="slice_scatter")
+
+
+def _is(value: tirx.Expr, number: tirx.Expr) -> bool:
+    return isinstance(value, int | tirx.IntImm) and isinstance(number, int | tirx.IntImm) and int(value) == int(number)
+
+
 def _is_tensor(arg: relax.Expr) -> bool:
     return isinstance(arg.ty, relax.TensorType)
 
@@ -194,4 +218,5 @@ LEGALIZE: dict[str, Legalize] = {
     "relax.full": _full,
     "relax.logical_not": _logical_not,
     "relax.matmul": _matmul,
+    "relax.slice_scatter": _slice_scatter,
 }

@@ -26,11 +26,12 @@ from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
 from tvm_balanced.transform.estimate_functions import EstimateFunctions
 from tvm_balanced.transform.fold_batch_norm import FoldBatchNorm
+from tvm_balanced.transform.fold_constant import fold_constant
 from tvm_balanced.transform.fuse_attention import FuseAttention
 from tvm_balanced.transform.fuse_epilogue import FuseEpilogue
 from tvm_balanced.transform.legalize import LEGALIZE, LEGALIZE_GPU
 from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
-from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps, left_alone
+from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps
 from tvm_balanced.transform.lower_recurrence import LowerRecurrence
 from tvm_balanced.transform.narrow_convolutions import NarrowConvolutions
 from tvm_balanced.transform.pad_attention import PadAttention
@@ -97,6 +98,7 @@ def lower(
     sizes: Mapping[str, int] | None = None,
     pack: bool = True,
     donated: Donated | None = None,
+    experts: Mapping[int, int] | None = None,
 ) -> Lowered:
     """Lower an imported model for a target.
 
@@ -125,9 +127,11 @@ def lower(
         enough to know what would be done.
     donated : mapping, optional
         Name of a function to the places of its donated inputs, each with that of the output that takes its place.
+    experts : mapping, optional
+        As ImportedModel has it, for what is counted.
     """
     names = dict(names or {})
-    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes)
+    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes, experts)
     counting, estimating = CountOperators(names, sizes), EstimateFunctions(sizes)
     lowering, lifting = LowerDenseOps(names), LiftWeights(names)
     backend = cuda if is_gpu(target) else cpu
@@ -231,13 +235,6 @@ def tvm_balanced_pipeline(decide: Decide | None = None, tuned: Tuned | None = No
         return lower(mod, tvm.target.Target.current(), decide, tuned=tuned, lift=False).mod
 
     return run
-
-
-@tvm.transform.module_pass(opt_level=0, name="FoldConstant")
-def fold_constant(mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-    """Fold what is constant; TVM's pass legalizes all operators only to look, which packed every weight once in vain."""
-    with left_alone():
-        return relax.transform.FoldConstant()(mod)
 
 
 def attention_passes() -> list[tvm.transform.Pass]:

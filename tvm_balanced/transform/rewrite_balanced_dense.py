@@ -50,6 +50,8 @@ class RewriteBalancedDense:
         Symbol of a dimension to the sizes that it may have.
     sizes : mapping
         Symbol of a dimension to its size in the examples.
+    experts : mapping, optional
+        As ImportedModel has it, for the multiply-adds.
 
     Attributes
     ----------
@@ -63,14 +65,15 @@ class RewriteBalancedDense:
         names: dict[int, str] | None = None,
         ranges: Mapping[str, Range] | None = None,
         sizes: Mapping[str, int] | None = None,
+        experts: Mapping[int, int] | None = None,
     ) -> None:
         self.decide, self.names = decide, {} if names is None else names
-        self.ranges, self.sizes = ranges or {}, sizes or {}
+        self.ranges, self.sizes, self.experts = ranges or {}, sizes or {}, experts or {}
         self.plans: list[LayerPlan] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         decide = self.decide or KernelSelector.of(tvm.target.Target.current())
-        rewriter = _Rewriter(mod, decide, self.names, self.ranges, self.sizes)
+        rewriter = _Rewriter(mod, decide, self.names, self.ranges, self.sizes, self.experts)
         mod = rewrite_relax_funcs(mod, rewriter, rewriter.begin)
         self.plans = list(rewriter.plans.values())
         return mod
@@ -79,10 +82,16 @@ class RewriteBalancedDense:
 @mutator
 class _Rewriter(PyExprMutator):
     def __init__(
-        self, mod: tvm.IRModule, decide: Decide, names: dict[int, str], ranges: Mapping[str, Range], sizes: Mapping[str, int]
+        self,
+        mod: tvm.IRModule,
+        decide: Decide,
+        names: dict[int, str],
+        ranges: Mapping[str, Range],
+        sizes: Mapping[str, int],
+        experts: Mapping[int, int],
     ) -> None:
         super().__init__(mod)
-        self.decide, self.names, self.ranges, self.sizes = decide, names, ranges, sizes
+        self.decide, self.names, self.ranges, self.sizes, self.experts = decide, names, ranges, sizes, experts
         self.found: dict[tuple[Any, ...], Detection] = {}
         self.maps: dict[Any, WeightMap] = {}
         self.checked: set[tuple[Any, ...]] = set()
@@ -163,14 +172,15 @@ class _Rewriter(PyExprMutator):
             n, k = match.weight.shape
             found = self.detection(match)
             seen = self.weight_map(match, name)
-            layer = DenseLayer(name, match.m, n, k, dtype, found, rows, tuple(match.addresses), match.conv, seen)
+            experts = max((self.experts.get(address, 1) for address in match.addresses), default=1)
+            layer = DenseLayer(name, match.m, n, k, dtype, found, rows, tuple(match.addresses), match.conv, seen, experts)
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan, m = self.plans[key], match.m
         steps, example_steps = (_steps(match.x, self.lookup_binding, sizes) for sizes in ({}, self.sizes))
         if m is None:
             m = math.prod(evaluate(dim, self.sizes) for dim in match.leading)
         of_a_row = plan.layer.k if match.conv is None else match.conv.macs / match.conv.pixels
-        macs = round(example_steps * m * plan.layer.n * of_a_row)
+        macs = round(example_steps * m * plan.layer.n * of_a_row / plan.layer.experts)
         self.plans[key] = replace(plan, calls=plan.calls + steps, example_m=m, macs=plan.macs + macs)
         return list(self.plans).index(key), plan
 

@@ -5,18 +5,23 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 import tvm
+import tvm_ffi
 from support import reference
+from tvm import tirx
 
-from tvm_balanced.compiler.build import cuda_source
+from tvm_balanced.compiler.build import build, cuda_source
 from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.core.detection import detect
 from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.base.cuda_config import PASS_CONFIG
 from tvm_balanced.schedules.base.target_info import shared_bytes
-from tvm_balanced.schedules.kernels.cuda_decode_mma import NNZ, Layout, _cut, _shared_bytes, _steps
+from tvm_balanced.schedules.kernels import cuda_decode_mma
+from tvm_balanced.schedules.kernels.cuda_decode_mma import NNZ, Cut, Layout, _cut, _modelled, _shared_bytes, _steps, _whole_k
 from tvm_balanced.schedules.spaces import space_of
+from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.testing import opencl
 from tvm_balanced.tuning.runners.gpu import within_limits
 
@@ -60,7 +65,7 @@ def test_patterns(nnz, rng):
 def test_stages(m, n, k, nnz, stages, rng):
     workload = Workload("cuda_decode_mma", m, n, k, nnz, 16, "bfloat16")
     cut = _cut(workload, opencl.target())
-    assert Layout.of(n, k, nnz).groups == cut.shares * stages * _steps(workload, cut, opencl.target())
+    assert Layout.of(n, k, nnz).groups == cut.shares * cut.slices * stages * _steps(workload, cut, opencl.target())
     assert run(m, n, k, nnz, rng) < 4e-3
 
 
@@ -137,7 +142,7 @@ def test_stages_fit_the_shared_memory_of_a_gpu(m, nnz, n, k, device):
 
 
 def test_a_large_layer_is_cut_as_was_measured():
-    for m, cut in ((1, (2, 128, 7, 2)), (16, (2, 128, 7, 2)), (64, (1, 128, 7, 2))):
+    for m, cut in ((1, (2, 128, 7, 2, 1)), (16, (2, 128, 7, 2, 1)), (64, (1, 128, 7, 2, 1))):
         workload = Workload("cuda_decode_mma", m, 28672, 8192, 2, 16, "float16")
         assert astuple(_cut(workload, H200)) == cut
         assert _steps(workload, _cut(workload, H200), H200) == 2
@@ -241,3 +246,87 @@ def test_refuses_what_it_cannot_compute():
     assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float16")
     assert "float32" in KERNEL.refuses(H200, 64, 64, "float32")
     assert KERNEL.refuses(tvm.target.Target({"kind": "cuda", "arch": "sm_75"}), 64, 64, "float16") == "it needs sm_80 or newer"
+
+
+SMALL = Workload("cuda_decode_mma", 16, 4096, 14336, 2, 16, "float16")  # which thread blocks share
+
+
+@pytest.mark.pocl
+@pytest.mark.grid
+@pytest.mark.parametrize("slices", [1, 2, 4])
+@pytest.mark.parametrize(("m", "n", "k", "nnz"), [(16, 48, 2048, 2), (9, 16, 1024, 8), (24, 33, 2048, 3)])
+def test_slices_of_k(m, n, k, nnz, slices, rng, monkeypatch):
+    """In OpenCL one block computes them in turn."""
+    cut = Cut(2, Layout.of(n, k, nnz).tiles, 1, 1, slices)
+    monkeypatch.setattr(cuda_decode_mma, "_planned", lambda _: cut)
+    assert run(m, n, k, nnz, rng) < 4e-3
+
+
+def launched(workload, target):
+    """Return the axes that a workload's kernel is launched with, and its CUDA source."""
+    seen = []
+
+    @tvm.instrument.pass_instrument
+    class Launches:
+        def run_after_pass(self, mod, info):
+            if info.name == "tirx.SplitHostDevice":
+                seen[:] = [axes for func in mod.functions.values() if (axes := axes_of(func)) and "blockIdx.y" in axes]
+
+    def axes_of(func):
+        axes = {}
+
+        def note(node):
+            if node.attr_key == "thread_extent":
+                axes[str(node.node.thread_tag)] = int(node.value)
+
+        tvm_ffi.structural_walk(func.body, (tirx.AttrStmt, note))
+        return axes
+
+    with tvm.transform.PassContext(instruments=[Launches()], config=PASS_CONFIG), target:
+        build(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, target).with_attr("global_symbol", "main"), target)
+    source = cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, target), str(target.attrs["arch"]))
+    return seen[0], source[source.rindex('extern "C" __global__') :]
+
+
+def test_thread_blocks_that_share_k_are_a_cluster():
+    """They meet once before their sums go to the first of them, and once after that."""
+    slices = _cut(SMALL, H200).slices
+    axes, kernel = launched(SMALL, H200)
+    assert slices > 1
+    assert axes["blockIdx.z"] == axes["clusterCtaIdx.z"] == slices
+    order = re.findall(r"mma_m16n8k16|meet_cluster|store_in_first|is_first|y_ptr\[", kernel)
+    shortened = [word for word, _ in itertools.groupby(order)]
+    assert shortened == ["mma_m16n8k16", "meet_cluster", "store_in_first", "meet_cluster", "is_first", "y_ptr["]
+
+
+def test_without_clusters_one_block_has_all_of_k():
+    a100 = cuda_target("a100")
+    assert _cut(SMALL, a100).slices == _cut(SMALL, H200).slices  # as part of the function
+    axes, kernel = launched(SMALL, a100)
+    assert not any(axis.startswith("cluster") or axis == "blockIdx.z" for axis in axes)
+    assert "blockIdx.z" not in kernel
+
+
+def test_blocks_share_k_where_they_are_few():
+    for n, k, m, slices in ((28672, 8192, 16, 1), (152064, 5120, 16, 1), (4096, 14336, 16, 4), (1024, 8192, 16, 8)):
+        assert _cut(Workload("cuda_decode_mma", m, n, k, 2, 16, "float16")).slices == slices
+    assert _cut(Workload("cuda_decode_mma", 16, 4096, 14336, 16, 16, "float16")).slices == 1  # dense
+
+
+def test_sharing_k_is_modelled_as_less_time():
+    whole, shared = _whole_k(SMALL), _cut(SMALL)
+    seconds = [_modelled(SMALL, 16, roofline_of(H200), cut) for cut in (whole, shared)]
+    assert seconds[1] == KERNEL.seconds(SMALL, 16, roofline_of(H200)) < seconds[0]
+    assert shared.blocks * shared.slices <= 132
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_machine_code_of_slices(arch):
+    target = cuda_target("a100") if arch == "sm_80" else H200
+    source = cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(SMALL), SMALL, target), arch)
+    (used,) = nvcc.resources(source, arch).values()
+    assert (used.spilled, used.stack) == (0, 0)
+    text = nvcc.ptx(source, arch)
+    assert ("st.shared::cluster.f32" in text) == ("barrier.cluster.arrive.release" in text) == (arch != "sm_80")
+    assert not re.search(r"\b(atom|red)\.", text)  # what was added in any order would not be the same bits

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import tvm
@@ -121,6 +123,29 @@ def test_masks_of_blocks_that_keep_less(kept, rng):
     workload = Workload("cuda_gemv", 2, 40, 200, pattern.nnz, 16)
     got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x))
     assert reference.relative_error(got, reference.dense(x, weight)) < 1e-6
+
+
+@pytest.mark.pocl
+def test_every_mask(rng):
+    """Every choice of eight columns of 16, in one weight."""
+    masks = np.array([mask for mask in range(1 << 16) if mask.bit_count() == 8])
+    rows, blocks = 130, 99
+    assert rows * blocks == len(masks)
+    kept = masks.reshape(rows, blocks, 1) >> np.arange(16) & 1
+    weight = (rng.uniform(1, 2, kept.shape) * kept).astype(np.float32).reshape(rows, -1)
+    x = rng.standard_normal((2, weight.shape[1])).astype(np.float32)
+    workload = Workload("cuda_gemv", 2, *weight.shape, 8, 16)
+    got = reference.run_on_opencl(workload, reference.gpu_arguments(workload, weight, x))
+    assert reference.relative_error(got, reference.dense(x, weight)) < 1e-6
+
+
+@pytest.mark.nvcc
+def test_masks_are_looked_up():
+    """Two words of a table for eight slots, and no search for bits, which took two thirds of all instructions."""
+    workload = Workload("cuda_gemv", 1, 4096, 4096, 8, 16, "float16")
+    text = nvcc.ptx(cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), "sm_90"), "sm_90")
+    assert not re.search(r"clz|bfind|popc", text)
+    assert text.count("ld.shared.u32") + text.count("ld.shared.b32") == 2 * text.count("ld.global.nc.u16")
 
 
 @pytest.mark.pocl

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.rpc_fleet import wait_for_servers
@@ -28,6 +29,7 @@ def alive(process):
 def test_a_fleet_serves_is_revived_and_ends_with_all_its_processes():
     with serve("127.0.0.1", "box", 2) as fleet:
         wait_for_servers(fleet, 2)
+        assert not any("libtorch" in Path(f"/proc/{server.pid}/maps").read_text() for server in fleet.servers)
         killed, other = fleet.servers
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
@@ -43,7 +45,8 @@ def test_a_fleet_serves_is_revived_and_ends_with_all_its_processes():
 
 
 PARENT = """
-import time
+import sys, time
+sys.modules["torch"] = None
 from tvm import rpc
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 from tvm_balanced.tuning.rpc.serve import serve

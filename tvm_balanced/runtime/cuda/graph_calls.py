@@ -47,28 +47,30 @@ class GraphCalls:
         return function.structured(values)
 
     def _call(self, function: "Function", values: Sequence[Any]) -> CapturedCall | None:
-        device = function.module.device
-        if torch_stream(device) is None or not all(is_torch(value) for value in values):
-            return self._refused("arrays and tensors of TVM cannot be copied in a CUDA graph; give torch tensors on the GPU")
-        if capturing(device):  # by torch.cuda.graph, of whose graph the call becomes a part
+        if capturing(function.module.device):  # by torch.cuda.graph, of whose graph the call becomes a part
             return None
-        if any(0 in value.shape for value in values):
-            return self._refused("a call without elements has nothing to launch")
-        key = _key(function, values)
+        key, why = self._key_or_reason(function, values)
+        if key is None:
+            if why not in self.said:
+                self.said.add(why)
+                log.warning("called without a CUDA graph: %s", why)
+            return None
         if key not in self.captured:
-            if len(self.captured) == MOST:
-                return self._refused(
-                    f"{MOST} CUDA graphs have been captured for inputs of other shapes, and their memory stays taken; "
-                    "use few shapes, and the same donated buffers"
-                )
             self.captured[key] = CapturedCall(function, values)
         return self.captured[key]
 
-    def _refused(self, why: str) -> CapturedCall | None:
-        if why not in self.said:
-            self.said.add(why)
-            log.warning("called without a CUDA graph: %s", why)
-        return None
+    def _key_or_reason(self, function: "Function", values: Sequence[Any]) -> tuple[Key | None, str]:
+        if torch_stream(function.module.device) is None or not all(is_torch(value) for value in values):
+            return None, "arrays and tensors of TVM cannot be copied in a CUDA graph; give torch tensors on the GPU"
+        if any(0 in value.shape for value in values):
+            return None, "a call without elements has nothing to launch"
+        key = _key(function, values)
+        if key not in self.captured and len(self.captured) == MOST:
+            return None, (
+                f"{MOST} CUDA graphs have been captured for inputs of other shapes, and their memory stays taken; "
+                "use few shapes, and the same donated buffers"
+            )
+        return key, ""
 
 
 def _key(function: "Function", values: Sequence[Any]) -> Key:

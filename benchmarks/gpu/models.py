@@ -2,7 +2,8 @@
 
 A decoder block of a language model (4096 and 14336 wide, attention to a past of 512 tokens, SiLU
 gate, RMS norm, residual; float16), its feed-forward part alone, one step of the paper's LSTM
-(float32 without TF32) and a sentence encoder of MiniLM's shape (float16). The baselines are eager
+(float32 without TF32), a sentence encoder of MiniLM's shape, causal attention over a prompt, and bottlenecks of a
+ResNet (all float16). The last two, and the encoder, are what torch's libraries compute for the most part. The baselines are eager
 PyTorch and torch.compile; everything is timed both replayed as a CUDA graph and called from Python
 one call after another. Rows are appended to DIR/gpu_models.csv.
 """
@@ -59,6 +60,8 @@ class Sizes:
         Hidden size of the LSTM.
     layers : int
         Layers of the sentence encoder.
+    channels : int
+        Of images; 512 as in the second stage of a ResNet-50.
     """
 
     blocks: int
@@ -68,11 +71,12 @@ class Sizes:
     past: int
     lstm: int
     layers: int
+    channels: int
 
 
 # two feed-forward blocks have 352 million weights, which no cache keeps
-FULL = Sizes(blocks=2, width=4096, hidden=14336, heads=32, past=512, lstm=1500, layers=6)
-TINY = Sizes(blocks=1, width=64, hidden=128, heads=2, past=5, lstm=48, layers=1)
+FULL = Sizes(blocks=2, width=4096, hidden=14336, heads=32, past=512, lstm=1500, layers=6, channels=512)
+TINY = Sizes(blocks=1, width=64, hidden=128, heads=2, past=5, lstm=48, layers=1, channels=16)
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,57 @@ def decoder(case: Case) -> Made:
     return model, tuple(arg.to(case.torch_dtype) for arg in (torch.randn(m, 1, sizes.width), *past))
 
 
+class Prompt(nn.Module):
+    """Causal attention of `heads` heads over all tokens of a prompt: (1, M, width) --> (1, M, width)."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.heads = sizes.heads
+        self.q, self.k, self.v, self.o = (nn.Linear(sizes.width, sizes.width, bias=False) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y (1, M, width)."""
+        q, k, v = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y: torch.Tensor = self.o(attended.transpose(1, 2).flatten(2))
+        return y
+
+
+def prompt(case: Case) -> Made:
+    """Return pruned attention, and M tokens of one prompt."""
+    torch.manual_seed(0)
+    model = Prompt(case.sizes).to(case.torch_dtype).eval()
+    tb.prune(model, case.pattern)
+    return model, (torch.randn(1, max(case.rows), case.sizes.width).to(case.torch_dtype),)
+
+
+class Bottleneck(nn.Module):
+    """relu(x + norm(1x1(relu(norm(3x3(relu(norm(1x1(x)))))))): images (M, channels, height, width)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = channels // 4
+        sizes = ((channels, inner, 1), (inner, inner, 3), (inner, channels, 1))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, taps, padding=taps // 2, bias=False) for a, b, taps in sizes)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for _, b, _ in sizes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return y of x's shape."""
+        y = x
+        for place, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            y = norm(conv(y)) if place == 2 else nn.functional.relu(norm(conv(y)))
+        return nn.functional.relu(x + y)
+
+
+def images(case: Case) -> Made:
+    """Return pruned bottlenecks, as many as there are layers, and M images of 28x28."""
+    torch.manual_seed(0)
+    channels = case.sizes.channels
+    model = nn.Sequential(*(Bottleneck(channels) for _ in range(case.sizes.layers))).to(case.torch_dtype).eval()
+    tb.prune(model, case.pattern)
+    return model, (torch.randn(max(case.rows), channels, 28, 28).to(case.torch_dtype),)
+
+
 def feed_forward(case: Case) -> Made:
     """Return pruned feed-forward blocks and x (M, width)."""
     torch.manual_seed(0)
@@ -178,11 +233,15 @@ def encoder(case: Case) -> Made:
 MODELS: Mapping[str, Callable[[Case], Made]] = {
     "decoder": decoder,
     "encoder": encoder,
+    "images": images,
     "lstm": lstm_step,
+    "prompt": prompt,
     "feed-forward": feed_forward,
 }
 CASES = (
     Case("decoder", (1,), "4:16", "float16"),
+    Case("images", (32,), "4:16", "float16"),
+    Case("prompt", (1024,), "4:16", "float16"),
     Case("encoder", (128,), "2:16", "float16"),
     Case("decoder", (16,), "4:16", "float16"),
     Case("lstm", (1,), "2:16", "float32"),
@@ -191,6 +250,8 @@ CASES = (
 )
 STAND_IN_CASES = (
     Case("decoder", (2,), "4:16", "float32", TINY),
+    Case("images", (2,), "2:4", "float32", TINY),
+    Case("prompt", (7,), "4:16", "float32", TINY),
     Case("feed-forward", (1, 3), "2:16", "float32", TINY),
 )
 

@@ -16,7 +16,7 @@ from tvm_balanced.errors import InputError
 from tvm_balanced.frontend.pruning.held_masks import HeldMasks
 from tvm_balanced.frontend.pruning.masks import keep_mask
 from tvm_balanced.frontend.pruning.prune import structures_of, weights_to_prune
-from tvm_balanced.frontend.pruning.structures import Structure, Tiles, Unstructured
+from tvm_balanced.frontend.pruning.structures import Structure, Tiles, TwoLevel, Unstructured
 from tvm_balanced.frontend.pruning.weights import PrunableWeight
 
 # From how much of the way (0 to 1) to how much of the final sparsity; cubic is that of Zhu and Gupta (2017).
@@ -152,6 +152,11 @@ def _at(target: Structure, share: float) -> Structure:
     if isinstance(target, BalancedPattern):
         kept = target.block - math.floor((target.block - target.nnz) * share + 1e-9)
         return BalancedPattern(kept, target.block)
+    if isinstance(target, TwoLevel):
+        outer, inner = _at(target.outer, share), _at(target.inner, share)
+        assert isinstance(outer, BalancedPattern)
+        assert isinstance(inner, BalancedPattern)
+        return TwoLevel(outer, inner)
     if isinstance(target, Tiles):
         return Tiles(target.rows, target.columns, target.sparsity * share)
     return Unstructured(target.sparsity * share)

@@ -6,7 +6,7 @@ import torch
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.frontend.exported_program import to_numpy
-from tvm_balanced.frontend.pruning.structures import Structure, Tiles, Unstructured
+from tvm_balanced.frontend.pruning.structures import Structure, Tiles, TwoLevel, Unstructured
 
 ROWS_AT_ONCE = 512  # 64-bit keys for 512 rows of 8192 are 32 MB; for a whole layer they would be 1 GB
 
@@ -20,8 +20,9 @@ def keep_mask(scores: torch.Tensor, structure: Structure) -> torch.Tensor:
     ----------
     scores : torch.Tensor (N, K)
         Weights, or anything else whose magnitude says how much an element matters; without NaN.
-    structure : BalancedPattern, Unstructured or Tiles
-        A balanced pattern keeps exactly `pattern.kept` of every block, the others a share of the whole matrix.
+    structure : BalancedPattern, TwoLevel, Unstructured or Tiles
+        A balanced pattern keeps exactly `pattern.kept` of every block, also within another; the others a share of the whole
+        matrix.
 
     Returns
     -------
@@ -30,6 +31,8 @@ def keep_mask(scores: torch.Tensor, structure: Structure) -> torch.Tensor:
     """
     if isinstance(structure, BalancedPattern):
         mask = _balanced(scores, structure)
+    elif isinstance(structure, TwoLevel):
+        mask = _balanced(scores, structure.outer, _balanced(scores, structure.inner))
     elif isinstance(structure, Unstructured):
         mask = _top_share(to_numpy(scores.detach().abs().float()), structure.sparsity)
     else:
@@ -37,13 +40,16 @@ def keep_mask(scores: torch.Tensor, structure: Structure) -> torch.Tensor:
     return torch.from_numpy(mask).to(scores.device)
 
 
-def _balanced(scores: torch.Tensor, pattern: BalancedPattern) -> Array:
+def _balanced(scores: torch.Tensor, pattern: BalancedPattern, among: Array | None = None) -> Array:
+    """Return the mask of the largest of each block; of those `among`, if it is given, as far as there are as many."""
     k = scores.shape[1]
     tail = k % pattern.block
     mask = np.zeros(tuple(scores.shape), bool)
     for start in range(0, scores.shape[0], ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         magnitude = to_numpy(scores[rows].detach().abs().float())
+        if among is not None:
+            magnitude = np.where(among[rows], magnitude, np.float32(-1))  # whose bits are less than those of any magnitude
         _keep_top(magnitude[:, : k - tail], mask[rows, : k - tail], pattern.block, pattern.nnz)
         if tail:
             _keep_top(magnitude[:, k - tail :], mask[rows, k - tail :], tail, pattern.kept(tail))

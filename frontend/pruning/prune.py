@@ -69,8 +69,9 @@ def prune(
     model : torch.nn.Module
         Weights float32, float16 or bfloat16.
     pattern : str, BalancedPattern, or mapping of layer names to them
-        For instance "2:16"; a mapping, as `allocate` returns it, leaves layers that it does not name dense. "unstructured:0.75",
-        "block8x8:0.75" and "vector8:0.75" are there to be compared with: no kernel uses them.
+        For instance "2:16", or "4:16 within 2:4", of which sparse tensor cores could skip half, too; a mapping, as `allocate`
+        returns it, leaves layers that it does not name dense. "unstructured:0.75", "block8x8:0.75" and "vector8:0.75" are there
+        to be compared with: no kernel uses them.
     include, exclude : str or sequences of str
         Names of layers or parameters, with * and ? as in a shell.
     method : str, optional

@@ -9,7 +9,7 @@ import torch
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.frontend.pruning.masks import keep_mask
 from tvm_balanced.frontend.pruning.statistics import InputStatistics
-from tvm_balanced.frontend.pruning.structures import Structure, Tiles
+from tvm_balanced.frontend.pruning.structures import Structure, Tiles, TwoLevel
 
 COLUMNS = 128  # columns whose error is passed on at once, as in the paper: a product of matrices for all columns right of them
 
@@ -44,6 +44,8 @@ def columns_at_once(structure: Structure) -> int:
 
 def _together(structure: Structure) -> int:
     """Return how many columns are decided together, at the first of them."""
+    if isinstance(structure, TwoLevel):
+        structure = structure.outer
     if isinstance(structure, BalancedPattern):
         return structure.block
     return COLUMNS if not isinstance(structure, Tiles) else structure.columns * -(-COLUMNS // structure.columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import PatternError
 
-EXAMPLES = "NNZ:BLOCK, for instance 2:16, or else unstructured:0.75, block8x8:0.75 or vector8:0.75"
+EXAMPLES = "NNZ:BLOCK, for instance 2:16, 4:16 within 2:4, or else unstructured:0.75, block8x8:0.75 or vector8:0.75"
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,30 @@ class Tiles:
         return f"{kind}:{self.sparsity:g}"
 
 
-Structure = BalancedPattern | Unstructured | Tiles
+@dataclass(frozen=True)
+class TwoLevel:
+    """A balanced pattern whose elements also keep a finer one: with 2:4 inside, sparse tensor cores take the weight, too.
+
+    `4:16 within 2:4` keeps 4 of every 16, and of every 4 at most 2.
+    """
+
+    outer: BalancedPattern
+    inner: BalancedPattern
+
+    def __post_init__(self) -> None:
+        if self.outer.block % self.inner.block or self.outer.density > self.inner.density:
+            raise PatternError(
+                f"pattern {self} is impossible; the second has blocks of which the first's are made, and keeps as large a share"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.outer} within {self.inner}"
+
+
+Structure = BalancedPattern | TwoLevel | Unstructured | Tiles
 
 _FORMS: tuple[tuple[str, Callable[..., Structure]], ...] = (
+    (r"(\d+:\d+)\s+within\s+(\d+:\d+)", lambda outer, inner: TwoLevel(*map(BalancedPattern.parse, (outer, inner)))),
     (r"unstructured:([\d.]+)", lambda s: Unstructured(float(s))),
     (r"block(\d+)x(\d+):([\d.]+)", lambda r, c, s: Tiles(int(r), int(c), float(s))),
     (r"vector(\d+):([\d.]+)", lambda r, s: Tiles(int(r), 1, float(s))),
@@ -54,7 +75,9 @@ _FORMS: tuple[tuple[str, Callable[..., Structure]], ...] = (
 
 
 def parse_structure(text: str | Structure) -> Structure:
-    """Read "2:16", "unstructured:0.75", "block8x8:0.75" or "vector8:0.75"; what is parsed already is returned as it is.
+    """Read "2:16", "4:16 within 2:4", "unstructured:0.75", "block8x8:0.75" or "vector8:0.75".
+
+    What is parsed already is returned as it is.
 
     Raises
     ------
@@ -62,7 +85,7 @@ def parse_structure(text: str | Structure) -> Structure:
         Where the text has another form, or names what is impossible.
     """
     if not isinstance(text, str):
-        return text if isinstance(text, (Unstructured, Tiles)) else BalancedPattern.parse(text)
+        return text if isinstance(text, (TwoLevel, Unstructured, Tiles)) else BalancedPattern.parse(text)
     for form, make in _FORMS:
         match = re.fullmatch(form, text.strip())
         if match:

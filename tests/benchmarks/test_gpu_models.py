@@ -38,8 +38,9 @@ def test_a_wrong_result_is_not_timed(device):
         made.measure(2)
 
 
-def test_a_decoder_block_compiles_and_agrees(device):
-    made = models.Subject(models.Case("decoder", (2,), "4:16", "float32", models.TINY), device)
+@pytest.mark.parametrize("model", ["decoder", "images", "prompt"])
+def test_a_model_of_what_libraries_compute_compiles_and_agrees(model, device):
+    made = models.Subject(models.Case(model, (2,), "2:4", "float32", models.TINY), device)
     rivals = {"balanced": lambda _: made.compiled(*made.args)}
     with torch.no_grad():
         assert made._errors(rivals, made.args)["balanced"] < 1e-5

@@ -31,8 +31,9 @@ def prune(
         str,
         typer.Argument(
             metavar="PATTERN",
-            help="NNZ:BLOCK, for instance 2:16 to keep 2 of every 16; or the .json file of a pattern for each layer that "
-            "tvm-balanced allocate wrote. unstructured:0.75, block8x8:0.75 and vector8:0.75 are there to be compared with.",
+            help="NNZ:BLOCK, for instance 2:16 to keep 2 of every 16, or '4:16 within 2:4'; or the .json file of a "
+            "pattern for each layer that tvm-balanced allocate wrote. unstructured:0.75, block8x8:0.75 and vector8:0.75 are "
+            "there to be compared with.",
         ),
     ],
     output: Output,

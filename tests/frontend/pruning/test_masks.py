@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.frontend.pruning.masks import keep_mask
-from tvm_balanced.frontend.pruning.structures import Tiles, Unstructured
+from tvm_balanced.frontend.pruning.structures import Tiles, TwoLevel, Unstructured
 
 
 @given(st.data())
@@ -28,6 +28,23 @@ def test_every_block_keeps_exactly_its_largest(data):
             expected = np.zeros(width, bool)
             expected[order[: pattern.kept(width)]] = True
             np.testing.assert_array_equal(mask[row, start : start + width], expected)
+
+
+@given(st.sampled_from([2, 4, 8]), st.integers(1, 70), st.integers(0, 9))
+def test_a_pattern_within_another_keeps_both(nnz, k, seed):
+    """Exactly as many of every 16, and of every 4 at most two: of those, the largest, zeros of the weight included."""
+    torch.manual_seed(seed)
+    inner, outer = BalancedPattern(2, 4), BalancedPattern(nnz, 16)
+    weight = torch.randn(3, k).round()
+    mask, among = keep_mask(weight, TwoLevel(outer, inner)), keep_mask(weight, inner)
+    assert not (mask & ~among).any()
+    for start in range(0, k, 16):
+        width = min(16, k - start)
+        kept, left = (part[:, start : start + width] for part in (mask, among & ~mask))
+        assert (kept.sum(1) == outer.kept(width)).all()
+        magnitude = weight[:, start : start + width].abs()
+        largest_left = magnitude.masked_fill(~left, -1).amax(1)
+        assert (magnitude.masked_fill(~kept, torch.inf).amin(1) >= largest_left).all()
 
 
 @given(st.integers(1, 20), st.integers(1, 40), st.floats(0, 0.99), st.integers(0, 9))

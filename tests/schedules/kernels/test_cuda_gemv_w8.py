@@ -4,10 +4,13 @@ from support import reference
 
 from tvm_balanced.compiler.build import cuda_source
 from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import encode
+from tvm_balanced.core.layer_plan import DenseLayer
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.selection.rooflines import roofline_of
 
 KERNEL = KERNELS["cuda_gemv_w8"]
@@ -106,3 +109,12 @@ def test_machine_code(m, nnz, registers, arch):
 def test_refuses_what_it_cannot_compute():
     assert "not a GPU" in KERNEL.refuses(H200.host, 64, 64, "float16")
     assert KERNEL.refuses(H200, 64, 64, "float16") is None
+
+
+def test_taken_where_8_bits_are_allowed():
+    layer = DenseLayer("layer", 1, 8192, 8192, "float16", Detection((8192, 8192), 8192 * 8192 // 8, {16: 2}))
+    chosen = [
+        KernelSelector(H200, roofline_of(H200), precision=lambda _, allowed=allowed: allowed)(layer)
+        for allowed in ("float32", "int8")
+    ]
+    assert [[bucket.kernel for bucket in buckets] for buckets in chosen] == [["cuda_gemv"], ["cuda_gemv_w8"]]

@@ -8,9 +8,10 @@ its parent can start another.
 import argparse
 import os
 import signal
-import sys
 import threading
 import time
+
+from tvm_balanced.core.without_torch import without_torch
 
 
 def main() -> None:
@@ -49,8 +50,7 @@ def _die_with_parent(parent: int) -> None:
 
 def _serve(options: argparse.Namespace) -> tuple[threading.Thread, int]:
     """Start serving at the first free port, beginning at the given one."""
-    # TVM imports torch where it is installed, which takes a second and 200 MB. Servers measure kernels alone, on CPUs.
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    without_torch()  # servers measure kernels alone, on CPUs
     last = options.port + 1000
     if options.role == "tracker":
         from tvm.rpc.tracker import PopenTrackerServerState

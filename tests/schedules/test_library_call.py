@@ -7,7 +7,7 @@ import pytest
 import torch
 import tvm
 import tvm_ffi
-from support import reference
+from support import built_once, reference
 
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
@@ -28,6 +28,7 @@ HOST = tvm.target.Target("llvm")
 def asked(monkeypatch):
     """What the library was asked, which computes with torch unless the test turns it off."""
     calls = []
+    built_once.always_built(monkeypatch)
 
     def computed_by(module, function):
         def compute(*given):

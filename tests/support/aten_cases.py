@@ -107,6 +107,8 @@ hardtanh gelu selu celu elu leaky_relu softplus softshrink alias clone contiguou
 BINARY = "add.Tensor sub.Tensor mul.Tensor rsub.Tensor atan2.default maximum.default minimum.default max.other min.other".split()
 COMPARED = "eq ne lt le gt ge".split()
 BITS = "bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__".split()
+SHIFTS = ("bitwise_left_shift", "bitwise_right_shift")
+COUNTS = Operand(dtype=torch.uint8, seed=2)  # what a shift by a negative number is, C leaves open
 LOGICAL = "logical_and.default logical_or.default logical_xor.default".split()
 PAIRS = [
     case(X, Y),
@@ -134,6 +136,8 @@ CASES: dict[str, list[Case]] = {
     **{f"{name}.Scalar": SCALARS for name in [*COMPARED, "add", "sub", "mul", "rsub"]},
     **{f"{name}.Tensor": PAIRS for name in BITS},
     **{f"{name}.Scalar": [case(X, 3), case(X, True)] for name in BITS},
+    **{f"{name}.Tensor": [case(X, COUNTS, dtypes=INTEGERS)] for name in SHIFTS},
+    **{f"{name}.Tensor_Scalar": [case(X, 2, dtypes=INTEGERS)] for name in SHIFTS},
     **dict.fromkeys(LOGICAL, PAIRS),
     "_softmax.default": [case(X, -1, False), case(CUBE, 1, False), case(X, 0, False)],
     "_log_softmax.default": [case(X, -1, False), case(CUBE, 1, False), case(X, 0, False)],
@@ -472,6 +476,7 @@ SPARSE = "works on sparse tensors, which no input can be; a constant one becomes
 SIZE = "computes with sizes or checks them; torch calls it of itself where a dimension is dynamic"
 RECURRENT = "whole layers with their states are in test_recurrent.py"
 NO_CASE = {
+    **{f"{name}.Scalar_Tensor": "shifts by negative numbers: see test_converters.py" for name in SHIFTS},
     "randn.default": RANDOM,
     "randn_like.default": RANDOM,
     "exponential.default": RANDOM,

@@ -89,7 +89,7 @@ def test_defaults_are_within_the_limits(workload):
         ("cuda_gemv", 1, ((128, 1), (8, 64, 1, 1))),  # 2048 threads
         ("cuda_gemv", 1, ((32, 4), (32, 16, 1, 1))),  # as many, of four groups
         ("cuda_gemv", 8, ((128, 1), (1, 16, 8, 4))),  # 512 KiB of x at once
-        ("cuda_decode_mma", 64, ((4, 32, 2), (128, 1))),  # 4096 threads
+        ("cuda_decode_mma", 64, ((4, 64, 1), (64, 1))),  # 2048 threads or more
     ],
 )
 def test_too_many_threads_or_too_much_shared_memory_are_not(name, m, decisions):

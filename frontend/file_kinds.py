@@ -15,6 +15,7 @@ EXPORT = "export the nn.Module it was made from with torch.export.save"
 CODE = re.compile(r"unsupported global|trying to (call|instantiate)", re.IGNORECASE)  # as torch says it of a pickle
 
 # kind: what it is, what to do where a model was wanted, what to do where weights were wanted
+SUFFIXES = {".onnx": "onnx", ".py": "python"}  # of kinds that only the name tells
 ADVICE = {
     "hf folder": (
         "a folder of Hugging Face transformers",
@@ -90,8 +91,8 @@ def _file(path: Path) -> str | None:
         return "gguf"
     if _is_safetensors(path, start):
         return "safetensors"
-    if path.suffix in {".onnx", ".py"}:
-        return path.suffix[1:].replace("py", "python")
+    if path.suffix in SUFFIXES:
+        return SUFFIXES[path.suffix]
     return _pickled(path)
 
 

@@ -15,13 +15,9 @@ from typing import Any
 import tvm
 from tvm import s_tir, tirx
 
+from tvm_balanced.core.library_functions import CONV, DENSE
 from tvm_balanced.schedules.base.kernel import DenseKernel
 from tvm_balanced.schedules.base.workload import Workload
-
-# (device, dtype, activation, m, n, k, elements from one row of the weight to the next, y, x, weight, bias, residual) --> int
-DENSE = "tvm_balanced.dense_by_library"
-# (device, dtype, activation, the convolution as JSON, batch, n, y, x, weight, bias, residual) --> int
-CONV = "tvm_balanced.conv_by_library"
 
 
 def prefer_library(func: tirx.PrimFunc, kernel: Any, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:

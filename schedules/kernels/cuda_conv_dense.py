@@ -21,10 +21,10 @@ from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST, from_weight_matrix, weight_matrix
 from tvm_balanced.schedules.base.expressions import int64
-from tvm_balanced.schedules.base.kernel import DenseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.space import Decisions
 from tvm_balanced.schedules.base.workload import Workload
+from tvm_balanced.schedules.kernels.cuda_dense import CudaDense
 from tvm_balanced.schedules.layouts.warp_panels import BYTES
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 
@@ -32,18 +32,10 @@ THREADS = 256
 HALF_RATE = 0.5  # of tensor cores, for images in PyTorch's layout; a guess, as nothing sparse is weighed against it yet
 
 
-class CudaConvDense(DenseKernel):
+class CudaConvDense(CudaDense):
     """TVM's default GPU schedule of any convolution; fp32, fp16 and bf16 with sums in fp32."""
 
     name = "cuda_conv_dense"
-    parts = ("weight",)
-    kinds = ("cuda", "opencl")
-    dtypes = ("float32", "float16", "bfloat16")
-
-    def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        if target.kind.name not in self.kinds:
-            return "the target is not a GPU"
-        return None if dtype in self.dtypes else f"it does not compute {dtype}"
 
     def pack(self, weight: Array, conv: Convolution | None = None) -> tuple[Array, ...]:
         if conv is None or conv.order != TAPS_FIRST:
@@ -53,12 +45,6 @@ class CudaConvDense(DenseKernel):
 
     def pack_for(self, weight: Array, workload: Workload) -> tuple[Array, ...]:
         return self.pack(weight, workload.conv)
-
-    def pack_bias(self, bias: Array) -> Array:
-        return bias
-
-    def row_stride(self, workload: Workload) -> int:
-        return workload.k
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         conv, activation, dtype = workload.conv, ACTIVATIONS[workload.activation], workload.dtype
@@ -109,9 +95,6 @@ class CudaConvDense(DenseKernel):
                     )
 
         return workload.attach(cuda_conv_dense)
-
-    def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        """Sample nothing: dlight makes its own schedule, see `schedule_tiles`."""
 
     def schedule_tiles(
         self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, decisions: Decisions | None = None

@@ -13,11 +13,9 @@ def round_weight(values: Array) -> tuple[Array, Array, Array]:
     Returns (whole numbers int8 of the same shape, scales (N,) float32, sums of a row's numbers (N,) int32). A row of zeros has
     scale 0.
     """
-    axes = tuple(range(1, values.ndim))
-    scales = np.abs(values).max(axis=axes).astype(np.float32) / np.float32(LARGEST)
-    steps = np.where(scales > 0, scales, 1).reshape(-1, *(1 for _ in axes))
-    rounded = np.rint(values / steps).astype(np.int8)
-    return rounded, scales, rounded.sum(axis=axes, dtype=np.int32)
+    scales = _exact_scales(values)
+    rounded = _rounded(values, scales)
+    return rounded, scales, rounded.sum(axis=tuple(range(1, values.ndim)), dtype=np.int32)
 
 
 def round_to_short_scales(values: Array) -> tuple[Array, Array]:
@@ -25,8 +23,15 @@ def round_to_short_scales(values: Array) -> tuple[Array, Array]:
 
     Returns (whole numbers int8 of the same shape, scales (N,) float32).
     """
-    axes = tuple(range(1, values.ndim))
-    exact = np.abs(values).max(axis=axes).astype(np.float32) / np.float32(LARGEST)
-    scales = (exact.view(np.uint32) + np.uint32(0xFFFF) & np.uint32(0xFFFF0000)).view(np.float32)
-    steps = np.where(scales > 0, scales, 1).reshape(-1, *(1 for _ in axes))
-    return np.rint(values / steps).astype(np.int8), scales
+    bits = _exact_scales(values).view(np.uint32)
+    scales = (bits + np.uint32(0xFFFF) & np.uint32(0xFFFF0000)).view(np.float32)
+    return _rounded(values, scales), scales
+
+
+def _exact_scales(values: Array) -> Array:
+    return np.abs(values).max(axis=tuple(range(1, values.ndim))).astype(np.float32) / np.float32(LARGEST)
+
+
+def _rounded(values: Array, scales: Array) -> Array:
+    steps = np.where(scales > 0, scales, 1).reshape(-1, *(1 for _ in values.shape[1:]))
+    return np.rint(values / steps).astype(np.int8)

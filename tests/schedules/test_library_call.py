@@ -12,6 +12,7 @@ from support import built_once, reference
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
 from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.core import library_functions
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST
@@ -30,15 +31,15 @@ def asked(monkeypatch):
     calls = []
     built_once.always_built(monkeypatch)
 
-    def computed_by(module, function):
+    def computed_by(name, module, function):
         def compute(*given):
             calls.append(given)
             return getattr(module, function)(*given)
 
-        tvm_ffi.register_global_func(module.FUNCTION, compute, override=True)
+        tvm_ffi.register_global_func(name, compute, override=True)
 
-    computed_by(torch_dense, "dense")
-    computed_by(torch_conv, "conv")
+    computed_by(library_functions.DENSE, torch_dense, "dense")
+    computed_by(library_functions.CONV, torch_conv, "conv")
     yield calls
     libraries.register()
 
@@ -119,8 +120,8 @@ def test_a_model_with_convolutions_asks_for_each_and_says_so(pattern):
     lowered = lower(imported.mod, cuda_target("h200"))
     assert [bucket.kernel for plan in lowered.plans for bucket in plan.buckets] == [IMAGES.name] * 2
     text = lowered.mod.script()
-    assert text.count(torch_conv.FUNCTION) == 2
-    assert f'{torch_conv.FUNCTION}", "cuda", "float16", "relu"' in text
+    assert text.count(library_functions.CONV) == 2
+    assert f'{library_functions.CONV}", "cuda", "float16", "relu"' in text
     why = lowered.plans[0].buckets[0].verdict.reason
     assert why == ("the weight has no zeros" if pattern is None else "no sparse kernel of convolutions is for this target")
 
@@ -150,15 +151,17 @@ def test_every_range_of_rows_of_a_gpu_asks():
         scheduled = multi_kernel.schedule(func, target, library=True)
         alone = multi_kernel.schedule(func, target)
     tiles = len([tile for tile in KERNELS["cuda_dense_mma"].small_tiles if tile[1] >= 9]) + 1
-    assert scheduled.script().count(torch_dense.FUNCTION) == tiles
-    assert torch_dense.FUNCTION not in alone.script()
+    assert scheduled.script().count(library_functions.DENSE) == tiles
+    assert library_functions.DENSE not in alone.script()
     with target:
         built = tvm.compile(scheduled.with_attr("global_symbol", "main"), target)
     assert "mma.sync" in cubins.sources(built)[0]
 
 
 def test_compiled_code_and_the_runtime_mean_the_same_function():
-    assert (library_call.DENSE, library_call.CONV) == (torch_dense.FUNCTION, torch_conv.FUNCTION)
+    assert (library_call.DENSE, library_call.CONV) == (library_functions.DENSE, library_functions.CONV)
+    assert libraries.FUNCTIONS[library_call.DENSE] is torch_dense.dense
+    assert libraries.FUNCTIONS[library_call.CONV] is torch_conv.conv
 
 
 def test_a_compiled_module_asks_and_tvms_own_compiler_does_not():
@@ -166,4 +169,4 @@ def test_a_compiled_module_asks_and_tvms_own_compiler_does_not():
     torch.manual_seed(0)
     imported = import_model(torch.nn.Linear(64, 32).half().eval(), (torch.zeros(2, 64).half(),))
     for lift, count in ((True, 1), (False, 0)):
-        assert lower(imported.mod, cuda_target("h200"), lift=lift).mod.script().count(torch_dense.FUNCTION) == count
+        assert lower(imported.mod, cuda_target("h200"), lift=lift).mod.script().count(library_functions.DENSE) == count

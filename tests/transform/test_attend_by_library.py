@@ -13,6 +13,7 @@ from tvm import relax
 
 from tvm_balanced.api import import_model
 from tvm_balanced.compiler.targets import cuda_target
+from tvm_balanced.core import library_functions
 from tvm_balanced.runtime.cuda import libraries, torch_attention, torch_library
 from tvm_balanced.transform.attend_by_library import ATTENTION_ATTR, AttendByLibrary
 from tvm_balanced.transform.collapse_views import CollapseViews
@@ -86,7 +87,7 @@ def asked(monkeypatch):
         return torch_attention.attend(*given)
 
     libraries.register()
-    tvm_ffi.register_global_func(torch_attention.ATTEND, attend, override=True)
+    tvm_ffi.register_global_func(library_functions.ATTENTION, attend, override=True)
     yield calls
     libraries.register()
 
@@ -189,5 +190,5 @@ def test_a_module_for_a_gpu_asks_and_tvms_own_compiler_does_not():
     imported = import_model(Attention().half().eval(), operands(torch.float16))
     for lift, count in ((True, 1), (False, 0)):
         lowered = lower(imported.mod, cuda_target("h200"), lift=lift)
-        assert lowered.mod.script().count(torch_attention.ATTEND) == count
+        assert lowered.mod.script().count(library_functions.ATTENTION) == count
         assert all(function.scheduled for function in lowered.functions)

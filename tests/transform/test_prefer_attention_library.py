@@ -6,6 +6,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
+from tvm_balanced.core import library_functions
 from tvm_balanced.runtime.cuda import libraries, torch_attention
 from tvm_balanced.transform import prefer_attention_library
 from tvm_balanced.transform.attend_by_library import ATTENTION_ATTR
@@ -42,8 +43,8 @@ def library():
         told.append((kind, text))
         return tvm.runtime.tensor(x.numpy() * 3)
 
-    tvm_ffi.register_global_func(torch_attention.USABLE, lambda _: there[0], override=True)
-    tvm_ffi.register_global_func(torch_attention.ATTEND, attend, override=True)
+    tvm_ffi.register_global_func(library_functions.ATTENTION_USABLE, lambda _: there[0], override=True)
+    tvm_ffi.register_global_func(library_functions.ATTENTION, attend, override=True)
     yield there, told
     libraries.register()
 
@@ -67,5 +68,6 @@ def test_other_functions_stay_as_they_are():
 
 
 def test_compiled_code_and_the_runtime_mean_the_same_functions():
-    names = prefer_attention_library.USABLE, prefer_attention_library.ATTEND
-    assert names == (torch_attention.USABLE, torch_attention.ATTEND)
+    names = prefer_attention_library.ATTENTION_USABLE, prefer_attention_library.ATTENTION
+    assert names == (library_functions.ATTENTION_USABLE, library_functions.ATTENTION)
+    assert [libraries.FUNCTIONS[name] for name in names] == [torch_attention.attention_usable, torch_attention.attend]

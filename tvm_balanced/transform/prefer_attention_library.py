@@ -4,12 +4,8 @@ import tvm
 from tvm import relax
 from tvm.ir import StringImm
 
+from tvm_balanced.core.library_functions import ATTENTION, ATTENTION_USABLE
 from tvm_balanced.transform.attend_by_library import ATTENTION_ATTR
-
-# (device) --> whether there is a library that computes attention
-USABLE = "tvm_balanced.attention_library_usable"
-# (device, what it is told as JSON, queries, keys, values[, mask]) --> the result, a tensor of the library's own
-ATTEND = "tvm_balanced.attention_by_library"
 
 
 @tvm.transform.module_pass(opt_level=0, name="PreferAttentionLibrary")
@@ -37,8 +33,8 @@ def _asking(own: relax.Function, called: tvm.ir.GlobalVar, kind: str, told: str)
     own = relax.utils.copy_with_new_vars(own)
     device, ty, params = StringImm(kind), own.ret_ty, list(own.params)
     usable, y = relax.Var("usable", relax.TensorType((), "bool")), relax.Var("y", ty)
-    asked = relax.op.call_pure_packed(USABLE, device, ty_args=usable.ty)
-    library = relax.op.call_pure_packed(ATTEND, device, StringImm(told), *params, ty_args=ty)
+    asked = relax.op.call_pure_packed(ATTENTION_USABLE, device, ty_args=usable.ty)
+    library = relax.op.call_pure_packed(ATTENTION, device, StringImm(told), *params, ty_args=ty)
     chosen = relax.If(usable, _only(library, ty), _only(relax.Call(called, params), ty))
     block = relax.BindingBlock([relax.VarBinding(usable, asked), relax.VarBinding(y, chosen)])
     return relax.Function(params, relax.SeqExpr([block], y), ty, own.is_pure, own.attrs)

@@ -2,13 +2,14 @@
 
 import tvm_ffi
 
+from tvm_balanced.core.library_functions import ATTENTION, ATTENTION_USABLE, CONV, DENSE
 from tvm_balanced.runtime.cuda import torch_attention, torch_conv, torch_dense
 
 FUNCTIONS = {
-    torch_dense.FUNCTION: torch_dense.dense,
-    torch_conv.FUNCTION: torch_conv.conv,
-    torch_attention.USABLE: torch_attention.attention_usable,
-    torch_attention.ATTEND: torch_attention.attend,
+    DENSE: torch_dense.dense,
+    CONV: torch_conv.conv,
+    ATTENTION_USABLE: torch_attention.attention_usable,
+    ATTENTION: torch_attention.attend,
 }
 
 

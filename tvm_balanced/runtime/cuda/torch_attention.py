@@ -9,9 +9,6 @@ import tvm
 
 from tvm_balanced.runtime.cuda.torch_library import usable
 
-USABLE = "tvm_balanced.attention_library_usable"  # what compiled code calls them
-ATTEND = "tvm_balanced.attention_by_library"
-
 
 def attention_usable(kind: str) -> bool:
     """Whether `attend` computes on a target of this kind."""

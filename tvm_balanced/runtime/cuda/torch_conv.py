@@ -10,7 +10,6 @@ from typing import Any
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.runtime.cuda.torch_library import borrowed, in_place, usable
 
-FUNCTION = "tvm_balanced.conv_by_library"  # what compiled code calls it
 _without: set[tuple[str, str, int]] = set()  # convolutions for which cuDNN has no function with an epilogue
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from tvm_balanced.runtime.cuda.torch_library import borrowed, in_place, usable
 
-FUNCTION = "tvm_balanced.dense_by_library"  # what compiled code calls it
 SWITCH = "TVM_BALANCED_DENSE"
 
 

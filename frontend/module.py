@@ -15,6 +15,7 @@ from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.eager import with_model
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.frontend.exporting import EXPORTING
+from tvm_balanced.frontend.key_value_cache import replace_others, takes_cache
 from tvm_balanced.frontend.live_weights import fold
 from tvm_balanced.frontend.refusals import advice, check_tensors, import_advice
 from tvm_balanced.frontend.structures import register_dataclasses, registered_anew, with_defaults
@@ -54,7 +55,8 @@ def import_module(
         why = import_advice(folded, error, args, kwargs or {})
         raise (error if why is None else ModelError(f"{source_of(model)} cannot be imported: {why}")) from error.__cause__
     imported.main.call = with_defaults(imported.main.call, folded.forward)
-    imported.main.eager = with_model(imported.main.eager, folded)
+    if not takes_cache(args, kwargs):  # the model itself would make it longer with each of the calls that are timed
+        imported.main.eager = with_model(imported.main.eager, folded)
     return imported
 
 
@@ -78,6 +80,7 @@ def export(
     ModelError
         If torch cannot export it.
     """
+    replace_others()
     register_dataclasses(*args, *(kwargs or {}).values())
     check_tensors(args, kwargs)
     try:

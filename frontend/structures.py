@@ -15,7 +15,9 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
+from tvm_balanced.core.key_value_cache import fields_of, is_cache
 from tvm_balanced.core.structure import Call, Tree, tensors_of
+from tvm_balanced.frontend.key_value_cache import register_cache
 
 UNKNOWN_TYPE = re.compile(r"<class '([\w.]+)'> in (?:output|input)")
 PLAIN = (bool, int, float, str, type(None))  # what may be fixed in a compiled module
@@ -109,11 +111,13 @@ def replaced(old: fx.Node, new: Any, arg: fx.Node) -> Any:
 
 
 def register_dataclasses(*values: Any) -> None:
-    """Let torch take dataclasses apart that stand among arguments."""
+    """Let torch take dataclasses, and caches of transformers, apart that stand among arguments."""
     for value in values:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if (dataclasses.is_dataclass(value) and not isinstance(value, type)) or is_cache(type(value)):
             _register(type(value))
-        if isinstance(value, Mapping):
+        if is_cache(type(value)):
+            register_dataclasses(*(part for part in fields_of(value).values() if is_cache(type(part))))
+        elif isinstance(value, Mapping):
             register_dataclasses(*value.values())
         elif isinstance(value, (tuple, list)):
             register_dataclasses(*value)
@@ -122,7 +126,7 @@ def register_dataclasses(*values: Any) -> None:
 
 
 def registered_anew(error: BaseException) -> bool:
-    """Whether torch failed because it did not know a dataclass, which it knows now."""
+    """Whether torch failed because it did not know a dataclass or a cache, which it knows now."""
     named = UNKNOWN_TYPE.search(str(error))
     module, _, name = (named[1] if named else "").rpartition(".")
     kind = getattr(sys.modules.get(module), name, None)
@@ -130,6 +134,8 @@ def registered_anew(error: BaseException) -> bool:
 
 
 def _register(kind: Any) -> bool:
+    if register_cache(kind):
+        return True
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)) or kind in pytree.SUPPORTED_NODES:
         return False
     torch.export.register_dataclass(kind, serialized_type_name=f"{kind.__module__}.{kind.__qualname__}")
@@ -148,6 +154,8 @@ def _tree(value: Any) -> Tree:
         return _class_tree(value, zip(value._fields, value, strict=True))
     if isinstance(value, (tuple, list)):
         return {"tuple" if isinstance(value, tuple) else "list": [_tree(part) for part in value]}
+    if is_cache(type(value)):
+        return _class_tree(value, fields_of(value).items())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         mapped = value.items() if isinstance(value, Mapping) else None  # a ModelOutput, which leaves out what is None
         return _class_tree(value, mapped or ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)))

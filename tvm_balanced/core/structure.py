@@ -6,7 +6,8 @@ A tree is one of
     {"value": None}                               None, True, a number or a text that was fixed when the model was compiled
     {"tuple": [tree, ...]}, {"list": [tree, ...]}
     {"dict": [[key, tree], ...]}
-    {"class": "module.Name", "fields": [[name, tree], ...]}     a dataclass, a ModelOutput of transformers, a namedtuple
+    {"class": "module.Name", "fields": [[name, tree], ...]}     a dataclass, a ModelOutput of transformers, a namedtuple,
+                                                                a cache of `core.key_value_cache`
 
 A call is a list of [name of a parameter, tree], in the order of the parameters.
 """
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tvm_balanced.core.key_value_cache import builder, fields_of, is_cache
 from tvm_balanced.errors import InputError
 
 Tree = dict[str, Any]
@@ -41,7 +43,7 @@ def parts_of(tree: Tree) -> list[tuple[Any, Tree]]:
     return [(key, part) for key, part in pairs]
 
 
-def rebuild(tree: Tree, leaves: Sequence[Any], find: Callable[[str], type | None] | None = None) -> Any:
+def rebuild(tree: Tree, leaves: Sequence[Any], find: Callable[[str], Callable[..., Any] | None] | None = None) -> Any:
     """Return leaves nested as a tree says.
 
     Parameters
@@ -50,7 +52,8 @@ def rebuild(tree: Tree, leaves: Sequence[Any], find: Callable[[str], type | None
     leaves : sequence
         What stands at each place.
     find : callable, optional
-        Returns the class of a name, or None where it is not loaded: then, and without `find`, its fields are a plain dict.
+        Returns what makes an object of a class, given by its name, of its fields; None where it is not loaded: then, and without
+        `find`, its fields are a plain dict.
     """
     if "tensor" in tree:
         return leaves[tree["tensor"]]
@@ -65,8 +68,13 @@ def rebuild(tree: Tree, leaves: Sequence[Any], find: Callable[[str], type | None
     return dict(built) if kind is None else kind(**dict(built))
 
 
-def loaded_class(name: str) -> type | None:
-    """Return a class of this name if its module is loaded and it is made of named fields alone; nothing is imported."""
+def loaded_class(name: str) -> Callable[..., Any] | None:
+    """Return a class of this name if its module is loaded and it is made of named fields alone, or what makes a cache of them;
+    nothing is imported.
+    """
+    cache = builder(name)
+    if cache is not None:
+        return cache
     module, _, attribute = name.rpartition(".")
     return of_fields(getattr(sys.modules.get(module), attribute, None))
 
@@ -129,6 +137,11 @@ def _parts_given(tree: Tree, value: Any) -> dict[Any, Any] | None:
         return dict(enumerate(value)) if isinstance(value, (tuple, list)) else None
     if isinstance(value, Mapping):
         return dict(value)
+    if is_cache(type(value)):
+        try:
+            return fields_of(value)
+        except TypeError:
+            return None
     if "class" in tree and all(hasattr(value, key) for key, part in parts_of(tree) if "value" not in part):
         return {key: getattr(value, key) for key, _ in parts_of(tree) if hasattr(value, key)}
     return None

@@ -4,7 +4,7 @@ assumes is checked here.
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -158,7 +158,7 @@ def from_tvm(tensors: Sequence[Any], as_torch: bool, result: Tree | None, buffer
     return rebuild(result, leaves, _class_of if as_torch else None)
 
 
-def _class_of(name: str) -> type | None:
+def _class_of(name: str) -> Callable[..., Any] | None:
     """Return the class that torch.export, or a loaded module, has under a name, if it is made of named fields alone."""
     registry = getattr(sys.modules.get("torch.utils._pytree"), "SERIALIZED_TYPE_TO_PYTHON_TYPE", {})
     return of_fields(registry.get(name)) or loaded_class(name)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.support layers float32 static     # runs a part, and writes the page anew
     python -m benchmarks.support sources "BERT" dynamic
-    python -m benchmarks.support                           # the page alone
+    python -m benchmarks.support                           # the page alone, with the rows of python -m benchmarks.torch_compile
 
 A cell is "yes", for layers "sparse" or "dense", or the reason why not; "not run" until it was. tests/benchmarks/test_support.py
 checks that the page is current, and runs a sample of the cells; `make nightly` runs them all.
@@ -15,6 +15,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import torch_compile
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA, PAGE = ROOT / "benchmarks" / "data" / "support.csv", ROOT / "docs" / "support.md"
 COLUMNS = ("section", "row", "column", "shapes", "outcome")
@@ -22,6 +24,10 @@ SHAPES = ("static", "dynamic")
 GOOD = ("yes", "sparse", "dense")
 DTYPES = ("float32", "float16", "bfloat16")
 Cell = tuple[str, str, str, str]
+COMPILED = (
+    "Small models, pruned at 4:16 and called as their users call them, by `python -m benchmarks.torch_compile`: how many graphs "
+    "torch made of each, for how many breaks, and what became of them. A graph without a layer is not worth compiling."
+)
 LAYERS = (
     "A layer of each kind beside PyTorch, in each dtype: with fixed shapes, and with one size left open, its batch or steps."
     "\n\n**sparse**: its weight was pruned at 4:16, and a sparse kernel computes it. **dense**: it has no "
@@ -96,6 +102,8 @@ def page(found: dict[Cell, str]) -> str:
         ("layers", "Layers", LAYERS),
     ):
         lines += [f"## {title}", "", introduction, "", *_table(section, found), ""]
+        if section == "sources":
+            lines += ["### Under torch.compile", "", COMPILED, "", *torch_compile.lines(), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -1,6 +1,8 @@
 """Tell what a file or folder is that was given as a model or as weights and is neither, and what to do with it."""
 
+import contextlib
 import pickle
+import pickletools
 import re
 import zipfile
 from pathlib import Path
@@ -27,7 +29,17 @@ ADVICE = {
         "give it to tvm-balanced run or tvm_balanced.load",
         "give the weights that it was compiled from",
     ),
-    "folder": ("a folder", "give a .pt2 that torch.export.save wrote, or package.module:factory", "give a file of weights"),
+    "folder": (
+        "a folder without a config.json",
+        "give one that save_pretrained of transformers wrote, a .pt2 that torch.export.save wrote, or package.module:factory",
+        "give a file of weights",
+    ),
+    "config": ("the config.json of a folder of transformers", "give the folder", "give the folder, or its file of weights"),
+    "objects": (
+        "a file with objects among its tensors, which runs code when it is read",
+        FACTORY,
+        "load it where you trust it, torch.load(file, weights_only=False), and write its state dict alone with torch.save",
+    ),
     "safetensors": ("a file of weights alone, in safetensors", "give it as --weights beside package.module:factory", ""),
     "state dict": ("a file of weights alone, a state dict", "give it as --weights beside package.module:factory", ""),
     "pickled module": (
@@ -91,6 +103,8 @@ def _file(path: Path) -> str | None:
         return "gguf"
     if _is_safetensors(path, start):
         return "safetensors"
+    if path.name == "config.json":
+        return "config"
     if path.suffix in SUFFIXES:
         return SUFFIXES[path.suffix]
     return _pickled(path)
@@ -107,12 +121,24 @@ def _is_safetensors(path: Path, start: bytes) -> bool:
             return False
 
 
+def _begins_with_a_class(path: Path) -> bool:
+    """Whether the first that a pickle names is an object, and no dict that holds one; its opcodes are read, nothing runs."""
+    with contextlib.suppress(Exception), zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        for opcode, argument, _ in pickletools.genops(archive.read(name)):
+            if opcode.name not in ("PROTO", "FRAME"):
+                return opcode.name == "GLOBAL" and argument != "collections OrderedDict"
+    return False
+
+
 def _pickled(path: Path) -> str | None:
     """Return what torch.save wrote; nothing of it runs."""
     try:
         loaded = torch.load(path, weights_only=True, map_location="meta")
     except pickle.UnpicklingError as error:
-        return "pickled module" if CODE.search(str(error)) else None
+        if not CODE.search(str(error)):
+            return None
+        return "pickled module" if _begins_with_a_class(path) else "objects"
     except Exception:  # torch, zipfile and pickle each raise their own for what is none of theirs
         return None
     return "state dict" if isinstance(loaded, dict) else None

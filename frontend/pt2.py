@@ -44,7 +44,7 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
     if not path.is_file():
         raise ModelError(
             explain(path, weights=False)
-            or f"{path} is not a file; give a .pt2 that torch.export.save wrote, or package.module:factory",
+            or f"{path} is not a file; give a .pt2 of torch.export.save, a folder of transformers, or package.module:factory",
             usage=True,
         )
     unknown: list[str] = []

@@ -111,6 +111,12 @@ def import_source(model: Any, request: Request) -> ImportedModel:
         imported = import_exported_program(model, "an exported program", donate=request.donate)
         imported.recognised.insert(0, "an exported program")
         return imported
+    inner = getattr(model, "model", None)
+    if torch is not None and isinstance(inner, torch.nn.Module):  # a pipeline of transformers, a Trainer
+        raise InputError(
+            f"model is {type(model).__name__}, which is called on more than tensors; give its .model, a {type(inner).__name__}, "
+            "with examples of what that is called with"
+        )
     raise InputError(f"model is {type(model).__name__}; give {HELP}")
 
 

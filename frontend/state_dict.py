@@ -1,5 +1,6 @@
 """Load weights from a checkpoint into a module, and write them."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,8 @@ UNUSABLE = {  # how the name of a weight ends, and what it is
     "parametrizations.weight.original": "a weight without its mask; call squash_mask() on the sparsifier before saving",
     "weight_orig": "a weight without its mask; call torch.nn.utils.prune.remove on its layer before saving",
     "._packed_params._packed_params": f"a packed, quantised weight; {EIGHT}",
+    ".qweight": "a weight packed by GPTQ or AWQ; load the model with the tool that wrote it, dequantize it, and save it again",
 }
-
 
 NESTS = ("state_dict", "model_state_dict", "model")  # where training loops keep the weights among other things
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel, of torch.compile
@@ -64,8 +65,9 @@ def load_weights(model: nn.Module, path: str | Path, masks: str | Path | None = 
 def read_state_dict(path: Path, own: set[str], masks: str | Path | None = None) -> tuple[dict[str, Any], list[str]]:
     """Return the state dict of a checkpoint as plain weights, and what was done for that, a phrase each.
 
-    Understood are {"state_dict": ...} or {"model": ...} around it, the prefixes "module." and "_orig_mod.", pairs of X_orig and
-    X_mask of torch.nn.utils.prune, whose product is X, the formats of compressed-tensors, and masks in a file of their own.
+    Understood are {"state_dict": ...} and the like around it, a prefix of all names that the module has, as "module.", pairs
+    of X_orig and X_mask of torch.nn.utils.prune, whose product is X, the formats of compressed-tensors, and masks in a file of
+    their own.
 
     Parameters
     ----------
@@ -92,6 +94,9 @@ def read_state_dict(path: Path, own: set[str], masks: str | Path | None = None) 
 
 def _unnested(loaded: dict[Any, Any], own: set[str], found: list[str]) -> dict[Any, Any]:
     nest = next((name for name in NESTS if name not in own and isinstance(loaded.get(name), Mapping)), None)
+    if nest is None:  # under a name of the user's own, if it is the only one that has the weights
+        fit = [name for name, part in loaded.items() if isinstance(part, Mapping) and _prefix(part, own) is not None]
+        nest = fit[0] if len(fit) == 1 else None
     if nest is None:
         return loaded
     found.append(f'took "{nest}" of what the file holds')
@@ -111,7 +116,29 @@ def _stripped(tensors: dict[str, torch.Tensor], own: set[str], found: list[str])
         if tensors and all(name.startswith(prefix) for name in tensors) and not any(name.startswith(prefix) for name in own):
             found.append(f'dropped the prefix "{prefix}"')
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    prefix = _prefix(tensors, own)
+    if not prefix:
+        return tensors
+    found.append(f'dropped the prefix "{prefix}"')
+    others = [name for name in tensors if not name.startswith(prefix)]
+    if others:
+        found.append(f"left {len(others)} tensors aside that are not of this module, {others[0]} first")
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _prefix(tensors: Mapping[Any, Any], own: set[str]) -> str | None:
+    """Return what stands before all of a module's names in a state dict, "" for nothing; None where one of them is not there, or
+    several have them all.
+
+    The module was a part of another, as `model.` of a LightningModule. What belongs to a name may have an ending, as X_orig.
+    """
+    stems = {re.sub(r"(_orig|_packed|\.compressed)$", "", name) for name in tensors if isinstance(name, str)}
+    first = min(own, default=None)
+    if first is None:
+        return None
+    prefixes = {stem.removesuffix(first) for stem in stems if stem == first or stem.endswith(f".{first}")}
+    fit = [prefix for prefix in prefixes if all(f"{prefix}{name}" in stems for name in own)]
+    return fit[0] if len(fit) == 1 else "" if "" in fit else None
 
 
 def _folded(path: Path, tensors: dict[str, torch.Tensor], own: set[str], found: list[str]) -> dict[str, torch.Tensor]:

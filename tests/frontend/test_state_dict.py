@@ -1,3 +1,4 @@
+import argparse
 import warnings
 
 import pytest
@@ -108,6 +109,8 @@ def other_files(folder):
     torch.save(model(), folder / "module.pt")
     torch.export.save(torch.export.export(model(), (torch.ones(2, 8),)), folder / "model.pt2")
     torch.save({0: torch.ones(2)}, folder / "numbers.pt")
+    torch.save({"state_dict": model().state_dict(), "options": argparse.Namespace(lr=0.1)}, folder / "objects.pt")
+    torch.save({"0.qweight": torch.ones(1, 8, dtype=torch.int32)}, folder / "gptq.pt")
     torch.save({"0.weight": [1.0]}, folder / "lists.pt")
     torch.save({**model().state_dict(), "0.weight": torch.ones(8, 8, dtype=torch.int8)}, folder / "int8.pt")
     torch.save({"0.weight": torch.ones(8, 8, dtype=torch.int8), "0.weight_scale": torch.ones(8)}, folder / "scaled.pt")
@@ -121,6 +124,8 @@ def other_files(folder):
         "script.pt": "is a TorchScript program; write torch.jit.load",
         "module.pt": "is a whole pickled module, which runs code when it is read; load it where you trust it, and write",
         "model.pt2": "is an exported program, a .pt2; give it as the model, without --weights",
+        "objects.pt": "is a file with objects among its tensors, which runs code when it is read; load it where you trust it",
+        "gptq.pt": "holds 0.qweight, a weight packed by GPTQ or AWQ; load the model with the tool",
         "numbers.pt": "has 0 \\(int\\) where names belong",
         "lists.pt": 'holds list as "0.weight"',
         "int8.pt": "holds 0.weight in int8, where Sequential has float32; give the float weights, and kernels=",
@@ -130,6 +135,7 @@ def other_files(folder):
         "orig.pt": "holds 0.weight_orig, a weight without its mask; call torch.nn.utils.prune.remove",
         "model.onnx": "is an ONNX model; give the state dict",
         "llama.gguf": "is a GGUF file; write the state dict",
+        "hf/config.json": "is the config.json of a folder of transformers; give the folder",
         "hf": "is a folder of Hugging Face transformers; it has no weights under a name",
     }
 
@@ -145,10 +151,38 @@ def test_what_is_said_of_other_files_works(tmp_path):
     other_files(tmp_path)
     torch.save(torch.load(tmp_path / "module.pt", weights_only=False).state_dict(), tmp_path / "w.pt")
     load_weights(model(), tmp_path / "w.pt")
+    torch.save(torch.load(tmp_path / "objects.pt", weights_only=False)["state_dict"], tmp_path / "w.pt")
+    load_weights(model(), tmp_path / "w.pt")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.save(torch.jit.load(tmp_path / "script.pt").state_dict(), tmp_path / "w.pt")
     load_weights(model(), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.encoder."])
+def test_a_part_of_a_larger_model_is_found(tmp_path, prefix):
+    """As a LightningModule keeps it, with a loss beside it; under a name of the user's own; without one weight it is refused."""
+    state = {f"{prefix}{name}": tensor for name, tensor in model().state_dict().items()}
+    held, mine = {**state, "loss.weight": torch.ones(2)}, model()
+    torch.save({"epoch": 1, "weights": held, "optimizer": {"state": {}}}, tmp_path / "w.ckpt")
+    assert load_weights(mine, tmp_path / "w.ckpt") == (
+        'took "weights" of what the file holds',
+        f'dropped the prefix "{prefix}"',
+        "left 1 tensors aside that are not of this module, loss.weight first",
+    )
+    for name, tensor in mine.state_dict().items():
+        assert torch.equal(tensor, state[f"{prefix}{name}"])
+    del held[f"{prefix}0.bias"]
+    torch.save(held, tmp_path / "w.ckpt")
+    with pytest.raises(ModelError, match="does not fit Sequential"):
+        load_weights(model(), tmp_path / "w.ckpt")
+
+
+def test_of_two_parts_that_fit_none_is_chosen(tmp_path):
+    state = {f"{part}.{name}": tensor for part in ("student", "teacher") for name, tensor in model().state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match="does not fit Sequential"):
+        load_weights(model(), tmp_path / "w.pt")
 
 
 def test_a_cast_is_said(tmp_path):

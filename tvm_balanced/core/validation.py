@@ -101,6 +101,8 @@ def check_path(value: Any) -> Path:
 def check_examples(args: Any, kwargs: Any, dynamic_shapes: Any) -> None:
     """Raise InputError unless these have the containers that torch.export takes."""
     expected = "a tuple of example tensors, one for each argument of the model"
+    if isinstance(args, Mapping):
+        raise InputError(f"args is a {type(args).__name__} of {', '.join(map(str, args))[:80]}; give examples by name as kwargs=")
     require("args", args, Sequence, expected)
     if isinstance(args, (str, bytes)):
         raise InputError(f"args is {args!r:.40}; give {expected}")

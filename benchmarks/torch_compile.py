@@ -87,9 +87,8 @@ def _early_exit(layers: nn.ModuleList, x: torch.Tensor) -> Any:
     return layers[1](y) if y.mean() > 0 else layers[2](y)
 
 
-def _prints(layers: nn.ModuleList, x: torch.Tensor) -> Any:
+def _broken(layers: nn.ModuleList, x: torch.Tensor) -> Any:
     y = layers[0](x)
-    logging.getLogger(__name__).debug("seen %s", y.shape)
     torch._dynamo.graph_break()
     return layers[1](y)
 
@@ -114,7 +113,7 @@ OF_TORCH: dict[str, tuple[Callable[[], nn.Module], tuple[torch.Tensor, ...]]] = 
     "Conv2d": (lambda: sequence(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)), (PIXELS,)),
     "EmbeddingBag": (lambda: sequence(nn.EmbeddingBag(64, 64), nn.Linear(64, 32)), (IDS,)),
     "an early exit": (lambda: Takes(_early_exit, *(nn.Linear(64, 64) for _ in range(3))), (X,)),
-    "a break between layers": (lambda: Takes(_prints, nn.Linear(64, 64), nn.Linear(64, 64)), (X,)),
+    "a break between layers": (lambda: Takes(_broken, nn.Linear(64, 64), nn.Linear(64, 64)), (X,)),
 }
 
 

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils import _pytree as pytree
 
+from tvm_balanced.core.key_value_cache import held, is_cache
 from tvm_balanced.errors import InputError, first_line
 from tvm_balanced.frontend.structures import PLAIN
 
@@ -33,12 +34,17 @@ SHAPES = "give one entry for each argument, as torch.export takes it, for instan
 def check_tensors(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
     """Raise InputError for an example that is no tensor with data, with its place and what to give instead."""
     given = (tuple(args), dict(kwargs or {}))
-    leaves, _ = pytree.tree_flatten_with_path(given, is_leaf=lambda leaf: isinstance(leaf, PackedSequence))
+    leaves, _ = pytree.tree_flatten_with_path(given, is_leaf=_whole)
     for path, leaf in leaves:
         what = _wrong(leaf)
         if what is not None:
             place = "args" if path[0] == pytree.SequenceKey(0) else "kwargs"
             raise InputError(f"the example {place}{pytree.keystr(path[1:])} is {what}")
+
+
+def _whole(part: Any) -> bool:
+    """Whether an example is not taken apart: packed sequences, and caches with layers of an unknown kind."""
+    return isinstance(part, PackedSequence) or (is_cache(type(part)) and held(part) is None)
 
 
 def _wrong(leaf: Any) -> str | None:

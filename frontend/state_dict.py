@@ -116,14 +116,14 @@ def _stripped(tensors: dict[str, torch.Tensor], own: set[str], found: list[str])
         if tensors and all(name.startswith(prefix) for name in tensors) and not any(name.startswith(prefix) for name in own):
             found.append(f'dropped the prefix "{prefix}"')
             tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    prefix = _prefix(tensors, own)
-    if not prefix:
+    outer = _prefix(tensors, own)
+    if not outer:
         return tensors
-    found.append(f'dropped the prefix "{prefix}"')
-    others = [name for name in tensors if not name.startswith(prefix)]
+    found.append(f'dropped the prefix "{outer}"')
+    others = [name for name in tensors if not name.startswith(outer)]
     if others:
         found.append(f"left {len(others)} tensors aside that are not of this module, {others[0]} first")
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(outer): tensor for name, tensor in tensors.items() if name.startswith(outer)}
 
 
 def _prefix(tensors: Mapping[Any, Any], own: set[str]) -> str | None:

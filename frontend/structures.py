@@ -15,7 +15,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
-from tvm_balanced.core.key_value_cache import fields_of, is_cache
+from tvm_balanced.core.key_value_cache import fields_of, held, is_cache
 from tvm_balanced.core.structure import Call, Tree, tensors_of
 from tvm_balanced.frontend.key_value_cache import register_cache
 
@@ -116,7 +116,7 @@ def register_dataclasses(*values: Any) -> None:
         if (dataclasses.is_dataclass(value) and not isinstance(value, type)) or is_cache(type(value)):
             _register(type(value))
         if is_cache(type(value)):
-            register_dataclasses(*(part for part in fields_of(value).values() if is_cache(type(part))))
+            register_dataclasses(*(part for part in (held(value) or {}).values() if is_cache(type(part))))
         elif isinstance(value, Mapping):
             register_dataclasses(*value.values())
         elif isinstance(value, (tuple, list)):

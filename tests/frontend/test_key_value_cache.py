@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import tvm_balanced as tb
-from tvm_balanced.errors import ModelError
+from tvm_balanced.errors import InputError, ModelError
 
 transformers = pytest.importorskip("transformers")
 SMALL = {
@@ -97,6 +97,15 @@ def test_a_window_over_a_dynamic_length_gets_advice_that_works():
         with torch.no_grad():
             want = model(**inputs(length)).logits
         torch.testing.assert_close(module(**inputs(length)).logits, want, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cache_of_another_kind_gets_one_sentence():
+    odd = transformers.DynamicCache()
+    odd.layers.append(object())
+    for cache in (odd, transformers.EncoderDecoderCache(odd, transformers.DynamicCache())):
+        with pytest.raises(InputError, match="is of type DynamicCache, which torch does not know; wrap the model") as error:
+            tb.compile(llama(), (), {**inputs(1), "past_key_values": cache})
+        assert "\n" not in str(error.value)
 
 
 REGISTERED = """

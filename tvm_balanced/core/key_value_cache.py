@@ -30,6 +30,14 @@ def fields_of(cache: Any) -> dict[str, Any]:
     return {"layers": [_fields_of_layer(layer) for layer in cache.layers]}
 
 
+def held(value: Any) -> dict[str, Any] | None:
+    """Return what a cache holds, by name; None for one that `fields_of` does not take, and for what is none."""
+    try:
+        return fields_of(value)
+    except TypeError:
+        return None
+
+
 def _fields_of_layer(layer: Any) -> dict[str, Any]:
     """A window leaves out what was seen before it, so that the number of tokens seen is kept beside it."""
     kind = type(layer).__name__

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from tvm_balanced.core.key_value_cache import builder, fields_of, is_cache
+from tvm_balanced.core.key_value_cache import builder, held, is_cache
 from tvm_balanced.errors import InputError
 
 Tree = dict[str, Any]
@@ -138,10 +138,7 @@ def _parts_given(tree: Tree, value: Any) -> dict[Any, Any] | None:
     if isinstance(value, Mapping):
         return dict(value)
     if is_cache(type(value)):
-        try:
-            return fields_of(value)
-        except TypeError:
-            return None
+        return held(value)
     if "class" in tree and all(hasattr(value, key) for key, part in parts_of(tree) if "value" not in part):
         return {key: getattr(value, key) for key, _ in parts_of(tree) if hasattr(value, key)}
     return None

@@ -161,6 +161,33 @@ def trilinear(x: Any, y: Any, z: Any, at_x: Any, at_y: Any, at_z: Any, over: Any
     return (x * y * z).sum(over)
 
 
+def encoder_layer(
+    x: torch.Tensor, width: int, heads: int, qkv_weight: Any, qkv_bias: Any, out_weight: Any, out_bias: Any, gelu: bool,
+    norm_first: bool, eps: float, norm_weight_1: Any, norm_bias_1: Any, norm_weight_2: Any, norm_bias_2: Any, weight_1: Any,
+    bias_1: Any, weight_2: Any, bias_2: Any, mask: Any = None, mask_type: int | None = None,
+) -> Any:  # fmt: skip
+    """nn.TransformerEncoderLayer in one operator, PyTorch's fast path, which torch.compile keeps; x is (batch, tokens, width)."""
+    if mask is not None:
+        return NotImplemented
+    f = torch.nn.functional
+
+    def attended(x: torch.Tensor) -> torch.Tensor:
+        q, k, v = f.linear(x, qkv_weight, qkv_bias).unflatten(-1, (3, heads, width // heads)).permute(2, 0, 3, 1, 4)
+        return f.linear(f.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), out_weight, out_bias)
+
+    def fed(x: torch.Tensor) -> torch.Tensor:
+        return f.linear((f.gelu if gelu else f.relu)(f.linear(x, weight_1, bias_1)), weight_2, bias_2)
+
+    def normed(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        return f.layer_norm(x, (width,), weight, bias, eps)
+
+    if norm_first:
+        x = x + attended(normed(x, norm_weight_1, norm_bias_1))
+        return x + fed(normed(x, norm_weight_2, norm_bias_2))
+    x = normed(x + attended(x), norm_weight_1, norm_bias_1)
+    return normed(x + fed(x), norm_weight_2, norm_bias_2)
+
+
 def view(x: torch.Tensor, size: Sequence[int]) -> Any:
     """View a tensor of whatever strides: decomposed attention may have other ones than the export saw, as in GPT-2.
 
@@ -175,5 +202,6 @@ OURS: dict[Any, Any] = {
     aten._embedding_bag.default: embedding_bag,
     aten._embedding_bag_forward_only.default: embedding_bag,
     aten._trilinear.default: trilinear,
+    aten._transformer_encoder_layer_fwd.default: encoder_layer,
     **({aten._grouped_mm.default: grouped_mm} if hasattr(aten, "_grouped_mm") else {}),
 }

@@ -1,12 +1,13 @@
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import _ops, nn
 from torch._export import utils
 from torch.export import exported_program
 
 from tvm_balanced.api import import_model
-from tvm_balanced.frontend.decompositions import DEVICES, LISTING
+from tvm_balanced.frontend.decompositions import DEVICES, LISTING, encoder_layer
 
 
 class Apply(nn.Module):
@@ -57,3 +58,21 @@ def test_torch_registers_operators_for_the_devices_of_a_model_alone(monkeypatch)
     assert {"AutogradCPU", "CPU", "Meta"} <= names
     assert not {"AutogradXLA", "XLA", "AutogradHPU", "HPU"} & names
     assert all(len(getattr(exported_program, name)) > 2 for name in DEVICES)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_pytorchs_fast_path_of_an_encoder_layer(activation, norm_first):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(
+        16, 2, 32, batch_first=True, activation=activation, norm_first=norm_first, layer_norm_eps=1e-2
+    )
+    own, attention, x = layer.eval(), layer.self_attn, torch.randn(2, 5, 16)
+    given = (
+        *(x, 16, 2, attention.in_proj_weight, attention.in_proj_bias, attention.out_proj.weight, attention.out_proj.bias),
+        *(activation == "gelu", norm_first, 1e-2, own.norm1.weight, own.norm1.bias, own.norm2.weight, own.norm2.bias),
+        *(own.linear1.weight, own.linear1.bias, own.linear2.weight, own.linear2.bias),
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(encoder_layer(*given), torch.ops.aten._transformer_encoder_layer_fwd(*given))
+        assert encoder_layer(*given, mask=torch.zeros(5, 5)) is NotImplemented

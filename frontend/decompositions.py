@@ -172,7 +172,7 @@ def encoder_layer(
     f = torch.nn.functional
 
     def attended(x: torch.Tensor) -> torch.Tensor:
-        q, k, v = f.linear(x, qkv_weight, qkv_bias).unflatten(-1, (3, heads, width // heads)).permute(2, 0, 3, 1, 4)
+        q, k, v = f.linear(x, qkv_weight, qkv_bias).reshape(*x.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4)
         return f.linear(f.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2), out_weight, out_bias)
 
     def fed(x: torch.Tensor) -> torch.Tensor:

@@ -108,6 +108,25 @@ def reduced(
     return te.compute(rows, lambda *i: join(vectors(*i), rest(*i)), name=f"{name}_both")
 
 
+def first_place_last(x: te.Tensor, keepdims: bool, largest: bool) -> te.Tensor:
+    """Return where the largest or smallest value along the last axis of x first is, or the first NaN, int64.
+
+    The value first, then the least of its places: both are vectors, and a reduction of pairs is not.
+    """
+    rows, length, dtype = x.shape[:-1], x.shape[-1], str(x.dtype)
+    reduce, join = (te.max, tirx.max) if largest else (te.min, tirx.min)
+    best = reduced(reduce, join, rows, length, x, "best")
+
+    def place(*i: tirx.Expr) -> tirx.Expr:
+        here = tirx.Cast("int64", i[-1])
+        found = tirx.Select(x(*i).equal(best(*i[:-1])), here, tirx.max_value("int64"))
+        return tirx.Select(x(*i) <= tirx.const(math.inf, dtype), found, here) if "float" in dtype else found
+
+    first = reduced(te.min, tirx.min, rows, length, place, "first")
+    shape = (*rows, 1) if keepdims else rows
+    return te.compute(shape, lambda *i: first(*i[: len(rows)]), name="place")
+
+
 def _mean(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """A mean over the last axes, as over pixels, along one axis."""
     x, axes = call.args[0], sorted(int(axis) % len(call.args[0].ty.shape) for axis in call.attrs.axis or ())

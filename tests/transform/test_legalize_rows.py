@@ -75,6 +75,24 @@ def test_mean(rng):
     check(cases, wanted, [1e-6] * len(cases))
 
 
+def test_reductions_over_the_last_axes_and_over_all(rng):
+    cases, wanted, allowed = [], [], []
+    for name, shape, axes in (
+        ("sum", (2, 3, 7, 7), (2, 3)),
+        ("max", (2, 5, 4, 9), (-1, -2)),
+        ("min", (6, 37), None),
+        ("sum", (133,), None),
+        ("mean", (3, 50), None),
+        ("max", (5, 100), (0, 1)),
+    ):
+        x = normal(rng, shape)
+        for keepdims in (False, True):
+            cases.append((partial(getattr(OP, name), axis=axes, keepdims=keepdims), [x]))
+            wanted.append(getattr(x.astype(np.float64), name)(axes, keepdims=keepdims))
+            allowed.append(2e-5 if name == "sum" else 1e-6)
+    check(cases, wanted, allowed)
+
+
 def normed(x, axes, gamma, beta):
     x = x.astype(np.float64)
     return (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5) * gamma + beta

@@ -217,6 +217,7 @@ LEGALIZE: dict[str, Legalize] = {
     **{f"relax.nn.{name}": _in_float32 for name in LAYERS},
     **dict.fromkeys(("relax.add", "relax.maximum"), _logical(topi.logical_or)),
     "relax.minimum": _logical(topi.logical_and),
+    **{f"relax.{name}": ROWS[f"relax.{name}"] for name in ("max", "min")},
     "relax.multiply": _multiply,
     **{f"relax.nn.max_pool{axes}d": _max_pool for axes in (1, 2, 3)},
     "relax.argmax": _place(largest=True),

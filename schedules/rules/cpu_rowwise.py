@@ -84,9 +84,13 @@ def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[_St
 def _vectorize(sch: Schedule, stage: _Stage, target: tvm.target.Target) -> None:
     if stage.kind == "partial":
         vectorize_partial(sch, stage.block, lanes(target))
-    elif stage.kind == "elementwise" and len(sch.get_loops(stage.block)) > 1:  # the only loop left is the one over rows
-        if all(str(write.buffer.dtype) != "bool" for write in sch.get(stage.block).writes):  # LLVM has them in bytes and in bits
-            vectorize_last(sch, stage.block, target)
+    # the only loop left may be the one over rows; LLVM has booleans in bytes and in bits, and joins no vectors of both
+    elif stage.kind == "elementwise" and len(sch.get_loops(stage.block)) > 1 and not _writes_booleans(sch, stage.block):
+        vectorize_last(sch, stage.block, target)
+
+
+def _writes_booleans(sch: Schedule, block: Any) -> bool:
+    return any(str(write.source.dtype) == "bool" for write in sch.get(block).writes)
 
 
 def _is_along_row(sch: Schedule, reduction: SBlockInfo, of: Callable[[Iterable[bool]], bool] = any) -> bool:

@@ -6,10 +6,8 @@ One file of this folder is one kernel, a module-level instance of `Kernel`. To a
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -30,21 +28,11 @@ Tuned = Callable[[Workload], Decisions | None]
 
 
 EVALUATED = "<ast>"  # the file of what TVM's parser evaluates
-_built: ContextVar[dict[Any, tirx.PrimFunc] | None] = ContextVar("built", default=None)
+KEPT = 256  # functions, some tens of kilobytes each: a model has few shapes, and a process compiles alike models
 
 
-@contextmanager
-def built_once() -> Iterator[None]:
-    """Build the TensorIR of each workload once within this block: a model has many layers of few shapes."""
-    token = _built.set({} if _built.get() is None else _built.get())
-    try:
-        yield
-    finally:
-        _built.reset(token)
-
-
-def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
-    """Return a kernel's `prim_func` that remembers what it built inside `built_once`, and runs in a thread of its own.
+def _kept(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
+    """Return a kernel's `prim_func` that remembers what it made, and runs in a thread of its own.
 
     TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle, so that a model
     that was compiled in a function that has returned stays in memory until Python collects garbage. A fresh thread has no frames
@@ -53,16 +41,11 @@ def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.P
     """
     inspect.modulesbyfile.setdefault(EVALUATED, "")
 
+    @functools.lru_cache(KEPT)
     @functools.wraps(prim_func)
     def run(self: Any, workload: Workload) -> tirx.PrimFunc:
-        known = _built.get()
-        if known is not None and (self, workload) in known:
-            return known[self, workload]
         with ThreadPoolExecutor(1) as thread:
-            func = thread.submit(prim_func, self, workload).result()
-        if known is not None:
-            known[self, workload] = func
-        return func
+            return thread.submit(prim_func, self, workload).result()
 
     return run
 
@@ -84,7 +67,7 @@ class Kernel(ABC):
 
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
-            setattr(cls, "prim_func", _build_once(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+            setattr(cls, "prim_func", _kept(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
 
     def workload(
         self, m: int | None, n: int, k: int, pattern: BalancedPattern | None, dtype: str = "float32", **epilogue: Any
@@ -146,8 +129,8 @@ class Kernel(ABC):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         """Return the function that computes a layer, not scheduled yet.
 
-        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept within
-        `built_once`, so that it must depend on the workload alone, not on a target.
+        Called for each distinct workload of a process, in a thread of its own; what it returns is kept and used for other
+        models, so that it must depend on the workload alone, not on a target.
 
         Parameters
         ----------

@@ -28,7 +28,7 @@ Tuned = Callable[[Workload], Decisions | None]
 
 
 EVALUATED = "<ast>"  # the file of what TVM's parser evaluates
-KEPT = 256  # functions, some tens of kilobytes each: a model has few shapes, and a process compiles alike models
+KEPT = 256  # functions of 64 KB: a model has few shapes, and a process compiles alike models
 
 
 def _kept(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:

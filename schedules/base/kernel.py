@@ -6,8 +6,10 @@ One file of this folder is one kernel, a module-level instance of `Kernel`. To a
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -29,10 +31,24 @@ Tuned = Callable[[Workload], Decisions | None]
 
 EVALUATED = "<ast>"  # the file of what TVM's parser evaluates
 KEPT = 256  # functions of 64 KB: a model has few shapes, and a process compiles alike models
+_keeps: ContextVar[bool] = ContextVar("keeps", default=False)
 
 
-def _kept(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
-    """Return a kernel's `prim_func` that remembers what it made, and runs in a thread of its own.
+@contextmanager
+def built_once() -> Iterator[None]:
+    """Build the TensorIR of each workload once for all models of the process whose layers are built within this block.
+
+    Elsewhere it is built whenever it is asked for, so that what a benchmark or a test changes of a kernel has an effect.
+    """
+    token = _keeps.set(True)
+    try:
+        yield
+    finally:
+        _keeps.reset(token)
+
+
+def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
+    """Return a kernel's `prim_func` that remembers what it built inside `built_once`, and runs in a thread of its own.
 
     TVM's parser reads the source around every frame that it is called from, and keeps those frames in a cycle, so that a model
     that was compiled in a function that has returned stays in memory until Python collects garbage. A fresh thread has no frames
@@ -41,13 +57,19 @@ def _kept(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFun
     """
     inspect.modulesbyfile.setdefault(EVALUATED, "")
 
-    @functools.lru_cache(KEPT)
     @functools.wraps(prim_func)
     def run(self: Any, workload: Workload) -> tirx.PrimFunc:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(prim_func, self, workload).result()
+        return (kept if _keeps.get() else _build)(prim_func, self, workload)
 
     return run
+
+
+def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: Workload) -> tirx.PrimFunc:
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(prim_func, kernel, workload).result()
+
+
+kept = functools.lru_cache(KEPT)(_build)
 
 
 class Kernel(ABC):
@@ -67,7 +89,7 @@ class Kernel(ABC):
 
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
-            setattr(cls, "prim_func", _kept(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+            setattr(cls, "prim_func", _build_once(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
 
     def workload(
         self, m: int | None, n: int, k: int, pattern: BalancedPattern | None, dtype: str = "float32", **epilogue: Any
@@ -129,8 +151,8 @@ class Kernel(ABC):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         """Return the function that computes a layer, not scheduled yet.
 
-        Called for each distinct workload of a process, in a thread of its own; what it returns is kept and used for other
-        models, so that it must depend on the workload alone, not on a target.
+        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept for other
+        models (`built_once`), so that it must depend on the workload alone, not on a target.
 
         Parameters
         ----------

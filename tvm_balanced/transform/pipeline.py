@@ -17,7 +17,7 @@ from tvm_balanced.core.accounting import FunctionUse, OperatorUse
 from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.runtime.target_features import is_gpu
-from tvm_balanced.schedules.base.kernel import Tuned
+from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.attend_by_library import AttendByLibrary
@@ -188,7 +188,7 @@ def lower(
             [*backend.dataflow_lower_passes(target), *backend.finalize_passes(target), MarkNoalias()] if pack else [],
         ),
     ]
-    with target:
+    with target, built_once():
         for number, (name, passes) in enumerate(phases, 1):
             mod = _run_phase(mod, number, name, passes, progress)
     functions = [replace(use, scheduled=use.name in scheduled) for use in estimating.functions.values()]

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from tvm_balanced.schedules import KERNELS
+from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.base.kernel import built_once
 
 
@@ -11,6 +11,5 @@ def test_a_function_is_built_once_for_the_layers_of_models_and_anew_elsewhere():
         built = kernel.prim_func(workload)
     with built_once():
         assert kernel.prim_func(replace(workload)) is built
-        other = kernel.prim_func(replace(workload, n=32))
-    assert [int(extent) for extent in other.buffer_map[other.params[-1]].shape] == [3, 32]
+        assert Workload.of(kernel.prim_func(replace(workload, n=32))).n == 32
     assert kernel.prim_func(workload) is not built

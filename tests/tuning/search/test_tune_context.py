@@ -21,6 +21,7 @@ assert "tvm.s_tir.tensor_intrin" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.slow
 def test_no_stub_stands_for_the_intrinsics():
     load_intrinsics()
     assert sys.modules["tvm.s_tir.tensor_intrin"].__file__

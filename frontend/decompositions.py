@@ -79,6 +79,34 @@ def devices_of(program: ExportedProgram) -> Iterator[None]:
         yield
 
 
+OVERRIDE = "_override_composite_implicit_decomp"  # of torch.export.exported_program: registers what is written in others
+DEFAULT = "_special_op_to_decompose_cia"  # of torch._export.utils: calls what an operator of C++ does by itself
+
+
+@contextlib.contextmanager
+def own_kept() -> Iterator[None]:
+    """Let torch register no decomposition that an operator of C++ has by itself, while the block runs.
+
+    By itself torch 2.13 does so for a thousand operators of each model, a fifth of the time of `run_decompositions`. What is
+    left are those that stay whole, and those that we write otherwise.
+    """
+    register = getattr(exported_program, OVERRIDE, None)
+    if register is None:
+        yield
+        return
+
+    def others(table: Mapping[Any, Any]) -> Any:
+        return register({op: rule for op, rule in table.items() if _name(rule) != DEFAULT})
+
+    with EXPORTING, mock.patch.object(exported_program, OVERRIDE, others):
+        yield
+
+
+def _name(rule: Any) -> str:
+    """Return the name of what a partial function calls; empty for any other function."""
+    return str(getattr(getattr(rule, "func", None), "__name__", ""))
+
+
 def decompositions() -> dict[Any, Any]:
     """Return the table of decompositions: everything to core ATen except what is `KEPT`, and what the importer does not take."""
     table: Mapping[Any, Any] = default_decompositions()

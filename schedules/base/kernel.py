@@ -30,17 +30,21 @@ Tuned = Callable[[Workload], Decisions | None]
 
 
 EVALUATED = "<ast>"  # the file of what TVM's parser evaluates
-_built: ContextVar[dict[Any, tirx.PrimFunc] | None] = ContextVar("built", default=None)
+KEPT = 256  # functions of 64 KB: a model has few shapes, and a process compiles alike models
+_keeps: ContextVar[bool] = ContextVar("keeps", default=False)
 
 
 @contextmanager
 def built_once() -> Iterator[None]:
-    """Build the TensorIR of each workload once within this block: a model has many layers of few shapes."""
-    token = _built.set({} if _built.get() is None else _built.get())
+    """Build the TensorIR of each workload once for all models of the process whose layers are built within this block.
+
+    Elsewhere it is built whenever it is asked for, so that what a benchmark or a test changes of a kernel has an effect.
+    """
+    token = _keeps.set(True)
     try:
         yield
     finally:
-        _built.reset(token)
+        _keeps.reset(token)
 
 
 def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
@@ -55,16 +59,17 @@ def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.P
 
     @functools.wraps(prim_func)
     def run(self: Any, workload: Workload) -> tirx.PrimFunc:
-        known = _built.get()
-        if known is not None and (self, workload) in known:
-            return known[self, workload]
-        with ThreadPoolExecutor(1) as thread:
-            func = thread.submit(prim_func, self, workload).result()
-        if known is not None:
-            known[self, workload] = func
-        return func
+        return (kept if _keeps.get() else _build)(prim_func, self, workload)
 
     return run
+
+
+def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: Workload) -> tirx.PrimFunc:
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(prim_func, kernel, workload).result()
+
+
+kept = functools.lru_cache(KEPT)(_build)
 
 
 class Kernel(ABC):
@@ -146,8 +151,8 @@ class Kernel(ABC):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         """Return the function that computes a layer, not scheduled yet.
 
-        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept within
-        `built_once`, so that it must depend on the workload alone, not on a target.
+        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept for other
+        models (`built_once`), so that it must depend on the workload alone, not on a target.
 
         Parameters
         ----------

@@ -38,7 +38,7 @@ def test_a_wrong_result_is_not_timed(device):
         made.measure(2)
 
 
-@pytest.mark.parametrize("model", ["decoder", "images", "prompt"])
+@pytest.mark.parametrize("model", ["images", *(pytest.param(name, marks=pytest.mark.slow) for name in ("decoder", "prompt"))])
 def test_a_model_of_what_libraries_compute_compiles_and_agrees(model, device):
     made = models.Subject(models.Case(model, (2,), "2:4", "float32", models.TINY), device)
     rivals = {"balanced": lambda _: made.compiled(*made.args)}

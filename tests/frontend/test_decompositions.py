@@ -6,7 +6,7 @@ from torch._export import utils
 from torch.export import exported_program
 
 from tvm_balanced.api import import_model
-from tvm_balanced.frontend.decompositions import DEVICES, LISTING
+from tvm_balanced.frontend.decompositions import DEVICES, LISTING, OVERRIDE
 
 
 class Apply(nn.Module):
@@ -57,3 +57,16 @@ def test_torch_registers_operators_for_the_devices_of_a_model_alone(monkeypatch)
     assert {"AutogradCPU", "CPU", "Meta"} <= names
     assert not {"AutogradXLA", "XLA", "AutogradHPU", "HPU"} & names
     assert all(len(getattr(exported_program, name)) > 2 for name in DEVICES)
+
+
+def test_torch_registers_what_is_kept_whole_or_written_otherwise_alone(monkeypatch):
+    registered, original = [], getattr(exported_program, OVERRIDE)
+    monkeypatch.setattr(exported_program, OVERRIDE, lambda table: registered.append(table) or original(table))
+    layer = nn.Linear(3, 4)
+    mod = import_model(Apply(lambda x: torch.square(layer(x))), (torch.ones(2, 3),)).mod
+    (table,) = registered
+    assert torch.ops.aten.linear.default in table
+    assert torch.ops.aten.square.default not in table  # torch's own rule makes it a power
+    assert "R.power" in mod.script()
+    assert "R.matmul" in mod.script()
+    assert len(table) < 200  # of 1,050

@@ -6,6 +6,7 @@ from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cpu_avx2 import CPU_AVX2
+from tvm_balanced.schedules.kernels.cpu_avx2_i8 import CPU_AVX2_I8
 from tvm_balanced.schedules.kernels.cpu_avx512 import CPU_AVX512
 from tvm_balanced.schedules.kernels.cpu_avx512_bf16 import CPU_AVX512_BF16
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import CPU_AVX512_I8
@@ -42,6 +43,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512_I8,
     CPU_AVX512_SPMM,
     CPU_AVX2,
+    CPU_AVX2_I8,
     CPU_NEON,
     CPU_NEON_I8,
     CPU_PORTABLE,

@@ -20,6 +20,7 @@ from tvm_balanced.schedules.kernels.cpu_dense_i8 import CPU_DENSE_I8
 from tvm_balanced.schedules.kernels.cpu_neon import CPU_NEON
 from tvm_balanced.schedules.kernels.cpu_neon_i8 import CPU_NEON_I8
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
+from tvm_balanced.schedules.kernels.cpu_portable_i8 import CPU_PORTABLE_I8
 from tvm_balanced.schedules.kernels.cuda_conv_dense import CUDA_CONV_DENSE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
@@ -47,6 +48,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_NEON,
     CPU_NEON_I8,
     CPU_PORTABLE,
+    CPU_PORTABLE_I8,
     CUDA_GEMV,
     CUDA_GEMV_W8,
     CUDA_DECODE_MMA,

@@ -1,8 +1,8 @@
 """Balanced-sparse dense layer for x86 CPUs with AVX2 in 8 bits: byte shuffles inside a block, dot products of four bytes.
 
-Eight rows of the weight are the lanes of a register. A block of 16 values of x is 16 bytes, in both halves of another. A step takes
-four slots of each row: vpshufb moves the four columns of a row into its lane, and a dot product multiplies them by four values and
-adds everything to a 32-bit sum:
+Eight rows of the weight are the lanes of a register. A block of 16 values of x is 16 bytes, in both halves of another. A step
+takes four slots of each row: vpshufb moves the four columns of a row into its lane, and a dot product multiplies them by four
+values and adds everything to a 32-bit sum:
 
     acc[8 rows] += dot(vpshufb(block of x, index[8 rows][4 slots]), values[8 rows][4 slots])
 
@@ -10,8 +10,8 @@ The dot product is one vpdpbusd with AVX-VNNI or AVX-512 VNNI, else vpmaddubsw a
 of two products then fit 16 bits (`dot_products.py`). Where the four slots are of several blocks, as with 1, 2, 3 or 6 of 16, each
 block is shuffled and the results are blended.
 
-Rows of x are rounded when the layer runs (`rounded_rows.py`), rows of the weight when it is packed. `layouts/byte_blocks.py` has the
-layout. As in cpu_avx2, a row panel is computed in two halves.
+Rows of x are rounded when the layer runs (`rounded_rows.py`), rows of the weight when it is packed. `layouts/byte_blocks.py` has
+the layout. As in cpu_avx2, a row panel is computed in two halves.
 """
 
 from typing import Any
@@ -144,7 +144,7 @@ class CpuAvx2I8(SparseKernel):
                     acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] = moved_dot(
                         acc[vo, vi, T.ramp(vh * HALF, 1, HALF)],
                         _picked(
-                            lambda block: rounded[rows.read(vo, vi), T.ramp((vc * blocks + block) * BLOCK, 1, BLOCK)],
+                            (rounded, rows.read(vo, vi), vc * blocks),
                             _columns(indices[group(vh), (vc * steps + vs) // 2, lanes(vh, BYTES)], vs),
                             vs,
                             nnz,
@@ -190,11 +190,15 @@ class CpuAvx2I8(SparseKernel):
         return roofline.seconds(slots * m, (many if m > 1 else one) * HALF / roofline.lanes, slots * 1.5)
 
 
-def _picked(block_of_x: Any, columns: Any, step: Any, nnz: int) -> Any:
-    """Return the values of x that the slots of a step meet. `block_of_x` gives 16 bytes of a chunk; `columns` are inside a block."""
+def _picked(x: tuple[tirx.Buffer, Any, Any], columns: Any, step: Any, nnz: int) -> Any:
+    """Return what the slots of a step meet: `x` are the rounded rows, a row, and the first block of a chunk of it; `columns` are
+    inside a block.
+    """
+    rounded, row, start = x
 
     def picked(block: Any) -> Any:
-        return T.call_pure_extern(f"uint8x{BYTES}", PICK, block_of_x(block), columns)
+        bytes_ = rounded[row, T.ramp((start + block) * BLOCK, 1, BLOCK)]
+        return T.call_pure_extern(f"uint8x{BYTES}", PICK, bytes_, columns)
 
     first, count = step * SLOTS // nnz, blocks_of_step(nnz)
     found = picked((step * SLOTS + SLOTS - 1) // nnz if count == 2 else first + count - 1)

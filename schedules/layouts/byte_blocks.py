@@ -1,7 +1,7 @@
 """Four slots of one block in a lane, for kernels that permute the 16 bytes of a block: how cpu_avx2_i8 lays a weight out.
 
-A step takes four slots of each of the 16 rows of a row panel, in the order of blocks: four bytes a row, which are one lane of a dot
-product. The slots of blocks with 4, 8 or 12 of them fill steps by themselves; of others, steps are of two blocks, or of four.
+A step takes four slots of each of the 16 rows of a row panel, in the order of blocks: four bytes a row, which are one lane of a
+dot product. The slots of blocks with 4, 8 or 12 of them fill steps by themselves; of others, steps are of two blocks, or of four.
 
     values       (G, S, 64)      int8    four slots of each of 16 rows a step
     indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half

@@ -35,7 +35,7 @@ class RoundedRows(NamedTuple):
 
     Parameters
     ----------
-    values : buffer (M, columns) uint8, or int8
+    values : buffer (M, columns) uint8, int8 or float32
         Past the last column of x: `zero`.
     step : buffer (M,) float32
     zero : buffer (M,) int32
@@ -47,8 +47,8 @@ class RoundedRows(NamedTuple):
 
 
 def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "uint8") -> RoundedRows:
-    """Emit the blocks that round x (M, K) float32 to rows of `columns` columns, a multiple of 16, less `moved_by`. Call it inside
-    TVMScript.
+    """Emit the blocks that round x (M, K) float32 to rows of `columns` columns, a multiple of 16, less `moved_by`, or less `zero`
+    if it is None. Call it inside TVMScript.
     """
     m, k, parts, lanes = x.shape[0], x.shape[1].value, int64(columns // LANES), int64(LANES)
     largest = T.sblock_alloc_buffer((m, lanes), "int32")
@@ -57,6 +57,7 @@ def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "ui
     low_of_row, high_of_row, step, inverse = (T.sblock_alloc_buffer((m,), "float32") for _ in range(4))
     zero = T.sblock_alloc_buffer((m,), "int32")
     values = T.sblock_alloc_buffer((m, int64(columns)), dtype)
+    moved = 0 if moved_by is None else moved_by
 
     def column(row: Any, part: Any, lane: Any) -> Any:
         """Return x, or 0 past the last column."""
@@ -96,11 +97,12 @@ def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "ui
         short = T.float32(1) / long
         T.buffer_store(step, long, [vi])
         T.buffer_store(inverse, short, [vi])
-        T.buffer_store(zero, whole(T.float32(0.5) - low_of_row[vi] * short) - moved_by, [vi])
+        T.buffer_store(zero, whole(T.float32(0.5) - low_of_row[vi] * short) - moved, [vi])
     with T.grid(m, parts, lanes) as (i, p, j), T.sblock("round"):
         vi, vp, vj = T.axis.spatial(m, i), T.axis.spatial(parts, p), T.axis.spatial(lanes, j)
-        moved = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved_by, "float32") + T.float32(0.5))
-        T.buffer_store(values, T.cast(T.min(whole(moved), T.int32(STEPS)) - moved_by, dtype), [vi, vp * LANES + vj])
+        steps = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved, "float32") + T.float32(0.5))
+        less = zero[vi] if moved_by is None else moved
+        T.buffer_store(values, T.cast(T.min(whole(steps), T.int32(STEPS)) - less, dtype), [vi, vp * LANES + vj])
     return RoundedRows(values, step, zero)
 
 

@@ -18,6 +18,9 @@ from tvm_balanced.selection.rooflines import roofline_of
 
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_avx2_i8"]
+CASES = [("x86-64-v3", 1), ("x86-64-v3", 9), ("x86-64-v3", None), ("alderlake", 5), ("cascadelake", 2)]
+PRODUCTS = ("vpshufb", "vpsignb", "vpmaddubsw", "vpmaddwd", "vpabsb")
+TAKEN = [("x86-64-v3", "cpu_avx2_i8"), ("znver4", "cpu_avx512_i8"), ("cascadelake", "cpu_avx2_i8")]
 PATTERNS = ["1:16", "2:16", "3:16", "4:16", "6:16", "8:16", "12:16"]
 NEEDS = {"x86-64-v3": "avx2", "alderlake": "avxvnni", "cascadelake": "avx512vnni"}  # each with another dot product
 
@@ -48,7 +51,7 @@ def innermost_loop(cpu, m, pattern, what):
 @pytest.mark.avx2
 @pytest.mark.grid
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize(("cpu", "m"), [("x86-64-v3", 1), ("x86-64-v3", 9), ("x86-64-v3", None), ("alderlake", 5), ("cascadelake", 2)])
+@pytest.mark.parametrize(("cpu", "m"), CASES)
 def test_sums_are_those_of_integers_bit_for_bit(cpu, m, pattern, rng):
     needs(cpu)
     weight = reference.balanced(40, 100, P(pattern), rng)
@@ -106,7 +109,7 @@ def test_bits_do_not_depend_on_threads(rng):
 @pytest.mark.parametrize(("m", "pattern", "shuffles"), [(1, "2:16", 2), (64, "2:16", 2), (64, "4:16", 1)])
 def test_inner_loop_is_shuffles_and_products_without_spills(m, pattern, shuffles):
     loop = innermost_loop("x86-64-v3", m, pattern, "vpmaddubsw")
-    found = {name: sum(f"\t{name}\t" in line for line in loop) for name in ("vpshufb", "vpsignb", "vpmaddubsw", "vpmaddwd", "vpabsb")}
+    found = {name: sum(f"\t{name}\t" in line for line in loop) for name in PRODUCTS}
     assert found["vpshufb"] == shuffles * found["vpmaddubsw"] > 0
     assert found["vpsignb"] == found["vpmaddwd"] == found["vpmaddubsw"]
     assert found["vpabsb"] * min(m, 4) == found["vpmaddubsw"]  # rows of x share what is made of the values
@@ -137,7 +140,7 @@ def test_bytes_a_nonzero_are_one_and_a_half(rng):
     assert sum(a.nbytes for a in KERNEL.pack(encode(weight, P("2:16")))) == np.count_nonzero(weight) * 1.5 + 64 * 8
 
 
-@pytest.mark.parametrize(("cpu", "kernel"), [("x86-64-v3", "cpu_avx2_i8"), ("znver4", "cpu_avx512_i8"), ("cascadelake", "cpu_avx2_i8")])
+@pytest.mark.parametrize(("cpu", "kernel"), TAKEN)
 def test_the_verdict_takes_it_where_8_bits_are_allowed(cpu, kernel, rng):
     layer = DenseLayer("fc", 64, 768, 768, "float32", detect(reference.balanced(768, 768, P("4:16"), rng)))
     selector = KernelSelector(target(cpu), roofline_of(target(cpu)), precision=lambda _layer: "int8")

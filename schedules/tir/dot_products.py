@@ -6,9 +6,9 @@ It is a function in LLVM IR that a schedule imports, so that one kernel serves e
 CPU with AVX2, of x that is moved to -127 to 127 if vpmaddubsw is to take it.
 
     AVX-512 VNNI, AVX-VNNI   vpdpbusd
-    AVX2                     vpmaddwd of the even and of the odd bytes, widened to 16 bits. Those of vpmaddubsw saturate: 2 * 254
-                             times 127 does not fit 16 bits. 2 * 127 * 127 does, so `moved_dot` takes it; here it would gain nothing,
-                             because x, which is widened, serves several row panels
+    AVX2                     vpmaddwd of the even and of the odd bytes, widened to 16 bits. The sums of vpmaddubsw saturate, for
+                             2 * 254 * 127 does not fit 16 bits. 2 * 127 * 127 does, so `moved_dot` takes it; here it would gain
+                             nothing, because x, which is widened, serves several row panels
     ARM with i8mm            usdot
     ARM with dotprod         sdot, whose bytes are both signed: of x - 128, and of 64 twice, which adds what was taken
     others                   32-bit multiplications, which LLVM turns into what the CPU has

@@ -181,6 +181,17 @@ def test_a_target_without_avx512_gets_kernels_of_its_own(net):
     )
 
 
+@pytest.mark.slow
+def test_the_input_of_a_recurrent_layer_is_rounded_for_all_steps_at_once():
+    torch.manual_seed(0)
+    model, x = nn.LSTM(64, 128, batch_first=True).eval(), torch.randn(2, 20, 64)
+    tb.prune(model, "4:16")
+    module = tb.compile(model, (x,), precision="int8", max_loss=0.05)
+    assert kernels(module)["weight_ih_l0"] in ROUNDS
+    assert module.report.precision.rounded
+    assert 0 < module.report.precision.loss <= 0.05
+
+
 @pytest.mark.parametrize(
     "options", [{"precision": "int4"}, {"precision": "int8", "max_loss": -1}, {"precision": "int8", "metric": 3}]
 )

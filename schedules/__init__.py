@@ -11,6 +11,7 @@ from tvm_balanced.schedules.kernels.cpu_avx512 import CPU_AVX512
 from tvm_balanced.schedules.kernels.cpu_avx512_bf16 import CPU_AVX512_BF16
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import CPU_AVX512_I8
 from tvm_balanced.schedules.kernels.cpu_avx512_spmm import CPU_AVX512_SPMM
+from tvm_balanced.schedules.kernels.cpu_avx512_w4 import CPU_AVX512_W4
 from tvm_balanced.schedules.kernels.cpu_avx512_w8 import CPU_AVX512_W8
 from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
@@ -41,6 +42,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512_BF16,
     CPU_AVX512_W16,
     CPU_AVX512_W8,
+    CPU_AVX512_W4,
     CPU_AVX512_I8,
     CPU_AVX512_SPMM,
     CPU_AVX2,

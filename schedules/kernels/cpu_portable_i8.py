@@ -35,13 +35,13 @@ from tvm_balanced.schedules.kernels.cpu_portable import (
     side_of,
     tile_size,
 )
-from tvm_balanced.schedules.layouts.rounded_weight import LARGEST, round_weight
+from tvm_balanced.schedules.layouts.rounded_weight import LOWEST, round_weight
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.packed_activations import GROUP, PackedActivations, count_column_groups, pack_column_bias
 from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, STEPS, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import divide
 
-MOST_SLOTS = (1 << 24) // (STEPS * LARGEST)  # 520: no sum of so many products is above 2^24
+MOST_SLOTS = (1 << 24) // (STEPS * -LOWEST)  # 516: no sum of so many products is above 2^24
 
 
 class CpuPortableI8(CpuPortable):

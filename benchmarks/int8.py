@@ -64,7 +64,8 @@ MODEL_COLUMNS = (
     "cosine",
 )
 PATTERNS, BUDGETS = ("8:16", "4:16", "2:16"), {"int8": 0.01, "int8 throughout": 1.0}
-CALIBRATION = 32  # sentences or images that a model is calibrated on
+CALIBRATION = 32  # sentences or images that a model is calibrated on, unless --calibration says otherwise
+LABELS = ("float32", *BUDGETS)
 
 
 def kernel(name: str, workload: Workload, threads: int) -> Implementation:
@@ -199,6 +200,22 @@ def sentences() -> list[str]:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """How a model is compiled and called.
+
+    Parameters
+    ----------
+    batch, threads : int
+    calibration : int
+        Sentences or images that ranges and losses are measured on.
+    """
+
+    batch: int
+    threads: int
+    calibration: int = CALIBRATION
+
+
+@dataclass(frozen=True)
 class Subject:
     """A whole model to measure.
 
@@ -260,26 +277,28 @@ SUBJECTS = {
 }
 
 
-def compiled(name: str, pattern: str, label: str, batch: int, threads: int) -> Any:
+def compiled(name: str, pattern: str, label: str, setting: Setting) -> Any:
     """Return a model compiled at a pattern, in float32 or in int8 with the budget of `label`; loaded if it is there already."""
-    path, subject = MADE / f"{name}-{pattern.replace(':', '_')}-{label.replace(' ', '_')}-{batch}", SUBJECTS[name]
+    subject, batch = SUBJECTS[name], setting.batch
+    path = MADE / f"{name}-{pattern.replace(':', '_')}-{label.replace(' ', '_')}-{batch}-{setting.calibration}"
     if not path.exists():
         model = subject.make()
         if pattern != "dense":
             tb.prune(model, pattern, include=[subject.include])
         rounding: dict[str, Any] = {}
         if label in BUDGETS:
-            calibration = [subject.inputs(at, batch) for at in range(0, CALIBRATION, batch)]
+            calibration = [subject.inputs(at, batch) for at in range(0, setting.calibration, batch)]
             rounding = {"precision": "int8", "max_loss": BUDGETS[label], "calibration": calibration}
         path.parent.mkdir(parents=True, exist_ok=True)
-        tb.compile(model, subject.inputs(0, batch), threads=threads, race=False, **rounding).save(path)
-    return tb.load(path, threads=threads)
+        tb.compile(model, subject.inputs(0, batch), threads=setting.threads, race=False, **rounding).save(path)
+    return tb.load(path, threads=setting.threads)
 
 
 def model_rivals(
-    name: str, batch: int, threads: int, patterns: Sequence[str]
+    name: str, setting: Setting, patterns: Sequence[str], labels: Sequence[str]
 ) -> tuple[dict[str, Implementation], dict[str, OutputLoss]]:
     """Return calls of a model, and what each that rounds loses on its own model in float32."""
+    batch, threads = setting.batch, setting.threads
     torch.set_num_threads(threads)
     model, inputs = SUBJECTS[name].make(), SUBJECTS[name].inputs(0, batch)
     rivals: dict[str, Implementation] = {"pytorch": lambda _: model(*inputs)}
@@ -297,7 +316,7 @@ def model_rivals(
     if "onnxruntime" in exported:
         calls["onnxruntime"] = onnxruntime(path, feeds, threads)
     if "openvino" in exported:
-        data = [[a.numpy() for a in SUBJECTS[name].inputs(at, batch)] for at in range(0, CALIBRATION, batch)]
+        data = [[a.numpy() for a in SUBJECTS[name].inputs(at, batch)] for at in range(0, setting.calibration, batch)]
         calls["openvino"] = openvino(path, feeds, threads, data, transformer=name != "resnet50")
     if installed("torch int8"):
         quantized = torch_int8(model, threads)
@@ -306,9 +325,9 @@ def model_rivals(
         rivals[rival] = lambda _, call=call: call()  # type: ignore[misc]
         with torch.inference_mode():
             lost[rival] = losses([TensorSpec("y", want[0][0].shape, "float32")], want, [[call()]], "main")[0]
-    for pattern in ("dense", *patterns):
-        for label in ("float32", *BUDGETS):
-            module = compiled(name, pattern, label, batch, threads)
+    for pattern in patterns:
+        for label in labels:
+            module = compiled(name, pattern, label, setting)
             rivals[f"{pattern} {label}"] = partial(run_module, module, inputs)
             if module.report.precision is not None:
                 lost[f"{pattern} {label}"] = module.report.precision.losses[0]
@@ -320,17 +339,17 @@ def run_module(module: Any, inputs: tuple[torch.Tensor, ...], _call: int) -> Non
     module(*inputs)
 
 
-def time_models(name: str, batch: int, threads: int, seconds: float, patterns: Sequence[str]) -> None:
+def time_models(name: str, setting: Setting, seconds: float, patterns: Sequence[str], labels: Sequence[str]) -> None:
     """Time a model, print it over the fastest engine, and append it to the CSV."""
-    rivals, lost = model_rivals(name, batch, threads, patterns)
+    rivals, lost = model_rivals(name, setting, patterns, labels)
     with torch.inference_mode():
-        timing = measure_paired(rivals, 25, seconds, pause=PAUSE if threads > 1 else 0.005)
+        timing = measure_paired(rivals, 25, seconds, pause=PAUSE if setting.threads > 1 else 0.005)
     best = min((rival for rival in ENGINES if rival in rivals), key=timing.microseconds, default="pytorch")
     table = Table(name, "ms", f"over {best}", "over pytorch", "relative L2", "cosine")
     for rival in rivals:
         loss = lost.get(rival)
         said = ("", "") if loss is None else (f"{loss.relative_l2:.4f}", f"{loss.cosine:.5f}")
-        row = _row(timing, rival, best) | {"model": name, "batch": batch, "threads": threads}
+        row = _row(timing, rival, best) | {"model": name, "batch": setting.batch, "threads": setting.threads}
         row |= {"relative_l2": said[0], "cosine": said[1]}
         append(DATA / "int8_models.csv", MODEL_COLUMNS, [stamp() | {key: row[key] for key in row if key in MODEL_COLUMNS}])
         table.add_row(rival, row["ms"], _shown(timing, rival, best), _shown(timing, rival, "pytorch"), *said)
@@ -347,15 +366,18 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=[f"{n}x{k}" for n, k in SHAPES], help="of layers, N x K")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, help="M of layers")
     parser.add_argument("--model", choices=SUBJECTS, default="minilm")
-    parser.add_argument("--patterns", nargs="*", default=PATTERNS, help="of models, besides dense")
+    parser.add_argument("--patterns", nargs="+", default=("dense", *PATTERNS), help="of models")
+    parser.add_argument("--labels", nargs="+", choices=LABELS, default=LABELS, help="what ours of a model are compiled in")
+    parser.add_argument("--calibration", type=int, default=CALIBRATION, help="sentences or images")
     options = parser.parse_args()
+    setting = Setting(options.batch, options.threads, options.calibration)
     if options.what == "layers":
         shapes = [(int(n), int(k)) for n, k in (shape.split("x") for shape in options.shapes)]
         time_layers(options.threads, options.seconds, shapes, options.rows)
     elif options.what == "prepare":
-        model_rivals(options.model, options.batch, options.threads, options.patterns)
+        model_rivals(options.model, setting, options.patterns, options.labels)
     else:
-        time_models(options.model, options.batch, options.threads, options.seconds, options.patterns)
+        time_models(options.model, setting, options.seconds, options.patterns, options.labels)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from tvm_balanced.schedules.layouts.byte_blocks import (
 from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.dot_products import moved_by, moved_dot, moved_dot_products
-from tvm_balanced.schedules.tir.prefetch import panel_order
+from tvm_balanced.schedules.tir.prefetch import import_prefetch, panel_order
 from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, store_lanes, tiles_together
 
@@ -181,8 +181,7 @@ class CpuAvx2I8(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         schedule_rounding(sch, workload.m, workload.k)
         compute_sums_at_epilogue(sch, _tiles(workload), unroll_rows=False)
-        functions = moved_dot_products(target) + _PICK
-        sch.annotate(sch.get_loops(sch.get_sblock("dense_update"))[0], "pragma_import_llvm", functions)
+        import_prefetch(sch, "dense_update", target, moved_dot_products(target) + _PICK)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz

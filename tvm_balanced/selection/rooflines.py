@@ -8,6 +8,7 @@ from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.gpu_specs import gpu_of
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import lanes
+from tvm_balanced.schedules.tir.dot_products import has_dot_products
 from tvm_balanced.selection import rooflines
 
 # Seconds that a kernel takes which does nothing, when launched from a CUDA graph.
@@ -40,4 +41,11 @@ def roofline_of(target: Target, threads: int | None = None) -> Roofline:
     width = lanes(target)
     count = threads or int(target.attrs.get("num-cores", 0)) or cores()
     # measured on a Zen 5 core: 118 GMAC/s with AVX-512, 34 GB/s from memory, 50 GB/s on two cores
-    return Roofline(cores=count, gmacs=118 * width / 16, gbytes=34, gbytes_all=25 * count if count > 1 else 34, lanes=width)
+    return Roofline(
+        cores=count,
+        gmacs=118 * width / 16,
+        gbytes=34,
+        gbytes_all=25 * count if count > 1 else 34,
+        lanes=width,
+        dot_products=has_dot_products(target),
+    )

@@ -19,7 +19,7 @@ from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.base.cuda_config import PASS_CONFIG
 from tvm_balanced.schedules.base.target_info import shared_bytes
 from tvm_balanced.schedules.kernels import cuda_decode_mma
-from tvm_balanced.schedules.kernels.cuda_decode_mma import NNZ, Cut, Layout, _cut, modelled, _shared_bytes, _steps, _whole_k
+from tvm_balanced.schedules.kernels.cuda_decode_mma import NNZ, Cut, Layout, _cut, _shared_bytes, _steps, _whole_k, modelled
 from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.testing import opencl

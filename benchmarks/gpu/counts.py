@@ -97,7 +97,7 @@ def multiply_adds(names: list[str]) -> int:
 
 
 def stored_bytes() -> Iterator[str]:
-    """Yield the lines of a table of bytes for each weight in float16, and what they bound: 28672x8192 at READ takes so many us."""
+    """Yield the lines of a table of bytes for each weight in float16, and the us of 28672x8192 that READ bounds."""
     rows = []
     for text in PATTERNS:
         pattern, cell = BalancedPattern.parse(text), Cell(*GPU_SHAPES.large, 1, text, "float16", "cuda_gemv")

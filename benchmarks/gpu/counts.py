@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from itertools import product
 from pathlib import Path
 
 import ml_dtypes
@@ -32,7 +33,10 @@ from tvm_balanced.schedules.kernels.cuda_gemv_w8 import CUDA_GEMV_W8
 from tvm_balanced.schedules.layouts.warp_panels import BYTES
 
 ARCH = "sm_90"
-COUNTED = (("cuda_gemv", 1), ("cuda_gemv", 2), ("cuda_gemv", 4), ("cuda_gemv_w8", 1))  # kernels, and rows of x
+COUNTED = (  # kernels, rows of x, and patterns
+    *product(("cuda_gemv",), (1, 2, 4), ("8:16", "2:16")),
+    ("cuda_gemv_w8", 1, "8:16"),
+)
 PATTERNS = ("8:16", "4:16", "2:16", "4:32", "8:32", "3:64", "8:64")
 CLUSTERS = (  # N, K and pattern of small layers at 16 rows of x
     (4096, 4096, "2:16"),
@@ -53,14 +57,30 @@ INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]
 def instructions() -> Iterator[str]:
     """Yield the lines of a table of instructions for each nonzero, in float16."""
     rows = []
-    for kernel, m in COUNTED:
-        cell = Cell(*GPU_SHAPES.large, m, "8:16", "float16", kernel)
-        found = loop(disassembled(nvcc.cubin(cuda_source(scheduled(cell, Absent()), ARCH), ARCH)))
+    for kernel, m, pattern in COUNTED:
+        cell = Cell(*GPU_SHAPES.large, m, pattern, "float16", kernel)
+        found = loop(machine_code(cell), multiply_adds)
         scaled = kernel == CUDA_GEMV_W8.name  # then a multiply-add makes each value
         nonzeros = multiply_adds(found) / (m + scaled)
         time = slot_bytes(cell.workload, "int8" if scaled else "float16") / READ
-        rows.append((kernel, m, cell.pattern, int(nonzeros), f"{len(found) / nonzeros:.1f}", f"{time * LANES:.1f}"))
+        rows.append((kernel, m, pattern, int(nonzeros), f"{len(found) / nonzeros:.1f}", f"{time * LANES:.1f}"))
     yield from table(("kernel", "M", "pattern", "nonzeros of a lane", "instructions a nonzero", "time for"), rows)
+
+
+def shared_loads() -> Iterator[str]:
+    """Yield the lines of a table of what `cuda_decode_mma` reads of shared memory in its loop, in instructions of a warp."""
+    rows = []
+    for m, pattern in product((16, 64), ("8:16", "2:16")):
+        found = loop(machine_code(Cell(*GPU_SHAPES.large, m, pattern, "float16", "cuda_decode_mma")), products)
+        loads = [name for name in found if name.startswith("LDS")]
+        whole = sum(name.startswith("LDS.128") for name in loads)
+        rows.append((m, pattern, products(found), whole, len(loads) - whole, len(found)))
+    yield from table(("M", "pattern", "mma", "loads of 512 bytes", "smaller loads", "instructions"), rows)
+
+
+def machine_code(cell: Cell) -> str:
+    """Return the text of the machine code of a cell's kernel in its default schedule."""
+    return disassembled(nvcc.cubin(cuda_source(scheduled(cell, Absent()), ARCH), ARCH))
 
 
 def disassembled(cubin: bytes) -> str:
@@ -75,8 +95,8 @@ def disassembled(cubin: bytes) -> str:
             ) from None
 
 
-def loop(text: str) -> list[str]:
-    """Return the instructions of the loop with the most multiply-adds; of equals that of the fewest instructions."""
+def loop(text: str, counted: Callable[[list[str]], int]) -> list[str]:
+    """Return the instructions of the loop with most of what is counted; of equals that of the fewest instructions."""
     names: list[str] = []
     labels: dict[str, int] = {}
     loops = []
@@ -88,12 +108,17 @@ def loop(text: str) -> list[str]:
             branch = BRANCH.search(line)
             if branch and branch[1] in labels:  # backwards
                 loops.append(names[labels[branch[1]] :])
-    return max(loops, key=lambda names: (multiply_adds(names), -len(names)), default=[])
+    return max(loops, key=lambda names: (counted(names), -len(names)), default=[])
 
 
 def multiply_adds(names: list[str]) -> int:
     """Count multiply-adds of floating-point numbers."""
     return sum(name.startswith("FFMA") for name in names)
+
+
+def products(names: list[str]) -> int:
+    """Count products of matrices on tensor cores."""
+    return sum(name.startswith("HMMA") for name in names)
 
 
 def stored_bytes() -> Iterator[str]:
@@ -146,6 +171,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "rounding": rounding,
     "tensor-cores": tensor_cores,
     "instructions": instructions,
+    "shared-loads": shared_loads,
 }
 
 

@@ -26,11 +26,12 @@ CODE = """
 
 
 def test_the_innermost_loop_that_multiplies_is_counted():
-    found = counts.loop(CODE)
+    found = counts.loop(CODE, counts.multiply_adds)
     assert found == ["FFMA.FTZ", "IADD3", "FFMA.FTZ", "BRA"]
     assert counts.multiply_adds(found) == 2
-    assert counts.loop(CODE.replace("@P0 BRA `(.L_x_0)", "NOP"))[0] == "LDG.E.128"
-    assert counts.loop("") == []
+    assert counts.loop(CODE.replace("@P0 BRA `(.L_x_0)", "NOP"), counts.multiply_adds)[0] == "LDG.E.128"
+    assert counts.loop(CODE.replace("FFMA.FTZ", "HMMA.16816.F32"), counts.products)[0] == "HMMA.16816.F32"
+    assert counts.loop("", counts.products) == []
 
 
 @pytest.mark.parametrize("part", ["bytes", "clusters"])

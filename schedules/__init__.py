@@ -29,6 +29,7 @@ from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA
 from tvm_balanced.schedules.kernels.cuda_gemm_fp32 import CUDA_GEMM_FP32
 from tvm_balanced.schedules.kernels.cuda_gemv import CUDA_GEMV
 from tvm_balanced.schedules.kernels.cuda_gemv_w8 import CUDA_GEMV_W8
+from tvm_balanced.schedules.kernels.cuda_two_of_four import CUDA_TWO_OF_FOUR
 from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION
 from tvm_balanced.schedules.rules.cpu_columnwise import CPU_COLUMNWISE
 from tvm_balanced.schedules.rules.cpu_elementwise import CPU_ELEMENTWISE
@@ -55,6 +56,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_GEMV_W8,
     CUDA_DECODE_MMA,
     CUDA_GEMM_FP32,
+    CUDA_TWO_OF_FOUR,
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CPU_DENSE_I8, CUDA_DENSE_MMA, CUDA_DENSE)  # the first exact one is used
 # The same for convolutions.

@@ -19,6 +19,7 @@ from tvm.s_tir import Schedule
 
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.library_functions import DENSE
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
@@ -86,6 +87,8 @@ class Kernel(ABC):
     tolerance: ClassVar[float | None] = None
     # Where M is symbolic: (first M, last M, rows of x in a tile) of the specializations for small M
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
+    # The function of `core/library_functions.py` that is asked before this kernel runs, where `row_stride` says that it may be
+    library: ClassVar[str] = DENSE
 
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
@@ -280,6 +283,16 @@ class Kernel(ABC):
             Seconds, above 0; growing with m, but for the steps that tiles make. Raises nothing.
         """
 
+    def row_stride(self, _workload: Workload) -> int | None:
+        """Return the elements from one row of the packed weight to the next, if it lies as rows of K elements of the
+        workload's dtype, and the bias as N of them: then a library can read them, too. None if it does not.
+        """
+        return None
+
+    def library_arguments(self, _workload: Workload, _target: tvm.target.Target) -> tuple[int, ...]:
+        """Return what the function `library` is told besides the shape."""
+        return ()
+
 
 class SparseKernel(Kernel):
     """A kernel that skips the zeros of an encoded weight."""
@@ -349,9 +362,3 @@ class DenseKernel(Kernel):
     def pack_for(self, weight: Array, _workload: Workload) -> tuple[Array, ...]:
         """Lay a weight out for a workload: as `pack` does, unless the layout depends on the taps of a convolution."""
         return self.pack(weight)
-
-    def row_stride(self, _workload: Workload) -> int | None:
-        """Return the elements from one row of the packed weight to the next, if it lies as rows of K elements of the
-        workload's dtype, and the bias as N of them: then a library can read them, too. None if it does not.
-        """
-        return None

@@ -11,23 +11,10 @@ from tvm_balanced.schedules.base.target_info import lanes
 from tvm_balanced.schedules.tir.dot_products import has_dot_products
 from tvm_balanced.selection import rooflines
 
-# Seconds that a kernel takes which does nothing, when launched from a CUDA graph.
-LAUNCH = 2e-6
-
 
 def machine(target: tvm.target.Target) -> Roofline:
     """Return the rates that the cost model uses for a GPU: one "core" that is all of it."""
-    gpu = gpu_of(target)
-    return Roofline(
-        cores=1,
-        gmacs=gpu.fp32_gmacs,
-        gbytes=gpu.gbytes,
-        gbytes_all=gpu.gbytes,
-        lanes=32,
-        tensor_gmacs=gpu.half_gmacs,
-        launch=LAUNCH,
-        multiprocessors=gpu.multiprocessors,
-    )
+    return gpu_of(target).roofline
 
 
 def roofline_of(target: Target, threads: int | None = None) -> Roofline:

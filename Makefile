@@ -11,6 +11,9 @@ demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 	rm -rf $(DEMO_DIR)
 	$(RUN)/tvm-balanced demo --out $(DEMO_DIR)
 
+# Python keeps what it compiles, whatever the environment says: each process of tests, and each that a test starts, would do it anew.
+export PYTHONDONTWRITEBYTECODE =
+
 # Tests run in as many processes as there are cores, up to four; those of one group (xdist_group) in one, one after the other.
 PYTEST := $(RUN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --durations 10
 

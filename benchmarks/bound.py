@@ -54,8 +54,8 @@ class Bound:
 
     def __call__(self, call: int) -> Seconds:
         use_threads(self.cell.threads)
-        reading = _seconds(lambda: self._read(call))
-        return Seconds(max(reading, _seconds(lambda: self._compute(call)) * self._scale))
+        reading = timed_once(lambda: self._read(call))
+        return Seconds(max(reading, timed_once(lambda: self._compute(call)) * self._scale))
 
     def result(self) -> Array:
         """Return y (M, N)."""
@@ -152,7 +152,8 @@ def _built(function: tirx.PrimFunc) -> Callable[..., object]:
     return main
 
 
-def _seconds(call: Callable[[], object]) -> float:
+def timed_once(call: Callable[[], object]) -> float:
+    """Return the seconds of one call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -109,6 +109,9 @@ def converters() -> dict[str, Converter]:
         "gather.default": lookups.gather,
         "scatter.src": partial(lookups.scatter, "update"),
         "scatter_add.default": partial(lookups.scatter, "add"),
+        "embedding.default": lookups.embedding,
+        "_embedding_bag.default": lookups.embedding_bag,
+        "_embedding_bag_forward_only.default": lookups.embedding_bag,
         **{f"max_pool{d}d_with_indices.default": partial(max_pool, d) for d in (1, 2, 3)},
         **{f"avg_pool{d}d.default": partial(average_pool, d) for d in (2, 3)},
     }

@@ -20,7 +20,7 @@ from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, first_line, last_line
 from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.constant_folding import fold_constants
-from tvm_balanced.frontend.decompositions import decompositions, devices_of, listed_once, types_kept
+from tvm_balanced.frontend.decompositions import decompositions, devices_of, listed_once, own_kept, types_kept
 from tvm_balanced.frontend.eager import running
 from tvm_balanced.frontend.error_growth import error_growths
 from tvm_balanced.frontend.experts import expert_products, expert_weights
@@ -126,7 +126,7 @@ def import_exported_program(
 def _lowered(program: ExportedProgram, source: str, keep_alive: Sequence[Any]) -> ExportedProgram:
     """Return a program in core ATen operators; raises ModelError."""
     try:
-        with quiet_torch(), listed_once(), types_kept(), devices_of(program), recurrent.any_length():
+        with quiet_torch(), listed_once(), types_kept(), devices_of(program), own_kept(), recurrent.any_length():
             return program.run_decompositions(decompositions())
     except Exception as error:  # torch runs the program on fake tensors: any operator may raise anything
         advice = "export it with fixed sizes, or give an example of each argument that it would make up itself, as attention_mask"

@@ -7,6 +7,7 @@ from torch.fx import Node
 from tvm_balanced.frontend.operator_name import operator_name
 
 RANKING = frozenset("argmax argmin topk sort argsort max min median mode kthvalue searchsorted bucketize".split())
+LOOKUPS = frozenset(("embedding", "_embedding_bag", "_embedding_bag_forward_only"))
 THROUGH = frozenset("view reshape _to_copy clone expand unsqueeze squeeze slice select permute alias detach".split())
 
 
@@ -15,7 +16,7 @@ def id_ranges(program: ExportedProgram) -> dict[str, tuple[int, int]]:
     inputs = {spec.arg.name for spec in program.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT}
     ranges: dict[str, tuple[int, int]] = {}
     for node in program.graph.nodes:
-        if operator_name(node) != "embedding":
+        if operator_name(node) not in LOOKUPS:
             continue
         table, ids = node.args[0].meta["val"], _origin(node.args[1])
         if ids.name in inputs and isinstance(table.shape[0], int):

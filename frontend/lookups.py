@@ -7,6 +7,10 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_balanced.ops import embedding_bag as embedding_bag_of
+
+MODES = ("sum", "mean", "max")  # of an embedding bag, as torch numbers them
+
 
 def select(node: Any, importer: Any) -> relax.Expr:
     """Convert x[..., i, ...] with i a number, which may count from the end; TVM's take would give NaN for it."""
@@ -109,6 +113,30 @@ def scatter(reduction: str, node: Any, importer: Any) -> relax.Expr:
     if reduction == "add" and dtype == "bool":  # TVM adds no booleans; their sum is whether any is true
         x, values = _cast(x, "int32", emit), _cast(values, "int32", emit)
     return _cast(emit(relax.op.scatter_elements(x, places, values, axis=axis, reduction=reduction)), dtype, emit)
+
+
+def embedding(node: Any, importer: Any) -> relax.Expr:
+    """Convert rows of a table; TVM's converter takes them by flattened places, and its result is copied once more."""
+    table, places = (importer.env[arg] for arg in node.args[:2])
+    return importer.block_builder.emit(relax.op.take(table, places, 0))
+
+
+def embedding_bag(node: Any, importer: Any) -> relax.Expr:
+    """Convert sums, means or maxima of the rows of each bag; what torch returns for its gradient is empty."""
+    names = ("scale_grad_by_freq", "mode", "sparse", "per_sample_weights", "include_last_offset", "padding_idx")
+    given = dict(zip(names, node.args[3:], strict=False)) | dict(node.kwargs)
+    table, places, offsets = (importer.env[arg] for arg in node.args[:3])
+    emit, weights, dtype = importer.block_builder.emit, given.get("per_sample_weights"), str(places.ty.dtype.dtype)
+    y = embedding_bag_of(
+        table,
+        places,
+        _cast(offsets, dtype, emit),
+        None if weights is None else _cast(importer.env[weights], str(table.ty.dtype.dtype), emit),
+        mode=MODES[given.get("mode", 0)],
+        padding=int(given.get("padding_idx", -1)),
+        ends=bool(given.get("include_last_offset", False)),
+    )
+    return emit(relax.Tuple([emit(y), *[relax.const(np.zeros(0, dtype))] * 3]))
 
 
 def as_strided(node: Any, importer: Any) -> relax.Expr:

@@ -18,6 +18,7 @@ from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, Te
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import InputError, ModelError, first_line, last_line
+from tvm_balanced.frontend.onnx_dequantize import dequantised
 from tvm_balanced.runtime.tensors import address_of, view
 
 SIZE = 2  # of a dimension that the file leaves open, in drawn examples
@@ -51,7 +52,8 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
     proto, source = _read(model)
     examples = [_array(value) for value in args]
     proto = _with_shapes(proto, examples) if examples else proto
-    mod = _converted(proto, source)
+    plain = dequantised(proto)
+    mod = _converted(plain, source)
     main = mod["main"]
     inputs = [_spec(name, var.ty) for name, var in zip(_input_names(proto), main.params, strict=True)]
     outputs = _outputs(proto, main)
@@ -68,7 +70,7 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
         ranks=any(node.op_type in RANKING for node in proto.graph.node),
     )
     said = f"an ONNX model of {len(proto.graph.node)} operators, checked against {_checker()}"
-    return ImportedModel(mod, {"main": function}, _weight_names(proto, mod), source, recognised=[said])
+    return ImportedModel(mod, {"main": function}, _weight_names(plain, mod), source, recognised=[said])
 
 
 def _onnx() -> Any:

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.tolerance import UNIT
 from tvm_balanced.frontend.error_growth import MOVES
+from tvm_balanced.frontend.input_domains import RANKING
 
 # Units of float32 by which a result is off: a sum of 256 equal numbers, one after the other, is off by 30. Sums of half precision
 # run in float32, so that its results are off by one unit.
@@ -50,9 +51,12 @@ class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Call an operator, and round its results anew."""
-        result = func(*args, **(kwargs or {}))
+        """Call an operator, and round its results anew; to one that ranks values, equal ones are made to differ."""
         name = func.overloadpacket.__name__
+        if name in RANKING:
+            ranked = 1 if name == "searchsorted" else 0
+            args = tuple(self.parted(arg) if place == ranked else arg for place, arg in enumerate(args))
+        result = func(*args, **(kwargs or {}))
         if name.removesuffix("_") in MOVES or func.is_view or not _has_tensor((args, kwargs)):
             return result
         written = [argument.alias_info.is_write for argument in func._schema.arguments if argument.alias_info]
@@ -64,13 +68,21 @@ class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def rounded(self, exact: torch.Tensor) -> torch.Tensor:
         """Return a tensor whose numbers are off by a rounding each; one of integers as it is."""
-        if not exact.is_floating_point():
+        return torch.where(exact == exact.round(), exact, self.off(exact)) if exact.is_floating_point() else exact
+
+    def parted(self, exact: Any) -> Any:
+        """Return what is ranked with a rounding on whole numbers, too, and on zeros, so that equal ones differ."""
+        if not isinstance(exact, torch.Tensor) or not exact.is_floating_point():
             return exact
+        return self.off(torch.where(exact == 0, torch.finfo(exact.dtype).smallest_normal, exact))
+
+    def off(self, exact: torch.Tensor) -> torch.Tensor:
+        """Return floats that are off by a rounding each."""
         unit = UNIT.get(str(exact.dtype).removeprefix("torch."), UNIT["float32"])
         size = unit if unit > UNIT["float32"] else UNITS * unit
         wide = exact.double() if unit <= UNIT["float32"] else exact.float()
         noise = torch.randn(exact.shape, generator=self.random, dtype=wide.dtype)
-        return torch.where(wide == wide.round(), wide, wide * (1 + size * noise)).to(exact.dtype)
+        return (wide * (1 + size * noise)).to(exact.dtype)
 
 
 def _has_tensor(arguments: Any) -> bool:

@@ -6,10 +6,12 @@ from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.rule import Rule
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cpu_avx2 import CPU_AVX2
+from tvm_balanced.schedules.kernels.cpu_avx2_i8 import CPU_AVX2_I8
 from tvm_balanced.schedules.kernels.cpu_avx512 import CPU_AVX512
 from tvm_balanced.schedules.kernels.cpu_avx512_bf16 import CPU_AVX512_BF16
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import CPU_AVX512_I8
 from tvm_balanced.schedules.kernels.cpu_avx512_spmm import CPU_AVX512_SPMM
+from tvm_balanced.schedules.kernels.cpu_avx512_w4 import CPU_AVX512_W4
 from tvm_balanced.schedules.kernels.cpu_avx512_w8 import CPU_AVX512_W8
 from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
@@ -19,6 +21,7 @@ from tvm_balanced.schedules.kernels.cpu_dense_i8 import CPU_DENSE_I8
 from tvm_balanced.schedules.kernels.cpu_neon import CPU_NEON
 from tvm_balanced.schedules.kernels.cpu_neon_i8 import CPU_NEON_I8
 from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
+from tvm_balanced.schedules.kernels.cpu_portable_i8 import CPU_PORTABLE_I8
 from tvm_balanced.schedules.kernels.cuda_conv_dense import CUDA_CONV_DENSE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
 from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
@@ -26,6 +29,7 @@ from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA
 from tvm_balanced.schedules.kernels.cuda_gemm_fp32 import CUDA_GEMM_FP32
 from tvm_balanced.schedules.kernels.cuda_gemv import CUDA_GEMV
 from tvm_balanced.schedules.kernels.cuda_gemv_w8 import CUDA_GEMV_W8
+from tvm_balanced.schedules.kernels.cuda_two_of_four import CUDA_TWO_OF_FOUR
 from tvm_balanced.schedules.rules.cpu_attention import CPU_ATTENTION
 from tvm_balanced.schedules.rules.cpu_columnwise import CPU_COLUMNWISE
 from tvm_balanced.schedules.rules.cpu_elementwise import CPU_ELEMENTWISE
@@ -39,16 +43,20 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CPU_AVX512_BF16,
     CPU_AVX512_W16,
     CPU_AVX512_W8,
+    CPU_AVX512_W4,
     CPU_AVX512_I8,
     CPU_AVX512_SPMM,
     CPU_AVX2,
+    CPU_AVX2_I8,
     CPU_NEON,
     CPU_NEON_I8,
     CPU_PORTABLE,
+    CPU_PORTABLE_I8,
     CUDA_GEMV,
     CUDA_GEMV_W8,
     CUDA_DECODE_MMA,
     CUDA_GEMM_FP32,
+    CUDA_TWO_OF_FOUR,
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CPU_DENSE_I8, CUDA_DENSE_MMA, CUDA_DENSE)  # the first exact one is used
 # The same for convolutions.

@@ -1,4 +1,4 @@
-"""A dense layer or a convolution that a library of the process computes where there is one, else the kernel that is compiled.
+"""A layer or a convolution that a library of the process computes where there is one, else the kernel that is compiled.
 
 rewrite: the scheduled `kernel(x, weight, bias[, residual], y)` -->
 
@@ -10,18 +10,17 @@ elements. Both use one copy of it, and an artifact runs with the library and wit
 """
 
 import json
-from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
 
-from tvm_balanced.core.library_functions import CONV, DENSE
-from tvm_balanced.schedules.base.kernel import DenseKernel
+from tvm_balanced.core.library_functions import CONV
+from tvm_balanced.schedules.base.kernel import Kernel
 from tvm_balanced.schedules.base.workload import Workload
 
 
-def prefer_library(func: tirx.PrimFunc, kernel: Any, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
-    """Return the scheduled function of a dense layer or a convolution that asks the library first; any other as it is.
+def prefer_library(func: tirx.PrimFunc, kernel: Kernel, workload: Workload, target: tvm.target.Target) -> tirx.PrimFunc:
+    """Return the scheduled function of a layer or a convolution that asks the library first; any other as it is.
 
     Parameters
     ----------
@@ -31,8 +30,6 @@ def prefer_library(func: tirx.PrimFunc, kernel: Any, workload: Workload, target:
     workload : Workload
     target : tvm.target.Target
     """
-    if not isinstance(kernel, DenseKernel):
-        return func
     stride, conv = kernel.row_stride(workload), workload.conv
     if stride is None or (conv is not None and conv.spread != (1, 1, 1)):  # torch's own transposed one has another weight
         return func
@@ -40,7 +37,7 @@ def prefer_library(func: tirx.PrimFunc, kernel: Any, workload: Workload, target:
     none = tirx.reinterpret("handle", tirx.IntImm("uint64", 0))
     addresses = [y.data, x.data, weight.data, bias.data, residuals[0].data if residuals else none]
     if conv is None:
-        name, shape = DENSE, [x.ty.shape[0], workload.n, workload.k, stride]
+        name, shape = kernel.library, [x.ty.shape[0], workload.n, workload.k, stride, *kernel.library_arguments(workload, target)]
     else:
         name, shape = CONV, [json.dumps(conv.to_attr()), x.ty.shape[0], workload.n]
     done = tirx.call_packed(name, target.kind.name, workload.dtype, workload.activation, *shape, *addresses)

@@ -1,6 +1,7 @@
 """Fixtures and settings that all tests share."""
 
 import gc
+import inspect
 import os
 import shutil
 import sys
@@ -27,6 +28,9 @@ from support import cpu_times, sample
 
 # Tracing and compiling make very many small objects: with Python's own 700, the search for cycles took an eighth of the time.
 gc.set_threshold(50_000, 20, 20)
+# TVM's parser asks for the source around every frame; for one of no file `inspect` walks all modules, unless its cache has it.
+for frame in ("<ast>", "<frozen runpy>", "<string>", "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>"):
+    inspect.modulesbyfile.setdefault(frame, "")
 # No deadline, because the first example of a property may load TVM. Derandomised, so that a run can
 # be repeated.
 settings.register_profile(
@@ -91,7 +95,8 @@ def shares_a_fixture(item):
 def pytest_collection_modifyitems(config, items):
     if out := sample.left_out(items, config.args):
         config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in set(out)]
+        unwanted = set(out)
+        items[:] = [item for item in items if item not in unwanted]
     for item in items:
         if not item.get_closest_marker("xdist_group") and shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
@@ -114,7 +119,10 @@ def pytest_collection_finish(session):
     if "tvm" in sys.modules:
         from support import built_once
 
+        from tvm_balanced.timing import rates
+
         built_once.install()
+        rates.READ_BYTES = 16 << 20  # 512 MiB take two seconds in each process; one test looks at what they give
     gc.collect()
     gc.freeze()  # modules and tests stay to the end: no search for cycles need walk them again
 

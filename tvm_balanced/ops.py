@@ -1,4 +1,5 @@
-"""The operators of a rewritten model, registered with Relax: for dense layers, convolutions and recurrent layers.
+"""The operators of a rewritten model, registered with Relax: for dense layers, convolutions, recurrent layers
+and bags of an embedding.
 
     balanced_dense(x (..., K), values (N, blocks, nnz), indices (N, blocks, nnz) uint8[, bias (N,)][, residual (..., N)])
     packed_dense(x (..., K), weight (N, K)[, bias (N,)][, residual (..., N)])
@@ -26,6 +27,13 @@ LSTM with a projection `matmul(recurrent_state(initial_c, gates), weight_hr^T)`,
 layers, so that every pass knows them; `LowerRecurrence` makes one loop over T of them and the cell. Only `recurrence` may read
 what is made of a `recurrent_state`. Its results are y (T, B, P), the state after every step, and the last state. Attributes: cell
 ("lstm", "gru", "rnn_tanh" or "rnn_relu"), reverse (whether time runs backwards), batch_first (gates and y are (B, T, ...)).
+
+Rows of a table, of which each bag takes those from its offset to the next one:
+
+    embedding_bag(table (rows, D), places (P,), offsets (B,)[, weights (P,)])
+
+Its result (B, D) is their sum, mean or maximum, and 0 for a bag of nothing. Attributes: mode ("sum", "mean" or "max"), padding
+(the place that is passed over, -1 if there is none), ends (whether the last offset only ends the last bag: B - 1 rows).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +51,7 @@ BALANCED_CONV = "relax.balanced_conv"
 PACKED_CONV = "relax.packed_conv"
 RECURRENT_STATE = "relax.recurrent_state"
 RECURRENCE = "relax.recurrence"
+EMBEDDING_BAG = "relax.embedding_bag"
 WEIGHT_ARGS = {BALANCED_DENSE: 2, PACKED_DENSE: 1, BALANCED_CONV: 2, PACKED_CONV: 1}  # arguments between x and the bias
 
 
@@ -144,6 +153,21 @@ def recurrence(
     return relax.Call(Op.get(RECURRENCE), [gates, *operands], attrs)
 
 
+def embedding_bag(
+    table: relax.Expr,
+    places: relax.Expr,
+    offsets: relax.Expr,
+    weights: relax.Expr | None = None,
+    *,
+    mode: str,
+    padding: int = -1,
+    ends: bool = False,
+) -> relax.Call:
+    """Return a call of an embedding bag; shapes and dtypes as this file's docstring says."""
+    operands = [table, places, offsets, *([] if weights is None else [weights])]
+    return relax.Call(Op.get(EMBEDDING_BAG), operands, {"ends": ends, "mode": mode, "padding": padding})
+
+
 def is_call(expr: Any, *names: str) -> bool:
     """Whether `expr` is a call of an operator with one of these names."""
     return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name in names
@@ -204,6 +228,12 @@ def _infer_recurrence(call: relax.Call, _builder: relax.BlockBuilder) -> relax.T
     return relax.TupleType([relax.TensorType([*list(gates.shape)[:2], h.shape[1]], gates.dtype), *states])
 
 
+def _infer_bag(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorType:
+    table, offsets = call.args[0].ty, call.args[2].ty
+    bags = offsets.shape[0] - 1 if call.attrs["ends"] else offsets.shape[0]
+    return relax.TensorType([bags, table.shape[1]], table.dtype)
+
+
 def register(legalize: Callable[[relax.BlockBuilder, relax.Call], relax.Expr]) -> None:
     """Register the operators with TVM; further calls do nothing.
 
@@ -215,7 +245,8 @@ def register(legalize: Callable[[relax.BlockBuilder, relax.Call], relax.Expr]) -
     if BALANCED_DENSE in Op.list_op_names():
         return
     infer = dict.fromkeys(WEIGHT_ARGS, _infer) | {RECURRENT_STATE: _infer_state, RECURRENCE: _infer_recurrence}
-    for maker in (balanced_dense, packed_dense, balanced_conv, packed_conv, recurrent_state, recurrence):
+    infer[EMBEDDING_BAG] = _infer_bag
+    for maker in (balanced_dense, packed_dense, balanced_conv, packed_conv, recurrent_state, recurrence, embedding_bag):
         short = maker.__name__
         name = f"relax.{short}"
         tvm.get_global_func("ir.RegisterOp")(name, f"{short}, see tvm_balanced/ops.py")

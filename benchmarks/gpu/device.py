@@ -21,6 +21,7 @@ from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import SPARSE_KERNELS, Kernel, Roofline, SparseKernel, Workload
 from tvm_balanced.schedules.base import cuda_config
+from tvm_balanced.schedules.kernels.cuda_two_of_four import CUDA_TWO_OF_FOUR
 from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.timing.gpu_timer import Timer, gpu_timer
 from tvm_balanced.timing.paired import Implementation
@@ -94,8 +95,8 @@ class Device(ABC):
         return kernel.schedule(func, workload, self.target)
 
     def kernels(self, dtype: str) -> list[SparseKernel]:
-        """Return the sparse kernels that run here and do not round weights."""
-        return [kernel for kernel in self._here(dtype) if kernel.tolerance is None]
+        """Return the sparse kernels that run here and do not round weights; not the one that is a library's, which is a rival."""
+        return [kernel for kernel in self._here(dtype) if kernel.tolerance is None and kernel is not CUDA_TWO_OF_FOUR]
 
     def rounding_kernels(self, dtype: str) -> list[SparseKernel]:
         """Return the sparse kernels that run here and round weights."""

@@ -14,7 +14,7 @@ from benchmarks.gpu.device import Device
 from tvm_balanced.core.caches import CACHE_MULTIPLE
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.schedules import KERNELS, SparseKernel, Workload
+from tvm_balanced.schedules import ALL_KERNELS, KERNELS, SparseKernel, Workload
 from tvm_balanced.testing.operands import axis_of_rows, random_weight
 from tvm_balanced.timing.paired import Implementation
 
@@ -28,7 +28,7 @@ LIMITS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1e-2}  # largest errors,
 
 def limit_of(kernel: str, dtype: str) -> float:
     """Return the largest error that a kernel may have in a dtype; more for one that rounds weights."""
-    return max(LIMITS[dtype], KERNELS[kernel].tolerance or 0)
+    return max(LIMITS[dtype], ALL_KERNELS[kernel].tolerance or 0)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def allowed(layer: Layer, x: Array, weight: Array, bias: Array | None, residual:
     magnitude = reference.linear(*(None if a is None else np.abs(a) for a in (x, weight, bias, residual)))
     terms = np.count_nonzero(weight, axis=1) + 3  # bias and residual, and the product's rounding
     before = terms * SINGLE / (1 - terms * SINGLE) * magnitude
-    if layer.kernel in ("cpu_avx512_i8", "cpu_dense_i8"):
+    if "totals" in KERNELS[layer.kernel].parts:  # x is rounded, too
         before += eight_bits.allowed_error(x, weight) * (1 + 8 * SINGLE) + 8 * SINGLE * magnitude
     elif WEIGHTS.get(layer.kernel) == "int8":
         _, scales = eight_bits.rounded_weight(weight)

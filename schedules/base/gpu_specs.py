@@ -4,6 +4,11 @@ from dataclasses import dataclass, replace
 
 import tvm
 
+from tvm_balanced.schedules.base.roofline import Roofline
+
+# Seconds that a kernel takes which does nothing, when launched from a CUDA graph.
+LAUNCH = 2e-6
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -29,6 +34,20 @@ class Gpu:
     fp32_gmacs: float
     half_gmacs: float
     l2_bytes: int
+
+    @property
+    def roofline(self) -> Roofline:
+        """The rates that the cost models use: one "core" that is all of it."""
+        return Roofline(
+            cores=1,
+            gmacs=self.fp32_gmacs,
+            gbytes=self.gbytes,
+            gbytes_all=self.gbytes,
+            lanes=32,
+            tensor_gmacs=self.half_gmacs,
+            launch=LAUNCH,
+            multiprocessors=self.multiprocessors,
+        )
 
 
 GPUS = {

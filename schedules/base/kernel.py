@@ -19,6 +19,7 @@ from tvm.s_tir import Schedule
 
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
+from tvm_balanced.core.library_functions import DENSE
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
@@ -30,17 +31,21 @@ Tuned = Callable[[Workload], Decisions | None]
 
 
 EVALUATED = "<ast>"  # the file of what TVM's parser evaluates
-_built: ContextVar[dict[Any, tirx.PrimFunc] | None] = ContextVar("built", default=None)
+KEPT = 256  # functions of 64 KB: a model has few shapes, and a process compiles alike models
+_keeps: ContextVar[bool] = ContextVar("keeps", default=False)
 
 
 @contextmanager
 def built_once() -> Iterator[None]:
-    """Build the TensorIR of each workload once within this block: a model has many layers of few shapes."""
-    token = _built.set({} if _built.get() is None else _built.get())
+    """Build the TensorIR of each workload once for all models of the process whose layers are built within this block.
+
+    Elsewhere it is built whenever it is asked for, so that what a benchmark or a test changes of a kernel has an effect.
+    """
+    token = _keeps.set(True)
     try:
         yield
     finally:
-        _built.reset(token)
+        _keeps.reset(token)
 
 
 def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
@@ -55,16 +60,17 @@ def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.P
 
     @functools.wraps(prim_func)
     def run(self: Any, workload: Workload) -> tirx.PrimFunc:
-        known = _built.get()
-        if known is not None and (self, workload) in known:
-            return known[self, workload]
-        with ThreadPoolExecutor(1) as thread:
-            func = thread.submit(prim_func, self, workload).result()
-        if known is not None:
-            known[self, workload] = func
-        return func
+        return (kept if _keeps.get() else _build)(prim_func, self, workload)
 
     return run
+
+
+def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: Workload) -> tirx.PrimFunc:
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(prim_func, kernel, workload).result()
+
+
+kept = functools.lru_cache(KEPT)(_build)
 
 
 class Kernel(ABC):
@@ -81,6 +87,8 @@ class Kernel(ABC):
     tolerance: ClassVar[float | None] = None
     # Where M is symbolic: (first M, last M, rows of x in a tile) of the specializations for small M
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
+    # The function of `core/library_functions.py` that is asked before this kernel runs, where `row_stride` says that it may be
+    library: ClassVar[str] = DENSE
 
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
@@ -146,8 +154,8 @@ class Kernel(ABC):
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         """Return the function that computes a layer, not scheduled yet.
 
-        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept within
-        `built_once`, so that it must depend on the workload alone, not on a target.
+        Called for each distinct workload of a model, and by the tuner, in a thread of its own; what it returns is kept for other
+        models (`built_once`), so that it must depend on the workload alone, not on a target.
 
         Parameters
         ----------
@@ -275,6 +283,16 @@ class Kernel(ABC):
             Seconds, above 0; growing with m, but for the steps that tiles make. Raises nothing.
         """
 
+    def row_stride(self, _workload: Workload) -> int | None:
+        """Return the elements from one row of the packed weight to the next, if it lies as rows of K elements of the
+        workload's dtype, and the bias as N of them: then a library can read them, too. None if it does not.
+        """
+        return None
+
+    def library_arguments(self, _workload: Workload, _target: tvm.target.Target) -> tuple[int, ...]:
+        """Return what the function `library` is told besides the shape."""
+        return ()
+
 
 class SparseKernel(Kernel):
     """A kernel that skips the zeros of an encoded weight."""
@@ -344,9 +362,3 @@ class DenseKernel(Kernel):
     def pack_for(self, weight: Array, _workload: Workload) -> tuple[Array, ...]:
         """Lay a weight out for a workload: as `pack` does, unless the layout depends on the taps of a convolution."""
         return self.pack(weight)
-
-    def row_stride(self, _workload: Workload) -> int | None:
-        """Return the elements from one row of the packed weight to the next, if it lies as rows of K elements of the
-        workload's dtype, and the bias as N of them: then a library can read them, too. None if it does not.
-        """
-        return None

@@ -25,6 +25,8 @@ class Roofline:
         Seconds to start a kernel.
     multiprocessors : int
         Multiprocessors of a GPU.
+    dot_products : bool
+        Whether a CPU multiplies and adds four bytes in one instruction.
     """
 
     cores: int
@@ -35,6 +37,7 @@ class Roofline:
     tensor_gmacs: float = 0.0
     launch: float = 0.0
     multiprocessors: int = 1
+    dot_products: bool = False
 
     def seconds(self, macs: float, efficiency: float, nbytes: float) -> float:
         """Return the seconds of `macs` multiply-adds, at a share of the peak, that overlap with reading `nbytes`."""

@@ -70,9 +70,8 @@ class CpuAvx512(SparseKernel):
     small_tiles = STREAMED_TILES
     dtypes = ("float32", "float16", "bfloat16")
     # How values are stored; kernels derived from this one change it: dtype of a word, steps in a
-    # word, bytes of a slot with its 4-bit index, words that follow the steps of a row panel, and
-    # whether blocks of 32 are supported.
-    word, steps_per_word, slot_bytes, extra_words, long_blocks = "float32", 1, 4.5, 0, True
+    # word, bytes of a slot with its 4-bit index, and whether blocks of 32 are supported.
+    word, steps_per_word, slot_bytes, long_blocks = "float32", 1, 4.5, True
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
         if target.kind.name != "llvm" or not tvm.target.codegen.llvm_cpu_has_features("avx512f", target):
@@ -92,6 +91,10 @@ class CpuAvx512(SparseKernel):
         values, indices = pack_steps(replace(weight, values=weight.values.astype(np.float32)))
         return self.store(values), indices
 
+    def extra_words(self, _steps: int) -> int:
+        """Return how many words follow those of a row panel's steps."""
+        return 0
+
     def store(self, values: Array) -> Array:
         """Convert values (G, S, 16) float32 to what is stored, (G, words, 16)."""
         return values
@@ -110,7 +113,7 @@ class CpuAvx512(SparseKernel):
         steps, chunk_blocks, chunk_words = chunk(nnz, slots)
         groups, chunks = count_row_panels(n), -(-workload.pattern.blocks(k) // chunk_blocks)
         whole_k, per_word = not k % (block * chunk_blocks), self.steps_per_word
-        words = chunks * steps // per_word + self.extra_words
+        words = chunks * steps // per_word + self.extra_words(chunks * steps)
         n_, k_, groups_, chunks_, steps_, size_, words_ = map(int64, (n, k, groups, chunks, steps, rows.size, words))
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
         tiles, fetches, stores = self._tiles(workload), self._fetches(workload), prefetch_rows.are_large(workload)

@@ -26,7 +26,10 @@ class CpuAvx512W8(CpuAvx512):
     name = "cpu_avx512_w8"
     precision = "int8"
     tolerance = 5e-2
-    word, steps_per_word, slot_bytes, extra_words, long_blocks = "int32", 4, 1.5, 1, False
+    word, steps_per_word, slot_bytes, long_blocks = "int32", 4, 1.5, False
+
+    def extra_words(self, _steps: int) -> int:
+        return 1
 
     def store(self, values: Array) -> Array:
         scales = np.abs(values).max(axis=1, keepdims=True) / np.float32(LARGEST)

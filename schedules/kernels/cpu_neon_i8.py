@@ -6,7 +6,7 @@ of the row and adds all to a 32-bit sum:
 
     acc[4 rows] += sdot(TBL(x[64 columns], index[4 rows][4 blocks]), values[4 rows][4 blocks])
 
-SDOT takes signed bytes, so rows of x are rounded to -128 to 127 (`rounded_rows.py`). The zero of a row of x adds so many times
+SDOT takes signed bytes, so rows of x are rounded to -127 to 127 (`rounded_rows.py`). The zero of a row of x adds so many times
 the row of the weight to a sum, which is subtracted at the end.
 
 `layouts/byte_windows.py` has the layout, which is the one of cpu_avx512_i8. A row panel is computed in four quarters.
@@ -39,6 +39,7 @@ FEATURE = "dotprod"  # of ARMv8.2-A, and part of every ARMv8.4-A
 WIDTH = 4  # rows of the weight in a register
 BYTES = WIDTH * BLOCKS  # of a register
 QUARTERS = LANES // WIDTH
+MOVED_BY = 127  # what rows of x are rounded to, 0 to 254, fits signed bytes then
 ACCUMULATORS = 4  # as in cpu_neon: the table is four registers in a row
 # Shares of the peak of float32. Assumed from the instructions and not measured: as cpu_neon's, and a look-up serves four times as
 # many nonzeros.
@@ -106,7 +107,7 @@ class CpuNeonI8(SparseKernel):
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
             residual = T.match_buffer(residual_, (rows.m, n_), "float32")
             y = T.match_buffer(y_, (rows.m, n_), "float32")
-            rounded, step_of_x, zero_of_x = round_rows(x, windows * WINDOW, signed=True)
+            rounded, step_of_x, zero_of_x = round_rows(x, windows * WINDOW, MOVED_BY, "int8")
             acc = T.sblock_alloc_buffer(acc_shape, "int32", scope="local")
             for q, c, s, o, i in T.grid(quarters_, chunks_, steps_, rows.tiles, size_):
                 with T.sblock("dense"):

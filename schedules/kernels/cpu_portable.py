@@ -18,6 +18,7 @@ and extracts each of them: 1.4x the time at M = 8.
 """
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import tvm
@@ -66,7 +67,7 @@ class CpuPortable(SparseKernel):
     """Rows of x in lanes, one-byte indices; fp32, any block up to 256."""
 
     name = "cpu_portable"
-    parts = ("values", "indices")
+    parts: ClassVar[tuple[str, ...]] = ("values", "indices")
     small_tiles = ((1, 4, 4), (5, 8, 8), (9, 16, 16), (17, 24, 24), (33, 48, 24))
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -79,7 +80,7 @@ class CpuPortable(SparseKernel):
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         n, k = weight.shape
-        groups, (tiles, blocks) = count_column_groups(n), _k_tiles(weight.pattern, k)
+        groups, (tiles, blocks) = count_column_groups(n), k_tiles(weight.pattern, k)
 
         def lay_out(a: Array) -> Array:
             whole = np.zeros((groups * GROUP, tiles * blocks, a.shape[2]), a.dtype)
@@ -92,10 +93,11 @@ class CpuPortable(SparseKernel):
         return pack_column_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows = _rows(workload)
+        rows = row_tiles(workload)
         n, k, nnz, block = workload.n, workload.k, workload.nnz, workload.block
-        tiles, blocks = _k_tiles(workload.pattern, k)
-        side, ahead = _side(workload), blocks * block if prefetch_rows.are_large(workload) and not _at_once(workload) else 0
+        tiles, blocks = k_tiles(workload.pattern, k)
+        side, far = side_of(workload), prefetch_rows.are_large(workload) and not packs_at_once(workload)
+        ahead = blocks * block if far else 0
         columns = PackedActivations(workload, rows, side, ACTIVATIONS, ahead=ahead)
         squares = columns.squares(tiles * blocks * block)
         n_, k_, groups_, tiles_, blocks_, nnz_, size_ = map(int64, (n, k, count_column_groups(n), tiles, blocks, nnz, rows.size))
@@ -150,18 +152,18 @@ class CpuPortable(SparseKernel):
         return workload.attach(cpu_portable)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        rows = _rows(workload)
+        rows = row_tiles(workload)
         transpose, dense, epilogue = (sch.get_sblock(name) for name in ("transpose", "dense", "epilogue"))
         o, g, t, b, r, j, i = sch.get_loops(dense)
         sums = 16 if lanes(target) == 16 else 8  # 32 or 16 registers; eight sums hide the latency of multiply-add
         width = divisor(rows.size, lanes(target))
         vectors = divisor(rows.size // width, sums)
-        go, gi = sch.split(g, divide(sch, g, _groups_of_set(workload, target)))
+        go, gi = sch.split(g, divide(sch, g, groups_of_set(workload, target)))
         ro, ri = sch.split(r, divide(sch, r, sums // vectors))
         io, iv, ii = sch.split(i, [None, vectors, width])
         sch.reorder(o, go, t, gi, ro, io, b, j, ri, iv, ii)
         sch.reverse_compute_at(epilogue, go, preserve_unit_loops=True)
-        if _at_once(workload):
+        if packs_at_once(workload):
             sch.parallel(sch.fuse(*sch.get_loops(transpose)[:2]))
         else:
             sch.compute_at(transpose, t, preserve_unit_loops=True)
@@ -175,8 +177,8 @@ class CpuPortable(SparseKernel):
         sch.vectorize(sch.get_loops(init)[-1])
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
-        tiles, blocks = _k_tiles(workload.pattern, workload.k)
-        size = _size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), SYMBOLIC)
+        tiles, blocks = k_tiles(workload.pattern, workload.k)
+        size = tile_size(m) if workload.m is not None else next(iter(self.tiles_in(workload, RowRange(m, m))), SYMBOLIC)
         padded, sets = -(-m // size) * size, -(-workload.n // SET_ROWS)
         # Share of the peak on one Zen 4 thread with AVX2: 0.57 with eight vectors per tile
         # (docs/measurements/kernels.md). Sums are loaded and stored once per tile of K. Packing or
@@ -187,7 +189,7 @@ class CpuPortable(SparseKernel):
         return roofline.seconds(padded * sums, 0.66 / (1 + roofline.lanes / size), nbytes)
 
 
-def _k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
+def k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
     """Return how many tiles K is split into, and the blocks of each, padding included.
 
     A tile consists of whole transpose tiles of 16 columns if that needs few enough blocks, so that
@@ -201,34 +203,35 @@ def _k_tiles(pattern: BalancedPattern, k: int) -> tuple[int, int]:
     return -(-blocks // each), each
 
 
-def _at_once(workload: Workload) -> bool:
+def packs_at_once(workload: Workload) -> bool:
     """Whether all of x is packed in columns first."""
-    few = bool(workload.tile) if workload.m is None else -(-workload.m // _size(workload.m)) <= AT_ONCE
-    _, blocks = _k_tiles(workload.pattern, workload.k)
-    return few or blocks * workload.block % _side(workload) != 0
+    few = bool(workload.tile) if workload.m is None else -(-workload.m // tile_size(workload.m)) <= AT_ONCE
+    _, blocks = k_tiles(workload.pattern, workload.k)
+    return few or blocks * workload.block % side_of(workload) != 0
 
 
-def _groups_of_set(workload: Workload, target: tvm.target.Target) -> int:
+def groups_of_set(workload: Workload, target: tvm.target.Target) -> int:
     """Return how many row panels of the weight are a set. If the row tiles of x are unknown, half the maximum."""
-    groups, tiles = count_column_groups(workload.n), _rows(workload).known_tiles
+    groups, tiles = count_column_groups(workload.n), row_tiles(workload).known_tiles
     tasks, most = count_tasks(target), SET_ROWS // GROUP
     return divisor(groups, most // 2 if tiles is None else max(1, min(most, groups * tiles // tasks)))
 
 
-def _side(workload: Workload) -> int:
+def side_of(workload: Workload) -> int:
     """Return the side of the tiles in which x and the sums are transposed: 16 does not fit the
     registers of AVX2 (1.25x the time).
     """
-    return 4 if _rows(workload).size == 4 else 8
+    return 4 if row_tiles(workload).size == 4 else 8
 
 
-def _rows(workload: Workload) -> RowTiles:
+def row_tiles(workload: Workload) -> RowTiles:
+    """Return how the rows of x are split."""
     if workload.m is None:
         return RowTiles.of(None, longest=SYMBOLIC, symbolic=workload.tile or SYMBOLIC)
-    return RowTiles(int64(workload.m), _size(workload.m))
+    return RowTiles(int64(workload.m), tile_size(workload.m))
 
 
-def _size(m: int) -> int:
+def tile_size(m: int) -> int:
     """Return the rows of a tile for M rows of x."""
     return tile_rows(m, TILES)
 

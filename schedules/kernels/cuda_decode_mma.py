@@ -370,7 +370,7 @@ class CudaDecodeMma(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         tile = replace(workload, m=min(m, self.rows))
-        return _modelled(tile, m, roofline, _planned(tile))
+        return modelled(tile, m, roofline, planned(tile))
 
 
 def instructions(nnz: int) -> float:
@@ -456,7 +456,7 @@ def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
         The target to run on. Without one, the split is for an H200 with the shared memory of the
         smallest GPU; the numbers of shares and slices in it are part of the function, which knows no target.
     """
-    cut = _planned(workload)
+    cut = planned(workload)
     if target is None:
         return cut
     at_once = cut.slices if has_clusters(target) else 1
@@ -464,18 +464,19 @@ def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
 
 
 @cache
-def _planned(workload: Workload) -> Cut:
+def planned(workload: Workload, whole: bool = False) -> Cut:
     """Return the split for an H200: thread blocks share K where they are one wave and that is WORTH it by the cost model.
+    If `whole`, none share it.
 
     These are small layers, whose blocks are too few for all multiprocessors or, if they are many, read x too often.
     """
     groups, fitting = Layout.of(workload.n, workload.k, workload.nnz).groups, LEAST_SHARED_KIB << 10
     cuts = [_whole_k(workload)]
-    one_wave = workload.nnz < BLOCK and cuts[0].blocks <= H200.multiprocessors
+    one_wave = not whole and workload.nnz < BLOCK and cuts[0].blocks <= H200.multiprocessors
     for slices in (number for number in SLICES if one_wave and groups % number == 0):
         shares = divisors(groups // slices, _most_warps(workload))
         cuts.append(_busiest(workload, slices, shares, fitting, H200.multiprocessors, slices))
-    seconds = [_modelled(workload, _rows(workload).size, H200_RATES, cut) for cut in cuts]
+    seconds = [modelled(workload, _rows(workload).size, H200_RATES, cut) for cut in cuts]
     best = min(range(len(cuts)), key=lambda i: seconds[i])
     return cuts[best] if WORTH * seconds[best] <= seconds[0] else cuts[0]
 
@@ -514,7 +515,7 @@ def _busiest(workload: Workload, slices: int, shares: Sequence[int], fitting: in
 
 
 @cache
-def _modelled(workload: Workload, m: int, roofline: Roofline, cut: Cut) -> float:
+def modelled(workload: Workload, m: int, roofline: Roofline, cut: Cut) -> float:
     """Return the seconds of a call with `m` rows of x by a split."""
     rows, turns = -(-m // TOKENS) * TOKENS, -(-m // CudaDecodeMma.rows)
     weights = workload.n * workload.pattern.blocks(workload.k) * BLOCK

@@ -26,7 +26,7 @@ from tvm_balanced.schedules.base.gpu_specs import H200
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.row_tiles import RowTiles
-from tvm_balanced.schedules.base.target_info import shared_scope, too_old
+from tvm_balanced.schedules.base.target_info import has_clusters, shared_scope, too_old
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, chunk
 from tvm_balanced.schedules.layouts.warp_panels import (
@@ -50,6 +50,7 @@ from tvm_balanced.schedules.layouts.warp_panels import (
     words_of,
 )
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
+from tvm_balanced.schedules.tir.cuda_intrinsics import is_first, meet_cluster, store_in_first
 
 ROWS = 8  # rows of x in a tile, at most
 # How a layer is tiled, from a search over tilings of 28672x8192 on an H200 (benchmarks/data/gpu_cuts.csv).
@@ -67,6 +68,8 @@ LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
 # Groups of rows share x while its bytes are a small part of those of their weights: 4.9x cuBLAS
 # with four groups at M = 2, 2:16.
 SPARE_X = 8  # bytes of weights per byte of x
+# Thread blocks that share K, as a cluster: not measured yet
+SLICES = (2, 4, 8)  # larger clusters are not on every GPU
 # The cost model is fitted to 24 measurements with up to four rows on an H200
 # (benchmarks/data/gpu.csv); all but three are within 15%. See docs/measurements/kernels.md.
 MEMORY, LOOKING_UP = 1.18, 1.27  # relative to the times at peak rates, which add up
@@ -147,6 +150,8 @@ class CudaGemv(SparseKernel):
         as_masks, word_dtype = masked(nnz, length), words_of(length)
         size_, warp_, load_, per_load_ = int64(rows.size), int64(WARP), int64(load), int64(per_load)
         once_, halves_, bytes_ = map(int64, (1, 2, 256))
+        slices, warps = _shared(workload, rows.size, self.stored_as(dtype))
+        slices_, warps_, own_ = map(int64, (slices, warps, chunks // (slices * warps)))
         whole, resident = chunks * blocks * length == k, 2 if _stages_little(dtype, rows.size) else 1
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
@@ -181,6 +186,10 @@ class CudaGemv(SparseKernel):
             staged = T.sblock_alloc_buffer((rows.tiles, chunks_, width_, size_), dtype)
             found = T.sblock_alloc_buffer((rows.tiles, groups_, chunks_, slots_, warp_, size_), dtype)
             total = T.sblock_alloc_buffer((rows.tiles, size_, groups_, warp_), "float32")
+            if slices > 1:
+                enlisted = T.sblock_alloc_buffer((slices_,), "int32", scope="local")
+                sums = T.sblock_alloc_buffer((rows.tiles, slices_, warps_, groups_, warp_, size_), "float32", scope="local")
+                share = T.sblock_alloc_buffer((rows.tiles, slices_, warps_, groups_, size_, warp_), "float32")
             for o, c, j, i in T.grid(rows.tiles, chunks_, width_, size_):
                 with T.sblock("stage"):
                     vo, vc, vj, vi = T.axis.remap("SSSS", [o, c, j, i])
@@ -228,19 +237,65 @@ class CudaGemv(SparseKernel):
                         + index_of(indices[vg, vc * words + vs // SLOTS_PER_WORD, vr], vs % SLOTS_PER_WORD, length),
                         vi,
                     ]
-            for o, g, r, c, s, i in T.grid(rows.tiles, groups_, warp_, chunks_, slots_, size_):
-                with T.sblock("gemv"):
-                    vo, vg, vr, vc, vs, vi = T.axis.remap("SSSRRS", [o, g, r, c, s, i])
-                    with T.init():
-                        total[vo, vi, vg, vr] = T.float32(0)
-                    total[vo, vi, vg, vr] = total[vo, vi, vg, vr] + T.cast(found[vo, vg, vc, vs, vr, vi], "float32") * value(
-                        values, (vg, vc * slots_ + vs, vr), scales[vg, vr] if scaled else None
-                    )
+            if slices == 1:
+                for o, g, r, c, s, i in T.grid(rows.tiles, groups_, warp_, chunks_, slots_, size_):
+                    with T.sblock("gemv"):
+                        vo, vg, vr, vc, vs, vi = T.axis.remap("SSSRRS", [o, g, r, c, s, i])
+                        with T.init():
+                            total[vo, vi, vg, vr] = T.float32(0)
+                        total[vo, vi, vg, vr] = total[vo, vi, vg, vr] + T.cast(found[vo, vg, vc, vs, vr, vi], "float32") * value(
+                            values, (vg, vc * slots_ + vs, vr), scales[vg, vr] if scaled else None
+                        )
+            else:
+                for z in T.serial(slices_):
+                    with T.sblock("enlist"):
+                        vz = T.axis.spatial(slices_, z)
+                        enlisted[vz] = 1
+                for o, z, w, g, r, c, s, i in T.grid(rows.tiles, slices_, warps_, groups_, warp_, own_, slots_, size_):
+                    with T.sblock("gemv"):
+                        vo, vz, vw, vg, vr, vc, vs, vi = T.axis.remap("SSSSSRRS", [o, z, w, g, r, c, s, i])
+                        T.reads(
+                            found[vo, vg, (vz * own_ + vc) * warps_ + vw, vs, vr, vi],
+                            values[vg, (((vz * own_ + vc) * warps_ + vw) * slots_ + vs) // per_load_, vr, 0:load_],
+                            *([scales[vg, vr]] if scaled else []),
+                            enlisted[0:slices_],
+                        )
+                        T.writes(sums[vo, vz, vw, vg, vr, vi])
+                        with T.init():
+                            sums[vo, vz, vw, vg, vr, vi] = T.float32(0)
+                        sums[vo, vz, vw, vg, vr, vi] = sums[vo, vz, vw, vg, vr, vi] + T.cast(
+                            found[vo, vg, (vz * own_ + vc) * warps_ + vw, vs, vr, vi], "float32"
+                        ) * value(
+                            values,
+                            (vg, ((vz * own_ + vc) * warps_ + vw) * slots_ + vs, vr),
+                            scales[vg, vr] if scaled else None,
+                        )
+                # the last loop runs once
+                for o, z, w, g, r, d in T.grid(rows.tiles, slices_, warps_, groups_, warp_, once_):
+                    with T.sblock("share"):
+                        vo, vz, vw, vg, vr, vd = T.axis.remap("SSSSSS", [o, z, w, g, r, d])
+                        T.reads(sums[vo, vz, vw, vg, vr, vd * size_ : vd * size_ + size_])
+                        T.writes(share[vo, vz, vw, vg, vd * size_ : vd * size_ + size_, vr])
+                        T.evaluate(meet_cluster())  # the first block no longer uses the memory that they are written to
+                        for i in T.serial(size_):
+                            T.evaluate(
+                                store_in_first(
+                                    T.address_of(share[vo, vz, vw, vg, vd * size_ + i, vr]),
+                                    sums[vo, vz, vw, vg, vr, vd * size_ + i],
+                                )
+                            )
+                        T.evaluate(meet_cluster())
+                for o, g, r, i, z, w in T.grid(rows.tiles, groups_, warp_, size_, slices_, warps_):
+                    with T.sblock("add_shares"):
+                        vo, vg, vr, vi, vz, vw = T.axis.remap("SSSSRR", [o, g, r, i, z, w])
+                        with T.init():
+                            total[vo, vi, vg, vr] = T.float32(0)
+                        total[vo, vi, vg, vr] = total[vo, vi, vg, vr] + share[vo, vz, vw, vg, vi, vr]
             for o, g, r, i in T.grid(rows.tiles, groups_, warp_, size_):
                 with T.sblock("epilogue"):
                     vo, vg, vr, vi = T.axis.remap("SSSS", [o, g, r, i])
                     T.attr({MIN_BLOCKS: resident})
-                    if tirx.all(rows.at(vo, vi) < rows.m, vg * warp_ + vr < n_):
+                    if tirx.all(rows.at(vo, vi) < rows.m, vg * warp_ + vr < n_, *([is_first() != 0] if slices > 1 else [])):
                         y[rows.at(vo, vi), vg * warp_ + vr] = result(
                             total[vo, vi, vg, vr] + bias[vg, vr], residual, rows.at(vo, vi), vg * warp_ + vr
                         )
@@ -251,6 +306,10 @@ class CudaGemv(SparseKernel):
         return tirx.PrimFunc(params, func.body, func.ret_type, func.attrs)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
+        slices, warps = _shared(workload, self.split_rows(workload).size, self.stored_as(workload.dtype))
+        if slices > 1:
+            self._sliced_space(sch, workload, target, slices, warps)
+            return
         look_up, gemv, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
         _, g, _, c, s, i = sch.get_loops(gemv)
         split = _split(workload, self.split_rows(workload).size, self.stored_as(workload.dtype))
@@ -297,6 +356,49 @@ class CudaGemv(SparseKernel):
             sch.annotate(stages, "software_pipeline_stage", [0, 1])
             sch.annotate(stages, "software_pipeline_order", [0, 1])
             sch.annotate(stages, "software_pipeline_async_stages", [0])
+
+    def _sliced_space(self, sch: Schedule, workload: Workload, target: tvm.target.Target, slices: int, warps: int) -> None:
+        """Schedule thread blocks that share K, as a cluster where there are clusters."""
+        look_up, gemv, epilogue = (sch.get_sblock(name) for name in ("look_up", "gemv", "epilogue"))
+        o, z, w, g, r, c, s, i = sch.get_loops(gemv)
+        size, scope = self.split_rows(workload).size, shared_scope(target)
+        own = count_chunks(workload.k, workload.nnz, workload.block) // (slices * warps)
+        decision = _sliced(workload, size, self.stored_as(workload.dtype), own, warps)
+        stages, steps, unrolled = sch.split(c, sch.sample_perfect_tile(c, 3, 8, decision=decision))
+        per_load, x_load = slots_per_load(self.stored_as(workload.dtype)), slots_per_load(workload.dtype)
+        word, load, slot = sch.split(s, [None, SLOTS_PER_WORD // per_load, per_load])
+        sch.reorder(o, g, z, w, r, stages, steps, unrolled, word, load, slot, i)
+        for loop, axis in ((o, "blockIdx.x"), (g, "blockIdx.y"), (w, "threadIdx.y"), (r, "threadIdx.x")):
+            sch.bind(loop, axis)
+        enlist = sch.get_sblock("enlist")
+        sch.compute_at(enlist, r, preserve_unit_loops=True)
+        if has_clusters(target):
+            sch.bind(z, "blockIdx.z")
+            sch.bind(sch.get_loops(enlist)[-1], "clusterCtaIdx.z")  # says how many blocks along z are a cluster
+        values = sch.cache_read(gemv, 1, "local")
+        sch.compute_at(values, load, preserve_unit_loops=True)
+        sch.vectorize(sch.get_loops(values)[-1])
+        sch.set_scope(look_up, 0, "local")
+        sch.compute_at(look_up, slot, preserve_unit_loops=True)
+        _, vector = sch.split(sch.get_loops(look_up)[-1], [None, min(size, x_load)])
+        sch.vectorize(vector)
+        unpack_at(sch, word)
+        threads = (1, warps)
+        if masked(workload.nnz, workload.block):
+            tabulate_at(sch, r, scope, threads)
+        stage_x(sch, scope, stages, threads, vector=x_load if size == 1 else 1)
+        share, add = sch.get_sblock("share"), sch.get_sblock("add_shares")
+        sch.set_scope(share, 0, scope)
+        sch.reverse_compute_at(share, r, preserve_unit_loops=True)
+        sch.reverse_compute_at(add, g, preserve_unit_loops=True)
+        sch.reverse_compute_at(epilogue, g, preserve_unit_loops=True)
+        rows, results = sch.get_loops(epilogue)[-2:]
+        sch.reorder(results, rows)
+        sch.set_scope(add, 0, "local")
+        sch.compute_at(add, bind_threads(sch, sch.fuse(results, rows), threads), preserve_unit_loops=True)
+        for loop in (i, slot, load, word, unrolled):
+            sch.unroll(loop)
+        sch.decompose_reduction(gemv, stages)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
@@ -410,6 +512,35 @@ def _split(workload: Workload, size: int, stored: str) -> Split:
     loads = LITTLE_LOADS if little else LOADS * (MASKED_LOADS if masks else 1)
     unrolled = divisor(staged, max(1, loads * LOAD_BYTES // BYTES[stored] // slots))
     return Split(groups, chunks // warps // staged, warps, staged // unrolled, unrolled)
+
+
+def _shared(workload: Workload, size: int, stored: str) -> tuple[int, int]:
+    """Return how many thread blocks share K, and the warps of each of them that do.
+
+    Several share it where blocks of 32 rows leave half of the multiprocessors idle, if each warp still has LOADS for a lane: a
+    multiprocessor has no more loads under way than its warps hold, so that few of them do not fill the memory's rate.
+    """
+    blocks, chunks = count_warp_panels(workload.n), count_chunks(workload.k, workload.nnz, workload.block)
+    if _pipelined(workload, size) or BYTES[stored] == 1:
+        return 1, 1
+    room = (SHARED_BYTES - TABLE_BYTES - LITTLE_STAGE) // (WARP * size * 4)
+    ways = [
+        slices
+        for slices in SLICES
+        if blocks * slices <= H200.multiprocessors
+        and slices * WARPS <= room
+        and chunks % (slices * WARPS) == 0
+        and chunks // (slices * WARPS) >= LOADS
+    ]
+    return (ways[-1], WARPS) if ways else (1, 1)
+
+
+def _sliced(workload: Workload, size: int, stored: str, own: int, warps: int) -> list[int]:
+    """Return the default stages, steps and unrolled chunks of a warp's share of K."""
+    slots, blocks, _ = chunk(workload.nnz)
+    staged = divisor(own, max(1, LITTLE_STAGE // (blocks * workload.block * size * BYTES[workload.dtype] * warps)))
+    unrolled = divisor(staged, max(1, LOADS * LOAD_BYTES // BYTES[stored] // slots))
+    return [own // staged, staged // unrolled, unrolled]
 
 
 def _stages_little(dtype: str, size: int) -> bool:

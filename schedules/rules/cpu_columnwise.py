@@ -2,6 +2,7 @@
 registers, one row after another.
 """
 
+import itertools
 from typing import Any
 
 import tvm
@@ -33,7 +34,7 @@ class CpuColumnwise(Rule):
             return None
         for block in blocks[:place]:
             inline(sch, block.block_rv, target)
-        done = _tile(sch, reduction, lanes(target))
+        done = _tile(sch, reduction, _trailing(sch, reduction), lanes(target))
         for block in blocks[place + 1 :]:
             elementwise(sch, block.block_rv, target)
         return sch.mod["main"] if done else None
@@ -49,11 +50,22 @@ def _is_over_rows(sch: Schedule, reduction: Any) -> bool:
     return axes.get(columns) == tirx.IterVar.DataPar and block.reads[0].region[-1].min.same_as(columns)
 
 
-def _tile(sch: Schedule, reduction: Any, width: int) -> bool:
+def _trailing(sch: Schedule, reduction: Any) -> int:
+    """How many last axes a block reads as it writes them, so that they are one axis, as the pixels of an image."""
+    block = sch.get(reduction)
+    read, written = (region[0].region for region in (block.reads, block.writes))
+    pairs = zip(reversed(read), reversed(written), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0].min.same_as(pair[1].min), pairs)))
+
+
+def _tile(sch: Schedule, reduction: Any, trailing: int, width: int) -> bool:
     axes = list(zip(sch.get(reduction).iter_vars, sch.get_loops(reduction), strict=True))
     rows = [loop for axis, loop in axes if axis.iter_type == tirx.IterVar.CommReduce]
     *outer, columns = [loop for axis, loop in axes if axis.iter_type == tirx.IterVar.DataPar]
     count = extent(sch, columns)
+    while trailing > 1 and outer and count and count % width and extent(sch, outer[-1]):
+        columns, trailing = sch.fuse(outer.pop(), columns), trailing - 1
+        count = extent(sch, columns)
     if not count or count % width:
         return False
     total = trip_count(sch, reduction)

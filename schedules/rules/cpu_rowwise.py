@@ -2,6 +2,7 @@
 while it is in the cache.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,13 +24,13 @@ class CpuRowwise(Rule):
     name = "cpu_rowwise"
 
     def schedule(self, func: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc | None:
-        analysed = analyse(func)
+        analysed = _with_result(func)
         if analysed is None or len(analysed[1]) < 2:
             return None
         sch, blocks = analysed
         rows = _shared_rows(blocks)
         reductions = [block for block in blocks if block.is_reduction()]
-        if not rows or blocks[-1].is_reduction() or not reductions:
+        if not rows or not reductions:
             return None
         has_columns = any(len(sch.get_loops(block.block_rv)) > rows for block in blocks if not block.is_reduction())
         if has_columns and not all(_is_along_row(sch, block) for block in reductions):
@@ -44,6 +45,18 @@ class CpuRowwise(Rule):
         for stage in stages:
             _vectorize(sch, stage, target)
         return sch.mod["main"]
+
+
+def _with_result(func: tirx.PrimFunc) -> tuple[Schedule, list[SBlockInfo]] | None:
+    """Return a schedule and its blocks, of which the last is elementwise: what is a reduction at the end writes through one."""
+    analysed = analyse(func)
+    if analysed is None or not analysed[1][-1].is_reduction():
+        return analysed
+    sch, blocks = analysed
+    if len(sch.get(blocks[-1].block_rv).writes) != 1 or not _is_along_row(sch, blocks[-1], all):
+        return None
+    sch.cache_write(blocks[-1].block_rv, 0, "global")
+    return analyse(sch.mod["main"])
 
 
 @dataclass(frozen=True)
@@ -71,18 +84,23 @@ def _stages(sch: Schedule, block: SBlockInfo, rows: int, width: int) -> list[_St
 def _vectorize(sch: Schedule, stage: _Stage, target: tvm.target.Target) -> None:
     if stage.kind == "partial":
         vectorize_partial(sch, stage.block, lanes(target))
-    elif stage.kind == "elementwise" and len(sch.get_loops(stage.block)) > 1:  # the only loop left is the one over rows
+    # the only loop left may be the one over rows; LLVM has booleans in bytes and in bits, and joins no vectors of both
+    elif stage.kind == "elementwise" and len(sch.get_loops(stage.block)) > 1 and not _writes_booleans(sch, stage.block):
         vectorize_last(sch, stage.block, target)
 
 
-def _is_along_row(sch: Schedule, reduction: SBlockInfo) -> bool:
-    """Whether a reduction reads contiguous elements. Over another axis, each of its results would
-    be recomputed for every row.
+def _writes_booleans(sch: Schedule, block: Any) -> bool:
+    return any(str(write.source.dtype) == "bool" for write in sch.get(block).writes)
+
+
+def _is_along_row(sch: Schedule, reduction: SBlockInfo, of: Callable[[Iterable[bool]], bool] = any) -> bool:
+    """Whether a reduction reads contiguous elements from any (or all) of its buffers. Over another axis, each of its results
+    would be recomputed for every row.
     """
     block = sch.get(reduction.block_rv)
     reduced = [axis.var for axis in block.iter_vars if axis.iter_type == tirx.IterVar.CommReduce]
     innermost = (next((used for dim in reversed(read.region) if (used := variables(dim.min))), []) for read in block.reads)
-    return any(var.same_as(axis) for used in innermost for var in used for axis in reduced)
+    return of(any(var.same_as(axis) for var in used for axis in reduced) for used in innermost)
 
 
 def _shared_rows(blocks: list[SBlockInfo]) -> int:

@@ -65,6 +65,8 @@ class PackedActivations:
         From a name to a function of a vector of `side` sums.
     optimization_barrier : callable, optional
         See `register_transpose`.
+    scaled : callable, optional
+        From a vector of sums, float32, the row panel and first row of the weight in it, and a row of x, to what they stand for.
     ahead : int, optional
         Columns of a tile of K if x and y are loaded from memory, else 0. Each transpose tile of x
         then prefetches the tile at its place in the next tile of K, and each stored tile of y
@@ -78,6 +80,7 @@ class PackedActivations:
     activations: Mapping[str, Callable[[Any], Any]]
     optimization_barrier: Callable[[Any], Any] = lambda vector: vector
     ahead: int = 0
+    scaled: Callable[[Any, Any, Any, Any], Any] = lambda sums, _g, _r, _row: sums
 
     def squares(self, columns: int) -> int:
         """Return the number of adjacent transpose tiles that cover so many columns."""
@@ -105,8 +108,11 @@ class PackedActivations:
             column = (g + 1) * GROUP
             self._at_each_line(q, lambda p: prefetch_stores(others, self.workload, rows.at(o, i * side + p), column))
         square = [acc[o, g, q * side + p, T.ramp(i * side, 1, side)] for p in range(side)]
+        if acc.dtype != "float32":
+            square = [T.cast(sums, f"float32x{side}") for sums in square]
         for p, sums in enumerate(transpose_registers(square, self.optimization_barrier)):
-            row, total = rows.at(o, i * side + p), sums + bias[g, T.ramp(q * side, 1, side)]
+            row = rows.at(o, i * side + p)
+            total = self.scaled(sums, g, q * side, row) + bias[g, T.ramp(q * side, 1, side)]
             if rows.exact:
                 self._store(others, row, g * GROUP + q * side, total)
             else:

@@ -2,10 +2,10 @@
 
 A row is rounded to 254 equal steps from its smallest value (or 0) to its largest (or 0):
 
-    rounded = floor(x / step + zero + 0.5)      0 to 255
+    rounded = min(floor(x / step + zero + 0.5), 254)      0 to 254
     x      ~= step * (rounded - zero)
 
-`signed` moves both by 128, so that dot products of signed bytes can take them: rounded is -128 to 127.
+Both may be moved, so that dot products of signed bytes can take them: by 127, rounded is -127 to 127.
 
 `zero` is a whole number, so that 0 stays 0. A row whose values lie on one side of 0, as after GELU,
 gets steps half as long as if they were counted from -largest to largest: the embeddings of MiniLM at
@@ -23,7 +23,7 @@ from tvm.script import tirx as T
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.layouts.row_panels import LANES
 
-STEPS = 254  # one less than there is room for: `zero` is rounded, which moves the ends by half a step
+STEPS = 254  # one less than there is room for; where `zero` is half a step off, the largest value would be the 255th
 MOST_COLUMNS = 1 << 16  # a sum of so many products of 255 and 127 still fits 32 bits
 WITHOUT_SIGN, INFINITY = 0x7FFFFFFF, 0x7F800000  # bits of a float32; what lies above infinity is NaN
 SMALLEST = 1e-36  # the least step: its reciprocal is a number, too
@@ -35,7 +35,7 @@ class RoundedRows(NamedTuple):
 
     Parameters
     ----------
-    values : buffer (M, columns) uint8, or int8
+    values : buffer (M, columns) uint8, int8 or float32
         Past the last column of x: `zero`.
     step : buffer (M,) float32
     zero : buffer (M,) int32
@@ -46,16 +46,18 @@ class RoundedRows(NamedTuple):
     zero: tirx.Buffer
 
 
-def round_rows(x: tirx.Buffer, columns: int, signed: bool = False) -> RoundedRows:
-    """Emit the blocks that round x (M, K) float32 to rows of `columns` columns, a multiple of 16. Call it inside TVMScript."""
+def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "uint8") -> RoundedRows:
+    """Emit the blocks that round x (M, K) float32 to rows of `columns` columns, a multiple of 16, less `moved_by`, or less `zero`
+    if it is None. Call it inside TVMScript.
+    """
     m, k, parts, lanes = x.shape[0], x.shape[1].value, int64(columns // LANES), int64(LANES)
     largest = T.sblock_alloc_buffer((m, lanes), "int32")
     low, high = (T.sblock_alloc_buffer((m, lanes), "float32") for _ in range(2))
     largest_of_row = T.sblock_alloc_buffer((m,), "int32")
     low_of_row, high_of_row, step, inverse = (T.sblock_alloc_buffer((m,), "float32") for _ in range(4))
     zero = T.sblock_alloc_buffer((m,), "int32")
-    dtype, moved_by = ("int8", 128) if signed else ("uint8", 0)
     values = T.sblock_alloc_buffer((m, int64(columns)), dtype)
+    moved = 0 if moved_by is None else moved_by
 
     def column(row: Any, part: Any, lane: Any) -> Any:
         """Return x, or 0 past the last column."""
@@ -95,11 +97,12 @@ def round_rows(x: tirx.Buffer, columns: int, signed: bool = False) -> RoundedRow
         short = T.float32(1) / long
         T.buffer_store(step, long, [vi])
         T.buffer_store(inverse, short, [vi])
-        T.buffer_store(zero, whole(T.float32(0.5) - low_of_row[vi] * short) - moved_by, [vi])
+        T.buffer_store(zero, whole(T.float32(0.5) - low_of_row[vi] * short) - moved, [vi])
     with T.grid(m, parts, lanes) as (i, p, j), T.sblock("round"):
         vi, vp, vj = T.axis.spatial(m, i), T.axis.spatial(parts, p), T.axis.spatial(lanes, j)
-        moved = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved_by, "float32") + T.float32(0.5))
-        T.buffer_store(values, T.cast(whole(moved) - moved_by, dtype), [vi, vp * LANES + vj])
+        steps = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved, "float32") + T.float32(0.5))
+        less = zero[vi] if moved_by is None else moved
+        T.buffer_store(values, T.cast(T.min(whole(steps), T.int32(STEPS)) - less, dtype), [vi, vp * LANES + vj])
     return RoundedRows(values, step, zero)
 
 

@@ -264,6 +264,46 @@ def test_the_shares_of_the_plan_fit_eight_minutes(tmp_path):
         assert min(unit.seconds for unit in units if unit.section == section) <= share
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_eight_minutes_and_two_more_say_something_of_everything(share, tmp_path, clock):
+    """The plan of an H200 on the clock, where each unit takes this share of what the plan allows it."""
+    done = []
+    units = [
+        timed(clock, done, unit.name, share * unit.seconds, unit.section, unit.seconds)
+        for unit in plan.RunBook.of(Absent(), Folder(tmp_path), 0).plan()
+    ]
+    sections = {unit.name: unit.section for unit in units}
+    for minutes in (8, 2):
+        begun, before = clock.now, len(done)
+        plan.work(plan.RunBook.of(Absent(), Folder(tmp_path), begun + 60 * minutes), units)
+        assert clock.now - begun <= 60 * minutes
+        assert len(done) > before
+    assert {sections[name] for name in done} >= plan.SHARES.keys()
+    assert len(set(done)) == len(done), "the second call repeats nothing"
+    found = [name.split()[1] for name in done if name.startswith("model: ")]
+    assert found == ["decoder", "images", "prompt", "encoder"][: 2 if share == 1 else 4]
+
+
+def test_convolutions_are_among_the_first_cases_in_every_dtype():
+    first, later = correctness.cases(Absent())
+    kinds = {(case.dtype, case.conv) for case in first if case.kernel == "cuda_conv_dense"}
+    assert kinds == {(dtype, name) for dtype in Absent.dtypes for name in ("3x3", "strided", "depthwise")}
+    assert {case.conv for case in later} - {""} == correctness.CONVS.keys() - {"3x3", "strided", "depthwise"}
+    assert {case.symbolic for case in first if case.conv == "strided"} == {True}
+
+
+@pytest.mark.pocl
+def test_a_convolution_is_checked_at_every_number_of_images(monkeypatch):
+    device = open_device("stand-in")
+    first, _ = correctness.cases(device)
+    case = next(case for case in first if case.conv == "strided" and case.dtype == "bfloat16")
+    problem = correctness._Problem(case, device)
+    assert max(errors := list(problem.errors(case.rows))) < 1e-2
+    assert len(errors) == len(correctness.IMAGES)
+    problem.dense = np.roll(problem.dense, 1, axis=1)
+    assert min(problem.errors(case.rows)) > 0.1
+
+
 def row_of(cell, rival, p50="1", of_roofline=""):
     return {name: str(value) for name, value in cell.row().items()} | {"rival": rival, "p50": p50, "of_roofline": of_roofline}
 

@@ -1,13 +1,15 @@
 """The models on the CPU instead of a GPU, small and in float32. Only a run on a GPU checks the measurements."""
 
+import time
 from functools import partial
 
 import pytest
 import torch
 
-from benchmarks.gpu import models
+from benchmarks.gpu import models, plan
 from benchmarks.gpu.device import Cpu
-from benchmarks.gpu.folder import Folder
+from benchmarks.gpu.devices import open_device
+from benchmarks.gpu.folder import MACHINE_UNITS, Folder
 
 
 @pytest.fixture
@@ -38,12 +40,23 @@ def test_a_wrong_result_is_not_timed(device):
         made.measure(2)
 
 
-@pytest.mark.parametrize("model", ["decoder", "images", "prompt"])
-def test_a_model_of_what_libraries_compute_compiles_and_agrees(model, device):
-    made = models.Subject(models.Case(model, (2,), "2:4", "float32", models.TINY), device)
-    rivals = {"balanced": lambda _: made.compiled(*made.args)}
-    with torch.no_grad():
-        assert made._errors(rivals, made.args)["balanced"] < 1e-5
+@pytest.mark.slow
+@pytest.mark.pocl
+def test_the_run_book_measures_every_model(device, tmp_path):
+    """On the stand-in, whose models run on the CPU: decoder, images, prompt and feed-forward."""
+    book = plan.RunBook.of(open_device("stand-in"), Folder(tmp_path), time.time() + 600)
+    units = plan.only(book.plan(), ["model: *"])[len(MACHINE_UNITS) :]
+    assert plan.work(book, units) == 0
+    outcomes = book.folder.read("units.csv")
+    assert [(row["unit"], row["outcome"]) for row in outcomes] == [(f"model: {case}", "done") for case in models.STAND_IN_CASES]
+    rows = book.folder.read("gpu_models.csv")
+    assert (
+        {row["model"] for row in rows}
+        == {"decoder", "images", "prompt", "feed-forward"}
+        == set(models.MODELS) - {"encoder", "lstm"}
+    )
+    assert {row["rival"] for row in rows} == {"balanced", "eager"}
+    assert all(float(row["us"]) > 0 and float(row["error"]) < 1e-5 for row in rows)
 
 
 def test_a_feed_forward_block_is_what_decoders_compute(rng):

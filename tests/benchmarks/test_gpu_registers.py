@@ -10,7 +10,7 @@ def test_warps_by_registers():
 
 
 @pytest.mark.nvcc
-@pytest.mark.parametrize("arch", registers.ARCHS)
+@pytest.mark.parametrize("arch", [pytest.param(arch, marks=[pytest.mark.slow] * (arch != "sm_90")) for arch in registers.ARCHS])
 def test_a_kernel_spills_on_no_architecture(arch, monkeypatch):
     monkeypatch.setattr(registers, "CELLS", registers.CELLS[:1])
     (compiled,) = registers.sources([arch])

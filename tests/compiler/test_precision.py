@@ -168,6 +168,30 @@ def test_another_machine_gets_what_the_probe_lost(net):
     assert 0 < said.loss <= 0.05
 
 
+@pytest.mark.slow
+def test_a_target_without_avx512_gets_kernels_of_its_own(net):
+    """They give the same integers, so that what is lost is the same but for the order of float32 sums elsewhere."""
+    model, batches = net
+    options = {"precision": "int8", "calibration": batches, "max_loss": 0.05}
+    module = tb.compile(model, (batches[0],), target="cpu/x86-64-v3", **options)
+    assert set(kernels(module).values()) == {"cpu_avx2_i8"}
+    assert module.report.precision.loss == pytest.approx(lost(module, *net), rel=1e-6)
+    assert module.report.precision.loss == pytest.approx(
+        tb.compile(model, (batches[0],), **options).report.precision.loss, rel=0.05
+    )
+
+
+@pytest.mark.slow
+def test_the_input_of_a_recurrent_layer_is_rounded_for_all_steps_at_once():
+    torch.manual_seed(0)
+    model, x = nn.LSTM(64, 128, batch_first=True).eval(), torch.randn(2, 20, 64)
+    tb.prune(model, "4:16")
+    module = tb.compile(model, (x,), precision="int8", max_loss=0.05)
+    assert kernels(module)["weight_ih_l0"] in ROUNDS
+    assert module.report.precision.rounded
+    assert 0 < module.report.precision.loss <= 0.05
+
+
 @pytest.mark.parametrize(
     "options", [{"precision": "int4"}, {"precision": "int8", "max_loss": -1}, {"precision": "int8", "metric": 3}]
 )

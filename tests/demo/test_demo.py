@@ -78,7 +78,7 @@ def result(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:  # an eighth of the texts: the stages are the same
         patch.setattr(demo, "HELD_OUT", 60)
         patch.setattr(demo, "CALIBRATION", 64)
-        return demo.run(tmp_path_factory.mktemp("demo"), BalancedPattern(4, 16), 2, lambda _: nullcontext(), minutes=0.1)
+        return demo.run(tmp_path_factory.mktemp("demo"), BalancedPattern(4, 16), 1, lambda _: nullcontext(), minutes=0.1)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from torch import nn
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.compressed_tensors import UNREADABLE
 from tvm_balanced.frontend.state_dict import load_weights
+from tvm_balanced.schedules.layouts.rounded_weight import round_weight
 
 SHAPES = [(8, 16), (6, 13)]  # the second is no multiple of anything
 
@@ -150,6 +151,16 @@ def test_int8_with_a_scale_for_all_a_row_a_group_or_a_block(tmp_path, scale):
         wide = scale.repeat_interleave(8 // scale.shape[0], 0).repeat_interleave(16 // scale.shape[1], 1)
     got, _ = loaded(tmp_path / "c", {"fc.weight": integers, "fc.weight_scale": scale}, (8, 16))
     assert torch.equal(got, integers * wide)
+
+
+@pytest.mark.parametrize("scale", [torch.tensor(0.37), torch.rand(8, 1) + 0.01])
+def test_int8_is_not_rounded_again_for_a_kernel_of_8_bits(tmp_path, scale):
+    integers = torch.randint(-100, 101, (8, 16), dtype=torch.int8)  # the scales of the checkpoint leave room above
+    integers[:, :2] = torch.tensor([37, 8])
+    got, _ = loaded(tmp_path / "c", {"fc.weight": integers, "fc.weight_scale": scale}, (8, 16))
+    numbers, scales, _ = round_weight(got.numpy())
+    assert torch.equal(torch.from_numpy(numbers), integers)
+    torch.testing.assert_close(torch.from_numpy(scales), scale.reshape(-1).expand(8))
 
 
 @pytest.mark.parametrize("compressed", [False, True])

@@ -7,7 +7,7 @@ from torch._export import utils
 from torch.export import exported_program
 
 from tvm_balanced.api import import_model
-from tvm_balanced.frontend.decompositions import DEVICES, LISTING, encoder_layer
+from tvm_balanced.frontend.decompositions import DEVICES, LISTING, OVERRIDE, encoder_layer
 
 
 class Apply(nn.Module):
@@ -76,3 +76,16 @@ def test_pytorchs_fast_path_of_an_encoder_layer(activation, norm_first):
     with torch.no_grad():
         torch.testing.assert_close(encoder_layer(*given), torch.ops.aten._transformer_encoder_layer_fwd(*given))
         assert encoder_layer(*given, mask=torch.zeros(5, 5)) is NotImplemented
+
+
+def test_torch_registers_what_is_kept_whole_or_written_otherwise_alone(monkeypatch):
+    registered, original = [], getattr(exported_program, OVERRIDE)
+    monkeypatch.setattr(exported_program, OVERRIDE, lambda table: registered.append(table) or original(table))
+    layer = nn.Linear(3, 4)
+    mod = import_model(Apply(lambda x: torch.square(layer(x))), (torch.ones(2, 3),)).mod
+    (table,) = registered
+    assert torch.ops.aten.linear.default in table
+    assert torch.ops.aten.square.default not in table  # torch's own rule makes it a power
+    assert "R.power" in mod.script()
+    assert "R.matmul" in mod.script()
+    assert len(table) < 200  # of 1,050

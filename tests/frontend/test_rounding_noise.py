@@ -88,6 +88,27 @@ def test_a_tie_between_experts_is_noted_and_a_wrong_expert_refused():
     assert np.isfinite(module(x).numpy()).all()
 
 
+class Sort(nn.Module):
+    """Values in order, and where they were."""
+
+    def __init__(self, descending=False):
+        super().__init__()
+        self.descending = descending
+
+    def forward(self, x):
+        return torch.sort(x, descending=self.descending)
+
+
+def test_ties_between_inputs_are_noted_also_those_of_whole_numbers():
+    """torch's sort is not stable, and its order of equal values is not ours."""
+    x = torch.arange(400).reshape(1, 400) % 7 - 3.0
+    assert not torch.equal(x.sort().indices, x.sort(stable=True).indices)
+    module = tb.compile(Sort(), (x,), threads=1)
+    assert "roundings alone" in next(check.note for check in module.facts.checks if check.inputs == "the examples")
+    with pytest.raises(ToleranceError, match="differs from the original model"):
+        check(module, import_model(Sort(descending=True), (x,)))
+
+
 class Attends(nn.Module):
     """A causal layer of attention in bfloat16, of which one fault can be planted."""
 

@@ -28,6 +28,7 @@ CASES = [  # kernel, M, nnz, dtype; N and K if they are not 256 and 512
     ("cuda_gemv", 1, 2, "float16"),
     ("cuda_gemv", 8, 1, "float32"),
     ("cuda_gemv", 4, 8, "bfloat16"),
+    ("cuda_gemv", 1, 8, "float16", 1024, 8192),  # thread blocks share K
     ("cuda_gemv_w8", 1, 2, "float16"),
     ("cuda_gemm_fp32", 16, 2, "float32"),
     ("cuda_decode_mma", 8, 2, "float16"),

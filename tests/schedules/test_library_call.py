@@ -16,7 +16,7 @@ from tvm_balanced.core import library_functions
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST
-from tvm_balanced.runtime.cuda import cubins, libraries, torch_conv, torch_dense, torch_library
+from tvm_balanced.runtime.cuda import cubins, libraries, torch_conv, torch_dense, torch_library, torch_two_of_four
 from tvm_balanced.schedules import ALL_KERNELS, KERNELS, Workload, library_call, multi_kernel
 from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.transform.pipeline import lower
@@ -159,9 +159,10 @@ def test_every_range_of_rows_of_a_gpu_asks():
 
 
 def test_compiled_code_and_the_runtime_mean_the_same_function():
-    assert (library_call.DENSE, library_call.CONV) == (library_functions.DENSE, library_functions.CONV)
-    assert libraries.FUNCTIONS[library_call.DENSE] is torch_dense.dense
+    assert library_call.CONV == library_functions.CONV
     assert libraries.FUNCTIONS[library_call.CONV] is torch_conv.conv
+    assert libraries.FUNCTIONS[DENSE.library] is torch_dense.dense
+    assert libraries.FUNCTIONS[KERNELS["cuda_two_of_four"].library] is torch_two_of_four.two_of_four
 
 
 def test_a_compiled_module_asks_and_tvms_own_compiler_does_not():

@@ -40,6 +40,8 @@ CASES = {
     "cpu_rowwise mean": function(lambda a: topi.divide(topi.sum(a, -1), 64.0), (2, 8, 64)),
     "cpu_rowwise mean, dimension kept": function(lambda a: topi.exp(topi.sum(a, -1, True)), (300, 64)),
     "cpu_rowwise root of a sum": function(lambda a: topi.sqrt(topi.sum(topi.multiply(a, a), -1)), (5, 96)),
+    "cpu_rowwise sum": function(lambda a: topi.sum(topi.multiply(a, a), -1), (70, 96)),
+    "cpu_rowwise largest, dimension kept": function(lambda a: topi.max(a, -1, True), (3, 1030)),
     "cpu_rowwise layer norm": function(lambda a, g, b: topi.nn.layer_norm(a, g, b, [2], 1e-5), (2, 30, 384), (384,), (384,)),
     "cpu_rowwise softmax of long rows": function(softmax_last, (3, 1024)),
     "cpu_pooling maximum": function(
@@ -57,6 +59,8 @@ CASES = {
     ),
     "cpu_columnwise mean of tokens": function(lambda a: topi.divide(topi.sum(a, 1), 30.0), (2, 30, 384)),
     "cpu_columnwise weighted sum": function(lambda a, b: topi.sum(topi.multiply(a, b), 1, True), (3, 7, 64), (3, 7, 1)),
+    "cpu_columnwise sum over channels": function(lambda a: topi.sum(a, 1), (2, 5, 12, 12)),
+    "cpu_columnwise sum between rows": function(lambda a: topi.sum(a, 1), (4, 5, 12, 32)),
     "cpu_columnwise maximum over two axes": function(lambda a: topi.max(a, (0, 2)), (3, 5, 7, 96)),
 }
 
@@ -166,6 +170,13 @@ def test_a_reduction_over_another_axis_is_not_computed_for_each_row(make):
     assert schedule(function(make, (3, 50, 50))[0], host_target()) is None
 
 
+@pytest.mark.parametrize("case", ["cpu_rowwise sum", "cpu_columnwise sum over channels"])
+def test_a_reduction_at_the_end_and_one_of_pixels_are_kept_in_vectors(case):
+    script, width = schedule(CASES[case][0], host_target()).script(), lanes(host_target())
+    part = script.split("_update")[0]
+    assert re.findall(r"T\.vectorized\(T\.int64\((\d+)\)\)", part)[-1] == str(width)
+
+
 def test_large_functions_use_threads_and_small_ones_do_not():
     large, small = CASES["cpu_elementwise add"][0], CASES["cpu_elementwise chain"][0]
     assert "T.parallel" in schedule(large, host_target()).script()
@@ -191,6 +202,20 @@ def test_reductions_of_whole_models(model_output):
     for shape in ((4, 64), (2, 8, 64), (600, 40)):
         x = torch.randn(shape)
         torch.testing.assert_close(tb.compile(Model(), (x,))(x), Model()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_booleans_are_counted():
+    """LLVM has vectors of them in bytes, where they are read, and in bits, where they are computed."""
+    import torch
+
+    import tvm_balanced as tb
+
+    class Model(torch.nn.Module):
+        def forward(self, mask, x):
+            return (mask & (x > 0)).sum(-1), (mask | (x[:, None] > x[None])).all(-1)
+
+    args = torch.rand(3, 10) > 0.5, torch.randn(3, 10)
+    assert all(map(torch.equal, tb.compile(Model(), args)(*args), Model()(*args)))
 
 
 def test_single_values_do_not_stop_a_compilation():

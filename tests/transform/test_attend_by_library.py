@@ -1,5 +1,6 @@
 """Attention as a GPU gets it, on the CPU: with torch as the library, and with TVM's own functions."""
 
+import functools
 import json
 
 import pytest
@@ -23,6 +24,7 @@ from tvm_balanced.transform.unflatten_matmul import UnflattenMatmul
 
 HEADS, DEPTH, LENGTH = 4, 8, 6
 LIMITS = {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
+HALF = [pytest.param(dtype, marks=pytest.mark.slow) for dtype in (torch.float16, torch.bfloat16)]
 
 
 class Attention(nn.Module):
@@ -67,13 +69,17 @@ def functions(mod):
     ]
 
 
-def run(mod, inputs):
+def compiled(mod):
+    """A module's code; whether it asks the library is known at the call."""
     rest = [relax.transform.LegalizeOps(), relax.transform.AnnotateTIROpPattern(), relax.transform.FuseOps()]
     rest += [relax.transform.FuseTIR(), relax.transform.DeadCodeElimination(), PreferAttentionLibrary()]
-    target = tvm.target.Target("llvm")
+    target = tvm.target.Target({"kind": "llvm", "opt-level": 0})  # naive loops of a few steps, each written out: 0.6 s of LLVM
     with target:
-        built = tvm.compile(tvm.transform.Sequential(rest)(mod), target)
-    machine = relax.VirtualMachine(built, tvm.cpu())
+        return tvm.compile(tvm.transform.Sequential(rest)(mod), target)
+
+
+def run(built, inputs):
+    machine = relax.VirtualMachine(built, tvm.cpu())  # which looks the library's functions up
     return torch.from_dlpack(machine["main"](*(tvm.runtime.from_dlpack(x.contiguous()) for x in inputs))).clone()
 
 
@@ -102,26 +108,33 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("library", [True, False])
-@pytest.mark.parametrize("dtype", list(LIMITS), ids=str)
-@pytest.mark.parametrize("case", list(CASES))
-def test_library_and_own_functions_agree_with_the_model(case, dtype, library, asked, monkeypatch):
-    if not library:
-        monkeypatch.setenv(torch_library.SWITCH, torch_library.OWN)
-    options, mask = CASES[case]
+@functools.cache
+def case_of(name, dtype):
+    """A case's model, its inputs, the module of its attention, and its code."""
+    options, mask = CASES[name]
     model, inputs = Attention(**options), operands(dtype)
     if mask is not None:
         inputs = (*inputs, mask if mask.dtype == torch.bool else mask.to(dtype))
     mod = attending(model, inputs)
+    return model, inputs, mod, compiled(mod)
+
+
+@pytest.mark.parametrize("library", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, *HALF], ids=str)
+@pytest.mark.parametrize("case", list(CASES))
+def test_library_and_own_functions_agree_with_the_model(case, dtype, library, asked, monkeypatch):
+    if not library:
+        monkeypatch.setenv(torch_library.SWITCH, torch_library.OWN)
+    model, inputs, mod, built = case_of(case, dtype)
     (func,) = functions(mod)
     assert json.loads(func.attrs[ATTENTION_ATTR])["causal"] == (case == "causal")
     expected = model(*(x if x.dtype == torch.bool else x.double() for x in inputs)).numpy()
-    assert reference.relative_error(run(mod, inputs).double(), expected) < LIMITS[dtype]
+    assert reference.relative_error(run(built, inputs).double(), expected) < LIMITS[dtype]
     assert len(asked) == library
 
 
 @pytest.mark.parametrize("library", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, HALF[0]], ids=str)
 def test_keys_that_serve_several_heads_are_not_repeated(dtype, library, asked, monkeypatch):
     if not library:
         monkeypatch.setenv(torch_library.SWITCH, torch_library.OWN)
@@ -129,7 +142,8 @@ def test_keys_that_serve_several_heads_are_not_repeated(dtype, library, asked, m
     mod = attending(model, inputs)
     (func,) = functions(mod)
     assert [[int(size) for size in p.ty.shape] for p in func.params] == [[2, 6, 4, 8], [2, 5, 2, 8], [2, 5, 2, 8]]
-    assert reference.relative_error(run(mod, inputs).double(), model(*(x.double() for x in inputs)).numpy()) < LIMITS[dtype]
+    expected = model(*(x.double() for x in inputs)).numpy()
+    assert reference.relative_error(run(compiled(mod), inputs).double(), expected) < LIMITS[dtype]
     assert len(asked) == library
 
 
@@ -138,10 +152,10 @@ def test_a_length_known_only_at_the_call(library, asked, monkeypatch):
     if not library:
         monkeypatch.setenv(torch_library.SWITCH, torch_library.OWN)
     model, length = Attention(), torch.export.Dim("length", min=2, max=64)
-    mod = attending(model, operands(), dynamic_shapes=({1: length},) * 3)
+    built = compiled(attending(model, operands(), dynamic_shapes=({1: length},) * 3))
     for rows in (6, 11):
         inputs = tuple(torch.randn(2, rows, HEADS * DEPTH) for _ in range(3))
-        assert reference.relative_error(run(mod, inputs), model(*inputs).numpy()) < 1e-5
+        assert reference.relative_error(run(built, inputs), model(*inputs).numpy()) < 1e-5
     assert len(asked) == 2 * library
 
 

@@ -84,6 +84,6 @@ def test_layers_of_a_model_share_their_views():
     model = torch.nn.Sequential(torch.nn.Linear(64, 96), torch.nn.ReLU(), torch.nn.Linear(96, 32))
     tb.prune(model, "2:16")
     x = torch.randn(2, 8, 64)
-    names = [row.name for row in tb.compile(model, (x,)).profile(x).rows]
+    names = [row.name for row in tb.compile(model, (x,)).profile(x, rounds=1).rows]
     assert len([name for name in names if "reshape" in name]) <= 1  # of the result, which is no view
     assert {"0", "2"} <= set(names)

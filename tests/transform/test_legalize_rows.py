@@ -11,26 +11,27 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import RULES
 from tvm_balanced.transform.legalize import LEGALIZE
 from tvm_balanced.transform.pipeline import CollapseViews
+from tvm_balanced.transform.workarounds.propagate_nan import PropagateNaN
 
 OP = relax.op
 LENGTHS = (5, 32, 33, 100, 197)
 
 
 def scheduled(mod):
-    """Legalize a module and schedule every function of it; fails where no rule takes one."""
+    """Legalize a module and schedule every function of it, with maxima from -inf on; fails where no rule takes one."""
     mod = tvm.transform.Sequential([relax.transform.LegalizeOps(LEGALIZE), CollapseViews(), relax.transform.LegalizeOps()])(mod)
     for var, func in mod.functions_items():
         if not isinstance(func, relax.Function):
             taken = next((found for rule in RULES if (found := rule.apply(func, host_target())) is not None), None)
             assert taken, func.script()
             mod[var] = taken.mod["main"]
-    return mod
+    return PropagateNaN()(mod)
 
 
 def outputs(cases):
     """Compile cases (build, arrays) together, once, and return the result of each."""
     builder, given = relax.BlockBuilder(), [array for _, arrays in cases for array in arrays]
-    inputs = [relax.Var(f"x{i}", relax.TensorType(array.shape, "float32")) for i, array in enumerate(given)]
+    inputs = [relax.Var(f"x{i}", relax.TensorType(array.shape, str(array.dtype))) for i, array in enumerate(given)]
     with builder.function("main", inputs):
         with builder.dataflow():
             left, results = iter(inputs), []
@@ -72,6 +73,24 @@ def test_mean(rng):
             cases.append((partial(OP.mean, axis=axes, keepdims=keepdims), [x]))
             wanted.append(x.astype(np.float64).mean(axes, keepdims=keepdims))
     check(cases, wanted, [1e-6] * len(cases))
+
+
+def test_reductions_over_the_last_axes_and_over_all(rng):
+    cases, wanted, allowed = [], [], []
+    for name, shape, axes in (
+        ("sum", (2, 3, 7, 7), (2, 3)),
+        ("max", (2, 5, 4, 9), (-1, -2)),
+        ("min", (6, 37), None),
+        ("sum", (133,), None),
+        ("mean", (3, 50), None),
+        ("max", (5, 100), (0, 1)),
+    ):
+        x = normal(rng, shape)
+        for keepdims in (False, True):
+            cases.append((partial(getattr(OP, name), axis=axes, keepdims=keepdims), [x]))
+            wanted.append(getattr(x.astype(np.float64), name)(axes, keepdims=keepdims))
+            allowed.append(2e-5 if name == "sum" else 1e-6)
+    check(cases, wanted, allowed)
 
 
 def normed(x, axes, gamma, beta):
@@ -117,6 +136,20 @@ def test_instance_norm(rng):
     axes = ([2, 3], [0, 2, 3])  # torch's images come as channels of one
     cases = [(partial(OP.nn.instance_norm, channel_axis=1, axes=a, epsilon=1e-5), [x, gamma, beta]) for a in axes]
     check(cases, [normed(x, (2, 3), gamma[:, None, None], beta[:, None, None])] * 2, [5e-5] * 2)
+
+
+def test_where_the_best_value_is(rng):
+    """The first of equal values, and of NaN; infinities and rows that are no multiple of a vector."""
+    wide, narrow = normal(rng, (3, 2, 133)), rng.integers(-4, 4, (4, 70)).astype(np.int8)
+    wide[0, 0, [5, 80]], wide[0, 1, [90, 132]], wide[1, 0], wide[2, 1, 7] = np.inf, np.nan, -np.inf, -np.inf
+    cases = [
+        (lambda x: OP.argmax(x, -1), [wide]),
+        (lambda x: OP.argmin(x, 2, keepdims=True), [wide]),
+        (lambda x: OP.argmax(x, 1), [narrow]),
+    ]
+    wanted = [wide.argmax(-1), wide.argmin(2)[..., None], narrow.argmax(1)]
+    for got, want in zip(outputs(cases), wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_an_axis_of_unknown_length_is_left_to_tvm():

@@ -250,6 +250,7 @@ def test_an_interrupt_keeps_what_was_found(number, tmp_path):
     assert numbers(tmp_path) == list(range(1, 81))
 
 
+@pytest.mark.slow
 def test_it_ends_when_nothing_improves_or_is_left(tmp_path):
     result = tune(tmp_path, per_kernel=None)
     spaces = {task.workload: space_of(task.workload, host_target()) for task in TASKS}

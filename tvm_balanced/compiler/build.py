@@ -18,11 +18,16 @@ def build(code: tvm.IRModule | tvm.tirx.PrimFunc, target: tvm.target.Target, **o
     return tvm.compile(code, with_llvm_options(target), **options)
 
 
-def build_candidate(mod: tvm.IRModule, target: tvm.target.Target, _params: Any = None) -> Any:
-    """Build a candidate of MetaSchedule, its `f_build`, as a module of ours is built. MetaSchedule's own function first imports
-    the tensor intrinsics of all targets in each worker, which takes longer than its timeout.
+def build_candidate(mod: tvm.IRModule, target: tvm.target.Target) -> str:
+    """Build a candidate of MetaSchedule as a module of ours is built, and return the path of the archive that its runner takes.
+
+    MetaSchedule's own function first imports the tensor intrinsics of all targets in each worker, which takes longer than its
+    timeout.
     """
-    return tvm.tirx.build(mod, target=with_llvm_options(target))
+    from tvm.s_tir.meta_schedule.builder.local_builder import default_export
+
+    path: str = default_export(tvm.tirx.build(mod, target=with_llvm_options(target)))
+    return path
 
 
 def with_llvm_options(target: tvm.target.Target) -> tvm.target.Target:

@@ -18,6 +18,7 @@ from tvm_balanced.runtime.cuda import libraries
 from tvm_balanced.runtime.cuda.captured_call import CapturedCall
 from tvm_balanced.runtime.cuda.device import current_gpu, place
 from tvm_balanced.runtime.cuda.graph_calls import GraphCalls
+from tvm_balanced.runtime.cuda.prepared_weights import PreparedWeights
 from tvm_balanced.runtime.function import Function, WithWeights
 from tvm_balanced.runtime.huge_pages import in_huge_pages
 from tvm_balanced.runtime.metadata import Check, ModuleMetadata, Origin
@@ -70,6 +71,8 @@ class CompiledModule:
         self.weights = place(weights, self.device) if runnable else list(weights)
         if runnable and not facts.on_gpu and not shared:
             self.weights = in_huge_pages(self.weights)
+        on_gpu = runnable and facts.on_gpu
+        self.prepared = PreparedWeights(tensor for _, tensor in self.weights) if on_gpu else None  # clones share it
         self.start(runnable)
 
     def start(self, runnable: bool) -> None:

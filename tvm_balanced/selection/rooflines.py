@@ -8,25 +8,13 @@ from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.gpu_specs import gpu_of
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.target_info import lanes
+from tvm_balanced.schedules.tir.dot_products import has_dot_products
 from tvm_balanced.selection import rooflines
-
-# Seconds that a kernel takes which does nothing, when launched from a CUDA graph.
-LAUNCH = 2e-6
 
 
 def machine(target: tvm.target.Target) -> Roofline:
     """Return the rates that the cost model uses for a GPU: one "core" that is all of it."""
-    gpu = gpu_of(target)
-    return Roofline(
-        cores=1,
-        gmacs=gpu.fp32_gmacs,
-        gbytes=gpu.gbytes,
-        gbytes_all=gpu.gbytes,
-        lanes=32,
-        tensor_gmacs=gpu.half_gmacs,
-        launch=LAUNCH,
-        multiprocessors=gpu.multiprocessors,
-    )
+    return gpu_of(target).roofline
 
 
 def roofline_of(target: Target, threads: int | None = None) -> Roofline:
@@ -40,4 +28,11 @@ def roofline_of(target: Target, threads: int | None = None) -> Roofline:
     width = lanes(target)
     count = threads or int(target.attrs.get("num-cores", 0)) or cores()
     # measured on a Zen 5 core: 118 GMAC/s with AVX-512, 34 GB/s from memory, 50 GB/s on two cores
-    return Roofline(cores=count, gmacs=118 * width / 16, gbytes=34, gbytes_all=25 * count if count > 1 else 34, lanes=width)
+    return Roofline(
+        cores=count,
+        gmacs=118 * width / 16,
+        gbytes=34,
+        gbytes_all=25 * count if count > 1 else 34,
+        lanes=width,
+        dot_products=has_dot_products(target),
+    )

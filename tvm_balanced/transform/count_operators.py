@@ -13,6 +13,7 @@ from tvm.relax.expr_functor import PyExprVisitor, visitor
 
 from tvm_balanced.core.accounting import OperatorUse
 from tvm_balanced.core.encoding import Array
+from tvm_balanced.ops import EMBEDDING_BAG
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.expressions import evaluate
 from tvm_balanced.transform.match_conv import match_conv
@@ -80,6 +81,7 @@ KINDS: dict[str, Kind] = {
         for d in (1, 2, 3)
     },
     "relax.take": LOOKUP,
+    EMBEDDING_BAG: LOOKUP,
     "relax.index_tensor": LOOKUP,
     "relax.gather_elements": LOOKUP,
     "relax.gather_nd": LOOKUP,

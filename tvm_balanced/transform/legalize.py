@@ -9,7 +9,9 @@ from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.nn import topi
 
 from tvm_balanced.core.dtypes import HALF_PRECISION
-from tvm_balanced.transform.legalize_rows import ROWS, Legalize, as_tvm_does
+from tvm_balanced.ops import EMBEDDING_BAG
+from tvm_balanced.transform import legalize_bags
+from tvm_balanced.transform.legalize_rows import ROWS, Legalize, as_tvm_does, first_place_last
 
 
 def _in_float32(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -116,7 +118,10 @@ def _place(largest: bool) -> Legalize:
         x = call.args[0]
         if str(x.ty.dtype.dtype) == "bfloat16":  # TVM cannot compile a reduction of pairs with it
             x = builder.emit(builder.call_te(topi.cast, x, "float32"))
-        return builder.call_te(first_place, x, call.attrs.axis, bool(call.attrs.keepdims), largest)
+        axis, keepdims, dims = call.attrs.axis, bool(call.attrs.keepdims), len(x.ty.shape)
+        if axis is not None and dims > 1 and int(axis) % dims == dims - 1:
+            return builder.call_te(first_place_last, x, keepdims, largest, primfunc_name_hint="first_place")
+        return builder.call_te(first_place, x, axis, keepdims, largest)
 
     return legalize
 
@@ -206,11 +211,13 @@ LAYERS = "gelu gelu_tanh group_norm instance_norm layer_norm log_softmax selu si
 BINARY = "atan2 floor_divide floor_mod log_add_exp mod power".split()
 # On a GPU TVM's own softmax is scheduled by TVM's own rules.
 LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.power": _in_float32, "relax.full": _full}
+LEGALIZE_GPU[EMBEDDING_BAG] = legalize_bags.on_gpu
 LEGALIZE: dict[str, Legalize] = {
     **{f"relax.{name}": _in_float32 for name in UNARY + REDUCTIONS + BINARY},
     **{f"relax.nn.{name}": _in_float32 for name in LAYERS},
     **dict.fromkeys(("relax.add", "relax.maximum"), _logical(topi.logical_or)),
     "relax.minimum": _logical(topi.logical_and),
+    **{f"relax.{name}": ROWS[f"relax.{name}"] for name in ("max", "min")},
     "relax.multiply": _multiply,
     **{f"relax.nn.max_pool{axes}d": _max_pool for axes in (1, 2, 3)},
     "relax.argmax": _place(largest=True),
@@ -219,4 +226,5 @@ LEGALIZE: dict[str, Legalize] = {
     "relax.logical_not": _logical_not,
     "relax.matmul": _matmul,
     "relax.slice_scatter": _slice_scatter,
+    EMBEDDING_BAG: legalize_bags.on_cpu,
 }

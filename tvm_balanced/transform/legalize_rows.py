@@ -108,35 +108,67 @@ def reduced(
     return te.compute(rows, lambda *i: join(vectors(*i), rest(*i)), name=f"{name}_both")
 
 
-def _mean(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """A mean over the last axes, as over pixels, along one axis."""
-    x, axes = call.args[0], sorted(int(axis) % len(call.args[0].ty.shape) for axis in call.attrs.axis or ())
-    if not _are_last(x, axes) or len(axes) < 2:
-        return as_tvm_does(builder, call)
-    return builder.call_te(mean_last, x, len(axes), bool(call.attrs.keepdims), primfunc_name_hint="mean")
+def first_place_last(x: te.Tensor, keepdims: bool, largest: bool) -> te.Tensor:
+    """Return where the largest or smallest value along the last axis of x first is, or the first NaN, int64.
+
+    The value first, then the least of its places: both are vectors, and a reduction of pairs is not.
+    """
+    rows, length, dtype = x.shape[:-1], x.shape[-1], str(x.dtype)
+    reduce, join = (te.max, tirx.max) if largest else (te.min, tirx.min)
+    best = reduced(reduce, join, rows, length, x, "best")
+
+    def place(*i: tirx.Expr) -> tirx.Expr:
+        here = tirx.Cast("int64", i[-1])
+        found = tirx.Select(x(*i).equal(best(*i[:-1])), here, tirx.max_value("int64"))
+        return tirx.Select(x(*i) <= tirx.const(math.inf, dtype), found, here) if "float" in dtype else found
+
+    first = reduced(te.min, tirx.min, rows, length, place, "first")
+    shape = (*rows, 1) if keepdims else rows
+    return te.compute(shape, lambda *i: first(*i[: len(rows)]), name="place")
+
+
+def _reduction(name: str) -> Legalize:
+    """A reduction over the last axes, as over pixels, or over all, along one axis."""
+
+    def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+        x, dims = call.args[0], len(call.args[0].ty.shape)
+        axes = sorted(int(axis) % dims for axis in (range(dims) if call.attrs.axis is None else call.attrs.axis))
+        if not _are_last(x, axes) or (len(axes) < 2 and axes[0] > 0):
+            return as_tvm_does(builder, call)
+        whole = axes[0] == 0  # a rule needs an axis that stays
+        keepdims = bool(call.attrs.keepdims)
+        done = builder.call_te(reduction_last, x, len(axes), keepdims or whole, name, primfunc_name_hint=name)
+        return relax.op.reshape(builder.emit(done), []) if whole and not keepdims else done
+
+    return legalize
 
 
 def _are_last(x: relax.Expr, axes: Sequence[int]) -> bool:
-    """Whether these are the last axes of x, but not all, of known sizes, and x is float32."""
+    """Whether these are the last axes of x, of known sizes, and x is float32."""
     dims = len(x.ty.shape)
     known = bool(axes) and _is_known(list(x.ty.shape)[axes[0] :])
-    return known and list(axes) == list(range(dims - len(axes), dims)) and axes[0] > 0 and str(x.ty.dtype.dtype) == "float32"
+    return known and list(axes) == list(range(dims - len(axes), dims)) and str(x.ty.dtype.dtype) == "float32"
 
 
-def mean_last(x: te.Tensor, count: int, keepdims: bool) -> te.Tensor:
-    """Return the mean over the last `count` axes of x, float32."""
-    rows, sizes = x.shape[:-count], [int(size) for size in x.shape[-count:]]
-    length = math.prod(sizes)
+def reduction_last(x: te.Tensor, count: int, keepdims: bool, name: str) -> te.Tensor:
+    """Return the mean, sum, max or min over the last `count` axes of x, float32."""
+    outer, sizes = x.shape[:-count], [int(size) for size in x.shape[-count:]]
+    rows, length = outer or [1], math.prod(sizes)
 
     def element(*place: tirx.Expr) -> tirx.Expr:
         *row, k = place
         steps = [math.prod(sizes[axis + 1 :]) for axis in range(count)]
-        return x(*row, *(k // step % size for step, size in zip(steps, sizes, strict=True)))
+        return x(*row[: len(outer)], *(k // step % size for step, size in zip(steps, sizes, strict=True)))
 
-    total = reduced(te.sum, operator.add, rows, length, element, "mean_sum")
-    scale = tirx.const(1 / length, "float32")
+    total = reduced(*JOINS[name], rows, length, element, f"{name}_whole")
+    scale = tirx.const(1 / length if name == "mean" else 1.0, "float32")
     ones = [1] * count if keepdims else []
-    return te.compute([*rows, *ones], lambda *i: total(*i[: len(rows)]) * scale, name="mean")
+
+    def one(*i: tirx.Expr) -> tirx.Expr:
+        value = total(*(i[: len(outer)] or [0]))
+        return value * scale if name == "mean" else value
+
+    return te.compute([*outer, *ones], one, name=name)
 
 
 def _layer_norm(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -236,8 +268,14 @@ def _reshaped(builder: relax.BlockBuilder, x: relax.Expr, shape: Sequence[tirx.E
     return builder.emit(relax.op.reshape(x, shape))
 
 
+JOINS: dict[str, tuple[Callable[..., te.Tensor], Callable[[tirx.Expr, tirx.Expr], tirx.Expr]]] = {
+    "max": (te.max, tirx.max),
+    "mean": (te.sum, operator.add),
+    "min": (te.min, tirx.min),
+    "sum": (te.sum, operator.add),
+}
 ROWS: dict[str, Legalize] = {
-    "relax.mean": _mean,
+    **{f"relax.{name}": _reduction(name) for name in JOINS},
     "relax.nn.group_norm": _group_norm,
     "relax.nn.instance_norm": _instance_norm,
     "relax.nn.layer_norm": _layer_norm,

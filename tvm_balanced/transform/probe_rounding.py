@@ -128,6 +128,7 @@ def _chosen(x: relax.Expr, flag: relax.Expr) -> relax.Expr:
     step = op.maximum(op.subtract(op.divide(high, number(STEPS)), op.divide(low, number(STEPS))), number(SMALLEST))
     inverse = op.divide(number(1.0), step)
     zero = op.floor(op.subtract(number(0.5), op.multiply(low, inverse)))
-    whole = op.floor(op.add(op.multiply(x, inverse), op.add(zero, number(0.5))))
+    moved = op.floor(op.add(op.multiply(x, inverse), op.add(zero, number(0.5))))
+    whole = op.minimum(moved, number(STEPS))
     rounded = op.multiply(op.subtract(whole, zero), step)
     return op.where(op.greater(flag, nothing), rounded, x)

@@ -1,6 +1,6 @@
 """MetaSchedule's own builder and runner for our kernels, so that `tune_relax` measures them: docs/tvm.md has a program.
 
-What its worker processes call stands in modules that load little: they begin anew for each batch.
+What its worker processes call stands in modules that load little.
 """
 
 import json
@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tvm import tirx
 from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
+from tvm.support.popen_pool import PopenPoolExecutor, StatusKind
 
 from tvm_balanced.compiler.build import build_candidate
 from tvm_balanced.schedules import Workload
@@ -21,11 +23,14 @@ load_intrinsics()
 PyBuilder: Any = ms.builder.PyBuilder
 PyRunner: Any = ms.runner.PyRunner
 WORKLOAD_FILE = "workload.json"  # beside a built candidate
+USES = 64  # candidates that a process builds before another takes its place: TVM's code generation keeps some memory of each
 
 
 @derived_object
 class KernelBuilder(PyBuilder):
-    """MetaSchedule's LocalBuilder, that also notes which workload a candidate computes.
+    """Builds candidates in processes that go on from batch to batch, and notes which workload each computes.
+
+    MetaSchedule's LocalBuilder starts a process for each batch, and one to begin with, which takes three seconds each.
 
     Parameters
     ----------
@@ -37,16 +42,22 @@ class KernelBuilder(PyBuilder):
 
     def __init__(self, workers: int = 1, timeout: float = 60.0) -> None:
         super().__init__()
-        self.local = ms.builder.LocalBuilder(max_workers=workers, timeout_sec=timeout, f_build=build_candidate)
+        self.pool = PopenPoolExecutor(max_workers=workers, timeout=timeout, maximum_process_uses=USES)
 
     def build(self, build_inputs: Sequence[Any]) -> list[Any]:
         """Build candidates; see PyBuilder."""
-        results: list[Any] = self.local.build(build_inputs)
-        for given, built in zip(build_inputs, results, strict=True):
-            workload = Workload.of(given.mod["main"])
-            if built.artifact_path is not None and workload is not None:
-                Path(built.artifact_path).with_name(WORKLOAD_FILE).write_text(json.dumps(workload.to_attr()))
-        return results
+        given = [(one.mod, one.target) for one in build_inputs]
+        found = self.pool.map_with_error_catching(lambda pair: build_candidate(*pair), given)
+        return [self._result(one.mod["main"], built) for one, built in zip(build_inputs, found, strict=True)]
+
+    def _result(self, func: tirx.PrimFunc, built: Any) -> Any:
+        """Return what became of a candidate, whose workload is noted beside it."""
+        if built.status != StatusKind.COMPLETE:
+            return ms.builder.BuilderResult(None, f"{type(built.value).__name__}: {built.value}")
+        workload = Workload.of(func)
+        if workload is not None:
+            Path(built.value).with_name(WORKLOAD_FILE).write_text(json.dumps(workload.to_attr()))
+        return ms.builder.BuilderResult(built.value, None)
 
 
 @derived_object

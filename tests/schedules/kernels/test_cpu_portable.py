@@ -9,7 +9,7 @@ from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.kernels.cpu_portable import _k_tiles, _size
+from tvm_balanced.schedules.kernels.cpu_portable import k_tiles, tile_size
 
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_portable"]
@@ -67,7 +67,7 @@ def test_layout_is_the_documented_one(rng):
     ],
 )
 def test_tiles_of_k(pattern, k, tiles, blocks):
-    assert _k_tiles(P(pattern), k) == (tiles, blocks)
+    assert k_tiles(P(pattern), k) == (tiles, blocks)
     assert tiles * blocks >= P(pattern).blocks(k)
 
 
@@ -98,10 +98,10 @@ def test_many_rows_of_x(pattern, n, k, m, target, rng):
 
 
 def test_every_number_of_rows_has_a_tile_that_wastes_little():
-    waste = {m: -(-m // _size(m)) * _size(m) / m for m in range(8, 1025)}
+    waste = {m: -(-m // tile_size(m)) * tile_size(m) / m for m in range(8, 1025)}
     assert max(waste.values()) <= 2
     assert max(value for m, value in waste.items() if m >= 64) < 1.33
-    assert [_size(m) for m in (1, 4, 5, 16, 64, 72, 1024)] == [4, 4, 8, 16, 64, 24, 64]
+    assert [tile_size(m) for m in (1, 4, 5, 16, 64, 72, 1024)] == [4, 4, 8, 16, 64, 24, 64]
 
 
 @pytest.mark.parametrize(("n", "k", "m"), [(768, 3072, 64), (768, 3072, 256), (384, 1536, 200), (4096, 4096, 1)])

@@ -19,7 +19,7 @@ from tvm_balanced.schedules import KERNELS, Workload
 from tvm_balanced.schedules.base.cuda_config import PASS_CONFIG
 from tvm_balanced.schedules.base.target_info import shared_bytes
 from tvm_balanced.schedules.kernels import cuda_decode_mma
-from tvm_balanced.schedules.kernels.cuda_decode_mma import NNZ, Cut, Layout, _cut, _modelled, _shared_bytes, _steps, _whole_k
+from tvm_balanced.schedules.kernels.cuda_decode_mma import NNZ, Cut, Layout, _cut, _shared_bytes, _steps, _whole_k, modelled
 from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.selection.rooflines import roofline_of
 from tvm_balanced.testing import opencl
@@ -258,7 +258,7 @@ SMALL = Workload("cuda_decode_mma", 16, 4096, 14336, 2, 16, "float16")  # which 
 def test_slices_of_k(m, n, k, nnz, slices, rng, monkeypatch):
     """In OpenCL one block computes them in turn."""
     cut = Cut(2, Layout.of(n, k, nnz).tiles, 1, 1, slices)
-    monkeypatch.setattr(cuda_decode_mma, "_planned", lambda _: cut)
+    monkeypatch.setattr(cuda_decode_mma, "planned", lambda _: cut)
     assert run(m, n, k, nnz, rng) < 4e-3
 
 
@@ -315,7 +315,7 @@ def test_blocks_share_k_where_they_are_few():
 
 def test_sharing_k_is_modelled_as_less_time():
     whole, shared = _whole_k(SMALL), _cut(SMALL)
-    seconds = [_modelled(SMALL, 16, roofline_of(H200), cut) for cut in (whole, shared)]
+    seconds = [modelled(SMALL, 16, roofline_of(H200), cut) for cut in (whole, shared)]
     assert seconds[1] == KERNEL.seconds(SMALL, 16, roofline_of(H200)) < seconds[0]
     assert shared.blocks * shared.slices <= 132
 

@@ -1,3 +1,4 @@
+import itertools
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.kernels import cuda_gemv
 from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.testing import opencl
 
@@ -249,3 +251,50 @@ def test_x_is_copied_while_it_is_used_where_cp_async_can(dtype, copies):
     kernel = source[source.rindex('extern "C" __global__') :]
     assert ("cp_async" in kernel) == copies
     assert ("async_wait_group_1" in kernel) == ("async_wait_group_0" in kernel) == copies
+
+
+SMALL = Workload("cuda_gemv", 1, 1024, 8192, 8, 16, "float16")  # too few blocks of 32 rows for all multiprocessors
+
+
+@pytest.mark.pocl
+@pytest.mark.grid
+@pytest.mark.parametrize(
+    ("m", "n", "k", "nnz", "dtype", "slices"),
+    [(2, 40, 2048, 8, "bfloat16", 2), (1, 33, 8192, 2, "float32", 2), (1, 64, 4096, 8, "bfloat16", 4)],
+)
+def test_slices_of_k(m, n, k, nnz, dtype, slices, rng):
+    """In OpenCL one block computes them in turn."""
+    workload = Workload("cuda_gemv", m, n, k, nnz, 16, dtype)
+    assert cuda_gemv._shared(workload, KERNEL.split_rows(workload).size, dtype)[0] == slices
+    assert run(m, n, k, nnz, rng, dtype, residual=True) < (1e-6 if dtype == "float32" else 4e-3)
+
+
+def test_blocks_share_k_where_they_leave_multiprocessors_idle():
+    for n, k, nnz, slices in (
+        (1024, 8192, 8, 4),
+        (1024, 8192, 2, 2),
+        (2048, 8192, 8, 2),
+        (4096, 4096, 8, 1),
+        (28672, 8192, 2, 1),
+    ):
+        assert cuda_gemv._shared(Workload("cuda_gemv", 1, n, k, nnz, 16, "float16"), 1, "float16")[0] == slices
+    assert cuda_gemv._shared(SMALL, 1, "int8") == (1, 1), "values in 8 bits have scales"
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_machine_code_of_slices(arch):
+    """A cluster meets before its sums go to the first block and after that, and without atomics."""
+    target = cuda_target("a100") if arch == "sm_80" else H200
+    source = cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(SMALL), SMALL, target), arch)
+    kernel = source[source.rindex('extern "C" __global__') :]
+    words = re.findall(r"meet_cluster|store_in_first|is_first", kernel)
+    order = [word for word, _ in itertools.groupby(words)]
+    assert order == ["meet_cluster", "store_in_first", "meet_cluster", "is_first"]
+    assert ("blockIdx.z" in kernel) == (arch != "sm_80")
+    (used,) = nvcc.resources(source, arch).values()
+    assert (used.spilled, used.stack) == (0, 0)
+    assert used.registers <= 128
+    text = nvcc.ptx(source, arch)
+    assert ("st.shared::cluster.f32" in text) == ("barrier.cluster.arrive.release" in text) == (arch != "sm_80")
+    assert not re.search(r"\b(atom|red)\.", text)  # what was added in any order would not be the same bits

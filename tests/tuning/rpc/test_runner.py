@@ -180,6 +180,7 @@ def test_a_wrong_candidate_never_wins(both, monkeypatch):
     assert runner.confirm(WORKLOAD, [space_of(WORKLOAD, host_target()).default], 0.1) is None
 
 
+@pytest.mark.slow
 def test_a_candidate_that_fails_on_two_servers_is_stored_as_failed(both, sleeper, tmp_path):
     class Crashing(RemoteSleeper):
         def time(self, session, workload, job):
@@ -196,6 +197,7 @@ def test_a_candidate_that_fails_on_two_servers_is_stored_as_failed(both, sleeper
     assert len(trials(tmp_path)) == 16
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_given_up(both, sleeper, tmp_path, monkeypatch):
     monkeypatch.setattr(rpc_runner, "OVERDUE_SECONDS", 2.0)
     hung = threading.Event()
@@ -214,6 +216,7 @@ def test_a_server_that_hangs_is_given_up(both, sleeper, tmp_path, monkeypatch):
     assert all(trial.seconds for trial in trials(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_session_that_is_old_is_renewed_before_its_server_ends_it(both, sleeper, tmp_path, monkeypatch):
     monkeypatch.setattr(tracker, "RENEW_SECONDS", 0.4)
     sessions = []

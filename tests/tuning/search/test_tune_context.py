@@ -11,6 +11,8 @@ def test_contexts_load_no_intrinsics_and_leave_no_stub():
     """In a process of its own: in this one they may be loaded."""
     program = """
 import sys
+from tvm_balanced.core.without_torch import without_torch
+without_torch()  # which takes longer than all else
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.tuning.search.tune_context import tune_context
 tune_context(None, host_target())
@@ -19,6 +21,7 @@ assert "tvm.s_tir.tensor_intrin" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.slow
 def test_no_stub_stands_for_the_intrinsics():
     load_intrinsics()
     assert sys.modules["tvm.s_tir.tensor_intrin"].__file__

@@ -2,11 +2,12 @@
 
 import tvm_ffi
 
-from tvm_balanced.core.library_functions import ATTENTION, ATTENTION_USABLE, CONV, DENSE
-from tvm_balanced.runtime.cuda import torch_attention, torch_conv, torch_dense
+from tvm_balanced.core.library_functions import ATTENTION, ATTENTION_USABLE, CONV, DENSE, TWO_OF_FOUR
+from tvm_balanced.runtime.cuda import torch_attention, torch_conv, torch_dense, torch_two_of_four
 
 FUNCTIONS = {
     DENSE: torch_dense.dense,
+    TWO_OF_FOUR: torch_two_of_four.two_of_four,
     CONV: torch_conv.conv,
     ATTENTION_USABLE: torch_attention.attention_usable,
     ATTENTION: torch_attention.attend,

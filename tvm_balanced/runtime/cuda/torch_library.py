@@ -14,6 +14,11 @@ from tvm_balanced.runtime.cuda.borrowed_tensor import Borrowed
 SWITCH, OWN = "TVM_BALANCED_LIBRARY", "own"
 
 
+def turned_off(switch: str = SWITCH) -> bool:
+    """Whether SWITCH, or a further environment variable, turns libraries off."""
+    return OWN in (os.environ.get(SWITCH), os.environ.get(switch))
+
+
 def usable(kind: str, switch: str = SWITCH) -> bool:
     """Whether torch is in this process, runs on the same stream as compiled code, and is not turned off.
 
@@ -25,7 +30,7 @@ def usable(kind: str, switch: str = SWITCH) -> bool:
         A further environment variable that may turn it off.
     """
     torch = sys.modules.get("torch")
-    if torch is None or OWN in (os.environ.get(SWITCH), os.environ.get(switch)):
+    if torch is None or turned_off(switch):
         return False
     return kind != "cuda" or bool(torch.cuda.is_initialized())
 

@@ -1,0 +1,1 @@
+"""What goes to a GPU host that reaches no package registry."""

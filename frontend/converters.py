@@ -88,6 +88,7 @@ def converters() -> dict[str, Converter]:
         "median.dim": ranking.median,
         "isnan.default": partial(finiteness, relax.op.isnan),
         "isinf.default": partial(finiteness, relax.op.isinf),
+        "bucketize.Tensor": bucketize,
         "any.default": any_,
         "any.dim": any_,
         "any.dims": any_,
@@ -321,7 +322,21 @@ def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) ->
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     if _dtype(x) == "bool":
         return emit(relax.op.zeros(x.ty.shape, "bool"))
+    return _finiteness(operator, x, emit)
+
+
+def _finiteness(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
     return emit(operator(emit(relax.op.astype(x, "float32")) if _dtype(x) in IN_FLOAT32 else x))
+
+
+def bucketize(node: Any, importer: Any) -> relax.Expr:
+    """Convert between which boundaries values lie; NaN is behind all of them, where TVM finds it before the first."""
+    x, boundaries = (importer.env[arg] for arg in node.args[:2])
+    place, emit = importer._bucketize(node), importer.block_builder.emit
+    if "float" not in _dtype(x):
+        return place
+    last = emit(relax.op.full_like(place, relax.const(int(boundaries.ty.shape[0]), place.ty.dtype)))
+    return emit(relax.op.where(_finiteness(relax.op.isnan, x, emit), last, place))
 
 
 def running(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:

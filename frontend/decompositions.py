@@ -15,11 +15,12 @@ from torch.export import ExportedProgram, default_decompositions, exported_progr
 from torch.utils import _pytree as pytree
 
 from tvm_balanced.frontend.exporting import EXPORTING
+from tvm_balanced.frontend.grid_sample import grid_sampler_2d
 from tvm_balanced.frontend.recurrent import RECURRENT
 
 aten = torch.ops.aten
 # torch has these, and core ATen keeps them all the same.
-OF_TORCH = (aten.grid_sampler_2d.default, aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.default)
+OF_TORCH = (aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.default)
 # Kept whole: in core ATen a linear layer is an addmm on a flattened x, or a broadcast weight in attention's output projection,
 # where no pattern finds it; a recurrent layer is as many steps as the example has.
 KEPT = (aten.linear.default, *RECURRENT)
@@ -171,6 +172,7 @@ def view(x: torch.Tensor, size: Sequence[int]) -> Any:
 
 OURS: dict[Any, Any] = {
     aten.view.default: view,
+    aten.grid_sampler_2d.default: grid_sampler_2d,
     aten.histc.default: histc,
     aten._embedding_bag.default: embedding_bag,
     aten._embedding_bag_forward_only.default: embedding_bag,

@@ -22,13 +22,15 @@ class Operand:
 
     shape: tuple[int, ...] = (3, 5)
     dtype: torch.dtype | None = None
-    values: str = "any"  # "any", "nonzero", "whole" (0, 1, ...), "positive", or "below N" for places
+    values: str = "any"  # "any", "nonzero", "whole" (0, 1, ...), "positive", "rising", or "below LOW HIGH" for places
     seed: int = 0
 
     def draw(self, dtype: torch.dtype) -> torch.Tensor:
         """Return the tensor for a dtype under test."""
         dtype, size = self.dtype or dtype, max(1, torch.Size(self.shape).numel())
-        if self.values.startswith("below"):
+        if self.values == "rising":
+            flat = 3 * torch.arange(size)  # as booleans all are alike
+        elif self.values.startswith("below"):
             low, high = (int(word) for word in self.values.split()[1:])
             flat = torch.arange(size) * (7 + self.seed) % (high - low) + low
         else:
@@ -53,6 +55,7 @@ class Case:
     dtypes: tuple[torch.dtype, ...] | None = None
     first: bool = False  # whether only the first result is asked for
     refused: str = ""  # words of the refusal, if it is one
+    unlike: str = ""  # why a NaN or an infinity may be another value, if it may
 
     def operands(self) -> list[Operand]:
         """Return its tensor arguments."""
@@ -72,9 +75,14 @@ def _is_operand(value: Any) -> bool:
 
 
 def case(
-    *args: Any, dtypes: tuple[torch.dtype, ...] | None = None, first: bool = False, refused: str = "", **kwargs: Any
+    *args: Any,
+    dtypes: tuple[torch.dtype, ...] | None = None,
+    first: bool = False,
+    refused: str = "",
+    unlike: str = "",
+    **kwargs: Any,
 ) -> Case:
-    return Case(args, kwargs, dtypes, first, refused)
+    return Case(args, kwargs, dtypes, first, refused, unlike)
 
 
 def operator_of(name: str) -> Any:
@@ -91,12 +99,14 @@ HALF, FULL = Operand(dtype=torch.float16, seed=2), Operand(dtype=torch.float32, 
 SQUARE, CUBE, FLAT = Operand((4, 4)), Operand((2, 3, 4)), Operand((6,))
 IMAGE, LINE, VOLUME = Operand((1, 4, 6, 6)), Operand((2, 4, 8)), Operand((1, 2, 4, 4, 4))
 CHANNELS, POSITIVES = Operand((4,), seed=2), Operand((4,), values="positive")
+BOUNDARIES = Operand((4,), values="rising")
 FLOATING = (torch.float32, torch.float16, torch.bfloat16)
 NUMBERS = (2, -3, 2.5, True)
 
 INTEGERS = (torch.int64, torch.int32)
 CASTS = tuple(dtype for dtype in DTYPES if dtype != torch.uint8)  # what a negative number is there, C leaves open
 PLACES = "it is asked where each largest value was"
+PADDED = "torch multiplies padding by a filter, and where inf * 0 is NaN, only its depthwise loop passes over it"
 AT_THE_CALL = "only at the call"
 
 UNARY = """
@@ -252,7 +262,7 @@ CASES: dict[str, list[Case]] = {
     "conv1d.default": [case(LINE, Operand((3, 4, 3)), Operand((3,)), [2], [1])],
     "conv2d.default": [
         case(IMAGE, Operand((3, 4, 3, 3)), Operand((3,)), [2, 1], [1, 0]),
-        case(IMAGE, Operand((4, 1, 3, 3)), None, [1, 1], [1, 1], [1, 1], 4),
+        case(IMAGE, Operand((4, 1, 3, 3)), None, [1, 1], [1, 1], [1, 1], 4, unlike=PADDED),
     ],
     "conv3d.default": [case(VOLUME, Operand((3, 2, 2, 2, 2)), Operand((3,)), dtypes=FLOATING)],
     "conv_transpose1d.default": [case(LINE, Operand((4, 3, 3)), Operand((3,)), [2], [1], dtypes=FLOATING)],
@@ -389,8 +399,8 @@ CASES: dict[str, list[Case]] = {
     "diagonal.default": [case(SQUARE), case(SQUARE, 1), case(CUBE, -1, 1, 2)],
     "narrow.default": [case(X, 1, 1, 3)],
     "bucketize.Tensor": [
-        case(X, Operand((4,), values="below 0 4")),
-        case(X, Operand((4,), values="below 0 4"), out_int32=True, right=True),
+        case(X, BOUNDARIES),
+        case(X, BOUNDARIES, out_int32=True, right=True),
     ],
     "sort.default": [case(X), case(X, 0, True), case(FLAT, -1)],
     "argsort.default": [

@@ -24,6 +24,7 @@ OF_TORCH = (aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.defau
 # Kept whole: in core ATen a linear layer is an addmm on a flattened x, or a broadcast weight in attention's output projection,
 # where no pattern finds it; a recurrent layer is as many steps as the example has.
 KEPT = (aten.linear.default, *RECURRENT)
+BICUBIC = torch._decomp.decomposition_table[aten.upsample_bicubic2d.vec]
 SUM, MEAN = 0, 1  # of an embedding bag; 2 is the largest
 BILINEAR = [[1, 3], [0], [1, 2], [2, 3]]  # y[b, o] = sum of x[b, i] * weight[o, i, j] * z[b, j] over i and j
 
@@ -88,6 +89,11 @@ def decompositions() -> dict[Any, Any]:
     return ours | torch._decomp.get_decompositions(OF_TORCH) | OURS | _of_transformers()
 
 
+def bicubic(x: torch.Tensor, *options: Any) -> Any:
+    """A resize as torch breaks it down; one of integers stays, for its converter to refuse by name: it would become shifts."""
+    return BICUBIC(x, *options) if x.is_floating_point() else NotImplemented
+
+
 def _of_transformers() -> dict[Any, Any]:
     """Return what is for operators that transformers adds to torch once its mixtures of experts are loaded."""
     fallback = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
@@ -136,15 +142,23 @@ def embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int = -1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sum, mean or largest of the rows of each bag, which begins at its offset; what torch returns for its gradient is empty."""
+    """Sum, mean or largest of the rows of each bag, which begins at its offset; what torch returns for its gradient is empty.
+
+    Rows are added where they belong, in float32: a product with a matrix of zeros and ones takes a multiply-add for every row
+    and bag.
+    """
     starts = offsets[:-1] if include_last_offset else offsets
     number = (torch.arange(places.shape[0])[None] >= starts[:, None]).sum(0) - 1
-    inside = (number[None] == torch.arange(starts.shape[0])[:, None]) & (places != padding_idx)[None]
+    counted = places != padding_idx
+    inside = (number[None] == torch.arange(starts.shape[0])[:, None]) & counted[None]
     rows = table[places] if weights is None else table[places] * weights[:, None]
     count = inside.sum(1)[:, None]
     if mode in (SUM, MEAN):
-        y = torch.mm(inside.to(table.dtype), rows)
-        y = y / count.clamp(min=1).to(table.dtype) if mode == MEAN else y
+        added = torch.where(counted[:, None], rows, torch.zeros((), dtype=rows.dtype)).to(
+            torch.promote_types(rows.dtype, torch.float32)
+        )
+        y = torch.zeros(starts.shape[0], table.shape[1], dtype=added.dtype).index_put((number,), added, accumulate=True)
+        y = y / count.clamp(min=1).to(added.dtype) if mode == MEAN else y
     else:
         largest = torch.where(inside[:, :, None], rows[None], -float("inf")).amax(1)
         y = torch.where(count > 0, largest, 0.0)
@@ -173,6 +187,7 @@ def view(x: torch.Tensor, size: Sequence[int]) -> Any:
 OURS: dict[Any, Any] = {
     aten.view.default: view,
     aten.grid_sampler_2d.default: grid_sampler_2d,
+    aten.upsample_bicubic2d.vec: bicubic,
     aten.histc.default: histc,
     aten._embedding_bag.default: embedding_bag,
     aten._embedding_bag_forward_only.default: embedding_bag,

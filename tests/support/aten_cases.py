@@ -329,7 +329,11 @@ CASES: dict[str, list[Case]] = {
         case(IMAGE, [9, 4], False, None, dtypes=FLOATING),
         case(IMAGE, [9, 4], False, None, dtypes=(torch.uint8,), refused="an image of integers"),
     ],
-    "upsample_bicubic2d.vec": [case(IMAGE, None, False, [2.0, 2.0]), case(IMAGE, [9, 4], True, None)],
+    "upsample_bicubic2d.vec": [
+        case(IMAGE, None, False, [2.0, 2.0], dtypes=FLOATING),
+        case(IMAGE, [9, 4], True, None, dtypes=FLOATING),
+        case(IMAGE, [9, 4], True, None, dtypes=(torch.uint8,), refused="an image of integers"),
+    ],
     "_upsample_bilinear2d_aa.default": [case(IMAGE, [3, 3], False, refused="antialias=False")],
     "grid_sampler_2d.default": [
         case(IMAGE, Operand((1, 3, 3, 2)), mode, padding, aligned)

@@ -118,6 +118,7 @@ BINARY = "add.Tensor sub.Tensor mul.Tensor rsub.Tensor atan2.default maximum.def
 COMPARED = "eq ne lt le gt ge".split()
 BITS = "bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__".split()
 SHIFTS = ("bitwise_left_shift", "bitwise_right_shift")
+WRITTEN_SHIFTS = ("__lshift__", "__rshift__")  # x << 2
 COUNTS = Operand(dtype=torch.uint8, seed=2)  # what a shift by a negative number is, C leaves open
 LOGICAL = "logical_and.default logical_or.default logical_xor.default".split()
 PAIRS = [
@@ -148,6 +149,8 @@ CASES: dict[str, list[Case]] = {
     **{f"{name}.Scalar": [case(X, 3), case(X, True)] for name in BITS},
     **{f"{name}.Tensor": [case(X, COUNTS, dtypes=INTEGERS)] for name in SHIFTS},
     **{f"{name}.Tensor_Scalar": [case(X, 2, dtypes=INTEGERS)] for name in SHIFTS},
+    **{f"{name}.Tensor": [case(X, COUNTS, dtypes=INTEGERS)] for name in WRITTEN_SHIFTS},
+    **{f"{name}.Scalar": [case(X, 2, dtypes=INTEGERS)] for name in WRITTEN_SHIFTS},
     **dict.fromkeys(LOGICAL, PAIRS),
     "_softmax.default": [case(X, -1, False), case(CUBE, 1, False), case(X, 0, False)],
     "_log_softmax.default": [case(X, -1, False), case(CUBE, 1, False), case(X, 0, False)],
@@ -202,6 +205,7 @@ CASES: dict[str, list[Case]] = {
     "mean.default": [case(X), case(X, dtype=torch.float32)],
     "mean.dim": reductions(case(X, None), case(X, [1], dtype=torch.float32)),
     "prod.default": [case(X), case(NONZERO)],
+    "prod.dim_int": [case(X, 0), case(CUBE, -2, True)],
     "any.default": [case(X), case(CUBE)],
     "any.dim": [case(X, 0), case(X, -1, True)],
     "any.dims": reductions(),
@@ -340,8 +344,9 @@ CASES: dict[str, list[Case]] = {
         for mode, padding, aligned in ((0, 0, False), (1, 1, True), (0, 2, False), (2, 0, True))
     ],
     "affine_grid_generator.default": [
-        case(Operand((1, 2, 3)), [1, 4, 3, 3], False),
-        case(Operand((1, 2, 3)), [1, 4, 3, 3], True),
+        case(Operand((1, 2, 3)), [1, 4, 3, 3], False, dtypes=FLOATING),
+        case(Operand((1, 2, 3)), [1, 4, 3, 3], True, dtypes=FLOATING),
+        case(Operand((1, 2, 3)), [1, 4, 3, 3], True, dtypes=INTEGERS, refused="a grid of integers"),
     ],
     "pixel_shuffle.default": [case(IMAGE, 2)],
     "cross_entropy_loss.default": [
@@ -368,7 +373,10 @@ CASES: dict[str, list[Case]] = {
         case(X, [Operand((4,), torch.int64, "below -3 3")], Operand((4, 5), seed=2), True),
         case(CUBE, [None, Operand((2,), torch.int64, "below 0 3")], Operand((2, 2, 4), seed=2)),
         case(CUBE, [Operand((2,), torch.int64, "below 0 2"), None, Operand((2,), torch.int64, "below -4 4")], ONE),
-        case(X, [BOOL], ONE, refused=AT_THE_CALL),
+        case(X, [BOOL], ONE),
+        case(CUBE, [Operand((2, 3), torch.bool, seed=2)], Operand((4,), seed=2)),
+        case(CUBE, [None, Operand((3,), torch.bool, seed=2)], Operand((2, 1, 4), seed=2), True),
+        case(X, [BOOL], Operand((int(BOOL.draw(torch.bool).sum()),)), refused=AT_THE_CALL),
     ],
     "take.default": [case(X, Operand((2, 2), torch.int64, "below -15 15"))],
     "gather.default": [

@@ -95,7 +95,7 @@ class Importer(ExportedProgramImporter):
                     "returns as many elements as the values say, which no compiled code can: keep all, and choose by torch.where"
                 )
                 raise refusal(node, why)
-            if node.target.namespace in QUANTISED or name_of(node) in PRODUCTS_OF_BYTES:  # type: ignore[union-attr]
+            if getattr(node.target, "namespace", "") in QUANTISED or name_of(node) in PRODUCTS_OF_BYTES:
                 raise refusal(node, f"is that of a quantised model; {EIGHT_BITS}")
             if name_of(node) not in self.convert_map:
                 raise refusal(node, "cannot be imported (TVM's importer does not know it): write it in other operators")

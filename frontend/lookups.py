@@ -67,8 +67,9 @@ def index_put(node: Any, importer: Any) -> relax.Expr:
     values, accumulate = importer.env[node.args[2]], len(node.args) > 3 and node.args[3]
     shape, places = x.ty.shape, [None if place is None else importer.env[place] for place in node.args[1]]
     axes = [axis for axis, place in enumerate(places) if place is not None]
-    if len(axes) == 1 and str(places[axes[0]].ty.dtype.dtype) == "bool":
-        return _put_where(x, axes[0], places[axes[0]], values, bool(accumulate), emit)
+    masks = [place for place in places if place is not None and str(place.ty.dtype.dtype) == "bool"]
+    if masks and len(axes) == 1:
+        return _put_where(x, axes[0], masks[0], values, bool(accumulate), emit)
     rest = [axis for axis in range(len(shape)) if axis not in axes]
     given = [_inside(_from_the_start(places[axis], shape[axis], emit), shape[axis], emit) for axis in axes]
     if len(axes) == 1 and len(given[0].ty.shape) == 1 and not accumulate:

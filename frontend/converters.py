@@ -334,7 +334,8 @@ def _finiteness(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callab
 def bucketize(node: Any, importer: Any) -> relax.Expr:
     """Convert between which boundaries values lie; NaN is behind all of them, where TVM finds it before the first."""
     x, boundaries = (importer.env[arg] for arg in node.args[:2])
-    place, emit = importer._bucketize(node), importer.block_builder.emit
+    emit, options = importer.block_builder.emit, (node.kwargs.get(name, False) for name in ("out_int32", "right"))
+    place = emit(relax.op.bucketize(x, boundaries, *options))
     if "float" not in _dtype(x):
         return place
     last = emit(relax.op.full_like(place, relax.const(int(boundaries.ty.shape[0]), place.ty.dtype)))

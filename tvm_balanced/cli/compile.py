@@ -130,7 +130,7 @@ def _json(module: "CompiledModule") -> dict[str, Any]:
         "target": facts.target_key,
         "max_error": facts.max_error,
         "checks": [asdict(check) for check in facts.checks],
-        **facts.report.to_json(),
+        **facts.report.to_json(corners=False),
     }
 
 

@@ -55,7 +55,7 @@ def inspect(
         )
         report = inspect_imported(imported, options)
     if json:
-        print_json(report.to_json())
+        print_json(report.to_json(corners=False))
     else:
         print_table(report.title, report.header, report.cells())
         print_lines(signatures(imported.entry_points))

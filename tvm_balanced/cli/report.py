@@ -55,7 +55,7 @@ def report(
     write_report_page(module, times, Path(model).name, output)
     if json:
         profiles = {one.name: one.profile.to_json() | {"eager": dict(one.eager)} for one in times}
-        print_json({"page": str(output), "profiles": profiles, "report": module.report.to_json()})
+        print_json({"page": str(output), "profiles": profiles, "report": module.report.to_json(corners=False)})
     else:
         out.print(f"wrote {output}", highlight=False, soft_wrap=True)
 

@@ -406,8 +406,9 @@ class Report:
             layers[-1].append(row)
         return layers
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as plain data."""
+    def to_json(self, *, corners: bool = True) -> dict[str, Any]:
+        """Return the report as plain data, with or without the corners of weights, which only a picture needs."""
+        maps = [asdict(one) for one in self.weight_maps]
         return {
             "headline": self.headline,
             "sparse_weights": self.sparse_weights,
@@ -418,7 +419,7 @@ class Report:
             "functions": [asdict(row) for row in self.functions],
             **({} if self.precision is None else {"precision": asdict(self.precision)}),
             "races": [asdict(race) for race in self.races],
-            "weight_maps": [asdict(one) for one in self.weight_maps],
+            "weight_maps": maps if corners else [{name: one[name] for name in ("layer", "block", "counts")} for one in maps],
         }
 
     @classmethod

@@ -30,7 +30,7 @@ from tvm_balanced.frontend.refusals import without_cache
 from tvm_balanced.frontend.rounding_noise import with_noise
 from tvm_balanced.frontend.structures import call_of, drop_constants, filled, result_of
 from tvm_balanced.frontend.type_promotion import promote_types
-from tvm_balanced.frontend.weight_origins import weight_origins
+from tvm_balanced.frontend.weight_origins import weight_origins, weights_read
 
 DTYPES = "float32 float16 bfloat16 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
 ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
@@ -79,6 +79,7 @@ def import_exported_program(
     check_donation(inputs, outputs, donated)
     moved = {} if moved is None else moved
     products = expert_products(lowered)
+    read = weights_read(lowered)
     folded = fold_constants(lowered, moved)
     _align(lowered, moved)
     promote_types(lowered)
@@ -122,7 +123,7 @@ def import_exported_program(
         source,
         [program, lowered, *keep_alive],
         experts=expert_weights(lowered, products),
-        origins=weight_origins(lowered, folded, names),
+        origins=weight_origins(lowered, folded, names, read),
     )
 
 

@@ -1,6 +1,6 @@
 """Which weights of a model its folded ones are made of, and which weights nothing reads, for the report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch.export import ExportedProgram
@@ -9,7 +9,16 @@ from tvm_balanced.core.accounting import Folded, Unread, WeightOrigins
 from tvm_balanced.frontend.constant_folding import ASSERTION
 
 
-def weight_origins(program: ExportedProgram, folded: Mapping[str, Sequence[str]], names: Mapping[int, str]) -> WeightOrigins:
+def weights_read(program: ExportedProgram) -> set[str]:
+    """Return the names of the weights that some operator of a program reads."""
+    placeholders = program.graph.find_nodes(op="placeholder")
+    inputs = {node.name for node in placeholders if any(str(user.target) != ASSERTION for user in node.users)}
+    return {str(spec.target) for spec in program.graph_signature.input_specs if getattr(spec.arg, "name", "") in inputs}
+
+
+def weight_origins(
+    program: ExportedProgram, folded: Mapping[str, Sequence[str]], names: Mapping[int, str], before: Collection[str]
+) -> WeightOrigins:
     """Return where the weights of a program come from.
 
     Parameters
@@ -20,13 +29,15 @@ def weight_origins(program: ExportedProgram, folded: Mapping[str, Sequence[str]]
         Name of each folded weight to the names of the weights that it is made of, the one that it mostly is first.
     names : mapping
         Address of a weight to its name in the model, as the report has it.
+    before : collection of str
+        What was read before weights were folded: a mask of a folded weight is in it.
     """
     tensors = {name: t for name, t in {**program.state_dict, **program.constants}.items() if _counts(t, names)}
     made = {name: [tensors[source] for source in sources if source in tensors] for name, sources in folded.items()}
     made = {name: sources for name, sources in made.items() if sources and name in tensors}
     return WeightOrigins(
         {tensors[name].data_ptr(): _folded(tensors[name], sources) for name, sources in made.items()},
-        _unread(program, tensors, made, names),
+        _unread(program, tensors, made, names, before),
     )
 
 
@@ -45,21 +56,19 @@ def _unread(
     tensors: Mapping[str, torch.Tensor],
     made: Mapping[str, Sequence[torch.Tensor]],
     names: Mapping[int, str],
+    before: Collection[str],
 ) -> dict[str, Unread]:
     """Return what no output depends on: whole weights, and the rest of those of which folded ones are parts."""
-    inputs = {
-        node.name for node in program.graph.find_nodes(op="placeholder") if any(str(u.target) != ASSERTION for u in node.users)
-    }
-    used = (spec.target for spec in program.graph_signature.input_specs if getattr(spec.arg, "name", "") in inputs)
-    read = {tensors[name].data_ptr() for name in used if name in tensors}
+    read = {tensors[name].data_ptr() for name in weights_read(program) if name in tensors}
     parts = {tensors[name].data_ptr(): (sources[0].data_ptr(), tensors[name].numel()) for name, sources in made.items()}
     kept: dict[int, int] = {source.data_ptr(): source.numel() for sources in made.values() for source in sources[1:]}
     for origin, elements in parts.values():
         kept[origin] = kept.get(origin, 0) + elements
+    merged = {tensors[name].data_ptr() for name in before if name in tensors} - {origin for origin, _ in parts.values()}
     found = {}
     for tensor in {t.data_ptr(): t for t in tensors.values()}.values():
         address, size = tensor.data_ptr(), tensor.numel()
-        left = 0 if address in read else size - kept.get(address, 0)
+        left = 0 if address in read or address in merged else size - kept.get(address, 0)
         if left > 0:
             zeros = size - int(torch.count_nonzero(tensor))
             found[names[address]] = Unread(left, zeros * left // size)

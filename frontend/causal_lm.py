@@ -10,7 +10,7 @@ caches are inputs that hold every slot of a fixed length, and outputs that take 
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,8 @@ def import_language_model(model: Any, step: nn.Module, entries: Mapping[str, Ent
         entry.donate.update({spec.name: spec.name for spec in entry.inputs if spec.name.startswith("cache_")})
     imported.source = f"{type(model).__module__}.{type(model).__qualname__}"
     imported.weight_names = {address: name.removeprefix("model.") for address, name in imported.weight_names.items()}
+    unread = {name.removeprefix("model."): rest for name, rest in imported.origins.unread.items()}
+    imported.origins = replace(imported.origins, unread=unread)
     imported.recognised += [*said, *recognised(model)]
     return imported
 

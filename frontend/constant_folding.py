@@ -29,7 +29,7 @@ ASSERTION = "aten._assert_tensor_metadata.default"  # of the dtype of what is ca
 PRODUCTS = frozenset("aten.mm.default aten.addmm.default aten.bmm.default aten.linear.default aten.matmul.default".split())
 
 
-def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.Tensor] | None = None) -> None:
+def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.Tensor] | None = None) -> dict[str, list[str]]:
     """Replace each expression of weights in a decomposed program by its value, a new buffer. `program` is changed.
 
     The buffer has the name of the weight that the expression is made of; parts of one weight get a
@@ -41,13 +41,18 @@ def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.
     known : dict, optional
         Values from other programs of the same model, which this one shares; this program's values
         are added.
+
+    Returns
+    -------
+    dict
+        Name of each new buffer to the names of the weights that it is made of, the one that it is named after first.
     """
     known = {} if known is None else known
     weights = _weights(program)
     constant = _constant_nodes(program, weights)
     roots = [node for node in program.graph.nodes if node in constant and _folds(node, constant, weights)]
     if not roots:
-        return
+        return {}
     values: dict[Node, Any] = {}
     folded = [(node, _sources(node, constant, weights), _evaluate(node, weights, values)) for node in roots]
     names = _names(program, folded, weights)
@@ -56,6 +61,9 @@ def fold_constants(program: ExportedProgram, known: dict[tuple[Any, ...], torch.
         _replace(program, node, name, known.setdefault(_content(whole), whole))
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
+    made = zip(names, ([name for name, _ in sources] for _, sources, _ in folded), strict=True)
+    origins = (_origin(sources) for _, sources, _ in folded)
+    return {name: [origin, *(s for s in sources if s != origin)] for (name, sources), origin in zip(made, origins, strict=True)}
 
 
 def _weights(program: ExportedProgram) -> dict[str, tuple[str, torch.Tensor]]:

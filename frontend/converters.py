@@ -20,8 +20,8 @@ IN_STEPS = {
 }
 IN_FLOAT32 = {"float16": "float32", "bfloat16": "float32"}  # what has several steps, each of which is rounded
 ROOTS = {0.5: relax.op.sqrt, -0.5: relax.op.rsqrt}
-# Not __lshift__ and __rshift__: in them torch breaks the resizing of 8-bit images down, to other roundings than its own kernel's.
-SHIFTS = {"bitwise_left_shift": relax.op.left_shift, "bitwise_right_shift": relax.op.right_shift}
+LEFT, RIGHT = relax.op.left_shift, relax.op.right_shift
+SHIFTS = {"bitwise_left_shift": LEFT, "bitwise_right_shift": RIGHT, "__lshift__": LEFT, "__rshift__": RIGHT}
 CONVOLUTIONS = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d}  # by the number of dimensions that they slide over
 
 
@@ -58,7 +58,7 @@ def converters() -> dict[str, Converter]:
         **{
             f"{name}.{kind}": partial(shift, operator)
             for name, operator in SHIFTS.items()
-            for kind in ("Tensor", "Scalar", "Tensor_Scalar", "Scalar_Tensor")
+            for kind in (("Tensor", "Scalar") if name.startswith("__") else ("Tensor", "Tensor_Scalar", "Scalar_Tensor"))
         },
         "constant_pad_nd.default": partial(by_way_of, {"bool": "uint8"}, "_constant_pad_nd"),  # by 2 is by true
         "elu.default": elu,
@@ -88,6 +88,9 @@ def converters() -> dict[str, Converter]:
         "median.dim": ranking.median,
         "isnan.default": partial(finiteness, relax.op.isnan),
         "isinf.default": partial(finiteness, relax.op.isinf),
+        "bucketize.Tensor": bucketize,
+        "prod.dim_int": product,
+        "affine_grid_generator.default": affine_grid,
         "any.default": any_,
         "any.dim": any_,
         "any.dims": any_,
@@ -324,7 +327,22 @@ def finiteness(operator: Callable[..., relax.Expr], node: Any, importer: Any) ->
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
     if _dtype(x) == "bool":
         return emit(relax.op.zeros(x.ty.shape, "bool"))
+    return _finiteness(operator, x, emit)
+
+
+def _finiteness(operator: Callable[..., relax.Expr], x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
     return emit(operator(emit(relax.op.astype(x, "float32")) if _dtype(x) in IN_FLOAT32 else x))
+
+
+def bucketize(node: Any, importer: Any) -> relax.Expr:
+    """Convert between which boundaries values lie; NaN is behind all of them, where TVM finds it before the first."""
+    x, boundaries = (importer.env[arg] for arg in node.args[:2])
+    emit, options = importer.block_builder.emit, (node.kwargs.get(name, False) for name in ("out_int32", "right"))
+    place = emit(relax.op.bucketize(x, boundaries, *options))
+    if "float" not in _dtype(x):
+        return place
+    last = emit(relax.op.full_like(place, relax.const(int(boundaries.ty.shape[0]), place.ty.dtype)))
+    return emit(relax.op.where(_finiteness(relax.op.isnan, x, emit), last, place))
 
 
 def running(operator: Callable[..., relax.Expr], node: Any, importer: Any) -> relax.Expr:
@@ -426,7 +444,7 @@ def native_dropout(node: Any, importer: Any) -> relax.Expr:
 
 
 def power(node: Any, importer: Any) -> relax.Expr:
-    """Convert x ** y; integers by squaring where y is a number, and by way of float64 where it is a tensor."""
+    """Convert x ** y; integers by squaring where y is a number, or of 8 bits, and else by way of float64."""
     emit = importer.block_builder.emit
     x, y = _tensors(node, importer)
     exponent = node.args[1]
@@ -435,6 +453,8 @@ def power(node: Any, importer: Any) -> relax.Expr:
     if "int" not in _dtype(x):
         return emit(relax.op.power(x, y))
     if not isinstance(exponent, int):
+        if _dtype(x) == "uint8":
+            return _power_of_bytes(x, y, emit)
         wide = [emit(relax.op.astype(side, "float64")) for side in (x, y)]
         return emit(relax.op.astype(emit(relax.op.round(emit(relax.op.power(*wide)))), x.ty.dtype))
     result, square = relax.const(1, x.ty.dtype), x
@@ -443,6 +463,30 @@ def power(node: Any, importer: Any) -> relax.Expr:
         exponent //= 2
         square = emit(relax.op.multiply(square, square)) if exponent else square
     return emit(relax.op.broadcast_to(result, x.ty.shape)) if node.args[1] == 0 else result
+
+
+def _power_of_bytes(x: relax.Expr, y: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:
+    """x ** y bit by bit of y, which wraps as torch's does; float64 would lose the lowest bits of 254 ** 9."""
+    one = relax.const(1, x.ty.dtype)
+    result, square, rest = one, x, y
+    for _ in range(8):
+        odd = emit(relax.op.equal(emit(relax.op.bitwise_and(rest, one)), one))
+        result = emit(relax.op.where(odd, emit(relax.op.multiply(result, square)), result))
+        square, rest = emit(relax.op.multiply(square, square)), emit(relax.op.right_shift(rest, one))
+    return result
+
+
+def product(node: Any, importer: Any) -> relax.Expr:
+    """Convert a product along an axis, in torch's dtype of the result."""
+    axis, keepdims = _options(node, 0, False)[:2]
+    emit = importer.block_builder.emit
+    x = emit(relax.op.astype(importer.env[node.args[0]], str(node.meta["val"].dtype).removeprefix("torch.")))
+    return _wide(lambda x, emit: emit(relax.op.prod(x, [axis], keepdims)), (x,), emit)
+
+
+def affine_grid(node: Any, importer: Any) -> relax.Expr:
+    """Refuse a grid of integers; one of floats is broken down before."""
+    raise NotImplementedError("it makes a grid of integers, which has no places between -1 and 1; give theta.float()")
 
 
 def clamp(node: Any, importer: Any) -> relax.Expr:

@@ -15,11 +15,12 @@ from torch.export import ExportedProgram, default_decompositions, exported_progr
 from torch.utils import _pytree as pytree
 
 from tvm_balanced.frontend.exporting import EXPORTING
+from tvm_balanced.frontend.grid_sample import grid_sampler_2d
 from tvm_balanced.frontend.recurrent import RECURRENT
 
 aten = torch.ops.aten
 # torch has these, and core ATen keeps them all the same.
-OF_TORCH = (aten.grid_sampler_2d.default, aten.linalg_vector_norm.default, aten.erfc.default, aten.hypot.default)
+OF_TORCH = (aten.linalg_vector_norm.default, aten.erfc.default)
 # Kept whole: in core ATen a linear layer is an addmm on a flattened x, or a broadcast weight in attention's output projection,
 # where no pattern finds it; a recurrent layer is as many steps as the example has.
 KEPT = (aten.linear.default, *RECURRENT)
@@ -114,6 +115,29 @@ def decompositions() -> dict[Any, Any]:
     return ours | torch._decomp.get_decompositions(OF_TORCH) | OURS | _of_transformers()
 
 
+def hypot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """The root of x^2 + y^2 by way of numbers up to 1, whose squares neither overflow nor vanish; torch leaves it whole."""
+    largest = torch.maximum(x.abs(), y.abs())
+    scale = torch.where(largest == 0, 1.0, largest)
+    length = scale * ((x / scale).square() + (y / scale).square()).sqrt()
+    return torch.where(x.isinf() | y.isinf(), float("inf"), length).to(largest.dtype)
+
+
+def cdist(x: torch.Tensor, y: torch.Tensor, p: float, _compute_mode: int | None = None) -> torch.Tensor:
+    """Distances between rows of two tensors, of few rows: of many, torch itself makes a product of matrices."""
+    return torch.linalg.vector_norm(x.unsqueeze(-2) - y.unsqueeze(-3), p, -1)
+
+
+def of_floats(operator: Any) -> Any:
+    """Return torch's decomposition of an operator for floats alone; one of integers stays for its converter to refuse."""
+    decomposed = torch._decomp.decomposition_table[operator]
+
+    def run(x: torch.Tensor, *options: Any) -> Any:
+        return decomposed(x, *options) if x.is_floating_point() else NotImplemented
+
+    return run
+
+
 def _of_transformers() -> dict[Any, Any]:
     """Return what is for operators that transformers adds to torch once its mixtures of experts are loaded."""
     fallback = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
@@ -198,6 +222,10 @@ def view(x: torch.Tensor, size: Sequence[int]) -> Any:
 
 OURS: dict[Any, Any] = {
     aten.view.default: view,
+    aten.grid_sampler_2d.default: grid_sampler_2d,
+    **{operator: of_floats(operator) for operator in (aten.upsample_bicubic2d.vec, aten.affine_grid_generator.default)},
+    aten._cdist_forward.default: cdist,
+    aten.hypot.default: hypot,
     aten.histc.default: histc,
     aten._trilinear.default: trilinear,
     aten._transformer_encoder_layer_fwd.default: encoder_layer,

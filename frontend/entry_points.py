@@ -13,6 +13,7 @@ from torch import nn
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from tvm_balanced.core.accounting import WeightOrigins
 from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, TensorSpec
 from tvm_balanced.errors import InputError, TvmBalancedError
@@ -96,6 +97,7 @@ def merged(models: Mapping[str, ImportedModel]) -> ImportedModel:
         source=next(iter(models.values())).source,
         keep_alive=[owner for model in models.values() for owner in model.keep_alive],
         experts={address: count for model in models.values() for address, count in model.experts.items()},
+        origins=WeightOrigins.merged([model.origins for model in models.values()]),
     )
 
 

@@ -30,6 +30,7 @@ from tvm_balanced.frontend.refusals import without_cache
 from tvm_balanced.frontend.rounding_noise import with_noise
 from tvm_balanced.frontend.structures import call_of, drop_constants, filled, result_of
 from tvm_balanced.frontend.type_promotion import promote_types
+from tvm_balanced.frontend.weight_origins import weight_origins, weights_read
 
 DTYPES = "float32 float16 bfloat16 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
 ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
@@ -78,7 +79,8 @@ def import_exported_program(
     check_donation(inputs, outputs, donated)
     moved = {} if moved is None else moved
     products = expert_products(lowered)
-    fold_constants(lowered, moved)
+    read = weights_read(lowered)
+    folded = fold_constants(lowered, moved)
     _align(lowered, moved)
     promote_types(lowered)
     try:
@@ -113,13 +115,15 @@ def import_exported_program(
         growths=error_growths(lowered),
         eager=Eager(module, *_arguments(program, examples), running),
     )
+    names = _weight_names(lowered)
     return ImportedModel(
         mod,
         {"main": main},
-        _weight_names(lowered),
+        names,
         source,
         [program, lowered, *keep_alive],
         experts=expert_weights(lowered, products),
+        origins=weight_origins(lowered, folded, names, read),
     )
 
 

@@ -11,6 +11,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 
 from tvm_balanced.errors import ModelError, last_line
 from tvm_balanced.frontend.converters import converters
+from tvm_balanced.frontend.refusals import EIGHT_BITS
 
 # Drawn once, at import, or left out by TVM's importer.
 RANDOM = {"randn.default", "randn_like.default", "exponential.default", "bernoulli.p"}
@@ -23,6 +24,9 @@ SIZED_BY_VALUES = {
     "unique_consecutive.default",
     "masked_select.default",
 }
+# Where operators of quantised models are, as PyTorch and torchao make them, and what multiplies their weights.
+QUANTISED = {"quantized_decomposed", "quantized", "torchao"}
+PRODUCTS_OF_BYTES = {"_int_mm.default", "_weight_int8pack_mm.default", "_weight_int4pack_mm.default"}
 
 
 class Importer(ExportedProgramImporter):
@@ -91,6 +95,8 @@ class Importer(ExportedProgramImporter):
                     "returns as many elements as the values say, which no compiled code can: keep all, and choose by torch.where"
                 )
                 raise refusal(node, why)
+            if getattr(node.target, "namespace", "") in QUANTISED or name_of(node) in PRODUCTS_OF_BYTES:
+                raise refusal(node, f"is that of a quantised model; {EIGHT_BITS}")
             if name_of(node) not in self.convert_map:
                 raise refusal(node, "cannot be imported (TVM's importer does not know it): write it in other operators")
 

@@ -71,6 +71,9 @@ def index_put(node: Any, importer: Any) -> relax.Expr:
     values, accumulate = importer.env[node.args[2]], len(node.args) > 3 and node.args[3]
     shape, places = x.ty.shape, [None if place is None else importer.env[place] for place in node.args[1]]
     axes = [axis for axis, place in enumerate(places) if place is not None]
+    masks = [place for place in places if place is not None and str(place.ty.dtype.dtype) == "bool"]
+    if masks and len(axes) == 1:
+        return _put_where(x, axes[0], masks[0], values, bool(accumulate), emit)
     rest = [axis for axis in range(len(shape)) if axis not in axes]
     given = [_inside(_from_the_start(places[axis], shape[axis], emit), shape[axis], emit) for axis in axes]
     if len(axes) == 1 and len(given[0].ty.shape) == 1 and not accumulate:
@@ -91,6 +94,18 @@ def index_put(node: Any, importer: Any) -> relax.Expr:
         counts = emit(relax.op.index_put(_cast(x, "int32", emit), ordered, flat(_cast(values, "int32", emit)), True))
         return _cast(counts, "bool", emit)
     return emit(relax.op.index_put(x, ordered, flat(values), bool(accumulate)))
+
+
+def _put_where(x: relax.Expr, axis: int, mask: relax.Expr, values: relax.Expr, accumulate: bool, emit: "Emit") -> relax.Expr:
+    """Put values where a mask says so, of the dimensions from `axis` on. They are the same at all its places."""
+    own, after = list(values.ty.shape), len(x.ty.shape) - axis - len(mask.ty.shape)
+    if len(own) > after:  # one dimension is that of the places
+        at = len(own) - after - 1
+        if not tvm.sym.Analyzer().can_prove_equal(own[at], 1):
+            raise NotImplementedError("it puts as many values as a mask says only at the call; choose by torch.where")
+        values = _reshaped(values, [*own[:at], *[1] * len(mask.ty.shape), *own[at + 1 :]], emit)
+    values = emit(relax.op.add(x, values)) if accumulate else values
+    return emit(relax.op.where(_reshaped(mask, [*mask.ty.shape, *[1] * after], emit), values, x))
 
 
 def _put_along(x: relax.Expr, axis: int, places: relax.Expr, values: relax.Expr, emit: "Emit") -> relax.Expr:
@@ -160,7 +175,8 @@ Emit = Callable[[relax.Expr], relax.Expr]
 def _from_the_start(places: relax.Expr, size: Any, emit: Emit) -> relax.Expr:
     """Places that may count from the end, as places from the start; what is out of range stays so."""
     if "int" not in str(places.ty.dtype.dtype) or str(places.ty.dtype.dtype).startswith("uint"):
-        raise TypeError(f"places of dtype {places.ty.dtype.dtype} take as many elements as they say only at the call")
+        what = f"places of dtype {places.ty.dtype.dtype} take as many elements as they say only at the call"
+        raise TypeError(f"{what}; keep all, and choose by torch.where")
     whole = _number(size, places, emit)
     negative = emit(relax.op.less(places, relax.const(0, places.ty.dtype)))
     return emit(relax.op.where(negative, emit(relax.op.add(places, whole)), places))

@@ -36,7 +36,7 @@ OTHERS = {"self", "cls", "os", "torch"}
 PYTORCHS = {
     *("_buffers", "_forward_pre_hooks", "_get_qualified_name", "_guards_code", "_parameters", "_schema", "_tensor_name"),
     *("_ConvNd", "_ConvTransposeNd", "_deregister_pytree_node", "_to_copy", "_version"),
-    *("_embedding_bag", "_embedding_bag_forward_only", "_grouped_mm", "_transformer_encoder_layer_fwd", "_trilinear"),
+    *("_cdist_forward", "_grouped_mm", "_transformer_encoder_layer_fwd", "_trilinear"),
 }
 # Of instances of our own classes that another instance or a class derived from them reads, and of Python's named tuples
 OWN = {"_candidates", "_factors", "_fields", "_given", "_hessian", "_squares"}

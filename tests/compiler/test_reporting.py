@@ -62,6 +62,54 @@ class Bag(nn.Module):
         return self.fc(self.bag(ids, offsets))
 
 
+class Codebook(nn.Module):
+    """Distances to rows of a table, which is read as it is, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.project, self.rows = nn.Linear(48, 32), nn.Parameter(torch.randn(40, 32))
+
+    def forward(self, x):
+        return self.rows[torch.cdist(self.project(x), self.rows).argmin(-1)]
+
+
+class Positions(nn.Module):
+    """A table of positions, of which a call of six tokens reads six rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.places, self.fc = nn.Embedding(100, 48), nn.Embedding(64, 48), nn.Linear(48, 48)
+
+    def forward(self, ids):
+        return self.fc(self.words(ids) + self.places(torch.arange(ids.shape[1])))
+
+
+class Relative(nn.Module):
+    """A small table that is spread over all pairs of places, as in Swin."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.table = nn.Linear(32, 32), nn.Parameter(torch.randn(25, 4))
+        self.register_buffer("places", torch.arange(81).reshape(9, 9) % 25)
+
+    def forward(self, x):
+        heads = self.fc(x).unflatten(-1, (4, 8)).transpose(1, 2)
+        return heads @ heads.transpose(2, 3) + self.table[self.places].permute(2, 0, 1)
+
+
+class Headless(nn.Module):
+    """A layer whose result is not returned, as the pooler of an encoder of which only the states are asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.pooler = nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x):
+        states = self.fc(x)
+        self.pooler(states)
+        return states
+
+
 class Bilinear(nn.Module):
     def __init__(self):
         super().__init__()
@@ -148,6 +196,10 @@ MODELS = {
     "made state": (MadeState, lambda: (torch.randn(3, 32),), 0),
     "embedding": (lambda: nn.Sequential(nn.Embedding(100, 48), nn.Linear(48, 64)), lambda: (ids(3, 7),), 0),
     "embedding bag": (Bag, lambda: (ids(12), torch.tensor([0, 5, 9])), 0),
+    "codebook": (Codebook, lambda: (torch.randn(6, 48),), 6 * 40 * (32 + 2)),  # torch's counter passes over distances
+    "positions": (Positions, lambda: (ids(2, 6),), 0),
+    "relative positions": (Relative, lambda: (torch.randn(2, 9, 32),), 0),
+    "a head that is not asked": (Headless, lambda: (torch.randn(4, 32),), -4 * 32 * 32),
     "experts": (Experts, lambda: (torch.randn(6, 32),), 0),
     "routed experts": (Routed, lambda: (torch.randn(24, 32),), 24 * 2 * 32 * 48),
     "tied embedding": (Tied, lambda: (ids(2, 5),), 0),
@@ -230,6 +282,26 @@ def test_a_weight_that_is_looked_up_first_counts_where_it_is_multiplied():
 
     report = tb.inspect(Model().eval(), (ids(40) % 40,), threads=1, logs=False)
     assert {row.kind: row.weights for row in report.operators} == {"lookup": 0, "constant on the left": 40 * 24}
+
+
+@pytest.mark.parametrize(("make", "arguments", "name", "left"), [
+    (Headless, lambda: (torch.randn(4, 32),), "pooler", 33 * 32),
+    (Positions, lambda: (ids(2, 6),), "places", 58 * 48),
+])  # fmt: skip
+def test_what_no_output_depends_on_has_a_row_with_its_name(make, arguments, name, left):
+    model = make().eval()
+    with torch.no_grad():
+        getattr(model, name).weight[:, ::2] = 0
+    (row,) = (row for row in tb.inspect(model, arguments(), threads=1, logs=False).operators if row.kind == "unread")
+    assert (row.weights, row.macs, row.verdict) == (left, 0, "left out")
+    assert row.sparsity == pytest.approx(0.5, abs=0.02)
+    assert f"no output depends on them: {name}" in row.reason
+
+
+def test_a_weight_that_is_read_as_it_is_and_folded_counts_once():
+    report = tb.inspect(Codebook().eval(), (torch.randn(6, 48),), threads=1, logs=False)
+    rows = {row.layer: row.weights for row in report.layers} | {row.kind: row.weights for row in report.operators}
+    assert (rows["rows"], rows["lookup"]) == (40 * 32, 0)
 
 
 def test_a_product_of_a_state_that_the_model_makes_is_folded():

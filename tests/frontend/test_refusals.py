@@ -1,5 +1,6 @@
 """What torch cannot export: the sentence, and that the way it names works."""
 
+import importlib
 import warnings
 
 import numpy as np
@@ -193,6 +194,40 @@ def test_a_quantised_model_is_told_the_kernel_for_8_bits():
         quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
     said = sentence(quantised, (x,))
     assert "it is quantised (layer 0 is torch.ao.nn.quantized.dynamic" in said
+    assert 'kernels={"*": "cpu_avx512_i8"}' in said
+
+
+class RoundedRows(nn.Module):
+    """The graph of torchao's Int8DynamicActivationInt8WeightConfig: rows of x are rounded in the call."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(16, 32, dtype=torch.int8))
+        self.register_buffer("scale", torch.ones(16))
+
+    def forward(self, x):
+        scale = x.abs().amax(-1, keepdim=True) / 127
+        return torch._int_mm((x / scale).round().to(torch.int8), self.weight.t()) * scale * self.scale
+
+
+class RoundedLayer(nn.Module):
+    """The graph that pt2e's convert_pt2e leaves of a linear layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(16, 32, dtype=torch.int8))
+
+    def forward(self, x):
+        rounded, limits = torch.ops.quantized_decomposed, (0.02, 3, -128, 127, torch.int8)
+        x = rounded.dequantize_per_tensor(rounded.quantize_per_tensor(x, *limits), *limits)
+        return nn.functional.linear(x, rounded.dequantize_per_tensor(self.weight, *limits))
+
+
+@pytest.mark.parametrize("model", [RoundedRows(), RoundedLayer()], ids=["int8 dynamic activation", "pt2e"])
+def test_a_graph_that_was_quantised_is_told_the_kernel_for_8_bits(model):
+    importlib.import_module("torch.ao.quantization.fx._decomposed")  # registers the operators
+    said = sentence(model, (torch.randn(32, 32),))
+    assert "is that of a quantised model; give the model with its float weights" in said
     assert 'kernels={"*": "cpu_avx512_i8"}' in said
 
 

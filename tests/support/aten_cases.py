@@ -22,13 +22,15 @@ class Operand:
 
     shape: tuple[int, ...] = (3, 5)
     dtype: torch.dtype | None = None
-    values: str = "any"  # "any", "nonzero", "whole" (0, 1, ...), "positive", or "below N" for places
+    values: str = "any"  # "any", "nonzero", "whole" (0, 1, ...), "positive", "rising", or "below LOW HIGH" for places
     seed: int = 0
 
     def draw(self, dtype: torch.dtype) -> torch.Tensor:
         """Return the tensor for a dtype under test."""
         dtype, size = self.dtype or dtype, max(1, torch.Size(self.shape).numel())
-        if self.values.startswith("below"):
+        if self.values == "rising":
+            flat = 3 * torch.arange(size)  # as booleans all are alike
+        elif self.values.startswith("below"):
             low, high = (int(word) for word in self.values.split()[1:])
             flat = torch.arange(size) * (7 + self.seed) % (high - low) + low
         else:
@@ -53,6 +55,7 @@ class Case:
     dtypes: tuple[torch.dtype, ...] | None = None
     first: bool = False  # whether only the first result is asked for
     refused: str = ""  # words of the refusal, if it is one
+    unlike: str = ""  # why a NaN or an infinity may be another value, if it may
 
     def operands(self) -> list[Operand]:
         """Return its tensor arguments."""
@@ -72,9 +75,14 @@ def _is_operand(value: Any) -> bool:
 
 
 def case(
-    *args: Any, dtypes: tuple[torch.dtype, ...] | None = None, first: bool = False, refused: str = "", **kwargs: Any
+    *args: Any,
+    dtypes: tuple[torch.dtype, ...] | None = None,
+    first: bool = False,
+    refused: str = "",
+    unlike: str = "",
+    **kwargs: Any,
 ) -> Case:
-    return Case(args, kwargs, dtypes, first, refused)
+    return Case(args, kwargs, dtypes, first, refused, unlike)
 
 
 def operator_of(name: str) -> Any:
@@ -91,12 +99,14 @@ HALF, FULL = Operand(dtype=torch.float16, seed=2), Operand(dtype=torch.float32, 
 SQUARE, CUBE, FLAT = Operand((4, 4)), Operand((2, 3, 4)), Operand((6,))
 IMAGE, LINE, VOLUME = Operand((1, 4, 6, 6)), Operand((2, 4, 8)), Operand((1, 2, 4, 4, 4))
 CHANNELS, POSITIVES = Operand((4,), seed=2), Operand((4,), values="positive")
+BOUNDARIES = Operand((4,), values="rising")
 FLOATING = (torch.float32, torch.float16, torch.bfloat16)
 NUMBERS = (2, -3, 2.5, True)
 
 INTEGERS = (torch.int64, torch.int32)
 CASTS = tuple(dtype for dtype in DTYPES if dtype != torch.uint8)  # what a negative number is there, C leaves open
 PLACES = "it is asked where each largest value was"
+PADDED = "torch multiplies padding by a filter, and where inf * 0 is NaN, only its depthwise loop passes over it"
 AT_THE_CALL = "only at the call"
 
 UNARY = """
@@ -108,6 +118,7 @@ BINARY = "add.Tensor sub.Tensor mul.Tensor rsub.Tensor atan2.default maximum.def
 COMPARED = "eq ne lt le gt ge".split()
 BITS = "bitwise_and bitwise_or bitwise_xor __and__ __or__ __xor__".split()
 SHIFTS = ("bitwise_left_shift", "bitwise_right_shift")
+WRITTEN_SHIFTS = ("__lshift__", "__rshift__")  # x << 2
 COUNTS = Operand(dtype=torch.uint8, seed=2)  # what a shift by a negative number is, C leaves open
 LOGICAL = "logical_and.default logical_or.default logical_xor.default".split()
 PAIRS = [
@@ -138,6 +149,8 @@ CASES: dict[str, list[Case]] = {
     **{f"{name}.Scalar": [case(X, 3), case(X, True)] for name in BITS},
     **{f"{name}.Tensor": [case(X, COUNTS, dtypes=INTEGERS)] for name in SHIFTS},
     **{f"{name}.Tensor_Scalar": [case(X, 2, dtypes=INTEGERS)] for name in SHIFTS},
+    **{f"{name}.Tensor": [case(X, COUNTS, dtypes=INTEGERS)] for name in WRITTEN_SHIFTS},
+    **{f"{name}.Scalar": [case(X, 2, dtypes=INTEGERS)] for name in WRITTEN_SHIFTS},
     **dict.fromkeys(LOGICAL, PAIRS),
     "_softmax.default": [case(X, -1, False), case(CUBE, 1, False), case(X, 0, False)],
     "_log_softmax.default": [case(X, -1, False), case(CUBE, 1, False), case(X, 0, False)],
@@ -192,6 +205,7 @@ CASES: dict[str, list[Case]] = {
     "mean.default": [case(X), case(X, dtype=torch.float32)],
     "mean.dim": reductions(case(X, None), case(X, [1], dtype=torch.float32)),
     "prod.default": [case(X), case(NONZERO)],
+    "prod.dim_int": [case(X, 0), case(CUBE, -2, True)],
     "any.default": [case(X), case(CUBE)],
     "any.dim": [case(X, 0), case(X, -1, True)],
     "any.dims": reductions(),
@@ -252,7 +266,7 @@ CASES: dict[str, list[Case]] = {
     "conv1d.default": [case(LINE, Operand((3, 4, 3)), Operand((3,)), [2], [1])],
     "conv2d.default": [
         case(IMAGE, Operand((3, 4, 3, 3)), Operand((3,)), [2, 1], [1, 0]),
-        case(IMAGE, Operand((4, 1, 3, 3)), None, [1, 1], [1, 1], [1, 1], 4),
+        case(IMAGE, Operand((4, 1, 3, 3)), None, [1, 1], [1, 1], [1, 1], 4, unlike=PADDED),
     ],
     "conv3d.default": [case(VOLUME, Operand((3, 2, 2, 2, 2)), Operand((3,)), dtypes=FLOATING)],
     "conv_transpose1d.default": [case(LINE, Operand((4, 3, 3)), Operand((3,)), [2], [1], dtypes=FLOATING)],
@@ -319,15 +333,20 @@ CASES: dict[str, list[Case]] = {
         case(IMAGE, [9, 4], False, None, dtypes=FLOATING),
         case(IMAGE, [9, 4], False, None, dtypes=(torch.uint8,), refused="an image of integers"),
     ],
-    "upsample_bicubic2d.vec": [case(IMAGE, None, False, [2.0, 2.0]), case(IMAGE, [9, 4], True, None)],
+    "upsample_bicubic2d.vec": [
+        case(IMAGE, None, False, [2.0, 2.0], dtypes=FLOATING),
+        case(IMAGE, [9, 4], True, None, dtypes=FLOATING),
+        case(IMAGE, [9, 4], True, None, dtypes=(torch.uint8,), refused="an image of integers"),
+    ],
     "_upsample_bilinear2d_aa.default": [case(IMAGE, [3, 3], False, refused="antialias=False")],
     "grid_sampler_2d.default": [
         case(IMAGE, Operand((1, 3, 3, 2)), mode, padding, aligned)
         for mode, padding, aligned in ((0, 0, False), (1, 1, True), (0, 2, False), (2, 0, True))
     ],
     "affine_grid_generator.default": [
-        case(Operand((1, 2, 3)), [1, 4, 3, 3], False),
-        case(Operand((1, 2, 3)), [1, 4, 3, 3], True),
+        case(Operand((1, 2, 3)), [1, 4, 3, 3], False, dtypes=FLOATING),
+        case(Operand((1, 2, 3)), [1, 4, 3, 3], True, dtypes=FLOATING),
+        case(Operand((1, 2, 3)), [1, 4, 3, 3], True, dtypes=INTEGERS, refused="a grid of integers"),
     ],
     "pixel_shuffle.default": [case(IMAGE, 2)],
     "cross_entropy_loss.default": [
@@ -354,7 +373,10 @@ CASES: dict[str, list[Case]] = {
         case(X, [Operand((4,), torch.int64, "below -3 3")], Operand((4, 5), seed=2), True),
         case(CUBE, [None, Operand((2,), torch.int64, "below 0 3")], Operand((2, 2, 4), seed=2)),
         case(CUBE, [Operand((2,), torch.int64, "below 0 2"), None, Operand((2,), torch.int64, "below -4 4")], ONE),
-        case(X, [BOOL], ONE, refused=AT_THE_CALL),
+        case(X, [BOOL], ONE),
+        case(CUBE, [Operand((2, 3), torch.bool, seed=2)], Operand((4,), seed=2)),
+        case(CUBE, [None, Operand((3,), torch.bool, seed=2)], Operand((2, 1, 4), seed=2), True),
+        case(X, [BOOL], Operand((int(BOOL.draw(torch.bool).sum()),)), refused=AT_THE_CALL),
     ],
     "take.default": [case(X, Operand((2, 2), torch.int64, "below -15 15"))],
     "gather.default": [
@@ -389,8 +411,8 @@ CASES: dict[str, list[Case]] = {
     "diagonal.default": [case(SQUARE), case(SQUARE, 1), case(CUBE, -1, 1, 2)],
     "narrow.default": [case(X, 1, 1, 3)],
     "bucketize.Tensor": [
-        case(X, Operand((4,), values="below 0 4")),
-        case(X, Operand((4,), values="below 0 4"), out_int32=True, right=True),
+        case(X, BOUNDARIES),
+        case(X, BOUNDARIES, out_int32=True, right=True),
     ],
     "sort.default": [case(X), case(X, 0, True), case(FLAT, -1)],
     "argsort.default": [

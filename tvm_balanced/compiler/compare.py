@@ -9,12 +9,15 @@ import numpy as np
 
 from tvm_balanced.compiler.drawn_inputs import drawn_inputs
 from tvm_balanced.core.comparison import (
+    RUNS,
     Comparison,
     OutputDifference,
     beside_noise,
     compare_outputs,
-    differences,
     far_in_half,
+    moves_of,
+    note_on,
+    settled,
 )
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
@@ -26,9 +29,6 @@ from tvm_balanced.schedules import ALL_KERNELS
 SECONDS = 10.0  # of checking, if compiling took less
 EXAMPLES = "the examples"
 OFF_DATA, LEAST_OFF_DATA = 10.0, 0.1
-# Where outputs differ, the original model is run RUNS times with other roundings; NOISES times the largest move of an element is
-# allowed: of eight normal numbers the largest is less than a tenth of the deviation once in 1e9 times.
-RUNS, NOISES = 8, 8
 
 
 def check(
@@ -119,27 +119,16 @@ def compare_entry(
     if comparison.ok:
         return Comparison(what, tuple(held.get(place, output) for place, output in enumerate(outputs)))
     moves = _moves(entry, runs, expected)
-    settled = [np.where(differences(w, g) <= NOISES * m, w, g) for w, g, m in zip(expected, actual, moves, strict=True)]
-    rest = compare_outputs(entry.outputs, expected, settled, tolerance, rounding, entry.growths)
+    rest = compare_outputs(entry.outputs, expected, settled(expected, actual, moves), tolerance, rounding, entry.growths)
     if all(output.ok for output in (*rest, *held.values())):
-        return Comparison(what, outputs, f"roundings alone move the original model's outputs by {_largest(moves):.1e}")
+        return Comparison(what, outputs, note_on(moves))
     return comparison
 
 
 def _moves(entry: ImportedFunction, runs: Sequence[Sequence[Array]], expected: Sequence[Array]) -> list[Array]:
-    """Return how far some runs with roundings drawn anew move each element of the original model's outputs.
-
-    That of a single operator's result is 0: its tolerance is exact by itself.
-    """
-    moves = [np.zeros(np.shape(want)) for want in expected]
+    """Return `moves_of` the outputs; that of a single operator's result is 0: its tolerance is exact by itself."""
     alone = [place for place, growth in enumerate(entry.growths) if growth.alone]
-    for found in runs:
-        moves = [np.maximum(move, differences(w, f)) for move, w, f in zip(moves, expected, found, strict=True)]
-    return [np.zeros_like(move) if place in alone else move for place, move in enumerate(moves)]
-
-
-def _largest(moves: Sequence[Array]) -> float:
-    return max(float(move.max(initial=0.0)) for move in moves)
+    return [np.zeros_like(move) if place in alone else move for place, move in enumerate(moves_of(expected, runs))]
 
 
 def _only_integers(outputs: Sequence[OutputDifference], expected: Sequence[Array]) -> bool:

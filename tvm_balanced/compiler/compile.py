@@ -144,7 +144,7 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     lowered, executable = _build(imported, target, selector, tuned, options.progress)
     selector.check_all_used()
     runs = runs_here(target)
-    report = report_of(lowered, lowered.calls, selector, tuned)
+    report = report_of(lowered, lowered.calls, selector, tuned, imported.origins)
     if options.precision != EXACT:
         report = replace(report, precision=precision_report(report, choice, options.max_loss, what))
     facts = ModuleMetadata(
@@ -273,4 +273,4 @@ def inspect_imported(imported: ImportedModel, options: CompileOptions) -> Report
     tuned = TunedSchedules.of(target, threads, options.logs)
     lowered = _lower(imported, target, selector, tuned, options.progress, pack=False)
     selector.check_all_used()
-    return report_of(lowered, calls_in(lowered.mod), selector, tuned)
+    return report_of(lowered, calls_in(lowered.mod), selector, tuned, imported.origins)

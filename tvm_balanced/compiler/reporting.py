@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
-from tvm_balanced.core.accounting import FunctionUse, OperatorUse
+from tvm_balanced.core.accounting import FunctionUse, OperatorUse, WeightOrigins
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.core.report import FunctionReport, LayerReport, OperatorReport, Report
 from tvm_balanced.core.weight_map import heaviest
@@ -15,10 +15,18 @@ from tvm_balanced.transform.lower_dense_ops import LayerCall
 from tvm_balanced.transform.pipeline import Lowered
 
 REST = "norms, biases and other weights"
+UNREAD = "weights that nothing reads"
+NAMED = 3  # of the weights that nothing reads
 Use = LayerPlan | OperatorUse
 
 
-def report_of(lowered: Lowered, calls: Sequence[LayerCall], selector: KernelSelector, tuned: TunedSchedules) -> Report:
+def report_of(
+    lowered: Lowered,
+    calls: Sequence[LayerCall],
+    selector: KernelSelector,
+    tuned: TunedSchedules,
+    origins: WeightOrigins | None = None,
+) -> Report:
     """Return the report on a lowered model.
 
     Parameters
@@ -30,34 +38,49 @@ def report_of(lowered: Lowered, calls: Sequence[LayerCall], selector: KernelSele
         That gave the verdicts: times are modelled as it does.
     tuned : TunedSchedules
         Knows where the schedule of each layer comes from.
+    origins : WeightOrigins, optional
+        Of the imported model.
     """
-    owners = _owners([*lowered.plans, *lowered.operators])
+    owners = _Owners([*lowered.plans, *lowered.operators], origins or WeightOrigins())
     return Report(
         _layers(lowered, calls, owners, selector, tuned),
-        (*_operators(lowered.operators, owners), *_rest(lowered)),
+        (*_operators(lowered.operators, owners), *_rest(lowered, owners), *_unread(owners.origins)),
         _functions(lowered.functions, selector),
         weight_maps=heaviest([(plan.macs, plan.layer.weight_map) for plan in lowered.plans if plan.layer.found.sparsity]),
     )
 
 
-def _owners(uses: Sequence[Use]) -> dict[tuple[int, ...], Use]:
-    """Return which of the layers and operators that share a weight it counts for: the one that multiplies most by it."""
-    owners: dict[tuple[int, ...], Use] = {}
-    for use in uses:
-        key = _addresses(use)
-        if key and (key not in owners or use.macs > owners[key].macs):
-            owners[key] = use
-    return owners
+class _Owners:
+    """Which of the layers and operators that share a weight it counts for: the one that multiplies most by it."""
+
+    def __init__(self, uses: Sequence[Use], origins: WeightOrigins) -> None:
+        self.origins, self.owners = origins, dict[tuple[int, ...], Use]()
+        for use in uses:
+            key = self.key(use)
+            if key and (key not in self.owners or use.macs > self.owners[key].macs):
+                self.owners[key] = use
+
+    def key(self, use: Use) -> tuple[int, ...]:
+        """Return what is equal for all uses of a weight."""
+        return tuple(sorted({self.origins.address(address) for address in _addresses(use)}))
+
+    def of(self, use: Use) -> Use:
+        """Return the use for which the weight of one counts."""
+        return self.owners.get(self.key(use), use)
+
+    def weights(self, use: Use, size: int) -> int:
+        """Return how many weights of the model count for a use, whose own has `size` elements."""
+        return self.origins.elements(_addresses(use), size) if self.of(use) is use else 0
 
 
 def _addresses(use: Use) -> tuple[int, ...]:
-    return tuple(sorted(set(use.layer.addresses if isinstance(use, LayerPlan) else use.addresses)))
+    return tuple(use.layer.addresses if isinstance(use, LayerPlan) else use.addresses)
 
 
 def _layers(
     lowered: Lowered,
     calls: Sequence[LayerCall],
-    owners: dict[tuple[int, ...], Use],
+    owners: _Owners,
     selector: KernelSelector,
     tuned: TunedSchedules,
 ) -> tuple[LayerReport, ...]:
@@ -76,7 +99,7 @@ def _layers(
                 plan,
                 bucket,
                 schedule,
-                weights=plan.layer.n * plan.layer.k if counted and owners.get(_addresses(plan), plan) is plan else 0,
+                weights=owners.weights(plan, plan.layer.n * plan.layer.k) if counted else 0,
                 macs=plan.macs if counted else 0,
                 seconds=sum(selector.seconds(call.variants[place].workload, plan.example_m) for call in made) if counted else 0.0,
                 functions=tuple(dict.fromkeys(call.function for call in made)),
@@ -86,15 +109,15 @@ def _layers(
     return tuple(rows)
 
 
-def _operators(operators: Sequence[OperatorUse], owners: dict[tuple[int, ...], Use]) -> list[OperatorReport]:
+def _operators(operators: Sequence[OperatorUse], owners: _Owners) -> list[OperatorReport]:
     rows = []
     for use in operators:
-        owner, reason = owners.get(_addresses(use), use), use.reason
+        owner, reason = owners.of(use), use.reason
         if owner is not use:
             name = owner.layer.name if isinstance(owner, LayerPlan) else f"{owner.name} ({owner.kind})"
             reason += f"; its weight is that of {name} and counted there"
         sparsity = use.zeros / use.elements if use.elements else 0.0
-        weights = use.elements if owner is use else 0
+        weights = owners.weights(use, use.elements)
         row = OperatorReport(
             use.name, use.kind, use.shape, use.calls, sparsity, weights, use.macs, use.verdict, reason, use.entry_point
         )
@@ -102,16 +125,29 @@ def _operators(operators: Sequence[OperatorUse], owners: dict[tuple[int, ...], U
     return rows
 
 
-def _rest(lowered: Lowered) -> list[OperatorReport]:
+def _rest(lowered: Lowered, owners: _Owners) -> list[OperatorReport]:
     """Return one row on all weights that nothing multiplies by in a sum, none if there are none."""
-    planned = {address for plan in lowered.plans for address in plan.layer.addresses}
-    uses = [use for use in lowered.rest if not planned.issuperset(use.addresses)]
+    counted = {address for key in owners.owners for address in key}
+    uses = {owners.key(use): use for use in lowered.rest if not counted.issuperset(owners.key(use))}
     if not uses:
         return []
-    elements = sum(use.elements for use in uses)
-    sparsity = sum(use.zeros for use in uses) / elements
-    reason = "added, or multiplied element by element"
-    return [OperatorReport(REST, "elementwise", (), len(uses), sparsity, elements, 0, "dense", reason, uses[0].entry_point)]
+    size = sum(use.elements for use in uses.values())
+    elements = sum(owners.origins.elements(use.addresses, use.elements) for use in uses.values())
+    sparsity = sum(use.zeros for use in uses.values()) / size
+    reason, entry_point = "added, or multiplied element by element", next(iter(uses.values())).entry_point
+    return [OperatorReport(REST, "elementwise", (), len(uses), sparsity, elements, 0, "dense", reason, entry_point)]
+
+
+def _unread(origins: WeightOrigins) -> list[OperatorReport]:
+    """Return one row on the weights of the model that are not in the module, none if there are none."""
+    if not origins.unread:
+        return []
+    names, parts = list(origins.unread), origins.unread.values()
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    reason = f"no output depends on them: {', '.join(names[:NAMED])}{more}"
+    elements = sum(part.elements for part in parts)
+    sparsity = sum(part.zeros for part in parts) / elements
+    return [OperatorReport(UNREAD, "unread", (), 0, sparsity, elements, 0, "left out", reason)]
 
 
 def _functions(functions: Sequence[FunctionUse], selector: KernelSelector) -> tuple[FunctionReport, ...]:

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+from tvm_balanced.core.accounting import WeightOrigins
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.structure import Call, Tree
@@ -139,6 +140,8 @@ class ImportedModel:
     experts : dict
         Address of an expert's weight to how many experts share the rows of x among them. Each computes all rows, and the model
         asks for each row once.
+    origins : WeightOrigins
+        What folded weights are made of, and which weights nothing reads.
     """
 
     mod: Any
@@ -149,6 +152,7 @@ class ImportedModel:
     recognised: list[str] = field(default_factory=list)
     generation: Generation | None = None
     experts: dict[int, int] = field(default_factory=dict)
+    origins: WeightOrigins = field(default_factory=WeightOrigins)
 
     @property
     def main(self) -> ImportedFunction:

@@ -187,7 +187,7 @@ class OperatorReport:
     macs : int
         Multiply-adds of all its calls, at the sizes of the examples.
     verdict : str
-        "dense", or "folded" if it is evaluated while compiling.
+        "dense", "folded" if it is evaluated while compiling, or "left out" if no output depends on it.
     reason : str
         One sentence.
     entry_point : str

@@ -226,7 +226,9 @@ class CudaDecodeMma(SparseKernel):
                             ]
                     else:
                         picked = T.sblock_alloc_buffer((WORDS,), "uint32", scope="local")
-                        spread(dense, (vt, vg, vs, vr), (vt, vg, vs, vr), (values, positions, entries), picked, nnz, vc * REGISTERS)
+                        spread(
+                            dense, (vt, vg, vs, vr), (vt, vg, vs, vr), (values, positions, entries), picked, nnz, vc * REGISTERS
+                        )
             if slices > 1:
                 for z in T.serial(slices_):
                     with T.sblock("enlist"):

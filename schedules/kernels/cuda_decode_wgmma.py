@@ -1,6 +1,6 @@
-"""Balanced-sparse dense layer for many rows by wgmma: weights stay sparse in memory and become dense in shared memory. sm_90 alone.
+"""Balanced-sparse dense layer for many rows by wgmma, of sm_90 alone: weights become dense in shared memory.
 
-The weight is packed as for `cuda_decode_mma`, and a lane decodes the same 16 columns of two rows. Here it stores them to shared
+Weights stay sparse in memory. They are packed as for `cuda_decode_mma`, and a lane decodes the same 16 columns of two rows. Here it stores them to shared
 memory, where the tensor cores read them, and x as well: four warps, a warpgroup, compute 64 rows of the weight by up to 256 rows
 of x. So a weight is decoded once for these, in place of once for 64, and no register holds x.
 
@@ -21,13 +21,13 @@ This has never run on a GPU. It is used only where it is named, and by the tuner
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
-from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
 from tvm_balanced.schedules.base.expressions import divisors, int64
 from tvm_balanced.schedules.base.roofline import Roofline
@@ -53,11 +53,16 @@ from tvm_balanced.schedules.kernels.cuda_decode_mma import (
 )
 from tvm_balanced.schedules.kernels.cuda_gemv import bind_threads
 from tvm_balanced.schedules.layouts.byte_permute_tables import WORDS, table
+from tvm_balanced.schedules.layouts.row_panels import fit_block
 from tvm_balanced.schedules.layouts.warp_panels import BLOCK, WARP, columns_inside, round_up
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.cuda_intrinsics import CORE, WARPS, cross_proxy, store_words, wgmma
 
-COLUMNS = 128  # of a stage of K, at least; a K group of one slot a block has 256
+COLUMNS = 128  # of a stage of K
+# With one stage the stored weight would have been read for the last time when what is decoded is stored, and TVM would give both
+# the same memory, without a barrier between them, because it does not see that store.
+LEAST_STAGES = 2
+NNZ = (2, 4, 6, 8)  # with an odd number of slots a K group has 256 columns, twice those of a stage
 WARPGROUPS = (2, 1)  # of a thread block, the first that fits shared memory
 PIECES = 2  # of eight columns in what a lane decodes of a row
 
@@ -75,28 +80,30 @@ class CudaDecodeWgmma(CudaDecodeMma):
             return "it needs sm_90, which alone has wgmma"
         return super().refuses(target, n, k, dtype)
 
+    def fit(self, found: Detection) -> BalancedPattern | None:
+        return fit_block(found, BLOCK, NNZ)
+
     def layout(self, n: int, k: int, nnz: int) -> Layout:
         layout, joined = Layout.of(n, k, nnz), joined_groups(nnz)
         return replace(
             layout,
             tiles=WARPS * round_up(-(-n // (WARPS * ROWS))),
-            groups=joined * round_up(-(-k // (joined * layout.steps * QUAD * BLOCK))),
+            groups=joined * round_up(max(LEAST_STAGES, -(-k // COLUMNS))),
         )
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation, dtype = _rows(workload), ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz = workload.n, workload.k, workload.nnz
         layout, joined = self.layout(n, k, nnz), joined_groups(nnz)
-        columns = joined * layout.steps * QUAD * BLOCK
         n_, k_, tiles_, groups_, loads_, steps_, joined_ = map(
             int64, (n, k, layout.tiles, layout.groups, layout.loads, layout.steps, joined)
         )
-        wide_, stages_, chunks_ = map(int64, (layout.tiles // WARPS, layout.groups // joined, columns // CORE))
+        wide_, stages_, chunks_ = map(int64, (layout.tiles // WARPS, layout.groups // joined, COLUMNS // CORE))
         size_, parts_, warp_, warps_, quad_ = map(int64, (rows.size, rows.size // TOKENS, WARP, WARPS, QUAD))
         core_, registers_, sums_, words_, pieces_, once_ = map(int64, (CORE, REGISTERS, 4, 4, PIECES, 1))
         entries_, copies_, entry_, halves_ = map(int64, (len(table(nnz)), COPIES, WORDS, 2))
         rows_, wide_rows_ = int64(ROWS), int64(WARPS * ROWS)
-        whole, products = layout.groups // joined * columns == k, columns // BLOCK
+        whole, products = layout.groups // joined * COLUMNS == k, COLUMNS // BLOCK
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             value = x[rows.read(tile, row), column]
@@ -148,11 +155,7 @@ class CudaDecodeWgmma(CudaDecodeMma):
                         positions[vt * warps_ + vw, vg * joined_ + vj, 0:loads_, vr * quad_ + vq],
                         entries[0:entries_, 0:copies_, 0:entry_],
                     )
-                    T.writes(
-                        decoded[
-                            vt, vg, vj, vs, vq, vd * 2 : vd * 2 + 2, vw, vd * 2 : vd * 2 + 2, vr, vd * 4 : vd * 4 + 4
-                        ]
-                    )
+                    T.writes(decoded[vt, vg, vj, vs, vq, vd * 2 : vd * 2 + 2, vw, vd * 2 : vd * 2 + 2, vr, vd * 4 : vd * 4 + 4])
                     picked = T.sblock_alloc_buffer((WORDS,), "uint32", scope="local")
                     own = T.sblock_alloc_buffer((registers_,), "uint32", scope="local")
                     spread(
@@ -279,7 +282,7 @@ class CudaDecodeWgmma(CudaDecodeMma):
         share_copy(sch, copied, 3, threads)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
-        """Return the sum of memory, decoding, tensor cores at their peak, and x from the cache. It is not fitted: nothing was run."""
+        """Return the sum of memory, decoding, tensor cores at their peak, and x from the cache; nothing was run to fit it to."""
         turns, rows = -(-m // self.rows), -(-m // TOKENS) * TOKENS
         layout = self.layout(workload.n, workload.k, workload.nnz)
         weights = layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
@@ -295,14 +298,12 @@ class CudaDecodeWgmma(CudaDecodeMma):
 
 def joined_groups(nnz: int) -> int:
     """Return how many K groups are a stage."""
-    return max(1, COLUMNS // (Layout.of(1, 1, nnz).steps * QUAD * BLOCK))
+    return COLUMNS // (Layout.of(1, 1, nnz).steps * QUAD * BLOCK)
 
 
 def warpgroups(workload: Workload, wide: int, fitting: int) -> int:
     """Return the warpgroups of a thread block: as many as divide the tiles of 64 rows and fit `fitting` bytes, or one."""
-    return next(
-        (number for number in WARPGROUPS if number in divisors(wide, 4) and shared_need(workload, number) <= fitting), 1
-    )
+    return next((number for number in WARPGROUPS if number in divisors(wide, 4) and shared_need(workload, number) <= fitting), 1)
 
 
 def shared_need(workload: Workload, groups: int) -> int:
@@ -310,7 +311,7 @@ def shared_need(workload: Workload, groups: int) -> int:
     that is decoded, and the table of selectors; or its sums, which come later.
     """
     layout, joined, size = Layout.of(workload.n, workload.k, workload.nnz), joined_groups(workload.nnz), _rows(workload).size
-    chunks = joined * layout.steps * QUAD * PIECES
+    chunks = COLUMNS // CORE
     of_x = chunks * (size + 1) * 16
     of_weights = groups * WARPS * joined * layout.loads * WARP * 20
     of_decoded = groups * chunks * (WARPS * ROWS + 1) * 16
@@ -319,7 +320,7 @@ def shared_need(workload: Workload, groups: int) -> int:
 
 
 def own_copy(sch: Schedule, block: Any, loops: int) -> None:
-    """Let each warp copy the words of the weight that it will decode, 16 bytes at once. The loops: tiles, K groups, one group's."""
+    """Let each warp copy the words of the weight that it will decode, 16 bytes at once. The loops: tiles, K groups, a group's."""
     tiles, groups, *inner, words = sch.get_loops(block)[-loops:]
     group, warp = sch.split(tiles, [None, WARPS])
     more, vector = sch.split(words, [None, 4])

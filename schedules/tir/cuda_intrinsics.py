@@ -197,7 +197,7 @@ def is_first() -> Any:
 
 
 def cross_proxy() -> Any:
-    """Return a call after which tensor cores see what this thread has written to shared memory, once a barrier has been passed."""
+    """Return a call after which tensor cores see what this thread has written to shared memory, once a barrier is passed."""
     return op.cuda_func_call("cross_proxy", source_code=CROSS_PROXY_CUDA)
 
 

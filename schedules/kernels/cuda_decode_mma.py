@@ -25,7 +25,7 @@ columns, row r or r + 8, slot).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tvm
@@ -90,7 +90,7 @@ class CudaDecodeMma(SparseKernel):
     name = "cuda_decode_mma"
     parts = ("values", "positions", "selectors")
     kinds = ("cuda", "opencl")
-    small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
+    small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
     dtypes = ("float16", "bfloat16")
     rows = 64  # rows of x in a tile, at most
 
@@ -126,7 +126,7 @@ class CudaDecodeMma(SparseKernel):
         return _words(by_lane(kept.astype(dtype))), positions, table(nnz)
 
     def pack_bias(self, bias: Array) -> Array:
-        padded = np.zeros(self.layout(len(bias), 1, 1).tiles * ROWS, np.float32)
+        padded = np.zeros(self.layout(len(bias), BLOCK, 2).tiles * ROWS, np.float32)
         padded[: len(bias)] = bias
         return padded.reshape(-1, ROWS)
 

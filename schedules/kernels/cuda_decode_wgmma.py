@@ -1,8 +1,8 @@
 """Balanced-sparse dense layer for many rows by wgmma, of sm_90 alone: weights become dense in shared memory.
 
-Weights stay sparse in memory. They are packed as for `cuda_decode_mma`, and a lane decodes the same 16 columns of two rows. Here it stores them to shared
-memory, where the tensor cores read them, and x as well: four warps, a warpgroup, compute 64 rows of the weight by up to 256 rows
-of x. So a weight is decoded once for these, in place of once for 64, and no register holds x.
+Weights stay sparse in memory. They are packed as for `cuda_decode_mma`, and a lane decodes the same 16 columns of two rows. Here
+it stores them to shared memory, where the tensor cores read them, and x as well: four warps, a warpgroup, compute 64 rows of the
+weight by up to 256 rows of x. So a weight is decoded once for these, in place of once for 64, and no register holds x.
 
 Both operands lie in shared memory as wgmma reads them without a swizzle: in matrices of eight rows by 16 bytes, 128 bytes one
 after another. Those of the same eight columns are 128 bytes apart. From eight columns to the next there are 16 bytes more than a

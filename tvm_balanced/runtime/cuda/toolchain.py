@@ -14,6 +14,7 @@ from tvm_balanced.runtime.cuda.nvcc import arch_of
 CALLBACK = "tvm_callback_cuda_compile"  # what TVM calls to compile CUDA source
 MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that TVM reads, and that a user may set
 FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # the output that TVM requests from each
+_installed = False
 _ours: set[str] = set()  # modes that were chosen here, not by a user
 # Includes the headers of TVM's own source: NVRTC may be installed without them, or with another version of them.
 SOURCE = """
@@ -92,6 +93,7 @@ def choose(target: tvm.target.Target, at_once: bool = False) -> None:
 
 def _install() -> None:
     """Let TVM compile by `for_own_arch`, from now on."""
-    if not getattr(_install, "done", False):
+    global _installed
+    if not _installed:
         tvm_ffi.register_global_func(CALLBACK, for_own_arch(tvm_ffi.get_global_func(CALLBACK)), override=True)
-        _install.done = True  # type: ignore[attr-defined]
+        _installed = True

@@ -146,7 +146,7 @@ def test_a_warpgroup_multiplies_by_the_published_layout(rng):
         b[at(row, column, 264)] = right[row, column]
     got = opencl.run(one_wgmma("bfloat16"), [a.view(np.uint32), b, np.zeros((128, 16), np.float32)])
     want = left.astype(np.float64) @ right.astype(np.float64).T
-    # PTX ISA, wgmma's matrix D: d[i] of a thread, with row = warp * 16 + lane / 4 (+ 8), column = i / 4 * 8 + lane % 4 * 2 + i % 2
+    # PTX ISA, wgmma's matrix D: d[i] of each thread of the four warps
     thread, i = np.ogrid[:128, :16]
     rows = thread // 32 * 16 + thread % 32 // 4 + i % 4 // 2 * 8
     columns = i // 4 * 8 + thread % 4 * 2 + i % 2

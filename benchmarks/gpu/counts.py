@@ -94,7 +94,7 @@ def many_rows() -> Iterator[str]:
         efficiency = 1 if wide else cuda_decode_mma.TENSOR
         tensor = efficiency * weights * m / (H200.half_gmacs * 1e9)
         # a warpgroup stores and reads 64 rows of the weight, and reads x once for them; 16 rows of a warp read x otherwise
-        shared = (4 + m * 2 / 64 if wide else m * 2 / 16) * weights
+        shared = (4 * turns + m * 2 / 64 if wide else m * 2 / 16) * weights
         times = (f"{1e6 * weights * each / LANES:.0f}", f"{1e6 * tensor:.0f}", f"{shared / 1e9:.1f}")
         rows.append((kernel.name, m, pattern, f"{each:.1f}", *times))
     header = ("kernel", "M", "pattern", "instructions a weight", "us to start them", "us of tensor cores", "GB of shared memory")

@@ -38,7 +38,7 @@ CELLS = (  # M, pattern, dtype, kernel
     (16, "8:16", "bfloat16", "cuda_decode_mma"),
     (64, "2:16", "float16", "cuda_decode_mma"),
     (64, "8:16", "float16", "cuda_decode_wgmma"),
-    (256, "2:16", "float16", "cuda_decode_wgmma"),
+    (128, "2:16", "float16", "cuda_decode_wgmma"),
     (16, "8:16", "float16", "cuda_dense_mma"),
     (64, "8:16", "float16", "cuda_dense_mma"),
 )

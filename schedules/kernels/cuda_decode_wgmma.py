@@ -2,7 +2,7 @@
 
 Weights stay sparse in memory. They are packed as for `cuda_decode_mma`, and a lane decodes the same 16 columns of two rows. Here
 it stores them to shared memory, where the tensor cores read them, and x as well: four warps, a warpgroup, compute 64 rows of the
-weight by up to 256 rows of x. So a weight is decoded once for these, in place of once for 64, and no register holds x.
+weight by up to 128 rows of x. So a weight is decoded once for these, in place of once for 64, and no register holds x.
 
 Both operands lie in shared memory as wgmma reads them without a swizzle: in matrices of eight rows by 16 bytes, 128 bytes one
 after another. Those of the same eight columns are 128 bytes apart. From eight columns to the next there are 16 bytes more than a
@@ -11,8 +11,9 @@ multiple of 128, so that eight lanes that store to eight columns, or to two rows
     decoded  (stage of K, 64 columns, lane of four, half of its 16 columns, 64 rows, 8 columns)   1040 bytes from half to half
     staged   (stage of K, 8 columns, rows of x, 8 columns)                                        16 (rows + 1) bytes
 
-A stage is copied by cp.async while the one before is used. Tensor cores read shared memory through another proxy than threads
-write it: each thread passes a fence between what it has written or copied and the barrier in front of wgmma. Sums stay in
+While the tensor cores multiply a stage, the next one is decoded, and the one after it is copied by cp.async. Tensor cores read
+shared memory through another proxy than threads write it: each thread passes a fence between what it has written or copied and
+the barrier in front of wgmma. Sums stay in
 registers in the layout of mma.m16n8k16; each warp has 16 of the 64 rows.
 
 This has never run on a GPU. It is used only where it is named, and by the tuner.
@@ -56,7 +57,7 @@ from tvm_balanced.schedules.layouts.byte_permute_tables import WORDS, table
 from tvm_balanced.schedules.layouts.row_panels import fit_block
 from tvm_balanced.schedules.layouts.warp_panels import BLOCK, WARP, columns_inside, round_up
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.cuda_intrinsics import CORE, WARPS, cross_proxy, store_words, wgmma
+from tvm_balanced.schedules.tir.cuda_intrinsics import CORE, WARPS, drain, store_words, wait_for_sums, wgmma
 
 COLUMNS = 128  # of a stage of K
 # With one stage the stored weight would have been read for the last time when what is decoded is stored, and TVM would give both
@@ -71,8 +72,8 @@ class CudaDecodeWgmma(CudaDecodeMma):
     """Tensor cores on weights that are decoded to shared memory; fp16 and bf16 with sums in fp32; used only if it is named."""
 
     name = "cuda_decode_wgmma"
-    small_tiles = ((1, 64, 64), (65, 128, 128))
-    rows = 256  # rows of x in a tile, at most: columns of wgmma's second operand
+    small_tiles = ((1, 64, 64),)
+    rows = 128  # rows of x in a tile: wgmma takes 256, but three stages of these do not fit shared memory
     by_name = True
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
@@ -147,32 +148,50 @@ class CudaDecodeWgmma(CudaDecodeMma):
                     ve, vc, vw = T.axis.remap("SSS", [e, c, w])
                     entries[ve, vc, vw] = selectors[ve, vw]
             # lane 4r + q; the last loop runs once: a region that a block writes must start at one of its axes
-            for t, w, r, q, g, j, s, d in T.grid(wide_, warps_, core_, quad_, stages_, joined_, steps_, once_):
+            for t, w, r, q, g, d in T.grid(wide_, warps_, core_, quad_, stages_, once_):
                 with T.sblock("decode"):
-                    vt, vw, vr, vq, vg, vj, vs, vd = T.axis.remap("SSSSSSSS", [t, w, r, q, g, j, s, d])
+                    vt, vw, vr, vq, vg, vd = T.axis.remap("SSSSSS", [t, w, r, q, g, d])
                     T.reads(
-                        values[vt * warps_ + vw, vg * joined_ + vj, 0:loads_, vr * quad_ + vq, 0:words_],
-                        positions[vt * warps_ + vw, vg * joined_ + vj, 0:loads_, vr * quad_ + vq],
+                        values[vt * warps_ + vw, vg * joined_ : vg * joined_ + joined_, 0:loads_, vr * quad_ + vq, 0:words_],
+                        positions[vt * warps_ + vw, vg * joined_ : vg * joined_ + joined_, 0:loads_, vr * quad_ + vq],
                         entries[0:entries_, 0:copies_, 0:entry_],
                     )
-                    T.writes(decoded[vt, vg, vj, vs, vq, vd * 2 : vd * 2 + 2, vw, vd * 2 : vd * 2 + 2, vr, vd * 4 : vd * 4 + 4])
+                    T.writes(
+                        decoded[
+                            vt,
+                            vg,
+                            vd * joined_ : vd * joined_ + joined_,
+                            vd * steps_ : vd * steps_ + steps_,
+                            vq,
+                            vd * 2 : vd * 2 + 2,
+                            vw,
+                            vd * 2 : vd * 2 + 2,
+                            vr,
+                            vd * 4 : vd * 4 + 4,
+                        ]
+                    )
                     picked = T.sblock_alloc_buffer((WORDS,), "uint32", scope="local")
                     own = T.sblock_alloc_buffer((registers_,), "uint32", scope="local")
-                    spread(
-                        own,
-                        (),
-                        (vt * warps_ + vw, vg * joined_ + vj, vs, vr * quad_ + vq),
-                        (values, positions, entries),
-                        picked,
-                        nnz,
-                    )
-                    for h in T.unroll(2):
-                        for p in T.unroll(2):
-                            store_words(
-                                T.address_of(decoded[vt, vg, vj, vs, vq, vd * 2 + p, vw, vd * 2 + h, vr, vd * 4]),
-                                T.address_of(own[h * 8 + p * 4]),
-                                decoded[vt, vg, vj, vs, vq, vd * 2 + p, vw, vd * 2 + h, vr, vd * 4 + 3],
+                    for j in T.unroll(joined_):
+                        for s in T.unroll(steps_):
+                            spread(
+                                own,
+                                (),
+                                (vt * warps_ + vw, vg * joined_ + j, s, vr * quad_ + vq),
+                                (values, positions, entries),
+                                picked,
+                                nnz,
                             )
+                            for h in T.unroll(2):
+                                for p in T.unroll(2):
+                                    store_words(
+                                        T.address_of(decoded[vt, vg, j, s, vq, vd * 2 + p, vw, vd * 2 + h, vr, vd * 4]),
+                                        T.address_of(own[h * 8 + p * 4]),
+                                        decoded[vt, vg, j, s, vq, vd * 2 + p, vw, vd * 2 + h, vr, vd * 4 + 3],
+                                    )
+                    # what the tensor cores have read may be overwritten, and they may read what is here; TVM knows of neither
+                    T.evaluate(drain())
+                    T.evaluate(T.tvm_storage_sync("shared"))
             # the last loop runs once: a software pipeline takes statements that are not in a loop one by one
             for o, t, w, r, g, d in T.grid(rows.tiles, wide_, warps_, warp_, stages_, once_):
                 with T.sblock("mma"):
@@ -185,8 +204,6 @@ class CudaDecodeWgmma(CudaDecodeMma):
                     with T.init():
                         for p, i in T.grid(parts_, sums_):
                             sums[vo, vt, vw, vr, p, i] = T.float32(0)
-                    T.evaluate(cross_proxy())
-                    T.evaluate(T.tvm_storage_sync("shared"))
                     wgmma(
                         dtype,
                         rows.size,
@@ -197,12 +214,16 @@ class CudaDecodeWgmma(CudaDecodeMma):
                         decoded[vt, vg, 0, 0, 0, 0, 0, 0, 0, 0],
                         T.cast(staged[vo, vg, 0, 0, 0], "float32"),
                     )
-                    # what the tensor cores have read may be overwritten; TVM does not know that they read it
-                    T.evaluate(T.tvm_storage_sync("shared"))
-            for o, t, w, p, i, r in T.grid(rows.tiles, wide_, warps_, parts_, sums_, warp_):
+            # the last two loops run once
+            for o, t, w, r, c, d in T.grid(rows.tiles, wide_, warps_, warp_, once_, once_):
                 with T.sblock("share"):
-                    vo, vt, vw, vp, vi, vr = T.axis.remap("SSSSSS", [o, t, w, p, i, r])
-                    share[vo, vt, vw, vp, vi, vr] = sums[vo, vt, vw, vr, vp, vi]
+                    vo, vt, vw, vr, vc, vd = T.axis.remap("SSSSSS", [o, t, w, r, c, d])
+                    T.reads(sums[vo, vt, vw, vr, vc * parts_ : vc * parts_ + parts_, vd * 4 : vd * 4 + 4])
+                    T.writes(share[vo, vt, vw, vc * parts_ : vc * parts_ + parts_, vd * 4 : vd * 4 + 4, vr])
+                    wait_for_sums(rows.size, T.address_of(sums[vo, vt, vw, vr, 0, 0]))
+                    T.evaluate(T.tvm_storage_sync("shared"))  # all warpgroups no longer use the memory that they are written to
+                    for p, i in T.grid(parts_, sums_):
+                        share[vo, vt, vw, vc * parts_ + p, vd * 4 + i, vr] = sums[vo, vt, vw, vr, vc * parts_ + p, vd * 4 + i]
             for o, i, t, r in T.grid(rows.tiles, size_, wide_, wide_rows_):
                 with T.sblock("epilogue"):
                     vo, vi, vt, vr = T.axis.remap("SSSS", [o, i, t, r])
@@ -245,9 +266,9 @@ class CudaDecodeWgmma(CudaDecodeMma):
         *_, i, t, r = sch.get_loops(epilogue)
         bind_threads(sch, sch.fuse(i, t, r), threads)
         sch.decompose_reduction(sch.get_sblock("mma"), g)
-        # cp.async copies x and the weight of the next stage while that of this one is decoded and multiplied
-        sch.annotate(g, "software_pipeline_stage", [0, 0, 0, 1, 1])
-        sch.annotate(g, "software_pipeline_order", list(range(5)))
+        # while tensor cores multiply a stage, the next one is decoded, and cp.async copies x and the weight of the one after it
+        sch.annotate(g, "software_pipeline_stage", [0, 0, 0, 1, 1, 1, 2])
+        sch.annotate(g, "software_pipeline_order", [0, 1, 2, 4, 5, 6, 3])
         sch.annotate(g, "software_pipeline_async_stages", [0])
 
     def _stage_operands(self, sch: Schedule, g: Any, lane: Any, shared: str, threads: tuple[Any, int]) -> None:
@@ -263,26 +284,28 @@ class CudaDecodeWgmma(CudaDecodeMma):
         sch.set_scope(decode, 0, shared)
         sch.storage_align(decode, 0, 5, WARP, 4)  # eight columns: 16 bytes more than all banks
         sch.compute_at(decode, g, preserve_unit_loops=True)
-        *_, t, w, r, q, _, j, s, _ = sch.get_loops(decode)
+        sch.annotate(decode, "double_buffer_scope", 0)  # TVM thinks that its readers are done before the next stage is decoded
+        *_, t, w, r, q, _, _ = sch.get_loops(decode)
         for operand in (0, 1):
             held = sch.cache_read(decode, operand, shared)
             sch.compute_at(held, g, preserve_unit_loops=True)
             own_copy(sch, held, 5 if operand == 0 else 4)
-        for loop, axis in ((t, "threadIdx.z"), (w, "threadIdx.y"), (sch.fuse(r, q), "threadIdx.x")):
+        lane_of_block = sch.fuse(r, q)
+        for loop, axis in ((t, "threadIdx.z"), (w, "threadIdx.y"), (lane_of_block, "threadIdx.x")):
             sch.bind(loop, axis)
         for operand in (0, 1):
             copy = sch.cache_read(decode, operand, "local")
-            sch.compute_at(copy, j, preserve_unit_loops=True)
+            sch.compute_at(copy, lane_of_block, preserve_unit_loops=True)
             if operand == 0:
                 sch.vectorize(sch.get_loops(copy)[-1])
-        for loop in (j, s):
-            sch.unroll(loop)
         sch.set_scope(copied, 0, shared)
         sch.compute_at(copied, lane, preserve_unit_loops=True)
         share_copy(sch, copied, 3, threads)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
-        """Return the sum of memory, decoding, tensor cores at their peak, and x from the cache; nothing was run to fit it to."""
+        """Return the sum of memory, of decoding or tensor cores at their peak, whichever takes longer, and of x from the cache;
+        nothing was run to fit it to.
+        """
         turns, rows = -(-m // self.rows), -(-m // TOKENS) * TOKENS
         layout = self.layout(workload.n, workload.k, workload.nnz)
         weights = layout.tiles * ROWS * layout.groups * layout.steps * QUAD * BLOCK
@@ -293,7 +316,7 @@ class CudaDecodeWgmma(CudaDecodeMma):
         blocks = wide // warpgroups(replace(workload, m=min(m, self.rows)), wide, LEAST_SHARED_KIB << 10) * turns
         busy = blocks / (roofline.multiprocessors * -(-blocks // roofline.multiprocessors))
         x = blocks * min(rows, self.rows) * workload.k * 2 / (CACHE_RATE * roofline.gbytes_all * 1e9)
-        return FIXED + (MEMORY * memory + DECODING * decode + tensor) / busy + x
+        return FIXED + (MEMORY * memory + max(DECODING * decode, tensor)) / busy + x
 
 
 def joined_groups(nnz: int) -> int:
@@ -315,7 +338,7 @@ def shared_need(workload: Workload, groups: int) -> int:
     of_x = chunks * (size + 1) * 16
     of_weights = groups * WARPS * joined * layout.loads * WARP * 20
     of_decoded = groups * chunks * (WARPS * ROWS + 1) * 16
-    stages = 2 * (of_x + of_weights) + of_decoded + table(workload.nnz).nbytes * COPIES
+    stages = 3 * of_x + 2 * (of_weights + of_decoded) + table(workload.nnz).nbytes * COPIES
     return max(stages, groups * WARPS * ROWS * size * 4)
 
 

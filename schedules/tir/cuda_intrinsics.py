@@ -100,8 +100,9 @@ CORE = 8  # rows, and columns of 16 bits, of such a matrix
 CORE_BYTES = CORE * 16
 WARPS = 4  # of a warpgroup
 TYPES = {"float16": "f16", "bfloat16": "bf16"}
-CROSS_PROXY_CUDA = """
-__forceinline__ __device__ void cross_proxy() {
+DRAIN_CUDA = """
+__forceinline__ __device__ void drain() {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 """
@@ -125,11 +126,15 @@ __forceinline__ __device__ void {name}(float* sums, const void* a, const void* b
     right += {right_step};
   }}
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}}
+"""
+WAIT_CUDA = """
+__forceinline__ __device__ void {name}(float* sums) {{
   asm volatile("wgmma.wait_group.sync.aligned 0;" : {tied} : : "memory");
 }}
 """
 WGMMA_OPENCL = """
-#define cross_proxy()
+#define drain()
 void store_words(__local uint* place, const uint* words, uint seen) {
   for (int i = 0; i < 4; ++i) place[i] = words[i];
 }
@@ -144,7 +149,10 @@ void wgmma_defined(float* sums, __local const uint* a, __local const float* b, i
     }
   }
 }
-""" + "".join(f"#define wgmma_m64n{n}_bf16(s, a, b, p, ...) wgmma_defined(s, a, b, p, {n})\n" for n in range(8, 257, 8))
+""" + "".join(
+    f"#define wgmma_m64n{n}_bf16(s, a, b, p, ...) wgmma_defined(s, a, b, p, {n})\n#define wait_for_sums_{n}(s)\n"
+    for n in range(8, 257, 8)
+)
 OPENCL = MMA_OPENCL + PERMUTE_OPENCL + CLUSTER_OPENCL + WGMMA_OPENCL
 
 
@@ -196,9 +204,17 @@ def is_first() -> Any:
     return op.cuda_func_call("is_first", source_code=CLUSTER_CUDA["is_first"], return_type="int32")
 
 
-def cross_proxy() -> Any:
-    """Return a call after which tensor cores see what this thread has written to shared memory, once a barrier is passed."""
-    return op.cuda_func_call("cross_proxy", source_code=CROSS_PROXY_CUDA)
+def drain() -> Any:
+    """Return a call that waits until the tensor cores have read what this warpgroup gave them, and after which they see what this
+    thread has written to shared memory, once a barrier is passed. A warpgroup that gave them nothing does not wait.
+    """
+    return op.cuda_func_call("drain", source_code=DRAIN_CUDA)
+
+
+def wait_for_sums(rows: int, sums: Any) -> Any:
+    """Return a call that waits for the sums of `wgmma` of so many rows, and before which no compiler reads them."""
+    name = f"wait_for_sums_{rows}"
+    return op.cuda_func_call(name, sums, source_code=WAIT_CUDA.format(name=name, tied=_tied(rows)))
 
 
 def store_words(place: Any, words: Any, seen: Any) -> Any:
@@ -225,13 +241,15 @@ def descriptor(rows: int) -> int:
 
 
 def wgmma(dtype: str, rows: int, sums: Any, a: Any, b: Any, products: int, *seen: Any) -> Any:
-    """Return a call in which a warpgroup adds the product of (64, K) and (K, `rows`) to its sums, and waits for it.
+    """Return a call in which a warpgroup lets tensor cores add the product of (64, K) and (K, `rows`) to its sums.
+
+    Before `drain` the operands must not be overwritten, and before `wait_for_sums` nothing but another call may use the sums.
 
     Element (i, k) of an operand of R rows lies `k / 8 * chunk_bytes(R) + i * 16 + k % 8 * 2` bytes after its start, which is a
     multiple of 16 bytes. Lane 4r + t of warp w holds, for each eight columns of the result, elements (16w + r, 2t),
     (16w + r, 2t + 1), (16w + r + 8, 2t) and (16w + r + 8, 2t + 1) (PTX ISA, wgmma.mma_async, matrix D).
 
-    What was written to the operands must have passed `cross_proxy` in the threads that wrote it, and then a barrier.
+    What was written to the operands must have passed `drain` in the threads that wrote it, and then a barrier.
 
     Parameters
     ----------
@@ -257,9 +275,14 @@ def wgmma(dtype: str, rows: int, sums: Any, a: Any, b: Any, products: int, *seen
         right=descriptor(rows),
         left_step=2 * chunk_bytes(WARPS * 16) >> 4,
         right_step=2 * chunk_bytes(rows) >> 4,
-        tied=", ".join(f'"+f"(sums[{i}])' for i in range(count)),
+        tied=_tied(rows),
         places=", ".join(f"%{i}" for i in range(count)),
         l=count,
         r=count + 1,
     )
     return op.cuda_func_call(name, sums, a, b, products, *seen, source_code=source)
+
+
+def _tied(rows: int) -> str:
+    """Return the operands of an assembly statement that reads and writes the sums."""
+    return ", ".join(f'"+f"(sums[{i}])' for i in range(rows // 2))

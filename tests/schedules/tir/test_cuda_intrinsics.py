@@ -9,7 +9,7 @@ from tvm.script import tirx as T
 
 from tvm_balanced.compiler.build import cuda_source
 from tvm_balanced.runtime.cuda import nvcc
-from tvm_balanced.schedules.tir.cuda_intrinsics import MMA, descriptor, mma, permute_bytes, wgmma
+from tvm_balanced.schedules.tir.cuda_intrinsics import MMA, descriptor, mma, permute_bytes, wait_for_sums, wgmma
 from tvm_balanced.testing import opencl
 
 
@@ -122,6 +122,7 @@ def one_wgmma(dtype):
                 T.evaluate(T.tvm_storage_sync("shared"))
                 seen = (left[1039], T.cast(right[1055], "float32"))
                 wgmma(dtype, 32, T.address_of(sums[vl, 0]), T.address_of(left[0]), T.address_of(right[0]), 2, seen[0], seen[1])
+                wait_for_sums(32, T.address_of(sums[vl, 0]))
             for i in range(16):
                 with T.sblock("store"):
                     vl, vi = T.axis.remap("SS", [lane, i])

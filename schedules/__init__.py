@@ -24,6 +24,7 @@ from tvm_balanced.schedules.kernels.cpu_portable import CPU_PORTABLE
 from tvm_balanced.schedules.kernels.cpu_portable_i8 import CPU_PORTABLE_I8
 from tvm_balanced.schedules.kernels.cuda_conv_dense import CUDA_CONV_DENSE
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
+from tvm_balanced.schedules.kernels.cuda_decode_wgmma import CUDA_DECODE_WGMMA
 from tvm_balanced.schedules.kernels.cuda_dense import CUDA_DENSE
 from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA
 from tvm_balanced.schedules.kernels.cuda_gemm_fp32 import CUDA_GEMM_FP32
@@ -55,6 +56,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
     CUDA_GEMV,
     CUDA_GEMV_W8,
     CUDA_DECODE_MMA,
+    CUDA_DECODE_WGMMA,
     CUDA_GEMM_FP32,
     CUDA_TWO_OF_FOUR,
 )

@@ -28,6 +28,8 @@ from tvm_balanced.errors import EnvironmentFaultError, TvmBalancedError
 from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.schedules.base.gpu_specs import H200
 from tvm_balanced.schedules.kernels import cuda_decode_mma
+from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA
+from tvm_balanced.schedules.kernels.cuda_decode_wgmma import CUDA_DECODE_WGMMA
 from tvm_balanced.schedules.kernels.cuda_gemv import slot_bytes
 from tvm_balanced.schedules.kernels.cuda_gemv_w8 import CUDA_GEMV_W8
 from tvm_balanced.schedules.layouts.warp_panels import BYTES
@@ -78,6 +80,27 @@ def shared_loads() -> Iterator[str]:
     yield from table(("M", "pattern", "mma", "loads of 512 bytes", "smaller loads", "instructions"), rows)
 
 
+def many_rows() -> Iterator[str]:
+    """Yield the lines of a table of what decoding in registers and to shared memory take of 28672x8192, at 64 and 256 rows."""
+    rows = []
+    weights = math.prod(GPU_SHAPES.large)
+    for kernel, m, pattern in product((CUDA_DECODE_MMA, CUDA_DECODE_WGMMA), (64, 256), ("8:16", "2:16")):
+        cell = Cell(*GPU_SHAPES.large, m, pattern, "float16", kernel.name)
+        found = loop(machine_code(cell), products)
+        turns, wide = -(-m // kernel.rows), kernel is CUDA_DECODE_WGMMA
+        # of a warp: 16 rows of the weight by 16 columns for all rows of x, or for eight of them
+        decoded = products(found) * 16 * 16 // (1 if wide else kernel.rows // 8)
+        each = len(found) * 32 / decoded * turns
+        efficiency = 1 if wide else cuda_decode_mma.TENSOR
+        tensor = efficiency * weights * m / (H200.half_gmacs * 1e9)
+        # a warpgroup stores and reads 64 rows of the weight, and reads x once for them; 16 rows of a warp read x otherwise
+        shared = (4 + m * 2 / 64 if wide else m * 2 / 16) * weights
+        times = (f"{1e6 * weights * each / LANES:.0f}", f"{1e6 * tensor:.0f}", f"{shared / 1e9:.1f}")
+        rows.append((kernel.name, m, pattern, f"{each:.1f}", *times))
+    header = ("kernel", "M", "pattern", "instructions a weight", "us to start them", "us of tensor cores", "GB of shared memory")
+    yield from table(header, rows)
+
+
 def machine_code(cell: Cell) -> str:
     """Return the text of the machine code of a cell's kernel in its default schedule."""
     return disassembled(nvcc.cubin(cuda_source(scheduled(cell, Absent()), ARCH), ARCH))
@@ -118,7 +141,7 @@ def multiply_adds(names: list[str]) -> int:
 
 def products(names: list[str]) -> int:
     """Count products of matrices on tensor cores."""
-    return sum(name.startswith("HMMA") for name in names)
+    return sum(name.startswith(("HMMA", "HGMMA")) for name in names)
 
 
 def stored_bytes() -> Iterator[str]:
@@ -172,6 +195,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "tensor-cores": tensor_cores,
     "instructions": instructions,
     "shared-loads": shared_loads,
+    "many-rows": many_rows,
 }
 
 

@@ -95,8 +95,9 @@ class Device(ABC):
         return kernel.schedule(func, workload, self.target)
 
     def kernels(self, dtype: str) -> list[SparseKernel]:
-        """Return the sparse kernels that run here and do not round weights; not the one that is a library's, which is a rival."""
-        return [kernel for kernel in self._here(dtype) if kernel.tolerance is None and kernel is not CUDA_TWO_OF_FOUR]
+        """Return the sparse kernels that a model may get here and that do not round weights; not a library's, a rival."""
+        own = (kernel for kernel in self._here(dtype) if kernel is not CUDA_TWO_OF_FOUR and not kernel.by_name)
+        return [kernel for kernel in own if kernel.tolerance is None]
 
     def rounding_kernels(self, dtype: str) -> list[SparseKernel]:
         """Return the sparse kernels that run here and round weights."""

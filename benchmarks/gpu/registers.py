@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import tvm
+
 from benchmarks.gpu.cells import GPU_SHAPES
 from benchmarks.gpu.device import Absent
 from benchmarks.gpu.layer import Cell, scheduled
@@ -17,6 +19,7 @@ from benchmarks.gpu.report import table
 from tvm_balanced.compiler.build import cuda_source
 from tvm_balanced.errors import TvmBalancedError
 from tvm_balanced.runtime.cuda import nvcc
+from tvm_balanced.schedules import KERNELS
 
 ARCHS = ("sm_80", "sm_90", "sm_100")
 REGISTERS, GRANULE, MOST_WARPS = 65536, 256, 64  # of a multiprocessor; a warp's are given out by the granule
@@ -34,6 +37,8 @@ CELLS = (  # M, pattern, dtype, kernel
     (16, "2:16", "float16", "cuda_decode_mma"),
     (16, "8:16", "bfloat16", "cuda_decode_mma"),
     (64, "2:16", "float16", "cuda_decode_mma"),
+    (64, "8:16", "float16", "cuda_decode_wgmma"),
+    (256, "2:16", "float16", "cuda_decode_wgmma"),
     (16, "8:16", "float16", "cuda_dense_mma"),
     (64, "8:16", "float16", "cuda_dense_mma"),
 )
@@ -62,12 +67,14 @@ def warps(registers: int) -> int:
 
 
 def sources(archs: Sequence[str]) -> Iterator[Compiled]:
-    """Yield the source of every cell for every architecture."""
+    """Yield the source of every cell for every architecture that its kernel is for."""
     device = Absent()
     for m, pattern, dtype, kernel in CELLS:
         cell = Cell(*GPU_SHAPES.large, m, pattern, dtype, kernel)
         func = scheduled(cell, device)
-        yield from (Compiled(cell, arch, cuda_source(func, arch)) for arch in archs)
+        targets = {arch: tvm.target.Target({"kind": "cuda", "arch": arch}) for arch in archs}
+        taken = [arch for arch, target in targets.items() if KERNELS[kernel].refuses(target, cell.n, cell.k, dtype) is None]
+        yield from (Compiled(cell, arch, cuda_source(func, arch)) for arch in taken)
 
 
 def main() -> int:

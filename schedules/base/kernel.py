@@ -85,6 +85,8 @@ class Kernel(ABC):
     precision: ClassVar[str] = "float32"
     # Largest difference to the original model that its rounding of weights may make, as compiler.TOLERANCE; None if it does not
     tolerance: ClassVar[float | None] = None
+    # Whether it is taken only where it is named, whatever its model says: one that has never run
+    by_name: ClassVar[bool] = False
     # Where M is symbolic: (first M, last M, rows of x in a tile) of the specializations for small M
     small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ()
     # The function of `core/library_functions.py` that is asked before this kernel runs, where `row_stride` says that it may be

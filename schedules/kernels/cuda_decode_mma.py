@@ -25,7 +25,7 @@ columns, row r or r + 8, slot).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tvm
@@ -90,7 +90,7 @@ class CudaDecodeMma(SparseKernel):
     name = "cuda_decode_mma"
     parts = ("values", "positions", "selectors")
     kinds = ("cuda", "opencl")
-    small_tiles = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
+    small_tiles: ClassVar[tuple[tuple[int, int, int], ...]] = ((1, 8, 8), (9, 16, 16), (17, 32, 32))
     dtypes = ("float16", "bfloat16")
     rows = 64  # rows of x in a tile, at most
 
@@ -102,9 +102,13 @@ class CudaDecodeMma(SparseKernel):
     def fit(self, found: Detection) -> BalancedPattern | None:
         return fit_block(found, BLOCK, (*NNZ, BLOCK))
 
+    def layout(self, n: int, k: int, nnz: int) -> "Layout":
+        """Return how `pack` lays out a weight (N, K) that keeps `nnz` of every 16."""
+        return Layout.of(n, k, nnz)
+
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         (n, k), nnz = weight.shape, weight.pattern.nnz
-        layout = Layout.of(n, k, nnz)
+        layout = self.layout(n, k, nnz)
         shape = (layout.tiles, 2, ROWS // 2, layout.groups, layout.steps, QUAD, nnz)  # tile, half, r, group, step, t, slot
 
         def by_lane(a: Array) -> Array:
@@ -122,7 +126,7 @@ class CudaDecodeMma(SparseKernel):
         return _words(by_lane(kept.astype(dtype))), positions, table(nnz)
 
     def pack_bias(self, bias: Array) -> Array:
-        padded = np.zeros(round_up(-(-len(bias) // ROWS)) * ROWS, np.float32)
+        padded = np.zeros(self.layout(len(bias), BLOCK, 2).tiles * ROWS, np.float32)
         padded[: len(bias)] = bias
         return padded.reshape(-1, ROWS)
 
@@ -222,7 +226,9 @@ class CudaDecodeMma(SparseKernel):
                             ]
                     else:
                         picked = T.sblock_alloc_buffer((WORDS,), "uint32", scope="local")
-                        _spread(dense, (vt, vg, vs, vr, vc), (values, positions, entries), picked, nnz)
+                        spread(
+                            dense, (vt, vg, vs, vr), (vt, vg, vs, vr), (values, positions, entries), picked, nnz, vc * REGISTERS
+                        )
             if slices > 1:
                 for z in T.serial(slices_):
                     with T.sblock("enlist"):
@@ -586,23 +592,35 @@ def _stored(word: Any, slot: Any, slots: int) -> Any:
     return T.bitwise_and(T.shift_right(word, T.cast(slot * 4, "uint32")), tirx.const((1 << 4 * slots) - 1, "uint32"))
 
 
-def _spread(dense: tirx.Buffer, at: tuple[Any, ...], given: tuple[tirx.Buffer, ...], picked: tirx.Buffer, nnz: int) -> None:
+def spread(
+    dense: tirx.Buffer,
+    place: tuple[Any, ...],
+    at: tuple[Any, ...],
+    given: tuple[tirx.Buffer, ...],
+    picked: tirx.Buffer,
+    nnz: int,
+    first: Any = 0,
+) -> None:
     """Emit the decoding of a lane's part of 64 columns: a block of each of its two rows, into eight registers each.
 
     Parameters
     ----------
     dense : buffer
-        The registers.
+        The registers, along its last axis.
+    place : tuple
+        Where they are along its other axes.
     at : tuple
-        Tile, K group, step, lane, and an axis that is 0.
+        Tile, K group, step and lane.
     given : tuple of buffers
         Values, positions, and copies of the table of selectors.
     picked : buffer
         Holds an entry of the table.
     nnz : int
         Slots of a block.
+    first : expression
+        The index of the first register.
     """
-    (values, positions, entries), (tile, group, step, lane, once) = given, at
+    (values, positions, entries), (tile, group, step, lane) = given, at
     for half in range(2):
         started: set[int] = set()
         for look in look_ups(nnz, half * nnz):
@@ -612,7 +630,7 @@ def _spread(dense: tirx.Buffer, at: tuple[Any, ...], given: tuple[tirx.Buffer, .
             found = entries[T.cast(entry(look, stored), "int64"), lane % COPIES, T.ramp(0, 1, WORDS)]
             T.buffer_store(picked, found, [T.ramp(0, 1, WORDS)])
             for i in range(look.registers):
-                register = (tile, group, step, lane, once * REGISTERS + half * 8 + look.first + i)
+                register = (*place, first + half * 8 + look.first + i)
                 kept = dense[register] if look.first + i in started else tirx.const(0, "uint32")
                 selector = T.shift_right(picked[i // 2], tirx.const(i % 2 * 16, "uint32"))
                 T.buffer_store(dense, permute_bytes(values[tile, group, load, lane, within // 2], kept, selector), list(register))

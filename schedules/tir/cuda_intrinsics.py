@@ -95,7 +95,57 @@ CLUSTER_OPENCL = """
 void store_in_first(__local float* place, float value) { *place = value; }
 int is_first() { return 1; }
 """
-OPENCL = MMA_OPENCL + PERMUTE_OPENCL + CLUSTER_OPENCL
+# An operand of wgmma in shared memory without a swizzle: matrices of eight rows by 16 bytes, each 128 bytes one after another
+CORE = 8  # rows, and columns of 16 bits, of such a matrix
+CORE_BYTES = CORE * 16
+WARPS = 4  # of a warpgroup
+TYPES = {"float16": "f16", "bfloat16": "bf16"}
+CROSS_PROXY_CUDA = """
+__forceinline__ __device__ void cross_proxy() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+"""
+STORE_WORDS_CUDA = """
+__forceinline__ __device__ void store_words(unsigned* place, const unsigned* words, unsigned) {
+  *(uint4*)place = make_uint4(words[0], words[1], words[2], words[3]);
+}
+"""
+WGMMA_CUDA = """
+__forceinline__ __device__ void {name}(float* sums, const void* a, const void* b, int products, unsigned, float) {{
+  unsigned long long left = ((unsigned)__cvta_generic_to_shared(a) & 0x3ffff) >> 4 | {left:#x}ull;
+  unsigned long long right = ((unsigned)__cvta_generic_to_shared(b) & 0x3ffff) >> 4 | {right:#x}ull;
+  asm volatile("wgmma.fence.sync.aligned;" : {tied} : : "memory");
+#pragma unroll
+  for (int i = 0; i < products; ++i) {{
+    asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n{rows}k16.f32.{type}.{type} {{{places}}}, %{l}, %{r}, 1, 1, 1, 0, 0;"
+      : {tied}
+      : "l"(left), "l"(right));
+    left += {left_step};
+    right += {right_step};
+  }}
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" : {tied} : : "memory");
+}}
+"""
+WGMMA_OPENCL = """
+#define cross_proxy()
+void store_words(__local uint* place, const uint* words, uint seen) {
+  for (int i = 0; i < 4; ++i) place[i] = words[i];
+}
+void wgmma_defined(float* sums, __local const uint* a, __local const float* b, int products, int rows) {
+  uint thread = get_local_id(0) + get_local_size(0) * (get_local_id(1) + get_local_size(1) * get_local_id(2));
+  uint warp = thread / 32 % 4, lane = thread % 32;
+  for (int i = 0; i < rows / 2; ++i) {
+    uint row = warp * 16 + lane / 4 + i % 4 / 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+    for (uint k = 0; k < 16 * products; ++k) {
+      uint word = a[k / 8 * 260 + row * 4 + k % 8 / 2] >> k % 2 * 16;
+      sums[i] += as_float(word << 16) * b[k / 8 * (rows * 8 + 8) + column * 8 + k % 8];
+    }
+  }
+}
+""" + "".join(f"#define wgmma_m64n{n}_bf16(s, a, b, p, ...) wgmma_defined(s, a, b, p, {n})\n" for n in range(8, 257, 8))
+OPENCL = MMA_OPENCL + PERMUTE_OPENCL + CLUSTER_OPENCL + WGMMA_OPENCL
 
 
 def mma(dtype: str, sums: Any, a0: Any, a1: Any, a2: Any, a3: Any, b: Any) -> Any:
@@ -144,3 +194,72 @@ def store_in_first(place: Any, value: Any) -> Any:
 def is_first() -> Any:
     """Return a call that is 1 in the first thread block of a cluster, else 0."""
     return op.cuda_func_call("is_first", source_code=CLUSTER_CUDA["is_first"], return_type="int32")
+
+
+def cross_proxy() -> Any:
+    """Return a call after which tensor cores see what this thread has written to shared memory, once a barrier is passed."""
+    return op.cuda_func_call("cross_proxy", source_code=CROSS_PROXY_CUDA)
+
+
+def store_words(place: Any, words: Any, seen: Any) -> Any:
+    """Return a call that stores four words at once to shared memory. TVM does not see the store, and so adds no barriers for it.
+
+    `seen` is the last word at the place. Compilers drop the load; without one, TVM would not know that the memory is in use up to
+    there, and give it to another buffer.
+    """
+    return op.cuda_func_call("store_words", place, words, seen, source_code=STORE_WORDS_CUDA)
+
+
+def chunk_bytes(rows: int) -> int:
+    """Return the bytes from eight columns of an operand of `rows` rows to the next eight: 16 more than the rows take."""
+    return rows * 16 + 16
+
+
+def descriptor(rows: int) -> int:
+    """Return the descriptor of an operand of `rows` rows in shared memory, without its address.
+
+    Fields of the PTX ISA, in units of 16 bytes: bits 0 to 13 are the address, 16 to 29 the distance to the next eight columns, 32
+    to 45 the distance to the next eight rows. Bits 62 and 63 are 0: no swizzle.
+    """
+    return chunk_bytes(rows) >> 4 << 16 | CORE_BYTES >> 4 << 32
+
+
+def wgmma(dtype: str, rows: int, sums: Any, a: Any, b: Any, products: int, *seen: Any) -> Any:
+    """Return a call in which a warpgroup adds the product of (64, K) and (K, `rows`) to its sums, and waits for it.
+
+    Element (i, k) of an operand of R rows lies `k / 8 * chunk_bytes(R) + i * 16 + k % 8 * 2` bytes after its start, which is a
+    multiple of 16 bytes. Lane 4r + t of warp w holds, for each eight columns of the result, elements (16w + r, 2t),
+    (16w + r, 2t + 1), (16w + r + 8, 2t) and (16w + r + 8, 2t + 1) (PTX ISA, wgmma.mma_async, matrix D).
+
+    What was written to the operands must have passed `cross_proxy` in the threads that wrote it, and then a barrier.
+
+    Parameters
+    ----------
+    dtype : str
+        Dtype of both operands, float16 or bfloat16; the sums are float32.
+    rows : int
+        Rows of the second operand, which are columns of the result: a multiple of 8 up to 256.
+    sums : pointer
+        The lane's `rows` / 2 sums.
+    a, b : pointer
+        The two operands in shared memory.
+    products : int
+        K / 16: as many instructions.
+    *seen : uint32, float32
+        An element of each operand, as in `store_words`.
+    """
+    name, count = f"wgmma_m64n{rows}_{TYPES[dtype]}", rows // 2
+    source = WGMMA_CUDA.format(
+        name=name,
+        rows=rows,
+        type=TYPES[dtype],
+        left=descriptor(WARPS * 16),
+        right=descriptor(rows),
+        left_step=2 * chunk_bytes(WARPS * 16) >> 4,
+        right_step=2 * chunk_bytes(rows) >> 4,
+        tied=", ".join(f'"+f"(sums[{i}])' for i in range(count)),
+        places=", ".join(f"%{i}" for i in range(count)),
+        l=count,
+        r=count + 1,
+    )
+    return op.cuda_func_call(name, sums, a, b, products, *seen, source_code=source)

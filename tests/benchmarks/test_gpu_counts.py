@@ -31,6 +31,7 @@ def test_the_innermost_loop_that_multiplies_is_counted():
     assert counts.multiply_adds(found) == 2
     assert counts.loop(CODE.replace("@P0 BRA `(.L_x_0)", "NOP"), counts.multiply_adds)[0] == "LDG.E.128"
     assert counts.loop(CODE.replace("FFMA.FTZ", "HMMA.16816.F32"), counts.products)[0] == "HMMA.16816.F32"
+    assert counts.loop(CODE.replace("FFMA.FTZ", "HGMMA.64x64x16.F32"), counts.products)[0] == "HGMMA.64x64x16.F32"
     assert counts.loop("", counts.products) == []
 
 

@@ -35,8 +35,10 @@ CASES = [  # kernel, M, nnz, dtype; N and K if they are not 256 and 512
     ("cuda_decode_mma", 16, 8, "bfloat16"),
     ("cuda_decode_mma", 16, 2, "float16", 64, 1664),  # thirteen stages; all is in one above
     ("cuda_decode_mma", 16, 2, "float16", 1024, 8192),  # thread blocks share K
+    ("cuda_decode_wgmma", 64, 2, "float16"),
     ("cuda_dense_mma", 16, 1, "float16"),
 ]
+DECODING = ("cuda_decode_mma", "cuda_decode_wgmma")  # they copy a weight to shared memory as it is stored
 STAGED = ("cuda_gemv", "2", "8", "1300")  # for Oclgrind: kernel, nnz, M, K; x in eleven stages
 
 
@@ -69,8 +71,8 @@ def test_each_byte_of_a_weight_is_read_once(case, part):
     name, *_ = case
     func = scheduled(*case)
     sch = Schedule(func)
-    read = f"{KERNELS[name].parts[part]}_{'shared.dyn' if name == 'cuda_decode_mma' else 'local'}"
-    block = "unpack" if part and name != "cuda_decode_mma" else read
+    read = f"{KERNELS[name].parts[part]}_{'shared.dyn' if name in DECODING else 'local'}"
+    block = "unpack" if part and name not in DECODING else read
     warps = 2 if case[0] == "cuda_gemm_fp32" else 1  # two warps read the same, the second from the cache
     assert times(sch, sch.get_sblock(block)) == warps * math.prod(int(d) for d in func.params[1 + part].ty.shape)
 

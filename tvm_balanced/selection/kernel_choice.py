@@ -99,7 +99,8 @@ class KernelSelector:
                 self.unused.discard(names)
                 return (self._forced(layer, name),)
         allowed = (EXACT, self.precision(layer.name))
-        here = [k for k in (*_denses(layer), *_sparses(layer)) if self.target.kind.name in k.kinds and k.precision in allowed]
+        known = [k for k in (*_denses(layer), *_sparses(layer)) if k.precision in allowed and not k.by_name]
+        here = [k for k in known if self.target.kind.name in k.kinds]
         denses = [kernel for kernel in here if isinstance(kernel, DenseKernel) and kernel.precision == EXACT]
         others = [kernel for kernel in here if kernel not in denses]
         dense = next((k for k in denses if self._refusal(k.name, layer) is None), None)

@@ -51,3 +51,11 @@ def test_source_is_generated_for_the_arch_that_was_asked_for(arches):
         arches.clear()
         cuda_source(kernel.schedule(kernel.prim_func(workload), workload, cuda_target(name)), arch)
         assert set(arches) == {arch}
+
+
+@pytest.mark.nvcc
+def test_instructions_of_one_architecture_are_compiled_for_it_alone():
+    source = 'extern "C" __global__ void wait() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }'
+    assert ".target sm_90a" in nvcc.ptx(source, "sm_90")
+    assert ".target sm_90\n" in nvcc.ptx(SPILLING, "sm_90")
+    assert nvcc.arch_of(source, "sm_100") == "sm_100"

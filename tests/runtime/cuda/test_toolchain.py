@@ -2,6 +2,7 @@ import os
 
 import pytest
 import tvm
+import tvm_ffi
 
 from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.errors import EnvironmentFaultError
@@ -110,3 +111,25 @@ def test_compiling_tuning_and_loading_choose(asked, monkeypatch, tmp_path, mlp):
     cubins.add({file.stem: file.read_bytes() for file in tmp_path.glob("*.cubin")})
     with H200, pytest.raises(EnvironmentFaultError):  # not RuntimeError, though TVM has passed it on
         tvm_ffi.get_global_func(cubins.CALLBACK)("unknown")
+
+
+def test_tvm_compiles_wgmma_for_its_own_architecture():
+    seen = []
+    compile_source = toolchain.for_own_arch(lambda _: seen.append(str(tvm.target.Target.current().attrs["arch"])))
+    with H200:
+        compile_source("wgmma.fence.sync.aligned;")
+        compile_source("mma.sync.aligned")
+    with cuda_target("a100"):
+        compile_source("wgmma.fence.sync.aligned;")
+    assert seen == ["sm_90a", "sm_90", "sm_80"]
+
+
+def test_tvm_is_given_that_compiler_once(monkeypatch):
+    given = []
+    monkeypatch.setattr(toolchain, "compiles", lambda: True)
+    monkeypatch.setattr(toolchain, "_installed", False)
+    monkeypatch.setattr(tvm_ffi, "register_global_func", lambda name, func, override: given.append((name, func, override)))
+    monkeypatch.setenv(toolchain.MODE, "nvcc")
+    for _ in range(2):
+        toolchain.choose(H200)
+    assert [name for name, _, _ in given] == [toolchain.CALLBACK]

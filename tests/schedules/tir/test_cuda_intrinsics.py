@@ -9,7 +9,7 @@ from tvm.script import tirx as T
 
 from tvm_balanced.compiler.build import cuda_source
 from tvm_balanced.runtime.cuda import nvcc
-from tvm_balanced.schedules.tir.cuda_intrinsics import MMA, mma, permute_bytes
+from tvm_balanced.schedules.tir.cuda_intrinsics import MMA, descriptor, mma, permute_bytes, wgmma
 from tvm_balanced.testing import opencl
 
 
@@ -94,3 +94,74 @@ def test_a_permutation_is_one_instruction():
     text = nvcc.ptx(cuda_source(permuted, "sm_80"), "sm_80")
     assert text.count("prmt.b32") == 1
     assert "and.b32" not in text  # masks the bits of the selector
+
+
+def one_wgmma(dtype):
+    """A warpgroup's sums (128 lanes, 16) of one product of operands that lie in shared memory: (64, 32) and (32, 32)."""
+
+    @T.prim_func(private=True, s_tir=True)
+    def main(a: T.Buffer((4 * 260,), "uint32"), b: T.Buffer((4 * 264,), dtype), y: T.Buffer((128, 16), "float32")):
+        T.func_attr({"tirx.noalias": True})
+        left = T.sblock_alloc_buffer((4 * 260,), "uint32", scope="shared")
+        right = T.sblock_alloc_buffer((4 * 264,), dtype, scope="shared")
+        sums = T.sblock_alloc_buffer((128, 16), "float32", scope="local")
+        for lane in T.thread_binding(128, thread="threadIdx.x"):
+            for i in range(9):
+                with T.sblock("load"):
+                    vi = T.axis.spatial(1152, i * 128 + lane)
+                    if vi < 1040:
+                        left[vi] = a[vi]
+                    if vi < 1056:
+                        right[vi] = b[vi]
+            with T.sblock("wgmma"):
+                vl = T.axis.remap("S", [lane])
+                T.reads(left[0:1040], right[0:1056])
+                T.writes(sums[vl, 0:16])
+                for i in range(16):
+                    sums[vl, i] = T.float32(0)
+                T.evaluate(T.tvm_storage_sync("shared"))
+                seen = (left[1039], T.cast(right[1055], "float32"))
+                wgmma(dtype, 32, T.address_of(sums[vl, 0]), T.address_of(left[0]), T.address_of(right[0]), 2, seen[0], seen[1])
+            for i in range(16):
+                with T.sblock("store"):
+                    vl, vi = T.axis.remap("SS", [lane, i])
+                    y[vl, vi] = sums[vl, vi]
+
+    return main
+
+
+def at(row, column, chunk):
+    """Where PTX has an element of a K-major operand without a swizzle, in elements; `chunk` is the distance of eight columns."""
+    return column // 8 * chunk + row // 8 * 64 + row % 8 * 8 + column % 8
+
+
+@pytest.mark.pocl
+def test_a_warpgroup_multiplies_by_the_published_layout(rng):
+    left = rng.standard_normal((64, 32)).astype(ml_dtypes.bfloat16)
+    right = rng.standard_normal((32, 32)).astype(ml_dtypes.bfloat16)
+    a, b = np.zeros(4 * 520, ml_dtypes.bfloat16), np.zeros(4 * 264, ml_dtypes.bfloat16)
+    for row, column in np.ndindex(64, 32):
+        a[at(row, column, 520)] = left[row, column]
+    for row, column in np.ndindex(32, 32):
+        b[at(row, column, 264)] = right[row, column]
+    got = opencl.run(one_wgmma("bfloat16"), [a.view(np.uint32), b, np.zeros((128, 16), np.float32)])
+    want = left.astype(np.float64) @ right.astype(np.float64).T
+    # PTX ISA, wgmma's matrix D: d[i] of each thread of the four warps
+    thread, i = np.ogrid[:128, :16]
+    rows = thread // 32 * 16 + thread % 32 // 4 + i % 4 // 2 * 8
+    columns = i // 4 * 8 + thread % 4 * 2 + i % 2
+    np.testing.assert_allclose(got, want[rows, columns], rtol=1e-4, atol=1e-4)
+
+
+def test_bits_of_a_descriptor():
+    """PTX ISA, wgmma's matrix descriptor: distances in 16 bytes, from bit 16 of eight columns and from bit 32 of eight rows."""
+    assert descriptor(64) == 65 << 16 | 8 << 32
+    assert descriptor(256) == 257 << 16 | 8 << 32
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("dtype", MMA)
+def test_wgmma_becomes_an_instruction_for_each_16_columns(dtype):
+    text = nvcc.ptx(cuda_source(one_wgmma(dtype), "sm_90"), "sm_90")
+    short = {"float16": "f16", "bfloat16": "bf16"}[dtype]
+    assert text.count(f"wgmma.mma_async.sync.aligned.m64n32k16.f32.{short}.{short}") == 2

@@ -15,9 +15,8 @@ import tvm_ffi
 
 from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.runtime.cuda.device import gpu_arch
-from tvm_balanced.runtime.cuda.toolchain import choose
+from tvm_balanced.runtime.cuda.toolchain import CALLBACK, choose, for_own_arch
 
-CALLBACK = "tvm_callback_cuda_compile"
 _known: dict[str, bytes] = {}  # machine code by the digest of its source
 
 
@@ -67,7 +66,7 @@ def _digest(source: str) -> str:
 
 
 def _answer_from_known() -> None:
-    compiler = tvm_ffi.get_global_func(CALLBACK)
+    compiler = for_own_arch(tvm_ffi.get_global_func(CALLBACK))
     if getattr(_answer_from_known, "installed", False):
         return
 

@@ -13,6 +13,11 @@ from tvm_balanced.errors import EnvironmentFaultError
 OPTIONS = ("-O3", "-std=c++17", "--use_fast_math", "-Xptxas", "--register-usage-level=10", "-diag-suppress", "177")
 
 
+# Instructions that only code for one architecture may have, and not code that newer GPUs run as well: a GPU of sm_90 has them,
+# and nvcc and NVRTC want "sm_90a"
+SPECIFIC = {"sm_90": ("wgmma.",)}
+
+
 @dataclass(frozen=True)
 class Resources:
     """Resources of one kernel.
@@ -38,6 +43,11 @@ class Resources:
 def available() -> bool:
     """Whether nvcc is installed."""
     return shutil.which("nvcc") is not None
+
+
+def arch_of(source: str, arch: str) -> str:
+    """Return what to compile CUDA source for: `arch`, as "sm_90a" if the source has instructions that no other one has."""
+    return f"{arch}a" if any(text in source for text in SPECIFIC.get(arch, ())) else arch
 
 
 def resources(source: str, arch: str) -> dict[str, Resources]:
@@ -80,7 +90,7 @@ def _nvcc(source: str, arch: str, *options: str) -> tuple[bytes, str]:
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "kernel.cu", Path(folder) / "made"
         given.write_text(source)
-        command = ["nvcc", f"-arch={arch}", *OPTIONS, *options, str(given), "-o", str(made)]
+        command = ["nvcc", f"-arch={arch_of(source, arch)}", *OPTIONS, *options, str(given), "-o", str(made)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ValueError(done.stderr.strip())

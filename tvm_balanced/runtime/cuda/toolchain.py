@@ -1,15 +1,20 @@
 """The compiler that TVM uses for CUDA source: NVRTC, its default, or nvcc."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import tvm
 import tvm_ffi
 from tvm.support.nvcc import compile_cuda
 
 from tvm_balanced.errors import EnvironmentFaultError, first_line, last_line
+from tvm_balanced.runtime.cuda.nvcc import arch_of
 
+CALLBACK = "tvm_callback_cuda_compile"  # what TVM calls to compile CUDA source
 MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that TVM reads, and that a user may set
 FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # the output that TVM requests from each
+_installed = False
 _ours: set[str] = set()  # modes that were chosen here, not by a user
 # Includes the headers of TVM's own source: NVRTC may be installed without them, or with another version of them.
 SOURCE = """
@@ -31,6 +36,23 @@ def compiles() -> bool:
     return tvm_ffi.get_global_func("ffi.Module.create.cuda", allow_missing=True) is not None
 
 
+def for_own_arch(compiler: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a compiler of CUDA source that compiles it for "sm_90a" where it has instructions that no other architecture has.
+
+    Without a current target TVM asks the GPU, and adds the letter itself.
+    """
+
+    def compile_source(source: str) -> Any:
+        target = tvm.target.Target.current(allow_none=True)
+        arch = "" if target is None else str(target.attrs["arch"])
+        if target is None or arch_of(str(source), arch) == arch:
+            return compiler(source)
+        with tvm.target.Target({**target.export(), "arch": arch_of(str(source), arch)}):
+            return compiler(source)
+
+    return compile_source
+
+
 def choose(target: tvm.target.Target, at_once: bool = False) -> None:
     """Let TVM compile for a GPU with a compiler that works on this machine. A user's choice stays.
 
@@ -47,6 +69,8 @@ def choose(target: tvm.target.Target, at_once: bool = False) -> None:
     EnvironmentFaultError
         If TVM is about to compile and no compiler works.
     """
+    if compiles():
+        _install()
     given = os.environ.get(MODE)
     if not compiles() or (given is not None and not (at_once and given in _ours)):
         return
@@ -65,3 +89,11 @@ def choose(target: tvm.target.Target, at_once: bool = False) -> None:
         f"TVM cannot compile for {target.attrs['arch']}, neither with NVRTC ({why['nvrtc']}) nor with nvcc ({why['nvcc']}); "
         "install the CUDA toolkit with nvcc on the PATH, or pip install 'tvm-balanced[cuda]' and set CUDA_PATH to CUDA's headers"
     )
+
+
+def _install() -> None:
+    """Let TVM compile by `for_own_arch`, from now on."""
+    global _installed
+    if not _installed:
+        tvm_ffi.register_global_func(CALLBACK, for_own_arch(tvm_ffi.get_global_func(CALLBACK)), override=True)
+        _installed = True

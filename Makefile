@@ -14,8 +14,10 @@ demo: .venv/ready  ## the whole way on a real model: report in demo/report.html
 # Python keeps what it compiles, whatever the environment says: each process of tests, and each that a test starts, would do it anew.
 export PYTHONDONTWRITEBYTECODE =
 
-# Tests run in as many processes as there are cores, up to four; those of one group (xdist_group) in one, one after the other.
-PYTEST := $(RUN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --durations 10
+# Tests run in one process more than there are cores, up to four, since some wait for others that they start; those of one group
+# (xdist_group) in one, one after the other.
+PROCESSES := $(shell expr $$(nproc) + 1)
+PYTEST := $(RUN)/python -m pytest --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadgroup --durations 10
 
 test: .venv/ready  ## all tests, of grids a part with every value; OPTIONS=--cpu-times lists what takes long
 	$(PYTEST) $(OPTIONS)

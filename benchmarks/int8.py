@@ -30,12 +30,12 @@ import tvm_balanced as tb
 from benchmarks.cell import append, stamp
 from benchmarks.engines import write_onnx
 from benchmarks.int8_bound import int8_bound
+from benchmarks.subjects import SUBJECTS
 from tvm_balanced.compiler.build import build
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import TensorSpec
 from tvm_balanced.core.loss import OutputLoss, losses
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.demo.minilm import ENCODER_LINEARS, LENGTH, sentence_encoder, tokenize
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import KERNELS, Workload
@@ -193,12 +193,6 @@ def _shown(timing: Timing, name: str, over: str | None) -> str:
     return f"{ratio.p50:.2f} ({ratio.p20:.2f} to {ratio.p80:.2f})"
 
 
-def sentences() -> list[str]:
-    """Return the sentences of the demonstration."""
-    text = (Path(tb.__file__).parent / "demo" / "sentences.txt").read_text()
-    return [line for line in text.split("\n") if line.strip()]
-
-
 @dataclass(frozen=True)
 class Setting:
     """How a model is compiled and called.
@@ -213,68 +207,6 @@ class Setting:
     batch: int
     threads: int
     calibration: int = CALIBRATION
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A whole model to measure.
-
-    Parameters
-    ----------
-    make : callable
-        Returns the model.
-    inputs : callable
-        From a first example and a batch to the inputs of a call.
-    include : str
-        The layers that are pruned.
-    """
-
-    make: Callable[[], nn.Module]
-    inputs: Callable[[int, int], tuple[torch.Tensor, ...]]
-    include: str = "*"
-
-
-def _tokens(first: int, batch: int) -> tuple[torch.Tensor, ...]:
-    texts = sentences()
-    return tokenize([texts[(first + place) % len(texts)] for place in range(batch)])
-
-
-def _ids(first: int, batch: int) -> tuple[torch.Tensor, ...]:
-    ids = torch.randint(0, 30000, (batch, LENGTH), generator=torch.Generator().manual_seed(first))
-    return ids, torch.ones_like(ids)
-
-
-def _images(first: int, batch: int) -> tuple[torch.Tensor, ...]:
-    return (torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(first)),)
-
-
-class Last(nn.Module):
-    """A model of transformers that returns one tensor: the last hidden state, or logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return it."""
-        given = self.model(*inputs)
-        return given.logits if hasattr(given, "logits") else given.last_hidden_state
-
-
-def _of_transformers(name: str, **config: Any) -> nn.Module:
-    import transformers
-
-    torch.manual_seed(0)
-    kind, model = getattr(transformers, f"{name.split('For')[0].removesuffix('Model')}Config"), getattr(transformers, name)
-    return Last(model(kind(**config))).eval()
-
-
-SUBJECTS = {
-    "minilm": Subject(lambda: sentence_encoder()[0], _tokens, ENCODER_LINEARS),
-    "bert-base": Subject(lambda: _of_transformers("BertModel", attn_implementation="sdpa"), _ids, "model.encoder.*"),
-    "vit-b16": Subject(lambda: _of_transformers("ViTModel", attn_implementation="sdpa"), _images, "model.layers.*"),
-    "resnet50": Subject(lambda: _of_transformers("ResNetForImageClassification"), _images, "model.resnet.encoder.*"),
-}
 
 
 def compiled(name: str, pattern: str, label: str, setting: Setting) -> Any:

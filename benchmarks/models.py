@@ -1,18 +1,23 @@
 """How fast are whole pruned models against PyTorch? `python -m benchmarks.models [--models minilm] [--threads 1] [--profile]`.
 
-MiniLM on sentences of 128 tokens, and one step of a two-layer LSTM, against eager PyTorch,
-torch.compile with freezing and the same model with oneDNN-packed linears. MiniLM also runs against
-ours compiled for any batch and length, the LSTM against torch.nn.LSTM. Each cell has its own
-process; rows are appended to data/models.csv.
+MiniLM on sentences of 128 tokens, one step of a two-layer LSTM, and VGG-16, ResNet-50, ViT-B/16 and Whisper-base's
+encoder, against eager PyTorch, torch.compile with freezing and the same model with oneDNN-packed linears. MiniLM also
+runs against ours compiled for any batch and length, the LSTM against torch.nn.LSTM, models of images against eager
+PyTorch with channels last. With --profile a further row is the bound that Amdahl's law gives: what of the eager call is
+no layer with weights, and our kernels for those. Each cell has its own process; rows are appended to data/models.csv.
 """
 
 import argparse
+import copy
 import json
+import resource
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,15 +30,19 @@ from torch import nn
 import tvm_balanced as tb
 from benchmarks.cell import append, stamp
 from benchmarks.interference import other_load
+from benchmarks.subjects import SUBJECTS
 from tvm_balanced.bench.model import ModelBenchmark
-from tvm_balanced.bench.result import to_json
+from tvm_balanced.bench.result import OURS, to_json
 
 DATA = Path(__file__).parent / "data" / "models.csv"
 COLUMNS = (
     *("date", "cpu", "versions", "model", "batch", "pattern", "dtype", "threads", "regime"),
     *("rival", "us", "p20", "p50", "p80", "max_error", "others"),
 )
-BATCHES = {"minilm": (1, 8), "lstm": (1,)}
+IMAGES, SPECTRA = ("vgg16", "resnet50", "vit-b16"), ("whisper-base",)
+BATCHES = {"minilm": (1, 8), "lstm": (1,), **dict.fromkeys((*IMAGES, *SPECTRA), (1,))}
+BOUND = "bound by Amdahl"
+LAYERS_OF_TORCH = ("aten::addmm", "aten::mm", "aten::linear", "aten::mkldnn_convolution", "aten::_slow_conv2d", "mkldnn::")
 PATTERNS = ("2:16", "4:16")
 HIDDEN, LAYERS = 1500, 2
 ANY = "ours for any batch and length"
@@ -115,7 +124,44 @@ def lstm(batch: int, pattern: str, hidden: int = HIDDEN) -> tuple[nn.Module, tup
     return model, (torch.randn(batch, hidden), *state), {"torch.nn.LSTM": step}
 
 
-MODELS = {"minilm": minilm, "lstm": lstm}
+def whole(name: str, batch: int, pattern: str) -> tuple[nn.Module, tuple[torch.Tensor, ...], Forms]:
+    """Return a model of `subjects.py`, pruned, with its inputs, and for images eager PyTorch with channels last."""
+    subject = SUBJECTS[name]
+    model, inputs = subject.make(), subject.inputs(0, batch)
+    tb.prune(model, pattern, include=[subject.include])
+    if name == "vit-b16" or name not in IMAGES:
+        return model, inputs, {}
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    return model, inputs, {"eager, channels last": lambda x: last(x.contiguous(memory_format=torch.channels_last))}
+
+
+MODELS: dict[str, Callable[[int, str], tuple[nn.Module, tuple[torch.Tensor, ...], Forms]]] = {
+    "minilm": minilm,
+    "lstm": lstm,
+    **{name: partial(whole, name) for name in (*IMAGES, *SPECTRA)},
+}
+
+
+def outside_layers(model: nn.Module, args: tuple[torch.Tensor, ...]) -> float:
+    """Return the share of an eager call that is not spent in layers with weights."""
+    with torch.no_grad():
+        model(*args)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            model(*args)
+    times = [(row.key, row.self_cpu_time_total) for row in profile.key_averages()]
+    inside = sum(us for key, us in times if key.startswith(LAYERS_OF_TORCH))
+    return 1 - inside / sum(us for _, us in times)
+
+
+def amdahl(results: Sequence[Mapping[str, Any]], profile: Mapping[str, Any], outside: float) -> dict[str, Any]:
+    """Return a row for the bound: the eager call's time outside of its layers, and our kernels for these.
+
+    Its "speedup" is the share of the bound that ours reaches.
+    """
+    us = {row["name"]: row["microseconds"] for row in results}
+    kernels = sum(row["microseconds"] for row in profile["rows"] if row["macs"])
+    bound = us["eager"] * outside + kernels
+    return {"name": BOUND, "microseconds": bound, "speedup": dict.fromkeys(("p20", "p50", "p80"), bound / us[OURS])}
 
 
 def for_any_size(model: nn.Module, args: tuple[torch.Tensor, ...], threads: int) -> tb.CompiledModule:
@@ -130,10 +176,15 @@ def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str
     model, args, rivals = MODELS[cell.model](cell.batch, cell.pattern)
     if cell.model == "minilm":
         rivals = {**rivals, ANY: for_any_size(model, args, cell.threads)}
+    begin = time.monotonic()
     compiled = tb.compile(model, args, threads=cell.threads, race=False)
-    results = ModelBenchmark(model, args, cell.threads, torch_compile, rounds, rivals).run(compiled)
-    found = {"max_error": compiled.facts.max_error, "results": to_json(results)}
-    return found | ({"profile": compiled.profile(*args).to_json()} if profile else {})
+    compiling = {"compile_s": time.monotonic() - begin, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    results = to_json(ModelBenchmark(model, args, cell.threads, torch_compile, rounds, rivals).run(compiled))
+    found: dict[str, Any] = {"max_error": compiled.facts.max_error, "results": results, **compiling}
+    if not profile:
+        return found
+    places = compiled.profile(*args).to_json()
+    return found | {"profile": places, "results": [*results, amdahl(results, places, outside_layers(model, args))]}
 
 
 def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
@@ -180,7 +231,7 @@ def main() -> None:
     """Measure all cells, print them, and append them to the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--batches", nargs="+", type=int, help="1 and 8 of MiniLM, 1 of the LSTM by default")
+    parser.add_argument("--batches", nargs="+", type=int, help="1 and 8 of MiniLM, 1 of others by default")
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=31)
@@ -199,6 +250,7 @@ def main() -> None:
             cell = Cell(model, batch, pattern, threads)
             result = measure(cell, options.rounds, not options.without_torch_compile, options.profile)
             rows = rows_of(cell, result)
+            print(f"{cell}: compiled in {result['compile_s']:.1f} s, {result['peak_mb']:.0f} MB at the peak", flush=True)
             append(DATA, COLUMNS, rows)
             for row in rows[1:]:
                 spread = f"{row['p20']} to {row['p80']}"

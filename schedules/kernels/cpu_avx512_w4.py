@@ -33,7 +33,7 @@ class CpuAvx512W4(CpuAvx512):
 
     name = "cpu_avx512_w4"
     precision = "int4"
-    tolerance = 0.2
+    tolerance = 0.3
     word, steps_per_word, slot_bytes, long_blocks = "int32", STEPS, 1 + 2 / GROUP, False
 
     def extra_words(self, steps: int) -> int:

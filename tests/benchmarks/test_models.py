@@ -37,6 +37,20 @@ def test_rows_and_places():
     assert line[4:] == ("cpu_avx512", "2", "100", "80.0%", "80.0", "50%", "b (60 us)")
 
 
+def test_amdahls_bound_is_what_is_outside_of_layers_and_our_kernels():
+    results = [{"name": "balanced", "microseconds": 50.0}, {"name": "eager", "microseconds": 200.0}]
+    kernels = {"rows": [{"macs": 10, "microseconds": 15.0}, {"macs": 0, "microseconds": 99.0}]}
+    row = models.amdahl(results, kernels, 0.1)
+    assert (row["microseconds"], row["speedup"]["p50"]) == (35.0, 0.7)
+
+
+def test_attention_and_activations_are_outside_of_layers():
+    encoder = torch.nn.TransformerEncoderLayer(64, 4, 64, batch_first=True).eval().requires_grad_(False)
+    layers = torch.nn.Sequential(torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)).eval()
+    assert 0.05 < models.outside_layers(encoder, (torch.randn(1, 128, 64),)) < 1
+    assert models.outside_layers(layers, (torch.randn(256, 512),)) < 0.2
+
+
 @pytest.mark.parametrize("model", models.MODELS)
 def test_every_model_has_its_batches(model):
     assert models.BATCHES[model]

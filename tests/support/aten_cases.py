@@ -518,6 +518,10 @@ NO_CASE = {
     "empty.memory_format": "gives whatever is in memory; torch overwrites it at once, by full or copy",
     "empty_like.default": "gives whatever is in memory",
     "empty_permuted.default": "gives whatever is in memory",
+    **{
+        f"_embedding_bag{kind}.default": "gives what a gradient needs, too; tests/transform/test_legalize_bags.py has it"
+        for kind in ("", "_forward_only")
+    },
     "lstm.input": RECURRENT,
     "gru.input": RECURRENT,
     "rnn_tanh.input": RECURRENT,

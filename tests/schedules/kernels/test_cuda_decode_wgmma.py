@@ -122,6 +122,9 @@ def test_tensor_cores_read_what_threads_have_written(m, nnz, rng):
     lane, tile = at.known["tx"], at.known["tz"] * WARPS + at.known["ty"]
     stores = re.findall(r"store_words\(\(&\(\(\(uint\*\)buf_dyn_shmem_ptr\)\[(.*?)\]\)\), \(&\(own_ptr\w*\[(\d+)\]\)\)", before)
     assert len(stores) == COLUMNS // 64 * 4
+    # while this stage is multiplied, the next one is stored elsewhere
+    later = re.findall(r"store_words\(\(&\(\(\(uint\*\)buf_dyn_shmem_ptr\)\[(.*?)\]\)\), ", body)
+    assert not {int(i) for place, _ in stores for i in at(place)} & {int(i) for place in later for i in at(place)}
     for number, (place, register) in enumerate(stores):
         # a lane's registers have two columns each, of row lane / 4, then of the row eight below; its block of four is lane % 4
         half, first, step = int(register) // 8, int(register) % 8 * 2, number // 4

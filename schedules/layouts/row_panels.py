@@ -45,7 +45,7 @@ def fit_block(found: Detection, block: int, counts: tuple[int, ...]) -> Balanced
     None if that saves nothing.
     """
     needed = found.covering(block).nnz
-    nnz = min(n for n in counts if n >= needed)
+    nnz = min((n for n in counts if n >= needed), default=block)
     return BalancedPattern(nnz, block) if nnz < block else None
 
 

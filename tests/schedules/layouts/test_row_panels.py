@@ -3,7 +3,10 @@ import tvm
 from tvm.s_tir import Schedule
 
 from tvm_balanced.core.caches import LARGE_BYTES
+from tvm_balanced.core.detection import Detection
+from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.layouts.row_panels import fit_block
 from tvm_balanced.schedules.tir.tiling import TOGETHER_BYTES, TOGETHER_BYTES_LARGE, Tiles, default_tiling, schedule_tiles
 
 KIB = 1 << 10
@@ -45,3 +48,9 @@ def test_every_schedule_records_the_same_decisions(tiles):
     again = Schedule(KERNELS["cpu_avx512"].prim_func(workload))
     sch.trace.apply_to_schedule(again, remove_postproc=False)
     tvm.ir.assert_structural_equal(again.mod, sch.mod)
+
+
+def test_a_block_that_no_count_covers_fits_no_pattern():
+    assert fit_block(Detection((64, 96), 64 * 18, {16: 3}), 16, (2, 4, 6, 8)) == BalancedPattern(4, 16)
+    assert fit_block(Detection((64, 96), 64 * 60, {16: 10}), 16, (2, 4, 6, 8)) is None
+    assert fit_block(Detection((64, 96), 64 * 60, {16: 10}), 16, (8, 16)) is None  # which saves nothing

@@ -44,7 +44,7 @@ from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_pane
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.dot_products import moved_by, moved_dot, moved_dot_products
 from tvm_balanced.schedules.tir.prefetch import import_prefetch, panel_order
-from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
+from tvm_balanced.schedules.tir.rounded_rows import dequantized, refuse_columns, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, store_lanes, tiles_together
 
 HALF = 8  # lanes of a register, half a row panel
@@ -79,9 +79,7 @@ class CpuAvx2I8(SparseKernel):
             return "the target has no AVX2"
         if dtype not in self.dtypes:
             return f"it does not compute {dtype}"
-        if k > MOST_COLUMNS:
-            return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
-        return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
+        return refuse_columns(k, BLOCK)
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return fit_block(found, BLOCK, NNZ)

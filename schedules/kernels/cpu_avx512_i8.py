@@ -34,7 +34,7 @@ from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_pane
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, import_prefetch, split_rows_once, streams
-from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
+from tvm_balanced.schedules.tir.rounded_rows import dequantized, refuse_columns, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, store_lanes
 
 FEATURES = ("avx512vbmi", "avx512vnni")
@@ -54,9 +54,7 @@ class CpuAvx512I8(SparseKernel):
             return "the target has no AVX-512 VBMI and VNNI"
         if dtype not in self.dtypes:
             return f"it does not compute {dtype}"
-        if k > MOST_COLUMNS:
-            return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
-        return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
+        return refuse_columns(k, BLOCK)
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return fit_block(found, BLOCK, NNZ)

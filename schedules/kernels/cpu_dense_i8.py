@@ -32,7 +32,7 @@ from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.dot_products import BYTES, dot, dot_products, four_columns, has_dot_products
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, Stream, split_rows_once
-from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
+from tvm_balanced.schedules.tir.rounded_rows import dequantized, refuse_columns, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, store_lanes
 
 COLUMNS = 4  # of a step
@@ -54,9 +54,7 @@ class CpuDenseI8(DenseKernel):
             return "the target is not a CPU"
         if lanes(target) == LANES and not has_dot_products(target):
             return "the target has AVX-512 and no VNNI"
-        if k > MOST_COLUMNS:
-            return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
-        return None if dtype in self.dtypes else f"it does not compute {dtype}"
+        return refuse_columns(k) or (None if dtype in self.dtypes else f"it does not compute {dtype}")
 
     def pack(self, weight: Array) -> tuple[Array, ...]:
         n, k = weight.shape

@@ -32,7 +32,7 @@ from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.byte_windows import BLOCK, BLOCKS, PARTS, WINDOW, count_windows, pack_windows, steps_of_chunk
 from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
-from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, dequantized, round_rows, schedule_rounding
+from tvm_balanced.schedules.tir.rounded_rows import dequantized, refuse_columns, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, store_lanes, tiles_together
 
 FEATURE = "dotprod"  # of ARMv8.2-A, and part of every ARMv8.4-A
@@ -62,9 +62,7 @@ class CpuNeonI8(SparseKernel):
             return "the target has no 8-bit dot products (dotprod)"
         if dtype not in self.dtypes:
             return f"it does not compute {dtype}"
-        if k > MOST_COLUMNS:
-            return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
-        return f"K = {k} is less than one block of {BLOCK}" if k < BLOCK else None
+        return refuse_columns(k, BLOCK)
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return fit_block(found, BLOCK, NNZ)

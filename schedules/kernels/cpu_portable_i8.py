@@ -38,7 +38,7 @@ from tvm_balanced.schedules.kernels.cpu_portable import (
 from tvm_balanced.schedules.layouts.rounded_weight import LOWEST, round_weight
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.packed_activations import GROUP, PackedActivations, count_column_groups, pack_column_bias
-from tvm_balanced.schedules.tir.rounded_rows import MOST_COLUMNS, STEPS, round_rows, schedule_rounding
+from tvm_balanced.schedules.tir.rounded_rows import STEPS, refuse_columns, round_rows, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import divide
 
 MOST_SLOTS = (1 << 24) // (STEPS * -LOWEST)  # 516: no sum of so many products is above 2^24
@@ -53,9 +53,7 @@ class CpuPortableI8(CpuPortable):
     tolerance = 5e-2
 
     def refuses(self, target: tvm.target.Target, n: int, k: int, dtype: str) -> str | None:
-        if k > MOST_COLUMNS:
-            return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
-        return super().refuses(target, n, k, dtype)
+        return refuse_columns(k) or super().refuses(target, n, k, dtype)
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
         rounded, scales, _ = round_weight(weight.values)

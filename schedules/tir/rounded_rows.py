@@ -30,6 +30,13 @@ SMALLEST = 1e-36  # the least step: its reciprocal is a number, too
 PARALLEL_ELEMENTS = 1 << 15  # from so many elements on, threads share the rounding
 
 
+def refuse_columns(k: int, block: int = 1) -> str | None:
+    """Return why rows of k columns are not multiplied in 8 bits in blocks of so many, None if they are."""
+    if k > MOST_COLUMNS:
+        return f"K = {k} is more than {MOST_COLUMNS}, whose sums may not fit 32 bits"
+    return f"K = {k} is less than one block of {block}" if k < block else None
+
+
 class RoundedRows(NamedTuple):
     """Rows of x, rounded.
 

@@ -6,6 +6,7 @@ from torch import _ops, nn
 from torch._export import utils
 from torch.export import exported_program
 
+import tvm_balanced as tb
 from tvm_balanced.api import import_model
 from tvm_balanced.frontend.decompositions import DEVICES, LISTING, OVERRIDE, encoder_layer
 
@@ -89,3 +90,19 @@ def test_torch_registers_what_is_kept_whole_or_written_otherwise_alone(monkeypat
     assert "R.power" in mod.script()
     assert "R.matmul" in mod.script()
     assert len(table) < 200  # of 1,050
+
+
+class Distances(nn.Module):
+    """Lengths that torch has operators for, which are broken down."""
+
+    def forward(self, x, y):
+        return torch.hypot(x, y), torch.cdist(x, y), torch.cdist(x, y, 1.0)
+
+
+def test_lengths_neither_overflow_nor_vanish():
+    x, y = torch.randn(4, 6), torch.randn(4, 6)
+    module, model = tb.compile(Distances(), (x, y), threads=1), Distances()
+    for got, want in zip(module(x, y), model(x, y), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+    x[0, :4], y[0, :4] = torch.tensor([3e30, 3e-30, 0.0, float("inf")]), torch.tensor([4e30, 4e-30, 0.0, float("nan")])
+    torch.testing.assert_close(module(x, y)[0], model(x, y)[0], rtol=1e-5, atol=0, equal_nan=True)

@@ -71,7 +71,7 @@ bench-grid: .venv/ready  ## the acceptance grid, three times; OPTIONS="--minutes
 study-quick: .venv/ready  ## what pruning costs MiniLM and three small models; goes on where it stopped
 	$(RUN)/python -m benchmarks.study --quick $(OPTIONS)
 
-study: .venv/ready  ## the same with all 4000 queries, ten minutes of distillation, more patterns and seeds: hours
+study: .venv/ready  ## the same with all 4000 queries, distillation, more patterns and seeds: hours
 	$(RUN)/python -m benchmarks.study --steps 2260 $(OPTIONS)
 
 study-latency: .venv/ready  ## MiniLM's times at each pattern, in float32 and int8, beside the quality

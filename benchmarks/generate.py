@@ -5,8 +5,8 @@
     python -m benchmarks.generate --every --tiny      # are the tokens the same? A model of one small layer, a moment each
 
 A Llama of hidden 1024, 8 layers and a vocabulary of 8,000, one thread, batch 1. Both write the same tokens, but for ties and what
-8 bits round. The weights w8 are those of pruned layers in 8 bits, beside eager float32. A time of prefill is one of a call for a
-single token; the step is what each further token takes. `--model` keeps the compiled model in a folder, and takes it from there.
+8 bits round. The weights w8 are those of pruned layers in 8 bits, beside eager float32. The time of prefill is that until the
+first token; a step is what each further token takes. `--model` keeps the compiled model in a folder, and takes it from there.
 """
 
 import argparse
@@ -85,27 +85,44 @@ def one_cell(options: argparse.Namespace) -> None:
         measure(lm, compiled, options)
 
 
+class Moments:
+    """When tokens came: a streamer for `generate` of transformers, and its `put` for ours."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def put(self, _: Any) -> None:
+        """Note the time."""
+        self.seen.append(time.perf_counter())
+
+    def end(self) -> None:
+        """Take the end of a text, as transformers asks."""
+
+
 def measure(lm: LlamaForCausalLM, compiled: tb.CausalLM, options: argparse.Namespace) -> None:
     """Print and append the times of a step and of prefill."""
     ids = torch.randint(3, lm.config.vocab_size, (1, options.prompt), generator=torch.Generator().manual_seed(1))
-    rivals = {
-        "ours": lambda new: compiled.generate(ids, max_new_tokens=new),
-        "eager": lambda new: lm.generate(ids, max_new_tokens=new, do_sample=False),
+    rivals: dict[str, Callable[[Moments], Any]] = {
+        "ours": lambda moments: compiled.generate(ids, max_new_tokens=1 + NEW, streamer=moments.put),
+        "eager": lambda moments: lm.generate(ids, max_new_tokens=1 + NEW, do_sample=False, streamer=moments),
     }
-    texts = [write(1 + NEW) for write in rivals.values()]
+    texts = [write(Moments()) for write in rivals.values()]
     same = int((texts[0] == texts[1])[0, options.prompt :].int().cumprod(0).sum())
     cell = f"{options.pattern}, {options.weights}, a prompt of {options.prompt}"
     print(f"{cell}: the first {same} of {1 + NEW} new tokens are the same")
 
-    def step(name: str) -> Seconds:
-        started = time.perf_counter()
-        rivals[name](1)
-        first = time.perf_counter()
-        rivals[name](1 + NEW)
-        return Seconds((time.perf_counter() - first - (first - started)) / NEW)
+    def moments_of(name: str) -> list[float]:
+        moments = Moments()
+        rivals[name](moments)
+        return moments.seen[-1 - NEW :]  # transformers' streamer is given the prompt first
 
-    def prefill(name: str) -> None:
-        rivals[name](1)
+    def step(name: str) -> Seconds:
+        first, *_, last = moments_of(name)
+        return Seconds((last - first) / NEW)
+
+    def prefill(name: str) -> Seconds:
+        started = time.perf_counter()
+        return Seconds(moments_of(name)[0] - started)
 
     for what, run, tokens in (("step", step, 1), ("prefill", prefill, options.prompt)):
         calls = {name: partial(_call, run, name) for name in rivals}

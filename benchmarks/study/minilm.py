@@ -27,6 +27,8 @@ COLUMNS = (
     *("share", "share_low", "share_high", "cpu_seconds", "distil_cpu_seconds"),
 )
 PATTERNS = ("8:16", "4:16", "2:16")
+DISTILLED = ("4:16", "2:16")
+SEEDS = (0, 1, 2)
 DENSE = "dense"
 ALLOCATED = "allocate"
 METHODS = ("magnitude", "wanda", "sparsegpt")
@@ -36,7 +38,8 @@ OTHERS = (*("1:4", "2:8", "8:32", "16:64"), *("unstructured:0.75", "block8x8:0.7
 # of 3e-4, 0.808 by 206 of 8, and 0.823 by 192 of 8 at 1e-3; to 0.740 by 119 of 16 at 2e-3.
 TEXTS = 8
 RATE = 1e-3
-STEPS_A_MINUTE = 226  # of distillation on two cores, by `python -m benchmarks.study --measure`
+STEPS_A_MINUTE = 455  # of distillation on two idle cores of Zen 5, by `python -m benchmarks.study --measure`
+LONGER = 4  # times as many steps, for one seed
 
 
 @dataclass(frozen=True)
@@ -65,22 +68,24 @@ def points(quick: bool, queries: int, steps: int) -> Iterator[Point]:
         for pattern, method in itertools.product(PATTERNS, METHODS):
             yield Point(method, pattern, queries=queries)
         return
-    distilled = ("4:16", "2:16", "8:16") if steps else ()
-    for pattern in distilled[:2]:
-        yield Point("sparsegpt", pattern, steps, queries=queries)
-    for pattern in PATTERNS:
-        yield Point("sparsegpt", pattern, queries=queries)
-    yield Point(ALLOCATED, "4:16", queries=queries)
+    for seed in SEEDS:
+        yield from _of_seed(seed, queries, steps)
     for pattern in (*OTHERS, "1:16"):
         yield Point("sparsegpt", pattern, queries=queries)
-    for pattern in distilled[2:]:
-        yield Point("sparsegpt", pattern, steps, queries=queries)
-    for seed in (1, 2):
-        for pattern in PATTERNS:
-            yield Point("sparsegpt", pattern, seed=seed, queries=queries)
-        yield Point(ALLOCATED, "4:16", seed=seed, queries=queries)
-        for pattern in distilled:
+    if steps:
+        for pattern in DISTILLED:
+            yield Point("sparsegpt", pattern, LONGER * steps, queries=queries)
+        yield Point("sparsegpt", "8:16", steps, queries=queries)
+
+
+def _of_seed(seed: int, queries: int, steps: int) -> Iterator[Point]:
+    """Yield what is measured with every seed: SparseGPT with distillation and without, and a pattern for each layer."""
+    if steps:
+        for pattern in DISTILLED:
             yield Point("sparsegpt", pattern, steps, seed, queries=queries)
+    for pattern in PATTERNS:
+        yield Point("sparsegpt", pattern, seed=seed, queries=queries)
+    yield Point(ALLOCATED, "4:16", seed=seed, queries=queries)
 
 
 def rows(path: Path = DATA) -> list[dict[str, str]]:

@@ -24,8 +24,8 @@ together take the modelled time of the pattern that is named.
 """
 MINUTES = f"""
 Distillation is given in steps of {minilm.TEXTS} texts in bfloat16, because other processes may share the machine. Two cores of
-this one did {minilm.STEPS_A_MINUTE} steps a minute (`python -m benchmarks.study --measure`), so {10 * minilm.STEPS_A_MINUTE}
-steps are ten minutes.
+this one did {minilm.STEPS_A_MINUTE} steps a minute (`python -m benchmarks.study --measure`), so {5 * minilm.STEPS_A_MINUTE}
+steps are five minutes.
 """
 MODELS = f"""
 ## Small models

@@ -10,7 +10,7 @@ import argparse
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,35 +55,51 @@ WORKLOADS = (  # MiniLM's layers at 4:16, shapes of docs/measurements/tuning.md,
     Workload("cpu_avx512", 1, 3072, 768, 2, 16),
     Workload("cpu_avx512", 1, 6000, 1500, 2, 16),
 )
+LARGE = (  # spaces of over 500 points: of these a table of RECORDED random points, and of what the searches came to
+    Workload("cpu_avx512", 256, 1536, 384, 4, 16, activation="gelu"),
+    Workload("cpu_avx512_i8", 256, 3072, 768, 2, 16),
+    Workload("cpu_dense", 256, 384, 1536, 1, 1, residual=True),
+)
+RECORDED = 1000
+BUDGET = 100  # trials of a search in a large space
 OURS = "evolutionary, our model"  # MetaSchedule's search with the cost model of the default
-Times = Mapping[Decisions, float | None]
+Times = dict[Decisions, float | None]
+
+
+def local_runner(workload: Workload, threads: int) -> LocalRunner:
+    """Return what measures here; weights for one row of x, which are the bottleneck, come from memory."""
+    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 0)
 
 
 def table_of(folder: Path, workload: Workload, threads: int) -> Times:
-    """Measure all points of a space that are not in the log yet; return the seconds of each, None if it failed."""
-    options = TuneOptions(work_dir=folder, trials=len(space_of(workload, host_target())), resume=True, strategy="exhaustive")
-    options = TuneOptions(**{**vars(options), "threads": threads})
-    # with one row of x the weights are the bottleneck; in a model larger than the caches they are in memory
-    runner = LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 0)
-    tune_tasks([Task(workload)], options, "benchmarks.search", runner=runner)
+    """Measure the points of a space that are not in the log yet, of a large one some at random; return the seconds of each, None
+    if it failed.
+    """
+    points = len(space_of(workload, host_target()))
+    trials, strategy = (RECORDED, "replay") if workload in LARGE else (points, "exhaustive")
+    options = TuneOptions(work_dir=folder, trials=trials, resume=True, strategy=strategy, threads=threads)
+    tune_tasks([Task(workload)], options, "benchmarks.search", runner=local_runner(workload, threads))
     records = Log(folder, target_key(host_target())).read().records
     return {r.decisions: r.seconds for r in records if isinstance(r, Trial) and r.workload == workload and r.threads == threads}
 
 
 @dataclass
 class TableRunner:
-    """Times come from a table, nothing is built, and no race is run.
+    """Times come from a table where it has them; no race is run.
 
     Parameters
     ----------
-    table : mapping
-        Seconds of each point.
+    table : dict
+        Seconds of each point. What is measured is added.
     enough : float
         Seconds that end the search.
+    measured : LocalRunner or None
+        What measures points that the table lacks; None if it has all.
     """
 
     table: Times
     enough: float
+    measured: LocalRunner | None = None
     times: list[float] = field(default_factory=list)
     parallel: int = 1
     stop: Callable[[], bool] = lambda: False
@@ -92,10 +108,17 @@ class TableRunner:
         return True
 
     def build_all(self, candidates: Sequence[Candidate]) -> Iterator[Built]:
-        return (Built(candidate.decisions) for candidate in candidates)
+        for candidate in candidates:
+            if candidate.decisions in self.table or self.measured is None:
+                yield Built(candidate.decisions)
+            else:
+                yield from self.measured.build_all([candidate])
 
-    def run_all(self, _workload: Workload, built: Sequence[Built]) -> Iterator[Measured]:
+    def run_all(self, workload: Workload, built: Sequence[Built]) -> Iterator[Measured]:
         for one in built:
+            if one.decisions not in self.table and self.measured is not None:
+                (result,) = self.measured.run_all(workload, [one])
+                self.table[one.decisions] = result.seconds
             seconds = self.table[one.decisions]
             self.times.append(math.inf if seconds is None else seconds)
             yield Measured(one.decisions, seconds, None if seconds else "failed")
@@ -115,16 +138,40 @@ class TableRunner:
             tuner.stop("found")
 
 
-def search(strategy: str, workload: Workload, table: Times, threads: int, seed: int) -> tuple[int, float]:
-    """Return the trials until ENOUGH of the best of the table, and the CPU seconds of the search."""
-    best = min(seconds for seconds in table.values() if seconds)
-    runner = TableRunner(table, best / ENOUGH)
+def search(
+    strategy: str, workload: Workload, runner: TableRunner, threads: int, seed: int, trials: int
+) -> tuple[list[float], float]:
+    """Return the seconds of each trial, and the CPU seconds of the search, measurements of it included."""
     name, model = ("evolutionary", DecisionTrees) if strategy == OURS else (strategy, COST_MODELS.get(strategy, DecisionTrees))
     with tempfile.TemporaryDirectory() as folder, patch.dict(COST_MODELS, {name: model} if name in COST_MODELS else {}):
-        options = TuneOptions(work_dir=folder, trials=len(table), seed=seed, strategy=name, threads=threads)
+        options = TuneOptions(work_dir=folder, trials=trials, seed=seed, strategy=name, threads=threads)
         start = time.process_time()
         tune_tasks([Task(workload)], options, "benchmarks.search", runner.found, runner=runner)
-        return len(runner.times), time.process_time() - start
+        return runner.times, time.process_time() - start
+
+
+def searches(
+    workload: Workload, table: Times, strategies: Sequence[str], threads: int, seeds: int
+) -> dict[str, list[tuple[int, float]]]:
+    """Return for each strategy and seed the trials until ENOUGH of the best known point, and the CPU seconds of the search.
+
+    A large space is searched twice: first for BUDGET trials, whose points are measured and join the table, then in the table.
+    """
+    if workload in LARGE:
+        measured = local_runner(workload, threads)
+        for strategy in strategies:
+            for seed in range(seeds):
+                search(strategy, workload, TableRunner(table, 0.0, measured), threads, seed, BUDGET)
+    best = min(seconds for seconds in table.values() if seconds)
+    found: dict[str, list[tuple[int, float]]] = {}
+    for strategy in strategies:
+        trials = BUDGET if workload in LARGE else len(table)
+        for seed in range(seeds):
+            runner = TableRunner(table, best / ENOUGH, local_runner(workload, threads) if workload in LARGE else None)
+            times, spent = search(strategy, workload, runner, threads, seed, trials)
+            needed = len(times) if times[-1] <= best / ENOUGH else trials + 1
+            found.setdefault(strategy, []).append((needed, spent))
+    return found
 
 
 def main() -> None:
@@ -132,34 +179,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work-dir", type=Path, default=Path("build/search"))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, help="20, and 5 for large spaces")
+    parser.add_argument("--large", action="store_true", help="the spaces of over 500 points, in place of the small ones")
     parser.add_argument("--kernels", type=int, default=len(WORKLOADS), help="only the first so many")
     known = [*STRATEGIES, OURS]
-    parser.add_argument("--strategies", nargs="+", default=known, choices=known)
+    parser.add_argument("--strategies", nargs="+", choices=known, help="all; of large spaces not the exhaustive one")
     parser.add_argument("--no-files", action="store_true", help="do not write CSV and figure")
     options = parser.parse_args()
+    workloads = (LARGE if options.large else WORKLOADS)[: options.kernels]
+    options.seeds = options.seeds or (5 if options.large else 20)
+    options.strategies = options.strategies or [name for name in known if name != "exhaustive" or not options.large]
     shown = Table("kernel", "space", "default of best", "strategy", f"trials to {ENOUGH:.0%}, median", "80%", "worst", "search s")
-    figure, grid = plt.subplots(1, options.kernels, figsize=(4 * options.kernels, 3), constrained_layout=True, squeeze=False)
-    for place, (axes, workload) in enumerate(zip(grid[0], WORKLOADS, strict=False)):
+    figure, grid = plt.subplots(1, len(workloads), figsize=(4 * len(workloads), 3), constrained_layout=True, squeeze=False)
+    for place, (axes, workload) in enumerate(zip(grid[0], workloads, strict=True)):
         # one folder each: a resumed run counts its trials, whichever kernel they belong to
-        table = table_of(options.work_dir / f"{options.threads}-{place}", workload, options.threads)
-        first = table[space_of(workload, host_target()).default] or math.inf
-        share = f"{min(s for s in table.values() if s) / first:.3f}"
-        for strategy in options.strategies:
-            runs = [search(strategy, workload, table, options.threads, seed) for seed in range(options.seeds)]
+        name = f"{options.threads}-{'large-' if options.large else ''}{place}"
+        table = table_of(options.work_dir / name, workload, options.threads)
+        found = searches(workload, table, options.strategies, options.threads, options.seeds)
+        space = space_of(workload, host_target())
+        share = f"{min(s for s in table.values() if s) / (table[space.default] or math.inf):.3f}"
+        for strategy, runs in found.items():
             needed, spent = np.array(runs).T
             p50, p80 = (f"{p:.0f}" for p in np.percentile(needed, (50, 80)))
-            row = [workload.title, str(len(table)), share, strategy, p50, p80, f"{needed.max():.0f}", f"{np.median(spent):.1f}"]
+            row = [workload.title, str(len(space)), share, strategy, p50, p80, f"{needed.max():.0f}", f"{np.median(spent):.1f}"]
             shown.add_row(*row)
             print(*row, sep="; ", flush=True)
             axes.step(np.sort(needed), np.arange(1, len(needed) + 1) / len(needed), where="post", label=strategy)
-            cell = {"threads": options.threads, "kernel": workload.title, "space": len(table), "strategy": strategy}
+            cell = {"threads": options.threads, "kernel": workload.title, "space": len(space), "strategy": strategy}
             cell |= {"seeds": options.seeds, "default_of_best": share, "p50": p50, "p80": p80, "worst": row[6]}
             if not options.no_files:
                 append(DATA, COLUMNS, [stamp() | cell])
         axes.set(title=workload.title, xlabel="trials", ylabel=f"share of seeds at {ENOUGH:.0%} of the best", xscale="log")
         axes.legend(frameon=False)
-    if not options.no_files:
+    if not options.no_files and not options.large:
         figure.savefig(FIGURE)
     Console(width=150).print(shown)
 

@@ -23,6 +23,7 @@ from tvm_balanced.schedules.base.expressions import int64, substitute
 from tvm_balanced.schedules.tir import activations
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM
 from tvm_balanced.schedules.tir.register_transpose import transpose_registers
+from tvm_balanced.schedules.tir.tiling import widened
 
 LANES = 16
 LOWEST = -1e30
@@ -48,6 +49,8 @@ class FewQueries:
         Of the products.
     safe : bool
         Whether a row of scores that are all -inf gives 0, as PyTorch's safe softmax, and not NaN.
+    dtype : str
+        Of keys and values, "float32" or half precision, which is widened as it is read.
     """
 
     batch: int
@@ -59,6 +62,7 @@ class FewQueries:
     mask: tuple[int, int, int, int] | None
     scale: float
     safe: bool
+    dtype: str = "float32"
 
     @property
     def macs(self) -> int:
@@ -67,7 +71,7 @@ class FewQueries:
 
 
 def prim_func(of: FewQueries) -> tirx.PrimFunc:
-    """Return the function of (queries, keys, values[, mask], result), float32."""
+    """Return the function of (queries, keys, values[, mask], result), float32 but for keys and values."""
     return _Function(of).prim_func()
 
 
@@ -77,7 +81,8 @@ class _Function:
     def __init__(self, of: FewQueries) -> None:
         self.of = of
         self.queries = _buffer((of.batch, of.heads, of.queries, of.depth), "queries")
-        self.keys, self.values = (_buffer((of.batch, of.matrices, of.length, of.depth), name) for name in ("keys", "values"))
+        held = (of.batch, of.matrices, of.length, of.depth)
+        self.keys, self.values = (_buffer(held, name, dtype=of.dtype) for name in ("keys", "values"))
         self.mask = None if of.mask is None else _buffer(of.mask, "mask")
         self.result = _buffer((of.batch, of.heads, of.queries, of.depth), "result")
         self.blocks = -(-of.length // LANES)
@@ -144,7 +149,7 @@ class _Function:
         keys = [block * LANES + j for j in range(LANES)]
         keys = keys if self.of.length % LANES == 0 else [tirx.min(key, int64(self.of.length - 1)) for key in keys]
         parts = [_vector(int64(c)) for c in range(0, self.of.depth, LANES)]
-        sums = [_sum([self.queries[(*row, part)] * self.keys[(*matrix, key, part)] for part in parts]) for key in keys]
+        sums = [_sum([self.queries[(*row, part)] * self.read(self.keys, (*matrix, key, part)) for part in parts]) for key in keys]
         product = _sum(transpose_registers(sums))
         return [
             _store(self.largest, _broadcast(SMALLEST_FLOAT), all_),
@@ -154,6 +159,10 @@ class _Function:
                 _store(self.largest, tirx.max(self.largest[all_], self.scores[lanes]), all_),
             ),
         ]
+
+    def read(self, buffer: tirx.Buffer, place: Indices) -> Any:
+        """Return LANES keys or values in float32."""
+        return widened(buffer[place], self.of.dtype, LANES)
 
     def power(self) -> list[Any]:
         """Compute the powers of the range, and their sum of each lane."""
@@ -181,7 +190,7 @@ class _Function:
         total = _reduced(self.total, lambda a, b: a + b)
         total = tirx.max(total, _float(SMALLEST_SUM)) if self.of.safe else total
         inverse = tirx.Broadcast(_float(1.0) / total, LANES)
-        adding = [_store(self.sums, self.sums[p] + power * self.values[(*matrix, first + key, p)], p) for p in parts]
+        adding = [_store(self.sums, self.sums[p] + power * self.read(self.values, (*matrix, first + key, p)), p) for p in parts]
         return [
             *(_store(self.sums, _broadcast(0.0), part) for part in parts),
             _loop(key, 0, count, *adding),

@@ -51,7 +51,7 @@ def store_lanes(
     `activation` is applied once for every store, because a variable that it binds may be bound in one place only.
     """
     if workload.residual:
-        total = total + _widened(read_lanes(residual, row, group, lanes), residual.dtype, lanes)
+        total = total + widened(read_lanes(residual, row, group, lanes), residual.dtype, lanes)
     n = y.shape[1].value
     columns, first = T.ramp(group * lanes, 1, lanes), group * lanes
 
@@ -71,8 +71,8 @@ def store_lanes(
         T.evaluate(T.masked_store(y, narrow(), row, columns, columns < T.broadcast(int64(n), lanes)))
 
 
-def _widened(values: Any, dtype: str, lanes: int) -> Any:
-    """Return values of a layer's dtype in float32.
+def widened(values: Any, dtype: str, lanes: int) -> Any:
+    """Return `lanes` values of a layer's dtype in float32.
 
     Of bfloat16 by its bits. TVM 0.27 (BF16StorageLegalize) does the same to a cast, but not in the value of a Let, which an
     activation may make of it: there it takes the bits for an integer.
@@ -98,6 +98,7 @@ class Tiles:
 # on recent x86) for the next rows of x. This is up to 1.10x as fast as one tile at a time:
 # docs/measurements/kernels.md.
 TOGETHER_BYTES = 256 << 10
+MANY_TILES = 32  # row tiles from which on a search may try blocks of them; of fewer, x stays in the second-level cache anyway
 # This is up to 1.05x as fast if weights are loaded from memory, but can be slower if they are not.
 TOGETHER_BYTES_LARGE = 512 << 10
 
@@ -162,12 +163,13 @@ def schedule_tiles(sch: Schedule, tiles: Tiles, unroll: int, unroll_rows: bool =
     g, *reduction, o, i = sch.get_loops(dense)
     io, ii = sch.split(i, divide(sch, i, tiles.rows))
     go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
-    sch.reorder(go, o, io, gm, *reduction, gi, ii)
+    outer, o = block_rows(sch, o)
+    sch.reorder(*outer, go, o, io, gm, *reduction, gi, ii)
     # The number of loops must not depend on the tile, or a recorded trace would not replay.
     sch.reverse_compute_at(epilogue, gm, preserve_unit_loops=True)
     for loop in (*([io] if unroll_rows else []), ii, gi, *reduction[len(reduction) - unroll :], *sch.get_loops(epilogue)[-3:]):
         sch.unroll(loop)
-    sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
+    sch.parallel(sch.fuse(*outer, go, o))  # before decompose_reduction, which splits the loops' bodies
     init = sch.decompose_reduction(dense, reduction[0])
     for loop in sch.get_loops(init)[-2:]:
         sch.unroll(loop)
@@ -181,16 +183,31 @@ def compute_sums_at_epilogue(sch: Schedule, tiles: Tiles, unroll_rows: bool) -> 
     g, o, i = sch.get_loops(epilogue)
     io, ii = sch.split(i, divide(sch, i, tiles.rows))
     go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
-    sch.reorder(go, o, io, gm, gi, ii)
+    outer, o = block_rows(sch, o)
+    sch.reorder(*outer, go, o, io, gm, gi, ii)
     sch.compute_at(dense, gm, preserve_unit_loops=True)
     inner, chunk, step, *rest = sch.get_loops(dense)[-5:]
     sch.reorder(chunk, step, inner, *rest)
     for loop in (step, inner, *rest, *([io] if unroll_rows else []), gi, ii):
         sch.unroll(loop)
-    sch.parallel(sch.fuse(go, o))  # before decompose_reduction, which splits the loops' bodies
+    sch.parallel(sch.fuse(*outer, go, o))  # before decompose_reduction, which splits the loops' bodies
     init = sch.decompose_reduction(dense, chunk)
     for loop in sch.get_loops(init)[-3:]:
         sch.unroll(loop)
+
+
+def block_rows(sch: Schedule, tiles: Any) -> tuple[list[Any], Any]:
+    """Split the loop over row tiles into blocks of rows that stay in the cache while all weights pass; return the loop over
+    blocks, none if there are few rows, and that over the tiles of one.
+
+    By default all tiles are in one block: weights that are computed together stay in the cache, and rows of x pass.
+    """
+    extent = sch.get(tiles).extent
+    if not isinstance(extent, tirx.IntImm) or int(extent) < MANY_TILES:
+        return [], tiles
+    count = int(extent)
+    block, within = sch.split(tiles, sch.sample_perfect_tile(tiles, 2, count, decision=[1, count]))
+    return [block], within
 
 
 def divide(sch: Schedule, loop: Any, *default: int) -> Any:

@@ -1,5 +1,6 @@
 """Attention of a few queries against float64, with masks at both ends, heads that share keys, and any length."""
 
+import ml_dtypes  # noqa: F401 - numpy knows bfloat16 by it
 import numpy as np
 import pytest
 import tvm
@@ -56,6 +57,15 @@ def test_without_a_mask_all_keys_count():
     rng = np.random.default_rng(0)
     of = FewQueries(1, 2, 1, 21, 32, 2, None, 1.0, False)
     q, k, v = (rng.standard_normal(s).astype(np.float32) for s in [(1, 2, 1, 32), (1, 2, 21, 32), (1, 2, 21, 32)])
+    np.testing.assert_allclose(run(of, q, k, v), attention(of, q, k, v, np.zeros(21)), rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_keys_and_values_of_half_precision_are_widened_as_they_are_read(dtype):
+    rng = np.random.default_rng(2)
+    of = FewQueries(1, 4, 1, 21, 32, 2, None, 1.0, False, dtype)
+    q, k, v = (rng.standard_normal(s).astype(np.float32) for s in [(1, 4, 1, 32), (1, 2, 21, 32), (1, 2, 21, 32)])
+    k, v = (a.astype(np.dtype(dtype)) for a in (k, v))
     np.testing.assert_allclose(run(of, q, k, v), attention(of, q, k, v, np.zeros(21)), rtol=2e-5, atol=2e-6)
 
 

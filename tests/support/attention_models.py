@@ -71,8 +71,8 @@ def functions(compiled, args):
     return [row.name for row in compiled.profile(*args, rounds=1).rows]
 
 
-def check(model, args):
+def check(model, args, tolerance=1e-5):
     compiled = tb.compile(model.eval(), args)
     expected = model.double()(*[x.double() for x in args])
-    torch.testing.assert_close(compiled(*args).double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(compiled(*args).double(), expected, rtol=tolerance, atol=tolerance)
     return functions(compiled, args)

@@ -42,6 +42,15 @@ def test_attention_of_a_few_queries_is_one_function(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", [functional.scaled_dot_product_attention, shared_keys])
+def test_a_cache_in_bfloat16_is_read_as_it_is(form):
+    args = tuple(a.bfloat16() for a in arguments(masked=True, queries=1))
+    names = check(Attention(form), args, tolerance=2e-2)
+    assert "few_queries" in names
+    assert sum("cast" in name for name in names) == 3  # the query, the mask and the result, neither keys nor values
+
+
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("name", LEFT)
 def test_what_it_does_not_know_stays(name):

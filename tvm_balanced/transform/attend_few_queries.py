@@ -31,7 +31,8 @@ class AttendFewQueries:
     """Compute attention of fewer queries than the rule cpu_attention takes by `schedules/few_queries.py`.
 
     rewrite: `matmul(softmax(add(multiply(matmul(q, permute_dims(k)), scale), mask)), v)` --> `call_tir(few_queries, (q, k, v,
-    mask))`. Keys and values of which each serves several heads of queries are not repeated. Sizes must be known.
+    mask))`. Keys and values of which each serves several heads of queries are not repeated; those of half precision that are
+    converted only for the products are read as they are. Sizes must be known.
     """
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
@@ -77,16 +78,31 @@ def _parts(match: AttentionMatch, bound: Bound) -> tuple[FewQueries, list[relax.
     if keys is None or shape is None or len(shape) != 4 or shape[3] % LANES:
         return None
     keys, scale = keys[0], scale * keys[1]
-    keys, values = unrepeated(keys, bound), unrepeated(match.call.args[1], bound)
+    keys, values = _as_held(keys, match.call.args[1], bound)
+    keys, values = _as_held(unrepeated(keys, bound), unrepeated(values, bound), bound)
     batch, heads, count, depth = shape
     length, held = known_sizes([match.sizes[1]]), shape_of(keys)
     if length is None or held is None or held != shape_of(values) or held[:1] + held[2:] != (batch, *length, depth):
         return None
     mask_shape = None if mask is None else _mask_shape(mask, (batch, heads, count, *length))
-    if (mask is not None and mask_shape is None) or not all(str(x.ty.dtype.dtype) == "float32" for x in (queries, keys, values)):
+    if (mask is not None and mask_shape is None) or _dtypes(queries) != {"float32"} or len(_dtypes(keys, values)) > 1:
         return None
-    of = FewQueries(batch, heads, count, length[0], depth, held[1], mask_shape, scale, match.safe)
+    of = FewQueries(batch, heads, count, length[0], depth, held[1], mask_shape, scale, match.safe, *_dtypes(keys))
     return of, [queries, keys, values], mask
+
+
+def _as_held(keys: relax.Expr, values: relax.Expr, bound: Bound) -> tuple[relax.Expr, relax.Expr]:
+    """Return keys and values as they are held: half precision is widened where it is read, not before."""
+    calls = [bound.get(x) if isinstance(x, relax.Var) else None for x in (keys, values)]
+    if all(op_name(call) == "relax.astype" for call in calls):
+        narrow: list[relax.Expr] = [call.args[0] for call in calls]  # type: ignore[union-attr]
+        if _dtypes(*narrow) in ({"bfloat16"}, {"float16"}):
+            return narrow[0], narrow[1]
+    return keys, values
+
+
+def _dtypes(*operands: relax.Expr) -> set[str]:
+    return {str(operand.ty.dtype.dtype) for operand in operands}
 
 
 def _is_small(rows: Any) -> bool:

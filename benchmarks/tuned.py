@@ -1,97 +1,113 @@
-"""How far are the default schedules from the best ones? `python -m benchmarks.tuned [--trials N] [--threads N]`.
+"""What does tuning gain on layers that nobody tuned before? `python -m benchmarks.tuned [--trials N] [--layers N]`.
 
-The tuner searches the kernel's space for each layer and keeps the result if it beats the default.
-Then default, tuned and the hand-written reference alternate in one process. Rows are appended to
-data/tuned.csv.
+Layers are drawn at random, and each is a pruned model that `tb.tune` tunes as a user would. The gain is that of the race after
+the search: the winner and the default take turns, half of the rounds choose it and the other half say what it gains; 1 where the
+default stays. Rows are appended to data/tuned.csv; the geometric mean has the 95% interval of a bootstrap over the layers.
 """
 
 import argparse
+import random
 import tempfile
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
-from benchmarks.cell import append
-from tvm_balanced.bench.kernel import KernelBenchmark
-from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
-from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.runtime import environment
-from tvm_balanced.runtime.host import host_target
-from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.timing.paired import measure_paired
-from tvm_balanced.tuning.runners.local import LocalRunner
-from tvm_balanced.tuning.tasks import Task
-from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
+import tvm_balanced as tb
+from benchmarks.cell import append, stamp
 
 DATA = Path(__file__).parent / "data" / "tuned.csv"
-# (N, K, M, pattern, regime): MiniLM's layers at one sentence of 128 tokens, and shapes of docs/measurements/tuning.md
-CELLS = (
-    (384, 384, 128, "4:16", "hot"),
-    (1536, 384, 128, "4:16", "hot"),
-    (384, 1536, 128, "4:16", "hot"),
-    (768, 768, 1, "2:16", "hot"),
-    (768, 768, 16, "1:16", "hot"),
-    (3072, 768, 64, "2:16", "hot"),
-    (768, 3072, 256, "2:16", "hot"),
-    (4096, 4096, 1, "2:16", "cold"),
-    (4096, 4096, 8, "2:16", "cold"),
-)
+SIZES = (256, 8192)  # of N and K, powers of two left out
+MOST_ROWS = 512
+LARGEST = 12 << 20  # weights of a layer; a larger one takes seconds a trial
+PATTERNS = ("8:16", "4:16", "2:16", "1:16", "4:32")
+DTYPES = ("float32", "float32", "bfloat16")
 COLUMNS = (
-    "date", "cpu", "tvm", "n", "k", "m", "pattern", "regime", "threads", "trials", "decisions",
-    "default_us", "tuned_us", "p20", "p50", "p80", "over_reference",
-)  # fmt: skip
+    *("date", "cpu", "versions", "seed", "trials", "n", "k", "m", "pattern", "dtype", "threads"),
+    *("kernel", "space", "default_us", "p20", "p50", "p80", "won"),
+)
 
 
 @dataclass(frozen=True)
-class Tuned(KernelBenchmark):
-    """A kernel benchmark that races the default schedule against a tuned one."""
+class Layer:
+    """A dense layer, its pattern, the rows of x and the threads of a call."""
 
-    def measure_paired(self, trials: int) -> tuple[Any, list[list[int]]]:
-        """Search; return the Timing of "default", "tuned" and "reference", and the decisions (none
-        if the default won).
-        """
-        kernel, target = KERNELS["cpu_avx512"], host_target()
-        workload = Workload(kernel.name, self.m, self.n, self.k, self.pattern.nnz, self.pattern.block)
-        runner = LocalRunner(target, self.threads, CACHE_MULTIPLE * last_level_cache() if self.regime == "cold" else 0)
-        with tempfile.TemporaryDirectory() as folder:
-            options = TuneOptions(target=target, work_dir=folder, trials=trials, threads=self.threads)
-            (state,) = tune_tasks([Task(workload)], options, "benchmarks.tuned", runner=runner).states
-        assert state.winner is not None
-        decisions = state.winner.decisions if state.winner.won else state.space.default
-        weight, dense, x = self.draw()
-        racing = {"default": self._ours(kernel, weight, dense, x)}
-        racing["tuned"] = replace(self, scheduled=state.space.replay(decisions))._ours(kernel, weight, dense, x)
-        reference = self._reference(weight, x)
-        racing |= {} if reference is None else {"reference": reference}
-        return measure_paired(racing, 41, warm=1 if self.regime == "cold" else 4), [
-            list(d) for d in decisions
-        ] if state.winner.won else []
+    n: int
+    k: int
+    m: int
+    pattern: str
+    dtype: str
+    threads: int
+
+
+def layers(count: int, seed: int) -> list[Layer]:
+    """Draw layers; N and K are even in their logarithm, M too, and every other layer has two threads."""
+    draw, found = random.Random(seed), list[Layer]()
+    while len(found) < count:
+        n, k = (round(2 ** draw.uniform(*np.log2(SIZES))) for _ in range(2))
+        m = round(2 ** draw.uniform(0, np.log2(MOST_ROWS)))
+        if n * k <= LARGEST and not any((size & (size - 1)) == 0 for size in (n, k)):
+            found.append(Layer(n, k, m, draw.choice(PATTERNS), draw.choice(DTYPES), 1 + len(found) % 2))
+    return found
+
+
+def tune(layer: Layer, trials: int) -> dict[str, object]:
+    """Tune a layer; return its row."""
+    torch.manual_seed(0)
+    dtype = getattr(torch, layer.dtype)
+    model = nn.Sequential(nn.Linear(layer.k, layer.n)).eval()
+    tb.prune(model, layer.pattern)
+    with tempfile.TemporaryDirectory() as folder:
+        x = torch.randn(layer.m, layer.k, dtype=dtype)
+        result = tb.tune(model.to(dtype), (x,), threads=layer.threads, work_dir=folder, trials=trials)
+    (state,) = result.states
+    (tuned,) = result.kernels
+    winner = state.winner
+    gain = (1.0,) * 3 if winner is None or not winner.won else (winner.gain.p20, winner.gain.p50, winner.gain.p80)
+    return {
+        **vars(layer),
+        "trials": tuned.trials,
+        "kernel": tuned.kernel.split()[0],
+        "space": tuned.space,
+        "default_us": f"{tuned.default_us or 0:.1f}",
+        "won": int(tuned.won),
+        **{name: f"{value:.3f}" for name, value in zip(("p20", "p50", "p80"), gain, strict=True)},
+    }
+
+
+def mean_and_interval(gains: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
+    """Return the geometric mean and the 95% interval of a bootstrap over the layers."""
+    logs = np.log(gains)
+    means = np.random.default_rng(0).choice(logs, (draws, len(logs))).mean(1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(np.exp(logs.mean())), float(np.exp(low)), float(np.exp(high))
 
 
 def main() -> None:
-    """Measure all cells, print them, and append them to the CSV."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--trials", type=int, default=32)
+    """Draw, tune, print and append."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=64, help="for each layer")
+    parser.add_argument("--layers", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0, help="of the layers")
     options = parser.parse_args()
-    facts = environment.describe()
-    stamp = [datetime.now(UTC).date().isoformat(), facts["cpu"], facts["versions"]["apache-tvm"]]
-    table = Table("N x K, M", "pattern", "regime", "default us", "tuned us", "over default", "over reference", "decisions")
-    for n, k, m, pattern, regime in CELLS:
-        benchmark = Tuned(n, k, m, BalancedPattern.parse(pattern), options.threads, regime)
-        timing, decisions = benchmark.race(options.trials)
-        gain = timing.speedup("tuned", "default")
-        over = f"{timing.speedup('tuned', 'reference').p50:.3f}" if "reference" in timing.times else ""
-        times = [f"{timing.microseconds(name):.1f}" for name in ("default", "tuned")]
-        spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]
-        cell = [n, k, m, pattern, regime, options.threads, options.trials, decisions]
-        append(DATA, COLUMNS, [dict(zip(COLUMNS, [*stamp, *cell, *times, *spread, over], strict=True))])
-        table.add_row(f"{n}x{k}, {m}", pattern, regime, *times, " ".join(spread), over, str(decisions))
+    table, gains = Table("N x K, M", "pattern", "dtype", "threads", "kernel", "points", "default us", "gain"), list[float]()
+    for layer in layers(options.layers, options.seed):
+        row = tune(layer, options.trials)
+        append(DATA, COLUMNS, [{**stamp(), "seed": options.seed, **row}])
+        gains.append(float(str(row["p50"])))
+        spread = f"{row['p50']} ({row['p20']} to {row['p80']})" if row["won"] else "the default stays"
+        cells = [f"{layer.n}x{layer.k}, {layer.m}", layer.pattern, layer.dtype, str(layer.threads)]
+        cells += [str(row[name]) for name in ("kernel", "space", "default_us")]
+        print(*cells, spread, sep="; ", flush=True)
+        table.add_row(*cells, spread)
     Console(width=150).print(table)
+    mean, low, high = mean_and_interval(gains)
+    print(f"geometric mean {mean:.3f} ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ first token; a step is what each further token takes. `--model` keeps the compil
 """
 
 import argparse
+import csv
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,38 @@ def main() -> None:
     parser.add_argument("--every", action="store_true", help="every pattern, weights and prompt")
     parser.add_argument("--tiny", action="store_true", help="a small model, for its tokens: its times mean nothing")
     parser.add_argument("--model", type=Path, help="folder of the compiled model, made if it is not there")
+    parser.add_argument("--summary", action="store_true", help="measure nothing, and print the last rows as a table")
     parser.add_argument("--only-compile", action="store_true", help="measure nothing")
     parser.add_argument("--seconds", type=float, default=60.0, help="for each cell")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "generate.csv")
     options = parser.parse_args()
     if options.every and options.model is not None:
         parser.error("--model keeps one model; leave --every away")
+    if options.summary:
+        with options.out.open(newline="") as file:
+            print("\n".join(table(list(csv.DictReader(file)))))
+        return
     torch.set_num_threads(1)
     cells = EVERY if options.every else ((options.pattern, options.weights, options.prompt),)
     for options.pattern, options.weights, options.prompt in cells:
         one_cell(options)
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the last row of each cell as lines of a Markdown table."""
+    cells = {(row["pattern"], row["weights"], row["prompt"], row["what"]): row for row in rows}
+    lines = ["| pattern, weights, prompt | a token: tokens/s, over eager | the prompt: tokens/s, over eager |", "|---|---|---|"]
+    for pattern, weights, prompt in ((pattern, weights, str(prompt)) for pattern, weights, prompt in EVERY):
+        both = [cells.get((pattern, weights, prompt, what)) for what in ("step", "prefill")]
+        lines.append("| " + " | ".join([f"{pattern}, {weights}, {prompt}", *map(_cell, both)]) + " |")
+    return lines
+
+
+def _cell(row: Mapping[str, str] | None) -> str:
+    if row is None:
+        return "-"
+    rate, p20, p50, p80 = (float(row[name]) for name in ("tokens_per_s", "p20", "p50", "p80"))
+    return f"{rate:,.0f}, {p50:.1f} ({p20:.1f} to {p80:.1f})"
 
 
 def one_cell(options: argparse.Namespace) -> None:

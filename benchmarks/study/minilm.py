@@ -27,7 +27,8 @@ COLUMNS = (
     *("share", "share_low", "share_high", "cpu_seconds", "distil_cpu_seconds"),
 )
 PATTERNS = ("8:16", "4:16", "2:16")
-DISTILLED = ("4:16", "2:16")
+# Of distillation, as multiples of the steps that are asked for: with every seed, and once
+DISTILLED = {"4:16": (2, 4), "2:16": (1, 2)}
 SEEDS = (0, 1, 2)
 DENSE = "dense"
 ALLOCATED = "allocate"
@@ -39,7 +40,6 @@ OTHERS = (*("1:4", "2:8", "8:32", "16:64"), *("unstructured:0.75", "block8x8:0.7
 TEXTS = 8
 RATE = 1e-3
 STEPS_A_MINUTE = 455  # of distillation on two idle cores of Zen 5, by `python -m benchmarks.study --measure`
-LONGER = 4  # times as many steps, for one seed
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ def points(quick: bool, queries: int, steps: int) -> Iterator[Point]:
     for pattern in (*OTHERS, "1:16"):
         yield Point("sparsegpt", pattern, queries=queries)
     if steps:
-        for pattern in DISTILLED:
-            yield Point("sparsegpt", pattern, LONGER * steps, queries=queries)
+        for pattern, (_, longer) in DISTILLED.items():
+            yield Point("sparsegpt", pattern, longer * steps, queries=queries)
         yield Point("sparsegpt", "8:16", steps, queries=queries)
 
 
 def _of_seed(seed: int, queries: int, steps: int) -> Iterator[Point]:
     """Yield what is measured with every seed: SparseGPT with distillation and without, and a pattern for each layer."""
     if steps:
-        for pattern in DISTILLED:
-            yield Point("sparsegpt", pattern, steps, seed, queries=queries)
+        for pattern, (times, _) in DISTILLED.items():
+            yield Point("sparsegpt", pattern, times * steps, seed, queries=queries)
     for pattern in PATTERNS:
         yield Point("sparsegpt", pattern, seed=seed, queries=queries)
     yield Point(ALLOCATED, "4:16", seed=seed, queries=queries)

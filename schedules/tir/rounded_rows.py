@@ -21,6 +21,7 @@ from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
 from tvm_balanced.schedules.base.expressions import int64
+from tvm_balanced.schedules.base.rounding import rounds_rows
 from tvm_balanced.schedules.layouts.row_panels import LANES
 
 STEPS = 254  # one less than there is room for; where `zero` is half a step off, the largest value would be the 255th
@@ -120,8 +121,10 @@ def whole(value: Any) -> Any:
 
 def schedule_rounding(sch: Schedule, m: int | None, k: int) -> None:
     """Schedule the blocks of `round_rows`: vectors of x where K is whole vectors, one row after the other, on all threads if
-    that is worth waking them.
+    that is worth waking them. A function that is given rounded rows has none of them.
     """
+    if not rounds_rows(sch.mod["main"].body):
+        return
     row = sch.get_loops(sch.get_sblock("extremes"))[0]
     for name in ("extremes_of_row", "step", "round"):  # not to the last one: what reads the steps is far from there
         sch.reverse_compute_at(sch.get_sblock(name), row, preserve_unit_loops=True)

@@ -16,13 +16,15 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import aligned, as_tvm, view
 from tvm_balanced.runtime.threads import run_with_threads
 from tvm_balanced.schedules.layouts.rounded_weight import round_weight
-from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
+from tvm_balanced.transform.attend_in_bfloat16 import NAME as ATTENDING
 from tvm_balanced.transform.lift_weights import places_of
 from tvm_balanced.transform.pipeline import lower
 from tvm_balanced.transform.probe_rounding import ProbeRounding
 
 SMOOTHING = 0.5  # the exponent of SmoothQuant: how much of a column's size moves from x into the weight
 
+ATTENTION = "all attention"  # stands among the layers that may round; no layer has such a name
 UNUSED = 1e-6  # the size, relative to the largest weight, that a column of zeros counts as
 
 
@@ -59,14 +61,23 @@ class RoundingProbe:
     layers : collection of str
         The layers that may round.
     threads : int
+    attention : bool
+        Whether attention may be computed in bfloat16, where this machine can.
+
+    Attributes
+    ----------
+    attention : float
+        Multiply-adds of all attention that can be, at the sizes of the examples.
     """
 
-    def __init__(self, imported: ImportedModel, layers: Sequence[str], threads: int) -> None:
+    def __init__(self, imported: ImportedModel, layers: Sequence[str], threads: int, attention: bool = False) -> None:
         target, names = host_target(), dict(imported.weight_names)
         probing = ProbeRounding(names, set(layers))
         selector = KernelSelector.of(target, threads)
         mod = tvm.transform.Sequential([probing])(imported.mod)
-        lowered = lower(mod, target, selector, names, imported.ranges, sizes=imported.sizes)
+        kind = "bfloat16" if attention else EXACT
+        lowered = lower(mod, target, selector, names, imported.ranges, sizes=imported.sizes, attention=kind)
+        self.attention = sum(use.macs for use in lowered.functions if use.name.startswith(ATTENDING))
         self._machine = relax.VirtualMachine(build(lowered.mod, target, relax_pipeline=None), tvm.cpu())
         self._functions, self._threads = probing.functions, threads
         self._lifted = {
@@ -85,6 +96,7 @@ class RoundingProbe:
         """Call an entry point with some layers rounded; return its outputs, and for each layer the largest |x| of each column."""
         layers = self._functions[entry].layers
         given = [tensor for name in layers for tensor in self._arguments(name, rounded.get(name))]
+        given.append(tvm.runtime.tensor(np.array(ATTENTION in rounded, np.float32)))
         tensors = [as_tvm(aligned(array.copy())) for array in inputs]
         result = run_with_threads(self._threads, self._machine[entry], *tensors, *given, *self._lifted[entry])
         outputs, *peaks = list(result)

@@ -267,6 +267,8 @@ class PrecisionReport:
         The layers that are computed in the precision.
     kept : mapping
         The layers that stay in float32 for the budget, with what each would lose alone, the worst first.
+    attention : str
+        What attention is computed in: "float32" or "bfloat16".
     """
 
     precision: str
@@ -278,10 +280,12 @@ class PrecisionReport:
     everything: tuple[OutputLoss, ...] = ()
     rounded: tuple[str, ...] = ()
     kept: Mapping[str, float] = field(default_factory=dict)
+    attention: str = "float32"
 
     def __str__(self) -> str:
         kept = f", {len(self.kept)} stay in float32 for the budget" if self.kept else ""
-        lines = [f"{len(self.rounded)} layers in {self.precision}{kept}"]
+        attention = "" if self.attention == "float32" else f", attention in {self.attention}"
+        lines = [f"{len(self.rounded)} layers in {self.precision}{attention}{kept}"]
         if self.loss is not None:
             how = "expected" if self.simulated else "measured"
             lines.append(f"loss {self.loss:.2g} of at most {self.max_loss:g}, {how} on {self.data}")

@@ -15,6 +15,7 @@ from tvm_balanced.transform.match_attention import (
     Bound,
     factor_of,
     known_sizes,
+    mask_shape,
     match_attention,
     op_name,
     scale_and_mask,
@@ -82,10 +83,10 @@ def _parts(match: AttentionMatch, bound: Bound) -> tuple[FewQueries, list[relax.
     length, held = known_sizes([match.sizes[1]]), shape_of(keys)
     if length is None or held is None or held != shape_of(values) or held[:1] + held[2:] != (batch, *length, depth):
         return None
-    mask_shape = None if mask is None else _mask_shape(mask, (batch, heads, count, *length))
-    if (mask is not None and mask_shape is None) or not all(str(x.ty.dtype.dtype) == "float32" for x in (queries, keys, values)):
+    of_mask = None if mask is None else mask_shape(mask, (batch, heads, count, *length))
+    if (mask is not None and of_mask is None) or not all(str(x.ty.dtype.dtype) == "float32" for x in (queries, keys, values)):
         return None
-    of = FewQueries(batch, heads, count, length[0], depth, held[1], mask_shape, scale, match.safe)
+    of = FewQueries(batch, heads, count, length[0], depth, held[1], of_mask, scale, match.safe)
     return of, [queries, keys, values], mask
 
 
@@ -114,13 +115,3 @@ def _swaps(call: relax.Call) -> bool:
     order = [] if call.attrs.axes is None else [int(axis) for axis in call.attrs.axes]
     own = list(range(len(order)))
     return len(own) > 1 and order == [*own[:-2], own[-1], own[-2]]
-
-
-def _mask_shape(mask: relax.Expr, scores: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """Return the shape of a mask in four dimensions; None if it has not a number for each key, or another dtype."""
-    shape = shape_of(mask)
-    if not shape or len(shape) > 4 or str(mask.ty.dtype.dtype) != "float32":
-        return None
-    first, second, third, last = (1,) * (4 - len(shape)) + shape
-    fits = last == scores[3] and all(size in (1, own) for size, own in zip((first, second, third), scores, strict=False))
-    return (first, second, third, last) if fits else None

@@ -23,11 +23,11 @@ from tvm.target import codegen
 from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.few_queries import FLOPS, SMALLEST_FLOAT, SMALLEST_SUM
-from tvm_balanced.schedules.tir import activations
+from tvm_balanced.schedules.tir.activations_avx512 import exp_for_bfloat16
 from tvm_balanced.schedules.tir.bf16_pairs import FEATURE, PAIRS, dot_pairs, pairs_across, pairs_along
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM
 from tvm_balanced.schedules.tir.register_transpose import BARRIER, optimization_barrier, transpose_registers
-from tvm_balanced.schedules.tir.statements import LANES, broadcast, buffer, constant, loop, realize, sequence, store, vector
+from tvm_balanced.schedules.tir.statements import LANES, all_lanes, broadcast, buffer, constant, loop, realize, sequence, store, vector
 
 ROWS = 8  # that are computed together
 VECTORS = 2  # of sums of each of them: sixteen accumulators
@@ -136,7 +136,7 @@ class _Function:
         self.added = buffer((ROWS if self.masks_rows else 1, self.padded), "added")
         self.largest, self.inverse = (buffer((ROWS, LANES), name) for name in ("largest", "inverse"))
         self.sums = buffer((ROWS * VECTORS * LANES,), "sums", "local")
-        self.total = buffer((LANES,), "total", "local")
+        self.total, self.powers = (buffer((count * LANES,), name, "local") for count, name in ((1, "total"), (VECTORS, "powers")))
 
     @property
     def masks_rows(self) -> bool:
@@ -159,7 +159,7 @@ class _Function:
         before = [] if self.masks_rows else self.add((batch, head), int64(0))
         statements = [*self.lay_out_keys(matrix), *self.lay_out_values(matrix), *before, loop(tile, 0, self.per_chunk, body)]
         scratch = [self.query_pairs, self.key_pairs, self.value_pairs, self.power_pairs, self.scores, self.largest, self.inverse]
-        scratch += [self.sums, self.total, *([self.added] if self.adds else [])]
+        scratch += [self.sums, self.total, self.powers, *([self.added] if self.adds else [])]
         block = realize(s_tir.SBlock([], [], [], "chunk", sequence(statements), None, scratch))
         tasks = of.batch * of.heads * self.chunks
         kind = tirx.ForKind.PARALLEL if tasks > 1 and of.macs >= PARALLEL_FROM else tirx.ForKind.SERIAL
@@ -282,23 +282,24 @@ class _Function:
         row, across = tirx.Var("row", "int64"), tirx.Var("across", "int64")
         all_, x, largest = vector(int64(0)), tirx.Var("x", f"float32x{LANES}"), tirx.Var("bound", f"float32x{LANES}")
         places = [vector(across * STEP + part * LANES) for part in range(VECTORS)]
-        power = tirx.Let(x, self.scores[row, places[0]] - self.largest[row, all_], activations.exp(x))
+        power = tirx.Let(x, self.scores[row, places[0]] - self.largest[row, all_], exp_for_bfloat16(x))
         powers = [power]
         for place in places[1:]:
             y = tirx.Var("y", f"float32x{LANES}")
-            powers.append(tirx.Let(y, self.scores[row, place] - self.largest[row, all_], activations.exp(y)))
-        storing = [store(self.scores, value, row, place) for value, place in zip(powers, places, strict=True)]
-        found = [self.scores[row, place] for place in places]
+            powers.append(tirx.Let(y, self.scores[row, place] - self.largest[row, all_], exp_for_bfloat16(y)))
+        kept = [vector(int64(part * LANES)) for part in range(VECTORS)]
+        storing = [store(self.powers, value, place) for value, place in zip(powers, kept, strict=True)]
+        found = [self.powers[place] for place in kept]
         summing = store(self.total, self.total[all_] + (found[0] + found[1]), all_)
         words = store(self.power_pairs, pairs_along(*found), row, vector(across * LANES))
-        over = _all_lanes(self.total[all_], lambda a, b: a + b)
+        over = all_lanes(self.total[all_], lambda a, b: a + b)
         over = tirx.max(over, broadcast(SMALLEST_SUM)) if self.of.safe else over
         return [
             loop(
                 row,
                 0,
                 ROWS,
-                store(self.largest, _all_lanes(self.largest[row, all_], tirx.max), row, all_),
+                store(self.largest, all_lanes(self.largest[row, all_], tirx.max), row, all_),
                 store(self.total, broadcast(0.0), all_),
                 loop(across, 0, self.padded // STEP, *storing, summing, words),
                 store(self.inverse, broadcast(1.0) / over, row, all_),
@@ -327,17 +328,3 @@ class _Function:
 def _sum(row: int, part: int) -> tirx.Ramp:
     """Return the places of a vector of sums."""
     return vector(int64((row * VECTORS + part) * LANES))
-
-
-def _all_lanes(value: Any, combine: Any) -> Any:
-    """Return all lanes of a vector combined, in each of its lanes."""
-    lanes, width = value, LANES // 2
-    lets = []
-    while width:
-        name = tirx.Var(f"lanes_{width}", f"float32x{LANES}")
-        lets.append((name, lanes))
-        other = tirx.Shuffle([name], [tirx.IntImm("int32", lane ^ width) for lane in range(LANES)])
-        lanes, width = combine(name, other), width // 2
-    for name, bound in reversed(lets):
-        lanes = tirx.Let(name, bound, lanes)
-    return lanes

@@ -61,3 +61,21 @@ def summed(terms: Sequence[Any]) -> Any:
 def combined(source: tirx.Buffer, combine: Callable[[Any, Any], Any]) -> Any:
     """Return sixteen elements of a buffer combined, one after the other."""
     return reduce(combine, [source[int64(lane)] for lane in range(LANES)])
+
+
+def all_lanes(value: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    """Return all lanes of a vector of sixteen combined, pairs first, in each lane of a vector."""
+    lets, width = [], LANES // 2
+    while width:
+        name = tirx.Var(f"lanes_{width}", value.ty)
+        lets.append((name, value))
+        order = [tirx.IntImm("int32", lane ^ width) for lane in range(LANES)]
+        value, width = combine(name, tirx.Shuffle([name], order)), width // 2
+    for name, bound in reversed(lets):
+        value = tirx.Let(name, bound, value)
+    return value
+
+
+def first_lane(value: Any) -> Any:
+    """Return the first lane of a vector."""
+    return tirx.Shuffle([value], [tirx.IntImm("int32", 0)])

@@ -193,7 +193,7 @@ def test_the_input_of_a_recurrent_layer_is_rounded_for_all_steps_at_once():
 
 
 @pytest.mark.parametrize(
-    "options", [{"precision": "int4"}, {"precision": "int8", "max_loss": -1}, {"precision": "int8", "metric": 3}]
+    "options", [{"precision": "int3"}, {"precision": "int8", "max_loss": -1}, {"precision": "int8", "metric": 3}]
 )
 def test_bad_options(net, options):
     with pytest.raises(InputError):

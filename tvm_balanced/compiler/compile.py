@@ -102,7 +102,7 @@ class CompileOptions:
             raise InputError(f"metric is {type(self.metric).__name__}; give a callable (expected, actual) -> loss, or None")
         if self.precision == EXACT and (self.calibration is not None or self.metric is not None):
             raise InputError(
-                "calibration and metric measure what rounding loses; give precision int8, bfloat16 or auto with them"
+                "calibration and metric measure what rounding loses; give precision int8, int4, bfloat16 or auto with them"
             )
         check_kernels(self.kernels)
 

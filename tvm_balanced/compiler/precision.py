@@ -26,7 +26,7 @@ from tvm_balanced.schedules.attention_bf16 import attends_in_bfloat16, seconds_s
 from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector, PrecisionOf
 from tvm_balanced.transform.smooth_inputs import SmoothInputs
 
-PRECISIONS = ("float32", "bfloat16", "int8", "auto")
+PRECISIONS = ("float32", "bfloat16", "int8", "int4", "auto")
 MARGIN = 0.97  # of the budget is spent: kernels round a little differently than the probe, by less than a hundredth
 SENSITIVITY_CALLS = 4  # of each entry point are run with each layer rounded alone
 SMOOTHED = 0.7  # smoothing is worth another pass over x if the layer then costs so much less
@@ -139,11 +139,20 @@ def choose(
         return Choice()
     if precision != "auto":
         return _choose(imported, precision, data, budget, selector, threads, must=True)
-    found = [_choose(imported, kind, data, budget, selector, threads, must=False) for kind in ("int8", "bfloat16")]
+    found = [_choose(imported, kind, data, budget, selector, threads, must=False) for kind in _promising(imported, selector)]
     choices = [*found, Choice()]
     seconds = [sum(_seconds(imported, selector(choice.of)).values()) - choice.attention for choice in choices]
     best = seconds.index(min(seconds))
     return found[best] if best < len(found) else replace(found[0], precision=EXACT, rounded={}, attention=0.0)
+
+
+def _promising(imported: ImportedModel, selector: Selector) -> list[str]:
+    """Return the precisions of which "auto" measures what they lose: 4 bits, which lose most, only if they are the fastest."""
+
+    def seconds(precision: str) -> float:
+        return sum(_seconds(imported, selector(lambda _layer: precision)).values())
+
+    return ["int8", "bfloat16", *(["int4"] if seconds("int4") < min(seconds("int8"), seconds("bfloat16")) else [])]
 
 
 def _choose(

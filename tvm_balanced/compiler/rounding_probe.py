@@ -9,12 +9,14 @@ import tvm
 from tvm import relax
 
 from tvm_balanced.compiler.build import build
+from tvm_balanced.core.detection import detect
 from tvm_balanced.core.dtypes import numpy_dtype
-from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.encoding import Array, encode
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import aligned, as_tvm, view
 from tvm_balanced.runtime.threads import run_with_threads
+from tvm_balanced.schedules.kernels.cpu_avx512_w4 import CPU_AVX512_W4, stored_values
 from tvm_balanced.schedules.layouts.rounded_weight import round_weight
 from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
 from tvm_balanced.transform.attend_in_bfloat16 import NAME as ATTENDING
@@ -35,7 +37,7 @@ class Rounding:
     Parameters
     ----------
     precision : str
-        "int8" rounds x and weight, "bfloat16" the weight alone.
+        "int8" rounds x and weight, "bfloat16" and "int4" the weight alone.
     factor : array (K,) float32 or None
         x is multiplied by it first, the weight divided.
     """
@@ -48,8 +50,16 @@ class Rounding:
         exact = exact if self.factor is None else exact / self.factor
         if self.precision == "bfloat16":
             return exact.astype(numpy_dtype("bfloat16")).astype(np.float32)
+        if self.precision == "int4":
+            return _in_four_bits(exact)
         numbers, scales, _ = round_weight(exact)
         return numbers.astype(np.float32) * scales[:, None]
+
+
+def _in_four_bits(weight: Array) -> Array:
+    """Return a weight (N, K) as `cpu_avx512_w4` computes with it: its scales are those of groups of nonzeros."""
+    pattern = CPU_AVX512_W4.fit(detect(weight))
+    return weight if pattern is None else stored_values(encode(weight, pattern)).decode()
 
 
 class RoundingProbe:

@@ -14,6 +14,7 @@ from tvm_balanced.schedules.attention_bf16 import Bfloat16Attention, attends_in_
 
 HERE = pytest.mark.skipif(not attends_in_bfloat16(host_target()), reason="this CPU has no AVX-512 BF16")
 LOW = np.finfo(np.float32).min
+POWERS = 2.5e-4  # how far powers, and their sums, are off before they are rounded
 TOKENS_FIRST = (True,) * 4
 
 
@@ -67,7 +68,7 @@ def test_sums_are_those_of_rounded_operands(name, rng):
     mask = [] if of.mask is None else [np.where(rng.random(of.mask) < 0.3, LOW, rng.standard_normal(of.mask)).astype(np.float32)]
     given = operands(of, rng)
     want, size = exact(of, *given, *mask)
-    assert (np.abs(built(of)(*given, *mask) - want) <= 2.0**-9 * size + 2e-6).all()
+    assert (np.abs(built(of)(*given, *mask) - want) <= (2.0**-9 + POWERS) * size + 2e-6).all()
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +97,12 @@ def test_a_row_that_is_masked_as_a_whole_and_one_with_nan(small, rng):
     q, k, v = operands(of, rng)
     mask = np.zeros(of.mask, np.float32)
     mask[..., 2, :], q[0, 1, 5, 3], mask[..., 7, 3:] = -np.inf, np.nan, -np.inf
-    v[0, :, 40], got = np.inf, run(q, k, v, mask)
-    assert (got[:, :, 2] == 0).all() or np.isnan(got[:, :, 2]).all()  # 0 times infinity is NaN
-    assert np.isnan(got[0, 1, 5]).all()
-    assert np.isfinite(got[0, 0, 8]).sum() == 0
-    v[0, :, 40] = 0
     got = run(q, k, v, mask)
-    assert (got[:, :, 2] == 0).all()
+    assert (got[:, [0, 2], 2] == 0).all()
+    assert np.isnan(got[0, 1, 5]).all()
     assert np.isfinite(np.delete(got[0, 1], 5, 0)).all()
+    v[0, :, 40] = np.inf  # a power of 0 times infinity is NaN
+    assert not np.isfinite(run(q, k, v, mask)).any()
 
 
 @HERE

@@ -7,12 +7,13 @@
         powers = exp(scores - maximum), rounded, and their sum
         result = powers @ values / sum                               eight rows by two vectors
 
-Queries are scaled before they are rounded. A word of keys has two neighbouring columns of a key, a word of values two neighbouring
-rows of a column. Operands and result may have their tokens before their heads, so that nothing is transposed around the function.
-Each task computes its rows alone, in one order: the bits are the same for any number of threads.
+Queries are scaled before they are rounded. A word of keys has two neighbouring columns of a key, a word of values two
+neighbouring rows of a column. Operands and result may have their tokens before their heads, so that nothing is transposed around
+the function. Each task computes its rows alone, in one order: the bits are the same for any number of threads.
 """
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,18 @@ from tvm_balanced.schedules.tir.activations_avx512 import exp_for_bfloat16
 from tvm_balanced.schedules.tir.bf16_pairs import FEATURE, PAIRS, dot_pairs, pairs_across, pairs_along
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM
 from tvm_balanced.schedules.tir.register_transpose import BARRIER, optimization_barrier, transpose_registers
-from tvm_balanced.schedules.tir.statements import LANES, all_lanes, broadcast, buffer, constant, loop, realize, sequence, store, vector
+from tvm_balanced.schedules.tir.statements import (
+    LANES,
+    all_lanes,
+    broadcast,
+    buffer,
+    constant,
+    loop,
+    realize,
+    sequence,
+    store,
+    vector,
+)
 
 ROWS = 8  # that are computed together
 VECTORS = 2  # of sums of each of them: sixteen accumulators
@@ -222,9 +234,7 @@ class _Function:
         value: Any = constant(0.0)
         if self.mask is not None:
             place = (*matrix, tirx.min(first + row, int64(self.of.rows - 1)))
-            value = self.mask[
-                (*(int64(0) if size == 1 else i for i, size in zip(place, self.mask.shape[:3], strict=True)), key)
-            ]
+            value = self.mask[(*(int64(0) if size == 1 else i for i, size in zip(place, self.mask.shape[:3], strict=True)), key)]
         tail = loop(behind, self.of.length, self.padded, store(self.added, constant(-math.inf), row, behind))
         tails = [tail] if self.padded != self.of.length else []
         return [loop(row, 0, self.added.shape[0].value, loop(key, 0, self.of.length, store(self.added, value, row, key)), *tails)]
@@ -280,31 +290,25 @@ class _Function:
     def power(self) -> list[Any]:
         """Compute the powers of eight rows, rounded, and one over their sums."""
         row, across = tirx.Var("row", "int64"), tirx.Var("across", "int64")
-        all_, x, largest = vector(int64(0)), tirx.Var("x", f"float32x{LANES}"), tirx.Var("bound", f"float32x{LANES}")
-        places = [vector(across * STEP + part * LANES) for part in range(VECTORS)]
-        power = tirx.Let(x, self.scores[row, places[0]] - self.largest[row, all_], exp_for_bfloat16(x))
-        powers = [power]
-        for place in places[1:]:
-            y = tirx.Var("y", f"float32x{LANES}")
-            powers.append(tirx.Let(y, self.scores[row, place] - self.largest[row, all_], exp_for_bfloat16(y)))
+        all_ = vector(int64(0))
         kept = [vector(int64(part * LANES)) for part in range(VECTORS)]
-        storing = [store(self.powers, value, place) for value, place in zip(powers, kept, strict=True)]
-        found = [self.powers[place] for place in kept]
-        summing = store(self.total, self.total[all_] + (found[0] + found[1]), all_)
-        words = store(self.power_pairs, pairs_along(*found), row, vector(across * LANES))
-        over = all_lanes(self.total[all_], lambda a, b: a + b)
+        storing = []
+        for part, place in enumerate(kept):
+            x = tirx.Var(f"x_{part}", f"float32x{LANES}")
+            below = self.scores[row, vector(across * STEP + part * LANES)] - self.largest[row, all_]
+            storing.append(store(self.powers, tirx.Let(x, below, exp_for_bfloat16(x)), place))
+        first, second = (self.powers[place] for place in kept)
+        summing = store(self.total, self.total[all_] + (first + second), all_)
+        words = store(self.power_pairs, pairs_along(first, second), row, vector(across * LANES))
+        over = all_lanes(self.total[all_], operator.add)
         over = tirx.max(over, broadcast(SMALLEST_SUM)) if self.of.safe else over
-        return [
-            loop(
-                row,
-                0,
-                ROWS,
-                store(self.largest, all_lanes(self.largest[row, all_], tirx.max), row, all_),
-                store(self.total, broadcast(0.0), all_),
-                loop(across, 0, self.padded // STEP, *storing, summing, words),
-                store(self.inverse, broadcast(1.0) / over, row, all_),
-            )
+        statements = [
+            store(self.largest, all_lanes(self.largest[row, all_], tirx.max), row, all_),
+            store(self.total, broadcast(0.0), all_),
+            loop(across, 0, self.padded // STEP, *storing, summing, words),
+            store(self.inverse, broadcast(1.0) / over, row, all_),
         ]
+        return [loop(row, 0, ROWS, *statements)]
 
     def weigh(self, matrix: Indices, first: Any) -> list[Any]:
         """Sum the values by their powers, and divide; rows behind the last one are not stored."""

@@ -21,7 +21,18 @@ from tvm_balanced.schedules.base.expressions import int64, substitute
 from tvm_balanced.schedules.tir import activations
 from tvm_balanced.schedules.tir.loops import PARALLEL_FROM
 from tvm_balanced.schedules.tir.register_transpose import transpose_registers
-from tvm_balanced.schedules.tir.statements import LANES, broadcast, buffer, combined, constant, loop, realize, store, summed, vector
+from tvm_balanced.schedules.tir.statements import (
+    LANES,
+    broadcast,
+    buffer,
+    combined,
+    constant,
+    loop,
+    realize,
+    store,
+    summed,
+    vector,
+)
 
 LOWEST = -1e30
 FLOPS = "estimated_flops"  # where TVM looks for it

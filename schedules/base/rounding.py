@@ -1,6 +1,6 @@
 """Rounding apart from a kernel that begins with it, so that layers which read the same x share it.
 
-    kernel(x, packed..., y)  -->  round_rows(x, values, step, zero), kernel(values, step, zero, packed..., y)
+kernel(x, packed..., y)  -->  round_rows(x, values, step, zero), kernel(values, step, zero, packed..., y)
 """
 
 from typing import Any
@@ -47,8 +47,6 @@ def _function(func: tirx.PrimFunc, params: list[Any], statements: list[Any], all
     root = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), block)
     kept = {name: func.attrs[name] for name in ("tirx.noalias", "s_tir", "op_pattern") if name in func.attrs}
     return tirx.PrimFunc(params, root).with_attrs(kept)
-
-
 
 
 def _read(statements: list[Any]) -> list[tirx.Buffer]:

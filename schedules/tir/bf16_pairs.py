@@ -15,7 +15,8 @@ _INTERLEAVED = ", ".join(f"i32 {lane}, i32 {lane + LANES}" for lane in range(LAN
 PAIRS = f"""
 declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
 declare <32 x bfloat> @llvm.x86.avx512bf16.cvtne2ps2bf16.512(<16 x float>, <16 x float>)
-define linkonce_odr <16 x float> @tvm_balanced_dot_pairs(<16 x float> %sums, <16 x i32> %x, <16 x i32> %y) alwaysinline nounwind {{
+define linkonce_odr <16 x float> @tvm_balanced_dot_pairs(<16 x float> %sums, <16 x i32> %x, <16 x i32> %y)
+    alwaysinline nounwind {{
   %a = bitcast <16 x i32> %x to <32 x bfloat>
   %b = bitcast <16 x i32> %y to <32 x bfloat>
   %r = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float> %sums, <32 x bfloat> %a, <32 x bfloat> %b)

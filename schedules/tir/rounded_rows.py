@@ -93,7 +93,7 @@ def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "ui
         all_ = T.ramp(vp * LANES, 1, LANES)
         T.reads(*(buffer[vi, vp * LANES : vp * LANES + LANES] for buffer in (largest, low, high)))
         T.writes(*(buffer[vi] for buffer in (largest_of_row, low_of_row, high_of_row)))
-        # of a vector, pairs first: lane by lane takes 1.4x the time of rounding 384 columns
+        # of a vector, pairs first: with one lane after the other rounding 128x384 took 1.2x the time
         T.buffer_store(largest_of_row, first_lane(all_lanes(largest[vi, all_], T.max)), [vi])
         T.buffer_store(low_of_row, first_lane(all_lanes(low[vi, all_], T.min)), [vi])
         T.buffer_store(high_of_row, first_lane(all_lanes(high[vi, all_], T.max)), [vi])

@@ -1,4 +1,4 @@
-"""Attention in bfloat16 against float64 on operands that are rounded alike, with masks, ragged sizes and either order of heads."""
+"""Attention in bfloat16 against float64 on operands rounded alike, with masks, ragged sizes and either order of heads."""
 
 import ml_dtypes
 import numpy as np

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 import tvm
 from support.attention_models import FORMS, Attention, arguments
 from torch.nn import functional

@@ -416,7 +416,9 @@ class Report:
         rows = {(row.layer, row.parameters): row for row in self.layers if row.layer in names and row.weight_bytes}
         elements = sum(row.n * row.k for row in rows.values())
         bits = sum(8 * row.weight_bytes for row in rows.values())
-        return f"\nrounded layers take {bits / elements:.2f} bits for each weight of the model, zeros included" if elements else ""
+        return (
+            f"\nrounded layers take {bits / elements:.2f} bits for each weight of the model, zeros included" if elements else ""
+        )
 
     def _by_layer(self) -> list[list[LayerReport]]:
         """The rows of each layer."""

@@ -115,9 +115,7 @@ def _parts(call: relax.Call, turned: bool, uses: Counter[relax.Var], bound: Boun
         return None
     q, k, v = first
     scale *= origins[0][1] * origins[1][1]
-    of = Bfloat16Attention(
-        batch, heads, rows, *length, depth, columns, matrices, of_mask, scale, match.safe, (q, k, v, turned)
-    )
+    of = Bfloat16Attention(batch, heads, rows, *length, depth, columns, matrices, of_mask, scale, match.safe, (q, k, v, turned))
     return of, operands, mask
 
 
@@ -151,7 +149,7 @@ def _swap(order: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _of_heads(operand: relax.Expr, tokens_first: bool) -> tuple[int, ...] | None:
-    """Return (batch, heads, tokens, columns) of an operand in float32; None of another, or if a size is known only at the call."""
+    """Return (batch, heads, tokens, columns) of an operand in float32; None of another, or if a size is not known."""
     shape = shape_of(operand)
     if shape is None or len(shape) != 4 or str(operand.ty.dtype.dtype) != "float32":
         return None

@@ -116,7 +116,7 @@ def _layers(
 
 
 def _nbytes(tensor: tvm.runtime.Tensor) -> int:
-    return math.prod(tensor.shape) * numpy_dtype(str(tensor.dtype)).itemsize
+    return math.prod(map(int, tensor.shape)) * numpy_dtype(str(tensor.dtype)).itemsize
 
 
 def _operators(operators: Sequence[OperatorUse], owners: _Owners) -> list[OperatorReport]:

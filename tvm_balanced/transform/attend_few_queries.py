@@ -7,8 +7,9 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.schedules.few_queries import LANES, FewQueries, prim_func
+from tvm_balanced.schedules.few_queries import FewQueries, prim_func
 from tvm_balanced.schedules.rules.cpu_attention import ROWS
+from tvm_balanced.schedules.tir.statements import LANES
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import (
     AttentionMatch,

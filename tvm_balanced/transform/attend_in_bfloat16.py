@@ -89,8 +89,8 @@ def _parts(call: relax.Call, turned: bool, uses: Counter[relax.Var], bound: Boun
     """Return what a function computes, its queries, keys and values, and its mask; None if the attention is for another one."""
     match = match_attention(call, uses, bound)
     outer = None if match is None or match.shared else scale_and_mask(match, bound)
-    sizes = None if match is None else known_sizes(call.ty.shape)
-    if match is None or outer is None or sizes is None or len(sizes) != 4:
+    shape = None if match is None else known_sizes(call.ty.shape)
+    if match is None or outer is None or shape is None or len(shape) != 4:
         return None
     scale, mask = outer
     product: Any = bound[match.chain[-1]]
@@ -101,22 +101,22 @@ def _parts(call: relax.Call, turned: bool, uses: Counter[relax.Var], bound: Boun
         return None
     first = [orders[0] == TURNED, orders[1] == swapped[1], orders[2] == TURNED]
     operands = [operand if turns else unrepeated(operand, bound) for (operand, _, _), turns in zip(origins, first, strict=True)]
-    batch, heads, rows, columns = sizes
+    batch, heads, rows, columns = shape
     held = [_of_heads(operand, turns) for operand, turns in zip(operands, first, strict=True)]
-    length = known_sizes([match.sizes[1]])
-    if length is None or held[0] is None or held[1] is None or held[2] is None:
+    lengths = known_sizes([match.sizes[1]])
+    if lengths is None or held[0] is None or held[1] is None or held[2] is None:
         return None
-    depth, matrices = held[0][3], held[1][1]
-    wanted = [(batch, heads, rows, depth), (batch, matrices, *length, depth), (batch, matrices, *length, columns)]
-    of_mask = None if mask is None else mask_shape(mask, (batch, heads, rows, *length))
+    (length,), depth, matrices = lengths, held[0][3], held[1][1]
+    wanted = [(batch, heads, rows, depth), (batch, matrices, length, depth), (batch, matrices, length, columns)]
+    of_mask = None if mask is None else mask_shape(mask, (batch, heads, rows, length))
     if held != wanted or heads % matrices or (mask is not None and of_mask is None):
         return None
-    if refuses(rows, *length, depth, columns, tvm.target.Target.current()) is not None:
+    if refuses(rows, length, depth, columns, tvm.target.Target.current()) is not None:
         return None
     q, k, v = first
     scale *= origins[0][1] * origins[1][1]
-    of = Bfloat16Attention(batch, heads, rows, *length, depth, columns, matrices, of_mask, scale, match.safe, (q, k, v, turned))
-    return of, operands, mask
+    sizes = batch, heads, rows, length, depth, columns, matrices
+    return Bfloat16Attention(*sizes, of_mask, scale, match.safe, (q, k, v, turned)), operands, mask
 
 
 def _origin(operand: relax.Expr, bound: Bound) -> tuple[relax.Expr, float, tuple[int, ...]]:

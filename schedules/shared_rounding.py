@@ -6,16 +6,13 @@ Values are laid out as the kernels have them: `tir/rounded_rows.py`.
 """
 
 from dataclasses import replace
-from typing import Any
 
 import tvm
-import tvm_ffi
 from tvm import tirx
-from tvm.ir import Call
 from tvm.s_tir import Schedule
 
 from tvm_balanced.schedules import ALL_KERNELS
-from tvm_balanced.schedules.base.rounding import split_rounding
+from tvm_balanced.schedules.base.rounding import calls, split_rounding
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.few_queries import FLOPS
 from tvm_balanced.schedules.tir.dot_products import MOVED_BY, moved_dot_products
@@ -40,19 +37,7 @@ def schedule(func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target)
     sch = Schedule(func)
     row = sch.get_loops(sch.get_sblock("extremes"))[0]
     schedule_rounding(sch, workload.m, workload.k)
-    if _calls(func, MOVED_BY):
+    if calls(func, MOVED_BY):
         sch.annotate(row, "pragma_import_llvm", moved_dot_products(target))
     done = sch.mod["main"].with_attr("tirx.is_scheduled", True)
     return done if workload.m is None else done.with_attr(FLOPS, OPERATIONS * workload.m * workload.k)
-
-
-def _calls(func: tirx.PrimFunc, name: str) -> bool:
-    """Whether a function calls another one by this name."""
-    found: list[Any] = []
-
-    def look(call: Call) -> None:
-        if any(str(getattr(arg, "value", "")) == name for arg in call.args):
-            found.append(call)
-
-    tvm_ffi.structural_walk(func.body, (Call, look))
-    return bool(found)

@@ -7,6 +7,7 @@ from typing import Any
 
 import tvm_ffi
 from tvm import s_tir, tirx
+from tvm.ir import Call
 from tvm.ir.expr import TensorLoad
 
 BLOCKS = ("extremes", "extremes_of_row", "step", "round")  # of `tir/rounded_rows.py`
@@ -39,6 +40,18 @@ def rounds_rows(statement: Any) -> bool:
     names: set[str] = set()
     tvm_ffi.structural_walk(statement, (s_tir.SBlock, lambda block: names.add(str(block.name_hint))))
     return not names.isdisjoint(BLOCKS)
+
+
+def calls(func: tirx.PrimFunc, name: str) -> bool:
+    """Whether a function calls an external one by this name."""
+    found: list[Call] = []
+
+    def look(call: Call) -> None:
+        if any(str(getattr(arg, "value", "")) == name for arg in call.args):
+            found.append(call)
+
+    tvm_ffi.structural_walk(func.body, (Call, look))
+    return bool(found)
 
 
 def _function(func: tirx.PrimFunc, params: list[Any], statements: list[Any], allocated: list[Any]) -> tirx.PrimFunc:

@@ -130,7 +130,9 @@ def compile(
     precision : str
         What dense layers may be computed in. "int8" rounds x and weight to 8 bits in each layer where the verdict expects that to
         be faster, as long as the model keeps `max_loss`; the layers that lose most for the time they save stay in float32.
-        "bfloat16" rounds weights alone. "auto" takes what is expected to be the fastest within `max_loss`.
+        "bfloat16" rounds weights alone, and so does "int4", for layers that wait for memory: groups of 64 nonzeros share a scale.
+        With any of them attention of known sizes is computed in bfloat16, if the CPU has AVX-512 BF16 and the budget allows it.
+        "auto" takes what is expected to be the fastest within `max_loss`.
     calibration : iterable, optional
         Batches of what the model is called with, as `prune` takes them: the data that losses are measured on. For several entry
         points a mapping of their names to batches. By default the examples.

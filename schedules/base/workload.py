@@ -37,6 +37,9 @@ class Workload:
         Rows of x in a tile if M is symbolic; 0 leaves it to the kernel.
     conv : Convolution or None
         For a convolution, how it reads its images: M are the pixels of the results of all images, and x and y are images.
+    rounded : bool
+        Whether a kernel that rounds rows of x is given rounded ones, which several layers share: their values, steps and zeros
+        (`tir/rounded_rows.py`) in the place of x.
     """
 
     kernel: str
@@ -50,6 +53,7 @@ class Workload:
     residual: bool = False
     tile: int = 0
     conv: Convolution | None = None
+    rounded: bool = False
 
     @property
     def pattern(self) -> BalancedPattern:
@@ -68,6 +72,7 @@ class Workload:
         words = [f"{self.kernel} {self.n}x{self.k} M={self.m}", *([] if self.nnz == self.block else [str(self.pattern)])]
         words += [] if self.conv is None else [self.conv.title]
         words += [*([] if self.dtype == "float32" else [self.dtype]), *([] if self.activation == "none" else [self.activation])]
+        words += ["of rounded x"] if self.rounded else []
         return " ".join(words + (["+residual"] if self.residual else []))
 
     def attach(self, func: tirx.PrimFunc) -> tirx.PrimFunc:
@@ -91,7 +96,7 @@ class Workload:
 
     def to_attr(self) -> dict[str, Any]:
         """Return this workload as plain data that TVM accepts as an attribute."""
-        attr = {name: value for name, value in asdict(self).items() if name != "conv"}
+        attr = {name: value for name, value in asdict(self).items() if name != "conv" and (name != "rounded" or value)}
         return attr if self.conv is None else attr | {"conv": self.conv.to_attr()}
 
     @classmethod

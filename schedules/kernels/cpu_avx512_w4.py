@@ -11,6 +11,7 @@ The layout is the one of cpu_avx512, except for
 which are eight steps a word, the first in the lowest bits, and then the scales of two groups a word, the first in the lower half.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import ml_dtypes
@@ -18,7 +19,7 @@ import numpy as np
 from tvm import tirx
 from tvm.script import tirx as T
 
-from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.schedules.kernels.cpu_avx512 import CpuAvx512
 from tvm_balanced.schedules.layouts.row_panels import LANES
 
@@ -29,7 +30,7 @@ SHRUNK = tuple(1 - part / 32 for part in range(9))  # of the scale that spares t
 
 
 class CpuAvx512W4(CpuAvx512):
-    """Values rounded to 4 bits with a scale for each group, arithmetic in fp32; used only if it is named."""
+    """Values rounded to 4 bits with a scale for each group, arithmetic in fp32; where a precision allows it, or it is named."""
 
     name = "cpu_avx512_w4"
     precision = "int4"
@@ -41,10 +42,7 @@ class CpuAvx512W4(CpuAvx512):
 
     def store(self, values: Array) -> Array:
         count, steps, lanes = values.shape
-        groups = 2 * self.extra_words(steps)
-        whole = np.zeros((count, groups * GROUP, lanes), np.float32)
-        whole[:, :steps] = values
-        by_group = whole.reshape(count, groups, GROUP, lanes)
+        by_group = _by_group(values, 2 * self.extra_words(steps))
         scales = _scales(by_group)
         steps_of = _rounded(by_group, scales).reshape(count, -1, lanes)[:, :steps].view(np.uint8).astype(np.uint32) & 15
         words = sum(steps_of[:, place::STEPS] << np.uint32(4 * place) for place in range(STEPS))
@@ -61,6 +59,23 @@ class CpuAvx512W4(CpuAvx512):
         upper = T.shift_left(scales, T.broadcast(T.cast((1 - place % 2) * 16, "int32"), LANES))
         scale = T.reinterpret(f"float32x{LANES}", T.bitwise_and(upper, T.broadcast(T.int32(-65536), LANES)))
         return T.cast(signed, f"float32x{LANES}") * scale
+
+
+def stored_values(weight: EncodedWeight) -> EncodedWeight:
+    """Return a weight as the kernel computes with it: values in float32, rounded."""
+    slots = weight.values.reshape(1, len(weight.values), -1).swapaxes(1, 2)  # as the steps of one panel of all rows
+    by_group = _by_group(slots, -(-slots.shape[1] // GROUP))
+    scales = _scales(by_group)
+    stored = (_rounded(by_group, scales) * scales).reshape(1, -1, slots.shape[2])[0, : slots.shape[1]]
+    return replace(weight, values=np.ascontiguousarray(stored.T).reshape(weight.values.shape))
+
+
+def _by_group(values: Array, groups: int) -> Array:
+    """Return values (panels, steps, lanes) as float32 (panels, groups, GROUP, lanes), with zeros behind the last step."""
+    count, steps, lanes = values.shape
+    whole = np.zeros((count, groups * GROUP, lanes), np.float32)
+    whole[:, :steps] = values
+    return whole.reshape(count, groups, GROUP, lanes)
 
 
 def _scales(values: Array) -> Array:

@@ -16,6 +16,7 @@ from tvm_balanced.schedules.tir.activations import Vector, horner, like
 LANES = 16
 DEGREE = 4
 END = 5.6  # above this, gelu and relu differ by less than 6.1e-8
+POWERS_OF_TWO = (0.0550089, 0.242211, 0.693283, 1.0)  # 2**x for |x| <= 1/2, of all with 1 at 0 the least relative error
 PIECES_TO_END = LANES - 0.5  # the first piece is the right half of a piece centred at 0
 
 
@@ -33,6 +34,30 @@ def gelu(x: Vector) -> Vector:
     bump = inside * horner(inside, *(_pick(table, piece) for table in _tables()))
     # the constant comes first: NaN passes
     return activations.relu(x) - tirx.Let(inside, T.min(like(END - 0.01 / scale, x), T.abs(x)), bump)
+
+
+def exp_for_bfloat16(x: Vector) -> Vector:
+    """Return e**x for x up to 0, relative error 1.1e-4 and none at 0: a sixteenth of what rounding to bfloat16 loses.
+
+    NaN passes, and -infinity gives 0. Two instructions of AVX-512 find and apply the power of two, which `activations.exp`
+    does by integers: it takes 14 instructions, this 8.
+    """
+    power, whole = (tirx.Var(name, f"float32x{LANES}") for name in ("power", "whole"))
+    rest = tirx.Var("rest", f"float32x{LANES}")
+    scaled = T.max(like(-300.0, x), x * like(math.log2(math.e), x))  # the constant comes first: NaN passes
+    nearest = T.call_llvm_pure_intrin(
+        f"float32x{LANES}", "llvm.x86.avx512.mask.rndscale.ps.512", power, T.int32(8), power, T.int16(-1), T.int32(4)
+    )
+    moved = T.call_llvm_pure_intrin(
+        f"float32x{LANES}",
+        "llvm.x86.avx512.mask.scalef.ps.512",
+        horner(rest, *POWERS_OF_TWO),
+        whole,
+        power,
+        T.int16(-1),
+        T.int32(4),
+    )
+    return tirx.Let(power, scaled, tirx.Let(whole, nearest, tirx.Let(rest, power - whole, moved)))
 
 
 def _rounded(x: Vector) -> Vector:

@@ -503,6 +503,6 @@ def test_compile_in_8_bits(folder, capsys):
     said = json.loads(capsys.readouterr().out)["precision"]
     assert (code, said["data"], said["max_loss"]) == (0, "6 calls of the calibration data", 0.05)
     assert said["loss"] == json.loads((folder / "m.tb" / "manifest.json").read_text())["report"]["precision"]["loss"] <= 0.05
-    assert run(["compile", "models:pruned", "-o", "n.tb", "--precision", "int4"]) == 2
-    assert "give one of float32, bfloat16, int8, auto" in " ".join(capsys.readouterr().err.split())
+    assert run(["compile", "models:pruned", "-o", "n.tb", "--precision", "int3"]) == 2
+    assert "give one of float32, bfloat16, int8, int4, auto" in " ".join(capsys.readouterr().err.split())
     assert run(["inspect", "models:pruned", "--precision", "int8", "--json"]) == 0

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
@@ -10,8 +11,10 @@ from tvm_balanced.errors import InputError, ToleranceError
 from tvm_balanced.runtime.host import host_features
 from tvm_balanced.runtime.manifest import read_manifest, write_manifest
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import FEATURES, CpuAvx512I8
+from tvm_balanced.schedules.tir.bf16_pairs import FEATURE
 
 pytestmark = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CPU has no AVX-512 VBMI and VNNI")
+BFLOAT16 = pytest.mark.skipif(FEATURE not in host_features(), reason="this CPU has no AVX-512 BF16")
 ROUNDS = ("cpu_avx512_i8", "cpu_dense_i8")
 
 
@@ -62,6 +65,11 @@ def test_report_and_manifest_hold_the_loss(rounded, tmp_path):
     manifest = read_manifest(tmp_path / "net.tb")
     assert manifest["report"]["precision"]["loss"] == rounded.report.precision.loss
     assert tb.load(tmp_path / "net.tb").report == rounded.report
+    assert all(layer.bits > 2 for layer in rounded.report.layers)
+    assert "bits for each weight of the model" in rounded.report.title
+    del manifest["report"]["precision"]["attention"]  # as earlier versions wrote it
+    write_manifest(tmp_path / "net.tb", manifest)
+    assert tb.load(tmp_path / "net.tb").report.precision.attention == "float32"
     manifest["report"]["precision"]["losses"] = [{"output": "y"}]
     write_manifest(tmp_path / "net.tb", manifest)
     with pytest.raises(tb.TvmBalancedError, match="the loss of an output"):
@@ -159,6 +167,56 @@ def test_bfloat16_rounds_weights_alone(net):
     assert all(kernel in ("cpu_avx512_w16", "cpu_avx512") for kernel in kernels(module).values())
 
 
+class Attending(nn.Module):
+    """Attention with its four layers, whose weights are so large that scores differ."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(64, 64) for _ in range(4))
+
+    def forward(self, x):
+        q, k, v = (layer(x).view(*x.shape[:2], 2, 32).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        y = functional.scaled_dot_product_attention(3 * q, k, v)
+        return self.o(y.transpose(1, 2).reshape(x.shape))
+
+
+@pytest.fixture(scope="module")
+def attending():
+    torch.manual_seed(0)
+    model = Attending().eval()
+    tb.prune(model, "4:16")
+    return model, [torch.randn(2, 40, 64) for _ in range(2)]
+
+
+@BFLOAT16
+def test_attention_in_bfloat16_counts_in_the_budget(attending):
+    model, batches = attending
+    module = tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=0.05)
+    said = module.report.precision
+    assert (said.attention, len(said.rounded)) == ("bfloat16", 4)
+    assert "4 layers in int8, attention in bfloat16" in module.report.title
+    assert said.loss == pytest.approx(lost(module, model, batches), rel=1e-6)
+    assert any(row.name.startswith("attention_bf16") for row in module.profile(batches[0], rounds=1).rows)
+
+
+@BFLOAT16
+@pytest.mark.slow
+def test_attention_that_loses_too_much_stays_in_float32(attending):
+    model, batches = attending
+    probe = rounding_probe.RoundingProbe(import_model(model, (batches[0],)), ["q", "k", "v", "o"], 1, attention=True)
+    assert probe.attention == 2 * 2 * 40 * 40 * 64
+    x = batches[0].numpy()
+    want = probe.run("main", [x], {})[0][0]
+    got = probe.run("main", [x], {rounding_probe.ATTENTION: rounding_probe.Rounding("bfloat16")})[0][0]
+    alone = float(np.linalg.norm(got - want) / np.linalg.norm(want))
+    assert 1e-4 < alone < 0.01
+    module = tb.compile(model, (batches[0],), precision="bfloat16", calibration=batches, max_loss=alone / 2)
+    said = module.report.precision
+    assert said.attention == "float32"
+    assert said.kept[rounding_probe.ATTENTION] == pytest.approx(alone, rel=0.3)
+    assert not any(row.name.startswith("attention_bf16") for row in module.profile(x, rounds=1).rows)
+
+
 @pytest.mark.slow
 def test_another_machine_gets_what_the_probe_lost(net):
     model, batches = net
@@ -193,7 +251,7 @@ def test_the_input_of_a_recurrent_layer_is_rounded_for_all_steps_at_once():
 
 
 @pytest.mark.parametrize(
-    "options", [{"precision": "int4"}, {"precision": "int8", "max_loss": -1}, {"precision": "int8", "metric": 3}]
+    "options", [{"precision": "int3"}, {"precision": "int8", "max_loss": -1}, {"precision": "int8", "metric": 3}]
 )
 def test_bad_options(net, options):
     with pytest.raises(InputError):

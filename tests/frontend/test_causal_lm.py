@@ -202,3 +202,19 @@ def test_what_is_no_such_model_gets_one_sentence(model, options, error, message)
     with pytest.raises(error, match=message) as raised:
         tb.compile_causal_lm(model, **{"max_length": 16} | options)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.avx512
+@pytest.mark.slow
+def test_weights_in_four_bits_for_decoding():
+    model = pruned(mistral, scale=1)
+    module = tb.compile_causal_lm(model, max_length=32, chunk=8, threads=1, precision="int4", max_loss=0.5, race=False)
+    said = module.report.precision
+    rows = [row for row in module.report.layers if row.kernel == "cpu_avx512_w4"]
+    assert {row.entry_point for row in rows} >= {"decode"}
+    assert {row.layer for row in rows} == set(said.rounded)
+    assert said.precision == "int4"
+    assert 0.01 < said.loss <= 0.5
+    assert {loss.entry_point for loss in said.losses} == {"prefill", "decode"}
+    assert all(2 < row.bits < 2.6 for row in rows)  # 2.06 of long rows; each panel of these short ones has a word of scales
+    assert module.generate(torch.arange(3, 9)[None], max_new_tokens=4).shape == (1, 10)

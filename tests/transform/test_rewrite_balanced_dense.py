@@ -15,7 +15,7 @@ from tvm_balanced.core.row_range import RowRange
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import balanced_dense, is_dense_op, packed_dense
 from tvm_balanced.runtime.tensors import view
-from tvm_balanced.transform.lower_dense_ops import variants_of
+from tvm_balanced.transform.dense_calls import variants_of
 from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense
 
 PATTERN = BalancedPattern(2, 16)

@@ -104,7 +104,7 @@ Calibration = Annotated[
     ),
 ]
 Precision = Annotated[
-    str, typer.Option("--precision", help="What dense layers may be computed in: float32, bfloat16, int8, or auto.")
+    str, typer.Option("--precision", help="What dense layers may be computed in: float32, bfloat16, int8, int4, or auto.")
 ]
 WRITABLE = (".pt2", ".safetensors")
 Output = Annotated[

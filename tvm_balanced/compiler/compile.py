@@ -102,7 +102,7 @@ class CompileOptions:
             raise InputError(f"metric is {type(self.metric).__name__}; give a callable (expected, actual) -> loss, or None")
         if self.precision == EXACT and (self.calibration is not None or self.metric is not None):
             raise InputError(
-                "calibration and metric measure what rounding loses; give precision int8, bfloat16 or auto with them"
+                "calibration and metric measure what rounding loses; give precision int8, int4, bfloat16 or auto with them"
             )
         check_kernels(self.kernels)
 
@@ -141,7 +141,7 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     data, what, choice = _choose(imported, options, selector_of, threads)
     selector, given = selector_of(choice.of), imported
     imported = choice.apply(imported)
-    lowered, executable = _build(imported, target, selector, tuned, options.progress)
+    lowered, executable = _build(imported, target, selector, tuned, options.progress, choice.attention_precision)
     selector.check_all_used()
     runs = runs_here(target)
     report = report_of(lowered, lowered.calls, selector, tuned, imported.origins)
@@ -197,9 +197,10 @@ def _build(
     selector: KernelSelector,
     tuned: TunedSchedules,
     progress: Callable[[str], None] | None,
+    attention: str,
 ) -> tuple[Lowered, Any]:
     """Return an imported model lowered, and the executable of it; raises ModelError if TVM cannot."""
-    lowered = _lower(imported, target, selector, tuned, progress)
+    lowered = _lower(imported, target, selector, tuned, progress, attention=attention)
     if progress is not None:
         progress("machine code")
     with _failures(imported.source), _machine(target):
@@ -213,6 +214,7 @@ def _lower(
     tuned: TunedSchedules,
     progress: Callable[[str], None] | None,
     pack: bool = True,
+    attention: str = EXACT,
 ) -> Lowered:
     """Return an imported model lowered; raises ModelError if TVM cannot."""
     names, ranges, sizes = imported.weight_names, imported.ranges, imported.sizes
@@ -230,6 +232,7 @@ def _lower(
             pack=pack,
             donated=donated,
             experts=imported.experts,
+            attention=attention,
         )
 
 
@@ -271,6 +274,7 @@ def inspect_imported(imported: ImportedModel, options: CompileOptions) -> Report
     threads = options.threads or cores()
     selector = KernelSelector.of(target, threads, options.kernels, options.copies, everywhere(options.precision))
     tuned = TunedSchedules.of(target, threads, options.logs)
-    lowered = _lower(imported, target, selector, tuned, options.progress, pack=False)
+    attention = EXACT if options.precision == EXACT else "bfloat16"
+    lowered = _lower(imported, target, selector, tuned, options.progress, pack=False, attention=attention)
     selector.check_all_used()
     return report_of(lowered, calls_in(lowered.mod), selector, tuned, imported.origins)

@@ -1,5 +1,7 @@
 """The choice of precision: which layers are computed in 8 bits (or bfloat16), so that what the model loses stays in its budget.
 
+Attention in bfloat16 counts as one more layer, if the target and this machine have instructions for it.
+
 What a layer costs is measured: the model runs on data with that layer rounded alone. Roundings of different layers are
 independent, so that the squares of what they cost add up. The layers that cost most for the time they save stay in float32.
 """
@@ -12,7 +14,7 @@ import tvm
 
 from tvm_balanced.compiler.calibration import Data
 from tvm_balanced.compiler.layers import planned
-from tvm_balanced.compiler.rounding_probe import Rounding, RoundingProbe
+from tvm_balanced.compiler.rounding_probe import ATTENTION, Rounding, RoundingProbe
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.loss import Metric, OutputLoss, losses, measured, overall
@@ -20,10 +22,11 @@ from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.errors import ToleranceError
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.schedules import ALL_KERNELS
+from tvm_balanced.schedules.attention_bf16 import attends_in_bfloat16, seconds_saved
 from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector, PrecisionOf
 from tvm_balanced.transform.smooth_inputs import SmoothInputs
 
-PRECISIONS = ("float32", "bfloat16", "int8", "auto")
+PRECISIONS = ("float32", "bfloat16", "int8", "int4", "auto")
 MARGIN = 0.97  # of the budget is spent: kernels round a little differently than the probe, by less than a hundredth
 SENSITIVITY_CALLS = 4  # of each entry point are run with each layer rounded alone
 SMOOTHED = 0.7  # smoothing is worth another pass over x if the layer then costs so much less
@@ -70,6 +73,8 @@ class Choice:
         What is lost if all layers are rounded that have a kernel for it, without smoothing: the loss of 8 bits throughout.
     expected : Measured or None
         What the probe lost with `rounded`.
+    attention : float
+        Seconds that attention in bfloat16 is thought to save; 0 if it stays in float32.
     """
 
     precision: str = EXACT
@@ -77,6 +82,7 @@ class Choice:
     alone: Mapping[str, float] = field(default_factory=dict)
     everything: Measured | None = None
     expected: Measured | None = None
+    attention: float = 0.0
 
     def of(self, layer: str) -> str:
         """Return what a layer is computed in."""
@@ -85,7 +91,13 @@ class Choice:
     @property
     def kept(self) -> dict[str, float]:
         """The layers that stay in float32 for the budget, with what each would lose alone, the worst first."""
-        return {name: loss for name, loss in _worst(self.alone) if name not in self.rounded}
+        left = {name: loss for name, loss in _worst(self.alone) if name not in self.rounded}
+        return {name: loss for name, loss in left.items() if name != ATTENTION or not self.attention}
+
+    @property
+    def attention_precision(self) -> str:
+        """What attention is computed in."""
+        return "bfloat16" if self.attention else EXACT
 
     def apply(self, imported: ImportedModel) -> ImportedModel:
         """Return the model with the inputs of its smoothed layers smoothed."""
@@ -127,10 +139,20 @@ def choose(
         return Choice()
     if precision != "auto":
         return _choose(imported, precision, data, budget, selector, threads, must=True)
-    found = [_choose(imported, kind, data, budget, selector, threads, must=False) for kind in ("int8", "bfloat16")]
-    seconds = [(sum(_seconds(imported, selector(choice.of)).values()), place) for place, choice in enumerate([*found, Choice()])]
-    best = min(seconds)[1]
-    return found[best] if best < len(found) else replace(found[0], precision=EXACT, rounded={})
+    found = [_choose(imported, kind, data, budget, selector, threads, must=False) for kind in _promising(imported, selector)]
+    choices = [*found, Choice()]
+    seconds = [sum(_seconds(imported, selector(choice.of)).values()) - choice.attention for choice in choices]
+    best = seconds.index(min(seconds))
+    return found[best] if best < len(found) else replace(found[0], precision=EXACT, rounded={}, attention=0.0)
+
+
+def _promising(imported: ImportedModel, selector: Selector) -> list[str]:
+    """Return the precisions of which "auto" measures what they lose: 4 bits, which lose most, only if they are the fastest."""
+
+    def seconds(precision: str) -> float:
+        return sum(_seconds(imported, selector(lambda _layer: precision)).values())
+
+    return ["int8", "bfloat16", *(["int4"] if seconds("int4") < min(seconds("int8"), seconds("bfloat16")) else [])]
 
 
 def _choose(
@@ -146,8 +168,11 @@ def _choose(
     saved = {name: max(exact[name] - rounded[name], 1e-12) for name in rounded}
     if not saved:
         return Choice()
-    search = _Search(RoundingProbe(imported, list(saved), threads), precision, data, budget, saved)
-    return search.choice(must)
+    used = selector(None)
+    probe = RoundingProbe(imported, list(saved), threads, attends_in_bfloat16(used.target))
+    if probe.attention:
+        saved[ATTENTION] = seconds_saved(probe.attention, used.roofline)
+    return _Search(probe, precision, data, budget, saved).choice(must)
 
 
 def _seconds(imported: ImportedModel, selector: KernelSelector, precision: str | None = None) -> dict[str, float]:
@@ -178,11 +203,10 @@ class _Search:
 
     def choice(self, must: bool) -> Choice:
         """Return what rounds; with `must`, raises ToleranceError if that is no layer."""
-        ways = {name: Rounding(self.precision) for name in self.probe.layers}
+        ways = {name: Rounding("bfloat16" if name == ATTENTION else self.precision) for name in self.saved}
         everything, peaks = self.measure(ways, self.data)
-        whole = Choice(self.precision, ways, {}, everything, everything)
-        if everything.value <= MARGIN * self.budget.most or not ways:
-            return whole
+        if everything.value <= MARGIN * self.budget.most:
+            return self.taken(ways, {}, everything, everything)
         alone = {name: self.alone(name, way) for name, way in ways.items()}
         if self.precision == "int8":
             self.smooth(ways, alone, peaks)
@@ -190,8 +214,13 @@ class _Search:
         count, found = self.fewest(order, ways, alone)
         if count == len(order) and must:
             raise ToleranceError(self.refusal(everything, alone))
-        taken = {name: ways[name] for name in order[count:]}
-        return Choice(self.precision if taken else EXACT, taken, alone, everything, found)
+        return self.taken({name: ways[name] for name in order[count:]}, alone, everything, found)
+
+    def taken(self, ways: Mapping[str, Rounding], alone: Mapping[str, float], everything: Measured, found: Measured) -> Choice:
+        """Return the choice of what rounds, as `ways` say."""
+        layers = {name: way for name, way in ways.items() if name != ATTENTION}
+        attention = self.saved[ATTENTION] if ATTENTION in ways else 0.0
+        return Choice(self.precision if layers else EXACT, layers, alone, everything, found, attention)
 
     def measure(self, rounded: Mapping[str, Rounding], data: Mapping[str, Data]) -> tuple[Measured, dict[str, Array]]:
         """Return what is lost on data with some layers rounded, and for each layer the largest |x| of each column."""
@@ -213,7 +242,7 @@ class _Search:
     def smooth(self, ways: dict[str, Rounding], alone: dict[str, float], peaks: Mapping[str, Array]) -> None:
         """Smooth the inputs of those layers that it helps."""
         even = MARGIN * self.budget.most / math.sqrt(len(ways))
-        for name in [name for name in ways if alone[name] > even / 2]:
+        for name in [name for name in ways if alone[name] > even / 2 and name != ATTENTION]:
             smoothed = Rounding(self.precision, self.probe.factor(name, peaks[name]))
             loss = self.alone(name, smoothed)
             if loss < SMOOTHED * alone[name]:
@@ -265,6 +294,7 @@ def precision_report(report: Report, choice: Choice, max_loss: float, what: str)
         everything=everything.losses,
         rounded=tuple(row.layer for row in report.layers if row.layer in kernels and row.rows.first == 1),
         kept=choice.kept,
+        attention=choice.attention_precision,
     )
 
 

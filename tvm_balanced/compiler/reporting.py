@@ -1,10 +1,14 @@
 """The report on a lowered model: plans, operators and functions --> rows with their shares of weights, work and time."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+import tvm
+
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.accounting import FunctionUse, OperatorUse, WeightOrigins
+from tvm_balanced.core.dtypes import numpy_dtype
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.core.report import FunctionReport, LayerReport, OperatorReport, Report
 from tvm_balanced.core.weight_map import heaviest
@@ -93,7 +97,8 @@ def _layers(
         made = of_plan[index]
         for place, bucket in enumerate(plan.buckets):
             schedule = "; ".join(dict.fromkeys(tuned.source(call.variants[place]) for call in made)) or "-"
-            packed = (address for call in made if call.weights for address in call.weights[place])
+            packed = [address for call in made if call.weights for address in call.weights[place]]
+            of_weight = {address for call in made if call.weights for address in call.weights[place][:-1]}  # the last is its bias
             counted = bucket is plan.example  # weights and work count in the row of the examples' M
             row = LayerReport.of(
                 plan,
@@ -104,9 +109,14 @@ def _layers(
                 seconds=sum(selector.seconds(call.variants[place].workload, plan.example_m) for call in made) if counted else 0.0,
                 functions=tuple(dict.fromkeys(call.function for call in made)),
                 parameters=tuple(dict.fromkeys(places[address] for address in packed if address in places)),
+                weight_bytes=sum(_nbytes(lowered.weights[places[address]].tensor) for address in of_weight if address in places),
             )
             rows.append(row)
     return tuple(rows)
+
+
+def _nbytes(tensor: tvm.runtime.Tensor) -> int:
+    return math.prod(map(int, tensor.shape)) * numpy_dtype(str(tensor.dtype)).itemsize
 
 
 def _operators(operators: Sequence[OperatorUse], owners: _Owners) -> list[OperatorReport]:

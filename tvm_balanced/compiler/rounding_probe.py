@@ -9,20 +9,24 @@ import tvm
 from tvm import relax
 
 from tvm_balanced.compiler.build import build
+from tvm_balanced.core.detection import detect
 from tvm_balanced.core.dtypes import numpy_dtype
-from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.encoding import Array, encode
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import aligned, as_tvm, view
 from tvm_balanced.runtime.threads import run_with_threads
+from tvm_balanced.schedules.kernels.cpu_avx512_w4 import CPU_AVX512_W4, stored_values
 from tvm_balanced.schedules.layouts.rounded_weight import round_weight
-from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
+from tvm_balanced.transform.attend_in_bfloat16 import NAME as ATTENDING
 from tvm_balanced.transform.lift_weights import places_of
 from tvm_balanced.transform.pipeline import lower
 from tvm_balanced.transform.probe_rounding import ProbeRounding
 
 SMOOTHING = 0.5  # the exponent of SmoothQuant: how much of a column's size moves from x into the weight
 
+ATTENTION = "all attention"  # stands among the layers that may round; no layer has such a name
 UNUSED = 1e-6  # the size, relative to the largest weight, that a column of zeros counts as
 
 
@@ -33,7 +37,7 @@ class Rounding:
     Parameters
     ----------
     precision : str
-        "int8" rounds x and weight, "bfloat16" the weight alone.
+        "int8" rounds x and weight, "bfloat16" and "int4" the weight alone.
     factor : array (K,) float32 or None
         x is multiplied by it first, the weight divided.
     """
@@ -46,8 +50,16 @@ class Rounding:
         exact = exact if self.factor is None else exact / self.factor
         if self.precision == "bfloat16":
             return exact.astype(numpy_dtype("bfloat16")).astype(np.float32)
+        if self.precision == "int4":
+            return _in_four_bits(exact)
         numbers, scales, _ = round_weight(exact)
         return numbers.astype(np.float32) * scales[:, None]
+
+
+def _in_four_bits(weight: Array) -> Array:
+    """Return a weight (N, K) as `cpu_avx512_w4` computes with it: its scales are those of groups of nonzeros."""
+    pattern = CPU_AVX512_W4.fit(detect(weight))
+    return weight if pattern is None else stored_values(encode(weight, pattern)).decode()
 
 
 class RoundingProbe:
@@ -59,14 +71,23 @@ class RoundingProbe:
     layers : collection of str
         The layers that may round.
     threads : int
+    attention : bool
+        Whether attention may be computed in bfloat16, where this machine can.
+
+    Attributes
+    ----------
+    attention : float
+        Multiply-adds of all attention that can be, at the sizes of the examples.
     """
 
-    def __init__(self, imported: ImportedModel, layers: Sequence[str], threads: int) -> None:
+    def __init__(self, imported: ImportedModel, layers: Sequence[str], threads: int, attention: bool = False) -> None:
         target, names = host_target(), dict(imported.weight_names)
         probing = ProbeRounding(names, set(layers))
         selector = KernelSelector.of(target, threads)
         mod = tvm.transform.Sequential([probing])(imported.mod)
-        lowered = lower(mod, target, selector, names, imported.ranges, sizes=imported.sizes)
+        kind = "bfloat16" if attention else EXACT
+        lowered = lower(mod, target, selector, names, imported.ranges, sizes=imported.sizes, attention=kind)
+        self.attention = sum(use.macs for use in lowered.functions if use.name.startswith(ATTENDING))
         self._machine = relax.VirtualMachine(build(lowered.mod, target, relax_pipeline=None), tvm.cpu())
         self._functions, self._threads = probing.functions, threads
         self._lifted = {
@@ -85,6 +106,7 @@ class RoundingProbe:
         """Call an entry point with some layers rounded; return its outputs, and for each layer the largest |x| of each column."""
         layers = self._functions[entry].layers
         given = [tensor for name in layers for tensor in self._arguments(name, rounded.get(name))]
+        given.append(tvm.runtime.tensor(np.array(ATTENTION in rounded, np.float32)))
         tensors = [as_tvm(aligned(array.copy())) for array in inputs]
         result = run_with_threads(self._threads, self._machine[entry], *tensors, *given, *self._lifted[entry])
         outputs, *peaks = list(result)

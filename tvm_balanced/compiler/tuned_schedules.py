@@ -87,7 +87,11 @@ class TunedSchedules:
         return self.choose(workload).decisions
 
     def choose(self, workload: Workload) -> Choice:
-        """Return the decisions of a workload whose M is known, and where they come from."""
+        """Return the decisions of a workload whose M is known, and where they come from.
+
+        With rounded rows it has those of the whole kernel, which is what is tuned.
+        """
+        workload = replace(workload, rounded=False)
         if workload not in self._chosen:
             self._chosen[workload] = self._choose(workload)
         return self._chosen[workload]

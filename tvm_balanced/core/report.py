@@ -65,6 +65,8 @@ class LayerReport:
         M for each image of a convolution; 1 for a dense layer.
     kind : str
         "dense layer" or "convolution".
+    weight_bytes : int
+        Bytes of its packed weight, without the bias; 0 before anything is packed.
 
     Functions and parameters are not compared: only a compiled module has them.
     """
@@ -93,6 +95,7 @@ class LayerReport:
     parameters: tuple[int, ...] = field(default=(), compare=False)
     pixels: int = 1
     kind: str = "dense layer"
+    weight_bytes: int = 0
 
     @classmethod
     def of(cls, plan: LayerPlan, bucket: Bucket, schedule: str, **more: Any) -> "LayerReport":
@@ -126,6 +129,11 @@ class LayerReport:
     def serves(self, m: int) -> bool:
         """Whether this row is about a call with `m` rows."""
         return m in self.rows if self.m is None else m == self.m
+
+    @property
+    def bits(self) -> float:
+        """Bits that the packed weight takes for each element of the weight, zeros included; 0 before anything is packed."""
+        return 8 * self.weight_bytes / (self.n * self.k)
 
     @property
     def slots(self) -> int:
@@ -250,7 +258,7 @@ class PrecisionReport:
     Parameters
     ----------
     precision : str
-        What the rounded layers are computed in: "int8" or "bfloat16"; "float32" if none of them is.
+        What the rounded layers are computed in: "int8", "int4" or "bfloat16"; "float32" if none of them is.
     max_loss : float
         The budget.
     data : str
@@ -267,6 +275,8 @@ class PrecisionReport:
         The layers that are computed in the precision.
     kept : mapping
         The layers that stay in float32 for the budget, with what each would lose alone, the worst first.
+    attention : str
+        What attention is computed in: "float32" or "bfloat16".
     """
 
     precision: str
@@ -278,10 +288,12 @@ class PrecisionReport:
     everything: tuple[OutputLoss, ...] = ()
     rounded: tuple[str, ...] = ()
     kept: Mapping[str, float] = field(default_factory=dict)
+    attention: str = "float32"
 
     def __str__(self) -> str:
         kept = f", {len(self.kept)} stay in float32 for the budget" if self.kept else ""
-        lines = [f"{len(self.rounded)} layers in {self.precision}{kept}"]
+        attention = "" if self.attention == "float32" else f", attention in {self.attention}"
+        lines = [f"{len(self.rounded)} layers in {self.precision}{attention}{kept}"]
         if self.loss is not None:
             how = "expected" if self.simulated else "measured"
             lines.append(f"loss {self.loss:.2g} of at most {self.max_loss:g}, {how} on {self.data}")
@@ -393,9 +405,20 @@ class Report:
         if several:
             copies = " or ".join(map(str, sorted(set(several))))
             title += f"; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"
-        precision = "" if self.precision is None else str(self.precision)
+        precision = "" if self.precision is None else f"{self.precision}{self._bits}"
         races = (f"{race.entry_point}: {race}" if len(self.races) > 1 else str(race) for race in self.races)
         return "\n".join(line for line in (self.headline, title if self.layers else "", precision, *races) if line)
+
+    @property
+    def _bits(self) -> str:
+        """How much memory the rounded layers take, in one line."""
+        names = set(self.precision.rounded) if self.precision is not None else set()
+        rows = {(row.layer, row.parameters): row for row in self.layers if row.layer in names and row.weight_bytes}
+        elements = sum(row.n * row.k for row in rows.values())
+        bits = sum(8 * row.weight_bytes for row in rows.values())
+        return (
+            f"\nrounded layers take {bits / elements:.2f} bits for each weight of the model, zeros included" if elements else ""
+        )
 
     def _by_layer(self) -> list[list[LayerReport]]:
         """The rows of each layer."""

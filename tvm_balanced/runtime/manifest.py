@@ -284,7 +284,9 @@ def _check_report(report: Any) -> None:
 
 def _check_precision(said: Any) -> None:
     known = {field.name for field in fields(PrecisionReport)}
-    _want("precision", said, isinstance(said, dict) and set(said) == known, "what layers are computed in, and the losses")
+    fits = isinstance(said, dict) and known - {"attention"} <= set(said) <= known  # earlier versions wrote none
+    _want("precision", said, fits, "what layers are computed in, and the losses")
+    _want("attention", said.get("attention", ""), isinstance(said.get("attention", ""), str), "what attention is computed in")
     for name in ("losses", "everything"):
         _want(name, said[name], _all(said[name], list, dict), "a list of losses")
         for loss in said[name]:

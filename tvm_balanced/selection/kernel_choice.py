@@ -54,7 +54,7 @@ class KernelSelector:
     copies : int
         The most kernels that may share a layer whose M is known only at the call, each with its own copy of the weight.
     precision : callable, optional
-        From the name of a layer to what it may be computed in, "float32", "bfloat16" or "int8"; by default float32 throughout.
+        From the name of a layer to what it may be computed in, "float32" (the default), "bfloat16", "int8" or "int4".
 
     Raises
     ------

@@ -7,14 +7,16 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from tvm_balanced.schedules.few_queries import LANES, FewQueries, prim_func
+from tvm_balanced.schedules.few_queries import FewQueries, prim_func
 from tvm_balanced.schedules.rules.cpu_attention import ROWS
+from tvm_balanced.schedules.tir.statements import LANES
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import (
     AttentionMatch,
     Bound,
     factor_of,
     known_sizes,
+    mask_shape,
     match_attention,
     op_name,
     scale_and_mask,
@@ -84,10 +86,10 @@ def _parts(match: AttentionMatch, bound: Bound) -> tuple[FewQueries, list[relax.
     length, held = known_sizes([match.sizes[1]]), shape_of(keys)
     if length is None or held is None or held != shape_of(values) or held[:1] + held[2:] != (batch, *length, depth):
         return None
-    mask_shape = None if mask is None else _mask_shape(mask, (batch, heads, count, *length))
-    if (mask is not None and mask_shape is None) or _dtypes(queries) != {"float32"} or len(_dtypes(keys, values)) > 1:
+    of_mask = None if mask is None else mask_shape(mask, (batch, heads, count, *length))
+    if (mask is not None and of_mask is None) or _dtypes(queries) != {"float32"} or len(_dtypes(keys, values)) > 1:
         return None
-    of = FewQueries(batch, heads, count, length[0], depth, held[1], mask_shape, scale, match.safe, *_dtypes(keys))
+    of = FewQueries(batch, heads, count, length[0], depth, held[1], of_mask, scale, match.safe, *_dtypes(keys))
     return of, [queries, keys, values], mask
 
 
@@ -130,13 +132,3 @@ def _swaps(call: relax.Call) -> bool:
     order = [] if call.attrs.axes is None else [int(axis) for axis in call.attrs.axes]
     own = list(range(len(order)))
     return len(own) > 1 and order == [*own[:-2], own[-1], own[-2]]
-
-
-def _mask_shape(mask: relax.Expr, scores: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """Return the shape of a mask in four dimensions; None if it has not a number for each key, or another dtype."""
-    shape = shape_of(mask)
-    if not shape or len(shape) > 4 or str(mask.ty.dtype.dtype) != "float32":
-        return None
-    first, second, third, last = (1,) * (4 - len(shape)) + shape
-    fits = last == scores[3] and all(size in (1, own) for size, own in zip((first, second, third), scores, strict=False))
-    return (first, second, third, last) if fits else None

@@ -1,7 +1,6 @@
 """LowerDenseOps: our dense layers and convolutions --> call_tir of the kernels they name, with their packed weights."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -9,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax, tirx
+from tvm import relax
 from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.core.encoding import Array, EncodedWeight, encode
-from tvm_balanced.core.layer_plan import Bucket, buckets_from_attr
-from tvm_balanced.ops import WEIGHT_ARGS, bias_of, conv_of, is_dense_op, residual_of
+from tvm_balanced.ops import WEIGHT_ARGS, bias_of, is_dense_op, residual_of
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules import ALL_KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
 from tvm_balanced.schedules.multi_kernel import Variant
+from tvm_balanced.transform.dense_calls import matrices_of, variants_of
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
+from tvm_balanced.transform.share_rounding import SharedRounding
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class LowerDenseOps:
     """Lower dense layers and convolutions.
 
     rewrite: `balanced_dense(x, v, i, bias)` --> `reshape(call_tir(cpu_avx512, (reshape(x), *packed)))`. Calls that share a
-    weight share its packed form. Where several kernels compute a layer, each gets a packed form of its own.
+    weight share its packed form. Where several kernels compute a layer, each gets a packed form of its own. Rows of x that two
+    layers or more would round alike are rounded once, before the first of them: `call_tir(cpu_avx512_i8, (x, *packed))` -->
+    `call_tir(cpu_avx512_i8, (values, step, zero, *packed))` with `values, step, zero = call_tir(round_rows, (reshape(x),))`.
 
     Parameters
     ----------
@@ -82,7 +84,7 @@ class LowerDenseOps:
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         lowering = _Lowering(mod, self.names)
-        mod = rewrite_relax_funcs(mod, lowering)
+        mod = rewrite_relax_funcs(mod, lowering, lowering.start)
         self.calls = lowering.calls
         return mod
 
@@ -94,18 +96,32 @@ class _Lowering(PyExprMutator):
         self.packed: Packed = {}
         self.names = names
         self.calls: list[LayerCall] = []
+        self.sharing = SharedRounding()
+
+    def start(self, func: relax.Function) -> None:
+        """Begin with a function."""
+        self.sharing = SharedRounding.of(func)
+
+    def visit_dataflow_block_(self, block: relax.DataflowBlock) -> relax.DataflowBlock:
+        self.sharing.begin()  # no other block sees what is made in this one
+        return super().visit_dataflow_block_(block)
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
-        call = self.visit_expr_post_order(call)
+        given, call = call, self.visit_expr_post_order(call)
         if not is_dense_op(call):
             return call
-        lowered, layer_call = lower_dense_op(self.builder_, call, self.packed, self.names)
+        rows = self.sharing.rounded(self.builder_, given, call)
+        lowered, layer_call = lower_dense_op(self.builder_, call, self.packed, self.names, rows)
         self.calls.append(layer_call)
         return lowered
 
 
 def lower_dense_op(
-    builder: relax.BlockBuilder, call: relax.Call, packed: Packed, names: dict[int, str] | None = None
+    builder: relax.BlockBuilder,
+    call: relax.Call,
+    packed: Packed,
+    names: dict[int, str] | None = None,
+    rows: Sequence[relax.Expr] | None = None,
 ) -> tuple[relax.Expr, LayerCall]:
     """Return the lowered form of one call, and what is known of it.
 
@@ -119,6 +135,8 @@ def lower_dense_op(
         Packed weights of earlier calls, and of this one afterwards.
     names : dict, optional
         Receives address and name of each packed constant.
+    rows : sequence of relax expressions, optional
+        The rounded rows of x, for a kernel that is given them.
     """
     residual = residual_of(call)
     constants = list(call.args[1:] if residual is None else call.args[1:-1])
@@ -130,29 +148,19 @@ def lower_dense_op(
     variants = known.variants
     weights = _packed_weights(call, variants, packed, {} if names is None else names)
     arguments = [constant for constants in weights for constant in constants]
-    function = builder.add_func(multi_kernel.prim_func(variants), "_or_".join(v.workload.kernel for v in variants))
-    (x, made), flat = _matrices(call), len(call.ty.shape) == 2
+    built = variants if rows is None else tuple(replace(v, workload=replace(v.workload, rounded=True)) for v in variants)
+    function = builder.add_func(multi_kernel.prim_func(built), "_or_".join(v.workload.kernel for v in variants))
+    (x, made), flat = matrices_of(call), len(call.ty.shape) == 2
 
     def reshaped(value: relax.Expr, shape: list[Any]) -> relax.Expr:
         return value if flat else builder.emit(relax.op.reshape(value, relax.ShapeExpr(shape)))
 
-    arguments = [reshaped(call.args[0], x), *arguments, *([] if residual is None else [reshaped(residual, made)])]
+    given = [reshaped(call.args[0], x)] if rows is None else rows
+    arguments = [*given, *arguments, *([] if residual is None else [reshaped(residual, made)])]
     y = relax.call_tir(function, arguments, relax.TensorType(made, call.ty.dtype))
     addresses = tuple(tuple(address_of(constant.value) for constant in constants) for constants in weights)
     known = replace(known, function=str(function.name_hint), weights=addresses)
     return (y if flat else relax.op.reshape(builder.emit(y), call.ty.shape)), known
-
-
-def _matrices(call: relax.Call) -> tuple[list[Any], list[Any]]:
-    """Return the shapes of x and y as a kernel has them: rows of a dense layer, whole images of a convolution."""
-
-    def product(dims: list[Any]) -> Any:
-        return math.prod(dims, start=tirx.IntImm("int64", 1))
-
-    x, y = list(call.args[0].ty.shape), list(call.ty.shape)
-    if conv_of(call) is not None:
-        return [x[0], product(x[1:])], [x[0], product(y[1:])]
-    return [product(x[:-1]), x[-1]], [product(y[:-1]), y[-1]]
 
 
 _left_alone: ContextVar[bool] = ContextVar("left_alone", default=False)
@@ -171,27 +179,6 @@ def left_alone() -> Iterator[None]:
 def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     """Return the lowered form of one call, for passes that legalize operators; its constants get no names."""
     return call if _left_alone.get() else lower_dense_op(builder, call, {})[0]
-
-
-def variants_of(call: relax.Call) -> tuple[Variant, ...]:
-    """Return what a call of one of the operators is for each of its kernels."""
-    return tuple(Variant(_workload(call, bucket), bucket.rows) for bucket in buckets_from_attr(call.attrs["buckets"]))
-
-
-def _workload(call: relax.Call, bucket: Bucket) -> Workload:
-    conv, shape = conv_of(call), list(call.args[0].ty.shape)
-    rows = shape[:-1] if conv is None else [shape[0], tirx.IntImm("int64", conv.pixels)]
-    assert bucket.kernel is not None
-    return ALL_KERNELS[bucket.kernel].workload(
-        math.prod(int(d) for d in rows) if all(isinstance(d, tirx.IntImm) for d in rows) else None,
-        int(call.ty.shape[-1 if conv is None else 1]),
-        int(shape[-1]) if conv is None else conv.depth * conv.taps,
-        bucket.pattern,
-        str(call.ty.dtype.dtype),
-        activation=str(call.attrs["activation"]),
-        residual=residual_of(call) is not None,
-        conv=None if conv is None else conv.flattened(),
-    )
 
 
 def _packed_weights(

@@ -169,6 +169,16 @@ def known_sizes(sizes: Any) -> tuple[int, ...] | None:
     return tuple(map(int, sizes)) if all(isinstance(size, (int, tirx.IntImm)) for size in sizes) else None
 
 
+def mask_shape(mask: relax.Expr, scores: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """Return the shape of a mask in four dimensions; None if it has not a number for each key, or another dtype."""
+    shape = shape_of(mask)
+    if not shape or len(shape) > 4 or str(mask.ty.dtype.dtype) != "float32":
+        return None
+    first, second, third, last = (1,) * (4 - len(shape)) + shape
+    fits = last == scores[3] and all(size in (1, own) for size, own in zip((first, second, third), scores, strict=False))
+    return (first, second, third, last) if fits else None
+
+
 def scores_pattern(operand: Callable[[], DFPattern]) -> DFPattern:
     """Return what scores look like: a product of `operand`s, scaled, masked once or twice, and with PadAttention's tail."""
     product = is_op("relax.matmul")(operand(), operand())

@@ -18,10 +18,11 @@ from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.kernel import Tuned, built_once
-from tvm_balanced.selection.kernel_choice import KernelSelector
+from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.attend_by_library import AttendByLibrary
 from tvm_balanced.transform.attend_few_queries import AttendFewQueries
+from tvm_balanced.transform.attend_in_bfloat16 import AttendInBfloat16
 from tvm_balanced.transform.collapse_views import CollapseViews
 from tvm_balanced.transform.count_operators import CountOperators
 from tvm_balanced.transform.estimate_functions import EstimateFunctions
@@ -99,6 +100,7 @@ def lower(
     pack: bool = True,
     donated: Donated | None = None,
     experts: Mapping[int, int] | None = None,
+    attention: str = EXACT,
 ) -> Lowered:
     """Lower an imported model for a target.
 
@@ -129,6 +131,8 @@ def lower(
         Name of a function to the places of its donated inputs, each with that of the output that takes its place.
     experts : mapping, optional
         As ImportedModel has it, for what is counted.
+    attention : str
+        What attention is computed in: "float32", or "bfloat16" where the target has it.
     """
     names = dict(names or {})
     rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes, experts)
@@ -155,7 +159,7 @@ def lower(
                 CollapseViews(),
                 UnflattenMatmul(),
                 relax.transform.CanonicalizeBindings(),
-                *([] if is_gpu(target) else [UpdateInPlace(donated or {}), *attention_passes()]),
+                *([] if is_gpu(target) else [UpdateInPlace(donated or {}), *attention_passes(attention)]),
                 *([AttendByLibrary()] if asks else []),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=dense_ops),
                 fold_constant,
@@ -237,9 +241,10 @@ def tvm_balanced_pipeline(decide: Decide | None = None, tuned: Tuned | None = No
     return run
 
 
-def attention_passes() -> list[tvm.transform.Pass]:
+def attention_passes(precision: str = EXACT) -> list[tvm.transform.Pass]:
     """Return the passes that make attention one function on a CPU; afterwards masks that each of them made anew are one."""
-    return [AttendFewQueries(), PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
+    rounded = [] if precision == EXACT else [AttendInBfloat16()]
+    return [*rounded, AttendFewQueries(), PadAttention(), FuseAttention(), relax.transform.EliminateCommonSubexpr()]
 
 
 def gpu_remainder() -> list[tvm.transform.Pass]:

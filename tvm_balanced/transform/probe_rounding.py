@@ -11,6 +11,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.ops import RECURRENT_STATE, is_call
 from tvm_balanced.schedules.tir.rounded_rows import SMALLEST, STEPS
+from tvm_balanced.transform.attend_in_bfloat16 import FLAG
 from tvm_balanced.transform.match_dense import DenseMatch, match_dense
 
 
@@ -23,7 +24,7 @@ class Probed:
     layers : list of str
         In the order of the parameters: for each a flag () float32, which says whether x is rounded, a factor (K,) float32 that x
         is multiplied by before that, and the weight (K, N) float32. After its result the function returns for each the largest
-        |x| of each column (K,).
+        |x| of each column (K,). Its last parameter is the flag of `AttendInBfloat16`.
     """
 
     layers: list[str] = field(default_factory=list)
@@ -73,7 +74,8 @@ def _with_peaks(func: relax.Function, prober: "_Prober") -> relax.Function:
     given = [var for params in prober.params.values() for var in params]
     result = relax.Tuple([func.body.body, *prober.peaks.values()])
     body = relax.BlockBuilder().normalize(relax.SeqExpr(func.body.blocks, result))
-    probe = relax.Function([*func.params, *given], body, None, func.is_pure, func.attrs)
+    flag = relax.Var(FLAG, relax.TensorType((), "float32"))
+    probe = relax.Function([*func.params, *given, flag], body, None, func.is_pure, func.attrs)
     return relax.analysis.remove_all_unused(probe)
 
 

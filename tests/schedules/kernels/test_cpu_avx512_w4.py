@@ -7,7 +7,9 @@ from torch import nn
 import tvm_balanced as tb
 from tvm_balanced.core.encoding import EncodedWeight, encode
 from tvm_balanced.core.pattern import BalancedPattern
+from tvm_balanced.errors import ToleranceError
 from tvm_balanced.schedules import KERNELS
+from tvm_balanced.schedules.kernels.cpu_avx512_w4 import stored_values
 
 P = BalancedPattern.parse
 KERNEL = KERNELS["cpu_avx512_w4"]
@@ -45,6 +47,13 @@ def test_computes_with_the_stored_weight(pattern, k, m, rng):
     assert (run(x)[:, 3] == 0).all()
 
 
+def test_what_a_probe_computes_with_is_what_is_stored(rng):
+    for pattern, k in (("4:16", 1024), ("3:16", 300), ("1:16", 100)):
+        weight = reference.balanced(20, k, P(pattern), rng)
+        weight[3] = 0
+        np.testing.assert_array_equal(stored_values(encode(weight, P(pattern))).decode(), stored(weight, pattern))
+
+
 def test_values_lose_at_most_a_step_and_no_nonzero_becomes_0(rng):
     weight = reference.balanced(32, 1024, P("4:16"), rng)
     weight[:, :16] *= 1e-3  # far below the scale of their group
@@ -72,5 +81,11 @@ def test_it_is_taken_where_it_is_named(rng):
     with torch.no_grad():
         want = model(x)
     assert 1e-4 < float((module(x) - want).norm() / want.norm()) < 0.15
+    asked = tb.compile(model, (x,), precision="int4", max_loss=0.2, threads=1)
+    assert [layer.kernel for layer in asked.report.layers] == ["cpu_avx512_w4"]
+    assert asked.report.precision.loss == pytest.approx(float((module(x) - want).norm() / want.norm()), rel=1e-4)
+    assert asked.report.layers[0].bits == 2 + 32 / 256  # a word for the one or two scales of 64 slots
+    with pytest.raises(ToleranceError, match="int4 loses"):
+        tb.compile(model, (x,), precision="int4", max_loss=0.01, threads=1)
     free = tb.compile(model, (x,), precision="int8", max_loss=0.05, threads=1)
     assert "cpu_avx512_w4" not in {layer.kernel for layer in free.report.layers}

@@ -71,11 +71,12 @@ def allocate(
     target: Any = None,
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
+    loss: str = "output",
 ) -> "Allocation":
     """Find a pattern for each layer, so that little is lost in a given time; see `frontend.pruning.allocate.allocate`."""
     from tvm_balanced.frontend.pruning.allocate import allocate as run
 
-    return run(model, calibration, target_speedup, sparsity, include, exclude, target, threads, progress)
+    return run(model, calibration, target_speedup, sparsity, include, exclude, target, threads, progress, loss)
 
 
 def compile(

@@ -70,7 +70,7 @@ def _retrieval(rows: Sequence[Row], path: Path) -> None:
     most = max(int(row["queries"]) for row in rows)
     series: dict[str, list[tuple[float, float, float, float]]] = {}
     for row in rows:
-        if not row["pattern"].endswith(":16") or row["method"] in (minilm.DENSE, minilm.ALLOCATED) or row["seed"] != "0":
+        if not row["pattern"].endswith(":16") or row["method"] not in minilm.METHODS or row["seed"] != "0":
             continue
         if int(row["queries"]) < most and any(_same(row, other) and int(other["queries"]) == most for other in rows):
             continue

@@ -14,6 +14,7 @@ import torch
 
 from benchmarks import int8
 from benchmarks.cell import append, stamp
+from benchmarks.study import minilm
 from tvm_balanced.demo.int8 import dense_int8
 from tvm_balanced.demo.minilm import sentence_encoder, tokenize
 from tvm_balanced.timing.paired import PAUSE, Implementation, Timing, measure_paired
@@ -67,7 +68,7 @@ def best(retrieval: Sequence[Mapping[str, str]]) -> dict[str, Mapping[str, str]]
     """Return for each pattern NNZ:16 the row of the best share of dense's MRR, of those with the most queries."""
     found: dict[str, Mapping[str, str]] = {}
     for row in sorted(retrieval, key=lambda row: (int(row["queries"]), float(row["share"]))):
-        if row["method"] not in ("dense", "allocate"):
+        if row["method"] in minilm.METHODS:
             found[row["pattern"]] = row
     return found
 

@@ -20,7 +20,7 @@ archive by apt, each under the licence of its package. Of the model's weights, t
 MRR is the mean of 1 over the rank of the right description; "over dense" divides it by the dense model's, with the 95% interval
 of a paired bootstrap over the queries. The cosine is that to the dense model's embeddings, on average. CPU seconds are those of
 pruning and of distillation. The method "allocate" is SparseGPT with a pattern of its own for each layer, so that all layers
-together take the modelled time of the pattern that is named.
+together take the modelled time of the pattern that is named; "allocate by layer" is that with `loss="layer"`.
 """
 MINUTES = f"""
 Distillation is given in steps of {minilm.TEXTS} texts in bfloat16, because other processes may share the machine. Two cores of

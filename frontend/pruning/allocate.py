@@ -18,6 +18,7 @@ from tvm_balanced.errors import InputError, ModelError
 from tvm_balanced.frontend.pruning import sparsegpt
 from tvm_balanced.frontend.pruning.calibration import Batch, Calibration
 from tvm_balanced.frontend.pruning.inputs import Rows
+from tvm_balanced.frontend.pruning.output_loss import OutputLoss
 from tvm_balanced.frontend.pruning.prune import weights_to_prune
 from tvm_balanced.frontend.pruning.statistics import InputStatistics
 from tvm_balanced.frontend.pruning.weights import PrunableWeight
@@ -26,12 +27,13 @@ from tvm_balanced.selection.kernel_choice import KernelSelector
 
 BLOCK = 16
 CHOICES = (1, 2, 4, 8, 16)  # of BLOCK that a layer may keep; the last leaves it dense
+LOSSES = ("output", "layer")
 GRAIN = 20_000  # parts of the budget that costs are rounded up to: with 200 layers 1% of it may stay unused
 
 
 @dataclass(frozen=True)
 class AllocatedLayer:
-    """One layer: what each of CHOICES loses of its output (squared, relative) and takes, in seconds, and the choice."""
+    """One layer: what each of CHOICES loses (of squared outputs, relative) and takes, in seconds, and the choice."""
 
     name: str
     shape: tuple[int, int]
@@ -75,13 +77,13 @@ class Allocation(Mapping[str, BalancedPattern]):
 
     @property
     def lost(self) -> float:
-        """The share of its squared output that a layer loses, on average over the layers."""
+        """The share of the squared output that a layer loses, on average over the layers."""
         return float(np.mean([layer.lost[layer.chosen] for layer in self.layers]))
 
     def __str__(self) -> str:
         head = (
             f"{self.sparsity:.1%} zeros, {self.speedup:.2f}x as fast as dense, "
-            f"{self.lost:.1%} of the squared output of a layer lost on average"
+            f"{self.lost:.1%} of the squared output lost by a layer on average"
         )
         rows = [
             (
@@ -107,10 +109,11 @@ def allocate(
     target: Any = None,
     threads: int | None = None,
     progress: Callable[[str], None] | None = None,
+    loss: str = "output",
 ) -> Allocation:
     """Choose 1, 2, 4, 8 or all of 16 for each layer, so that the layers lose the least in sum under a budget.
 
-    What a layer loses is the share of its squared output that SparseGPT loses on the calibration data. What it takes is the
+    What a layer loses is measured on the calibration data, with what SparseGPT leaves of it. What it takes is the
     time of the kernel that the compiler would choose: of this machine's profile if it has one (`tvm-balanced profile-machine`),
     else modelled. The model is not changed.
 
@@ -131,6 +134,10 @@ def allocate(
         As for `compile`.
     progress : callable, optional
         Gets a line of text before each layer.
+    loss : str
+        "output": the share of the model's squared outputs that changes if this layer alone is pruned. A copy of the model is
+        called four times for each layer, with 64 entries of the calibration data. "layer": the share of the layer's own squared
+        output, which takes no calls, and is worse: layers that lose as much of their own do not matter as much to the model.
 
     Returns
     -------
@@ -140,13 +147,15 @@ def allocate(
     Raises
     ------
     InputError
-        If not exactly one budget is given, or the model fails on a batch.
+        If not exactly one budget is given, `loss` is unknown, or the model fails on a batch.
     ModelError
         If no choice of patterns keeps the budget, no batch reaches a layer, or a speed-up is asked of layers that TVM computes.
     """
     require("model", model, nn.Module, "a torch.nn.Module")
     require("calibration", calibration, Iterable, "a list of batches, or a DataLoader")
     _check_budget(target_speedup, sparsity)
+    if loss not in LOSSES:
+        raise InputError(f"loss is {loss!r}; give one of {', '.join(LOSSES)}")
     dense = BalancedPattern(BLOCK, BLOCK)
     weights = list(
         weights_to_prune(model, lambda _: dense, check_names("include", include), check_names("exclude", exclude), False)
@@ -154,7 +163,9 @@ def allocate(
     batches = list(calibration)
     selector = KernelSelector.of(parse_target(target), threads)
     layers: list[AllocatedLayer] = []
-    for group, statistics in Calibration(model, weights, batches).groups(hessian=True):
+    calibrated = Calibration(model, weights, batches)
+    of_output = OutputLoss(model, weights, batches) if loss == "output" else None
+    for group, statistics in calibrated.groups(hessian=True):
         for weight in group.weights:
             if progress:
                 progress(f"{len(layers) + 1} of {len(weights)}: {weight.name}")
@@ -162,7 +173,7 @@ def allocate(
             rows = max(1, round(sum(inputs.rows for _, inputs in parts) / len(parts) / len(batches)))
             n, k = weight.matrix().shape
             times = _times(selector, weight, rows)
-            layers.append(AllocatedLayer(weight.name, (n, k), _losses(weight, parts), times, len(CHOICES) - 1))
+            layers.append(AllocatedLayer(weight.name, (n, k), _losses(weight, parts, of_output), times, len(CHOICES) - 1))
     if not layers:
         raise ModelError("no batch of the calibration data reaches a layer to prune; give what the model is called with")
     if sparsity is None and not any(layer.seconds[-1] for layer in layers):
@@ -216,18 +227,29 @@ def _check_budget(target_speedup: float | None, sparsity: float | None) -> None:
         raise InputError(f"sparsity is {sparsity}; give a share from 0 to less than 1")
 
 
-def _losses(weight: PrunableWeight, parts: Sequence[tuple[Rows, InputStatistics]]) -> tuple[float, ...]:
-    """Return the share of the squared output that is lost, for each of CHOICES."""
+def _losses(
+    weight: PrunableWeight, parts: Sequence[tuple[Rows, InputStatistics]], of_output: OutputLoss | None
+) -> tuple[float, ...]:
+    """Return what is lost with each of CHOICES."""
+    return *(_lost(weight, parts, BalancedPattern(nnz, BLOCK), of_output) for nnz in CHOICES[:-1]), 0.0
+
+
+def _lost(
+    weight: PrunableWeight,
+    parts: Sequence[tuple[Rows, InputStatistics]],
+    pattern: BalancedPattern,
+    of_output: OutputLoss | None,
+) -> float:
+    """Return the share of the model's squared outputs that is lost with a pattern, or of the layer's own."""
     matrix = weight.matrix()
-    lost = [0.0] * len(CHOICES)
-    total = 0.0
+    left = matrix.clone()
     for (start, stop), inputs in parts:
-        rows = matrix[start:stop]
-        for at, nnz in enumerate(CHOICES[:-1]):
-            pruned, _ = sparsegpt.prune_matrix(rows, inputs, BalancedPattern(nnz, BLOCK))
-            lost[at] += inputs.energy(rows.float() - pruned.float())
-        total += inputs.energy(rows.float())
-    return tuple(value / total if total else 0.0 for value in lost)
+        left[start:stop] = sparsegpt.prune_matrix(matrix[start:stop], inputs, pattern)[0]
+    if of_output is not None:
+        return of_output(weight, left)
+    lost = sum(inputs.energy((matrix - left)[start:stop].float()) for (start, stop), inputs in parts)
+    total = sum(inputs.energy(matrix[start:stop].float()) for (start, stop), inputs in parts)
+    return lost / total if total else 0.0
 
 
 def _times(selector: KernelSelector, weight: PrunableWeight, rows: int) -> tuple[float, ...]:

@@ -33,6 +33,10 @@ def allocate(
     weights: Weights = None,
     target: Target = "cpu",
     threads: Threads = None,
+    loss: Annotated[
+        str,
+        typer.Option("--loss", help="What a layer loses of the model's output, or of the layer's, which is faster."),
+    ] = "output",
     json: Json = False,
 ) -> None:
     """Choose a pattern for each layer of FACTORY's module by the times of the kernels and what SparseGPT would lose."""
@@ -56,6 +60,7 @@ def allocate(
             target,
             threads,
             lambda at: show(f"measuring what layers lose, {at}"),
+            loss,
         )
     result = {
         "patterns": {name: str(pattern) for name, pattern in found.items()},

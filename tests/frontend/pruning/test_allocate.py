@@ -1,3 +1,4 @@
+import copy
 import itertools
 
 import pytest
@@ -45,6 +46,47 @@ def test_a_layer_that_loses_little_is_pruned_most_and_prune_takes_the_result():
     report = tb.prune(model, found, calibration=batches)
     assert {layer.name: layer.pattern for layer in report.layers} == {name: str(pattern) for name, pattern in found.items()}
     assert "zeros" in str(found)
+
+
+class Branches(nn.Module):
+    """Two layers on one x, one of which hardly counts in the output."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.loud, self.quiet = nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, x):
+        return {"y": self.loud(x) + 1e-3 * self.quiet(x), "places": torch.arange(3)}
+
+
+def test_a_layer_that_hardly_counts_in_the_output_is_pruned_most():
+    model, batches = Branches(), [torch.randn(32, 64) for _ in range(3)]
+    found = {layer.name: layer for layer in tb.allocate(model, batches, sparsity=0.7, threads=1).layers}
+    assert (found["quiet"].pattern.nnz, found["loud"].pattern.nnz) == (1, 8)
+    assert found["quiet"].lost[0] < 1e-5 < 1e-2 < found["loud"].lost[0]
+    own = {layer.name: layer for layer in tb.allocate(model, batches, sparsity=0.7, threads=1, loss="layer").layers}
+    assert own["quiet"].lost == pytest.approx(own["loud"].lost, rel=0.3)
+    with pytest.raises(InputError, match="loss is 'own'; give one of output, layer"):
+        tb.allocate(model, batches, sparsity=0.7, loss="own")
+
+
+def test_the_loss_of_the_output_is_that_of_a_pruned_model():
+    """Of a weight that two layers share, too."""
+    model, batches = setup()
+    model = nn.Sequential(model[0], nn.ReLU(), nn.Linear(256, 256))
+    model[2].weight = model[0].weight
+    (layer,) = tb.allocate(model, batches, sparsity=0.5, include=["0"], threads=1).layers
+    pruned = copy.deepcopy(model)
+    tb.prune(pruned, "4:16", include=["0"], method="sparsegpt", calibration=batches)
+    with torch.no_grad():
+        change, size = (sum(float(y.square().sum()) for y in ys) for ys in zip(*_outputs(model, pruned, batches), strict=True))
+    assert layer.lost[2] == pytest.approx(change / size, rel=1e-3)
+
+
+def _outputs(model, pruned, batches):
+    for batch in batches[:2]:
+        yield pruned(batch) - model(batch), model(batch)
 
 
 def test_a_speed_up_is_reached_by_the_times_of_the_machine():

@@ -26,11 +26,12 @@ def split_rounding(func: tirx.PrimFunc) -> tuple[tirx.PrimFunc, tirx.PrimFunc] |
     rest = statements[len(first) :]
     if len(first) != len(BLOCKS) or any(rounds_rows(statement) for statement in rest):
         return None
-    read, written = _read(rest), _written(first)
-    shared = [buffer for buffer in root.alloc_buffers if _among(buffer, written) and _among(buffer, read)]
-    outputs = sorted(shared, key=lambda buffer: (len(buffer.shape) != 2, str(buffer.dtype) != "float32"))
-    own = [buffer for buffer in root.alloc_buffers if _among(buffer, written) and not _among(buffer, shared)]
-    other = [buffer for buffer in root.alloc_buffers if not _among(buffer, written)]
+    written, read = _written(first), _variables(rest)
+    own = [buffer for buffer in root.alloc_buffers if any(buffer.same_as(other) for other in written)]
+    other = [buffer for buffer in root.alloc_buffers if not any(buffer.same_as(one) for one in own)]
+    outputs = [buffer for buffer in own if _is_used(buffer, read)]
+    outputs.sort(key=lambda buffer: (len(buffer.shape) != 2, str(buffer.dtype) != "float32"))
+    own = [buffer for buffer in own if not _is_used(buffer, read)]
     x, *params = func.params
     return _function(func, [x, *outputs], first, own), _function(func, [*outputs, *params], rest, other)
 
@@ -62,13 +63,6 @@ def _function(func: tirx.PrimFunc, params: list[Any], statements: list[Any], all
     return tirx.PrimFunc(params, root).with_attrs(kept)
 
 
-def _read(statements: list[Any]) -> list[tirx.Buffer]:
-    found: list[tirx.Buffer] = []
-    for statement in statements:
-        tvm_ffi.structural_walk(statement, (TensorLoad, lambda load: found.append(load.source)))
-    return found
-
-
 def _written(statements: list[Any]) -> list[tirx.Buffer]:
     found: list[tirx.Buffer] = []
     for statement in statements:
@@ -76,5 +70,14 @@ def _written(statements: list[Any]) -> list[tirx.Buffer]:
     return found
 
 
-def _among(buffer: tirx.Buffer, others: list[tirx.Buffer]) -> bool:
-    return any(buffer.same_as(other) for other in others)
+def _variables(statements: list[Any]) -> list[Any]:
+    """Return what statements name: variables, and the buffers that they read. Some instructions read by a buffer's address."""
+    found: list[Any] = []
+    for statement in statements:
+        tvm_ffi.structural_walk(statement, (tirx.Var, found.append))
+        tvm_ffi.structural_walk(statement, (TensorLoad, lambda load: found.append(load.source)))
+    return found
+
+
+def _is_used(buffer: tirx.Buffer, names: list[Any]) -> bool:
+    return any(buffer.same_as(name) or buffer.data.same_as(name) for name in names)

@@ -50,7 +50,8 @@ from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, s
 HALF = 8  # lanes of a register, half a row panel
 BYTES = HALF * SLOTS  # of a register
 ACCUMULATORS = 4  # of one row of x; more rows have two each, or one where a step shuffles several blocks: more would spill
-# Shares of the peak of float32 on eight lanes, for (steps of one block, of several), (many rows of x, one). In seconds of one CPU
+# Shares of the peak of float32 on eight lanes, for (steps of one block, of several), (many rows of x, one); patterns of both, as
+# 6:16, lie between. `python -m benchmarks.int8_verdict` holds them against what is measured. In seconds of one CPU
 # the kernel is 1.7x (4:16) and 1.35x (2:16) as fast as cpu_portable at M = 64 with vpmaddubsw, and 1.8x and 1.6x that with VNNI.
 SHARES = {False: ((0.85, 0.6), (0.58, 0.42)), True: ((1.4, 1.0), (0.85, 0.6))}
 PICK = "tvm_balanced_pick_i8"
@@ -183,8 +184,16 @@ class CpuAvx2I8(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        many, one = SHARES[roofline.dot_products][blocks_of_step(workload.nnz) > 1]
-        return roofline.seconds(slots * m, (many if m > 1 else one) * HALF / roofline.lanes, slots * 1.5)
+        alone, several = (shares[m <= 1] for shares in SHARES[roofline.dot_products])
+        mixed = _mixed(workload.nnz)
+        share = 1 / (mixed / several + (1 - mixed) / alone)
+        return roofline.seconds(slots * m, share * HALF / roofline.lanes, slots * 1.5)
+
+
+def _mixed(nnz: int) -> float:
+    """Return the share of steps whose four slots are of several blocks."""
+    steps = range(steps_of_chunk(nnz))
+    return sum(step * SLOTS // nnz != (step * SLOTS + SLOTS - 1) // nnz for step in steps) / len(steps)
 
 
 def _picked(x: tuple[tirx.Buffer, Any, Any], columns: Any, step: Any, nnz: int) -> Any:

@@ -210,6 +210,9 @@ def test_attention_that_loses_too_much_stays_in_float32(attending):
     got = probe.run("main", [x], {rounding_probe.ATTENTION: rounding_probe.Rounding("bfloat16")})[0][0]
     alone = float(np.linalg.norm(got - want) / np.linalg.norm(want))
     assert 1e-4 < alone < 0.01
+    module = tb.compile(model, (batches[0],), precision="bfloat16", calibration=batches, max_loss=2 * alone)
+    assert (module.report.precision.attention, module.report.precision.rounded) == ("bfloat16", ())  # no weight waits for memory
+    assert module.report.precision.loss == pytest.approx(alone, rel=0.3)
     module = tb.compile(model, (batches[0],), precision="bfloat16", calibration=batches, max_loss=alone / 2)
     said = module.report.precision
     assert said.attention == "float32"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import tvm
+from tvm import relax
 
 from tvm_balanced.compiler.calibration import Data
 from tvm_balanced.compiler.layers import planned
@@ -20,6 +21,7 @@ from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.loss import Metric, OutputLoss, losses, measured, overall
 from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.errors import ToleranceError
+from tvm_balanced.ops import is_call
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.schedules import ALL_KERNELS
 from tvm_balanced.schedules.attention_bf16 import attends_in_bfloat16, seconds_saved
@@ -30,6 +32,7 @@ PRECISIONS = ("float32", "bfloat16", "int8", "int4", "auto")
 MARGIN = 0.97  # of the budget is spent: kernels round a little differently than the probe, by less than a hundredth
 SENSITIVITY_CALLS = 4  # of each entry point are run with each layer rounded alone
 SMOOTHED = 0.7  # smoothing is worth another pass over x if the layer then costs so much less
+SOFTMAX = ("relax.nn.softmax", "relax.nn.attention", "relax.nn.attention_bias")  # as imported models write attention
 NAMED = 3  # layers that a refusal names
 
 Selector = Callable[[PrecisionOf | None], KernelSelector]
@@ -166,13 +169,28 @@ def _choose(
 ) -> Choice:
     exact, rounded = _seconds(imported, selector(None)), _seconds(imported, selector(lambda _layer: precision), precision)
     saved = {name: max(exact[name] - rounded[name], 1e-12) for name in rounded}
-    if not saved:
-        return Choice()
     used = selector(None)
-    probe = RoundingProbe(imported, list(saved), threads, attends_in_bfloat16(used.target))
+    attends = attends_in_bfloat16(used.target) and _has_softmax(imported)
+    if not saved and not attends:
+        return Choice()
+    probe = RoundingProbe(imported, list(saved), threads, attends)
     if probe.attention:
         saved[ATTENTION] = seconds_saved(probe.attention, used.roofline)
-    return _Search(probe, precision, data, budget, saved).choice(must)
+    return _Search(probe, precision, data, budget, saved).choice(must and set(saved) != {ATTENTION}) if saved else Choice()
+
+
+def _has_softmax(imported: ImportedModel) -> bool:
+    """Whether a model may have attention."""
+    found: list[relax.Call] = []
+
+    def visit(expr: relax.Expr) -> None:
+        if is_call(expr, *SOFTMAX):
+            found.append(expr)
+
+    for _, func in imported.mod.functions_items():
+        if isinstance(func, relax.Function):
+            relax.analysis.post_order_visit(func, visit)
+    return bool(found)
 
 
 def _seconds(imported: ImportedModel, selector: KernelSelector, precision: str | None = None) -> dict[str, float]:

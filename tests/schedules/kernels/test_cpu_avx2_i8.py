@@ -155,3 +155,14 @@ def test_refuses_what_it_cannot_compute():
     assert "K = 15" in KERNEL.refuses(AVX2, 64, 15, "float32")
     assert "65536" in KERNEL.refuses(AVX2, 64, 65537, "float32")
     assert KERNEL.refuses(host_target(), 1, 16, "float32") is None or "avx2" not in host_features()
+
+
+def test_a_step_of_several_blocks_is_modelled_longer():
+    machine = roofline_of(target("x86-64-v3"), 1)
+
+    def seconds(nnz):
+        return KERNEL.seconds(Workload(KERNEL.name, 128, 768, 3072, nnz, 16), 128, machine) / nnz
+
+    assert seconds(4) == pytest.approx(seconds(8)) == pytest.approx(seconds(12))
+    assert seconds(4) < 0.9 * seconds(6) < 0.9 * 0.9 * seconds(2)
+    assert seconds(2) == pytest.approx(seconds(3))

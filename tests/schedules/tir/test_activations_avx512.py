@@ -39,3 +39,16 @@ def test_nan_comes_through():
 
 def test_all_activations_are_there():
     assert activations_avx512.ACTIVATIONS.keys() == activations.ACTIVATIONS.keys()
+
+
+def test_error_of_exp_for_bfloat16():
+    x = -np.logspace(-6, np.log10(86), 16000, dtype=np.float32)
+    error = np.abs(evaluate(activations_avx512.exp_for_bfloat16, x) / np.exp(x.astype(np.float64)) - 1)
+    assert error.max() < 1.1e-4
+
+
+def test_exp_for_bfloat16_at_the_ends():
+    x = np.array([0, -0.0, -np.inf, -1e30, -400, np.nan, -np.nan, -1] * 2, np.float32)
+    got = evaluate(activations_avx512.exp_for_bfloat16, x)
+    assert got[:5].tolist() == [1, 1, 0, 0, 0]
+    assert np.isnan(got[5:7]).all()

@@ -111,10 +111,10 @@ class CpuAvx512I8(SparseKernel):
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.int32(0), LANES)
                         if stores:
                             prefetch_rows.prefetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
-                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = _dot(
+                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = permuted_dot(
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
                         rounded[rows.read(vo, vi), T.ramp(_start(vc, vs, steps, nnz), 1, WINDOW)],
-                        _columns(indices[group(vg), (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
+                        columns_of_step(indices[group(vg), (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
                         values[group(vg), vc * steps + vs, T.ramp(0, 1, WINDOW)],
                     )
                     if fetches is not None and vi == 0:
@@ -161,7 +161,7 @@ def _start(chunk: Any, step: Any, steps: int, nnz: int) -> Any:
     return (chunk * (steps // nnz) + step // nnz) * WINDOW
 
 
-def _columns(halves: Any, step: Any) -> Any:
+def columns_of_step(halves: Any, step: Any) -> Any:
     """Return columns inside a window: 16 for each block before it, plus the position, which is in
     one half of each byte.
     """
@@ -171,7 +171,7 @@ def _columns(halves: Any, step: Any) -> Any:
     return T.bitwise_or(low, first)
 
 
-def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
+def permuted_dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
     """Return sums + the four products of each lane."""
     permuted = T.call_llvm_pure_intrin("int8x64", "llvm.x86.avx512.permvar.qi.512", window, columns)
     return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", sums, permuted, values)

@@ -34,16 +34,24 @@ def steps_of_chunk(nnz: int) -> int:
     return nnz if nnz % 2 == 0 else 2 * nnz
 
 
-def pack_windows(weight: EncodedWeight) -> tuple[Array, ...]:
-    """Round a weight to 8 bits and lay it out; return the arrays PARTS."""
-    n, k = weight.shape
-    nnz, windows = weight.pattern.nnz, count_windows(k, weight.pattern.nnz)
+def pack_windows(weight: EncodedWeight, places: Array | None = None) -> tuple[Array, ...]:
+    """Round a weight to 8 bits and lay it out; return the arrays PARTS.
+
+    Parameters
+    ----------
+    weight : EncodedWeight
+    places : array, optional
+        The block of the windows that each block of the weight becomes, ascending; by default its own. Blocks between them are zero.
+    """
+    n = weight.shape[0]
+    nnz, places = weight.pattern.nnz, np.arange(weight.indices.shape[1]) if places is None else places
+    windows = count_windows((int(places[-1]) + 1) * BLOCK, nnz)
     rounded, scales, totals = round_weight(weight.values)
 
     def by_group(a: Array) -> Array:
         """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
         whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
-        whole[:, : a.shape[1]] = a
+        whole[:, places] = a
         rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
         lanes = rows.reshape(count_row_panels(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
         return np.ascontiguousarray(lanes).reshape(count_row_panels(n), windows * nnz, WINDOW)

@@ -152,7 +152,9 @@ class KernelSelector:
         return ALL_KERNELS[workload.kernel].seconds(workload, m, roofline)
 
     def _refusal(self, name: str, layer: DenseLayer) -> str | None:
-        return ALL_KERNELS[name].refuses(self.target, layer.n, layer.k, layer.dtype)
+        kernel = ALL_KERNELS[name]
+        of_shape = kernel.refuses(self.target, layer.n, layer.k, layer.dtype)
+        return of_shape if of_shape is not None or layer.conv is None else kernel.refuses_conv(layer.conv)
 
     def _refusals(self, kernels: Sequence[Kernel], layer: DenseLayer) -> str:
         """Why each of `kernels` refuses a layer; empty where one does not."""

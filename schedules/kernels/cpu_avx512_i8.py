@@ -153,7 +153,7 @@ class CpuAvx512I8(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        return roofline.seconds(slots * m, 1.2 if m > 1 else 0.45, slots * 1.5)
+        return roofline.seconds(slots * m, 1.2 if m > 1 else 0.52, slots * 1.5)
 
 
 def _start(chunk: Any, step: Any, steps: int, nnz: int) -> Any:

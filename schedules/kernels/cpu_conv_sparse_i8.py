@@ -1,12 +1,12 @@
 """Balanced-sparse convolution for AVX-512 VBMI and VNNI: 8-bit values times 8-bit images, four multiply-adds per lane.
 
-As cpu_avx512_i8, for rows of x that are pixels: the image is rounded and laid out channels last (`rounded_images.py`), so that what
-the taps of a row of the kernel read is one run of bytes, which windows of 64 cover.
+As cpu_avx512_i8, for rows of x that are pixels: the image is rounded and laid out channels last (`rounded_images.py`), so that
+what the taps of a row of the kernel read is one run of bytes, which windows of 64 cover.
 
     acc[pixel]  <-  vpdpbusd(acc[pixel], vpermb(image[window of the pixel + start of the window], indices), values)
 
-A block of the pattern must lie in one run: the weight's columns are (kh, kw, in), and channels are whole blocks, unless there is one
-tap. `layouts/byte_windows.py` has the layout; the windows of one run follow those of another.
+A block of the pattern must lie in one run: the weight's columns are (kh, kw, in), and channels are whole blocks, unless there is
+one tap. `layouts/byte_windows.py` has the layout; the windows of one run follow those of another.
 """
 
 import numpy as np
@@ -62,7 +62,7 @@ class CpuConvSparseAvx512I8(SparseKernel):
 
     def pack(self, weight: EncodedWeight, conv: Convolution | None = None) -> tuple[Array, ...]:
         image = _image(conv or Convolution(weight.shape[1], (1, 1, 1), (1, 1, 1)))
-        run, place = image.columns()[:, :: BLOCK]
+        run, place = image.columns()[:, ::BLOCK]
         return pack_windows(weight, run * _windows_of_run(image) * BLOCKS + place // BLOCK)
 
     def pack_for(self, weight: EncodedWeight, workload: Workload) -> tuple[Array, ...]:
@@ -75,7 +75,9 @@ class CpuConvSparseAvx512I8(SparseKernel):
         rows, activation, nnz = PixelRows.of(workload, LANES), ACTIVATIONS[workload.activation], workload.nnz
         image, groups, steps = _image(rows.conv), count_row_panels(workload.n), steps_of_chunk(nnz)
         windows_of_k = _windows(image, nnz)
-        groups_, steps_, chunks_, tiles_, pixels_ = map(int64, (groups, steps, windows_of_k * nnz // steps, rows.of_image, PIXELS))
+        groups_, steps_, chunks_, tiles_, pixels_ = map(
+            int64, (groups, steps, windows_of_k * nnz // steps, rows.of_image, PIXELS)
+        )
         x_shape = rows.batch, int64(rows.conv.channels * int(np.prod(rows.conv.size)))
 
         @T.prim_func(private=True, s_tir=True)
@@ -115,9 +117,7 @@ class CpuConvSparseAvx512I8(SparseKernel):
                     T.writes(acc[vb, vt, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vb, vt, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.int32(0), LANES)
-                    place = T.cast(windows[vt, vi], "int64") + T.cast(
-                        starts[vc * (steps // nnz) + vs // nnz], "int64"
-                    )
+                    place = T.cast(windows[vt, vi], "int64") + T.cast(starts[vc * (steps // nnz) + vs // nnz], "int64")
                     acc[vb, vt, vi, T.ramp(vg * LANES, 1, LANES)] = permuted_dot(
                         acc[vb, vt, vi, T.ramp(vg * LANES, 1, LANES)],
                         bytes_[vb, T.ramp(place, 1, WINDOW)],
@@ -170,7 +170,9 @@ def _windows(image: ImageBytes, nnz: int) -> int:
 def _tiles(workload: Workload, rows: PixelRows) -> Tiles:
     """Return the default tiling of the layer."""
     groups = count_row_panels(workload.n)
-    return default_tiling(PIXELS, rows.known_tiles, groups, _windows(_image(rows.conv), workload.nnz) * workload.nnz * WINDOW * 3 // 2)
+    return default_tiling(
+        PIXELS, rows.known_tiles, groups, _windows(_image(rows.conv), workload.nnz) * workload.nnz * WINDOW * 3 // 2
+    )
 
 
 CPU_CONV_SPARSE_I8 = (CpuConvSparseAvx512I8(),)

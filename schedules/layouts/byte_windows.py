@@ -41,7 +41,7 @@ def pack_windows(weight: EncodedWeight, places: Array | None = None) -> tuple[Ar
     ----------
     weight : EncodedWeight
     places : array, optional
-        The block of the windows that each block of the weight becomes, ascending; by default its own. Blocks between them are zero.
+        The block of the windows that each block of the weight becomes, ascending; by default its own. Others are zero.
     """
     n = weight.shape[0]
     nnz, places = weight.pattern.nnz, np.arange(weight.indices.shape[1]) if places is None else places

@@ -27,8 +27,8 @@ TOGETHER = 8  # tiles of pixels
 
 @dataclass(frozen=True)
 class PixelRows:
-    """The pixels of the results of all images, in tiles of sixteen of one image. The last tile of an image begins earlier where it
-    would go past the end, and computes some pixels again.
+    """The pixels of the results of all images, in tiles of sixteen of one image. The last tile of an image begins earlier where
+    it would go past the end, and computes some pixels again.
 
     Parameters
     ----------
@@ -86,7 +86,9 @@ class PixelRows:
             T.buffer_store(found, T.cast(image.window(T.cast(number, "int32")), "int32"), [vt, vi])
         return found
 
-    def store(self, buffers: tuple[Any, ...], rounded: RoundedImage, at: tuple[Any, Any, Any], activation: Callable[..., Any]) -> None:
+    def store(
+        self, buffers: tuple[Any, ...], rounded: RoundedImage, at: tuple[Any, Any, Any], activation: Callable[..., Any]
+    ) -> None:
         """Store the results of a row panel of a tile. Call it inside TVMScript.
 
         Parameters

@@ -1,7 +1,7 @@
 """Images in 8 bits, channels last: what convolutions of 8-bit dot products begin with.
 
-A whole image is rounded as a row of x is (`rounded_rows.py`), to 254 steps from its smallest value to its largest. It is laid out so
-that a tap of a pixel of the result is a run of bytes, and neighbouring taps of a row of the kernel are one run:
+A whole image is rounded as a row of x is (`rounded_rows.py`), to 254 steps from its smallest value to its largest. It is laid out
+so that a tap of a pixel of the result is a run of bytes, and neighbouring taps of a row of the kernel are one run:
 
     rounded[image][(depth, row, column) of the padded image][channel]      uint8
 
@@ -140,8 +140,8 @@ class ImageBytes:
         return ((places[0] * height + places[1]) * width + places[2]) * self.pitch
 
     def round_images(self, x: tirx.Buffer, lanes: int) -> RoundedImage:
-        """Emit the blocks that round x (images, channels * pixels) float32, for a CPU with vectors of `lanes` numbers. With sixteen
-        the schedule imports `BARRIER`. Call it inside TVMScript.
+        """Emit the blocks that round x (images, channels * pixels) float32, for a CPU with vectors of `lanes` numbers. With
+        sixteen the schedule imports `BARRIER`. Call it inside TVMScript.
         """
         batch, size = x.shape[0], math.prod(self.conv.size)
         step, inverse = (T.sblock_alloc_buffer((batch,), "float32") for _ in range(2))
@@ -176,12 +176,12 @@ class ImageBytes:
         parts = -(-count // PART)
         highs = T.sblock_alloc_buffer((batch, int64(parts), int64(LANES)), "int32")
         lows = T.sblock_alloc_buffer((batch, int64(parts), int64(LANES)), "uint32")
-        with T.grid(batch, int64(parts)) as (b, p), T.sblock("extremes"):
+        with T.grid(batch, int64(parts)) as (b, p), T.sblock("image_extremes"):
             vb, vp = T.axis.remap("SS", [b, p])
             T.reads(x[vb, 0:count])
             T.writes(highs[vb, vp, 0:LANES], lows[vb, vp, 0:LANES])
             _find_extremes(x, highs, lows, vb, vp)
-        with T.serial(batch) as b, T.sblock("step"):
+        with T.serial(batch) as b, T.sblock("image_step"):
             vb = T.axis.spatial(batch, b)
             T.reads(highs[vb, 0:parts, 0:LANES], lows[vb, 0:parts, 0:LANES])
             T.writes(step[vb], inverse[vb], zero[vb])
@@ -289,8 +289,6 @@ def schedule_image_rounding(sch: Schedule, images: int | None, elements: int) ->
         sch.vectorize(sch.get_loops(sch.get_sblock("homes"))[-1])
     if images is not None and images * elements < PARALLEL_ELEMENTS:
         return
-    for name in ("extremes", "fill", "lay_out"):
+    for name in ("image_extremes", "fill", "lay_out"):
         if name in names:
             sch.parallel(sch.fuse(*sch.get_loops(sch.get_sblock(name))))
-
-

@@ -162,7 +162,7 @@ def _seconds(imported: ImportedModel, selector: KernelSelector, precision: str |
         kinds = {ALL_KERNELS[bucket.kernel].precision for bucket in plan.buckets if bucket.kernel}
         forced = any(bucket.verdict is not None and bucket.verdict.source == "forced" for bucket in plan.buckets)
         if call.layer in names and (precision is None or (precision in kinds and not forced)):
-            time = call.times * selector.seconds(call.variants[place].workload, plan.example_m)
+            time = call.times * selector.seconds(call.variants[place].workload, plan.example_m, plan.layer.in_loop)
             found[call.layer] = found.get(call.layer, 0.0) + time
     return found
 

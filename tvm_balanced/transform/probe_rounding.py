@@ -24,9 +24,9 @@ class Probed:
     Parameters
     ----------
     layers : list of str
-        In the order of the parameters: for each a flag () float32, which says whether x is rounded; for a dense layer also a factor
-        (K,) float32 that x is multiplied by before that, and the weight (K, N) float32. After its result the function returns for
-        each dense layer the largest |x| of each column (K,).
+        In the order of the parameters: for each a flag () float32, which says whether x is rounded; for a dense layer also a
+        factor (K,) float32 that x is multiplied by before that, and the weight (K, N) float32. After its result the function
+        returns for each dense layer the largest |x| of each column (K,).
     dense : list of str
         Those that are dense layers.
     """
@@ -44,13 +44,15 @@ class ProbeRounding:
     for the rounding of their float32 sums.
     rewrite: `conv2d(x, W)` --> `where(flag > 0, conv2d(rounded(x), rounded(W)), conv2d(x, W))`, whose x is rounded as
     `rounded_images.py` does. Both weights are constant, so that kernels of ours compute both.
+    rewrite: `matmul(state, W)` in a recurrence --> `matmul(concat(where(flag > 0, rounded(state), 0), where(flag > 0, 0, state)),
+    concat(rounded(W), W))`
 
     Parameters
     ----------
     names : mapping
         Address of a weight to its layer's name.
     layers : collection of str
-        The layers that may round. One whose x is the state of a recurrence, which runs in a loop, is left as it is.
+        The layers that may round.
 
     Attributes
     ----------
@@ -98,11 +100,11 @@ class _Prober(PyExprMutator):
         call = self.visit_expr_post_order(call)
         match = match_dense(call, self.lookup_binding) or match_conv(call, self.lookup_binding)
         name = None if match is None else next((self.names[a] for a in match.addresses if a in self.names), None)
-        if match is None or name not in self.layers or self._is_state(match.x):
+        if match is None or name not in self.layers:
             return call
         assert name is not None
-        if match.conv is not None:
-            return self._convolution(call, name, match)
+        if match.conv is not None or self._is_state(match.x):
+            return self._both(call, name, match)
         flag, factor, weight = self._params(name, match)
         axes = list(range(len(match.x.ty.shape) - 1))
         peak = relax.op.max(relax.op.abs(match.x), axes) if axes else relax.op.abs(match.x)
@@ -111,20 +113,24 @@ class _Prober(PyExprMutator):
         scaled = self.builder_.emit(relax.op.multiply(match.x, factor))
         return relax.op.matmul(self.builder_.emit(_chosen(scaled, flag)), weight)
 
-    def _convolution(self, call: relax.Call, name: str, match: DenseMatch) -> relax.Expr:
+    def _both(self, call: relax.Call, name: str, match: DenseMatch) -> relax.Expr:
+        """Return a layer that is computed both ways, or either, with constant weights."""
         if name not in self.params:
             self.params[name] = (relax.Var(f"flag_{len(self.params)}", relax.TensorType((), "float32")),)
             self.weights[name] = match.weight
         found = constant_value(call.args[1], self.lookup_binding)
         assert found is not None  # else it would be no match
-        axis = 1 if call.op.name in TRANSPOSED else 0
-        numbers, scales, _ = round_weight(np.moveaxis(found[0], axis, 0))
-        rounded = np.moveaxis(numbers * scales.reshape(-1, *[1] * (numbers.ndim - 1)), 0, axis)
-        axes = list(range(1, len(match.x.ty.shape)))
-        x = self.builder_.emit(_rounded(match.x, axes))
-        weight = relax.const(np.ascontiguousarray(rounded, np.float32))
+        rounds = self.builder_.emit(relax.op.greater(self.params[name][0], _number(0.0)))
+        if match.conv is None:  # a loop must not have one function twice, as two products of one shape would be
+            x, nothing = self.builder_.emit(_rounded(match.x, [-1])), relax.const(0.0, "float32")
+            parts = [relax.op.where(rounds, x, nothing), relax.op.where(rounds, nothing, match.x)]
+            weight = np.concatenate([_rounded_weight(found[0], 1), found[0]])
+            joined = relax.op.concat([self.builder_.emit(part) for part in parts], -1)
+            return relax.op.matmul(self.builder_.emit(joined), _constant(weight))
+        x = self.builder_.emit(_rounded(match.x, list(range(1, len(match.x.ty.shape)))))
+        weight = _constant(_rounded_weight(found[0], 1 if call.op.name in TRANSPOSED else 0))
         both = [self.builder_.emit(relax.Call(call.op, args, call.attrs)) for args in ([x, weight], list(call.args))]
-        return relax.op.where(relax.op.greater(self.params[name][0], _number(0.0)), *both)
+        return relax.op.where(rounds, *both)
 
     def _params(self, name: str, match: DenseMatch) -> tuple[relax.Var, ...]:
         if name not in self.params:
@@ -157,6 +163,16 @@ def _rounded(x: relax.Expr, axes: list[int]) -> relax.Expr:
     moved = op.floor(op.add(op.multiply(x, inverse), op.add(zero, _number(0.5))))
     whole = op.minimum(moved, _number(STEPS))
     return op.multiply(op.subtract(whole, zero), step)
+
+
+def _rounded_weight(weight: Array, axis: int) -> Array:
+    """Return a weight whose rows, along an axis, are rounded to 8 bits."""
+    numbers, scales, _ = round_weight(np.moveaxis(weight, axis, 0))
+    return np.moveaxis(numbers * scales.reshape(-1, *[1] * (numbers.ndim - 1)), 0, axis)
+
+
+def _constant(weight: Array) -> relax.Expr:
+    return relax.const(np.ascontiguousarray(weight, np.float32))
 
 
 def _number(value: float) -> relax.Expr:

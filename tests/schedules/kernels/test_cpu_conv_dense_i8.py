@@ -99,7 +99,9 @@ def convolutions(draw_):
     seed=st.integers(0, 99),
 )
 def test_random_convolutions_are_those_of_integers_bit_for_bit(conv, n, batch, pattern, sparse, seed):
-    kernel = next(k for k in ROUNDING if (k in CONV_SPARSE_KERNELS) == sparse and k.refuses(host_target(), 64, 64, "float32") is None)
+    kernel = next(
+        k for k in ROUNDING if (k in CONV_SPARSE_KERNELS) == sparse and k.refuses(host_target(), 64, 64, "float32") is None
+    )
     if kernel.refuses_conv(conv) or kernel.refuses(host_target(), n, conv.depth * conv.taps, "float32"):
         return
     workload, x, weight, arguments = given_for(kernel, conv, n, pattern, batch, np.random.default_rng(seed))

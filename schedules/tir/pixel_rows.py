@@ -170,11 +170,19 @@ def schedule_pixel_rows(sch: Schedule, tiles: Tiles) -> None:
     go, gm, gi = sch.split(g, divide(sch, g, tiles.together, tiles.groups))
     to, ti = sch.split(t, divide(sch, t, divisor(int(sch.get(t).extent), TOGETHER)))
     sch.reorder(go, b, to, gm, ti, gi)
-    sch.compute_at(dense, ti, preserve_unit_loops=True)
-    inner, chunk, step, *ones, i = sch.get_loops(dense)[-6:]
+    # Sums of a register tile by themselves: LLVM keeps some of a larger buffer's in memory where a step is long.
+    copy = sch.cache_write(dense, 0, "local")
+    sch.compute_at(copy, ti, preserve_unit_loops=True)
+    *_, i, lane = sch.get_loops(copy)
     io, ii = sch.split(i, divide(sch, i, tiles.rows))
-    sch.reorder(*ones, io, chunk, step, inner, ii)
-    for loop in (step, inner, ii, io, gi):
+    inner, lane = sch.split(lane, [None, LANES])
+    sch.vectorize(lane)
+    for loop in (ii, inner, gi):
+        sch.unroll(loop)
+    sch.compute_at(dense, io, preserve_unit_loops=True)
+    inner, chunk, step, *ones, ii = sch.get_loops(dense)[-6:]
+    sch.reorder(*ones, chunk, step, inner, ii)
+    for loop in (step, inner, ii):
         sch.unroll(loop)
     sch.parallel(sch.fuse(go, b, to))  # before decompose_reduction, which splits the loops' bodies
     init = sch.decompose_reduction(dense, chunk)

@@ -17,6 +17,7 @@ import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
 
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.detection import Detection
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.core.library_functions import DENSE
@@ -141,6 +142,10 @@ class Kernel(ABC):
         str or None
             What a report says after "not NAME: ", without a full stop; None if it can compute the layer. Raises nothing.
         """
+
+    def refuses_conv(self, _conv: Convolution) -> str | None:
+        """Say why this kernel, one of convolutions, cannot compute one of this geometry, as `refuses` does."""
+        return None
 
     @abstractmethod
     def pack_bias(self, bias: Array) -> Array:

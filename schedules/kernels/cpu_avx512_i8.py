@@ -11,7 +11,8 @@ Every row of x is rounded when the layer runs (`rounded_rows.py`), every row of 
 packed, to 255 steps of its largest value. The zero of a row of x adds so many times the row of the
 weight to a sum, which is subtracted at the end.
 
-`layouts/byte_windows.py` has the layout.
+A weight whose blocks of 32 or 64 would take more slots in blocks of 16 is stored in blocks of 64: a step then takes four slots of
+one window. `layouts/byte_windows.py` has both layouts.
 """
 
 from typing import Any
@@ -29,7 +30,17 @@ from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
-from tvm_balanced.schedules.layouts.byte_windows import BLOCK, PARTS, WINDOW, count_windows, pack_windows, steps_of_chunk
+from tvm_balanced.schedules.layouts.byte_windows import (
+    BLOCK,
+    BLOCKS,
+    NNZ_WIDE,
+    PARTS,
+    WINDOW,
+    count_windows,
+    pack_wide_windows,
+    pack_windows,
+    steps_of_chunk,
+)
 from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
 from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
@@ -38,6 +49,7 @@ from tvm_balanced.schedules.tir.rounded_rows import dequantized, refuse_columns,
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, store_lanes
 
 FEATURES = ("avx512vbmi", "avx512vnni")
+WIDE_COST = 4 / 3  # bytes of a slot over those in blocks of 16
 
 
 class CpuAvx512I8(SparseKernel):
@@ -57,24 +69,33 @@ class CpuAvx512I8(SparseKernel):
         return refuse_columns(k, BLOCK)
 
     def fit(self, found: Detection) -> BalancedPattern | None:
-        return fit_block(found, BLOCK, NNZ)
+        short, wide = fit_block(found, BLOCK, NNZ), fit_block(found, WINDOW, NNZ_WIDE)
+        return wide if wide and WIDE_COST * wide.nnz <= BLOCKS * (short.nnz if short else BLOCK) else short
 
     def pack(self, weight: EncodedWeight) -> tuple[Array, ...]:
-        return pack_windows(weight)
+        return pack_wide_windows(weight) if weight.pattern.block == WINDOW else pack_windows(weight)
 
     def pack_bias(self, bias: Array) -> Array:
         return pack_panel_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = split_rows_once(workload), ACTIVATIONS[workload.activation]
-        n, k, nnz = workload.n, workload.k, workload.nnz
-        groups, windows, steps = count_row_panels(n), count_windows(k, nnz), steps_of_chunk(nnz)
+        n, k, groups, windows = workload.n, workload.k, count_row_panels(workload.n), _windows(workload)
+        together = _together(workload)
+        steps, of_window = _steps(workload), _steps_of_window(workload)
         n_, k_, groups_, steps_, size_ = map(int64, (n, k, groups, steps, rows.size))
-        chunks_ = int64(windows * nnz // steps)
+        chunks_ = int64(windows * of_window // steps)
         acc_shape = (rows.tiles, size_, int64(groups * LANES))
         tiles, stores = _tiles(workload), prefetch_rows.are_large(workload)
         group = prefetch.panel_order(workload, tiles.groups).group
-        fetches = prefetch.choose(workload, _nbytes(workload), windows * nnz // steps, steps, rows, tiles)
+        fetches = prefetch.choose(workload, _nbytes(workload), windows * of_window // steps, steps, rows, tiles)
+
+        def start(chunk: Any, step: Any) -> Any:
+            """First column of the window of a step."""
+            return (chunk * (steps // of_window) + step // of_window) * WINDOW
+
+        def columns(indices: Any, step: Any) -> Any:
+            return columns_of_step(indices, step) if together == 2 else indices
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_avx512_i8(
@@ -90,7 +111,7 @@ class CpuAvx512I8(SparseKernel):
             T.func_attr({"tirx.noalias": True})
             x = T.match_buffer(x_, (rows.m, k_), "float32")
             values = T.match_buffer(values_, (groups_, chunks_ * steps_, WINDOW), "int8")
-            indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // 2, WINDOW), "uint8")
+            indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // together, WINDOW), "uint8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
             totals = T.match_buffer(totals_, (groups_, LANES), "int32")
             bias = T.match_buffer(bias_, (groups_, LANES), "float32")
@@ -102,23 +123,23 @@ class CpuAvx512I8(SparseKernel):
                 with T.sblock("dense"):
                     vg, vc, vs, vo, vi = T.axis.remap("SRRSS", [g, c, s, o, i])
                     T.reads(
-                        rounded[rows.read(vo, vi), _start(vc, vs, steps, nnz) : _start(vc, vs, steps, nnz) + WINDOW],
+                        rounded[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + WINDOW],
                         values[group(vg), vc * steps + vs, 0:WINDOW],
-                        indices[group(vg), (vc * steps + vs) // 2, 0:WINDOW],
+                        indices[group(vg), (vc * steps + vs) // together, 0:WINDOW],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.int32(0), LANES)
                         if stores:
                             prefetch_rows.prefetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
-                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = _dot(
+                    acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = permuted_dot(
                         acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
-                        rounded[rows.read(vo, vi), T.ramp(_start(vc, vs, steps, nnz), 1, WINDOW)],
-                        _columns(indices[group(vg), (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
+                        rounded[rows.read(vo, vi), T.ramp(start(vc, vs), 1, WINDOW)],
+                        columns(indices[group(vg), (vc * steps + vs) // together, T.ramp(0, 1, WINDOW)], vs),
                         values[group(vg), vc * steps + vs, T.ramp(0, 1, WINDOW)],
                     )
                     if fetches is not None and vi == 0:
-                        fetches.emit((values, indices), (steps, steps // 2), group(vg), vc, vs, vo)
+                        fetches.emit((values, indices), (steps, steps // together), group(vg), vc, vs, vo)
             for g, o, i in T.grid(groups_, rows.tiles, size_):
                 with T.sblock("epilogue"):
                     vg, vo, vi = T.axis.remap("SSS", [g, o, i])
@@ -153,15 +174,32 @@ class CpuAvx512I8(SparseKernel):
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
-        return roofline.seconds(slots * m, 1.2 if m > 1 else 0.45, slots * 1.5)
+        return roofline.seconds(slots * m, 1.2 if m > 1 else 0.52, slots * _slot_bytes(workload))
 
 
-def _start(chunk: Any, step: Any, steps: int, nnz: int) -> Any:
-    """First column of the window of a step."""
-    return (chunk * (steps // nnz) + step // nnz) * WINDOW
+def _together(workload: Workload) -> int:
+    """Return the steps that share a row of indices."""
+    return 1 if workload.block == WINDOW else 2
 
 
-def _columns(halves: Any, step: Any) -> Any:
+def _windows(workload: Workload) -> int:
+    return -(-workload.k // WINDOW) if workload.block == WINDOW else count_windows(workload.k, workload.nnz)
+
+
+def _steps_of_window(workload: Workload) -> int:
+    return workload.nnz // BLOCKS if workload.block == WINDOW else workload.nnz
+
+
+def _steps(workload: Workload) -> int:
+    """Return the steps of a chunk."""
+    return _steps_of_window(workload) if workload.block == WINDOW else steps_of_chunk(workload.nnz)
+
+
+def _slot_bytes(workload: Workload) -> float:
+    return 1 + 1 / _together(workload)
+
+
+def columns_of_step(halves: Any, step: Any) -> Any:
     """Return columns inside a window: 16 for each block before it, plus the position, which is in
     one half of each byte.
     """
@@ -171,7 +209,7 @@ def _columns(halves: Any, step: Any) -> Any:
     return T.bitwise_or(low, first)
 
 
-def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
+def permuted_dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
     """Return sums + the four products of each lane."""
     permuted = T.call_llvm_pure_intrin("int8x64", "llvm.x86.avx512.permvar.qi.512", window, columns)
     return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", sums, permuted, values)
@@ -179,7 +217,8 @@ def _dot(sums: Any, window: Any, columns: Any, values: Any) -> Any:
 
 def _nbytes(workload: Workload) -> int:
     """Return the bytes of the packed weight."""
-    return count_row_panels(workload.n) * count_windows(workload.k, workload.nnz) * workload.nnz * WINDOW * 3 // 2
+    steps = count_row_panels(workload.n) * _windows(workload) * _steps_of_window(workload)
+    return int(steps * WINDOW * _slot_bytes(workload))
 
 
 def _tiles(workload: Workload) -> Tiles:

@@ -7,6 +7,10 @@ are one lane of a dot product.
     indices      (G, S / 2, 64)  uint8   position inside the block for two steps, the first in the low half
     scales       (G, 16)         float32
     totals       (G, 16)         int32   the sum of a row's values
+
+A wide window is one block of 64, of which a step takes four slots, whatever quarters they are in. Their indices need six bits:
+
+    indices      (G, S, 64)      uint8   position inside the window, S = windows * nnz / 4 steps
 """
 
 import numpy as np
@@ -18,6 +22,7 @@ from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, p
 BLOCK = 16
 BLOCKS = 4  # blocks of a window
 WINDOW = BLOCK * BLOCKS
+NNZ_WIDE = (4, 8, 12, 16, 24, 32)  # slots of a wide window
 PARTS = ("values", "indices", "scales", "totals")
 
 
@@ -34,16 +39,38 @@ def steps_of_chunk(nnz: int) -> int:
     return nnz if nnz % 2 == 0 else 2 * nnz
 
 
-def pack_windows(weight: EncodedWeight) -> tuple[Array, ...]:
-    """Round a weight to 8 bits and lay it out; return the arrays PARTS."""
-    n, k = weight.shape
-    nnz, windows = weight.pattern.nnz, count_windows(k, weight.pattern.nnz)
+def pack_wide_windows(weight: EncodedWeight) -> tuple[Array, ...]:
+    """Round a weight in blocks of 64 to 8 bits and lay it out; return the arrays PARTS."""
+    n, nnz = weight.shape[0], weight.pattern.nnz
+    rounded, scales, totals = round_weight(weight.values)
+
+    def by_group(a: Array) -> Array:
+        """Reorder slots (N, windows, nnz) to (panels, steps, 64)."""
+        lanes = pad_rows(a, n).reshape(count_row_panels(n), LANES, -1, nnz // BLOCKS, BLOCKS).transpose(0, 2, 3, 1, 4)
+        return np.ascontiguousarray(lanes).reshape(count_row_panels(n), -1, WINDOW)
+
+    panels = (pad_rows(part, n).reshape(-1, LANES) for part in (scales, totals))
+    return by_group(rounded), by_group(weight.indices.astype(np.uint8)), *panels
+
+
+def pack_windows(weight: EncodedWeight, places: Array | None = None) -> tuple[Array, ...]:
+    """Round a weight to 8 bits and lay it out; return the arrays PARTS.
+
+    Parameters
+    ----------
+    weight : EncodedWeight
+    places : array, optional
+        The block of the windows that each block of the weight becomes, ascending; by default its own. Others are zero.
+    """
+    n = weight.shape[0]
+    nnz, places = weight.pattern.nnz, np.arange(weight.indices.shape[1]) if places is None else places
+    windows = count_windows((int(places[-1]) + 1) * BLOCK, nnz)
     rounded, scales, totals = round_weight(weight.values)
 
     def by_group(a: Array) -> Array:
         """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
         whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
-        whole[:, : a.shape[1]] = a
+        whole[:, places] = a
         rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
         lanes = rows.reshape(count_row_panels(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
         return np.ascontiguousarray(lanes).reshape(count_row_panels(n), windows * nnz, WINDOW)

@@ -243,14 +243,31 @@ def test_a_target_without_avx512_gets_kernels_of_its_own(net):
 
 
 @pytest.mark.slow
-def test_the_input_of_a_recurrent_layer_is_rounded_for_all_steps_at_once():
+def test_a_recurrent_layer_rounds_its_input_for_all_steps_at_once_and_its_state_in_each():
     torch.manual_seed(0)
     model, x = nn.LSTM(64, 128, batch_first=True).eval(), torch.randn(2, 20, 64)
     tb.prune(model, "4:16")
     module = tb.compile(model, (x,), precision="int8", max_loss=0.05)
     assert kernels(module)["weight_ih_l0"] in ROUNDS
-    assert module.report.precision.rounded
-    assert 0 < module.report.precision.loss <= 0.05
+    assert kernels(module)["weight_hh_l0"] in ROUNDS
+    assert module.report.precision.rounded == ("weight_ih_l0", "weight_hh_l0")
+    with torch.no_grad():
+        want, got = (f(x)[0].double() for f in (model, module))
+    assert module.report.precision.losses[0].relative_l2 == pytest.approx(float((got - want).norm() / want.norm()), rel=1e-3)
+    assert 1e-4 < module.report.precision.loss <= 0.05
+
+
+@pytest.mark.slow
+def test_convolutions_round_within_the_same_budget():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 40, 3, stride=2)).eval()
+    tb.prune(model, "2:16")
+    batches = [torch.randn(2, 3, 16, 16) for _ in range(2)]
+    module = tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=0.05)
+    said = module.report.precision
+    assert kernels(module) == {"0": "cpu_conv_dense_avx512_i8", "3": "cpu_conv_sparse_avx512_i8"}
+    assert said.loss == pytest.approx(lost(module, model, batches), rel=1e-4)
+    assert 1e-4 < said.loss <= 0.05
 
 
 @pytest.mark.parametrize(

@@ -176,3 +176,18 @@ def test_one_copy_of_a_weight_serves_every_m_on_a_gpu(rng):
 def test_reasons_name_only_kernels_of_the_target(rng):
     layer = DenseLayer("layer", 4, 64, 64, "float64", detect(pruned("2:16", rng, 64, 64)))
     assert "cuda" not in KernelSelector.of(host_target())(layer)[0].verdict.reason
+
+
+def test_a_weight_that_stays_in_the_cache_is_not_thought_to_come_from_memory(rng):
+    """In a loop over time arithmetic counts: cpu_avx512_i8 and cpu_avx512_w8 read as many bytes."""
+    target = tvm.target.Target({"kind": "llvm", "mcpu": "znver4", "num-cores": 2})
+    found = detect(pruned("4:16", rng, 1024, 256))
+    once, looped, large = (
+        KernelSelector(target, roofline_of(target), precision=lambda _: "int8")(layer)[0]
+        for layer in (
+            DenseLayer("fc", 1, 1024, 256, "float32", found),
+            DenseLayer("fc", 1, 1024, 256, "float32", found, in_loop=True),
+            DenseLayer("fc", 1, 1 << 16, 256, "float32", found, in_loop=True),
+        )
+    )
+    assert (once.kernel, looped.kernel, large.kernel) == ("cpu_avx512_w8", "cpu_avx512_i8", "cpu_avx512_w8")

@@ -48,8 +48,54 @@ def test_rounds_nothing_unless_asked(probed, rng):
     np.testing.assert_array_equal(called(probed[1], x, 0, factor, np.eye(40, 64))[0], (x * factor).astype(np.float32)[:, :40])
 
 
-def test_a_recurrent_layer_keeps_its_steps_in_float32():
-    imported = import_model(nn.LSTM(16, 24, batch_first=True), (torch.randn(2, 5, 16),))
+def flagged(model, x):
+    """A probe of layers whose only parameter is a flag: (its layers, a function from flags to its first output)."""
+    imported = import_model(model, (torch.as_tensor(x),))
     probing = ProbeRounding(imported.weight_names, set(imported.weight_names.values()))
-    probing(imported.mod)
-    assert probing.functions["main"].layers == ["weight_ih_l0"]
+    lowered = lower(probing(imported.mod), host_target(), names=dict(imported.weight_names))
+    machine = tvm.relax.VirtualMachine(build(lowered.mod, host_target(), relax_pipeline=None), tvm.cpu())
+    lifted = [weight.tensor for weight in lowered.weights]
+
+    def run(*given):
+        arrays = [x, *(np.array(array, np.float32) for array in given)]
+        result = machine["main"](*map(tvm.runtime.tensor, arrays), *lifted)
+        while not isinstance(result, tvm.runtime.Tensor):
+            result = result[0]
+        return result.numpy()
+
+    return probing.functions["main"].layers, run
+
+
+def test_a_convolution_rounds_whole_images_and_rows_of_its_weight(rng):
+    conv = nn.Conv2d(16, 8, 3, padding=1, bias=False)
+    x = eight_bits.on_steps(2, 16 * 25, rng).reshape(2, 16, 5, 5)
+    layers, run = flagged(conv, x)
+    assert layers == ["weight"]
+    (images, step, zero), (values, scales) = (
+        eight_bits.rounded_rows(x.reshape(2, -1)),
+        eight_bits.rounded_weight(conv.weight.detach().numpy().reshape(8, -1)),
+    )
+    exact, rounded = ((images - zero) * step).reshape(x.shape), (values * scales[:, None]).reshape(8, 16, 3, 3)
+    want = torch.nn.functional.conv2d(torch.as_tensor(exact).double(), torch.as_tensor(rounded).double(), padding=1)
+    np.testing.assert_allclose(run(1), want, rtol=1e-4, atol=1e-5 * float(want.abs().max()))
+    np.testing.assert_allclose(run(0), conv(torch.as_tensor(x)).detach(), rtol=1e-4, atol=1e-5 * float(want.abs().max()))
+    assert np.abs(run(1) - run(0)).max() > 1e-4 * float(want.abs().max())
+
+
+@pytest.mark.slow
+def test_the_state_of_a_recurrent_layer_rounds_in_every_step(rng):
+    layer = nn.RNN(16, 24, batch_first=True, bias=False)
+    x = rng.standard_normal((2, 5, 16)).astype(np.float32)
+    layers, run = flagged(layer, x)
+    assert layers == ["weight_ih_l0", "weight_hh_l0"]
+    by_input, by_state = (weight.detach().numpy() for weight in (layer.weight_ih_l0, layer.weight_hh_l0))
+    values, scales = eight_bits.rounded_weight(by_state)
+    h, want = np.zeros((2, 24)), []
+    for t in range(5):
+        state, step, zero = eight_bits.rounded_rows(h.astype(np.float32))
+        h = np.tanh(x[:, t].astype(np.float64) @ by_input.T + ((state - zero) * step) @ (values * scales[:, None]).T)
+        want.append(h)
+    plain = 0, np.ones(16), by_input.T
+    np.testing.assert_allclose(run(*plain, 1), np.stack(want, 1), atol=2e-3)
+    np.testing.assert_allclose(run(*plain, 0), layer(torch.as_tensor(x))[0].detach(), atol=1e-5)
+    assert np.abs(run(*plain, 1) - run(*plain, 0)).max() > 1e-4

@@ -205,7 +205,7 @@ def _seconds(imported: ImportedModel, selector: KernelSelector, precision: str |
         kinds = {ALL_KERNELS[bucket.kernel].precision for bucket in plan.buckets if bucket.kernel}
         forced = any(bucket.verdict is not None and bucket.verdict.source == "forced" for bucket in plan.buckets)
         if call.layer in names and (precision is None or (precision in kinds and not forced)):
-            time = call.times * selector.seconds(call.variants[place].workload, plan.example_m)
+            time = call.times * selector.seconds(call.variants[place].workload, plan.example_m, plan.layer.in_loop)
             found[call.layer] = found.get(call.layer, 0.0) + time
     return found
 
@@ -241,7 +241,7 @@ class _Search:
         return Choice(self.precision if layers else EXACT, layers, alone, everything, found, attention)
 
     def measure(self, rounded: Mapping[str, Rounding], data: Mapping[str, Data]) -> tuple[Measured, dict[str, Array]]:
-        """Return what is lost on data with some layers rounded, and for each layer the largest |x| of each column."""
+        """Return what is lost on data with some layers rounded, and for each dense layer the largest |x| of each column."""
         found, value, peaks = list[OutputLoss](), 0.0, dict[str, Array]()
         for entry, one in data.items():
             got = []
@@ -258,9 +258,9 @@ class _Search:
         return overall(self.measure({name: way}, self.few)[0].losses)
 
     def smooth(self, ways: dict[str, Rounding], alone: dict[str, float], peaks: Mapping[str, Array]) -> None:
-        """Smooth the inputs of those layers that it helps."""
+        """Smooth the inputs of those dense layers that it helps."""
         even = MARGIN * self.budget.most / math.sqrt(len(ways))
-        for name in [name for name in ways if alone[name] > even / 2 and name != ATTENTION]:
+        for name in [name for name in ways if name in peaks and alone[name] > even / 2]:
             smoothed = Rounding(self.precision, self.probe.factor(name, peaks[name]))
             loss = self.alone(name, smoothed)
             if loss < SMOOTHED * alone[name]:

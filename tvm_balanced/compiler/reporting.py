@@ -106,7 +106,9 @@ def _layers(
                 schedule,
                 weights=owners.weights(plan, plan.layer.n * plan.layer.k) if counted else 0,
                 macs=plan.macs if counted else 0,
-                seconds=sum(selector.seconds(call.variants[place].workload, plan.example_m) for call in made) if counted else 0.0,
+                seconds=sum(selector.seconds(call.variants[place].workload, plan.example_m, plan.layer.in_loop) for call in made)
+                if counted
+                else 0.0,
                 functions=tuple(dict.fromkeys(call.function for call in made)),
                 parameters=tuple(dict.fromkeys(places[address] for address in packed if address in places)),
                 weight_bytes=sum(_nbytes(lowered.weights[places[address]].tensor) for address in of_weight if address in places),

@@ -1,4 +1,4 @@
-"""Running a model with some of its dense layers rounded, to measure what that costs before any kernel is chosen."""
+"""Running a model with some of its layers rounded, to measure what that costs before any kernel is chosen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,7 +94,8 @@ class RoundingProbe:
             name: [lowered.weights[place].tensor for place in places_of(lowered.weights, name)] for name in probing.functions
         }
         self.weights = probing.weights
-        self._made: dict[tuple[str, Rounding], tuple[Any, Any, Any]] = {}
+        self._dense = {name for probed in probing.functions.values() for name in probed.dense}
+        self._made: dict[tuple[str, Rounding], tuple[Any, ...]] = {}
         self._exact = {name: self._tensors(name, None) for name in self.weights}
 
     @property
@@ -103,8 +104,10 @@ class RoundingProbe:
         return list(self.weights)
 
     def run(self, entry: str, inputs: Sequence[Array], rounded: Mapping[str, Rounding]) -> tuple[list[Array], dict[str, Array]]:
-        """Call an entry point with some layers rounded; return its outputs, and for each layer the largest |x| of each column."""
-        layers = self._functions[entry].layers
+        """Call an entry point with some layers rounded; return its outputs, and for each dense layer the largest |x| of each
+        column.
+        """
+        layers, dense = self._functions[entry].layers, self._functions[entry].dense
         given = [tensor for name in layers for tensor in self._arguments(name, rounded.get(name))]
         given.append(tvm.runtime.tensor(np.array(ATTENTION in rounded, np.float32)))
         tensors = [as_tvm(aligned(array.copy())) for array in inputs]
@@ -112,7 +115,7 @@ class RoundingProbe:
         outputs, *peaks = list(result)
         outputs = [outputs] if isinstance(outputs, tvm.runtime.Tensor) else list(outputs)
         arrays = [view(tensor).copy() for tensor in outputs]
-        return arrays, {name: view(peak).copy() for name, peak in zip(layers, peaks, strict=True)}
+        return arrays, {name: view(peak).copy() for name, peak in zip(dense, peaks, strict=True)}
 
     def factor(self, layer: str, peak: Array) -> Array:
         """Return what smooths the columns of a layer: powers of two, which round nothing."""
@@ -122,7 +125,7 @@ class RoundingProbe:
         ratio = np.where(known, widest, 1.0) ** (1 - SMOOTHING) / np.where(known, peak, 1.0) ** SMOOTHING
         return np.exp2(np.clip(np.round(np.log2(ratio)), -60, 60)).astype(np.float32)
 
-    def _arguments(self, layer: str, rounding: Rounding | None) -> tuple[Any, Any, Any]:
+    def _arguments(self, layer: str, rounding: Rounding | None) -> tuple[Any, ...]:
         if rounding is None:
             return self._exact[layer]
         key = (layer, rounding)
@@ -130,15 +133,16 @@ class RoundingProbe:
             self._made[key] = self._tensors(layer, rounding)
         return self._made[key]
 
-    def _tensors(self, layer: str, rounding: Rounding | None) -> tuple[Any, Any, Any]:
-        """Return flag, factor and weight (K, N) of a layer."""
+    def _tensors(self, layer: str, rounding: Rounding | None) -> tuple[Any, ...]:
+        """Return the flag of a layer, and of a dense one factor and weight (K, N)."""
         weight = self.weights[layer]
         factor = None if rounding is None else rounding.factor
         flag = np.float32(rounding is not None and rounding.precision == "int8")
+        if layer not in self._dense:
+            return (tvm.runtime.tensor(np.array(flag)),)
         arrays = (
             np.array(flag),
             np.ones(weight.shape[1], np.float32) if factor is None else factor,
             (weight if rounding is None else rounding.weight(weight)).T,
         )
-        flag_, factor_, weight_ = (tvm.runtime.tensor(np.array(array, np.float32, order="C")) for array in arrays)
-        return flag_, factor_, weight_
+        return tuple(tvm.runtime.tensor(np.array(array, np.float32, order="C")) for array in arrays)

@@ -18,7 +18,8 @@ class DenseLayer:
     `m` is None if the rows are known only at the call; they are then in the range `rows`. `addresses` are those of the constants
     that the weight is made of: layers with equal ones share it. Of a convolution, `conv` says what x is for each pixel of the
     result, and M are the pixels of all images. `weight_map` is for people to look at. Of an expert, `experts` are how many share
-    the rows of x among them: each computes all of them.
+    the rows of x among them: each computes all of them. `in_loop` says that x is the state of a recurrence: it is computed in
+    every step.
     """
 
     name: str
@@ -32,6 +33,7 @@ class DenseLayer:
     conv: Convolution | None = None
     weight_map: WeightMap | None = field(default=None, compare=False)
     experts: int = field(default=1, compare=False)
+    in_loop: bool = False
 
 
 @dataclass(frozen=True)

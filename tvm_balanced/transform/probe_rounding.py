@@ -1,18 +1,21 @@
-"""ProbeRounding: dense layers of which a call says how they round, to measure what rounding costs."""
+"""ProbeRounding: dense layers and convolutions of which a call says how they round, to measure what rounding costs."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.ops import RECURRENT_STATE, is_call
+from tvm_balanced.schedules.layouts.rounded_weight import round_weight
 from tvm_balanced.schedules.tir.rounded_rows import SMALLEST, STEPS
 from tvm_balanced.transform.attend_in_bfloat16 import FLAG
-from tvm_balanced.transform.match_dense import DenseMatch, match_dense
+from tvm_balanced.transform.match_conv import TRANSPOSED, match_conv
+from tvm_balanced.transform.match_dense import DenseMatch, constant_value, match_dense
 
 
 @dataclass
@@ -22,35 +25,42 @@ class Probed:
     Parameters
     ----------
     layers : list of str
-        In the order of the parameters: for each a flag () float32, which says whether x is rounded, a factor (K,) float32 that x
-        is multiplied by before that, and the weight (K, N) float32. After its result the function returns for each the largest
-        |x| of each column (K,). Its last parameter is the flag of `AttendInBfloat16`.
+        In the order of the parameters: for each a flag () float32, which says whether x is rounded; for a dense layer also a
+        factor (K,) float32 that x is multiplied by before that, and the weight (K, N) float32. After its result the function
+        returns for each dense layer the largest |x| of each column (K,). Its last parameter is the flag of `AttendInBfloat16`.
+    dense : list of str
+        Those that are dense layers.
     """
 
     layers: list[str] = field(default_factory=list)
+    dense: list[str] = field(default_factory=list)
 
 
 @tvm.transform.module_pass(opt_level=0, name="ProbeRounding")
 class ProbeRounding:
-    """Let a call say how dense layers round.
+    """Let a call say how dense layers and convolutions round.
 
     rewrite: `matmul(x, W)` --> `matmul(where(flag > 0, rounded(x * factor), x * factor), weight)`, where flag, factor and weight
     become parameters. `rounded` computes what `rounded_rows.py` does, so that the products are those of a kernel with 8 bits, but
     for the rounding of their float32 sums.
+    rewrite: `conv2d(x, W)` --> `where(flag > 0, conv2d(rounded(x), rounded(W)), conv2d(x, W))`, whose x is rounded as
+    `rounded_images.py` does. Both weights are constant, so that kernels of ours compute both.
+    rewrite: `matmul(state, W)` in a recurrence --> `matmul(concat(where(flag > 0, rounded(state), 0), where(flag > 0, 0, state)),
+    concat(rounded(W), W))`
 
     Parameters
     ----------
     names : mapping
         Address of a weight to its layer's name.
     layers : collection of str
-        The layers that may round. One whose x is the state of a recurrence, which runs in a loop, is left as it is.
+        The layers that may round.
 
     Attributes
     ----------
     functions : dict of Probed
         After the pass, by the name of the function.
     weights : dict
-        After the pass, layer to its weight (N, K).
+        After the pass, layer to its weight (N, K); of a convolution as well.
     """
 
     def __init__(self, names: Mapping[int, str], layers: Collection[str]) -> None:
@@ -64,7 +74,7 @@ class ProbeRounding:
             if isinstance(func, relax.Function) and "global_symbol" in (func.attrs or {}):
                 prober = _Prober(mod, self.names, self.layers)
                 mod[var] = _with_peaks(prober.visit_expr(func), prober)
-                self.functions[var.name_hint] = Probed(list(prober.params))
+                self.functions[var.name_hint] = Probed(list(prober.params), list(prober.peaks))
                 self.weights |= prober.weights
         return relax.transform.ConvertToDataflow()(mod)
 
@@ -84,17 +94,19 @@ class _Prober(PyExprMutator):
     def __init__(self, mod: tvm.IRModule, names: Mapping[int, str], layers: Collection[str]) -> None:
         super().__init__(mod)
         self.names, self.layers = names, layers
-        self.params: dict[str, tuple[relax.Var, relax.Var, relax.Var]] = {}
+        self.params: dict[str, tuple[relax.Var, ...]] = {}
         self.peaks: dict[str, relax.Expr] = {}
         self.weights: dict[str, Array] = {}
 
     def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
-        match = match_dense(call, self.lookup_binding)
+        match = match_dense(call, self.lookup_binding) or match_conv(call, self.lookup_binding)
         name = None if match is None else next((self.names[a] for a in match.addresses if a in self.names), None)
-        if match is None or name not in self.layers or self._is_state(match.x):
+        if match is None or name not in self.layers:
             return call
         assert name is not None
+        if match.conv is not None or self._is_state(match.x):
+            return self._both(call, name, match)
         flag, factor, weight = self._params(name, match)
         axes = list(range(len(match.x.ty.shape) - 1))
         peak = relax.op.max(relax.op.abs(match.x), axes) if axes else relax.op.abs(match.x)
@@ -103,7 +115,26 @@ class _Prober(PyExprMutator):
         scaled = self.builder_.emit(relax.op.multiply(match.x, factor))
         return relax.op.matmul(self.builder_.emit(_chosen(scaled, flag)), weight)
 
-    def _params(self, name: str, match: DenseMatch) -> tuple[relax.Var, relax.Var, relax.Var]:
+    def _both(self, call: relax.Call, name: str, match: DenseMatch) -> relax.Expr:
+        """Return a layer that is computed both ways, or either, with constant weights."""
+        if name not in self.params:
+            self.params[name] = (relax.Var(f"flag_{len(self.params)}", relax.TensorType((), "float32")),)
+            self.weights[name] = match.weight
+        found = constant_value(call.args[1], self.lookup_binding)
+        assert found is not None  # else it would be no match
+        rounds = self.builder_.emit(relax.op.greater(self.params[name][0], _number(0.0)))
+        if match.conv is None:  # a loop must not have one function twice, as two products of one shape would be
+            x, nothing = self.builder_.emit(_rounded(match.x, [-1])), relax.const(0.0, "float32")
+            parts = [relax.op.where(rounds, x, nothing), relax.op.where(rounds, nothing, match.x)]
+            weight = np.concatenate([_rounded_weight(found[0], 1), found[0]])
+            joined = relax.op.concat([self.builder_.emit(part) for part in parts], -1)
+            return relax.op.matmul(self.builder_.emit(joined), _constant(weight))
+        x = self.builder_.emit(_rounded(match.x, list(range(1, len(match.x.ty.shape)))))
+        weight = _constant(_rounded_weight(found[0], 1 if call.op.name in TRANSPOSED else 0))
+        both = [self.builder_.emit(relax.Call(call.op, args, call.attrs)) for args in ([x, weight], list(call.args))]
+        return relax.op.where(rounds, *both)
+
+    def _params(self, name: str, match: DenseMatch) -> tuple[relax.Var, ...]:
         if name not in self.params:
             n, k = match.weight.shape
             place = len(self.params)
@@ -121,16 +152,30 @@ class _Prober(PyExprMutator):
 
 def _chosen(x: relax.Expr, flag: relax.Expr) -> relax.Expr:
     """Return x, with its rows rounded if the flag says so."""
+    return relax.op.where(relax.op.greater(flag, _number(0.0)), _rounded(x, [-1]), x)
 
-    def number(value: float) -> relax.Expr:
-        return relax.const(value, "float32")
 
-    op, nothing = relax.op, number(0.0)
-    high, low = op.maximum(op.max(x, -1, True), nothing), op.minimum(op.min(x, -1, True), nothing)
-    step = op.maximum(op.subtract(op.divide(high, number(STEPS)), op.divide(low, number(STEPS))), number(SMALLEST))
-    inverse = op.divide(number(1.0), step)
-    zero = op.floor(op.subtract(number(0.5), op.multiply(low, inverse)))
-    moved = op.floor(op.add(op.multiply(x, inverse), op.add(zero, number(0.5))))
-    whole = op.minimum(moved, number(STEPS))
-    rounded = op.multiply(op.subtract(whole, zero), step)
-    return op.where(op.greater(flag, nothing), rounded, x)
+def _rounded(x: relax.Expr, axes: list[int]) -> relax.Expr:
+    """Return x rounded, with one step for all that lies along `axes`."""
+    op, nothing = relax.op, _number(0.0)
+    high, low = op.maximum(op.max(x, axes, True), nothing), op.minimum(op.min(x, axes, True), nothing)
+    step = op.maximum(op.subtract(op.divide(high, _number(STEPS)), op.divide(low, _number(STEPS))), _number(SMALLEST))
+    inverse = op.divide(_number(1.0), step)
+    zero = op.floor(op.subtract(_number(0.5), op.multiply(low, inverse)))
+    moved = op.floor(op.add(op.multiply(x, inverse), op.add(zero, _number(0.5))))
+    whole = op.minimum(moved, _number(STEPS))
+    return op.multiply(op.subtract(whole, zero), step)
+
+
+def _rounded_weight(weight: Array, axis: int) -> Array:
+    """Return a weight whose rows, along an axis, are rounded to 8 bits."""
+    numbers, scales, _ = round_weight(np.moveaxis(weight, axis, 0))
+    return np.moveaxis(numbers * scales.reshape(-1, *[1] * (numbers.ndim - 1)), 0, axis)
+
+
+def _constant(weight: Array) -> relax.Expr:
+    return relax.const(np.ascontiguousarray(weight, np.float32))
+
+
+def _number(value: float) -> relax.Expr:
+    return relax.const(value, "float32")

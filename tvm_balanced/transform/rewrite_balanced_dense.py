@@ -173,7 +173,10 @@ class _Rewriter(PyExprMutator):
             found = self.detection(match)
             seen = self.weight_map(match, name)
             experts = max((self.experts.get(address, 1) for address in match.addresses), default=1)
-            layer = DenseLayer(name, match.m, n, k, dtype, found, rows, tuple(match.addresses), match.conv, seen, experts)
+            in_loop = _state(match.x, self.lookup_binding) is not None
+            layer = DenseLayer(
+                name, match.m, n, k, dtype, found, rows, tuple(match.addresses), match.conv, seen, experts, in_loop
+            )
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
         plan, m = self.plans[key], match.m
         steps, example_steps = (_steps(match.x, self.lookup_binding, sizes) for sizes in ({}, self.sizes))
@@ -206,10 +209,16 @@ class _Rewriter(PyExprMutator):
         return self.dense[match.key]
 
 
+def _state(x: relax.Expr, lookup: Lookup) -> relax.Call | None:
+    """Return the state of a recurrence that x is, None if it is something else."""
+    state = lookup(x) if isinstance(x, relax.Var) else x
+    return state if state is not None and is_call(state, RECURRENT_STATE) else None
+
+
 def _steps(x: relax.Expr, lookup: Lookup, sizes: Mapping[str, int]) -> int:
     """Return how often a layer runs in a call of the model: once, or in every step of a recurrence if `sizes` say how many."""
-    state = lookup(x) if isinstance(x, relax.Var) else x
-    if state is None or not is_call(state, RECURRENT_STATE):
+    state = _state(x, lookup)
+    if state is None:
         return 1
     batch, *gates = state.args[0].ty.shape[0], *list(state.args[1].ty.shape)[:2]
     if any(var.name not in sizes for dim in (batch, *gates) for var in variables(dim)):

@@ -4,6 +4,7 @@ import tvm
 from support import eight_bits, reference
 
 from tvm_balanced.compiler.build import build
+from tvm_balanced.core.detection import detect
 from tvm_balanced.core.encoding import encode
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_features, host_target
@@ -17,7 +18,7 @@ NEEDS = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CP
 
 @NEEDS
 @pytest.mark.grid
-@pytest.mark.parametrize("pattern", ["1:16", "2:16", "3:16", "4:16", "8:16", "12:16"])
+@pytest.mark.parametrize("pattern", ["1:16", "2:16", "3:16", "4:16", "8:16", "12:16", "4:64", "12:64", "32:64"])
 @pytest.mark.parametrize("m", [1, 9, None])
 def test_sums_are_those_of_integers_bit_for_bit(pattern, m, rng):
     weight = reference.balanced(40, 100, P(pattern), rng)
@@ -65,6 +66,27 @@ def test_layout_is_the_documented_one(rng):
         assert values[group, step, 4 * lane + byte] == np.rint(encoded.values[row, block, slot] / step_of_row)
         assert indices[group, step // 2, 4 * lane + byte] >> 4 * (step % 2) & 15 == encoded.indices[row, block, slot]
     assert totals[1, 0] == values[1, :, :4].astype(int).sum()
+
+
+def test_layout_of_wide_windows_is_the_documented_one(rng):
+    encoded = encode(reference.balanced(40, 150, P("8:64"), rng), P("8:64"))
+    values, indices, scales, totals = KERNEL.pack(encoded)
+    assert (values.shape, indices.shape, scales.shape, totals.shape) == ((4, 6, 64), (4, 6, 64), (4, 16), (4, 16))
+    for row, block, slot in ((0, 0, 0), (5, 1, 5), (17, 2, 2), (39, 1, 7)):
+        place = row // 16, block * 2 + slot // 4, 4 * (row % 16) + slot % 4
+        step_of_row = np.abs(encoded.values[row]).max() / 127
+        assert values[place] == np.rint(encoded.values[row, block, slot] / step_of_row)
+        assert indices[place] == encoded.indices[row, block, slot]
+    assert totals[1, 0] == values[1, :, :4].astype(int).sum()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stored"),
+    [("2:16", "2:16"), ("4:16", "4:16"), ("2:32", "4:64"), ("4:32", "8:64"), ("8:64", "8:64"), ("20:64", "24:64")],
+)
+def test_blocks_longer_than_sixteen_are_stored_in_wide_windows(pattern, stored, rng):
+    weight = reference.balanced(64, 768, P(pattern), rng)
+    assert KERNEL.fit(detect(weight)) == P(stored)
 
 
 def test_bytes_a_nonzero_are_one_and_a_half(rng):

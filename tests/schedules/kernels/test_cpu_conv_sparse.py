@@ -132,7 +132,8 @@ def test_refusals():
 @pytest.mark.parametrize("kernels", [CONV_SPARSE_KERNELS, CONV_DENSE_KERNELS])
 def test_every_cpu_has_a_kernel_that_compiles(cpu, kernels):
     target = parse_target(f"cpu/{cpu}")
-    (kernel,) = (kernel for kernel in kernels if kernel.refuses(target, 64, 64, "float32") is None)
+    exact = [kernel for kernel in kernels if kernel.precision == "float32"]
+    (kernel,) = (kernel for kernel in exact if kernel.refuses(target, 64, 64, "float32") is None)
     conv = Convolution(16, (1, 9, 9), (1, 3, 3), before=(0, 1, 1), after=(0, 1, 1))
     workload = kernel.workload(81, 8, 144, P("2:16") if kernel in CONV_SPARSE_KERNELS else None, conv=conv)
     func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")

@@ -153,7 +153,7 @@ def page(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "# The paper's models on this CPU, beside the paper",
         "",
-        "One thread, float32. Ours is a sparse kernel, its sparsity the nearest to the paper's; recurrent layers are whole, at 2:16.",
+        "One thread, float32. Ours is a sparse kernel, as sparse as the nearest pattern; recurrent layers are whole, at 2:16.",
         "The paper's times are of a GPU without a name, its LSTMs' of one step. Written by `python -m benchmarks.paper_models`.",
         "",
         "| layer | zeros in the paper | ours | us | over PyTorch | paper, us | paper, over dense |",

@@ -10,6 +10,7 @@ no layer with weights, and our kernels for those. Each cell has its own process;
 import argparse
 import copy
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from torch import nn
 
 import tvm_balanced as tb
 from benchmarks.cell import append, stamp
+from benchmarks.instruction_sets import TARGETS, limits_of
 from benchmarks.interference import other_load
 from benchmarks.subjects import SUBJECTS
 from tvm_balanced.bench.model import ModelBenchmark
@@ -57,6 +59,7 @@ class Cell:
     batch: int
     pattern: str
     threads: int
+    target: str = "cpu"
 
 
 class LSTMStep(nn.Module):
@@ -164,20 +167,21 @@ def amdahl(results: Sequence[Mapping[str, Any]], profile: Mapping[str, Any], out
     return {"name": BOUND, "microseconds": bound, "speedup": dict.fromkeys(("p20", "p50", "p80"), bound / us[OURS])}
 
 
-def for_any_size(model: nn.Module, args: tuple[torch.Tensor, ...], threads: int) -> tb.CompiledModule:
+def for_any_size(model: nn.Module, args: tuple[torch.Tensor, ...], cell: Cell) -> tb.CompiledModule:
     """Return a sentence encoder compiled for any number of sentences and tokens."""
     examples = tuple(torch.cat([arg, arg]) for arg in args)  # torch.export takes a dimension of one as a constant
     sizes = {0: torch.export.Dim("batch", max=64), 1: torch.export.Dim("length", max=512)}
-    return tb.compile(model, examples, threads=threads, dynamic_shapes=(sizes,) * len(args), race=False)
+    shapes = (sizes,) * len(args)
+    return tb.compile(model, examples, target=cell.target, threads=cell.threads, dynamic_shapes=shapes, race=False)
 
 
 def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:
     """Compile and time a cell in this process; returns the same as `measure`."""
     model, args, rivals = MODELS[cell.model](cell.batch, cell.pattern)
     if cell.model == "minilm":
-        rivals = {**rivals, ANY: for_any_size(model, args, cell.threads)}
+        rivals = {**rivals, ANY: for_any_size(model, args, cell)}
     begin = time.monotonic()
-    compiled = tb.compile(model, args, threads=cell.threads, race=False)
+    compiled = tb.compile(model, args, target=cell.target, threads=cell.threads, race=False)
     compiling = {"compile_s": time.monotonic() - begin, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     results = to_json(ModelBenchmark(model, args, cell.threads, torch_compile, rounds, rivals).run(compiled))
     found: dict[str, Any] = {"max_error": compiled.facts.max_error, "results": results, **compiling}
@@ -194,14 +198,17 @@ def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict
     work = json.dumps([asdict(cell), rounds, torch_compile, profile])
     with other_load() as neighbours:
         command = [sys.executable, "-m", "benchmarks.models", "--cell", work]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        env = os.environ | limits_of(cell.target)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result | {"others": neighbours.share}
 
 
 def rows_of(cell: Cell, result: Mapping[str, Any]) -> list[dict[str, object]]:
     """Return a cell's rows, one per baseline."""
-    both = stamp() | asdict(cell) | {"dtype": "float32", "regime": "model", "others": f"{result['others']:.2f}"}
+    of_cell = {name: value for name, value in asdict(cell).items() if name != "target"}
+    regime = "model" if cell.target == "cpu" else f"model, {cell.target}"
+    both = stamp() | of_cell | {"dtype": "float32", "regime": regime, "others": f"{result['others']:.2f}"}
     both |= {"max_error": f"{result['max_error']:.1e}"}
     return [
         both
@@ -234,6 +241,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, help="1 and 8 of MiniLM, 1 of others by default")
     parser.add_argument("--patterns", nargs="+", default=list(PATTERNS))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--target", choices=TARGETS, default="cpu", help="with AVX2, PyTorch is limited to it as well")
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--without-torch-compile", action="store_true", help="which takes a minute to compile MiniLM")
     parser.add_argument("--profile", action="store_true", help="also where the time of a call goes")
@@ -243,11 +251,12 @@ def main() -> None:
         cell, *rest = json.loads(options.cell)
         print(json.dumps(run(Cell(**cell), *rest)))
         return
-    speeds = Table("model", "batch", "pattern", "threads", "us", "over", "faster by", "20% to 80%", "others")
-    places = Table("model", "batch", "pattern", "threads", "kernel", "calls", "us", "share", "GMAC/s", "of peak", "slowest")
+    cells = ("model", "batch", "pattern", "threads", "target")
+    speeds = Table(*cells, "us", "over", "faster by", "20% to 80%", "others")
+    places = Table(*cells, "kernel", "calls", "us", "share", "GMAC/s", "of peak", "slowest")
     for model in options.models:
         for batch, pattern, threads in product(options.batches or BATCHES[model], options.patterns, options.threads):
-            cell = Cell(model, batch, pattern, threads)
+            cell = Cell(model, batch, pattern, threads, options.target)
             result = measure(cell, options.rounds, not options.without_torch_compile, options.profile)
             rows = rows_of(cell, result)
             print(f"{cell}: compiled in {result['compile_s']:.1f} s, {result['peak_mb']:.0f} MB at the peak", flush=True)

@@ -6,9 +6,11 @@ from functools import partial
 from typing import Any
 
 import torch
+import tvm
+from torch.utils import _pytree as pytree
 from tvm import relax
 
-from tvm_balanced.frontend import lookups, ranking, recurrent
+from tvm_balanced.frontend import linear_scans, lookups, ranking, recurrent
 
 Converter = Callable[[Any, Any], relax.Expr]  # (torch.fx.Node, the importer)
 # What TVM's importer writes in several steps, and its method for it.
@@ -98,6 +100,8 @@ def converters() -> dict[str, Converter]:
         "cumsum.default": partial(running, relax.op.cumsum),
         "cumprod.default": partial(running, relax.op.cumprod),
         "slice.Tensor": slice_,
+        "split.Tensor": split,
+        "split_with_sizes.default": split,
         "copy.default": copy,
         "native_dropout.default": native_dropout,
         "as_strided.default": lookups.as_strided,
@@ -108,6 +112,8 @@ def converters() -> dict[str, Converter]:
         "gru.input": partial(recurrent.layers, "gru"),
         "rnn_tanh.input": partial(recurrent.layers, "rnn_tanh"),
         "rnn_relu.input": partial(recurrent.layers, "rnn_relu"),
+        "linear_scan.default": linear_scans.convert,
+        "linear_scan_read.default": linear_scans.convert,
         "take.default": lookups.take,
         "gather.default": lookups.gather,
         "scatter.src": partial(lookups.scatter, "update"),
@@ -634,6 +640,21 @@ def slice_(node: Any, importer: Any) -> relax.Expr:
     return importer.block_builder.emit(
         relax.op.strided_slice(importer.env[x], [dim or 0], [start or 0], [importer.env[end]], assume_inbound=True)
     )
+
+
+def split(node: Any, importer: Any) -> Any:
+    """Convert parts of a tensor along a dimension to a slice each, which is fused with what reads it; TVM's split is not."""
+    x, sizes, dim = importer.env[node.args[0]], node.args[1], node.args[2] if len(node.args) > 2 else 0
+    axis = dim % len(x.ty.shape)
+    length = x.ty.shape[axis]
+    if not isinstance(length, tvm.tirx.IntImm) or not all(isinstance(size, int) for size in pytree.tree_leaves(sizes)):
+        return importer._split(node)
+    lengths = list(sizes) if isinstance(sizes, (list, tuple)) else [part.shape[axis] for part in node.meta["val"]]
+    parts, start = [], 0
+    for size in lengths:
+        parts.append(importer.block_builder.emit(relax.op.strided_slice(x, [axis], [start], [start + size], assume_inbound=True)))
+        start += size
+    return tuple(parts)
 
 
 def _ends_inside(node: Any, dim: int, start: Any, end: Any, step: Any) -> bool:

@@ -22,7 +22,7 @@ MOVES = frozenset(
 )
 PRODUCTS = {"mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "addmm": 1}  # the operand whose last dimension is summed over
 ARITHMETIC = frozenset("add sub mul div rsub sqrt reciprocal pow floor ceil round trunc".split())
-SUMS = frozenset("convolution sum mean prod cumsum cumprod _to_copy".split())
+SUMS = frozenset("convolution sum mean prod cumsum cumprod _to_copy linear_scan".split())
 REDUCTIONS = frozenset(  # by name: torch 2.9 and older have no tag for them
     "all amax amin aminmax any argmax argmin count_nonzero linalg_vector_norm logsumexp max mean min nansum norm prod std "
     "std_mean sum var var_mean".split()
@@ -76,6 +76,8 @@ def _summed(node: fx.Node, name: str, result: torch.Tensor) -> int:
     if name in RECURRENT:
         steps = max(map(_size, given[0].shape[:-1]))  # or the batch, where that is more
         return steps * (_size(given[0].shape[-1]) + _size(result.shape[-1]) + UNITS_OF_SERIES**2)
+    if name == "linear_scan":
+        return 2 * _size(given[0].shape[2])
     if name == "convolution":
         return _elements(given[1]) // max(1, _size(given[1].shape[0]))
     if name in ("_softmax", "_log_softmax", "native_layer_norm", "cumsum", "cumprod"):

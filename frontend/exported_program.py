@@ -18,7 +18,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import Eager, ImportedFunction, ImportedModel, Range, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, first_line, last_line
-from tvm_balanced.frontend import recurrent
+from tvm_balanced.frontend import linear_scans, recurrent, torch_operators
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.decompositions import decompositions, devices_of, listed_once, own_kept, types_kept
 from tvm_balanced.frontend.eager import running
@@ -28,6 +28,7 @@ from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import without_cache
 from tvm_balanced.frontend.rounding_noise import with_noise
+from tvm_balanced.frontend.scans import lower_scans
 from tvm_balanced.frontend.structures import call_of, drop_constants, filled, result_of
 from tvm_balanced.frontend.type_promotion import promote_types
 from tvm_balanced.frontend.weight_origins import weight_origins, weights_read
@@ -73,6 +74,7 @@ def import_exported_program(
     examples = _examples(program, inputs)
     lowered = _lowered(program, source, keep_alive)
     drop_constants(lowered)
+    lower_scans(lowered)
     _refuse_dtypes(lowered)
     _refuse_state(lowered)
     donated = _written(lowered, outputs) | dict(donate or {})
@@ -83,6 +85,8 @@ def import_exported_program(
     folded = fold_constants(lowered, moved)
     _align(lowered, moved)
     promote_types(lowered)
+    growths = error_growths(lowered)
+    linear_scans.roll(lowered)
     try:
         mod = Importer().from_exported_program(
             lowered,
@@ -112,8 +116,9 @@ def import_exported_program(
         donate=donated,
         id_ranges=id_ranges(lowered),
         ranks=ranks(lowered),
-        growths=error_growths(lowered),
+        growths=growths,
         eager=Eager(module, *_arguments(program, examples), running),
+        operators=lambda threads: torch_operators.operators(lowered, list(map(to_torch, examples)), _layers(lowered), threads),
     )
     names = _weight_names(lowered)
     return ImportedModel(
@@ -302,6 +307,13 @@ def _weight_names(program: ExportedProgram) -> dict[int, str]:
     tensors = {**program.state_dict, **program.constants}
     weights = {name: t for name, t in tensors.items() if isinstance(t, torch.Tensor) and t.numel() and not name.endswith("mask")}
     return {tensor.data_ptr(): layer_name(name) for name, tensor in weights.items()}
+
+
+def _layers(program: ExportedProgram) -> dict[str, str]:
+    """Return for each placeholder of a weight the name of its layer."""
+    signature = program.graph_signature
+    held = signature.inputs_to_parameters | signature.inputs_to_buffers
+    return {node: layer_name(weight) for node, weight in held.items()}
 
 
 def layer_name(parameter: str) -> str:

@@ -10,6 +10,7 @@ from tvm import relax
 from tvm.relax.frontend.torch.exported_program_translator import ExportedProgramImporter
 
 from tvm_balanced.errors import ModelError, last_line
+from tvm_balanced.frontend import torch_operators
 from tvm_balanced.frontend.converters import converters
 from tvm_balanced.frontend.refusals import EIGHT_BITS
 
@@ -37,6 +38,7 @@ class Importer(ExportedProgramImporter):
 
     # names of the nodes that are parameters, buffers or constants: variables while a program is imported, constants afterwards
     constants: Collection[str] = ()
+    block_builder: Any  # TVM's, which names variables of Relax
 
     def create_convert_map(self) -> dict[str, Callable[..., relax.Expr]]:
         """Return TVM's converters and ours by the name of their operator, each of them checked."""
@@ -50,13 +52,26 @@ class Importer(ExportedProgramImporter):
                     node, "draws random numbers, which a compiled module cannot: draw them outside and give them as an input"
                 )
             try:
-                return self._as_torch_has_it(node, convert(node, *args))
+                return self._left_to_torch(node, lambda: self._as_torch_has_it(node, convert(node, *args)))
             except ModelError:
                 raise
             except Exception as error:  # bare AssertionError, KeyError and TypeError, and what Relax finds wrong
                 raise refusal(node, f"cannot be imported ({last_line(error)}): write it in other operators") from error
 
         return run
+
+    def _left_to_torch(self, node: fx.Node, convert: Callable[[], Any]) -> Any:
+        """Return what a node becomes, a call of PyTorch where it is left to it; variables have its name where somebody asks."""
+        names = torch_operators.left()
+        if names is None:
+            return convert()
+        plain: Any = self.block_builder
+        self.block_builder = torch_operators.Naming(plain, node.name)
+        try:
+            compiled = convert()
+            return torch_operators.convert(node, self, compiled) if node.name in names else compiled
+        finally:
+            self.block_builder = plain
 
     def _as_torch_has_it(self, node: fx.Node, converted: Any) -> Any:
         """Return what a node became: cast where it only has more or fewer bits than torch says, refused where it differs."""

@@ -20,7 +20,10 @@ EIGHT_BITS = (
     'give the model with its float weights, and kernels={"*": "cpu_avx512_i8"} (--kernel "*=cpu_avx512_i8") to compute with '
     "8-bit integers"
 )
-PADDED = "give padded tensors, and let the model take the last step by index or by a mask"
+PADDED = (
+    "give padded tensors, and let the model take the last step by index or by a mask; for both directions use a layer for each, "
+    "and gather the steps of one in reverse up to the lengths"
+)
 PACKS = "zeros(): argument 'size' failed to unpack"  # what an LSTM of a packed sequence says under torch.export
 FLAT = "wrap the model in a module that calls it with use_cache=False and returns its tensors alone"
 LENGTH = "(for a dynamic length give attention_mask as an example too)"

@@ -46,12 +46,15 @@ class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, seed: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.supports_higher_order_operators = True  # a loop of torch's, whose results are rounded anew as a whole
         self.random = torch.Generator().manual_seed(seed)
 
     def __torch_dispatch__(
         self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call an operator, and round its results anew; to one that ranks values, equal ones are made to differ."""
+        if not isinstance(func, torch._ops.OpOverload):
+            return pytree.tree_map_only(torch.Tensor, self.rounded, func(*args, **(kwargs or {})))
         name = func.overloadpacket.__name__
         if name in RANKING:
             ranked = 1 if name == "searchsorted" else 0

@@ -10,6 +10,7 @@ from tvm_balanced.core.comparison import Comparison
 from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.report import Report
+from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.compiled_module import CompiledModule
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,7 @@ def compile(
     weights: str | Path | None = None,
     masks: str | Path | None = None,
     race: bool = True,
+    fallback: bool = False,
 ) -> CompiledModule:
     """Compile a PyTorch or ONNX model; the model itself is not touched.
 
@@ -155,6 +157,9 @@ def compile(
     race : bool
         Whether to time the module in turns with the model on the examples, for at most 3 seconds; the report says what came of
         it. Nothing is timed for another machine or a GPU, nor where the environment says TVM_BALANCED_RACE=0.
+    fallback : bool
+        Whether operators that PyTorch computes faster are left to it at run time, where the module loses the race. The report
+        names them, and such a module needs torch wherever it is loaded. For a PyTorch model with one entry point.
 
     Returns
     -------
@@ -168,6 +173,7 @@ def compile(
     """
     from tvm_balanced.compiler.compile import CompileOptions, compile_imported
     from tvm_balanced.frontend.exporting import EXPORTING
+    from tvm_balanced.frontend.fallback import compile_with_fallback
     from tvm_balanced.timing.race import race as run_race
 
     options = CompileOptions(
@@ -182,8 +188,16 @@ def compile(
         max_loss=max_loss,
         metric=metric,
     )
+    if fallback and not race:
+        raise InputError("fallback needs the race with PyTorch; leave race=False out")
+
+    def imported_anew() -> ImportedModel:
+        return import_model(model, args, kwargs, dynamic_shapes, entry_points, donate, weights, masks)
+
     with EXPORTING:  # comparison and race too: an export in another thread changes how modules are called
-        imported = import_model(model, args, kwargs, dynamic_shapes, entry_points, donate, weights, masks)
+        if fallback:
+            return compile_with_fallback(imported_anew, lambda imported: compile_imported(imported, options))
+        imported = imported_anew()
         module = compile_imported(imported, options)
         return run_race(module, imported) if race else module
 

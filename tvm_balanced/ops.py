@@ -34,6 +34,14 @@ Rows of a table, of which each bag takes those from its offset to the next one:
 
 Its result (B, D) is their sum, mean or maximum, and 0 for a bag of nothing. Attributes: mode ("sum", "mean" or "max"), padding
 (the place that is passed over, -1 if there is none), ends (whether the last offset only ends the last bag: B - 1 rows).
+
+A linear recurrence over time, state = a[:, :, t] * state + b[:, :, t], as in state space models:
+
+    states = linear_scan(a (B, D, T, N), b (B, D, T, N), start (B, D, N))
+    y, last = linear_scan(a, b, start, c (B, T, N))
+
+Its result are all states (B, D, T, N). If c reads them out, it is y (B, D, T), the sum of state * c over N, and the last state
+(B, D, N).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -52,6 +60,7 @@ PACKED_CONV = "relax.packed_conv"
 RECURRENT_STATE = "relax.recurrent_state"
 RECURRENCE = "relax.recurrence"
 EMBEDDING_BAG = "relax.embedding_bag"
+LINEAR_SCAN = "relax.linear_scan"
 WEIGHT_ARGS = {BALANCED_DENSE: 2, PACKED_DENSE: 1, BALANCED_CONV: 2, PACKED_CONV: 1}  # arguments between x and the bias
 
 
@@ -168,6 +177,11 @@ def embedding_bag(
     return relax.Call(Op.get(EMBEDDING_BAG), operands, {"ends": ends, "mode": mode, "padding": padding})
 
 
+def linear_scan(a: relax.Expr, b: relax.Expr, start: relax.Expr, c: relax.Expr | None = None) -> relax.Call:
+    """Return a call of a linear recurrence over time; shapes as this file's docstring says."""
+    return relax.Call(Op.get(LINEAR_SCAN), [a, b, start, *([] if c is None else [c])])
+
+
 def is_call(expr: Any, *names: str) -> bool:
     """Whether `expr` is a call of an operator with one of these names."""
     return isinstance(expr, relax.Call) and isinstance(expr.op, Op) and expr.op.name in names
@@ -234,6 +248,13 @@ def _infer_bag(call: relax.Call, _builder: relax.BlockBuilder) -> relax.TensorTy
     return relax.TensorType([bags, table.shape[1]], table.dtype)
 
 
+def _infer_scan(call: relax.Call, _builder: relax.BlockBuilder) -> relax.Type:
+    a, start = call.args[0].ty, call.args[2].ty
+    if len(call.args) == 3:
+        return a
+    return relax.TupleType([relax.TensorType(list(a.shape)[:3], a.dtype), start])
+
+
 def register(legalize: Callable[[relax.BlockBuilder, relax.Call], relax.Expr]) -> None:
     """Register the operators with TVM; further calls do nothing.
 
@@ -245,8 +266,9 @@ def register(legalize: Callable[[relax.BlockBuilder, relax.Call], relax.Expr]) -
     if BALANCED_DENSE in Op.list_op_names():
         return
     infer = dict.fromkeys(WEIGHT_ARGS, _infer) | {RECURRENT_STATE: _infer_state, RECURRENCE: _infer_recurrence}
-    infer[EMBEDDING_BAG] = _infer_bag
-    for maker in (balanced_dense, packed_dense, balanced_conv, packed_conv, recurrent_state, recurrence, embedding_bag):
+    infer |= {EMBEDDING_BAG: _infer_bag, LINEAR_SCAN: _infer_scan}
+    makers = (balanced_dense, packed_dense, balanced_conv, packed_conv, recurrent_state, recurrence, embedding_bag, linear_scan)
+    for maker in makers:
         short = maker.__name__
         name = f"relax.{short}"
         tvm.get_global_func("ir.RegisterOp")(name, f"{short}, see tvm_balanced/ops.py")

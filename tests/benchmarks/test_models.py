@@ -31,10 +31,13 @@ def test_rows_and_places():
     assert set(row) == set(models.COLUMNS)
     assert (row["us"], row["p50"], row["threads"], row["max_error"]) == ("12.3", "2.000", 2, "1.0e-07")
 
+    (row,) = models.rows_of(Cell("lstm", 1, "2:16", 2, "cpu/x86-64-v3"), result)
+    assert (set(row), row["regime"]) == (set(models.COLUMNS), "model, cpu/x86-64-v3")
+
     layer = {"kernel": "cpu_avx512", "calls": 1, "share": 0.4, "macs": 4_000_000, "nbytes": 0}
     rows = [layer | {"name": "a", "microseconds": 40.0}, layer | {"name": "b", "microseconds": 60.0}]
     (line,) = models.where(cell, {"rows": rows, "rates": {"gmacs": 160.0}})
-    assert line[4:] == ("cpu_avx512", "2", "100", "80.0%", "80.0", "50%", "b (60 us)")
+    assert line[4:] == ("cpu", "cpu_avx512", "2", "100", "80.0%", "80.0", "50%", "b (60 us)")
 
 
 def test_amdahls_bound_is_what_is_outside_of_layers_and_our_kernels():

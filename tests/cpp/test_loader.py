@@ -167,6 +167,13 @@ def test_an_attack_gets_its_sentence(built, attack, artifact, tmp_path):
     assert re.search(attack.said, ran(built / "run", copy, code=1))
 
 
+def test_what_is_left_to_torch_is_refused_by_name(built, artifact, tmp_path):
+    copy = shutil.copytree(artifact, tmp_path / "copy.tb")
+    write_manifest(copy, read_manifest(copy) | {"left_to_torch": ["aten.sort.default in layer 'head'"]})
+    said = ran(built / "run", copy, code=1)
+    assert "leaves aten.sort.default in layer 'head' to PyTorch, which the C++ loader has not; load it in Python" in said
+
+
 def test_each_file_damaged_is_refused_or_gives_the_same_bits(built, mlp, compiled_mlp, artifact, tmp_path):
     _, (x,) = mlp
     np.save(tmp_path / "x.npy", x.numpy())

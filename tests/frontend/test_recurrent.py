@@ -208,3 +208,51 @@ def test_a_kernel_of_every_step_is_tuned_as_often_as_it_runs():
         (("weight_ih_l0",), STEPS * BATCH, 1),
         (("weight_hh_l0",), BATCH, STEPS),
     ]
+
+
+class Packs(nn.Module):
+    """What torch cannot export: both directions over packed sequences; y is zero behind each end."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x, lengths):
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        y, (h, _) = self.layer(packed)
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0], h
+
+
+class Padded(nn.Module):
+    """The same as the refusal advises: a layer for each direction, the steps of one gathered in reverse up to the lengths."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.ways = nn.ModuleList(nn.LSTM(WIDTH, WIDTH, batch_first=True) for _ in range(2))
+        weights = layer.state_dict()
+        for way, suffix in zip(self.ways, ("", "_reverse"), strict=True):
+            way.load_state_dict({name: weights[name + suffix] for name in way.state_dict()})
+
+    def forward(self, x, lengths):
+        steps = torch.arange(x.shape[1])[None, :, None]
+        last = lengths[:, None, None] - 1
+        mirrored = torch.where(steps <= last, last - steps, steps).expand(-1, -1, WIDTH)
+        forth, back = self.ways[0](x)[0], self.ways[1](x.gather(1, mirrored))[0]
+        h = [y.gather(1, last.expand(-1, 1, WIDTH))[:, 0] for y in (forth, back)]
+        return torch.cat([forth, back.gather(1, mirrored)], -1) * (steps <= last), torch.stack(h)
+
+
+@pytest.mark.slow
+def test_what_is_advised_for_packed_sequences_gives_the_same():
+    layer = nn.LSTM(WIDTH, WIDTH, batch_first=True, bidirectional=True).eval()
+    x, lengths = torch.randn(3, STEPS, WIDTH), torch.tensor([STEPS, 2, 4])
+    with pytest.raises(ModelError, match=r"it packs sequences by their lengths.*for both directions use a layer for each"):
+        tb.compile(Packs(layer), (x, lengths))
+    sizes = {0: Dim("batch", min=1, max=9), 1: Dim("steps", min=2, max=99)}
+    module = tb.compile(Padded(layer).eval(), (x, lengths), dynamic_shapes=(sizes, {0: sizes[0]}), threads=1)
+    for count, steps in ((3, STEPS), (5, 11)):
+        x = torch.randn(count, steps, WIDTH)
+        lengths = torch.randint(1, steps, (count,)).index_fill(0, torch.tensor([1]), steps)
+        want = Packs(copy.deepcopy(layer).double())(x.double(), lengths)
+        for got, wanted in zip(module(x, lengths), want, strict=True):
+            torch.testing.assert_close(got, wanted.float(), rtol=1e-5, atol=1e-5)

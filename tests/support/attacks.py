@@ -209,6 +209,7 @@ ATTACKS = (
     Attack("weight below zero", set_(*MAIN, "weights", value=[-1]), f"{WHOLE}.*weights of main"),
     Attack("too few weights", set_(*MAIN, "weights", value=[0]), f"{WHOLE}.*takes 7 tensors; the manifest lists 2"),
     Attack("donated to nothing", set_(*MAIN, "donate", value={"input": "nothing"}), f"{WHOLE}.*donate is"),
+    Attack("left to torch by number", edited(lambda m: m.update(left_to_torch=[1])), f"{WHOLE}.*left_to_torch is"),
     Attack("entry point without code", edited(lambda m: m["entry_points"].update(no=m["entry_points"]["main"])), WHOLE),
     Attack("self-test of a huge input", self_test_of([5, 2**40]), f"{WHOLE}.*self_test"),
     Attack("checksum that is none", set_("sha256", "lib.so", value="0"), f"{WHOLE}.*checksum of lib.so"),

@@ -144,7 +144,7 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     lowered, executable = _build(imported, target, selector, tuned, options.progress, choice.attention_precision)
     selector.check_all_used()
     runs = runs_here(target)
-    report = report_of(lowered, lowered.calls, selector, tuned, imported.origins)
+    report = replace(report_of(lowered, lowered.calls, selector, tuned, imported.origins), left=tuple(imported.left))
     if options.precision != EXACT:
         report = replace(report, precision=precision_report(report, choice, options.max_loss, what))
     facts = ModuleMetadata(
@@ -161,6 +161,7 @@ def compile_imported(imported: ImportedModel, options: CompileOptions) -> Compil
     )
     weights = [_own(weight, given) for weight in lowered.weights]
     module = module_class(facts)(executable, [(w.name, w.tensor) for w in weights], facts, runnable=runs)
+    module.variables = lowered.variables
     if runs:
         rounds = options.precision != EXACT
         if rounds:

@@ -10,6 +10,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.structure import Call, Tree
 from tvm_balanced.core.tolerance import Growth
+from tvm_balanced.core.torch_operator import LeftToTorch, TorchOperator
 from tvm_balanced.errors import InputError
 
 Range = tuple[int, int | None]  # smallest and largest size of a dimension; None is no limit
@@ -84,6 +85,9 @@ class ImportedFunction:
         framework cannot.
     eager : Eager or None
         What the compiled function is raced with; None where the framework is not the one that runs the model.
+    operators : callable or None
+        From a number of threads to the operators that may be left to PyTorch, with what each takes there; None where it is not
+        PyTorch that runs the model.
     """
 
     inputs: list[TensorSpec]
@@ -99,6 +103,7 @@ class ImportedFunction:
     growths: list[Growth] = field(default_factory=list)
     noisy: Callable[[Sequence[Array], int], list[Array]] | None = None
     eager: Eager | None = None
+    operators: Callable[[int], Sequence[TorchOperator]] | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -142,6 +147,8 @@ class ImportedModel:
         asks for each row once.
     origins : WeightOrigins
         What folded weights are made of, and which weights nothing reads.
+    left : list of LeftToTorch
+        What is left to PyTorch at run time.
     """
 
     mod: Any
@@ -153,6 +160,7 @@ class ImportedModel:
     generation: Generation | None = None
     experts: dict[int, int] = field(default_factory=dict)
     origins: WeightOrigins = field(default_factory=WeightOrigins)
+    left: list[LeftToTorch] = field(default_factory=list)
 
     @property
     def main(self) -> ImportedFunction:

@@ -1,4 +1,4 @@
-"""Names by which compiled code asks its process for a library; `runtime/cuda/libraries.py` answers."""
+"""Names by which compiled code asks its process for a library; `runtime/cuda/libraries.py` answers, or what a line says."""
 
 # (device, dtype, activation, m, n, k, elements from one row of the weight to the next, y, x, weight, bias, residual) --> int
 DENSE = "tvm_balanced.dense_by_library"
@@ -10,3 +10,5 @@ CONV = "tvm_balanced.conv_by_library"
 ATTENTION_USABLE = "tvm_balanced.attention_library_usable"
 # (device, what it is told as JSON, queries, keys, values[, mask]) --> the result, a tensor of the library's own
 ATTENTION = "tvm_balanced.attention_by_library"
+# (what it is told as JSON, tensors) --> one tensor or several; `runtime/torch_operators.py` answers
+TORCH_OPERATOR = "tvm_balanced.torch_operator"

@@ -10,6 +10,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.race import Race
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.core.text_table import table
+from tvm_balanced.core.torch_operator import LeftToTorch
 from tvm_balanced.core.weight_map import WeightMap
 
 
@@ -328,6 +329,8 @@ class Report:
         How fast each entry point is beside the original model; empty if that was not timed.
     weight_maps : tuple of WeightMap
         Of the layers with zeros, those with the most multiply-adds.
+    left : tuple of LeftToTorch
+        What is left to PyTorch at run time, if anything.
 
     Races are not compared: no two are alike.
     """
@@ -338,6 +341,7 @@ class Report:
     precision: PrecisionReport | None = None
     races: tuple[Race, ...] = field(default=(), compare=False)
     weight_maps: tuple[WeightMap, ...] = ()
+    left: tuple[LeftToTorch, ...] = ()
 
     @property
     def total(self) -> int:
@@ -407,7 +411,18 @@ class Report:
             title += f"; {len(several)} choose their kernel by M at the call, and keep {copies} copies of the weight"
         precision = "" if self.precision is None else f"{self.precision}{self._bits}"
         races = (f"{race.entry_point}: {race}" if len(self.races) > 1 else str(race) for race in self.races)
-        return "\n".join(line for line in (self.headline, title if self.layers else "", precision, *races) if line)
+        lines = (self.headline, title if self.layers else "", precision, self._left_lines, *races)
+        return "\n".join(line for line in lines if line)
+
+    @property
+    def _left_lines(self) -> str:
+        """What is left to PyTorch, a line for each function that it stands in for."""
+        lines = []
+        for name in dict.fromkeys(one.function for one in self.left):
+            same = [one for one in self.left if one.function == name]
+            times = f"{same[0].torch_microseconds:.0f} us, {name} took {same[0].microseconds:.0f} us"
+            lines.append(f"LEFT TO PYTORCH: {', '.join(map(str, same))} ({times})")
+        return "\n".join(lines)
 
     @property
     def _bits(self) -> str:
@@ -442,6 +457,7 @@ class Report:
             "functions": [asdict(row) for row in self.functions],
             **({} if self.precision is None else {"precision": asdict(self.precision)}),
             "races": [asdict(race) for race in self.races],
+            **({"left": [asdict(one) for one in self.left]} if self.left else {}),
             "weight_maps": maps if corners else [{name: one[name] for name in ("layer", "block", "counts")} for one in maps],
         }
 
@@ -456,6 +472,7 @@ class Report:
             PrecisionReport.from_json(parts["precision"]) if "precision" in parts else None,
             tuple(Race.from_json(row) for row in parts.get("races", ())),
             tuple(WeightMap.from_json(row) for row in parts.get("weight_maps", ())),
+            tuple(LeftToTorch.from_json(row) for row in parts.get("left", ())),
         )
 
     @property

@@ -142,6 +142,7 @@ def _write(module: Saveable, directory: Path, cc: str | None) -> None:
         {
             **{key: value for key, value in asdict(module.facts).items() if key != "report"},
             "report": module.facts.report.to_json(),
+            "left_to_torch": list(map(str, module.facts.report.left)),
             "weights": weights,
             "self_test": self_test,
             "sha256": {file: digest(directory / file) for file in files},

@@ -1,7 +1,7 @@
 """CompiledModule: returned by compile and load. It takes tensors and returns tensors."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
@@ -14,6 +14,7 @@ from tvm_balanced.core.race import Race
 from tvm_balanced.core.report import PrecisionReport, Report
 from tvm_balanced.core.validation import check_threads
 from tvm_balanced.errors import InputError, TargetError
+from tvm_balanced.runtime import torch_operators
 from tvm_balanced.runtime.cuda import libraries
 from tvm_balanced.runtime.cuda.captured_call import CapturedCall
 from tvm_balanced.runtime.cuda.device import current_gpu, place
@@ -67,6 +68,7 @@ class CompiledModule:
         self.executable, self.facts, self.origin = executable, facts, origin
         self.graphs: GraphCalls | None = None
         self.self_tests: Mapping[str, StoredTest] = {}  # what `save` stores for a self-test
+        self.variables: Mapping[str, Set[str]] = {}  # name of a function to the variables of the imported model that it computes
         self.device = current_gpu() if facts.on_gpu else tvm.cpu()
         self.weights = place(weights, self.device) if runnable else list(weights)
         if runnable and not facts.on_gpu and not shared:
@@ -81,6 +83,8 @@ class CompiledModule:
         """
         if self.facts.on_gpu:
             libraries.register()
+        if self.report.left:
+            torch_operators.register()
         self.machine = relax.VirtualMachine(self.executable, self.device) if runnable else None
         self.compiled: dict[str, WithWeights] = {}
         if self.machine is not None:

@@ -17,7 +17,7 @@ from tvm_balanced.core.report import Report
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_path, check_threads
 from tvm_balanced.errors import ArtifactError, EnvironmentFaultError, InputError
-from tvm_balanced.runtime import environment
+from tvm_balanced.runtime import environment, torch_operators
 from tvm_balanced.runtime.causal_lm import module_class
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.cuda import cubins, diagnose
@@ -194,6 +194,12 @@ def _check_machine(directory: Path, manifest: dict[str, Any]) -> None:
     if missing:
         raise ArtifactError(
             f"{directory} needs {', '.join(missing)}, which this CPU does not have; compile it for this CPU, or for an older one"
+        )
+    left = manifest.get("left_to_torch")
+    if left and not torch_operators.installed():
+        raise ArtifactError(
+            f"{directory} leaves {', '.join(left)} to PyTorch, which is not installed; install torch, or compile the model again "
+            "without fallback=True"
         )
     installed = environment.versions()
     for package in SAME_VERSION:

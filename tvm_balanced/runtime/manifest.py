@@ -203,6 +203,8 @@ def _check_fields(manifest: dict[str, Any]) -> None:
     error = manifest["max_error"]
     _want("max_error", error, error is None or _number(error), "a number or null")
     _check_report(manifest["report"])
+    left = manifest.get("left_to_torch", [])
+    _want("left_to_torch", left, _all(left, list, str), "a list of operators")
     _check_paths(manifest["sha256"])
     _want("sha256", manifest["sha256"], "lib.so" in manifest["sha256"], "a checksum of lib.so")
     _check_shared(manifest["shared"], manifest["sha256"])

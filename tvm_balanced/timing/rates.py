@@ -32,10 +32,13 @@ class Rates:
 
 
 @functools.cache
-def measure(threads: int) -> Rates:
-    """Measure the rates with `threads` threads. This takes about a second, once per process and number of threads."""
+def measure(threads: int, width: int | None = None) -> Rates:
+    """Measure the rates with `threads` threads, by vectors of `width` float32 (this machine's longest by default).
+
+    This takes about a second, once per process, number of threads and width.
+    """
     use_threads(threads)
-    width = lanes(host_target())
+    width = width or lanes(host_target())
     rows = max(1, READ_BYTES // (4 * REGISTERS * width * threads))
     macs = threads * STEPS * REGISTERS * width
     return Rates(

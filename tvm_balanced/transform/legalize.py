@@ -9,8 +9,8 @@ from tvm.ir import GenericConst
 from tvm.relax.transform.legalize_ops.nn import topi
 
 from tvm_balanced.core.dtypes import HALF_PRECISION
-from tvm_balanced.ops import EMBEDDING_BAG
-from tvm_balanced.transform import legalize_bags
+from tvm_balanced.ops import EMBEDDING_BAG, LINEAR_SCAN
+from tvm_balanced.transform import legalize_bags, legalize_scans
 from tvm_balanced.transform.legalize_rows import ROWS, Legalize, as_tvm_does, first_place_last
 
 
@@ -211,7 +211,7 @@ LAYERS = "gelu gelu_tanh group_norm instance_norm layer_norm log_softmax selu si
 BINARY = "atan2 floor_divide floor_mod log_add_exp mod power".split()
 # On a GPU TVM's own softmax is scheduled by TVM's own rules.
 LEGALIZE_GPU: dict[str, Legalize] = {"relax.nn.layer_norm": _in_float32, "relax.power": _in_float32, "relax.full": _full}
-LEGALIZE_GPU[EMBEDDING_BAG] = legalize_bags.on_gpu
+LEGALIZE_GPU |= {EMBEDDING_BAG: legalize_bags.on_gpu, LINEAR_SCAN: legalize_scans.on_gpu}
 LEGALIZE: dict[str, Legalize] = {
     **{f"relax.{name}": _in_float32 for name in UNARY + REDUCTIONS + BINARY},
     **{f"relax.nn.{name}": _in_float32 for name in LAYERS},
@@ -227,4 +227,5 @@ LEGALIZE: dict[str, Legalize] = {
     "relax.matmul": _matmul,
     "relax.slice_scatter": _slice_scatter,
     EMBEDDING_BAG: legalize_bags.on_cpu,
+    LINEAR_SCAN: legalize_scans.on_cpu,
 }

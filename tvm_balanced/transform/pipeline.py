@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from tvm_balanced.transform.lift_weights import LiftedWeight, LiftWeights
 from tvm_balanced.transform.lower_dense_ops import LayerCall, LowerDenseOps
 from tvm_balanced.transform.lower_recurrence import LowerRecurrence
 from tvm_balanced.transform.narrow_convolutions import NarrowConvolutions
+from tvm_balanced.transform.note_variables import NoteVariables
 from tvm_balanced.transform.pad_attention import PadAttention
 from tvm_balanced.transform.prefer_attention_library import PreferAttentionLibrary
 from tvm_balanced.transform.rewrite_balanced_dense import Decide, RewriteBalancedDense
@@ -76,6 +77,8 @@ class Lowered:
         Every other weight: biases, scales of norms, tables that are added.
     functions : sequence of FunctionUse
         Every function of TVM's own operators.
+    variables : mapping
+        Name of a function to those of the imported model's variables that it computes.
     """
 
     mod: tvm.IRModule
@@ -85,6 +88,7 @@ class Lowered:
     operators: Sequence[OperatorUse]
     rest: Sequence[OperatorUse]
     functions: Sequence[FunctionUse]
+    variables: Mapping[str, Set[str]]
 
 
 def lower(
@@ -137,7 +141,7 @@ def lower(
     names = dict(names or {})
     rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes, experts)
     counting, estimating = CountOperators(names, sizes), EstimateFunctions(sizes)
-    lowering, lifting = LowerDenseOps(names), LiftWeights(names)
+    lowering, lifting, noting = LowerDenseOps(names), LiftWeights(names), NoteVariables()
     backend = cuda if is_gpu(target) else cpu
     asks = is_gpu(target) and lift and pack  # somebody of this package is there at run time to answer
     dense_ops = list(ops.WEIGHT_ARGS)
@@ -174,7 +178,9 @@ def lower(
         (
             "the rest is fused, all is scheduled",
             [
+                noting,
                 relax.transform.FuseOps(),
+                noting,
                 relax.transform.FuseTIR(),
                 relax.transform.DeadCodeElimination(),
                 ScheduleKernels(tuned, library=lift),
@@ -197,7 +203,7 @@ def lower(
             mod = _run_phase(mod, number, name, passes, progress)
     functions = [replace(use, scheduled=use.name in scheduled) for use in estimating.functions.values()]
     rest = list(counting.rest.values())
-    return Lowered(mod, rewrite.plans, lowering.calls, lifting.weights, counting.operators, rest, functions)
+    return Lowered(mod, rewrite.plans, lowering.calls, lifting.weights, counting.operators, rest, functions, noting.variables)
 
 
 def plan_passes(rewrite: RewriteBalancedDense, *counting: tvm.transform.Pass) -> list[tvm.transform.Pass]:

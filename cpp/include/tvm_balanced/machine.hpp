@@ -127,6 +127,12 @@ inline void check_machine(const std::string& directory, const Manifest& manifest
   if (!missing.empty()) {
     throw Error(text(directory, " needs ", missing, ", which this CPU does not have; compile it for this CPU, or for an older one"));
   }
+  std::string left;
+  for (const std::string& one : manifest.left_to_torch) left += (left.empty() ? "" : ", ") + one;
+  if (!left.empty()) {
+    throw Error(text(directory, " leaves ", left, " to PyTorch, which the C++ loader has not; load it in Python, or compile the model again ",
+                     "without fallback=True"));
+  }
   auto built = manifest.versions.find("apache-tvm");
   if (built == manifest.versions.end() || !detail::is_release(built->second, TVM_VERSION)) {
     throw Error(text(directory, " was built with apache-tvm ", built == manifest.versions.end() ? "?" : built->second, ", this program with ",

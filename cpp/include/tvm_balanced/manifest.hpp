@@ -64,7 +64,7 @@ struct Generation {  // of a causal language model
 struct Manifest {
   std::vector<std::string> variants;  // best first; then all else is empty but sha256
   std::string target, machine;        // TVM's target as JSON text; where the self-test was stored
-  std::vector<std::string> features;
+  std::vector<std::string> features, left_to_torch;
   std::map<std::string, std::string> versions, sha256, shared;
   int64_t threads = 1;
   std::vector<std::pair<std::string, EntryPoint>> entry_points;
@@ -306,6 +306,14 @@ inline void read_fields(const Json& root, Manifest& manifest) {
   const Json& features = part(root, "features");
   want("features", features, features.is_array(), "a list of texts");
   for (const Json& feature : features) manifest.features.push_back(to_text(feature, "a feature"));
+  if (root.contains("left_to_torch")) {
+    const Json& left = root["left_to_torch"];
+    want("left_to_torch", left, left.is_array(), "a list of operators");
+    for (const Json& one : left) {
+      want("left_to_torch", left, one.is_string(), "a list of operators");
+      manifest.left_to_torch.push_back(one.get<std::string>());
+    }
+  }
   manifest.versions = to_texts(part(root, "versions"), "versions", "a version for each package");
   want("threads", part(root, "threads"), is_whole(root["threads"], 1, kMostThreads), text("a number from 1 to ", kMostThreads));
   manifest.threads = root["threads"].get<int64_t>();

@@ -47,6 +47,14 @@ def pytest_unconfigure():
     shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Give all processes of tests one folder for what they build: the one's that started them, which removes it."""
+    folder = Path(os.environ["XDG_CACHE_HOME"]) / "built"
+    folder.mkdir(exist_ok=True)
+    node.workerinput["built"] = str(folder)
+
+
 def has(feature):
     from tvm_balanced.runtime.host import host_features
 
@@ -121,7 +129,7 @@ def pytest_collection_finish(session):
 
         from tvm_balanced.timing import rates
 
-        built_once.install()
+        built_once.install(getattr(session.config, "workerinput", {}).get("built"))
         rates.READ_BYTES = 16 << 20  # 512 MiB take two seconds in each process; one test looks at what they give
     gc.collect()
     gc.freeze()  # modules and tests stay to the end: no search for cycles need walk them again

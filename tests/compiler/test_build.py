@@ -4,7 +4,7 @@ import pytest
 import tvm
 from support import reference
 
-from tvm_balanced.compiler.build import OPTIONS, build, with_llvm_options
+from tvm_balanced.compiler.build import CONFIG, OPTIONS, build, plain_passes, with_llvm_options
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.schedules import KERNELS, Workload
 
@@ -29,6 +29,16 @@ def test_of_a_gpu_the_host_is_told():
     target = parse_target("cuda/h200")
     assert options(with_llvm_options(target).host) == list(OPTIONS)
     assert json.loads(str(with_llvm_options(target)))["arch"] == "sm_90"
+
+
+def test_passes_that_llvm_repeats_are_left_out_beside_what_a_user_says():
+    own = {"tirx.disable_vectorize": True}
+    for name, more in (("cpu/x86-64-v3", CONFIG), ("cuda/h200", {})):
+        with tvm.transform.PassContext(opt_level=1, config=own):
+            with plain_passes(parse_target(name)):
+                now = tvm.transform.PassContext.current()
+                assert (now.opt_level, dict(now.config)) == (1, own | more)
+            assert dict(tvm.transform.PassContext.current().config) == own
 
 
 @pytest.mark.parametrize("m", [8, 64])

@@ -1,41 +1,85 @@
-"""Code that equals what was built before is not built again in a process of tests.
+"""Code that equals what was built before is not built again: in a process of tests, and in those that run beside it.
 
-LLVM takes a third of what compiling a small model takes, and tests compile the same layers again and again: weights are no part
-of the code. Code for GPUs is always built, because tests look at what is called while it is.
+TVM's passes and LLVM take half of what compiling a small model takes, and tests compile the same layers again and again: weights
+are no part of the code. Code for GPUs is always built, because tests look at what is called while it is.
 """
+
+import hashlib
+import os
+import time
+from pathlib import Path
 
 import tvm
 
+from tvm_balanced.compiler.build import CONFIG
 from tvm_balanced.transform.fold_constant import Builds
 
 KEPT = 160  # of one or two MB
+WORTH = 0.1  # CPU seconds of a build; to write and read its code takes a twentieth of them
+
+
+class Shared:
+    """A folder of what processes have built: LLVM's code after its optimizations, by what it was built of.
+
+    A file appears whole, by renaming, so no process waits for another; where two build the same at once, one's is kept.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def place(self, mod, target):
+        """The file of a function or module for a target and the passes' settings; TVM's own hash differs between processes."""
+        made_of = target, tvm.transform.PassContext.current().config, tvm.ir.save_json(mod)
+        return self.folder / hashlib.sha256("\n".join(map(str, made_of)).encode()).hexdigest()
+
+    def find(self, place):
+        code = place.with_suffix(".ll")
+        return tvm.runtime.load_module(str(code)) if code.exists() else None
+
+    def keep(self, place, built):
+        mine = place.with_suffix(f".{os.getpid()}")
+        built.write_to_file(str(mine), "ll")
+        mine.rename(place.with_suffix(".ll"))
 
 
 class BuiltOnce:
     """In place of `tvm.tirx.build`, which is `build`; `asked` counts the calls, `built` those that found nothing."""
 
-    def __init__(self, build):
+    def __init__(self, build, shared=None):
         self.asked = self.built = 0
-        self._build = build
-        self._builds = Builds(self._count, KEPT)
+        self._build, self._shared = build, shared
+        self._builds = [Builds(self._find_or_build, KEPT) for _ in ({}, CONFIG)]
 
     def __call__(self, mod, target=None, pipeline="default"):
         self.asked += 1
         config = tvm.transform.PassContext.current()
         plain = pipeline == "default" and isinstance(target, tvm.target.Target) and target.kind.name == "llvm"
-        if plain and not config.instruments and not dict(config.config):
-            return self._builds(mod, target)
+        if plain and not config.instruments and dict(config.config) in ({}, CONFIG):
+            return self._builds[dict(config.config) == CONFIG](mod, target)
         return self._count(mod, target, pipeline)
+
+    def _find_or_build(self, mod, target):
+        if self._shared is None:
+            return self._count(mod, target)
+        place = self._shared.place(mod, target)
+        found = self._shared.find(place)
+        if found is not None:
+            return found
+        before = time.process_time()
+        built = self._count(mod, target)
+        if time.process_time() - before > WORTH:
+            self._shared.keep(place, built)
+        return built
 
     def _count(self, *given):
         self.built += 1
         return self._build(*given)
 
 
-def install():
-    """Let this process build what is equal once."""
+def install(folder=None):
+    """Let this process build what is equal once; with a folder also what others build that have it."""
     if not isinstance(tvm.tirx.build, BuiltOnce):
-        tvm.tirx.build = BuiltOnce(tvm.tirx.build)
+        tvm.tirx.build = BuiltOnce(tvm.tirx.build, folder and Shared(folder))
 
 
 def always_built(monkeypatch):

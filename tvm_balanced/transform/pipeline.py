@@ -48,6 +48,7 @@ from tvm_balanced.transform.workarounds.check_lookups import CheckLookups
 from tvm_balanced.transform.workarounds.exact_math import ExactMath
 from tvm_balanced.transform.workarounds.keep_shapes_apart import KeepShapesApart
 from tvm_balanced.transform.workarounds.mark_noalias import MarkNoalias
+from tvm_balanced.transform.workarounds.order_shape_stores import OrderShapeStores
 from tvm_balanced.transform.workarounds.propagate_nan import PropagateNaN
 from tvm_balanced.transform.workarounds.unvectorize_booleans import UnvectorizeBooleans
 from tvm_balanced.transform.workarounds.unvectorize_broadcasts import UnvectorizeBroadcasts
@@ -195,7 +196,9 @@ def lower(
         ),
         (
             "memory and calls of the virtual machine",
-            [*backend.dataflow_lower_passes(target), *backend.finalize_passes(target), MarkNoalias()] if pack else [],
+            [*backend.dataflow_lower_passes(target), *backend.finalize_passes(target), MarkNoalias(), OrderShapeStores()]
+            if pack
+            else [],
         ),
     ]
     with target, built_once():

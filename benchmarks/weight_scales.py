@@ -1,8 +1,8 @@
 """What do scales for groups of columns win over one a row? `python -m benchmarks.weight_scales [--model M]`.
 
-The model is pruned by magnitude. Its dense layers then round in PyTorch as the kernels with 8 bits do: weights to 255 steps of the
-largest value of a row, or of a group of a row's columns; x exactly, and by its rows. Printed is the relative L2 of the output to the
-pruned model's. Nothing is timed.
+The model is pruned by magnitude. Its dense layers then round in PyTorch as the kernels with 8 bits do: weights to 255 steps of
+the largest value of a row, or of a group of a row's columns; x exactly, and by its rows. Printed is the relative L2 of the output
+to the pruned model's. Nothing is timed.
 """
 
 import argparse

@@ -17,6 +17,7 @@ from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
 from tvm_balanced.schedules.kernels.cpu_conv_dense_i8 import CPU_CONV_DENSE_I8
 from tvm_balanced.schedules.kernels.cpu_conv_sparse import CPU_CONV_SPARSE
+from tvm_balanced.schedules.kernels.cpu_conv_sparse_avx2_i8 import CPU_CONV_SPARSE_AVX2_I8
 from tvm_balanced.schedules.kernels.cpu_conv_sparse_i8 import CPU_CONV_SPARSE_I8
 from tvm_balanced.schedules.kernels.cpu_dense import CPU_DENSE
 from tvm_balanced.schedules.kernels.cpu_dense_i8 import CPU_DENSE_I8
@@ -64,7 +65,7 @@ SPARSE_KERNELS: tuple[SparseKernel, ...] = (
 )
 DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CPU_DENSE_I8, CUDA_DENSE_MMA, CUDA_DENSE)  # the first exact one is used
 # The same for convolutions.
-CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = (*CPU_CONV_SPARSE, *CPU_CONV_SPARSE_I8)
+CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = (*CPU_CONV_SPARSE, *CPU_CONV_SPARSE_I8, CPU_CONV_SPARSE_AVX2_I8)
 CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = (*CPU_CONV_DENSE, *CPU_CONV_DENSE_I8, CUDA_CONV_DENSE)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
 ALL_KERNELS: dict[str, Kernel] = KERNELS | {kernel.name: kernel for kernel in (*CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)}

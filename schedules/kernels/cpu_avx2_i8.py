@@ -56,7 +56,7 @@ ACCUMULATORS = 4  # of one row of x; more rows have two each, or one where a ste
 SHARES = {False: ((0.85, 0.6), (0.58, 0.42)), True: ((1.4, 1.0), (0.85, 0.6))}
 PICK = "tvm_balanced_pick_i8"
 _ORDER = ", ".join(f"i32 {byte % BLOCK}" for byte in range(BYTES))
-_PICK = f"""
+PICK_FUNCTION = f"""
 declare <32 x i8> @llvm.x86.avx2.pshuf.b(<32 x i8>, <32 x i8>)
 define linkonce_odr <32 x i8> @{PICK}(<16 x i8> %block, <32 x i8> %columns) alwaysinline nounwind willreturn memory(none) {{
   %both = shufflevector <16 x i8> %block, <16 x i8> undef, <32 x i32> <{_ORDER}>
@@ -142,9 +142,9 @@ class CpuAvx2I8(SparseKernel):
                         acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] = T.broadcast(T.int32(0), HALF)
                     acc[vo, vi, T.ramp(vh * HALF, 1, HALF)] = moved_dot(
                         acc[vo, vi, T.ramp(vh * HALF, 1, HALF)],
-                        _picked(
-                            (rounded, rows.read(vo, vi), vc * blocks),
-                            _columns(indices[group(vh), (vc * steps + vs) // 2, lanes(vh, BYTES)], vs),
+                        picked_slots(
+                            (rounded, rows.read(vo, vi), vc * blocks * BLOCK),
+                            columns_of_step(indices[group(vh), (vc * steps + vs) // 2, lanes(vh, BYTES)], vs),
                             vs,
                             nnz,
                         ),
@@ -180,7 +180,7 @@ class CpuAvx2I8(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         schedule_rounding(sch, workload.m, workload.k)
         compute_sums_at_epilogue(sch, _tiles(workload), unroll_rows=False)
-        import_prefetch(sch, "dense_update", target, moved_dot_products(target) + _PICK)
+        import_prefetch(sch, "dense_update", target, moved_dot_products(target) + PICK_FUNCTION)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
@@ -196,14 +196,14 @@ def _mixed(nnz: int) -> float:
     return sum(step * SLOTS // nnz != (step * SLOTS + SLOTS - 1) // nnz for step in steps) / len(steps)
 
 
-def _picked(x: tuple[tirx.Buffer, Any, Any], columns: Any, step: Any, nnz: int) -> Any:
-    """Return what the slots of a step meet: `x` are the rounded rows, a row, and the first block of a chunk of it; `columns` are
+def picked_slots(x: tuple[tirx.Buffer, Any, Any], columns: Any, step: Any, nnz: int) -> Any:
+    """Return what the slots of a step meet: `x` are the rounded rows, a row, and the first byte of a chunk of it; `columns` are
     inside a block.
     """
     rounded, row, start = x
 
     def picked(block: Any) -> Any:
-        bytes_ = rounded[row, T.ramp((start + block) * BLOCK, 1, BLOCK)]
+        bytes_ = rounded[row, T.ramp(start + block * BLOCK, 1, BLOCK)]
         return T.call_pure_extern(f"uint8x{BYTES}", PICK, bytes_, columns)
 
     first, count = step * SLOTS // nnz, blocks_of_step(nnz)
@@ -214,7 +214,7 @@ def _picked(x: tuple[tirx.Buffer, Any, Any], columns: Any, step: Any, nnz: int) 
     return found
 
 
-def _columns(halves: Any, step: Any) -> Any:
+def columns_of_step(halves: Any, step: Any) -> Any:
     """Return columns inside a block, which are in one half of each byte."""
     up = T.broadcast(T.cast(step % 2 * 4, "uint8"), BYTES)
     return T.bitwise_and(T.shift_right(halves, up), T.broadcast(T.uint8(15), BYTES))

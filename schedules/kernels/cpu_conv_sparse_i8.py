@@ -53,9 +53,7 @@ class CpuConvSparseAvx512I8(SparseKernel):
         return refusal(target, LANES, dtype) or refuse_columns(k, BLOCK)
 
     def refuses_conv(self, conv: Convolution) -> str | None:
-        if conv.taps > 1 and (conv.order != TAPS_FIRST or conv.depth % BLOCK):
-            return f"blocks of {BLOCK} lie across taps"
-        return refuse_convolution(conv)
+        return refuse_blocks(conv, BLOCK)
 
     def fit(self, found: Detection) -> BalancedPattern | None:
         return fit_block(found, BLOCK, NNZ)
@@ -152,6 +150,13 @@ class CpuConvSparseAvx512I8(SparseKernel):
         assert workload.conv is not None
         slots = workload.n * _windows(_image(workload.conv), workload.nnz) * BLOCKS * workload.nnz
         return roofline.seconds(slots * m, 1.2, slots * 1.5) + image_seconds(workload, m, roofline)
+
+
+def refuse_blocks(conv: Convolution, block: int) -> str | None:
+    """Return why blocks of a convolution's weight do not lie in runs of an image's bytes, None if they do."""
+    if conv.taps > 1 and (conv.order != TAPS_FIRST or conv.depth % block):
+        return f"blocks of {block} lie across taps"
+    return refuse_convolution(conv)
 
 
 def _image(conv: Convolution) -> ImageBytes:

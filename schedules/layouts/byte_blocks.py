@@ -44,16 +44,24 @@ def blocks_of_step(nnz: int) -> int:
     return -(-SLOTS // nnz) if nnz < SLOTS and SLOTS % nnz == 0 else 1 if nnz % SLOTS == 0 else 2
 
 
-def pack_blocks(weight: EncodedWeight) -> tuple[Array, ...]:
-    """Round a weight to 8 bits and lay it out; return the arrays PARTS."""
-    n, k = weight.shape
-    nnz, chunks = weight.pattern.nnz, count_chunks(k, weight.pattern.nnz)
+def pack_blocks(weight: EncodedWeight, places: Array | None = None) -> tuple[Array, ...]:
+    """Round a weight to 8 bits and lay it out; return the arrays PARTS.
+
+    Parameters
+    ----------
+    weight : EncodedWeight
+    places : array, optional
+        The block of the layout that each block of the weight becomes, ascending; by default its own. Others are zero.
+    """
+    n = weight.shape[0]
+    nnz, places = weight.pattern.nnz, np.arange(weight.indices.shape[1]) if places is None else places
+    chunks = count_chunks((int(places[-1]) + 1) * BLOCK, nnz)
     rounded, scales, totals = round_weight(weight.values)
 
     def by_group(a: Array) -> Array:
         """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
         whole = np.zeros((n, chunks * blocks_of_chunk(nnz), nnz), a.dtype)
-        whole[:, : a.shape[1]] = a
+        whole[:, places] = a
         rows = pad_rows(whole.reshape(n, chunks * steps_of_chunk(nnz), SLOTS), n)
         panels = rows.reshape(count_row_panels(n), LANES, -1, SLOTS).transpose(0, 2, 1, 3)
         return np.ascontiguousarray(panels).reshape(count_row_panels(n), -1, LANES * SLOTS)

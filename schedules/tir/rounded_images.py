@@ -28,7 +28,7 @@ from tvm_balanced.schedules.layouts.row_panels import LANES
 from tvm_balanced.schedules.tir.register_transpose import BARRIER_LANES, optimization_barrier, transpose_registers
 from tvm_balanced.schedules.tir.rounded_rows import INFINITY, PARALLEL_ELEMENTS, SMALLEST, STEPS, WITHOUT_SIGN, whole
 
-SLACK = 64  # bytes after the last pixel that a window may read
+SLACK = 128  # bytes after the last pixel that a window may read
 LINE = 64  # bytes that are stored at once: the channels of a pixel in a tile of sixteen pixels by as many fours of channels
 PART = 4096  # elements of an image whose extremes are found together
 CHAINS = 4  # vectors of extremes, so that none waits for the one before
@@ -139,14 +139,14 @@ class ImageBytes:
         places = [at * s + low for at, s, low in zip((d, h, w), step, first, strict=True)]
         return ((places[0] * height + places[1]) * width + places[2]) * self.pitch
 
-    def round_images(self, x: tirx.Buffer, lanes: int) -> RoundedImage:
-        """Emit the blocks that round x (images, channels * pixels) float32, for a CPU with vectors of `lanes` numbers. With
-        sixteen the schedule imports `BARRIER`. Call it inside TVMScript.
+    def round_images(self, x: tirx.Buffer, lanes: int, moved_by: Any = 0) -> RoundedImage:
+        """Emit the blocks that round x (images, channels * pixels) float32 to bytes less `moved_by`, for a CPU with vectors of
+        `lanes` numbers. With sixteen the schedule imports `BARRIER`. Call it inside TVMScript.
         """
         batch, size = x.shape[0], math.prod(self.conv.size)
         step, inverse = (T.sblock_alloc_buffer((batch,), "float32") for _ in range(2))
         zero = T.sblock_alloc_buffer((batch,), "int32")
-        self._steps(x, step, inverse, zero)
+        self._steps(x, step, inverse, zero, moved_by)
         values = T.sblock_alloc_buffer((batch, int64(self.nbytes)), "uint8")
         homes = T.sblock_alloc_buffer((int64(-(-size // LANES) * LANES),), "int32")
         if self.is_padded:
@@ -163,10 +163,10 @@ class ImageBytes:
             vb, vc, vt = T.axis.remap("SSS", [b, c, t])
             T.reads(x[vb, 0 : x.shape[1]], inverse[vb], zero[vb], homes[0 : homes.shape[0]])
             T.writes(values[vb, 0 : self.nbytes])
-            self._lay_out((x, inverse, zero, homes, values), vb, vc, vt, lanes)
+            self._lay_out((x, inverse, zero, homes, values), (vb, vc, vt), lanes, moved_by)
         return RoundedImage(values, step, zero)
 
-    def _steps(self, x: tirx.Buffer, step: tirx.Buffer, inverse: tirx.Buffer, zero: tirx.Buffer) -> None:
+    def _steps(self, x: tirx.Buffer, step: tirx.Buffer, inverse: tirx.Buffer, zero: tirx.Buffer, moved_by: Any) -> None:
         """Emit the blocks that choose the step of each image.
 
         Floats are compared by their bits: as signed integers the largest is the largest positive number, as unsigned ones that
@@ -199,15 +199,16 @@ class ImageBytes:
             long = T.max(highest / T.float32(STEPS) - lowest / T.float32(STEPS), T.float32(SMALLEST))
             T.buffer_store(step, T.if_then_else(finite, long, T.float32(float("nan"))), [vb])
             T.buffer_store(inverse, T.float32(1) / step[vb], [vb])
-            T.buffer_store(zero, whole(T.float32(0.5) - lowest * inverse[vb]), [vb])
+            T.buffer_store(zero, whole(T.float32(0.5) - lowest * inverse[vb]) - moved_by, [vb])
 
-    def _lay_out(self, buffers: tuple[tirx.Buffer, ...], b: Any, c: Any, t: Any, lanes: int) -> None:
+    def _lay_out(self, buffers: tuple[tirx.Buffer, ...], at: tuple[Any, ...], lanes: int, moved_by: Any) -> None:
         """Store up to 64 channels of a tile of sixteen pixels. The last tiles begin earlier where they would go past the end."""
-        x, inverse, zero, homes, values = buffers
+        (x, inverse, zero, homes, values), (b, c, t) = buffers, at
         size, channels, width = math.prod(self.conv.size), self.conv.channels, min(LINE, self.pitch)
         first = T.min(t * LANES, int64(size - LANES)) if size >= LANES else int64(0)
         byte = T.min(c * LINE, int64(self.pitch - LINE)) if self.pitch > LINE else int64(0)
-        shift = T.broadcast(T.cast(zero[b], "float32") + T.float32(0.5), LANES)
+        moves = not isinstance(moved_by, int)  # else by 0
+        shift = T.broadcast(T.cast(zero[b] + moved_by, "float32") + T.float32(0.5), LANES)
 
         def rounded(channel: Any) -> Any:
             plane = T.min(byte + channel, int64(channels - 1)) * size if channels != self.pitch else (byte + channel) * size
@@ -217,7 +218,8 @@ class ImageBytes:
             else:
                 read = T.masked_load(f"float32x{LANES}", x, b, along, T.ramp(0, 1, LANES) < T.broadcast(size, LANES))
             moved = T.max(read * T.broadcast(inverse[b], LANES) + shift, T.broadcast(T.float32(0), LANES))
-            return T.min(T.cast(moved, f"int32x{LANES}"), T.broadcast(STEPS, LANES))
+            steps = T.min(T.cast(moved, f"int32x{LANES}"), T.broadcast(STEPS, LANES))
+            return T.bitwise_and(steps - T.broadcast(moved_by, LANES), T.broadcast(255, LANES)) if moves else steps
 
         def four(quad: int) -> Any:
             parts = [rounded(4 * quad + byte_) for byte_ in range(4)]

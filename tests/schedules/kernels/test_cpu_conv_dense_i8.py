@@ -28,9 +28,12 @@ LEVELS = [host_target(), *map(parse_target, ("cpu/x86-64-v3", "cpu/x86-64-v2"))]
 BASIC = Convolution(32, (1, 9, 9), (1, 3, 3), before=(0, 1, 1), after=(0, 1, 1))
 
 
+HERE = [(kernel, t) for kernel in ROUNDING for t in LEVELS if kernel.refuses(t, 64, 64, "float32") is None and runs_here(t)]
+
+
 def target_of(kernel):
-    """A target that a kernel is for and that runs here."""
-    found = next((t for t in LEVELS if kernel.refuses(t, 64, 64, "float32") is None and runs_here(t)), None)
+    """The first target that a kernel is for and that runs here."""
+    found = next((target for known, target in HERE if known is kernel), None)
     if found is None:
         pytest.skip("this CPU lacks its instructions")
     return found
@@ -43,9 +46,9 @@ def compiled(workload, target=None):
     return build(func, target)
 
 
-def run(workload, given_arrays):
+def run(workload, given_arrays, target=None):
     y = tvm.runtime.tensor(np.full(y_shape(workload), np.nan, np.float32))
-    compiled(workload)["main"](*map(tvm.runtime.tensor, given_arrays), y)
+    compiled(workload, target)["main"](*map(tvm.runtime.tensor, given_arrays), y)
     return y.numpy()
 
 
@@ -95,28 +98,26 @@ def convolutions(draw_):
     n=st.integers(1, 50),
     batch=st.integers(1, 2),
     pattern=st.sampled_from(["1:16", "2:16", "3:16", "8:16"]),
-    sparse=st.booleans(),
+    place=st.integers(0, len(HERE) - 1),
     seed=st.integers(0, 99),
 )
-def test_random_convolutions_are_those_of_integers_bit_for_bit(conv, n, batch, pattern, sparse, seed):
-    kernel = next(
-        k for k in ROUNDING if (k in CONV_SPARSE_KERNELS) == sparse and k.refuses(host_target(), 64, 64, "float32") is None
-    )
-    if kernel.refuses_conv(conv) or kernel.refuses(host_target(), n, conv.depth * conv.taps, "float32"):
+def test_random_convolutions_are_those_of_integers_bit_for_bit(conv, n, batch, pattern, place, seed):
+    kernel, target = HERE[place]
+    if kernel.refuses_conv(conv) or kernel.refuses(target, n, conv.depth * conv.taps, "float32"):
         return
     workload, x, weight, arguments = given_for(kernel, conv, n, pattern, batch, np.random.default_rng(seed))
-    np.testing.assert_array_equal(run(workload, arguments), of_integers(x, weight, conv))
+    np.testing.assert_array_equal(run(workload, arguments, target), of_integers(x, weight, conv))
 
 
 @pytest.mark.grid
-@pytest.mark.parametrize("kernel", ROUNDING, ids=lambda kernel: kernel.name)
-def test_every_kernel_on_its_cpu(kernel, rng):
+@pytest.mark.parametrize(("kernel", "target"), HERE, ids=[f"{kernel.name}-{target.attrs['mcpu']}" for kernel, target in HERE])
+def test_every_kernel_on_every_cpu(kernel, target, rng):
     workload, x, weight, arguments = given_for(kernel, BASIC, 40, "2:16", 2, rng)
-    np.testing.assert_array_equal(run(workload, arguments), of_integers(x, weight, BASIC))
+    np.testing.assert_array_equal(run(workload, arguments, target), of_integers(x, weight, BASIC))
 
 
 @pytest.mark.grid
-@pytest.mark.parametrize("kernel", ROUNDING[:1] + ROUNDING[-1:], ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", [ROUNDING[0], ROUNDING[-1]], ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize(("activation", "residual"), [("relu", True), ("silu", False)])
 def test_epilogue(kernel, activation, residual):
     workload = workload_of(kernel, BASIC, 24, "4:16", activation=activation, residual=residual)

@@ -189,6 +189,7 @@ def attending():
 
 
 @BFLOAT16
+@pytest.mark.slow
 def test_attention_in_bfloat16_counts_in_the_budget(attending):
     model, batches = attending
     module = tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=0.05)

@@ -11,6 +11,7 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import aligned
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules.attention_bf16 import Bfloat16Attention, attends_in_bfloat16, prim_func, refuses
+from tvm_balanced.schedules.tir.prefetch import PREFETCH
 
 HERE = pytest.mark.skipif(not attends_in_bfloat16(host_target()), reason="this CPU has no AVX-512 BF16")
 LOW = np.finfo(np.float32).min
@@ -55,12 +56,15 @@ CASES = {
     "plain": Bfloat16Attention(1, 2, 16, 32, 32, 32, 2, None, 0.2, False),
     "as a model of sentences has it": Bfloat16Attention(2, 3, 48, 64, 32, 32, 3, (2, 1, 1, 64), 0.2, True, TOKENS_FIRST),
     "ragged": Bfloat16Attention(2, 4, 21, 37, 64, 48, 2, (2, 4, 21, 37), 0.1, False, (True, False, False, True)),
+    "a mask for each row": Bfloat16Attention(1, 2, 20, 64, 32, 32, 2, (1, 2, 20, 64), 0.2, False),
+    "from memory": Bfloat16Attention(1, 16, 176, 352, 64, 64, 16, (1, 1, 1, 352), 0.1, False, TOKENS_FIRST),
     "one key more": Bfloat16Attention(1, 1, 8, 33, 32, 16, 1, None, 0.2, False),
     "several chunks, the last one shorter": Bfloat16Attention(1, 2, 200, 49, 32, 32, 1, (1, 1, 200, 49), 0.2, False),
 }
 
 
 @HERE
+@pytest.mark.slow
 @pytest.mark.grid
 @pytest.mark.parametrize("name", CASES)
 def test_sums_are_those_of_rounded_operands(name, rng):
@@ -122,6 +126,11 @@ def test_products_are_dot_products_of_pairs_that_stay_in_registers():
     lines = build(prim_func(of).with_attr("global_symbol", "main"), host_target()).mod.inspect_source("asm").splitlines()
     assert sum("vdpbf16ps" in line for line in lines) >= 32
     assert not any("vfmadd231ps" in line and "zmm" in line and "1to16" in line for line in lines)  # no product is left in float32
+
+
+def test_what_comes_from_memory_is_prefetched():
+    for name, fetches in {"plain": False, "from memory": True}.items():
+        assert (PREFETCH in prim_func(CASES[name]).script()) is fetches
 
 
 def test_refusals():

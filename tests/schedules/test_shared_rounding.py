@@ -32,6 +32,7 @@ def shapes(func):
     return [([int(dim) for dim in param.shape], str(param.dtype)) for param in func.params[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_both_parts_give_the_bits_of_the_whole(name, rng):
     of, kernel = workload(name, residual=True, activation="relu"), KERNELS[name]

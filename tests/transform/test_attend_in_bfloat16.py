@@ -62,6 +62,7 @@ def test_what_it_does_not_know_stays(name, rng):
 
 
 @HERE
+@pytest.mark.slow
 def test_a_flag_chooses_at_the_call(rng):
     """As a probe has it: both forms are there."""
     form, _ = FORMS["plain"]

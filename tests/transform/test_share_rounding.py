@@ -78,6 +78,7 @@ def test_sums_are_those_of_integers_bit_for_bit(fan, rng):
 
 
 @NEEDS
+@pytest.mark.slow
 def test_the_bits_are_those_of_layers_by_themselves_with_any_number_of_threads(fan, rng):
     model, _, main = fan
     x = (rng.standard_normal((9, 96)) * np.exp(rng.standard_normal((9, 1)))).astype(np.float32)

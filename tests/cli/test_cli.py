@@ -184,6 +184,15 @@ def test_a_layer_with_weight_norm_is_left_and_named(capfd, folder):
     assert [layer["verdict"] for layer in printed["layers"]] == ["dense", "sparse"]
 
 
+def test_nothing_is_left_to_torch_where_the_module_is_faster(capfd, folder, monkeypatch):
+    monkeypatch.setenv("TVM_BALANCED_RACE", "1")
+    monkeypatch.setattr("tvm_balanced.timing.race.SECONDS", 0.02)
+    monkeypatch.setattr("tvm_balanced.frontend.fallback.faster_in_torch", lambda _module, _imported: {})
+    printed = json.loads(ok(capfd, "compile", "models:pruned", "-o", "m.tb", "--fallback", "--json"))
+    assert len(printed["races"]) == 1
+    assert json.loads((folder / "m.tb" / "manifest.json").read_text())["left_to_torch"] == []
+
+
 def test_pruned_weights_alone(capfd, folder):
     ok(capfd, "prune", "models:dense", "2:16", "-o", "w.safetensors", "--exclude", "2")
     printed = json.loads(ok(capfd, "compile", "models:dense", "--weights", "w.safetensors", "-o", "m.tb", "--json"))
@@ -333,6 +342,11 @@ BAD = {
         ["allocate", "models:fails", "--calibration", "models:batches", "--speedup", "2", "-o", "no/p.json"],
         1,
         "no/p.json cannot be written",
+    ),
+    "fallback without a race": (
+        ["compile", "models:fails", "-o", "m.tb", "--fallback", "--no-race"],
+        2,
+        "--fallback needs the race with PyTorch",
     ),
     "compile below a file": (["compile", "models:fails", "-o", "models.py/m.tb"], 1, "models.py/m.tb cannot be written"),
     "page below a file": (["report", "models:fails", "-o", "models.py/p.html"], 1, "models.py/p.html cannot be written"),

@@ -32,6 +32,7 @@ from tvm_balanced.cli.model import (
     signatures,
 )
 from tvm_balanced.core.files import require_free, require_writable
+from tvm_balanced.errors import InputError
 
 if TYPE_CHECKING:
     from tvm_balanced.core.imported_model import ImportedModel
@@ -70,20 +71,27 @@ def compile(
     logs: Logs = None,
     no_logs: NoLogs = False,
     no_race: Annotated[bool, typer.Option("--no-race", help="Do not time the module beside PyTorch.")] = False,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Leave what PyTorch computes faster to it at run time, where the module is slower.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compile MODEL, check it against the original, and write the artifact."""
     overrides, variants = forced(kernel), target or ["cpu"]
+    if fallback and no_race:
+        raise InputError("--fallback needs the race with PyTorch; leave --no-race out")
     require_free(output)  # now, rather than after the work
     require_writable(output, folder=True)
     with step("importing"):
         from tvm_balanced.compiler.compile import CompileOptions, compile_imported
         from tvm_balanced.compiler.targets import parse_target
+        from tvm_balanced.frontend.fallback import compile_with_fallback
         from tvm_balanced.runtime.artifact import save, variant_names
         from tvm_balanced.timing.race import race
 
         variant_names([parse_target(name) for name in variants])
-        imported = import_model(model, weights, dynamic_batch, masks, batch, length, max_length)
+        imported_anew = partial(import_model, model, weights, dynamic_batch, masks, batch, length, max_length)
+        imported = imported_anew()
         batches = None if calibration is None else load_batches(calibration, model, _shape_of_ids(imported))
     modules = []
     for name in variants:
@@ -100,6 +108,9 @@ def compile(
                 max_loss=max_loss,
                 progress=partial(_show, update, name),
             )
+            if fallback:
+                modules.append(compile_with_fallback(imported_anew, partial(compile_imported, options=options)))
+                continue
             modules.append(compile_imported(imported, options))
         if not no_race and any(entry.eager for entry in imported.entry_points.values()):
             with step(f"timing the module for {name} beside PyTorch"):

@@ -12,6 +12,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from tvm_balanced.errors import ModelError, last_line
 from tvm_balanced.frontend.converters import converters
 from tvm_balanced.frontend.refusals import EIGHT_BITS
+from tvm_balanced.runtime.tensors import shared
 
 # Drawn once, at import, or left out by TVM's importer.
 RANDOM = {"randn.default", "randn_like.default", "exponential.default", "bernoulli.p"}
@@ -42,6 +43,11 @@ class Importer(ExportedProgramImporter):
         """Return TVM's converters and ours by the name of their operator, each of them checked."""
         tvms = {name: self._checked(convert) for name, convert in super().create_convert_map().items()}
         return tvms | {name: self._checked(convert, self) for name, convert in converters().items()}
+
+    @staticmethod
+    def _convert_pytorch_tensor_to_tvm(tensor_value: torch.Tensor) -> Any:
+        """Return a weight as a constant that shares its memory: TVM itself copies one that is not aligned."""
+        return shared(tensor_value.detach())
 
     def _checked(self, convert: Callable[..., relax.Expr], *args: Any) -> Callable[[fx.Node], relax.Expr]:
         def run(node: fx.Node) -> relax.Expr:

@@ -60,7 +60,10 @@ class Importer(ExportedProgramImporter):
             except ModelError:
                 raise
             except Exception as error:  # bare AssertionError, KeyError and TypeError, and what Relax finds wrong
-                raise refusal(node, f"cannot be imported ({last_line(error)}): write it in other operators") from error
+                said = last_line(error)
+                if isinstance(error, NotImplementedError) and ";" in said:  # by a converter of ours, with the way that works
+                    raise refusal(node, f"cannot be imported: {said}") from error
+                raise refusal(node, f"cannot be imported ({said}): write it in other operators") from error
 
         return run
 

@@ -27,6 +27,7 @@ from tvm_balanced.frontend.entry_points import import_entry_points
 from tvm_balanced.frontend.huggingface import load_huggingface
 from tvm_balanced.frontend.inference import inference
 from tvm_balanced.frontend.live_weights import recognised
+from tvm_balanced.frontend.released_weights import releasing
 
 CHUNK = 64  # tokens of a prompt that prefill takes at once, if the cache is as long
 NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
@@ -113,7 +114,7 @@ def parameters_of(model: nn.Module) -> tuple[str, ...]:
 def _cache_shapes(model: Any, batch: int, length: int) -> list[tuple[int, int, int, int]]:
     """Return (batch, heads, length, size) of the keys of each layer, from what the model itself caches."""
     try:
-        with inference(model):
+        with inference(model), releasing(model.parameters()):
             cache = model(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=True).past_key_values
         layers = [(layer.keys.shape, layer.values.shape) for layer in cache.layers]
     except Exception as error:  # the user's model, and any kind of cache

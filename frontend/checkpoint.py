@@ -10,6 +10,7 @@ from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError
 from tvm_balanced.frontend.file_kinds import explain
+from tvm_balanced.frontend.mapped_safetensors import read_safetensors
 
 INDEX = ".index.json"
 # What a folder's weights are called, in the order in which they are looked for.
@@ -89,9 +90,7 @@ def _sharded(index: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[Any, Any]:
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(str(path))
+            return dict(read_safetensors(path))
         loaded = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # safetensors, pickle and zipfile each raise their own
         other = explain(path, weights=True)

@@ -445,7 +445,9 @@ def native_dropout(node: Any, importer: Any) -> relax.Expr:
     """Convert dropout as it is in evaluation: its input, and a mask that keeps all."""
     x = importer.env[node.args[0]]
     if node.args[2]:
-        raise NotImplementedError("it drops values at random; call eval() on the model")
+        raise NotImplementedError(
+            "it drops values at random; export the model in eval mode, and give dropout training=self.training"
+        )
     return importer.block_builder.emit(relax.Tuple([x, relax.op.ones(x.ty.shape, "bool")]))
 
 

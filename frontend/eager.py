@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +14,25 @@ from tvm_balanced.core.stderr_filter import quiet_tvm
 
 
 def with_model(eager: Eager | None, model: nn.Module) -> Eager | None:
-    """Return the same call of the model that a program was exported from: it may have faster ways in eager mode."""
-    return None if eager is None else replace(eager, call=model)
+    """Return the same call of the model that a program was exported from: it may have faster ways in eager mode.
+
+    Each call gets dicts and lists of its own, because a model may change them: sentence-transformers adds its results.
+    """
+    if eager is None:
+        return None
+    nested = any(isinstance(part, (dict, list)) for part in (*eager.args, *eager.kwargs.values()))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return model(*map(_own, args), **{name: _own(part) for name, part in kwargs.items()})
+
+    return replace(eager, call=call if nested else model)
+
+
+def _own(value: Any) -> Any:
+    """Return a copy of dicts and lists that shares what is in them."""
+    if type(value) is dict:
+        return {key: _own(part) for key, part in value.items()}
+    return [_own(part) for part in value] if type(value) is list else value
 
 
 @contextmanager

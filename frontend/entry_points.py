@@ -20,7 +20,7 @@ from tvm_balanced.errors import InputError, TvmBalancedError
 from tvm_balanced.frontend.eager import with_model
 from tvm_balanced.frontend.exported_program import Moved, import_exported_program
 from tvm_balanced.frontend.module import export, plain_copy, source_of
-from tvm_balanced.frontend.structures import with_defaults
+from tvm_balanced.frontend.structures import plain_dicts, with_defaults
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # these apply to a call of the module, not of a method
 
@@ -47,7 +47,8 @@ def import_entry_points(model: nn.Module, entry_points: Mapping[str, EntryPoint]
     for name, entry in entry_points.items():
         try:
             root = folded if entry.method is None else method_of(folded, entry.method)
-            program = export(root, entry.args, entry.kwargs, entry.dynamic_shapes)
+            args, kwargs = plain_dicts(tuple(entry.args)), plain_dicts(dict(entry.kwargs or {}))
+            program = export(root, args, kwargs, entry.dynamic_shapes)
             imported[name] = import_exported_program(program, source_of(model), [folded], entry.donate, moved)
             imported[name].main.call = with_defaults(imported[name].main.call, root.forward)
             imported[name].main.eager = with_model(imported[name].main.eager, root)

@@ -27,6 +27,7 @@ from tvm_balanced.frontend.experts import expert_products, expert_weights
 from tvm_balanced.frontend.importer import Importer
 from tvm_balanced.frontend.input_domains import id_ranges, ranks
 from tvm_balanced.frontend.refusals import without_cache
+from tvm_balanced.frontend.released_weights import releasing
 from tvm_balanced.frontend.rounding_noise import with_noise
 from tvm_balanced.frontend.scans import lower_scans
 from tvm_balanced.frontend.structures import call_of, drop_constants, filled, result_of
@@ -34,8 +35,7 @@ from tvm_balanced.frontend.type_promotion import promote_types
 from tvm_balanced.frontend.weight_origins import weight_origins, weights_read
 
 DTYPES = "float32 float16 bfloat16 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
-ALIGNMENT = 64  # bytes; TVM requires it of a tensor whose memory it shares
-Moved = dict[tuple[Any, ...], torch.Tensor]  # from address, shape and strides of a tensor to an aligned copy of it
+Moved = dict[tuple[Any, ...], torch.Tensor]  # from address, shape and strides of a tensor to a contiguous copy of it
 
 
 @quiet_tvm()
@@ -60,7 +60,7 @@ def import_exported_program(
         Name of an input to the name of the output that takes its place. An input that the model
         itself writes to and returns is always donated.
     moved : dict, optional
-        Aligned copies of weights from earlier programs of the same model; this program's copies are
+        Contiguous copies of weights from earlier programs of the same model; this program's copies are
         added.
 
     Raises
@@ -83,7 +83,7 @@ def import_exported_program(
     products = expert_products(lowered)
     read = weights_read(lowered)
     folded = fold_constants(lowered, moved)
-    _align(lowered, moved)
+    _make_contiguous(lowered, moved)
     promote_types(lowered)
     growths = error_growths(lowered)
     linear_scans.roll(lowered)
@@ -203,15 +203,14 @@ def _written(program: ExportedProgram, outputs: Sequence[TensorSpec]) -> dict[st
     return written
 
 
-def _align(program: ExportedProgram, moved: Moved) -> None:
-    """Replace weights that are not 64-byte aligned by copies that are; tied weights share one copy.
+def _make_contiguous(program: ExportedProgram, moved: Moved) -> None:
+    """Replace weights that are not contiguous by copies that are; tied weights share one copy.
     `moved` has earlier copies and receives new ones.
 
-    TVM shares the memory of aligned tensors. It copies others itself, once per name, so names and
-    ties would be lost.
+    Others are shared, aligned or not: `AlignConstants` copies those that compiled code reads as they are.
     """
     for name, tensor in program.state_dict.items():
-        if tensor.data_ptr() % ALIGNMENT or not tensor.is_contiguous():
+        if not tensor.is_contiguous():
             key = (tensor.data_ptr(), tensor.shape, tensor.stride())
             if key not in moved:
                 moved[key] = tensor.detach().clone(memory_format=torch.contiguous_format)
@@ -335,7 +334,7 @@ def layer_name(parameter: str) -> str:
 def _reference(program: ExportedProgram, module: nn.Module) -> Callable[[Sequence[Array]], list[Array]]:
     def run(arrays: Sequence[Array]) -> list[Array]:
         args, kwargs = _arguments(program, arrays)
-        with torch.no_grad():
+        with torch.no_grad(), releasing(program.state_dict.values()):
             return [to_numpy(leaf) for leaf in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(leaf, torch.Tensor)]
 
     return run

@@ -13,6 +13,7 @@ from tvm_balanced.errors import ModelError, last_line
 from tvm_balanced.frontend import torch_operators
 from tvm_balanced.frontend.converters import converters
 from tvm_balanced.frontend.refusals import EIGHT_BITS
+from tvm_balanced.runtime.tensors import shared
 
 # Drawn once, at import, or left out by TVM's importer.
 RANDOM = {"randn.default", "randn_like.default", "exponential.default", "bernoulli.p"}
@@ -45,6 +46,11 @@ class Importer(ExportedProgramImporter):
         tvms = {name: self._checked(convert) for name, convert in super().create_convert_map().items()}
         return tvms | {name: self._checked(convert, self) for name, convert in converters().items()}
 
+    @staticmethod
+    def _convert_pytorch_tensor_to_tvm(tensor_value: torch.Tensor) -> Any:
+        """Return a weight as a constant that shares its memory: TVM itself copies one that is not aligned."""
+        return shared(tensor_value.detach())
+
     def _checked(self, convert: Callable[..., relax.Expr], *args: Any) -> Callable[[fx.Node], relax.Expr]:
         def run(node: fx.Node) -> relax.Expr:
             if name_of(node) in RANDOM:
@@ -56,7 +62,10 @@ class Importer(ExportedProgramImporter):
             except ModelError:
                 raise
             except Exception as error:  # bare AssertionError, KeyError and TypeError, and what Relax finds wrong
-                raise refusal(node, f"cannot be imported ({last_line(error)}): write it in other operators") from error
+                said = last_line(error)
+                if isinstance(error, NotImplementedError) and ";" in said:  # by a converter of ours, with the way that works
+                    raise refusal(node, f"cannot be imported: {said}") from error
+                raise refusal(node, f"cannot be imported ({said}): write it in other operators") from error
 
         return run
 

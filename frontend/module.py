@@ -18,7 +18,7 @@ from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.key_value_cache import replace_others, takes_cache
 from tvm_balanced.frontend.live_weights import fold
 from tvm_balanced.frontend.refusals import advice, check_tensors, import_advice
-from tvm_balanced.frontend.structures import register_dataclasses, registered_anew, with_defaults
+from tvm_balanced.frontend.structures import plain_dicts, register_dataclasses, registered_anew, with_defaults
 
 
 def import_module(
@@ -47,12 +47,12 @@ def import_module(
     ModelError
         If torch cannot export the model, or TVM cannot import the exported program.
     """
-    folded = plain_copy(model)
+    folded, args, kwargs = plain_copy(model), plain_dicts(tuple(args)), plain_dicts(dict(kwargs or {}))
     program = export(folded, args, kwargs, dynamic_shapes)
     try:
         imported = import_exported_program(program, source_of(model), [folded], donate)
     except ModelError as error:
-        why = import_advice(folded, error, args, kwargs or {})
+        why = import_advice(folded, error, args, kwargs)
         raise (error if why is None else ModelError(f"{source_of(model)} cannot be imported: {why}")) from error.__cause__
     imported.main.call = with_defaults(imported.main.call, folded.forward)
     if not takes_cache(args, kwargs):  # the model itself would make it longer with each of the calls that are timed

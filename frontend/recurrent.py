@@ -69,7 +69,7 @@ def layers(cell: str, node: Any, importer: Any) -> relax.Expr:
     """
     x, states, params, has_biases, count, dropout, train, bidirectional, batch_first = node.args
     if dropout and train:
-        raise NotImplementedError("it drops out at random: export the model in eval mode")
+        raise NotImplementedError("it drops out at random; export the model in eval mode")
     env, emit = importer.env, importer.block_builder.emit
     x, initial = env[x], [env[state] for state in (states if cell == "lstm" else [states])]
     directions = 2 if bidirectional else 1

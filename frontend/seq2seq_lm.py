@@ -20,6 +20,7 @@ from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import ModelError, first_line
 from tvm_balanced.frontend.causal_lm import ADVICE, Cache, Layer, import_language_model, language_model, special_tokens
 from tvm_balanced.frontend.inference import inference
+from tvm_balanced.frontend.released_weights import releasing
 
 NEEDED = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "encoder_outputs", "past_key_values")
 Shapes = tuple[tuple[int, int, int, int], tuple[int, int, int, int]]
@@ -75,7 +76,7 @@ def _cache_shapes(model: Any, batch: int, source: int, length: int) -> list[Shap
     """Return (batch, heads, slots, size) of the keys of each layer, own and crossed, from what the model itself caches."""
     ids = torch.zeros(1, 2, dtype=torch.int64)
     try:
-        with inference(model):
+        with inference(model), releasing(model.parameters()):
             cache = model(input_ids=ids, decoder_input_ids=ids[:, :1], use_cache=True).past_key_values
         kinds = (cache.self_attention_cache, cache.cross_attention_cache)
         layers = [[(layer.keys.shape, layer.values.shape) for layer in kind.layers] for kind in kinds]

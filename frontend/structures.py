@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import sys
+from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count
@@ -123,6 +124,17 @@ def register_dataclasses(*values: Any) -> None:
             register_dataclasses(*value)
         elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             register_dataclasses(*(getattr(value, field.name) for field in dataclasses.fields(value)))
+
+
+def plain_dicts(value: Any) -> Any:
+    """Return arguments with a dict in place of each UserDict, as a BatchEncoding of transformers, which torch does not know."""
+    if isinstance(value, UserDict):
+        return {name: plain_dicts(part) for name, part in value.items()}
+    if type(value) in (tuple, list, dict):
+        parts = value.values() if isinstance(value, dict) else value
+        plain = map(plain_dicts, parts)
+        return dict(zip(value, plain, strict=True)) if isinstance(value, dict) else type(value)(plain)
+    return value
 
 
 def registered_anew(error: BaseException) -> bool:

@@ -11,7 +11,9 @@ images (batch, N, *outputs), and each pixel of a result is such a product with t
 shape of the result.
 
 They carry the canonical weight, so that the IR can be read, matched and printed; `LowerDenseOps` packs it for the kernels they
-name. If the kernels of a layer store several patterns, the weight is dense (packed), and each kernel encodes it. Attributes:
+name. If the kernels of a layer store several patterns, the weight is dense (packed), and each kernel encodes it. So is every
+weight in the pipeline, which encodes a layer only when it packs it: its constant has no values, and stands for a weight that
+stays where the model has it. Attributes:
 layer (its name in the model), index (the place of its plan among the model's), buckets (`layer_plan.buckets_to_attr`),
 activation, has_residual (whether the last argument is one), nnz, block and in_features (K) where the weight is balanced, and
 for a convolution conv (`Convolution.to_attr`).

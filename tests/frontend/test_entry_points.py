@@ -90,13 +90,14 @@ def test_functions_share_the_memory_of_weights_and_their_names():
     assert named >= {"embed", "q", "k", "v", "out", "head", "q.bias"}
 
 
-def test_weights_that_are_not_aligned_are_moved_once():
-    model = nn.Linear(64, 64)
-    model.weight = nn.Parameter(torch.randn(64 * 64 + 1)[1:].view(64, 64))
-    x = torch.ones(2, 64)
-    imported = import_entry_points(model, {"one": tb.EntryPoint((x,)), "other": tb.EntryPoint((x,), method="forward")})
-    assert addresses(imported.mod["one"]) == addresses(imported.mod["other"])
-    assert model.weight.data_ptr() not in addresses(imported.mod["one"])
+def test_weights_that_are_not_contiguous_are_moved_once_and_others_shared():
+    x, unaligned = torch.ones(2, 64), torch.randn(64 * 64 + 1)[1:].view(64, 64)
+    for weight, shared in [(torch.randn(64, 64).t(), False), (unaligned, True)]:
+        model = nn.Linear(64, 64)
+        model.weight = nn.Parameter(weight)
+        imported = import_entry_points(model, {"one": tb.EntryPoint((x,)), "other": tb.EntryPoint((x,), method="forward")})
+        assert addresses(imported.mod["one"]) == addresses(imported.mod["other"])
+        assert (model.weight.data_ptr() in addresses(imported.mod["one"])) is shared
 
 
 def addresses(function):

@@ -12,6 +12,7 @@ from torch import nn
 import tvm_balanced as tb
 from tvm_balanced.errors import InputError
 from tvm_balanced.frontend.structures import with_defaults
+from tvm_balanced.timing import race as race_module
 
 
 @dataclass
@@ -128,3 +129,34 @@ def test_outputs_of_transformers_are_dicts_where_torch_is_not_installed(tmp_path
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "m.tb"], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "2.0 2.0", done.stderr
+
+
+class Features(nn.Module):
+    """Adds its results to the dict that it is given, as every module of sentence-transformers does."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 32)
+
+    def forward(self, features):
+        features["hidden"] = self.layer(features["x"])
+        features["sum"] = features["hidden"].sum(-1)
+        return features
+
+
+def test_a_dict_that_the_model_changes_may_be_given_again(monkeypatch):
+    monkeypatch.setattr(race_module, "SECONDS", 0.05)
+    monkeypatch.setenv(race_module.VARIABLE, "1")
+    model, given = Features().eval(), {"x": torch.randn(4, 64)}
+    module = tb.compile(model, (given,), threads=1)
+    assert module.report.races[0].rounds >= 1
+    assert list(given) == ["x"]  # compiling has not changed it
+    with torch.no_grad():
+        want = model(given)
+    assert list(given) == ["x", "hidden", "sum"]
+    for features in (given, {"x": given["x"]}):
+        got = module(features)
+        assert list(got) == list(want)
+        torch.testing.assert_close(got["sum"], want["sum"], rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match="a dict with x, other was given where the model takes"):
+        module({"x": given["x"], "other": given["x"]})

@@ -49,7 +49,7 @@ def test_phases_are_told_and_dumped(rng, tmp_path, monkeypatch):
     told = []
     lower(mod, host_target(), progress=told.append)
     assert [path.name for path in sorted((tmp_path / "dump").iterdir())] == [f"phase{i}.py" for i in range(1, len(told) + 1)]
-    assert "R.balanced_dense" in (tmp_path / "dump" / "phase1.py").read_text()
+    assert "R.packed_dense" in (tmp_path / "dump" / "phase1.py").read_text()
     assert (tmp_path / "dump" / "phase1.py").read_text().startswith(f"# {told[0]}\n")
 
 

@@ -20,6 +20,7 @@ from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.loss import Metric
+from tvm_balanced.core.mapped_files import release
 from tvm_balanced.core.report import Report
 from tvm_balanced.core.stderr_filter import quiet_tvm
 from tvm_balanced.core.validation import check_count, check_kernels, check_max_loss, check_precision, check_tolerance
@@ -261,7 +262,9 @@ def _own(weight: LiftedWeight, imported: ImportedModel) -> LiftedWeight:
     """Copy a weight that is still the model's own memory: a compiled module does not change when the model is trained on."""
     if address_of(weight.tensor) not in imported.weight_names:
         return weight
-    return replace(weight, tensor=tvm.runtime.tensor(view(weight.tensor)))
+    own = tvm.runtime.tensor(view(weight.tensor))
+    release(view(weight.tensor))
+    return replace(weight, tensor=own)
 
 
 @quiet_tvm()

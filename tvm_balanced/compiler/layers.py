@@ -18,7 +18,8 @@ from tvm_balanced.transform.rewrite_balanced_dense import RewriteBalancedDense
 
 def planned(imported: ImportedModel, selector: KernelSelector) -> tuple[Sequence[LayerPlan], list[LayerCall]]:
     """Return the plan of every dense layer, and every call of one that a kernel of ours computes, in order; packs no weight."""
-    rewrite = RewriteBalancedDense(selector, dict(imported.weight_names), imported.ranges, imported.sizes, imported.experts)
+    names = dict(imported.weight_names)
+    rewrite = RewriteBalancedDense(selector, names, imported.ranges, imported.sizes, imported.experts, deferred={})
     with selector.target:
         mod = tvm.transform.Sequential(plan_passes(rewrite))(imported.mod)
     calls = calls_in(mod)

@@ -9,6 +9,7 @@ A block that holds fewer than nnz nonzeros ends with unused slots: value 0 and t
 index is in range, every trip count is static, and no row pointers are needed.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.errors import WeightError
 
 Array = npt.NDArray[Any]
+AT_ONCE = 1 << 20  # elements that are looked at at once: what is computed of them stays in a cache, and takes little memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,10 +147,20 @@ def _encode_full(weight: Array, pattern: BalancedPattern) -> EncodedWeight | Non
 
 def check_finite(weight: Array) -> None:
     """Raise WeightError, naming the first place, where a value of `weight` (any shape) is NaN or infinite."""
-    finite = np.isfinite(weight)
-    if not finite.all():
-        at = tuple(int(v) for v in np.argwhere(~finite)[0])
-        raise WeightError(f"weight holds {weight[at]} at {at}; every value must be finite")
+    first = 0
+    for part in parts(weight):
+        finite = np.isfinite(part)
+        if not finite.all():
+            row, *rest = (int(v) for v in np.argwhere(~finite)[0])
+            at = (first + row, *rest)
+            raise WeightError(f"weight holds {weight[at]} at {at}; every value must be finite")
+        first += len(part)
+
+
+def parts(weight: Array) -> Iterator[Array]:
+    """Yield the rows of a weight (any shape but ()) in parts of about AT_ONCE elements; nothing where it is empty."""
+    rows = max(1, AT_ONCE * len(weight) // max(1, weight.size))
+    yield from (weight[start : start + rows] for start in range(0, len(weight) if weight.size else 0, rows))
 
 
 def _raise_at(bad: Array, what: str) -> None:

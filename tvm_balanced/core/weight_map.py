@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.encoding import Array, parts
 
 ROWS, COLUMNS = 32, 128  # of the corner
 BLOCK = 16  # of the histogram where the zeros have no pattern
@@ -35,11 +35,13 @@ class WeightMap:
     @classmethod
     def of(cls, layer: str, weight: Array, block: int = BLOCK) -> "WeightMap":
         """Return the map of a weight (N, K) in blocks of so many elements of a row."""
-        kept = weight != 0
         edges = np.arange(0, weight.shape[1], block)
-        held = np.add.reduceat(kept, edges, axis=1, dtype=np.int64) if kept.size else np.zeros((0, 0), np.int64)
-        corner = ("".join("01"[bit] for bit in row) for row in kept[:ROWS, :COLUMNS].astype(np.int8))
-        return cls(layer, block, tuple(np.bincount(held.ravel(), minlength=block + 1).tolist()), tuple(corner))
+        counts = np.zeros(block + 1, np.int64)
+        for rows in parts(weight):
+            held = np.add.reduceat(rows != 0, edges, axis=1, dtype=np.int64)
+            counts += np.bincount(held.ravel(), minlength=block + 1)
+        corner = ("".join("01"[bit] for bit in row) for row in (weight[:ROWS, :COLUMNS] != 0).astype(np.int8))
+        return cls(layer, block, tuple(counts.tolist()), tuple(corner))
 
     @property
     def zeros(self) -> Array:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tvm_balanced.core.imported_model import TensorSpec
-from tvm_balanced.core.structure import Call, collect, tensors_of
+from tvm_balanced.core.structure import Call, Tree, collect, parts_of, tensors_of
 from tvm_balanced.errors import InputError
 from tvm_balanced.runtime.metadata import EntryPointSpec
 
@@ -28,11 +28,22 @@ def bind(spec: EntryPointSpec, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     inputs = [one.name for one in spec.inputs]
     for name, tree in spec.call:
         if name in given:
-            collect(tree, given[name], name, inputs, found)
+            collect(tree, _as_given(tree, given[name], spec.result), name, inputs, found)
     for place, one in enumerate(spec.inputs):
         if place not in found:
             raise _missing(one.name, spec.inputs)
     return [found[place] for place in range(len(inputs))]
+
+
+def _as_given(tree: Tree, value: Any, result: Tree | None) -> Any:
+    """Return an argument as a first call gives it: without what a model has added to a dict that it changes and returns.
+
+    So the `features` of sentence-transformers, once through the original model, may be given again, as to the model itself.
+    """
+    if result is None or "dict" not in tree or "dict" not in result or not isinstance(value, Mapping):
+        return value
+    own, returned = ({key for key, _ in parts_of(one)} for one in (tree, result))
+    return {key: part for key, part in value.items() if key in own or key not in returned} if own <= returned else value
 
 
 def _is_flat(call: Call, inputs: Sequence[TensorSpec], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

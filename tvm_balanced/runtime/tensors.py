@@ -3,6 +3,7 @@ assumes is checked here.
 """
 
 import math
+import mmap
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import tvm
+import tvm_ffi
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import Range, TensorSpec
@@ -181,11 +183,27 @@ def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     return np.ndarray(tuple(shape), dtype, raw, -raw.ctypes.data % ALIGNMENT)
 
 
+def unwritten(shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
+    """Return a TVM tensor of zeros, aligned, in pages of its own: as long as nobody writes to them, they take no memory."""
+    # not shared with children, as is mmap's default: then the system would give even those that are only read
+    pages = mmap.mmap(-1, max(1, math.prod(shape) * dtype.itemsize), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    array: Array = np.ndarray(tuple(shape), f"u{dtype.itemsize}", pages)
+    return tvm.runtime.from_dlpack(array)._create_view(tuple(shape), str(dtype))
+
+
 def as_tvm(array: Array) -> Any:
     """Return an aligned array as a TVM tensor. It shares the array's memory if NumPy can export its dtype."""
     if array.dtype.kind not in "biuf":  # bfloat16
         return tvm.runtime.tensor(array)
     return tvm.runtime.from_dlpack(array)
+
+
+def shared(tensor: Any) -> Any:
+    """Return a contiguous tensor of another library as a TVM tensor that shares its memory, aligned or not.
+
+    Compiled code must not be given it before it was checked, or copied, see ALIGNMENT.
+    """
+    return tvm_ffi.from_dlpack(tensor, require_alignment=0, require_contiguous=True)
 
 
 def on_host(tensor: tvm.runtime.Tensor) -> Array:

@@ -1,5 +1,6 @@
 """The finished module beside the original model, so that nobody gets a slower one without being told."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -8,11 +9,14 @@ from typing import Any
 import numpy as np
 
 from tvm_balanced.core.imported_model import Eager, ImportedModel
+from tvm_balanced.core.mapped_files import mapped_bytes
 from tvm_balanced.core.race import Race
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.timing.paired import PAUSE, Seconds, Timing, measure_paired
 
+log = logging.getLogger(__name__)
 VARIABLE = "TVM_BALANCED_RACE"  # "0" switches races off
+MOST_MAPPED = 1 << 30  # bytes of weights that are mapped from files: a race keeps all of them in memory, beside the module
 SECONDS = 3.0  # of all entry points together
 OURS, EAGER = "ours", "eager"
 LEAST, DISCARDED = 2, 2  # rounds of measure_paired that count at least, and that do not count
@@ -24,8 +28,12 @@ def race(module: CompiledModule, imported: ImportedModel) -> CompiledModule:
     """Time each entry point of a module in turns with the original model, write it to the report, and return the module.
 
     Nothing is done for another machine's module, for one on a GPU, for a model whose framework is not the one that runs it, and
-    where the environment says TVM_BALANCED_RACE=0.
+    where the environment says TVM_BALANCED_RACE=0. A model whose weights were left in their files because they may not fit into
+    memory, more than MOST_MAPPED bytes of them, is not run as a whole either.
     """
+    if mapped_bytes() > MOST_MAPPED:
+        log.info("no race: the original model would keep %.1f GB of weights in memory", mapped_bytes() / 1e9)
+        return module
     entries = {name: entry.eager for name, entry in imported.entry_points.items() if entry.eager is not None}
     if os.environ.get(VARIABLE) == "0" or module.machine is None or module.facts.on_gpu or not entries:
         return module

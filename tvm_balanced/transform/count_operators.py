@@ -13,6 +13,7 @@ from tvm.relax.expr_functor import PyExprVisitor, visitor
 
 from tvm_balanced.core.accounting import OperatorUse
 from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.mapped_files import release
 from tvm_balanced.ops import EMBEDDING_BAG
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules.base.expressions import evaluate
@@ -261,4 +262,6 @@ def _is_floating(constant: GenericConst) -> bool:
 
 
 def _zeros(array: Array) -> int:
-    return int(array.size - np.count_nonzero(array))
+    zeros = int(array.size - np.count_nonzero(array))
+    release(array)
+    return zeros

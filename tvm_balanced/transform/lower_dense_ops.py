@@ -1,6 +1,6 @@
 """LowerDenseOps: our dense layers and convolutions --> call_tir of the kernels they name, with their packed weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from tvm.ir import GenericConst
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.core.encoding import Array, EncodedWeight, encode
+from tvm_balanced.core.mapped_files import release
 from tvm_balanced.ops import WEIGHT_ARGS, bias_of, is_dense_op, residual_of
 from tvm_balanced.runtime.tensors import address_of, view
 from tvm_balanced.schedules import ALL_KERNELS, DenseKernel, SparseKernel, Workload, multi_kernel
@@ -56,6 +57,7 @@ class LayerCall:
 
 
 Packed = dict[tuple[Any, ...], list[relax.Expr]]
+Deferred = Mapping[int, Array]  # weights by the address of the constant that stands for them, see RewriteBalancedDense
 
 
 @tvm.transform.module_pass(opt_level=0, name="LowerDenseOps")
@@ -71,6 +73,8 @@ class LowerDenseOps:
     ----------
     names : dict
         Receives the address of each packed constant and a name made of its layer's.
+    deferred : mapping, optional
+        Weights that RewriteBalancedDense left where they are.
 
     Attributes
     ----------
@@ -78,12 +82,13 @@ class LowerDenseOps:
         After the pass: each call of a dense layer, in the order they are computed.
     """
 
-    def __init__(self, names: dict[int, str] | None = None) -> None:
+    def __init__(self, names: dict[int, str] | None = None, deferred: Deferred | None = None) -> None:
         self.names: dict[int, str] = {} if names is None else names
+        self.deferred: Deferred = {} if deferred is None else deferred
         self.calls: list[LayerCall] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
-        lowering = _Lowering(mod, self.names)
+        lowering = _Lowering(mod, self.names, self.deferred)
         mod = rewrite_relax_funcs(mod, lowering, lowering.start)
         self.calls = lowering.calls
         return mod
@@ -91,10 +96,10 @@ class LowerDenseOps:
 
 @mutator
 class _Lowering(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, names: dict[int, str]) -> None:
+    def __init__(self, mod: tvm.IRModule, names: dict[int, str], deferred: Deferred) -> None:
         super().__init__(mod)
         self.packed: Packed = {}
-        self.names = names
+        self.names, self.deferred = names, deferred
         self.calls: list[LayerCall] = []
         self.sharing = SharedRounding()
 
@@ -111,7 +116,7 @@ class _Lowering(PyExprMutator):
         if not is_dense_op(call):
             return call
         rows = self.sharing.rounded(self.builder_, given, call)
-        lowered, layer_call = lower_dense_op(self.builder_, call, self.packed, self.names, rows)
+        lowered, layer_call = lower_dense_op(self.builder_, call, self.packed, self.names, rows, self.deferred)
         self.calls.append(layer_call)
         return lowered
 
@@ -122,6 +127,7 @@ def lower_dense_op(
     packed: Packed,
     names: dict[int, str] | None = None,
     rows: Sequence[relax.Expr] | None = None,
+    deferred: Deferred | None = None,
 ) -> tuple[relax.Expr, LayerCall]:
     """Return the lowered form of one call, and what is known of it.
 
@@ -137,6 +143,8 @@ def lower_dense_op(
         Receives address and name of each packed constant.
     rows : sequence of relax expressions, optional
         The rounded rows of x, for a kernel that is given them.
+    deferred : mapping, optional
+        As LowerDenseOps takes it.
     """
     residual = residual_of(call)
     constants = list(call.args[1:] if residual is None else call.args[1:-1])
@@ -146,7 +154,7 @@ def lower_dense_op(
         )
     known = LayerCall.of(call)
     variants = known.variants
-    weights = _packed_weights(call, variants, packed, {} if names is None else names)
+    weights = _packed_weights(call, variants, packed, {} if names is None else names, deferred or {})
     arguments = [constant for constants in weights for constant in constants]
     built = variants if rows is None else tuple(replace(v, workload=replace(v.workload, rounded=True)) for v in variants)
     function = builder.add_func(multi_kernel.prim_func(built), "_or_".join(v.workload.kernel for v in variants))
@@ -182,12 +190,13 @@ def legalize(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 
 
 def _packed_weights(
-    call: relax.Call, variants: tuple[Variant, ...], packed: Packed, names: dict[int, str]
+    call: relax.Call, variants: tuple[Variant, ...], packed: Packed, names: dict[int, str], deferred: Deferred
 ) -> list[list[relax.Expr]]:
     """Return weight and bias of a call in each kernel's layout; the bias apart, since layers may share a weight alone."""
     layer, bias, weights = str(call.attrs["layer"]), bias_of(call), []
-    weight = [view(c.value) for c in call.args[1 : 1 + WEIGHT_ARGS[call.op.name]]]
-    addresses = [address_of(c.value) for c in call.args[1 : 1 + len(weight)]]
+    constants = call.args[1 : 1 + WEIGHT_ARGS[call.op.name]]
+    addresses = [address_of(c.value) for c in constants]
+    weight = [deferred[a] if a in deferred else view(c.value) for a, c in zip(addresses, constants, strict=True)]
     for place, (workload, kernel) in enumerate((variant.workload, variant.kernel) for variant in variants):
         prefix = f"{layer}.{kernel.name}" if place else layer
         conv = workload.conv  # of which a layout depends on neither sizes nor strides
@@ -195,6 +204,8 @@ def _packed_weights(
         if key not in packed:
             arrays = _pack(workload, weight)
             packed[key] = [_constant(a, f"{prefix}.{part}", names) for part, a in zip(kernel.parts, arrays, strict=True)]
+            for array in weight:
+                release(array)
         bias_key = (kernel.name, "bias", workload.n, 0 if bias is None else address_of(bias.value))
         if bias_key not in packed:
             array = np.zeros(workload.n, workload.dtype) if bias is None else view(bias.value)

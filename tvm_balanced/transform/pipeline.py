@@ -14,11 +14,13 @@ from tvm.s_tir import dlight as dl
 
 from tvm_balanced import ops
 from tvm_balanced.core.accounting import FunctionUse, OperatorUse
+from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import LayerPlan
 from tvm_balanced.runtime.target_features import is_gpu
 from tvm_balanced.schedules.base.kernel import Tuned, built_once
 from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector
+from tvm_balanced.transform.align_constants import AlignConstants
 from tvm_balanced.transform.approximate_math import ApproximateMath
 from tvm_balanced.transform.attend_by_library import AttendByLibrary
 from tvm_balanced.transform.attend_few_queries import AttendFewQueries
@@ -140,9 +142,10 @@ def lower(
         What attention is computed in: "float32", or "bfloat16" where the target has it.
     """
     names = dict(names or {})
-    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes, experts)
+    deferred: dict[int, Array] = {}
+    rewrite = RewriteBalancedDense(decide or KernelSelector.of(target), names, ranges, sizes, experts, deferred)
     counting, estimating = CountOperators(names, sizes), EstimateFunctions(sizes)
-    lowering, lifting, noting = LowerDenseOps(names), LiftWeights(names), NoteVariables()
+    lowering, lifting, noting = LowerDenseOps(names, deferred), LiftWeights(names), NoteVariables()
     backend = cuda if is_gpu(target) else cpu
     asks = is_gpu(target) and lift and pack  # somebody of this package is there at run time to answer
     dense_ops = list(ops.WEIGHT_ARGS)
@@ -167,6 +170,7 @@ def lower(
                 *([] if is_gpu(target) else [UpdateInPlace(donated or {}), *attention_passes(attention)]),
                 *([AttendByLibrary()] if asks else []),
                 relax.transform.LegalizeOps(LEGALIZE_GPU if is_gpu(target) else LEGALIZE, skip_ops=dense_ops),
+                AlignConstants(names, folded=True),
                 fold_constant,
                 *([lowering] if pack else []),
                 CollapseViews(),
@@ -175,7 +179,7 @@ def lower(
                 KeepShapesApart(),
             ],
         ),
-        ("weights leave the library", [lifting] if lift and pack else []),
+        ("weights leave the library", [*([AlignConstants(names)] if pack else []), *([lifting] if lift and pack else [])]),
         (
             "the rest is fused, all is scheduled",
             [

@@ -11,15 +11,17 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.core.detection import Detection, detect
 from tvm_balanced.core.dtypes import numpy_dtype
-from tvm_balanced.core.encoding import check_finite, encode
+from tvm_balanced.core.encoding import Array, check_finite, encode
 from tvm_balanced.core.imported_model import Range
 from tvm_balanced.core.layer_plan import Bucket, DenseLayer, LayerPlan, buckets_to_attr
+from tvm_balanced.core.mapped_files import release
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.core.weight_map import BLOCK, WeightMap
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST
 from tvm_balanced.errors import WeightError
 from tvm_balanced.ops import RECURRENT_STATE, balanced_conv, balanced_dense, is_call, packed_conv, packed_dense
+from tvm_balanced.runtime.tensors import address_of, unwritten
 from tvm_balanced.schedules.base.expressions import evaluate, variables
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.transform.match_conv import match_conv, reordered
@@ -52,6 +54,9 @@ class RewriteBalancedDense:
         Symbol of a dimension to its size in the examples.
     experts : mapping, optional
         As ImportedModel has it, for the multiply-adds.
+    deferred : dict, optional
+        Receives the weight of each layer by the address of the constant that stands for it, whose own values are never written:
+        LowerDenseOps takes the weight from here. So no weight is copied before it is packed, and every operator is packed_dense.
 
     Attributes
     ----------
@@ -66,14 +71,16 @@ class RewriteBalancedDense:
         ranges: Mapping[str, Range] | None = None,
         sizes: Mapping[str, int] | None = None,
         experts: Mapping[int, int] | None = None,
+        deferred: dict[int, Array] | None = None,
     ) -> None:
+        self.deferred = deferred
         self.decide, self.names = decide, {} if names is None else names
         self.ranges, self.sizes, self.experts = ranges or {}, sizes or {}, experts or {}
         self.plans: list[LayerPlan] = []
 
     def transform_module(self, mod: tvm.IRModule, _ctx: tvm.transform.PassContext) -> tvm.IRModule:
         decide = self.decide or KernelSelector.of(tvm.target.Target.current())
-        rewriter = _Rewriter(mod, decide, self.names, self.ranges, self.sizes, self.experts)
+        rewriter = _Rewriter(mod, decide, self.names, self.ranges, self.sizes, self.experts, self.deferred)
         mod = rewrite_relax_funcs(mod, rewriter, rewriter.begin)
         self.plans = list(rewriter.plans.values())
         return mod
@@ -89,8 +96,10 @@ class _Rewriter(PyExprMutator):
         ranges: Mapping[str, Range],
         sizes: Mapping[str, int],
         experts: Mapping[int, int],
+        deferred: dict[int, Array] | None,
     ) -> None:
         super().__init__(mod)
+        self.deferred = deferred
         self.decide, self.names, self.ranges, self.sizes, self.experts = decide, names, ranges, sizes, experts
         self.found: dict[tuple[Any, ...], Detection] = {}
         self.maps: dict[Any, WeightMap] = {}
@@ -120,7 +129,7 @@ class _Rewriter(PyExprMutator):
             packed, balanced, attrs["conv"] = packed_conv, balanced_conv, match.conv.to_attr()
         patterns = {bucket.pattern for bucket in plan.buckets}
         pattern = patterns.pop() if len(patterns) == 1 else None
-        if pattern is None:
+        if pattern is None or self.deferred is not None:
             return packed(match.x, self.dense_weight(match), **attrs)
         values, indices = self.encoded_weight(match, pattern)
         k = match.weight.shape[1]
@@ -178,6 +187,7 @@ class _Rewriter(PyExprMutator):
                 name, match.m, n, k, dtype, found, rows, tuple(match.addresses), match.conv, seen, experts, in_loop
             )
             self.plans[key] = LayerPlan(layer, self.decide(layer), 0, self.entry_point)
+            release(match.weight)
         plan, m = self.plans[key], match.m
         steps, example_steps = (_steps(match.x, self.lookup_binding, sizes) for sizes in ({}, self.sizes))
         if m is None:
@@ -205,8 +215,15 @@ class _Rewriter(PyExprMutator):
 
     def dense_weight(self, match: DenseMatch) -> relax.Expr:
         if match.key not in self.dense:
-            self.dense[match.key] = relax.const(match.weight)
+            self.dense[match.key] = relax.const(match.weight) if self.deferred is None else self.stand_in(match.weight)
         return self.dense[match.key]
+
+    def stand_in(self, weight: Array) -> relax.Expr:
+        """Return a constant for a weight that takes no memory, because nobody writes to its pages."""
+        assert self.deferred is not None
+        constant = relax.const(unwritten(weight.shape, weight.dtype))
+        self.deferred[address_of(constant.value)] = weight
+        return constant
 
 
 def _state(x: relax.Expr, lookup: Lookup) -> relax.Call | None:

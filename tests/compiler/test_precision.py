@@ -266,7 +266,8 @@ def test_convolutions_round_within_the_same_budget():
     batches = [torch.randn(2, 3, 16, 16) for _ in range(2)]
     module = tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=0.05)
     said = module.report.precision
-    assert kernels(module) == {"0": "cpu_conv_dense_avx512_i8", "3": "cpu_conv_sparse_avx512_i8"}
+    assert kernels(module)["3"] == "cpu_conv_sparse_avx512_i8"  # to round three channels costs more than it saves
+    assert said.rounded == ("3",)
     assert said.loss == pytest.approx(lost(module, model, batches), rel=1e-4)
     assert 1e-4 < said.loss <= 0.05
 

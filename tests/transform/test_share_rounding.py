@@ -69,6 +69,7 @@ def fan():
 
 
 @NEEDS
+@pytest.mark.slow
 def test_sums_are_those_of_integers_bit_for_bit(fan, rng):
     model, found, main = fan
     assert len(roundings(found)) == 1

@@ -25,6 +25,7 @@ from tvm_balanced.ops import is_call
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.schedules import ALL_KERNELS
 from tvm_balanced.schedules.attention_bf16 import attends_in_bfloat16, seconds_saved
+from tvm_balanced.schedules.kernels.cpu_avx512_w4 import CPU_AVX512_W4
 from tvm_balanced.selection.kernel_choice import EXACT, KernelSelector, PrecisionOf
 from tvm_balanced.transform.smooth_inputs import SmoothInputs
 
@@ -155,6 +156,8 @@ def _promising(imported: ImportedModel, selector: Selector) -> list[str]:
     def seconds(precision: str) -> float:
         return sum(_seconds(imported, selector(lambda _layer: precision)).values())
 
+    if CPU_AVX512_W4.refuses(selector(None).target, 64, 64, EXACT) is not None:
+        return ["int8", "bfloat16"]
     return ["int8", "bfloat16", *(["int4"] if seconds("int4") < min(seconds("int8"), seconds("bfloat16")) else [])]
 
 

@@ -81,11 +81,22 @@ def test_it_is_taken_where_it_is_named(rng):
     with torch.no_grad():
         want = model(x)
     assert 1e-4 < float((module(x) - want).norm() / want.norm()) < 0.15
-    asked = tb.compile(model, (x,), precision="int4", max_loss=0.2, threads=1)
-    assert [layer.kernel for layer in asked.report.layers] == ["cpu_avx512_w4"]
-    assert asked.report.precision.loss == pytest.approx(float((module(x) - want).norm() / want.norm()), rel=1e-4)
-    assert asked.report.layers[0].bits == 2 + 32 / 256  # a word for the one or two scales of 64 slots
-    with pytest.raises(ToleranceError, match="int4 loses"):
-        tb.compile(model, (x,), precision="int4", max_loss=0.01, threads=1)
     free = tb.compile(model, (x,), precision="int8", max_loss=0.05, threads=1)
     assert "cpu_avx512_w4" not in {layer.kernel for layer in free.report.layers}
+
+
+@pytest.mark.avx512
+@pytest.mark.slow
+def test_a_precision_takes_it_within_its_budget():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(256, 128)).eval(), torch.randn(1, 256)
+    tb.prune(model, "4:16")
+    asked = tb.compile(model, (x,), precision="int4", max_loss=0.2, threads=1)
+    with torch.no_grad():
+        want = model(x)
+    assert [layer.kernel for layer in asked.report.layers] == ["cpu_avx512_w4"]
+    assert asked.report.precision.loss == pytest.approx(float((asked(x) - want).norm() / want.norm()), rel=1e-4)
+    assert asked.report.layers[0].bits == 2 + 32 / 256  # a word for the one or two scales of 64 slots
+    assert "rounded layers take 2.12 bits" in asked.report.title
+    with pytest.raises(ToleranceError, match="int4 loses"):
+        tb.compile(model, (x,), precision="int4", max_loss=0.01, threads=1)

@@ -31,13 +31,17 @@ from tvm_balanced.schedules.tir.rounded_rows import INFINITY, PARALLEL_ELEMENTS,
 SLACK = 128  # bytes after the last pixel that a window may read
 LINE = 64  # bytes that are stored at once: the channels of a pixel in a tile of sixteen pixels by as many fours of channels
 PART = 4096  # elements of an image whose extremes are found together
+MOST_BYTES = 1 << 31
 CHAINS = 4  # vectors of extremes, so that none waits for the one before
 SIGN = 0x80000000
 
 
 def refuse_convolution(conv: Convolution) -> str | None:
     """Return why images of a convolution are not rounded, None if they are."""
-    return None if conv.groups == 1 else f"the convolution has {conv.groups} groups"
+    if conv.groups > 1:
+        return f"the convolution has {conv.groups} groups"
+    nbytes = ImageBytes.of(conv, LANES).nbytes
+    return None if nbytes < MOST_BYTES else f"an image takes {nbytes} bytes, more than places of 32 bits count"
 
 
 class RoundedImage(NamedTuple):

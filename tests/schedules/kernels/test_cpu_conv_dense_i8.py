@@ -12,7 +12,7 @@ from support import eight_bits
 from support.sample import examples
 
 from tvm_balanced.compiler.build import build
-from tvm_balanced.compiler.targets import parse_target
+from tvm_balanced.compiler.targets import cuda_target, parse_target
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.core.weight_matrix import CHANNELS_FIRST, TAPS_FIRST
@@ -178,5 +178,6 @@ def test_refusals():
     kernel = next(k for k in CONV_DENSE_KERNELS if k in ROUNDING)
     assert kernel.refuses_conv(replace(BASIC, groups=2)) == "the convolution has 2 groups"
     assert kernel.refuses_conv(BASIC) is None
+    assert all(other.refuses(cuda_target("h100"), 64, 64, "float32") for other in ROUNDING)
     assert "VNNI" in kernel.refuses(parse_target("cpu/skylake-avx512"), 64, 64, "float32")
     assert "65536" in kernel.refuses(parse_target("cpu/znver4"), 64, 65537, "float32")

@@ -51,6 +51,8 @@ def test_taps_of_a_row_of_the_kernel_are_one_run():
     assert not ImageBytes.of(CONVOLUTIONS["pointwise"], 4).is_padded
 
 
-def test_groups_are_refused():
+def test_groups_and_images_of_two_gigabytes_are_refused():
+    large = Convolution(64, (1, 8192, 4096), (1, 1, 1))
+    assert refuse_convolution(large) == f"an image takes {(1 << 31) + SLACK} bytes, more than places of 32 bits count"
     assert refuse_convolution(Convolution(4, (1, 4, 4), (1, 1, 1), groups=2)) == "the convolution has 2 groups"
     assert refuse_convolution(Convolution(4, (1, 4, 4), (1, 1, 1))) is None

@@ -66,7 +66,11 @@ FURTHER: dict[str, tuple[str, str, Mapping[str, Any]]] = {  # kind, class and fi
     "ConvNeXt": (VISION, "ConvNextModel", {"depths": [1, 1, 3, 1]}),
     "RegNet": (VISION, "RegNetModel", {"hidden_sizes": [48, 96, 192, 384], "depths": [1, 2, 4, 2], "groups_width": 48}),
     "MobileNetV2": (VISION, "MobileNetV2Model", {}),
-    "EfficientNet": (VISION, "EfficientNetModel", {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}),
+    "EfficientNet": (
+        VISION,
+        "EfficientNetModel",
+        {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224},
+    ),
     "Swin": (VISION, "SwinModel", {"depths": [2, 2, 2, 2]}),
     "BEiT": (VISION, "BeitModel", ENCODER),
     "DINOv2": (VISION, "Dinov2Model", ENCODER),

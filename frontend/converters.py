@@ -265,14 +265,34 @@ def max_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
         raise NotImplementedError("it is asked where each largest value was")
     x = importer.env[node.args[0]]
     kernel, stride, padding, dilation, ceil_mode = _options(node, None, None, 0, 1, False)
+    if ceil_mode and dilation in (1, [1] * dims):
+        kernel, stride = _inside_image(x, kernel, stride, padding)
     pool = getattr(importer, f"_max_pool{dims}d_impl")
     return (pool(x, kernel, stride or None, padding, dilation, ceil_mode),)
+
+
+def _inside_image(x: relax.Expr, kernel: Any, stride: Any, padding: Any) -> tuple[Any, Any]:
+    """Return the window and stride of pooling that rounds up: a window that is larger than the image becomes the image.
+
+    TVM would pad the image to a window behind its last one: 8 GB for the pooling of an EfficientNet, whose window is 1280 pixels
+    wide.
+    """
+    sizes = [size if isinstance(size, tvm.tirx.IntImm) else None for size in list(x.ty.shape)[2:]]
+    if any(pytree.tree_leaves(padding)):
+        return kernel, stride
+    windows, steps = ([*one] * (len(sizes) // len(one)) for one in (kernel, stride or kernel))
+    for axis, size in enumerate(sizes):
+        if size is not None and windows[axis] > int(size):
+            windows[axis] = steps[axis] = int(size)
+    return windows, steps
 
 
 def average_pool(dims: int, node: Any, importer: Any) -> relax.Expr:
     """Convert pooling by means; TVM's importer leaves out a divisor that is given, and takes the size of the window."""
     kernel, stride, padding, ceil_mode, with_padding, divisor = _options(node, None, None, 0, False, True, None)
     x, emit = importer.env[node.args[0]], importer.block_builder.emit
+    if ceil_mode and divisor is None:
+        kernel, stride = _inside_image(x, kernel, stride, padding)
     pool = getattr(importer, f"_avg_pool{dims}d_impl")
 
     def mean(x: relax.Expr, emit: Callable[..., relax.Expr]) -> relax.Expr:

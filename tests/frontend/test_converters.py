@@ -254,3 +254,38 @@ def test_a_dense_layer_with_a_bias_stays_in_half_precision(dtype):
     """
     layer = torch.nn.Linear(64, 32).to(dtype).eval()
     assert "float32" not in import_model(layer, (torch.zeros(2, 64, dtype=dtype),)).mod.script()
+
+
+class Pools(nn.Module):
+    """Windows that are larger than the image in one axis or both, as the pooling of EfficientNet, and that are not."""
+
+    def __init__(self):
+        super().__init__()
+        windows = ((1280, None), ((9, 2), (9, 2)), ((3, 1280), (2, 1280)))
+        kinds = (nn.AvgPool2d, nn.MaxPool2d)
+        self.pools = nn.ModuleList(kind(size, stride, ceil_mode=True) for kind in kinds for size, stride in windows)
+        self.padded = nn.AvgPool2d(7, 4, padding=3, ceil_mode=True)
+
+    def forward(self, x):
+        return [pool(x) for pool in (*self.pools, self.padded)]
+
+
+def test_a_window_larger_than_the_image_is_the_image():
+    x = torch.randn(2, 3, 7, 6)
+    mod = import_model(Pools(), (x,)).mod
+    assert "1280" not in mod.script()
+    for got, want in zip(tb.compile(Pools(), (x,))(x), Pools()(x.double()), strict=True):
+        torch.testing.assert_close(got, want.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_part_of_a_split_is_read_where_it_is_used():
+    class Halves(nn.Module):
+        def forward(self, x):
+            a, b, rest = x.split([16, 16, 8], -1)
+            return a.sigmoid() * b, rest.chunk(2, -2)[1]
+
+    x = torch.randn(3, 6, 40)
+    module = tb.compile(Halves(), (x,))
+    for got, want in zip(module(x), Halves()(x), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
+    assert not [row.name for row in module.report.functions if not row.scheduled]

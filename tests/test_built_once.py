@@ -59,7 +59,7 @@ def test_what_another_process_has_built_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(built_once, "WORTH", 0)
     first, second = (BuiltOnce(BUILD, Shared(tmp_path)) for _ in "ab")
     codes = [build(plus(1), HOST) for build in (first, second)]
-    assert (first.built, second.built) == (1, 0)
+    assert (first.built, second.built, second.found) == (1, 0, 1)
     assert codes[0].inspect_source("asm") == codes[1].inspect_source("asm")
     assert added(codes[1]) == 1
     assert added(second(plus(2), HOST)) == 2

@@ -6,6 +6,8 @@ are no part of the code. Code for GPUs is always built, because tests look at wh
 
 import hashlib
 import os
+import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from tvm_balanced.compiler.build import CONFIG
 from tvm_balanced.transform.fold_constant import Builds
 
 KEPT = 160  # of one or two MB
-WORTH = 0.1  # CPU seconds of a build; to write and read its code takes a twentieth of them
+WORTH = 0.01  # CPU seconds of a build; to write and to find the code of a small one takes two thousandths
+ROOM = 4 << 30  # bytes of the disk that stay free
 
 
 class Shared:
@@ -37,16 +40,21 @@ class Shared:
         return tvm.runtime.load_module(str(code)) if code.exists() else None
 
     def keep(self, place, built):
-        mine = place.with_suffix(f".{os.getpid()}")
+        if shutil.disk_usage(self.folder).free < ROOM:
+            return
+        mine = place.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         built.write_to_file(str(mine), "ll")
         mine.rename(place.with_suffix(".ll"))
 
 
 class BuiltOnce:
-    """In place of `tvm.tirx.build`, which is `build`; `asked` counts the calls, `built` those that found nothing."""
+    """In place of `tvm.tirx.build`, which is `build`.
+
+    `asked` counts the calls, `built` those that found nothing, `found` those that found what another process has built.
+    """
 
     def __init__(self, build, shared=None):
-        self.asked = self.built = 0
+        self.asked = self.built = self.found = 0
         self._build, self._shared = build, shared
         self._builds = [Builds(self._find_or_build, KEPT) for _ in ({}, CONFIG)]
 
@@ -64,6 +72,7 @@ class BuiltOnce:
         place = self._shared.place(mod, target)
         found = self._shared.find(place)
         if found is not None:
+            self.found += 1
             return found
         before = time.process_time()
         built = self._count(mod, target)

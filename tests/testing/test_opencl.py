@@ -38,6 +38,17 @@ def test_runs_with_barriers(symbolic, rng):
     assert (y == 0).all()
 
 
+@pytest.mark.pocl
+def test_a_program_is_compiled_once_for_each_size(monkeypatch, rng):
+    made, source = [], opencl.source_of
+    monkeypatch.setattr(opencl, "source_of", lambda func, symbols: made.append(dict(symbols)) or source(func, symbols))
+    program = opencl.Program(add_one(0))
+    for m in (5, 3, 5):
+        x = rng.standard_normal((m, 32)).astype(np.float32)
+        assert (program([x, np.zeros_like(x)]) == x[:, ::-1] + 1).all()
+    assert made == [{"m": 5}, {"m": 3}]
+
+
 def test_launch_refuses_loops_of_one_axis_that_differ():
     assert opencl.launch(add_one(3)) == ((3, 1, 1), (32, 1, 1))
     with pytest.raises(ValueError, match="differ"):

@@ -7,7 +7,7 @@ no tensor cores.
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -33,50 +33,76 @@ def target() -> tvm.target.Target:
     return tvm.target.Target(TARGET, host="llvm")
 
 
-def run(func: tirx.PrimFunc, arguments: list[Array], platform: str = "Portable") -> Array:
-    """Run a scheduled function once.
+class Program:
+    """A scheduled function of one kernel, which is compiled once for each of the sizes of its symbols.
 
     Parameters
     ----------
     func : tirx.PrimFunc
         A function of one kernel; its shapes may be symbolic.
-    arguments : list of arrays
-        One per parameter; bfloat16 as ml_dtypes.bfloat16. The last is the output; it is not
-        changed.
-
-    Returns
-    -------
-    The output.
+    platform : str
+        Part of the name of an OpenCL platform, as for `available`.
 
     Raises
     ------
     EnvironmentFaultError
         If no such platform, or no pyopencl, is installed.
     """
-    opened = _context(platform)
-    if opened is None:
-        raise EnvironmentFaultError(
-            f"no OpenCL platform {platform} was found; install pyopencl, and PoCL (Debian: pocl-opencl-icd)"
-        )
-    import pyopencl as cl
 
-    context, queue = opened
-    symbols = _symbols(func, arguments)
-    source = source_of(func, symbols)
-    name, names = _signature(source)
-    buffers = {str(param.name): array for param, array in zip(func.params, arguments, strict=True)}
-    memory = {
-        key: cl.Buffer(context, cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR, hostbuf=_bits(array))
-        for key, array in buffers.items()
-    }
-    given = [memory[n.removesuffix("_ptr")] if n.endswith("_ptr") else np.int64(symbols[n]) for n in names]
-    grid, threads = launch(func, symbols)
-    kernel = getattr(cl.Program(context, source).build(), name)
-    kernel(queue, tuple(g * t for g, t in zip(grid, threads, strict=True)), threads, *given)
-    out = _bits(arguments[-1]).copy()
-    cl.enqueue_copy(queue, out, memory[str(func.params[-1].name)])
-    queue.finish()
-    return out.view(arguments[-1].dtype)
+    def __init__(self, func: tirx.PrimFunc, platform: str = "Portable") -> None:
+        opened = _context(platform)
+        if opened is None:
+            raise EnvironmentFaultError(
+                f"no OpenCL platform {platform} was found; install pyopencl, and PoCL (Debian: pocl-opencl-icd)"
+            )
+        self.func = func
+        self._context, self._queue = opened
+        self._compiled: dict[tuple[tuple[str, int], ...], tuple[Any, ...]] = {}
+
+    def __call__(self, arguments: Sequence[Array]) -> Array:
+        """Run the function once.
+
+        Parameters
+        ----------
+        arguments : sequence of arrays
+            One per parameter; bfloat16 as ml_dtypes.bfloat16. The last is the output; it is not changed.
+
+        Returns
+        -------
+        The output.
+        """
+        import pyopencl as cl
+
+        symbols = _symbols(self.func, arguments)
+        kernel, names, grid, threads = self.compile(symbols)
+        flags = cl.mem_flags.READ_WRITE | cl.mem_flags.COPY_HOST_PTR
+        memory = {
+            str(param.name): cl.Buffer(self._context, flags, hostbuf=_bits(array))
+            for param, array in zip(self.func.params, arguments, strict=True)
+        }
+        given = [memory[n.removesuffix("_ptr")] if n.endswith("_ptr") else np.int64(symbols[n]) for n in names]
+        kernel(self._queue, tuple(g * t for g, t in zip(grid, threads, strict=True)), threads, *given)
+        out = _bits(arguments[-1]).copy()
+        cl.enqueue_copy(self._queue, out, memory[str(self.func.params[-1].name)])
+        self._queue.finish()
+        return out.view(arguments[-1].dtype)
+
+    def compile(self, symbols: Mapping[str, int]) -> tuple[Any, ...]:
+        """Return (the kernel, the names of its parameters, thread blocks, threads of a block) for the sizes of the symbols."""
+        import pyopencl as cl
+
+        key = tuple(sorted(symbols.items()))
+        if key not in self._compiled:
+            source = source_of(self.func, symbols)
+            name, names = _signature(source)
+            kernel = getattr(cl.Program(self._context, source).build(), name)
+            self._compiled[key] = kernel, names, *launch(self.func, symbols)
+        return self._compiled[key]
+
+
+def run(func: tirx.PrimFunc, arguments: Sequence[Array], platform: str = "Portable") -> Array:
+    """Compile a scheduled function and run it once; parameters, result and errors are those of `Program`."""
+    return Program(func, platform)(arguments)
 
 
 def source_of(func: tirx.PrimFunc, symbols: Mapping[str, int] | None = None) -> str:
@@ -137,7 +163,7 @@ def _evaluate(extent: Any, symbols: Mapping[str, int]) -> int:
     return int(tvm.sym.Analyzer().simplify(tvm_ffi.structural_map(extent, (type(tirx.Var("v", "int64")), replace))))
 
 
-def _symbols(func: tirx.PrimFunc, arguments: list[Array]) -> dict[str, int]:
+def _symbols(func: tirx.PrimFunc, arguments: Sequence[Array]) -> dict[str, int]:
     """Return the values of the symbols in the shapes of a function's parameters."""
     return {
         str(extent.name): size

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.cell import append, stamp
+from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
@@ -60,10 +61,30 @@ LARGE = (  # spaces of over 500 points: of these a table of RECORDED random poin
     Workload("cpu_avx512_i8", 256, 3072, 768, 2, 16),
     Workload("cpu_dense", 256, 384, 1536, 1, 1, residual=True),
 )
+SIZED = (  # (kernel, M, N, K, nonzeros, block, dtype) whose number of points --sizes prints
+    *(("cpu_avx512", m, 3072, 768, 4, 16, "float32") for m in (1, 8, 128, 512)),
+    *((kernel, 512, 3072, 768, 4, 16, "float32") for kernel in ("cpu_avx512_spmm", "cpu_avx512_i8", "cpu_avx2", "cpu_portable")),
+    *((kernel, 512, 3072, 768, 1, 1, "float32") for kernel in ("cpu_dense", "cpu_dense_i8")),
+    *(("cuda_gemv", 1, n, k, 4, 16, "float16") for n, k in ((4096, 4096), (3072, 768))),
+    *(("cuda_decode_mma", m, 4096, 4096, 4, 16, "float16") for m in (16, 256)),
+    ("cuda_two_of_four", 256, 4096, 4096, 8, 16, "float16"),
+    ("cuda_dense_mma", 256, 4096, 4096, 1, 1, "float16"),
+)
+GPU = "cuda/h200"
 RECORDED = 1000
 BUDGET = 100  # trials of a search in a large space
 OURS = "evolutionary, our model"  # MetaSchedule's search with the cost model of the default
 Times = dict[Decisions, float | None]
+
+
+def sizes() -> Table:
+    """Return a table of how many points some spaces have."""
+    table = Table("kernel", "points", "by decision")
+    for name, m, n, k, nnz, block, dtype in SIZED:
+        workload = Workload(name, m, n, k, nnz, block, dtype)
+        space = space_of(workload, parse_target(GPU) if name.startswith("cuda") else host_target())
+        table.add_row(workload.title, str(len(space)), " x ".join(str(len(choices)) for choices in space.choices))
+    return table
 
 
 def local_runner(workload: Workload, threads: int) -> LocalRunner:
@@ -184,8 +205,12 @@ def main() -> None:
     parser.add_argument("--kernels", type=int, default=len(WORKLOADS), help="only the first so many")
     known = [*STRATEGIES, OURS]
     parser.add_argument("--strategies", nargs="+", choices=known, help="all; of large spaces not the exhaustive one")
+    parser.add_argument("--sizes", action="store_true", help="search nothing, and print how many points spaces have")
     parser.add_argument("--no-files", action="store_true", help="do not write CSV and figure")
     options = parser.parse_args()
+    if options.sizes:
+        Console(width=150).print(sizes())
+        return
     workloads = (LARGE if options.large else WORKLOADS)[: options.kernels]
     options.seeds = options.seeds or (5 if options.large else 20)
     options.strategies = options.strategies or [name for name in known if name != "exhaustive" or not options.large]

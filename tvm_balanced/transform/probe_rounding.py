@@ -53,7 +53,8 @@ class ProbeRounding:
         After the pass, layer to its weight (N, K).
     """
 
-    def __init__(self, names: Mapping[int, str], layers: Collection[str]) -> None:
+    def __init__(self, names: Mapping[int, str], layers: Collection[str], attention: bool = False) -> None:
+        self.attention = attention  # whether functions take the flag of AttendInBfloat16, behind all others
         self.names, self.layers = names, layers
         self.functions: dict[str, Probed] = {}
         self.weights: dict[str, Array] = {}
@@ -63,19 +64,19 @@ class ProbeRounding:
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function) and "global_symbol" in (func.attrs or {}):
                 prober = _Prober(mod, self.names, self.layers)
-                mod[var] = _with_peaks(prober.visit_expr(func), prober)
+                mod[var] = _with_peaks(prober.visit_expr(func), prober, self.attention)
                 self.functions[var.name_hint] = Probed(list(prober.params))
                 self.weights |= prober.weights
         return relax.transform.ConvertToDataflow()(mod)
 
 
-def _with_peaks(func: relax.Function, prober: "_Prober") -> relax.Function:
+def _with_peaks(func: relax.Function, prober: "_Prober", attention: bool) -> relax.Function:
     """Return a function with the prober's parameters and results behind its own."""
     given = [var for params in prober.params.values() for var in params]
     result = relax.Tuple([func.body.body, *prober.peaks.values()])
     body = relax.BlockBuilder().normalize(relax.SeqExpr(func.body.blocks, result))
-    flag = relax.Var(FLAG, relax.TensorType((), "float32"))
-    probe = relax.Function([*func.params, *given, flag], body, None, func.is_pure, func.attrs)
+    flags = [relax.Var(FLAG, relax.TensorType((), "float32"))] if attention else []
+    probe = relax.Function([*func.params, *given, *flags], body, None, func.is_pure, func.attrs)
     return relax.analysis.remove_all_unused(probe)
 
 

@@ -63,27 +63,28 @@ class ProbeRounding:
         mod = relax.transform.ToNonDataflow()(mod)
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function) and "global_symbol" in (func.attrs or {}):
-                prober = _Prober(mod, self.names, self.layers)
-                mod[var] = _with_peaks(prober.visit_expr(func), prober, self.attention)
+                prober = _Prober(mod, self.names, self.layers, self.attention)
+                mod[var] = _with_peaks(prober.visit_expr(func), prober)
                 self.functions[var.name_hint] = Probed(list(prober.params))
                 self.weights |= prober.weights
         return relax.transform.ConvertToDataflow()(mod)
 
 
-def _with_peaks(func: relax.Function, prober: "_Prober", attention: bool) -> relax.Function:
+def _with_peaks(func: relax.Function, prober: "_Prober") -> relax.Function:
     """Return a function with the prober's parameters and results behind its own."""
     given = [var for params in prober.params.values() for var in params]
     result = relax.Tuple([func.body.body, *prober.peaks.values()])
     body = relax.BlockBuilder().normalize(relax.SeqExpr(func.body.blocks, result))
-    flags = [relax.Var(FLAG, relax.TensorType((), "float32"))] if attention else []
+    flags = [relax.Var(FLAG, relax.TensorType((), "float32"))] if prober.attention else []
     probe = relax.Function([*func.params, *given, *flags], body, None, func.is_pure, func.attrs)
     return relax.analysis.remove_all_unused(probe)
 
 
 @mutator
 class _Prober(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, names: Mapping[int, str], layers: Collection[str]) -> None:
+    def __init__(self, mod: tvm.IRModule, names: Mapping[int, str], layers: Collection[str], attention: bool) -> None:
         super().__init__(mod)
+        self.attention = attention
         self.names, self.layers = names, layers
         self.params: dict[str, tuple[relax.Var, relax.Var, relax.Var]] = {}
         self.peaks: dict[str, relax.Expr] = {}

@@ -82,11 +82,12 @@ class RoundingProbe:
 
     def __init__(self, imported: ImportedModel, layers: Sequence[str], threads: int, attention: bool = False) -> None:
         target, names = host_target(), dict(imported.weight_names)
-        probing = ProbeRounding(names, set(layers))
+        probing = ProbeRounding(names, set(layers), attention)
         selector = KernelSelector.of(target, threads)
         mod = tvm.transform.Sequential([probing])(imported.mod)
         kind = "bfloat16" if attention else EXACT
         lowered = lower(mod, target, selector, names, imported.ranges, sizes=imported.sizes, attention=kind)
+        self._attends = attention
         self.attention = sum(use.macs for use in lowered.functions if use.name.startswith(ATTENDING))
         self._machine = relax.VirtualMachine(build(lowered.mod, target, relax_pipeline=None), tvm.cpu())
         self._functions, self._threads = probing.functions, threads
@@ -109,7 +110,8 @@ class RoundingProbe:
         """
         layers, dense = self._functions[entry].layers, self._functions[entry].dense
         given = [tensor for name in layers for tensor in self._arguments(name, rounded.get(name))]
-        given.append(tvm.runtime.tensor(np.array(ATTENTION in rounded, np.float32)))
+        if self._attends:
+            given.append(tvm.runtime.tensor(np.array(ATTENTION in rounded, np.float32)))
         tensors = [as_tvm(aligned(array.copy())) for array in inputs]
         result = run_with_threads(self._threads, self._machine[entry], *tensors, *given, *self._lifted[entry])
         outputs, *peaks = list(result)

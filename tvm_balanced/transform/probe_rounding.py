@@ -63,7 +63,8 @@ class ProbeRounding:
         After the pass, layer to its weight (N, K); of a convolution as well.
     """
 
-    def __init__(self, names: Mapping[int, str], layers: Collection[str]) -> None:
+    def __init__(self, names: Mapping[int, str], layers: Collection[str], attention: bool = False) -> None:
+        self.attention = attention  # whether functions take the flag of AttendInBfloat16, behind all others
         self.names, self.layers = names, layers
         self.functions: dict[str, Probed] = {}
         self.weights: dict[str, Array] = {}
@@ -72,7 +73,7 @@ class ProbeRounding:
         mod = relax.transform.ToNonDataflow()(mod)
         for var, func in mod.functions_items():
             if isinstance(func, relax.Function) and "global_symbol" in (func.attrs or {}):
-                prober = _Prober(mod, self.names, self.layers)
+                prober = _Prober(mod, self.names, self.layers, self.attention)
                 mod[var] = _with_peaks(prober.visit_expr(func), prober)
                 self.functions[var.name_hint] = Probed(list(prober.params), list(prober.peaks))
                 self.weights |= prober.weights
@@ -84,15 +85,16 @@ def _with_peaks(func: relax.Function, prober: "_Prober") -> relax.Function:
     given = [var for params in prober.params.values() for var in params]
     result = relax.Tuple([func.body.body, *prober.peaks.values()])
     body = relax.BlockBuilder().normalize(relax.SeqExpr(func.body.blocks, result))
-    flag = relax.Var(FLAG, relax.TensorType((), "float32"))
-    probe = relax.Function([*func.params, *given, flag], body, None, func.is_pure, func.attrs)
+    flags = [relax.Var(FLAG, relax.TensorType((), "float32"))] if prober.attention else []
+    probe = relax.Function([*func.params, *given, *flags], body, None, func.is_pure, func.attrs)
     return relax.analysis.remove_all_unused(probe)
 
 
 @mutator
 class _Prober(PyExprMutator):
-    def __init__(self, mod: tvm.IRModule, names: Mapping[int, str], layers: Collection[str]) -> None:
+    def __init__(self, mod: tvm.IRModule, names: Mapping[int, str], layers: Collection[str], attention: bool) -> None:
         super().__init__(mod)
+        self.attention = attention
         self.names, self.layers = names, layers
         self.params: dict[str, tuple[relax.Var, ...]] = {}
         self.peaks: dict[str, relax.Expr] = {}

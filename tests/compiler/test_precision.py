@@ -199,8 +199,8 @@ def test_a_recurrent_layer_rounds_its_input_for_all_steps_at_once_and_its_state_
 @pytest.mark.slow
 def test_convolutions_round_within_the_same_budget():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 40, 3, stride=2)).eval()
-    tb.prune(model, "2:16")
+    model = nn.Sequential(nn.Conv2d(3, 64, 5, padding=2), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 64, 3, stride=2)).eval()
+    tb.prune(model, "2:16", include=["3"])
     batches = [torch.randn(2, 3, 16, 16) for _ in range(2)]
     module = tb.compile(model, (batches[0],), precision="int8", calibration=batches, max_loss=0.05)
     said = module.report.precision

@@ -194,6 +194,8 @@ def test_a_recurrent_layer_rounds_its_input_for_all_steps_at_once_and_its_state_
         want, got = (f(x)[0].double() for f in (model, module))
     assert module.report.precision.losses[0].relative_l2 == pytest.approx(float((got - want).norm() / want.norm()), rel=1e-3)
     assert 1e-4 < module.report.precision.loss <= 0.05
+    probe = rounding_probe.RoundingProbe(import_model(model, (x,)), ["weight_ih_l0", "weight_hh_l0"], 1)
+    assert (probe.layers("int8"), probe.layers("bfloat16")) == (["weight_ih_l0", "weight_hh_l0"], ["weight_ih_l0"])
 
 
 @pytest.mark.slow

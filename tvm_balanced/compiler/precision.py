@@ -178,7 +178,7 @@ class _Search:
 
     def choice(self, must: bool) -> Choice:
         """Return what rounds; with `must`, raises ToleranceError if that is no layer."""
-        ways = {name: Rounding(self.precision) for name in self.probe.layers}
+        ways = {name: Rounding(self.precision) for name in self.probe.layers(self.precision)}
         everything, peaks = self.measure(ways, self.data)
         whole = Choice(self.precision, ways, {}, everything, everything)
         if everything.value <= MARGIN * self.budget.most or not ways:

@@ -6,10 +6,12 @@ from torch import nn
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
 from tvm_balanced.compiler import rounding_probe
+from tvm_balanced.compiler.precision import _seconds
 from tvm_balanced.errors import InputError, ToleranceError
-from tvm_balanced.runtime.host import host_features
+from tvm_balanced.runtime.host import host_features, host_target
 from tvm_balanced.runtime.manifest import read_manifest, write_manifest
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import FEATURES, CpuAvx512I8
+from tvm_balanced.selection.kernel_choice import KernelSelector
 
 pytestmark = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CPU has no AVX-512 VBMI and VNNI")
 ROUNDS = ("cpu_avx512_i8", "cpu_dense_i8")
@@ -194,8 +196,19 @@ def test_a_recurrent_layer_rounds_its_input_for_all_steps_at_once_and_its_state_
         want, got = (f(x)[0].double() for f in (model, module))
     assert module.report.precision.losses[0].relative_l2 == pytest.approx(float((got - want).norm() / want.norm()), rel=1e-3)
     assert 1e-4 < module.report.precision.loss <= 0.05
-    probe = rounding_probe.RoundingProbe(import_model(model, (x,)), ["weight_ih_l0", "weight_hh_l0"], 1)
-    assert (probe.layers("int8"), probe.layers("bfloat16")) == (["weight_ih_l0", "weight_hh_l0"], ["weight_ih_l0"])
+
+
+def test_the_state_of_a_recurrent_layer_stays_exact_where_only_weights_round():
+    """The probe knows its loss in 8 bits alone."""
+    model, x = nn.RNN(64, 128, batch_first=True).eval(), torch.randn(2, 20, 64)
+    tb.prune(model, "4:16")
+    imported, target = import_model(model, (x,)), host_target()
+    found = {
+        precision: set(_seconds(imported, KernelSelector.of(target, 1, precision=lambda _, p=precision: p), precision))
+        for precision in ("int8", "bfloat16")
+    }
+    assert found["int8"] == {"weight_ih_l0", "weight_hh_l0"}
+    assert "weight_hh_l0" not in found["bfloat16"]
 
 
 @pytest.mark.slow

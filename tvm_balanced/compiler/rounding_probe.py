@@ -77,11 +77,10 @@ class RoundingProbe:
         self._made: dict[tuple[str, Rounding], tuple[Any, ...]] = {}
         self._exact = {name: self._tensors(name, None) for name in self.weights}
 
-    def layers(self, precision: str) -> list[str]:
-        """Return the layers that may round to a precision, in the order in which they are computed. Convolutions, and products of
-        the state of a recurrence, have weights of 8 bits beside their own.
-        """
-        return [name for name in self.weights if precision == "int8" or name in self._dense]
+    @property
+    def layers(self) -> list[str]:
+        """The layers that may round, in the order in which they are computed."""
+        return list(self.weights)
 
     def run(self, entry: str, inputs: Sequence[Array], rounded: Mapping[str, Rounding]) -> tuple[list[Array], dict[str, Array]]:
         """Call an entry point with some layers rounded; return its outputs, and for each dense layer the largest |x| of each

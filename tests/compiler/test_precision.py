@@ -7,11 +7,13 @@ from torch.nn import functional
 import tvm_balanced as tb
 from tvm_balanced.api import import_model
 from tvm_balanced.compiler import rounding_probe
+from tvm_balanced.compiler.precision import _seconds
 from tvm_balanced.errors import InputError, ToleranceError
-from tvm_balanced.runtime.host import host_features
+from tvm_balanced.runtime.host import host_features, host_target
 from tvm_balanced.runtime.manifest import read_manifest, write_manifest
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import FEATURES, CpuAvx512I8
 from tvm_balanced.schedules.tir.bf16_pairs import FEATURE
+from tvm_balanced.selection.kernel_choice import KernelSelector
 
 pytestmark = pytest.mark.skipif(not set(FEATURES) <= host_features(), reason="this CPU has no AVX-512 VBMI and VNNI")
 BFLOAT16 = pytest.mark.skipif(FEATURE not in host_features(), reason="this CPU has no AVX-512 BF16")
@@ -283,3 +285,16 @@ def test_bad_options(net, options):
 def test_inspect_says_what_could_be(net):
     report = tb.inspect(net[0], (net[1][0],), precision="int8")
     assert {layer.kernel for layer in report.layers} <= set(ROUNDS)
+
+
+def test_the_state_of_a_recurrent_layer_stays_exact_where_only_weights_round():
+    """The probe knows its loss in 8 bits alone."""
+    model, x = nn.RNN(16, 1536, batch_first=True).eval(), torch.randn(1, 3, 16)  # weights that leave the cache
+    tb.prune(model, "4:16")
+    imported, target = import_model(model, (x,)), host_target()
+    found = {
+        precision: set(_seconds(imported, KernelSelector.of(target, 1, precision=lambda _, p=precision: p), precision))
+        for precision in ("int8", "bfloat16")
+    }
+    assert "weight_hh_l0" in found["int8"]
+    assert "weight_hh_l0" not in found["bfloat16"]

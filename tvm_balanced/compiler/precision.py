@@ -207,7 +207,9 @@ def _seconds(imported: ImportedModel, selector: KernelSelector, precision: str |
         place = plan.buckets.index(plan.example)
         kinds = {ALL_KERNELS[bucket.kernel].precision for bucket in plan.buckets if bucket.kernel}
         forced = any(bucket.verdict is not None and bucket.verdict.source == "forced" for bucket in plan.buckets)
-        if call.layer in names and (precision is None or (precision in kinds and not forced)):
+        # beside their own weight the probe has one of 8 bits alone, of convolutions and of products of the state of a recurrence
+        probed = precision == "int8" or (plan.layer.conv is None and not plan.layer.in_loop)
+        if call.layer in names and (precision is None or (precision in kinds and not forced and probed)):
             time = call.times * selector.seconds(call.variants[place].workload, plan.example_m, plan.layer.in_loop)
             found[call.layer] = found.get(call.layer, 0.0) + time
     return found

@@ -31,6 +31,7 @@ from tvm_balanced.frontend.released_weights import releasing
 from tvm_balanced.frontend.rounding_noise import with_noise
 from tvm_balanced.frontend.scans import lower_scans
 from tvm_balanced.frontend.structures import call_of, drop_constants, filled, result_of
+from tvm_balanced.frontend.transposed_convolution import split_phases
 from tvm_balanced.frontend.type_promotion import promote_types
 from tvm_balanced.frontend.weight_origins import weight_origins, weights_read
 
@@ -80,6 +81,7 @@ def import_exported_program(
     donated = _written(lowered, outputs) | dict(donate or {})
     check_donation(inputs, outputs, donated)
     moved = {} if moved is None else moved
+    split_phases(lowered)
     products = expert_products(lowered)
     read = weights_read(lowered)
     folded = fold_constants(lowered, moved)

@@ -5,7 +5,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from support.cpu_times import CpuTimes, used
+from support.cpu_times import LAST, CpuTimes, lasts, used
 
 BUSY = "sum(i * i for i in range(3_000_000))"
 
@@ -32,3 +32,14 @@ def test_files_and_tests_are_listed_most_first():
     stats = {"passed": [SimpleNamespace(nodeid=node, cpu_seconds=seconds) for node, seconds in reports], "warnings": [object()]}
     CpuTimes().pytest_terminal_summary(SimpleNamespace(stats=stats, section=lines.append, write_line=lines.append))
     assert [line.split()[-1] for line in lines] == ["6", "a.py", "b.py", "6", "b.py::z", "a.py::y", "a.py::x"]
+
+
+def test_the_last_tests_of_each_process_are_listed():
+    def report(worker, node, start, stop, when="call"):
+        return SimpleNamespace(worker_id=worker, nodeid=node, start=start, stop=stop, when=when)
+
+    first = [report("gw0", f"a.py::{i}", i, i + 1) for i in range(LAST + 1)]
+    other = [report("gw1", "b.py::x", 0, 10), report("gw1", "b.py::x", 10, 12, "teardown")]
+    lines = [line.split() for line in lasts([*other, *first])]
+    assert lines[:LAST] == [["gw0", f"{12 - i:.1f}", f"{11 - i:.1f}", f"a.py::{i}"] for i in range(1, LAST + 1)]
+    assert lines[LAST:] == [["gw1", "12.0", "2.0", "b.py::x"]]

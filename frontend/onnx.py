@@ -1,7 +1,9 @@
 """Import an ONNX model. Needs onnx, and no torch; what it computes is checked against ONNX Runtime, or onnx's own evaluator."""
 
+import contextlib
 import hashlib
 import importlib.util
+import io
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,14 +18,17 @@ from tvm import relax
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, TensorSpec, check_donation
 from tvm_balanced.core.stderr_filter import quiet_tvm
+from tvm_balanced.core.structure import Call
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import InputError, ModelError, first_line, last_line
 from tvm_balanced.frontend.onnx_dequantize import dequantised
+from tvm_balanced.frontend.onnx_folding import folded
 from tvm_balanced.runtime.tensors import address_of, view
 
 SIZE = 2  # of a dimension that the file leaves open, in drawn examples
 THROUGH = frozenset(("Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Transpose", "Flatten"))
 RANKING = frozenset(("ArgMax", "ArgMin", "TopK", "NonMaxSuppression"))
+NUMBERS = (bool, int, float)
 INSTALL = "onnx is not installed; pip install 'tvm-balanced[onnx]'"
 
 
@@ -35,9 +40,9 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
     ----------
     model : str, Path or onnx.ModelProto
         Weights in files beside it must lie in its folder or below.
-    args : sequence of arrays or torch tensors
+    args : sequence of arrays, torch tensors or numbers
         Examples of its inputs, in order. Their shapes replace sizes that the file leaves open; without any, these stay open and
-        examples are drawn.
+        examples are drawn. An input that is given as a plain number is fixed to it, and the branches that it chooses are taken.
     donate : mapping, optional
         Name of an input to the name of the output that takes its place.
 
@@ -49,10 +54,11 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
         If onnx is not installed, the file is missing, damaged or points outside its folder, or has an operator that TVM's
         importer does not know.
     """
-    proto, source = _read(model)
-    examples = [_array(value) for value in args]
+    whole, source = _read(model)
+    proto, call, numbers = _with_numbers(whole, args)
+    examples = [_array(value) for value in args if not isinstance(value, NUMBERS)]
     proto = _with_shapes(proto, examples) if examples else proto
-    plain = dequantised(proto)
+    plain = folded(dequantised(proto))
     mod = _converted(plain, source)
     main = mod["main"]
     inputs = [_spec(name, var.ty) for name, var in zip(_input_names(proto), main.params, strict=True)]
@@ -63,9 +69,10 @@ def import_onnx(model: Any, args: Sequence[Any] = (), donate: Mapping[str, str] 
     function = ImportedFunction(
         inputs=inputs,
         outputs=outputs,
-        reference=_reference(proto, source),
+        reference=_reference(whole if numbers else proto, source, numbers),  # ONNX Runtime fails where a number is stored
         examples=examples or _drawn(inputs, ids),
         donate=donated,
+        call=call,
         id_ranges=ids,
         ranks=any(node.op_type in RANKING for node in proto.graph.node),
     )
@@ -139,6 +146,26 @@ def _check_external(onnx: Any, path: Path, tensor: Any) -> None:
         raise ModelError(f"{file} is shorter than {path.name} says of {tensor.name!r:.60}; copy all of its files again")
 
 
+def _with_numbers(proto: Any, args: Sequence[Any]) -> tuple[Any, Call | None, dict[str, Array]]:
+    """Return a model whose inputs that were given as plain numbers are stored ones, how it is called then, and those numbers."""
+    inputs = _graph_inputs(proto)
+    if len(args) != len(inputs) or not any(isinstance(value, NUMBERS) for value in args):
+        return proto, None, {}
+    onnx, fixed, call, stored = _onnx(), type(proto)(), Call(), dict[str, Array]()
+    fixed.CopyFrom(proto)
+    for value, given in zip(inputs, args, strict=True):
+        if not isinstance(given, NUMBERS):
+            call.append([_identifier(value.name), {"tensor": sum("tensor" in tree for _, tree in call)}])
+            continue
+        kind = value.type.tensor_type
+        shape = [dim.dim_value if dim.HasField("dim_value") else 1 for dim in kind.shape.dim]
+        stored[value.name] = np.full(shape, given, onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        fixed.graph.initializer.append(onnx.numpy_helper.from_array(stored[value.name], value.name))
+        fixed.graph.input.remove(value)
+        call.append([_identifier(value.name), {"value": given}])
+    return fixed, call, stored
+
+
 def _with_shapes(proto: Any, arrays: Sequence[Array]) -> Any:
     """Return a model whose inputs have the shapes of examples; raises InputError where these do not fit."""
     fixed = type(proto)()
@@ -169,13 +196,17 @@ def _converted(proto: Any, source: str) -> tvm.IRModule:
     """Return the Relax module of a model, its weights constants."""
     from tvm.relax.frontend.onnx import from_onnx
 
+    from tvm_balanced.frontend.onnx_operators import our_operators
+
+    converting: list[str] = []
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), our_operators() as converting, contextlib.redirect_stdout(io.StringIO()):  # it prints
             warnings.filterwarnings("ignore", "Renaming name")  # "input.1" becomes "input_1", as `run` says where it is asked
             return from_onnx(proto)  # weights as inputs would hide the sizes that they hold from the importer
     except Exception as error:  # TVM and onnx raise many kinds
         unknown = re.search(r"not supported for frontend ONNX:?\s*([\w, .]+)", str(error))
         why = f"TVM's importer does not know the operators {unknown[1].strip()}" if unknown else last_line(error)
+        why = f"the operator {converting[-1]}: {why}" if converting and not unknown else why
         raise ModelError(f"{source} cannot be imported ({why}); export it with other operators or a lower opset") from None
 
 
@@ -239,7 +270,7 @@ def _array(value: Any) -> Array:
         value = value.detach().cpu()
         return value.float().numpy().astype(ml_dtypes.bfloat16) if "bfloat16" in str(value.dtype) else np.asarray(value)
     if not isinstance(value, np.ndarray):
-        raise InputError(f"an example is {type(value).__name__}; give NumPy arrays or torch tensors")
+        raise InputError(f"an example is {type(value).__name__}; give NumPy arrays, torch tensors or numbers")
     return value
 
 
@@ -282,9 +313,9 @@ def _checker() -> str:
     return "ONNX Runtime" if has_runtime else "the reference evaluator of onnx, which is slow: pip install onnxruntime"
 
 
-def _reference(proto: Any, source: str) -> Callable[[Sequence[Array]], list[Array]]:
-    """Return a function that runs the model by ONNX Runtime if it is installed, else by onnx's own evaluator."""
-    given = [value.name for value in _graph_inputs(proto)]
+def _reference(proto: Any, source: str, numbers: Mapping[str, Array]) -> Callable[[Sequence[Array]], list[Array]]:
+    """Return a function that runs the model, given all inputs but `numbers`, by ONNX Runtime or else by onnx's own evaluator."""
+    given = [value.name for value in _graph_inputs(proto) if value.name not in numbers]
     runner: list[Any] = []
 
     def start() -> Any:
@@ -301,7 +332,7 @@ def _reference(proto: Any, source: str) -> Callable[[Sequence[Array]], list[Arra
                 runner.append(start())
             except Exception as error:  # each of them has operators that it does not know
                 raise ModelError(f"{_checker()} cannot run {source} ({first_line(error)}), so it cannot be checked") from None
-        feed = dict(zip(given, arrays, strict=True))
+        feed = {**numbers, **dict(zip(given, arrays, strict=True))}
         return [np.asarray(value) for value in runner[0].run(None, feed)]
 
     return run

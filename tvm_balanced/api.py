@@ -173,7 +173,6 @@ def compile(
     """
     from tvm_balanced.compiler.compile import CompileOptions, compile_imported
     from tvm_balanced.frontend.exporting import EXPORTING
-    from tvm_balanced.frontend.fallback import compile_with_fallback
     from tvm_balanced.timing.race import race as run_race
 
     options = CompileOptions(
@@ -196,6 +195,8 @@ def compile(
 
     with EXPORTING:  # comparison and race too: an export in another thread changes how modules are called
         if fallback:
+            from tvm_balanced.frontend.fallback import compile_with_fallback
+
             return compile_with_fallback(imported_anew, lambda imported: compile_imported(imported, options))
         imported = imported_anew()
         module = compile_imported(imported, options)

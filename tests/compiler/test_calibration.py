@@ -61,5 +61,5 @@ def test_entry_points_have_data_of_their_own(mlp):
 
 
 def test_calibration_needs_a_precision(mlp):
-    with pytest.raises(InputError, match="give precision int8, bfloat16 or auto with them"):
+    with pytest.raises(InputError, match="give precision int8, int4, bfloat16 or auto with them"):
         tb.compile(*mlp, calibration=[mlp[1]])

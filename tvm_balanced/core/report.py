@@ -69,7 +69,7 @@ class LayerReport:
     weight_bytes : int
         Bytes of its packed weight, without the bias; 0 before anything is packed.
 
-    Functions and parameters are not compared: only a compiled module has them.
+    Functions, parameters and bytes are not compared: only a compiled module has them.
     """
 
     layer: str
@@ -96,7 +96,7 @@ class LayerReport:
     parameters: tuple[int, ...] = field(default=(), compare=False)
     pixels: int = 1
     kind: str = "dense layer"
-    weight_bytes: int = 0
+    weight_bytes: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, plan: LayerPlan, bucket: Bucket, schedule: str, **more: Any) -> "LayerReport":

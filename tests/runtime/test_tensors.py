@@ -1,3 +1,6 @@
+import gc
+
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -89,3 +92,17 @@ def test_results_that_are_not_empty_are_computed():
     assert empty_results([X], [y], [np.zeros((3, 4))]) is None
     assert empty_results([X], [y, TensorSpec("z", (4,), "float32")], [np.zeros((0, 4))]) is None
     assert empty_results([X], [TensorSpec("y", ("2*m",), "float32")], [np.zeros((0, 4))]) is None
+
+
+def test_an_array_in_bfloat16_shares_its_memory_and_keeps_it():
+    array = tensors.empty_aligned((3, 5), np.dtype(ml_dtypes.bfloat16))
+    array[...] = 2
+    tensor = tensors.as_tvm(array)
+    assert (str(tensor.dtype), tensors.address_of(tensor)) == ("bfloat16", array.ctypes.data)
+    array[1, 2] = 7
+    assert tensors.view(tensor)[1, 2] == 7
+    del array
+    gc.collect()
+    others = [np.full((3, 5), 9, np.float32) for _ in range(50)]
+    assert tensors.view(tensor).astype(np.float32).sum() == 14 * 2 + 7
+    assert len(others) == 50

@@ -192,8 +192,10 @@ def unwritten(shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
 
 
 def as_tvm(array: Array) -> Any:
-    """Return an aligned array as a TVM tensor. It shares the array's memory if NumPy can export its dtype."""
-    if array.dtype.kind not in "biuf":  # bfloat16
+    """Return an aligned array as a TVM tensor that shares its memory; a dtype that neither knows is copied."""
+    if array.dtype == ml_dtypes.bfloat16:  # NumPy cannot export it
+        return tvm.runtime.from_dlpack(array.view(np.uint16))._create_view(array.shape, "bfloat16")
+    if array.dtype.kind not in "biuf":
         return tvm.runtime.tensor(array)
     return tvm.runtime.from_dlpack(array)
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 
 @contextmanager
@@ -24,3 +26,8 @@ def inference(model: nn.Module) -> Iterator[None]:
     """Run a model in eval mode and without gradients; the mode of each module is as before afterwards."""
     with eval_mode(model), torch.no_grad():
         yield
+
+
+def float_tensors(result: Any) -> list[torch.Tensor]:
+    """Return the tensors of floating point of what a model or an operator returned, however nested."""
+    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]

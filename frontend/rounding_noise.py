@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.tolerance import UNIT
 from tvm_balanced.frontend.error_growth import MOVES
+from tvm_balanced.frontend.inference import float_tensors
 from tvm_balanced.frontend.input_domains import RANKING
 
 # Units of float32 by which a result is off: a sum of 256 equal numbers, one after the other, is off by 30. Sums of half precision
@@ -64,7 +65,7 @@ class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return result
         written = [argument.alias_info.is_write for argument in func._schema.arguments if argument.alias_info]
         if any(written):
-            for tensor in _floating(result):
+            for tensor in float_tensors(result):
                 tensor.copy_(self.rounded(tensor))
             return result
         return pytree.tree_map_only(torch.Tensor, self.rounded, result)
@@ -90,7 +91,3 @@ class RoundingNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _has_tensor(arguments: Any) -> bool:
     return any(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(arguments))
-
-
-def _floating(result: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from tvm_balanced.core.files import new_file
 from tvm_balanced.core.validation import check_count, require
 from tvm_balanced.errors import InputError, ModelError, first_line
-from tvm_balanced.frontend.inference import eval_mode, inference
+from tvm_balanced.frontend.inference import eval_mode, float_tensors, inference
 from tvm_balanced.frontend.pruning.blocks import chain_of_blocks
 from tvm_balanced.frontend.pruning.calibration import Batch, call, moved
 from tvm_balanced.frontend.pruning.held_masks import HeldMasks
@@ -245,9 +245,9 @@ class _Hidden:
         """Return the mean relative error of hidden states plus OUTPUTS times that of the outputs."""
         student, teacher = self._models
         with torch.no_grad(), self._autocast(batch), _outputs_of(self._blocks[1]) as wanted:
-            target = _floats(call(teacher, batch))
+            target = float_tensors(call(teacher, batch))
         with self._autocast(batch), _outputs_of(self._blocks[0]) as got:
-            output = _floats(call(student, batch))
+            output = float_tensors(call(student, batch))
         if [t.shape for t in output] != [t.shape for t in target] or not output:
             raise ModelError("the outputs of student and teacher differ in number or shape; give a teacher of the same kind")
         mask = _attention_mask(student, batch)
@@ -283,15 +283,11 @@ def _attention_mask(model: nn.Module, batch: Batch) -> torch.Tensor | None:
     return mask != 0 if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
 
 
-def _floats(outputs: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
-
-
 @contextmanager
 def _outputs_of(blocks: list[nn.Module]) -> Iterator[list[torch.Tensor]]:
     """Collect the first tensor that each block returns."""
     outputs: list[torch.Tensor] = []
-    handles = [block.register_forward_hook(lambda _m, _i, out: outputs.append(_floats(out)[0])) for block in blocks]
+    handles = [block.register_forward_hook(lambda _m, _i, out: outputs.append(float_tensors(out)[0])) for block in blocks]
     try:
         yield outputs
     finally:

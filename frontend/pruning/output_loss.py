@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from tvm_balanced.frontend.inference import inference
+from tvm_balanced.frontend.inference import float_tensors, inference
 from tvm_balanced.frontend.pruning.calibration import Batch, call, moved
 from tvm_balanced.frontend.pruning.weights import PrunableWeight
 
@@ -51,8 +51,7 @@ class OutputLoss:
 
     def _call(self, batch: Batch) -> list[torch.Tensor]:
         with inference(self._model):
-            leaves = tree_leaves(call(self._model, batch))
-        return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()]
+            return float_tensors(call(self._model, batch))
 
 
 def _first(batches: Sequence[Batch]) -> Iterator[Batch]:

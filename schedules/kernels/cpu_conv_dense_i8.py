@@ -85,7 +85,6 @@ class CpuConvDenseI8(DenseKernel):
         image, groups, lanes = _image(rows.conv), count_row_panels(workload.n), self.lanes
         pieces = image.runs * _pieces_of_run(image)
         groups_, pieces_, tiles_, pixels_ = map(int64, (groups, pieces, rows.of_image, PIXELS))
-        x_shape = rows.batch, int64(rows.conv.channels * int(np.prod(rows.conv.size)))
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_conv_dense_i8(
@@ -98,7 +97,7 @@ class CpuConvDenseI8(DenseKernel):
             y_: T.handle,
         ) -> None:
             T.func_attr({"tirx.noalias": True})
-            x = T.match_buffer(x_, x_shape, "float32")
+            x = T.match_buffer(x_, rows.x_shape, "float32")
             values = T.match_buffer(values_, (groups_, pieces_ * STEPS, BYTES), "int8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
             totals = T.match_buffer(totals_, (groups_, LANES), "int32")
@@ -133,24 +132,13 @@ class CpuConvDenseI8(DenseKernel):
             for g, b, t in T.grid(groups_, rows.batch, tiles_):
                 with T.sblock("epilogue"):
                     vg, vb, vt = T.axis.remap("SSS", [g, b, t])
-                    T.reads(
-                        acc[vb, vt, 0:PIXELS, vg * LANES : vg * LANES + LANES],
-                        scales[vg, 0:LANES],
-                        totals[vg, 0:LANES],
-                        bias[vg, 0:LANES],
-                        rounded.step[vb],
-                        rounded.zero[vb],
-                    )
-                    T.writes(y[vb, 0 : y.shape[1]])
                     rows.store((acc, scales, totals, bias, residual, y), rounded, (vb, vt, vg), activation)
 
         return workload.attach(cpu_conv_dense_i8)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        assert workload.conv is not None
         rows = PixelRows.of(workload, self.lanes)
-        batch = None if workload.m is None else workload.m // workload.conv.pixels
-        schedule_image_rounding(sch, batch, workload.conv.channels * int(np.prod(workload.conv.size)))
+        schedule_image_rounding(sch, workload)
         schedule_pixel_rows(sch, _tiles(workload, rows, self.sums))
         barrier = BARRIER if self.lanes == LANES else ""
         prefetch.import_prefetch(sch, "dense_update", target, dot_products(target) + barrier)
@@ -173,9 +161,7 @@ def image_seconds(workload: Workload, m: int, roofline: Roofline) -> float:
     conv = workload.conv
     assert conv is not None
     images = max(1, m // conv.pixels)
-    return roofline.seconds(
-        images * (ROUND * conv.channels * float(np.prod(conv.size)) + STORE * workload.n * conv.pixels), 1.0, 0
-    )
+    return roofline.seconds(images * (ROUND * conv.elements + STORE * workload.n * conv.pixels), 1.0, 0)
 
 
 def _image(conv: Convolution) -> ImageBytes:

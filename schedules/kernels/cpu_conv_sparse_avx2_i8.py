@@ -10,7 +10,6 @@ follow those of another.
 
 from typing import Any
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -75,7 +74,6 @@ class CpuConvSparseAvx2I8(SparseKernel):
         image, groups, steps, blocks = _image(rows.conv), count_row_panels(workload.n), steps_of_chunk(nnz), blocks_of_chunk(nnz)
         chunks = image.runs * _chunks_of_run(image, nnz)
         groups_, steps_, chunks_, tiles_, pixels_ = map(int64, (groups, steps, chunks, rows.of_image, PIXELS))
-        x_shape = rows.batch, int64(rows.conv.channels * int(np.prod(rows.conv.size)))
 
         def lanes(half: Any, size: int) -> Any:
             """What of a row panel's `2 * size` elements belongs to a half."""
@@ -93,7 +91,7 @@ class CpuConvSparseAvx2I8(SparseKernel):
             y_: T.handle,
         ) -> None:
             T.func_attr({"tirx.noalias": True})
-            x = T.match_buffer(x_, x_shape, "float32")
+            x = T.match_buffer(x_, rows.x_shape, "float32")
             values = T.match_buffer(values_, (groups_, chunks_ * steps_, 2 * BYTES), "int8")
             indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // 2, 2 * BYTES), "uint8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
@@ -131,23 +129,12 @@ class CpuConvSparseAvx2I8(SparseKernel):
             for g, b, t in T.grid(groups_, rows.batch, tiles_):
                 with T.sblock("epilogue"):
                     vg, vb, vt = T.axis.remap("SSS", [g, b, t])
-                    T.reads(
-                        acc[vb, vt, 0:PIXELS, vg * LANES : vg * LANES + LANES],
-                        scales[vg, 0:LANES],
-                        totals[vg, 0:LANES],
-                        bias[vg, 0:LANES],
-                        rounded.step[vb],
-                        rounded.zero[vb],
-                    )
-                    T.writes(y[vb, 0 : y.shape[1]])
                     rows.store((acc, scales, totals, bias, residual, y), rounded, (vb, vt, vg), activation)
 
         return workload.attach(cpu_conv_sparse_avx2_i8)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        assert workload.conv is not None
-        batch = None if workload.m is None else workload.m // workload.conv.pixels
-        schedule_image_rounding(sch, batch, workload.conv.channels * int(np.prod(workload.conv.size)))
+        schedule_image_rounding(sch, workload)
         schedule_pixel_rows(sch, _tiles(workload))
         prefetch.import_prefetch(sch, "dense_update", target, moved_dot_products(target) + PICK_FUNCTION)
 

@@ -9,7 +9,6 @@ A block of the pattern must lie in one run: the weight's columns are (kh, kw, in
 one tap. `layouts/byte_windows.py` has the layout; the windows of one run follow those of another.
 """
 
-import numpy as np
 import tvm
 from tvm import tirx
 from tvm.s_tir import Schedule
@@ -76,7 +75,6 @@ class CpuConvSparseAvx512I8(SparseKernel):
         groups_, steps_, chunks_, tiles_, pixels_ = map(
             int64, (groups, steps, windows_of_k * nnz // steps, rows.of_image, PIXELS)
         )
-        x_shape = rows.batch, int64(rows.conv.channels * int(np.prod(rows.conv.size)))
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_conv_sparse_i8(
@@ -90,7 +88,7 @@ class CpuConvSparseAvx512I8(SparseKernel):
             y_: T.handle,
         ) -> None:
             T.func_attr({"tirx.noalias": True})
-            x = T.match_buffer(x_, x_shape, "float32")
+            x = T.match_buffer(x_, rows.x_shape, "float32")
             values = T.match_buffer(values_, (groups_, chunks_ * steps_, WINDOW), "int8")
             indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // 2, WINDOW), "uint8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
@@ -125,24 +123,13 @@ class CpuConvSparseAvx512I8(SparseKernel):
             for g, b, t in T.grid(groups_, rows.batch, tiles_):
                 with T.sblock("epilogue"):
                     vg, vb, vt = T.axis.remap("SSS", [g, b, t])
-                    T.reads(
-                        acc[vb, vt, 0:PIXELS, vg * LANES : vg * LANES + LANES],
-                        scales[vg, 0:LANES],
-                        totals[vg, 0:LANES],
-                        bias[vg, 0:LANES],
-                        rounded.step[vb],
-                        rounded.zero[vb],
-                    )
-                    T.writes(y[vb, 0 : y.shape[1]])
                     rows.store((acc, scales, totals, bias, residual, y), rounded, (vb, vt, vg), activation)
 
         return workload.attach(cpu_conv_sparse_i8)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        assert workload.conv is not None
         rows = PixelRows.of(workload, LANES)
-        batch = None if workload.m is None else workload.m // workload.conv.pixels
-        schedule_image_rounding(sch, batch, workload.conv.channels * int(np.prod(workload.conv.size)))
+        schedule_image_rounding(sch, workload)
         schedule_pixel_rows(sch, _tiles(workload, rows))
         prefetch.import_prefetch(sch, "dense_update", target, BARRIER)
 

@@ -118,8 +118,7 @@ class ImageLayer:
 
     @property
     def x_shape(self) -> tuple[Any, Any]:
-        conv = self.conv
-        return self.batch, int64(conv.channels * int(np.prod(conv.size)))
+        return self.batch, int64(self.conv.elements)
 
     @property
     def y_shape(self) -> tuple[Any, Any]:

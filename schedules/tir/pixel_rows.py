@@ -68,6 +68,10 @@ class PixelRows:
         return None if self.workload.m is None else self.workload.m // self.conv.pixels * self.of_image
 
     @property
+    def x_shape(self) -> tuple[Any, Any]:
+        return self.batch, int64(self.conv.elements)
+
+    @property
     def y_shape(self) -> tuple[Any, Any]:
         return self.batch, int64(self.workload.n * self.conv.pixels)
 
@@ -89,7 +93,7 @@ class PixelRows:
     def store(
         self, buffers: tuple[Any, ...], rounded: RoundedImage, at: tuple[Any, Any, Any], activation: Callable[..., Any]
     ) -> None:
-        """Store the results of a row panel of a tile. Call it inside TVMScript.
+        """Store the results of a row panel of a tile, and declare what that reads. Call it in a block of TVMScript.
 
         Parameters
         ----------
@@ -100,7 +104,14 @@ class PixelRows:
         """
         acc, scales, totals, bias, residual, y = buffers
         image, tile, group = at
-        side = self.side
+        panel, side = slice(0, LANES), self.side
+        T.reads(
+            acc[image, tile, 0:PIXELS, group * LANES : group * LANES + LANES],
+            *(of_row[group, panel] for of_row in (scales, totals, bias)),
+            rounded.step[image],
+            rounded.zero[image],
+        )
+        T.writes(y[image, 0 : y.shape[1]])
         # Through local buffers, which become registers: an expression is a tree, in which each sum would stand many times.
         square, turned = (T.sblock_alloc_buffer((side * side,), "float32", scope="local") for _ in range(2))
         barrier = optimization_barrier if side == BARRIER_LANES else lambda vector: vector

@@ -24,6 +24,7 @@ from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.weight_matrix import TAPS_FIRST
 from tvm_balanced.schedules.base.expressions import int64
+from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import LANES
 from tvm_balanced.schedules.tir.register_transpose import BARRIER_LANES, optimization_barrier, transpose_registers
 from tvm_balanced.schedules.tir.rounded_rows import INFINITY, PARALLEL_ELEMENTS, SMALLEST, STEPS, WITHOUT_SIGN, whole
@@ -288,12 +289,14 @@ def _find_extremes(x: tirx.Buffer, highs: tirx.Buffer, lows: tirx.Buffer, b: Any
         T.buffer_store(found, T.max(*pairs), [b, part, T.ramp(0, 1, LANES)])
 
 
-def schedule_image_rounding(sch: Schedule, images: int | None, elements: int) -> None:
-    """Schedule the blocks of `round_images`: on all threads if an image of so many elements is worth waking them."""
+def schedule_image_rounding(sch: Schedule, workload: Workload) -> None:
+    """Schedule the blocks of `round_images`: on all threads if a layer's images are worth waking them."""
+    conv = workload.conv
+    assert conv is not None
     names = [sch.get(child).name_hint for child in sch.get_child_blocks(sch.get_sblock("root"))]
     if "homes" in names:
         sch.vectorize(sch.get_loops(sch.get_sblock("homes"))[-1])
-    if images is not None and images * elements < PARALLEL_ELEMENTS:
+    if workload.m is not None and workload.m // conv.pixels * conv.elements < PARALLEL_ELEMENTS:
         return
     for name in ("image_extremes", "fill", "lay_out"):
         if name in names:

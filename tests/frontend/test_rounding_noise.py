@@ -84,6 +84,7 @@ class Reordered(Experts):
 
 
 def test_a_tie_between_experts_is_noted_and_a_wrong_expert_refused():
+    torch.manual_seed(0)  # for some inputs a tie falls the same way in all of the eight runs
     x = torch.rand(64, 16)
     x[8:] = (x[8:] + x[8:].flip(1)) / 2  # the same number from either end: 56 of 64 rows tie, but for roundings
     model = Experts()

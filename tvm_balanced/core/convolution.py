@@ -61,6 +61,11 @@ class Convolution:
         return math.prod(self.outputs)
 
     @property
+    def elements(self) -> int:
+        """Of one image that it reads, all channels."""
+        return self.channels * math.prod(self.size)
+
+    @property
     def taps(self) -> int:
         """Elements of the kernel for one channel."""
         return math.prod(self.kernel)

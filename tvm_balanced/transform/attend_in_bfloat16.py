@@ -19,6 +19,7 @@ from tvm_balanced.transform.match_attention import (
     scale_and_mask,
     shape_of,
     unrepeated,
+    with_dimensions,
 )
 from tvm_balanced.transform.relax_funcs import rewrite_relax_funcs
 
@@ -74,9 +75,7 @@ class _Attending(PyExprMutator):
         of, operands, mask = parts
         arguments = [self.visit_expr(operand) for operand in operands]
         if mask is not None:
-            mask = self.visit_expr(mask)
-            flat = len(mask.ty.shape) < len(of.mask or ())
-            arguments.append(self.builder_.emit(relax.op.reshape(mask, of.mask)) if flat else mask)
+            arguments.append(with_dimensions(self.builder_, self.visit_expr(mask), of.mask))
         function = self.builder_.add_func(prim_func(of), NAME)
         made = relax.call_tir(function, arguments, relax.TensorType(of.result_shape, "float32"))
         if self.flag is None:

@@ -159,6 +159,11 @@ def unrepeated(operand: relax.Expr, bound: Bound) -> relax.Expr:
     return source if fits and whole == (batch, matrices * group, length, depth) else operand
 
 
+def with_dimensions(builder: relax.BlockBuilder, mask: relax.Expr, shape: tuple[int, ...] | None) -> relax.Expr:
+    """Return a mask in the shape that `mask_shape` gave it, itself if it has as many dimensions."""
+    return builder.emit(relax.op.reshape(mask, shape)) if len(mask.ty.shape) < len(shape or ()) else mask
+
+
 def shape_of(expr: relax.Expr) -> tuple[int, ...] | None:
     """Return the shape of a tensor as numbers, None if a size is known only at the call."""
     return known_sizes(expr.ty.shape)

@@ -27,14 +27,13 @@ from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import LANES
 from tvm_balanced.schedules.tir.register_transpose import BARRIER_LANES, optimization_barrier, transpose_registers
-from tvm_balanced.schedules.tir.rounded_rows import INFINITY, PARALLEL_ELEMENTS, SMALLEST, STEPS, WITHOUT_SIGN, whole
+from tvm_balanced.schedules.tir.rounded_rows import PARALLEL_ELEMENTS, SIGN, STEPS, step_between, whole
 
 SLACK = 128  # bytes after the last pixel that a window may read
 LINE = 64  # bytes that are stored at once: the channels of a pixel in a tile of sixteen pixels by as many fours of channels
 PART = 4096  # elements of an image whose extremes are found together
 MOST_BYTES = 1 << 31
 CHAINS = 4  # vectors of extremes, so that none waits for the one before
-SIGN = 0x80000000
 
 
 def refuse_convolution(conv: Convolution) -> str | None:
@@ -172,11 +171,7 @@ class ImageBytes:
         return RoundedImage(values, step, zero)
 
     def _steps(self, x: tirx.Buffer, step: tirx.Buffer, inverse: tirx.Buffer, zero: tirx.Buffer, moved_by: Any) -> None:
-        """Emit the blocks that choose the step of each image.
-
-        Floats are compared by their bits: as signed integers the largest is the largest positive number, as unsigned ones that
-        which is furthest below 0. NaN and infinities are beyond all numbers either way.
-        """
+        """Emit the blocks that choose the step of each image."""
         batch, count = x.shape[0], x.shape[1].value
         parts = -(-count // PART)
         highs = T.sblock_alloc_buffer((batch, int64(parts), int64(LANES)), "int32")
@@ -197,14 +192,9 @@ class ImageBytes:
             with T.serial(int64(parts)) as p, T.serial(int64(LANES)) as i:
                 T.buffer_store(high, T.max(high[0], highs[vb, p, i]), [0])
                 T.buffer_store(low, T.max(low[0], lows[vb, p, i]), [0])
-            size_of_low = T.reinterpret("int32", T.bitwise_and(low[0], T.uint32(WITHOUT_SIGN)))
-            finite = tirx.all(high[0] < T.int32(INFINITY), size_of_low < T.int32(INFINITY))
-            highest, lowest = T.reinterpret("float32", high[0]), T.reinterpret("float32", low[0])
-            # each end by itself, since their difference may be no float32
-            long = T.max(highest / T.float32(STEPS) - lowest / T.float32(STEPS), T.float32(SMALLEST))
-            T.buffer_store(step, T.if_then_else(finite, long, T.float32(float("nan"))), [vb])
+            T.buffer_store(step, step_between(high[0], low[0]), [vb])
             T.buffer_store(inverse, T.float32(1) / step[vb], [vb])
-            T.buffer_store(zero, whole(T.float32(0.5) - lowest * inverse[vb]) - moved_by, [vb])
+            T.buffer_store(zero, whole(T.float32(0.5) - T.reinterpret("float32", low[0]) * inverse[vb]) - moved_by, [vb])
 
     def _lay_out(self, buffers: tuple[tirx.Buffer, ...], at: tuple[Any, ...], lanes: int, moved_by: Any) -> None:
         """Store up to 64 channels of a tile of sixteen pixels. The last tiles begin earlier where they would go past the end."""

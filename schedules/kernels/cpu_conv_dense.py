@@ -12,6 +12,7 @@ channels (`channel_tiles.py`), of up to C columns:
     bias    (N,)                           float32
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -125,7 +126,7 @@ class CpuConvDense(DenseKernel):
                         T.evaluate(0)  # the first tile of K begins with zeros in registers
                     sums = T.sblock_alloc_buffer((rows * chunk,), "float32", scope="local")
                     for q in T.serial(pixels.chunks):
-                        tiles.begin(vt, lambda: zeros(sums), lambda q=q: load(acc, sums, (vo, vg), q * chunk))
+                        tiles.begin(vt, partial(zeros, sums), partial(load, acc, sums, (vo, vg), q * chunk))
                         for s in T.serial(T.min(columns_, workload.k - vt * columns_)):
                             place = layer.first(vo, vg * rows, vt * tiles.channels) + q * chunk + T.cast(table[s], "int64")
                             add(layer.source(x, patch), values, sums, (layer.row(vo), place), (vt, vg, s))

@@ -13,6 +13,7 @@ into tiles of channels (`channel_tiles.py`), of up to S slots a row:
     bias     (N,)                float32
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -141,7 +142,7 @@ class CpuConvSparse(SparseKernel):
                     sums = T.sblock_alloc_buffer((chunk,), "float32", scope="local")
                     for r in T.serial(ROWS):
                         for q in T.serial(pixels.chunks):
-                            tiles.begin(vt, lambda: zeros(sums), lambda r=r, q=q: load(acc, sums, (vo, vg, r), q * chunk))
+                            tiles.begin(vt, partial(zeros, sums), partial(load, acc, sums, (vo, vg, r), q * chunk))
                             for s in T.serial(T.min(slots_, total - vt * slots_)):
                                 place = (
                                     layer.first(vo, vg * ROWS + r, vt * tiles.channels)

@@ -2,9 +2,10 @@
 
 Layers of ResNet-50, VGG-16 and Whisper-base (over time) on one thread: the dense kernel, and the sparse one at 4:16 and 2:16,
 each in turns with PyTorch (oneDNN) in the memory format in which that is faster. Times of one thread are the process's own, so
-that other processes count less. Beside each stands the bound: the time of the multiply-adds that remain, at the peak of the
-cores, measured in the same process. `--target cpu/x86-64-v3` measures AVX2, with PyTorch limited to it. Rows are appended to
-data/conv.csv; geometric means are printed.
+that other processes count less. Beside each stand two bounds, by rates that are measured in the same process: the time of the
+multiply-adds that remain, and for sparse kernels of as many loads of a vector of pixels from the first-level cache. A third is
+in the CSV: the time to read x and the weight and to write y, were nothing in a cache. `--target cpu/x86-64-v3` measures AVX2,
+with PyTorch limited to it. Rows are appended to data/conv.csv; geometric means are printed.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import CONV_DENSE_KERNELS, CONV_SPARSE_KERNELS, Kernel
 from tvm_balanced.testing.operands import draw, relative_error, y_shape
 from tvm_balanced.timing.paired import PAUSE, Seconds, measure_paired
-from tvm_balanced.timing.rates import measure
+from tvm_balanced.timing.rates import loads, measure
 
 DATA = Path(__file__).parent / "data" / "conv.csv"
 COLUMNS = (
@@ -55,6 +56,8 @@ COLUMNS = (
     "p20",
     "p50",
     "p80",
+    "loads_us",
+    "memory_us",
 )
 PATTERNS = ("dense", "4:16", "2:16")
 
@@ -87,6 +90,11 @@ class Layer:
     def macs(self) -> int:
         """Multiply-adds of one image, zeros included."""
         return self.conv.pixels * self.out * self.conv.depth * self.conv.taps
+
+    def nbytes(self, batch: int, share: float) -> float:
+        """Bytes of x, y and that share of the weight, float32."""
+        images = batch * (self.channels * self.size**self.dims + self.out * self.conv.pixels)
+        return 4 * (images + share * self.out * self.conv.depth * self.conv.taps)
 
 
 LAYERS = (
@@ -158,7 +166,8 @@ def measure_layer(layer: Layer, setting: Setting, seconds: float) -> list[dict[s
     use_threads(threads)
     torch.set_num_threads(threads)
     facts = environment.describe()
-    peak = measure(threads, LANES[setting.target]).gmacs * 1e9
+    lanes = LANES[setting.target]
+    rates, loading = measure(threads, lanes), loads(threads, lanes, layer.kernel)
     calls = {pattern: ours(layer, pattern, batch, parse_target(setting.target)) for pattern in PATTERNS}
     rivals = {name: timed(call, threads) for name, (_, call) in calls.items()}
     rivals["torch"] = timed(eager(layer, batch, threads), threads)
@@ -170,7 +179,9 @@ def measure_layer(layer: Layer, setting: Setting, seconds: float) -> list[dict[s
         row: dict[str, Any] = {"date": datetime.now(UTC).date(), "cpu": facts["cpu"], "tvm": facts["versions"]["apache-tvm"]}
         row |= {"torch": torch.__version__, "layer": str(layer), **asdict(setting), "pattern": pattern, "kernel": kernel.name}
         row |= {"us": round(timing.microseconds(pattern), 1), "torch_us": round(timing.microseconds("torch"), 1)}
-        row |= {"bound_us": round(batch * layer.macs * share / peak * 1e6, 1)}
+        work = batch * layer.macs * share / 1e3  # so that divided by 10^9 a second it is in microseconds
+        row |= {"bound_us": round(work / rates.gmacs, 1), "loads_us": "" if pattern == "dense" else round(work / loading, 1)}
+        row |= {"memory_us": round(layer.nbytes(batch, share) / 1e3 / rates.gbytes, 1)}
         rows.append(row | {name: round(getattr(ratio, name), 3) for name in ("p20", "p50", "p80")})
     return rows
 
@@ -189,7 +200,7 @@ def main() -> None:
     layers = [layer for layer in LAYERS if any(fnmatchcase(str(layer), only) for only in options.only)]
     for batch, threads in product(options.batches, options.threads):
         setting = Setting(batch, threads, options.target)
-        titles = ("torch, us", *(f"{pattern}: bound, us; over torch" for pattern in PATTERNS))
+        titles = ("torch, us", *(f"{pattern}: bounds, us; over torch" for pattern in PATTERNS))
         table = Table("layer", *titles, title=f"batch {batch}, threads {threads}, {options.target}")
         gains: dict[str, list[float]] = {pattern: [] for pattern in PATTERNS}
         for layer in layers:
@@ -198,10 +209,11 @@ def main() -> None:
             append(options.out, COLUMNS, rows)
             for row in rows:
                 gains[row["pattern"]].append(row["p50"])
-            cells = (f"{row['bound_us']}; {row['p50']:.2f} ({row['p20']:.2f} to {row['p80']:.2f})" for row in rows)
+            bounds = (", ".join(str(row[name]) for name in ("bound_us", "loads_us") if row[name]) for row in rows)
+            cells = (f"{b}; {row['p50']:.2f} ({row['p20']:.2f} to {row['p80']:.2f})" for b, row in zip(bounds, rows, strict=True))
             table.add_row(str(layer), str(rows[0]["torch_us"]), *cells)
         table.add_row("geometric mean", "", *(geometric_mean(gains[pattern]) for pattern in PATTERNS))
-        Console(width=140).print(table)
+        Console(width=160).print(table)
 
 
 if __name__ == "__main__":

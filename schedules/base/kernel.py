@@ -26,6 +26,7 @@ from tvm_balanced.core.row_range import EVERY_M, RowRange
 from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.rounding import split_rounding
+from tvm_balanced.schedules.base.script_parsing import quick_parsing
 from tvm_balanced.schedules.base.space import FORM_ATTR, Decision, Decisions, Part, Space, form_of
 from tvm_balanced.schedules.base.workload import WORKLOAD_ATTR, Workload
 
@@ -73,20 +74,25 @@ def _in_thread(function: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.Pri
     @functools.wraps(function)
     def run(*given: Any) -> tirx.PrimFunc:
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(function, *given).result()
+            return thread.submit(_parse, function, *given).result()
 
     return run
 
 
 def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: Workload) -> tirx.PrimFunc:
     with ThreadPoolExecutor(1) as thread:
-        whole = thread.submit(prim_func, kernel, replace(workload, rounded=False)).result()
+        whole = thread.submit(_parse, prim_func, kernel, replace(workload, rounded=False)).result()
     if not workload.rounded:
         return whole
     parts = split_rounding(whole)
     if parts is None:
         raise ValueError(f"{workload.kernel} does not begin with the rounding of x, so that it cannot be given rounded rows")
     return parts[1].with_attr(WORKLOAD_ATTR, workload.to_attr())
+
+
+def _parse(function: Callable[..., tirx.PrimFunc], *given: Any) -> tirx.PrimFunc:
+    with quick_parsing():
+        return function(*given)
 
 
 kept = functools.lru_cache(KEPT)(_build)

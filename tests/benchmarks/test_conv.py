@@ -20,12 +20,17 @@ def test_layers_have_names_of_their_own_and_their_work():
 @pytest.mark.slow
 @pytest.mark.parametrize("layer", [Layer(16, 16, 8, 3, 1), Layer(16, 16, 40, 3, 2, dims=1)], ids=str)
 def test_a_layer_has_a_row_for_each_pattern_and_its_bound(layer, monkeypatch):
-    monkeypatch.setattr(conv, "measure", lambda _threads, _width: SimpleNamespace(gmacs=100.0))
+    monkeypatch.setattr(conv, "measure", lambda _threads, _width: SimpleNamespace(gmacs=100.0, gbytes=10.0))
+    monkeypatch.setattr(conv, "loads", lambda _threads, _width, _taps: 50.0)
     rows = conv.measure_layer(layer, Setting(2, 1, "cpu"), 0.02)
     assert [row["pattern"] for row in rows] == list(conv.PATTERNS)
     assert all(set(row) == set(conv.COLUMNS) for row in rows)
     work = 2 * layer.macs / 100e9 * 1e6
     assert [row["bound_us"] for row in rows] == [round(work * share, 1) for share in (1, 1 / 4, 1 / 8)]
+    assert [row["loads_us"] for row in rows] == ["", *(round(2 * work * share, 1) for share in (1 / 4, 1 / 8))]
+    pixels = layer.size**layer.dims
+    moved = [4 * (2 * 16 * (pixels + layer.conv.pixels) + 16 * 16 * layer.conv.taps * share) for share in (1, 1 / 4, 1 / 8)]
+    assert [row["memory_us"] for row in rows] == [round(nbytes / 10e9 * 1e6, 1) for nbytes in moved]
 
 
 def test_avx2_starts_the_process_again_once(monkeypatch):

@@ -129,7 +129,7 @@ import pathlib, sys, time
 from benchmarks.gpu import plan
 from benchmarks.gpu.device import Absent
 plan.ROOT = pathlib.Path(sys.argv[1])
-print(plan.RunBook(Absent(), None, time.time() + 60, None, None)._tests())
+plan.RunBook(Absent(), None, time.time() + 60, None, None)._tests()
 """
 TEST = """
 import os, pathlib, time, pytest
@@ -141,22 +141,18 @@ def test_for_long():
 
 
 @pytest.fixture
-def tests_of_a_worker(tmp_path):
-    """Return a function that starts a worker whose tests take some seconds."""
+def environment(tmp_path):
+    """The variables of a worker whose tests, in a folder of their own, take FOR seconds."""
     folder = tmp_path / "tests" / "runtime" / "cuda"
     folder.mkdir(parents=True)
     (folder / "test_a.py").write_text(TEST)
-
-    def start(seconds):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "FOR": str(seconds)}
-        return subprocess.Popen([sys.executable, "-c", WORKER, tmp_path], env=environment, stdout=subprocess.PIPE, text=True)
-
-    return start
+    return {"PYTHONPATH": str(ROOT), "FOR": "0"}
 
 
 @pytest.mark.slow
-def test_the_tests_of_a_worker_that_is_killed_end_with_it(tests_of_a_worker, tmp_path):
-    with tests_of_a_worker(50) as worker:
+def test_the_tests_of_a_worker_that_is_killed_end_with_it(environment, tmp_path):
+    given = os.environ | environment | {"FOR": "50"}
+    with subprocess.Popen([sys.executable, "-c", WORKER, tmp_path], env=given) as worker:
         wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         pid = int((tmp_path / "pid").read_text())
         assert Path(f"/proc/{pid}").exists()
@@ -165,9 +161,11 @@ def test_the_tests_of_a_worker_that_is_killed_end_with_it(tests_of_a_worker, tmp
 
 
 @pytest.mark.slow
-def test_the_tests_of_a_worker_say_what_came_of_them(tests_of_a_worker):
-    with tests_of_a_worker(0) as worker:
-        assert "1 passed" in worker.communicate()[0]
+def test_the_tests_of_a_worker_say_what_came_of_them(environment, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(plan, "ROOT", tmp_path)
+    assert "1 passed" in plan.RunBook(Absent(), None, time.time() + 60, None, None)._tests()
 
 
 def wait_until(true):

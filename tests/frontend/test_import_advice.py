@@ -4,40 +4,22 @@ Each case is what was refused, a part of the sentence, and the same with its adv
 takes longer and is done at night.
 """
 
-import os
 import sys
 import threading
 
 import numpy as np
 import pytest
 import torch
+from support.advice import follow, goes_in
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import prune
 
 import tvm_balanced as tb
-from tvm_balanced.compiler.compile import CompileOptions, compile_imported
 from tvm_balanced.errors import InputError, ModelError, TvmBalancedError
-from tvm_balanced.frontend.sources import Request, import_source
 
 Dim = torch.export.Dim
 X = torch.linspace(-1, 1, 64).reshape(8, 8)
-NIGHTLY = "TVM_BALANCED_NIGHTLY" in os.environ
-
-
-def goes_in(model, *args, **request):
-    imported = import_source(model, Request(args=args, **request))
-    if NIGHTLY:
-        compile_imported(imported, CompileOptions(threads=1, logs=False))
-
-
-def follow(refused, said, advised):
-    """Refused with one sentence that has `said` in it, and taken with the advice."""
-    with pytest.raises((InputError, ModelError)) as error:
-        refused()
-    assert said in str(error.value)
-    assert "\n" not in str(error.value)
-    advised()
 
 
 class Forward(nn.Module):

@@ -1,14 +1,14 @@
 """Models that return a cache of keys and values, and take one, as transformers calls them."""
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
+from torch.utils import _pytree as pytree
 
 import tvm_balanced as tb
 from tvm_balanced.errors import InputError, ModelError
+from tvm_balanced.frontend import key_value_cache
 
 transformers = pytest.importorskip("transformers")
 SMALL = {
@@ -108,17 +108,15 @@ def test_a_cache_of_another_kind_gets_one_sentence():
         assert "\n" not in str(error.value)
 
 
-REGISTERED = """
-import tvm_balanced as tb
-from transformers.integrations.executorch import register_dynamic_cache_export_support
-from tests.frontend.test_key_value_cache import inputs, llama
-register_dynamic_cache_export_support()
-print(type(tb.compile(llama(), (), inputs(8), threads=1)(**inputs(8)).past_key_values).__name__)
-"""
-
-
 @pytest.mark.slow
 def test_it_takes_the_place_of_what_transformers_registers():
-    """In a process of its own: a registration lasts."""
-    done = subprocess.run([sys.executable, "-c", REGISTERED], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["DynamicCache"], done.stderr
+    from transformers.integrations.executorch import register_dynamic_cache_export_support
+
+    kind = transformers.DynamicCache
+    if kind in pytree.SUPPORTED_NODES:  # by a test before
+        pytree._deregister_pytree_node(kind)
+    register_dynamic_cache_export_support()
+    assert pytree.SUPPORTED_NODES[kind].flatten_fn is not key_value_cache._flatten
+    got = tb.compile(llama(), (), inputs(8), threads=1)(**inputs(8))
+    assert type(got.past_key_values) is kind
+    assert pytree.SUPPORTED_NODES[kind].flatten_fn is key_value_cache._flatten

@@ -117,15 +117,34 @@ def test_without_a_batch():
     assert max(differences(module, layer, torch.randn(11, WIDTH))) < 2e-6
 
 
+class Cells(nn.Module):
+    """A cell of each kind, which have their input and state in common."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru, self.rnn = (cell(WIDTH, 16) for cell in (nn.LSTMCell, nn.GRUCell, nn.RNNCell))
+
+    def forward(self, x, h, c):
+        return {"lstm": self.lstm(x, (h, c)), "gru": self.gru(x, h), "rnn": self.rnn(x, h)}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """Cells, their inputs, and the module of all of them."""
+    layers = pruned(Cells())
+    given = torch.randn(BATCH, WIDTH), torch.randn(BATCH, 16), torch.randn(BATCH, 16)
+    return layers, given, tb.compile(layers, given, threads=1)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
-def test_cells_are_dense_layers(cell):
-    layer = pruned(cell(WIDTH, 16))
-    state = torch.randn(BATCH, 16)
-    given = (torch.randn(BATCH, WIDTH), (state, state.flip(0)) if cell is nn.LSTMCell else state)
-    module = tb.compile(layer, given, threads=1)
-    assert {row.layer for row in module.report.layers} == {"weight_ih", "weight_hh"}
-    assert max(differences(module, layer, *given)) < 2e-6
+@pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
+def test_cells_are_dense_layers(name, cells):
+    layers, (x, h, c), module = cells
+    rows = {row.layer for row in module.report.layers if row.layer.startswith(f"{name}.")}
+    assert rows == {f"{name}.weight_ih", f"{name}.weight_hh"}
+    wanted = exact(getattr(layers, name), x, (h, c) if name == "lstm" else h)
+    for got, want in zip(pytree.tree_leaves(module(x, h, c)[name]), wanted, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=0, atol=2e-6)
 
 
 def test_the_module_does_not_grow_with_the_length():

@@ -90,7 +90,8 @@ def kernel_of(source):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_golden_source(case, request):
     """The generated CUDA of small cases. To accept a change, run pytest --update-golden and read the difference."""
-    kernels = {kernel_of(cuda_source(scheduled(*case), arch)) for arch in ("sm_80", "sm_90", "sm_100")}
+    func = scheduled(*case)
+    kernels = {kernel_of(cuda_source(func, arch)) for arch in ("sm_80", "sm_90", "sm_100")}
     (kernel,) = kernels  # one source for all
     golden = TESTS / "golden" / f"{'-'.join(map(str, case))}.cu"
     if request.config.getoption("--update-golden"):

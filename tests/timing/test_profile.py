@@ -65,3 +65,4 @@ def test_rates_are_those_of_a_computer(monkeypatch):
     found = measure.__wrapped__(1)
     assert 1 < found.gmacs < 1000
     assert 0.5 < found.gbytes < 1000
+    assert 1 < rates.loads.__wrapped__(1, 4, 3) < 1000

@@ -7,16 +7,18 @@ import tvm
 from tvm_balanced.errors import TargetError
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.selection import machine_profile
-from tvm_balanced.timing import profile_machine
+from tvm_balanced.timing import profile_machine, rotating
 from tvm_balanced.timing.rotating import rotation
 
 
+@pytest.mark.slow
 def test_every_kernel_of_this_machine_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr(profile_machine, "ARITHMETIC", ((1, 64, 64, 1), (4, 64, 64, 8)))
     monkeypatch.setattr(profile_machine, "MEMORY", (64, 64))
     monkeypatch.setattr(
         profile_machine, "rotation", lambda workload, _rotate: rotation(workload, 0)
     )  # thousands of copies of a small one
+    monkeypatch.setattr(rotating, "SECONDS", 0.001)
     found = profile_machine.measure(host_target())
     assert [m for m, _ in found.arithmetic["cpu_dense float32"]] == [1, 4]
     assert set(found.arithmetic) == set(found.memory)

@@ -200,6 +200,7 @@ def test_layers_share_their_mask(rng):
 @pytest.mark.minilm
 def test_a_sentence_encoder_for_sentences_of_any_length(rng):
     model, args = sentence_encoder()
+    model.model.encoder.layer = model.model.encoder.layer[:2]  # all six are alike
     args = tuple(arg.expand(2, -1).contiguous() for arg in args)
     batch, length = torch.export.Dim("batch", max=8), torch.export.Dim("length", max=512)
     compiled = tb.compile(model, args, dynamic_shapes=({0: batch, 1: length},) * 2)

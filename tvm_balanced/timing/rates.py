@@ -20,6 +20,7 @@ from tvm_balanced.schedules.base.target_info import lanes
 # Independent sums: two multiply-adds per cycle with a latency of 4 need 8. Sixteen would spill with AVX2, at half the rate.
 REGISTERS = 12
 STEPS = 100_000
+LINES = 64  # vectors from which `loads` reads in turns: 4 KB
 READ_BYTES = 512 << 20  # of all threads together; larger than all but the very largest last-level caches
 
 
@@ -45,6 +46,18 @@ def measure(threads: int, width: int | None = None) -> Rates:
         macs / _best(_multiply_add(threads, width)) / 1e9,
         threads * rows * REGISTERS * width * 4 / _best(_read(threads, rows, width)) / 1e9,
     )
+
+
+@functools.cache
+def loads(threads: int, width: int | None, taps: int) -> float:
+    """Return the rate of multiply-adds that load a vector each from the first-level cache, in 10^9 a second with all threads.
+
+    Vectors begin 0 to `taps` - 1 elements past a multiple of `width`, in turns: they cross cache lines where that is not 0.
+    """
+    use_threads(threads)
+    width = width or lanes(host_target())
+    macs = threads * (STEPS // LINES) * LINES * REGISTERS * width
+    return macs / _best(_load_and_add(threads, width, taps)) / 1e9
 
 
 def _best(call: Callable[[], object], runs: int = 5) -> float:
@@ -79,6 +92,32 @@ def _multiply_add(threads: int, width: int) -> Callable[[], object]:
                     b[vt, T.ramp(r * width, 1, width)] = sums[T.ramp(r * width, 1, width)]
 
     return _bind(main, (threads, REGISTERS * width), (threads, REGISTERS * width))
+
+
+def _load_and_add(threads: int, width: int, taps: int) -> Callable[[], object]:
+    size = int64((LINES + REGISTERS + 1) * width)
+
+    @T.prim_func(s_tir=True)
+    def main(a_: T.handle, b_: T.handle) -> None:
+        T.func_attr({"tirx.noalias": True})
+        a = T.match_buffer(a_, (int64(threads), size), "float32")
+        b = T.match_buffer(b_, (int64(threads), int64(REGISTERS * width)), "float32")
+        for t in T.parallel(int64(threads)):
+            with T.sblock("load_and_add"):
+                vt = T.axis.spatial(int64(threads), t)
+                sums = T.sblock_alloc_buffer((int64(REGISTERS * width),), "float32", scope="local")
+                for r in T.unroll(REGISTERS):
+                    sums[T.ramp(r * width, 1, width)] = T.broadcast(T.float32(0), width)
+                for _ in T.serial(STEPS // LINES):
+                    for s in T.serial(int64(LINES)):
+                        for r in T.unroll(REGISTERS):
+                            sums[T.ramp(r * width, 1, width)] = sums[T.ramp(r * width, 1, width)] + a[
+                                vt, T.ramp((s + r) * width + r % taps, 1, width)
+                            ] * T.broadcast(b[vt, 0], width)
+                for r in T.unroll(REGISTERS):
+                    b[vt, T.ramp(r * width, 1, width)] = sums[T.ramp(r * width, 1, width)]
+
+    return _bind(main, (threads, (LINES + REGISTERS + 1) * width), (threads, REGISTERS * width))
 
 
 def _read(threads: int, rows: int, width: int) -> Callable[[], object]:

@@ -7,6 +7,7 @@ import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import reference
+from support.sample import examples
 
 from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.targets import parse_target
@@ -85,8 +86,9 @@ def test_many_rows_of_x(pattern, n, k, m, large, rng):
             assert (np.abs(run(x, residual) - want) <= allowed).all()
 
 
+@pytest.mark.slow
 @pytest.mark.avx512
-@settings(max_examples=15)
+@settings(max_examples=examples(16))
 @given(m=st.integers(1, 300), n=st.integers(1, 100), k=st.integers(1, 700), block=st.integers(1, 256), seed=st.integers(0, 9))
 def test_any_pattern(m, n, k, block, seed):
     rng = np.random.default_rng(seed)

@@ -130,6 +130,7 @@ def test_fit_has_nothing_where_most_are_kept(rng):
     assert KERNEL.fit(detect(reference.balanced(16, 64, BalancedPattern(10, 16), rng))) is None
 
 
+@pytest.mark.grid(pairs=True)
 @pytest.mark.parametrize("device", ["h200", "a100", "rtx4090"])
 @pytest.mark.parametrize(("m", "nnz"), [(1, 8), (16, 2), (64, 1), (64, 8)])
 @pytest.mark.parametrize(("n", "k"), [(28672, 8192), (4096, 4096), (33, 1000)])

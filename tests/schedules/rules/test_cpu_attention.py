@@ -8,6 +8,7 @@ import tvm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.relax_modules import module
+from support.sample import examples
 from tvm import relax, tirx
 
 from tvm_balanced.runtime.host import host_target, runs_here
@@ -81,7 +82,7 @@ def test_on_each_instruction_set(target, masked, rng):
 
 
 @pytest.mark.slow
-@settings(max_examples=15)
+@settings(max_examples=examples(16))
 @given(st.data())
 def test_random_shapes(data):
     width = lanes(host_target())

@@ -1,5 +1,7 @@
 """Random depthwise convolutions against float64; the plane; what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tvm
@@ -11,6 +13,7 @@ from tvm_balanced.compiler.build import build
 from tvm_balanced.compiler.targets import parse_target
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.runtime.host import host_target, runs_here
+from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules import ALL_KERNELS, DEPTHWISE_KERNELS, dense_kernels
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.kernels.cpu_conv_depthwise import Plane
@@ -62,6 +65,21 @@ def test_random_convolutions(conv, per_channel, batch, activation, residual, pla
     workload = kernel.workload(batch * conv.pixels, 3 * per_channel, conv.taps, None, conv=conv, **epilogue)
     got, want = run(workload, target)
     assert relative_error(got, want) < 1e-5
+
+
+def test_any_number_of_images_and_threads():
+    kernel, target = HERE[0]
+    workload = kernel.workload(2 * BASIC.pixels, 6, 9, None, conv=BASIC, residual=True)
+    arguments, symbolic = draw(workload), replace(workload, m=None)
+    func = kernel.schedule(kernel.prim_func(symbolic), symbolic, target).with_attr("global_symbol", "main")
+    main, found = build(func, target)["main"], []
+    for threads in (1, 2):
+        use_threads(threads)
+        y = tvm.runtime.tensor(np.full(y_shape(workload), np.nan, np.float32))
+        main(*map(tvm.runtime.tensor, arguments.given), y)
+        found.append(y.numpy())
+    assert relative_error(found[0], arguments.reference()) < 1e-5
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_convolution_of_a_model_gets_it_before_the_others():

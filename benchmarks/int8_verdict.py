@@ -18,9 +18,9 @@ from rich.table import Table
 from tvm_balanced.compiler.build import build
 from tvm_balanced.runtime.host import host_target, runs_here
 from tvm_balanced.runtime.threads import use_threads
-from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules import ALL_KERNELS, KERNELS, Workload
 from tvm_balanced.selection.rooflines import roofline_of
-from tvm_balanced.testing.operands import draw
+from tvm_balanced.testing.operands import draw, y_shape
 
 SHAPES, ROWS, PATTERNS = ((384, 384), (768, 3072)), (1, 8, 128), ((8, 16), (6, 16), (4, 16), (2, 16))
 DENSE, ROUNDS, SHORTEST = "cpu_dense_i8", 25, 2e-4  # turns, and seconds of one
@@ -44,10 +44,10 @@ def workloads(target: tvm.target.Target, n: int, k: int, m: int) -> list[Workloa
 
 def call_of(workload: Workload, target: tvm.target.Target) -> Callable[[], Any]:
     """Return a call of a kernel on random operands."""
-    kernel = KERNELS[workload.kernel]
+    kernel = ALL_KERNELS[workload.kernel]
     func = kernel.schedule(kernel.prim_func(workload), workload, target).with_attr("global_symbol", "main")
     main, arguments = build(func, target)["main"], [tvm.runtime.tensor(array) for array in draw(workload).given]
-    arguments.append(tvm.runtime.tensor(np.zeros((workload.m, workload.n), np.float32)))
+    arguments.append(tvm.runtime.tensor(np.zeros(y_shape(workload), np.float32)))
     return lambda: main(*arguments)
 
 

@@ -3,14 +3,18 @@
     python -m benchmarks.torch_compile               # those that have no row yet
     python -m benchmarks.torch_compile --again BERT Llama
     python -m benchmarks.support                     # the page
+    python -m benchmarks.torch_compile --beside-compile   # times; --minutes 4.5, and again for those that did not fit
 
 Each is called as its users call it, pruned at 4:16, beside eager PyTorch: are results equal, where does torch break it into
-graphs, which graphs does the backend leave to PyTorch, and why? Times are not measured.
+graphs, which graphs does the backend leave to PyTorch, and why? Times are measured with `--beside-compile` alone: of those that
+benchmarks.zoo has in a real size, a call through torch.compile in turns with one of the module of `tb.compile`, on one thread.
+These rows go to data/torch_compile_times.csv.
 """
 
 import argparse
 import csv
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +23,16 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from benchmarks.cell import append, stamp
+from benchmarks.interference import other_load
+from tvm_balanced.timing.paired import measure_paired
+
 DATA = Path(__file__).parent / "data" / "torch_compile.csv"
+TIMES = DATA.with_name("torch_compile_times.csv")
 COLUMNS = ("model", "difference", "graphs", "breaks", "compiled", "without_a_layer", "fell_back", "reason")
+TIMES_COLUMNS = ("date", "cpu", "versions", "model", "rounds", "us", "compile_us", "p20", "p50", "p80", "others")
 LIMIT = 2e-4  # of the largest value of an output
+SLOWEST = 1.1  # times what the module of tb.compile takes
 SIZES = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 128, "vocab_size": 100}
 DECODER = {**SIZES, "num_key_value_heads": 1, "pad_token_id": 0}
 IMAGE = {**SIZES, "image_size": 32, "patch_size": 16}
@@ -191,11 +202,70 @@ def _opened(leaf: Any) -> Any:
     return [(layer.keys, layer.values) for layer in leaf.layers] if hasattr(leaf, "layers") else leaf
 
 
-def read() -> dict[str, dict[str, str]]:
-    """Return the rows that are there, by model."""
-    if not DATA.is_file():
+def timed() -> list[str]:
+    """Return the models that benchmarks.zoo has in a real size, and of which the backend compiles something."""
+    from benchmarks import zoo  # which takes its models from here
+
+    rows, cases = read(), zoo.names()
+    return [name for name in names() if name in cases and int(rows.get(name, {"compiled": "1"})["compiled"])]
+
+
+def time_of(name: str, seconds: float) -> dict[str, Any]:
+    """Return how long a call through torch.compile takes, and how many times that of the module of `tb.compile`."""
+    import tvm_balanced as tb
+    from benchmarks import zoo
+
+    model, args, kwargs = zoo.made(name)
+    module = tb.compile(model, args, kwargs, threads=1, race=False)
+    torch._dynamo.reset()
+    fast = torch.compile(model, backend="tvm_balanced", options={"threads": 1, "cache": False})
+    rivals = {"backend": lambda _: fast(*args, **kwargs), "compile": lambda _: module(*args, **kwargs)}
+    with torch.no_grad(), other_load() as others:
+        timing = measure_paired(rivals, seconds=seconds)
+    ratio = timing.speedup("compile", over="backend")
+    row = {"model": name, "rounds": len(timing.times["compile"]), "us": f"{timing.microseconds('backend'):.1f}"}
+    row |= {"compile_us": f"{timing.microseconds('compile'):.1f}", "others": f"{others.share:.2f}"}
+    return row | {part: f"{getattr(ratio, part):.3f}" for part in ("p20", "p50", "p80")}
+
+
+def summary(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return which models take longer through torch.compile than they may."""
+    ratios = {row["model"]: float(row["p50"]) for row in rows}
+    slower = [f"{name} {ratio:.3f}" for name, ratio in ratios.items() if ratio > SLOWEST]
+    worst = max(ratios, key=ratios.__getitem__)
+    said = (
+        f"{len(slower)} take more than {SLOWEST} times: {', '.join(slower)}"
+        if slower
+        else f"none takes more than {SLOWEST} times"
+    )
+    return f"{len(ratios)} models beside tb.compile: {said}; the most is {worst} with {ratios[worst]:.3f}"
+
+
+def beside_compile(models: Iterable[str], minutes: float, seconds: float, again: bool, path: Path = TIMES) -> None:
+    """Time models, as many as fit into so many minutes, append their rows, and print what they mean."""
+    end, longest = time.monotonic() + 60 * minutes, 0.0
+    left: list[str] = []
+    for name in models:
+        if name in read(path) and not again:
+            continue
+        started = time.monotonic()
+        if started + longest > end:
+            left.append(name)
+            continue
+        row = time_of(name, seconds)
+        longest = max(longest, time.monotonic() - started)
+        append(path, TIMES_COLUMNS, [stamp() | row])
+        print(f"{name}: {row['p50']} ({row['p20']} to {row['p80']}), {row['us']} us", flush=True)
+    if left:
+        print(f"not timed within {minutes:g} minutes: {', '.join(left)}; call this again for them")
+    print(summary(read(path).values()))
+
+
+def read(path: Path = DATA) -> dict[str, dict[str, str]]:
+    """Return the rows that are there, the last of each model, by model."""
+    if not path.is_file():
         return {}
-    with DATA.open(newline="") as file:
+    with path.open(newline="") as file:
         return {row["model"]: row for row in csv.DictReader(file)}
 
 
@@ -232,8 +302,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", help="some of them")
     parser.add_argument("--again", action="store_true", help="also those that have a row")
+    parser.add_argument("--beside-compile", action="store_true", help="time them beside tb.compile")
+    parser.add_argument("--minutes", type=float, default=4.5, help="of that; %(default)s by default")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of timing a model; %(default)s by default")
+    parser.add_argument("--out", type=Path, default=TIMES, help="where times go; %(default)s by default")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.beside_compile:
+        beside_compile(options.models or timed(), options.minutes, options.seconds, options.again, options.out)
+        return
     for name in options.models or names():
         if options.again or name not in read():
             row = row_of(name)

@@ -4,12 +4,13 @@ Fifty models of small but real sizes at 4:16 with random weights, each in a proc
 with eager PyTorch by the wall clock. For each case the 20th, 50th and 80th percentile of the paired ratios; for vision, audio,
 recurrent and text the geometric mean of their medians over all cases that take eager PyTorch a millisecond at least, and which
 of these are slower: even the 80th percentile is below 1. Rows are appended to data/zoo.csv as they are measured.
-`--target cpu/x86-64-v3` compiles for AVX2, beside PyTorch limited to it. Takes 20 seconds a case and number of threads on two
-idle cores.
+`--target cpu/x86-64-v3` compiles for AVX2, beside PyTorch limited to it. `--table` measures nothing, and prints the last rows as
+a table. Takes 15 seconds a case and number of threads on two idle cores.
 """
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import subprocess
@@ -272,6 +273,24 @@ def summary(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def table(rows: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return the last row of each case, number of threads and target as lines of a Markdown table, and the summary of these."""
+    last = {(row["case"], row["target"], str(row["threads"])): row for row in rows}
+    settings = sorted({(target, threads) for _, target, threads in last})
+    names = [f"{threads} thread{'s' * (threads != '1')}, {target}" for target, threads in settings]
+    lines = ["| case | " + " | ".join(names) + " |", "|---" * (1 + len(names)) + "|"]
+    for kind, case in dict.fromkeys((row["kind"], row["case"]) for row in last.values()):
+        lines.append("| " + " | ".join([f"{kind}: {case}", *(_cell(last.get((case, *setting))) for setting in settings)]) + " |")
+    return [*lines, "", *summary(last.values())]
+
+
+def _cell(row: Mapping[str, str] | None) -> str:
+    if row is None or not row["p50"]:
+        return row["note"] if row else "-"
+    p20, p50, p80 = (float(row[name]) for name in ("p20", "p50", "p80"))
+    return f"{float(row['us']) / 1e3:.2f} ms, {p50:.1f} ({p20:.1f} to {p80:.1f})"
+
+
 def main() -> None:
     """Measure cases, append their rows, and print what they mean."""
     parser = argparse.ArgumentParser("python -m benchmarks.zoo", description=__doc__)
@@ -282,11 +301,16 @@ def main() -> None:
     parser.add_argument("--target", choices=TARGETS, default="cpu")
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing a case; %(default)s by default")
     parser.add_argument("--list", action="store_true", help="print the cases")
+    parser.add_argument("--table", action="store_true", help="measure nothing, and print the last rows as a table")
     parser.add_argument("--out", type=Path, default=DATA, help="the CSV; %(default)s by default")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(*json.loads(options.one))))
+        return
+    if options.table:
+        with options.out.open(newline="") as file:
+            print(*table(csv.DictReader(file)), sep="\n")
         return
     cases = [name for name in names() if any(word in f"{kind_of(name)}: {name}" for word in options.cases)]
     if options.list:

@@ -17,9 +17,8 @@ from tvm_balanced.core.accounting import WeightOrigins
 from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel, TensorSpec
 from tvm_balanced.errors import InputError, TvmBalancedError
-from tvm_balanced.frontend.eager import with_model
 from tvm_balanced.frontend.exported_program import Moved, import_exported_program
-from tvm_balanced.frontend.module import export, plain_copy, source_of
+from tvm_balanced.frontend.module import export, plain_copy, run_as_called, source_of
 from tvm_balanced.frontend.structures import plain_dicts, with_defaults
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")  # these apply to a call of the module, not of a method
@@ -51,7 +50,7 @@ def import_entry_points(model: nn.Module, entry_points: Mapping[str, EntryPoint]
             program = export(root, args, kwargs, entry.dynamic_shapes)
             imported[name] = import_exported_program(program, source_of(model), [folded], entry.donate, moved)
             imported[name].main.call = with_defaults(imported[name].main.call, root.forward)
-            imported[name].main.eager = with_model(imported[name].main.eager, root)
+            run_as_called(imported[name].main, root, source_of(model))
         except TvmBalancedError as error:
             error.args = (f'entry point "{name}": {error}',)
             raise

@@ -262,10 +262,9 @@ def _output_names(program: ExportedProgram) -> list[str]:
     """Name each output by its place in the model's result: "logits", "hidden_states_2", "output_0"."""
     spec = program.call_spec.out_spec
     try:
-        whole = pytree.tree_unflatten(range(spec.num_leaves), spec)
-    except Exception:  # a class that is made of tensors alone, such as DynamicCache of transformers
+        paths, _ = pytree.tree_flatten_with_path(pytree.tree_unflatten(range(spec.num_leaves), spec))
+    except Exception:  # a class that is made of tensors alone, as DynamicCache of transformers, or whose parts have no names
         return [f"output_{i}" for i in range(spec.num_leaves)]
-    paths, _ = pytree.tree_flatten_with_path(whole)
     keys = [[getattr(key, "key", getattr(key, "name", getattr(key, "idx", "?"))) for key in path] for path, _ in paths]
     names = [re.sub(r"\W", "_", "_".join(map(str, key))) or "0" for key in keys]
     names = [f"output_{name}" if name[0].isdigit() else name for name in names]

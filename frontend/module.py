@@ -8,16 +8,19 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from tvm_balanced.core.imported_model import ImportedModel
+from tvm_balanced.core.encoding import Array
+from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
-from tvm_balanced.errors import InputError, ModelError, Terminated
+from tvm_balanced.errors import InputError, ModelError, Terminated, first_line
 from tvm_balanced.frontend import recurrent
 from tvm_balanced.frontend.eager import with_model
-from tvm_balanced.frontend.exported_program import import_exported_program
+from tvm_balanced.frontend.exported_program import import_exported_program, to_numpy
 from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.key_value_cache import replace_others, takes_cache
 from tvm_balanced.frontend.live_weights import fold
+from tvm_balanced.frontend.padded_encoder import padded_with_zeros
 from tvm_balanced.frontend.refusals import advice, check_tensors, import_advice
+from tvm_balanced.frontend.released_weights import releasing
 from tvm_balanced.frontend.structures import plain_dicts, register_dataclasses, registered_anew, with_defaults
 
 
@@ -56,8 +59,27 @@ def import_module(
         raise (error if why is None else ModelError(f"{source_of(model)} cannot be imported: {why}")) from error.__cause__
     imported.main.call = with_defaults(imported.main.call, folded.forward)
     if not takes_cache(args, kwargs):  # the model itself would make it longer with each of the calls that are timed
-        imported.main.eager = with_model(imported.main.eager, folded)
+        run_as_called(imported.main, folded, source_of(model))
     return imported
+
+
+def run_as_called(entry: ImportedFunction, model: nn.Module, source: str) -> None:
+    """Let an entry point be timed beside a model as its user calls it, and the traced program be checked by it."""
+    entry.eager = eager = with_model(entry.eager, model)
+    if eager is None:
+        return
+
+    def original() -> list[Array]:
+        args, kwargs = pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, (eager.args, dict(eager.kwargs)))
+        try:
+            with torch.no_grad(), releasing(model.parameters()):
+                result = eager.call(*args, **kwargs)
+        except Exception as error:  # the user's model
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise ModelError(f"{source} does not run on the examples ({said}); give examples that it takes") from error
+        return [to_numpy(leaf) for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+    entry.original = original
 
 
 def source_of(model: nn.Module) -> str:
@@ -84,7 +106,7 @@ def export(
     register_dataclasses(*args, *(kwargs or {}).values())
     check_tensors(args, kwargs)
     try:
-        with EXPORTING, torch.no_grad(), quiet_torch(), recurrent.any_length():
+        with EXPORTING, torch.no_grad(), quiet_torch(), recurrent.any_length(), padded_with_zeros():
             while True:  # once more for each dataclass that the model returns and torch did not know
                 try:
                     return torch.export.export(model, tuple(args), dict(kwargs or {}), dynamic_shapes=dynamic_shapes)

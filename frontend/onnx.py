@@ -204,10 +204,37 @@ def _converted(proto: Any, source: str) -> tvm.IRModule:
             warnings.filterwarnings("ignore", "Renaming name")  # "input.1" becomes "input_1", as `run` says where it is asked
             return from_onnx(proto)  # weights as inputs would hide the sizes that they hold from the importer
     except Exception as error:  # TVM and onnx raise many kinds
-        unknown = re.search(r"not supported for frontend ONNX:?\s*([\w, .]+)", str(error))
-        why = f"TVM's importer does not know the operators {unknown[1].strip()}" if unknown else last_line(error)
-        why = f"the operator {converting[-1]}: {why}" if converting and not unknown else why
-        raise ModelError(f"{source} cannot be imported ({why}); export it with other operators or a lower opset") from None
+        raise ModelError(f"{source} cannot be imported{_why(error, converting, _is_open(proto))}") from None
+
+
+def _why(error: Exception, converting: Sequence[str], is_open: bool) -> str:
+    """Return why a model cannot be imported, and what to do.
+
+    Parameters
+    ----------
+    converting : sequence of str
+        The operators that were being converted, innermost last.
+    is_open : bool
+        Whether the model leaves sizes open: with known ones, less is computed of them.
+    """
+    unknown = re.search(r"not supported for frontend ONNX:?\s*([\w, .]+)", str(error))
+    said = last_line(error)
+    if unknown:
+        return (
+            f" (TVM's importer does not know the operators {unknown[1].strip()}); export it with other operators or a lower opset"
+        )
+    if converting:
+        said = f"the operator {converting[-1]}: {said}"
+        if isinstance(error, NotImplementedError) and ";" in said:  # by a converter of ours, with the way that works
+            return f": {said}"
+    advice = "give example inputs, which fix the sizes that it leaves open, or " if is_open else ""
+    return f" ({said}); {advice}export it with other operators or a lower opset"
+
+
+def _is_open(proto: Any) -> bool:
+    """Whether an input of a model has a size that the file leaves open."""
+    dims = [dim for value in _graph_inputs(proto) for dim in value.type.tensor_type.shape.dim]
+    return any(not dim.HasField("dim_value") for dim in dims)
 
 
 def _weight_names(proto: Any, mod: tvm.IRModule) -> dict[int, str]:
@@ -317,9 +344,10 @@ def _reference(proto: Any, source: str, numbers: Mapping[str, Array]) -> Callabl
     """Return a function that runs the model, given all inputs but `numbers`, by ONNX Runtime or else by onnx's own evaluator."""
     given = [value.name for value in _graph_inputs(proto) if value.name not in numbers]
     runner: list[Any] = []
+    by_runtime = _checker() == "ONNX Runtime"
 
     def start() -> Any:
-        if _checker() == "ONNX Runtime":
+        if by_runtime:
             runtime = importlib.import_module("onnxruntime")
             options = runtime.SessionOptions()
             options.log_severity_level = 4
@@ -327,12 +355,14 @@ def _reference(proto: Any, source: str, numbers: Mapping[str, Array]) -> Callabl
         return importlib.import_module("onnx.reference").ReferenceEvaluator(proto)
 
     def run(arrays: Sequence[Array]) -> list[Array]:
-        if not runner:
-            try:
-                runner.append(start())
-            except Exception as error:  # each of them has operators that it does not know
-                raise ModelError(f"{_checker()} cannot run {source} ({first_line(error)}), so it cannot be checked") from None
         feed = {**numbers, **dict(zip(given, arrays, strict=True))}
-        return [np.asarray(value) for value in runner[0].run(None, feed)]
+        try:
+            if not runner:
+                runner.append(start())
+            return [np.asarray(value) for value in runner[0].run(None, feed)]
+        except Exception as error:  # each of them has operators that it does not know
+            who = "ONNX Runtime" if by_runtime else "the reference evaluator of onnx"
+            advice = "export it with a lower opset" if by_runtime else "pip install onnxruntime, which checks it then"
+            raise ModelError(f"{who} cannot run {source} ({first_line(error)}), so it cannot be checked; {advice}") from None
 
     return run

@@ -37,12 +37,18 @@ SHAPES = "give one entry for each argument, as torch.export takes it, for instan
 def check_tensors(args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> None:
     """Raise InputError for an example that is no tensor with data, with its place and what to give instead."""
     given = (tuple(args), dict(kwargs or {}))
-    leaves, _ = pytree.tree_flatten_with_path(given, is_leaf=_whole)
-    for path, leaf in leaves:
+    try:
+        leaves = [(_place(path), leaf) for path, leaf in pytree.tree_flatten_with_path(given, is_leaf=_whole)[0]]
+    except ValueError:  # a class of the user's, whose parts have no names
+        leaves = [("", leaf) for leaf in pytree.tree_leaves(given, is_leaf=_whole)]
+    for place, leaf in leaves:
         what = _wrong(leaf)
         if what is not None:
-            place = "args" if path[0] == pytree.SequenceKey(0) else "kwargs"
-            raise InputError(f"the example {place}{pytree.keystr(path[1:])} is {what}")
+            raise InputError(f"the example{place} is {what}")
+
+
+def _place(path: Sequence[Any]) -> str:
+    return f" {'args' if path[0] == pytree.SequenceKey(0) else 'kwargs'}{pytree.keystr(tuple(path[1:]))}"
 
 
 def _whole(part: Any) -> bool:

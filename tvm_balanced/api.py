@@ -218,6 +218,7 @@ def compile_causal_lm(
     calibration: Any = None,
     max_loss: float = 0.01,
     race: bool = True,
+    fallback: bool = False,
 ) -> "CausalLM":
     """Compile a causal language model of transformers to one that generates text, its keys and values cached.
 
@@ -235,6 +236,8 @@ def compile_causal_lm(
         As for `compile`.
     calibration : mapping, optional
         Batches of calls by entry point, {"prefill": [...], "decode": [...]}; by default losses are measured on drawn tokens.
+    fallback : bool
+        Refused: its steps write to caches that are donated, which no operator of PyTorch takes part in.
 
     Returns
     -------
@@ -259,6 +262,7 @@ def compile_causal_lm(
         calibration=calibration,
         max_loss=max_loss,
     )
+    _refuse_fallback(fallback)
     module: CausalLM = _compiled_lm(lambda: import_causal_lm(model, max_length, batch, chunk), options, race)
     return module
 
@@ -278,6 +282,7 @@ def compile_seq2seq_lm(
     calibration: Any = None,
     max_loss: float = 0.01,
     race: bool = True,
+    fallback: bool = False,
 ) -> "Seq2SeqLM":
     """Compile a language model with an encoder, as T5, to one that generates text, its keys and values cached.
 
@@ -291,7 +296,7 @@ def compile_seq2seq_lm(
         Slots of the decoder's cache: the most tokens of an answer.
     batch : int
         The most source texts of a call.
-    target, threads, tolerance, kernels, logs, precision, calibration, max_loss, race
+    target, threads, tolerance, kernels, logs, precision, calibration, max_loss, race, fallback
         As for `compile_causal_lm`; the entry points are encode and decode.
 
     Returns
@@ -317,8 +322,17 @@ def compile_seq2seq_lm(
         calibration=calibration,
         max_loss=max_loss,
     )
+    _refuse_fallback(fallback)
     module: Seq2SeqLM = _compiled_lm(lambda: import_seq2seq_lm(model, max_source, max_length, batch), options, race)
     return module
+
+
+def _refuse_fallback(fallback: bool) -> None:
+    if fallback:
+        raise InputError(
+            "fallback is for a model with one entry point, and a language model has two, which write to caches in place; leave "
+            "fallback out, or compile the model itself with example tokens and use_cache=False"
+        )
 
 
 def _compiled_lm(imported: Callable[[], ImportedModel], options: Any, race: bool) -> Any:

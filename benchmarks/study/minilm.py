@@ -114,12 +114,21 @@ def run(quick: bool, queries: int | None, steps: int, until: float) -> bool:
 def steps_a_minute(seconds: float = 30.0) -> float:
     """Return how many steps of distillation this machine does in a minute, with all its cores."""
     study = Study(0)
-    model = copy.deepcopy(study._model)
+    model = copy.deepcopy(study.dense_model)
     tb.prune(model, "4:16", ENCODER_LINEARS)
-    texts = TrainingBatches(retrieval.texts_of(study._texts[1]), TEXTS)
-    tb.distill(model, study._model, texts, steps=5, precision="bfloat16")  # the first ones take longer
-    done = tb.distill(model, study._model, texts, minutes=seconds / 60, precision="bfloat16")
+    texts = TrainingBatches(retrieval.texts_of(study.packages[1]), TEXTS)
+    tb.distill(model, study.dense_model, texts, steps=5, precision="bfloat16")  # the first ones take longer
+    done = tb.distill(model, study.dense_model, texts, minutes=seconds / 60, precision="bfloat16")
     return 60 * done.steps / done.seconds
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A model of a study: its sparsity, and the CPU seconds of pruning and of distillation."""
+
+    model: torch.nn.Module
+    sparsity: float = 0.0
+    seconds: tuple[float, float] = (0.0, 0.0)
 
 
 class Study:
@@ -129,12 +138,14 @@ class Study:
         self.queries, self._folder = queries, folder
 
     @cached_property
-    def _texts(self) -> tuple[list[debian.Package], list[debian.Package]]:
+    def packages(self) -> tuple[list[debian.Package], list[debian.Package]]:
+        """Those that are asked for, and those to calibrate and train with."""
         found, rest = debian.split(debian.packages(self._folder))
         return found[: self.queries], rest
 
     @cached_property
-    def _model(self) -> torch.nn.Module:
+    def dense_model(self) -> torch.nn.Module:
+        """The model as it was released."""
         return sentence_encoder()[0]
 
     @cached_property
@@ -143,7 +154,7 @@ class Study:
         path = self._folder / f"minilm-{self.queries}.pt"
         if path.is_file():
             return retrieval.quality(torch.load(path, weights_only=True))
-        found = retrieval.evaluate(self._model, self._texts[0])
+        found = retrieval.evaluate(self.dense_model, self.packages[0])
         with new_file(path) as written:
             torch.save(found.embeddings, written)
         return found
@@ -151,48 +162,62 @@ class Study:
     def measure(self, point: Point) -> dict[str, object]:
         """Prune and judge one model; return its row."""
         if point.method == DENSE:
-            return self._row(point, 0.0, (0.0, 0.0), self._dense)
-        model = copy.deepcopy(self._model)
-        rest, texts = self._texts[1], point.calibration // 2
+            return self._row(point, Pruned(self.dense_model), self._dense)
+        pruned = self.pruned(point)
+        return self._row(point, pruned, retrieval.evaluate(pruned.model, self.packages[0]))
+
+    def pruned(self, point: Point) -> Pruned:
+        """Return the model that a point is about."""
+        if point.method == DENSE:
+            return Pruned(self.dense_model)
+        model = copy.deepcopy(self.dense_model)
+        rest, texts = self.packages[1], point.calibration // 2
         start = (point.seed * texts) % len(rest)
         before = time.process_time()
         report = prune(model, point, retrieval.texts_of(rest[start : start + texts]))
         pruned = time.process_time()
         if point.steps:
             self._distil(model, point, rest[:start] + rest[start + texts :])
-        seconds = (pruned - before, time.process_time() - pruned)
-        return self._row(point, report.sparsity, seconds, retrieval.evaluate(model, self._texts[0]))
+        return Pruned(model, report.sparsity, (pruned - before, time.process_time() - pruned))
+
+    def checkpoint(self, point: Point) -> Path:
+        """Return the file that a distillation goes on from."""
+        return self._folder / f"{_name(point)}.pt"
 
     def _distil(self, model: torch.nn.Module, point: Point, packages: list[debian.Package]) -> None:
         """Distill for the steps of a point; a run that was interrupted goes on, though its CPU seconds begin again."""
-        name = f"{point.method}-{point.pattern}-{point.steps}-{point.seed}".replace(":", "of")
+        name = _name(point)
         tb.distill(
             model,
-            self._model,
+            self.dense_model,
             TrainingBatches(retrieval.texts_of(packages), TEXTS, point.seed),
             steps=point.steps,
             learning_rate=RATE,
-            checkpoint=self._folder / f"{name}.pt",
+            checkpoint=self.checkpoint(point),
             progress=lambda line: print(name, line, flush=True),
             precision="bfloat16",
         )
 
-    def _row(self, point: Point, sparsity: float, seconds: tuple[float, float], quality: retrieval.Quality) -> dict[str, object]:
+    def _row(self, point: Point, pruned: Pruned, quality: retrieval.Quality) -> dict[str, object]:
         share, low, high = quality.share_of(self._dense)
         return {
             **stamp(),
             **asdict(point),
             "model": "MiniLM",
-            "sparsity": f"{sparsity:.4f}",
+            "sparsity": f"{pruned.sparsity:.4f}",
             "mrr": f"{quality.mrr:.4f}",
             "first_hits": f"{quality.first_hits:.4f}",
             "cosine": f"{quality.cosine(self._dense):.4f}",
             "share": f"{share:.4f}",
             "share_low": f"{low:.4f}",
             "share_high": f"{high:.4f}",
-            "cpu_seconds": f"{seconds[0]:.1f}",
-            "distil_cpu_seconds": f"{seconds[1]:.1f}",
+            "cpu_seconds": f"{pruned.seconds[0]:.1f}",
+            "distil_cpu_seconds": f"{pruned.seconds[1]:.1f}",
         }
+
+
+def _name(point: Point) -> str:
+    return f"{point.method}-{point.pattern}-{point.steps}-{point.seed}".replace(":", "of")
 
 
 def prune(model: torch.nn.Module, point: Point, texts: list[str]) -> Any:

@@ -46,9 +46,20 @@ class Quality:
     def share_of(self, dense: "Quality") -> tuple[float, float, float]:
         """Return MRR over the dense model's, and the ends of its 95% interval: a paired bootstrap over queries."""
         ours, theirs = 1 / self.ranks, 1 / dense.ranks
-        drawn = np.random.default_rng(0).integers(len(ours), size=(RESAMPLES, len(ours)))
+        drawn = _drawn(len(ours))
         low, high = np.percentile(ours[drawn].mean(1) / theirs[drawn].mean(1), (2.5, 97.5))
         return float(ours.mean() / theirs.mean()), float(low), float(high)
+
+    def change_from(self, exact: "Quality") -> tuple[float, float, float]:
+        """Return MRR less that of another model, and the ends of its 95% interval: a paired bootstrap over queries."""
+        change = 1 / self.ranks - 1 / exact.ranks
+        low, high = np.percentile(change[_drawn(len(change))].mean(1), (2.5, 97.5))
+        return float(change.mean()), float(low), float(high)
+
+
+def _drawn(queries: int) -> Array:
+    """Return RESAMPLES draws of as many queries, (RESAMPLES, queries) int64."""
+    return np.random.default_rng(0).integers(queries, size=(RESAMPLES, queries))
 
 
 def evaluate(model: nn.Module, queries: Sequence[Package]) -> Quality:

@@ -27,7 +27,7 @@ from tvm_balanced.schedules.base.buckets import Specialization, dispatch_on_m
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.rounding import split_rounding
 from tvm_balanced.schedules.base.script_parsing import quick_parsing
-from tvm_balanced.schedules.base.space import Decisions, Space
+from tvm_balanced.schedules.base.space import FORM_ATTR, Decision, Decisions, Part, Space, form_of
 from tvm_balanced.schedules.base.workload import WORKLOAD_ATTR, Workload
 
 Tuned = Callable[[Workload], Decisions | None]
@@ -68,6 +68,17 @@ def _build_once(prim_func: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.P
     return run
 
 
+def _in_thread(function: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.PrimFunc]:
+    """Return a method that writes a function, run in a thread of its own; see `_build_once`."""
+
+    @functools.wraps(function)
+    def run(*given: Any) -> tirx.PrimFunc:
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(_parse, function, *given).result()
+
+    return run
+
+
 def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: Workload) -> tirx.PrimFunc:
     with ThreadPoolExecutor(1) as thread:
         whole = thread.submit(_parse, prim_func, kernel, replace(workload, rounded=False)).result()
@@ -79,9 +90,9 @@ def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: 
     return parts[1].with_attr(WORKLOAD_ATTR, workload.to_attr())
 
 
-def _parse(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: Workload) -> tirx.PrimFunc:
+def _parse(function: Callable[..., tirx.PrimFunc], *given: Any) -> tirx.PrimFunc:
     with quick_parsing():
-        return prim_func(kernel, workload)
+        return function(*given)
 
 
 kept = functools.lru_cache(KEPT)(_build)
@@ -109,6 +120,8 @@ class Kernel(ABC):
     def __init_subclass__(cls) -> None:
         if "prim_func" in vars(cls):
             setattr(cls, "prim_func", _build_once(cls.prim_func))  # noqa: B010 - mypy lets no method be assigned to
+        if "in_form" in vars(cls):
+            setattr(cls, "in_form", _in_thread(cls.in_form))  # noqa: B010
 
     def workload(
         self, m: int | None, n: int, k: int, pattern: BalancedPattern | None, dtype: str = "float32", **epilogue: Any
@@ -221,22 +234,43 @@ class Kernel(ABC):
             TVM's, if a step does not apply; with the default decisions that is a fault of the kernel.
         """
 
+    def forms(self, _workload: Workload, _target: tvm.target.Target) -> tuple[Decision, ...]:
+        """Return what a search may choose of the function itself, and not of its schedule: the numbers of each form that
+        `in_form` writes, the one that `prim_func` writes among them. Empty if that is the only one.
+
+        All forms have the parameters of `prim_func`, and compute the same up to the order of sums.
+        """
+        return ()
+
+    def in_form(self, workload: Workload, _form: Decision) -> tirx.PrimFunc:
+        """Return what `prim_func` does, in one of `forms`, whose numbers it carries as `FORM_ATTR`."""
+        return self.prim_func(workload)
+
     def sampled(self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target) -> Space:
-        """Return all the schedules that `func`, this kernel's for `workload`, can have on `target`."""
-        sch = Schedule(func)
-        self.space(sch, workload, target)
-        return Space.of(sch, func)
+        """Return all the schedules that `func`, this kernel's for `workload`, can have on `target`, in all of its forms."""
+        own = form_of(func)
+
+        def part(form: Decision) -> Part:
+            made = func if not form or form == own else self._like(func, self.in_form(workload, form))
+            sch = Schedule(made)
+            self.space(sch, workload, target)
+            return Part.of(sch, made)
+
+        return Space(() if own is None else tuple(dict.fromkeys([own, *self.forms(workload, target)])), part)
+
+    def _like(self, func: tirx.PrimFunc, other: tirx.PrimFunc) -> tirx.PrimFunc:
+        """Return another form of `func` with its attributes, such as its name."""
+        return other.with_attrs({name: value for name, value in func.attrs.items() if name != FORM_ATTR})
 
     def schedule_tiles(
         self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, decisions: Decisions | None = None
     ) -> tirx.PrimFunc:
         """Return `func` scheduled for `target`, all M in tiles of the same size, by `decisions` where they are of its space."""
+        if decisions is not None and decisions in (space := self.sampled(func, workload, target)):
+            return space.replay(decisions)
         sch = Schedule(func)
         self.space(sch, workload, target)
-        if decisions is None:
-            return sch.mod["main"]
-        space = Space.of(sch, func)
-        return space.replay(decisions) if decisions in space else sch.mod["main"]
+        return sch.mod["main"]
 
     def schedule(
         self, func: tirx.PrimFunc, workload: Workload, target: tvm.target.Target, tuned: Tuned | None = None

@@ -12,6 +12,7 @@ channels (`channel_tiles.py`), of up to C columns:
     bias    (N,)                           float32
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,7 +71,10 @@ class CpuConvDense(DenseKernel):
                 for v in range(vectors):
                     emit(r, T.ramp(r * chunk + v * width, 1, width), v * width)
 
-        def begin(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
+        def zeros(sums: tirx.Buffer) -> None:
+            each(lambda _r, lane, _v: T.buffer_store(sums, T.broadcast(T.float32(0), width), [lane]))
+
+        def load(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
             each(lambda r, lane, v: T.buffer_store(sums, acc[(*at, r, T.ramp(first + v, 1, width))], [lane]))
 
         def end(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
@@ -84,10 +88,6 @@ class CpuConvDense(DenseKernel):
                 T.buffer_store(sums, sums[lane] + read[image, T.ramp(place + v, 1, width)] * scale, [lane])
 
             each(product)
-
-        def clear(acc: tirx.Buffer, at: tuple[Any, Any]) -> None:
-            with T.serial(int64(rows)) as r, T.serial(int64(size // width)) as v:
-                T.buffer_store(acc, T.broadcast(T.float32(0), width), [*at, r, T.ramp(v * width, 1, width)])
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_conv_dense(x_: T.handle, values_: T.handle, bias_: T.handle, residual_: T.handle, y_: T.handle) -> None:
@@ -123,10 +123,10 @@ class CpuConvDense(DenseKernel):
                     )
                     T.writes(acc[vo, vg, 0:rows, 0:size])
                     with T.init():
-                        clear(acc, (vo, vg))
+                        T.evaluate(0)  # the first tile of K begins with zeros in registers
                     sums = T.sblock_alloc_buffer((rows * chunk,), "float32", scope="local")
                     for q in T.serial(pixels.chunks):
-                        begin(acc, sums, (vo, vg), q * chunk)
+                        tiles.begin(vt, partial(zeros, sums), partial(load, acc, sums, (vo, vg), q * chunk))
                         for s in T.serial(T.min(columns_, workload.k - vt * columns_)):
                             place = layer.first(vo, vg * rows, vt * tiles.channels) + q * chunk + T.cast(table[s], "int64")
                             add(layer.source(x, patch), values, sums, (layer.row(vo), place), (vt, vg, s))

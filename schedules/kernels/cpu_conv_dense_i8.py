@@ -30,12 +30,12 @@ from tvm_balanced.schedules.base.kernel import DenseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.rounded_weight import round_weight
-from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, pack_panel_bias, pad_rows
+from tvm_balanced.schedules.layouts.row_panels import LANES, pack_panel_bias, pad_rows
 from tvm_balanced.schedules.tir import prefetch
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.dot_products import BYTES, dot, dot_products, four_columns, has_dot_products
 from tvm_balanced.schedules.tir.image_layers import refusal
-from tvm_balanced.schedules.tir.pixel_rows import PIXELS, PixelRows, schedule_pixel_rows, starts_of
+from tvm_balanced.schedules.tir.pixel_rows import PIXELS, PixelRows, padded_rows, schedule_pixel_rows, starts_of
 from tvm_balanced.schedules.tir.register_transpose import BARRIER
 from tvm_balanced.schedules.tir.rounded_images import ImageBytes, refuse_convolution, schedule_image_rounding
 from tvm_balanced.schedules.tir.rounded_rows import refuse_columns
@@ -70,9 +70,9 @@ class CpuConvDenseI8(DenseKernel):
         whole = np.zeros((n, image.runs, _pieces_of_run(image) * PIECE), np.int8)
         run, place = image.columns()
         whole[:, run, place] = values
-        by_group = pad_rows(whole.reshape(n, -1), n).reshape(-1, LANES, whole[0].size // COLUMNS, COLUMNS).transpose(0, 2, 1, 3)
-        panels = (pad_rows(part, n).reshape(-1, LANES) for part in (scales, totals))
-        return np.ascontiguousarray(by_group).reshape(count_row_panels(n), -1, BYTES), *panels
+        rows = pad_rows(whole.reshape(n, -1), n, image.groups).reshape(-1, LANES, whole[0].size // COLUMNS, COLUMNS)
+        panels = (pad_rows(part, n, image.groups).reshape(-1, LANES) for part in (scales, totals))
+        return np.ascontiguousarray(rows.transpose(0, 2, 1, 3)).reshape(len(rows), -1, BYTES), *panels
 
     def pack_for(self, weight: Array, workload: Workload) -> tuple[Array, ...]:
         return self.pack(weight, workload.conv)
@@ -82,9 +82,10 @@ class CpuConvDenseI8(DenseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation = PixelRows.of(workload, self.lanes), ACTIVATIONS[workload.activation]
-        image, groups, lanes = _image(rows.conv), count_row_panels(workload.n), self.lanes
+        image, lanes = _image(rows.conv), self.lanes
         pieces = image.runs * _pieces_of_run(image)
-        groups_, pieces_, tiles_, pixels_ = map(int64, (groups, pieces, rows.of_image, PIXELS))
+        panels_, pieces_, tiles_, pixels_ = map(int64, (rows.panels, pieces, rows.of_image, PIXELS))
+        groups_ = panels_ * rows.conv.groups
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_conv_dense_i8(
@@ -101,21 +102,21 @@ class CpuConvDenseI8(DenseKernel):
             values = T.match_buffer(values_, (groups_, pieces_ * STEPS, BYTES), "int8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
             totals = T.match_buffer(totals_, (groups_, LANES), "int32")
-            bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            bias = T.match_buffer(bias_, rows.bias_shape, "float32")
             residual = T.match_buffer(residual_, rows.y_shape, "float32")
             y = T.match_buffer(y_, rows.y_shape, "float32")
             rounded = image.round_images(x, lanes)
             bytes_ = rounded.values
             windows, starts = rows.windows(image), starts_of(image, PIECE, pieces)
-            acc = T.sblock_alloc_buffer((rows.batch, tiles_, pixels_, groups_ * LANES), "int32", scope="local")
-            for g, c, s, b, t, i in T.grid(groups_, pieces_, STEPS, rows.batch, tiles_, pixels_):
+            acc = T.sblock_alloc_buffer((rows.images, tiles_, pixels_, panels_ * LANES), "int32", scope="local")
+            for g, c, s, b, t, i in T.grid(panels_, pieces_, STEPS, rows.images, tiles_, pixels_):
                 with T.sblock("dense"):
                     vg, vc, vs, vb, vt, vi = T.axis.remap("SRRSSS", [g, c, s, b, t, i])
                     T.reads(
                         bytes_[vb, 0 : image.nbytes],
                         windows[vt, vi],
                         starts[vc],
-                        values[vg, vc * STEPS + vs, 0:BYTES],
+                        values[rows.panel(vb, vg), vc * STEPS + vs, 0:BYTES],
                     )
                     T.writes(acc[vb, vt, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
@@ -127,9 +128,9 @@ class CpuConvDenseI8(DenseKernel):
                             vb,
                             T.cast(windows[vt, vi], "int64") + T.cast(starts[vc], "int64") + vs * COLUMNS,
                         ),
-                        values[vg, vc * STEPS + vs, T.ramp(0, 1, BYTES)],
+                        values[rows.panel(vb, vg), vc * STEPS + vs, T.ramp(0, 1, BYTES)],
                     )
-            for g, b, t in T.grid(groups_, rows.batch, tiles_):
+            for g, b, t in T.grid(panels_, rows.images, tiles_):
                 with T.sblock("epilogue"):
                     vg, vb, vt = T.axis.remap("SSS", [g, b, t])
                     rows.store((acc, scales, totals, bias, residual, y), rounded, (vb, vt, vg), activation)
@@ -139,14 +140,14 @@ class CpuConvDenseI8(DenseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows = PixelRows.of(workload, self.lanes)
         schedule_image_rounding(sch, workload)
-        schedule_pixel_rows(sch, _tiles(workload, rows, self.sums))
+        schedule_pixel_rows(sch, _tiles(rows, self.sums))
         barrier = BARRIER if self.lanes == LANES else ""
         prefetch.import_prefetch(sch, "dense_update", target, dot_products(target) + barrier)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None
         image = _image(workload.conv)
-        weights = workload.n * image.runs * image.run
+        weights = padded_rows(workload) * image.runs * _pieces_of_run(image) * PIECE
         many = 1.8 if self.lanes == LANES else 2.2 if roofline.dot_products else 0.9
         return roofline.seconds(weights * m, many, weights) + image_seconds(workload, m, roofline)
 
@@ -172,10 +173,10 @@ def _pieces_of_run(image: ImageBytes) -> int:
     return -(-image.run // PIECE)
 
 
-def _tiles(workload: Workload, rows: PixelRows, sums: int) -> Tiles:
+def _tiles(rows: PixelRows, sums: int) -> Tiles:
     """Return the default tiling of the layer."""
-    image, groups = _image(rows.conv), count_row_panels(workload.n)
-    return default_tiling(PIXELS, rows.known_tiles, groups, image.runs * _pieces_of_run(image) * STEPS * BYTES, sums)
+    image = _image(rows.conv)
+    return default_tiling(PIXELS, rows.known_tiles, rows.panels, image.runs * _pieces_of_run(image) * STEPS * BYTES, sums)
 
 
 class CpuConvDenseI8Avx512(CpuConvDenseI8):

@@ -13,6 +13,7 @@ into tiles of channels (`channel_tiles.py`), of up to S slots a row:
     bias     (N,)                float32
 """
 
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,7 +82,11 @@ class CpuConvSparse(SparseKernel):
         n_, tiles_, slots_ = map(int64, (workload.n, tiles.count, slots))
         groups_ = int64(-(-workload.n // ROWS))
 
-        def begin(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
+        def zeros(sums: tirx.Buffer) -> None:
+            for v in range(vectors):
+                T.buffer_store(sums, T.broadcast(T.float32(0), width), [T.ramp(v * width, 1, width)])
+
+        def load(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
             for v in range(vectors):
                 T.buffer_store(sums, acc[(*at, T.ramp(first + v * width, 1, width))], [T.ramp(v * width, 1, width)])
 
@@ -94,10 +99,6 @@ class CpuConvSparse(SparseKernel):
         def end(acc: tirx.Buffer, sums: tirx.Buffer, at: tuple[Any, ...], first: Any) -> None:
             for v in range(vectors):
                 T.buffer_store(acc, sums[T.ramp(v * width, 1, width)], [*at, T.ramp(first + v * width, 1, width)])
-
-        def clear(acc: tirx.Buffer, at: Any, g: Any) -> None:
-            with T.serial(int64(ROWS)) as r, T.serial(int64(size // width)) as v:
-                T.buffer_store(acc, T.broadcast(T.float32(0), width), [at, g, r, T.ramp(v * width, 1, width)])
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_conv_sparse(
@@ -137,11 +138,11 @@ class CpuConvSparse(SparseKernel):
                     )
                     T.writes(acc[vo, vg, 0:ROWS, 0:size])
                     with T.init():
-                        clear(acc, vo, vg)
+                        T.evaluate(0)  # the first tile of K begins with zeros in registers
                     sums = T.sblock_alloc_buffer((chunk,), "float32", scope="local")
                     for r in T.serial(ROWS):
                         for q in T.serial(pixels.chunks):
-                            begin(acc, sums, (vo, vg, r), q * chunk)
+                            tiles.begin(vt, partial(zeros, sums), partial(load, acc, sums, (vo, vg, r), q * chunk))
                             for s in T.serial(T.min(slots_, total - vt * slots_)):
                                 place = (
                                     layer.first(vo, vg * ROWS + r, vt * tiles.channels)

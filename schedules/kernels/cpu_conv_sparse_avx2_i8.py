@@ -28,11 +28,11 @@ from tvm_balanced.schedules.kernels.cpu_avx2_i8 import BYTES, HALF, PICK_FUNCTIO
 from tvm_balanced.schedules.kernels.cpu_conv_dense_i8 import image_seconds
 from tvm_balanced.schedules.kernels.cpu_conv_sparse_i8 import refuse_blocks
 from tvm_balanced.schedules.layouts.byte_blocks import BLOCK, PARTS, blocks_of_chunk, blocks_of_step, pack_blocks, steps_of_chunk
-from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias
+from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, fit_block, pack_panel_bias
 from tvm_balanced.schedules.tir import prefetch
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.dot_products import moved_by, moved_dot, moved_dot_products
-from tvm_balanced.schedules.tir.pixel_rows import PIXELS, PixelRows, schedule_pixel_rows, starts_of
+from tvm_balanced.schedules.tir.pixel_rows import PIXELS, PixelRows, padded_rows, schedule_pixel_rows, starts_of
 from tvm_balanced.schedules.tir.rounded_images import ImageBytes, schedule_image_rounding
 from tvm_balanced.schedules.tir.rounded_rows import refuse_columns
 from tvm_balanced.schedules.tir.tiling import Tiles, tiles_together
@@ -61,7 +61,7 @@ class CpuConvSparseAvx2I8(SparseKernel):
         image = _image(conv or Convolution(weight.shape[1], (1, 1, 1), (1, 1, 1)))
         run, place = image.columns()[:, ::BLOCK]
         nnz = weight.pattern.nnz
-        return pack_blocks(weight, run * _chunks_of_run(image, nnz) * blocks_of_chunk(nnz) + place // BLOCK)
+        return pack_blocks(weight, run * _chunks_of_run(image, nnz) * blocks_of_chunk(nnz) + place // BLOCK, image.groups)
 
     def pack_for(self, weight: EncodedWeight, workload: Workload) -> tuple[Array, ...]:
         return self.pack(weight, workload.conv)
@@ -71,9 +71,10 @@ class CpuConvSparseAvx2I8(SparseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation, nnz = PixelRows.of(workload, HALF), ACTIVATIONS[workload.activation], workload.nnz
-        image, groups, steps, blocks = _image(rows.conv), count_row_panels(workload.n), steps_of_chunk(nnz), blocks_of_chunk(nnz)
+        image, steps, blocks = _image(rows.conv), steps_of_chunk(nnz), blocks_of_chunk(nnz)
         chunks = image.runs * _chunks_of_run(image, nnz)
-        groups_, steps_, chunks_, tiles_, pixels_ = map(int64, (groups, steps, chunks, rows.of_image, PIXELS))
+        panels_, steps_, chunks_, tiles_, pixels_ = map(int64, (rows.panels, steps, chunks, rows.of_image, PIXELS))
+        groups_ = panels_ * rows.conv.groups
 
         def lanes(half: Any, size: int) -> Any:
             """What of a row panel's `2 * size` elements belongs to a half."""
@@ -96,22 +97,22 @@ class CpuConvSparseAvx2I8(SparseKernel):
             indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // 2, 2 * BYTES), "uint8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
             totals = T.match_buffer(totals_, (groups_, LANES), "int32")
-            bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            bias = T.match_buffer(bias_, rows.bias_shape, "float32")
             residual = T.match_buffer(residual_, rows.y_shape, "float32")
             y = T.match_buffer(y_, rows.y_shape, "float32")
             rounded = image.round_images(x, HALF, moved_by())
             bytes_ = rounded.values
             windows, starts = rows.windows(image), starts_of(image, blocks * BLOCK, chunks)
-            acc = T.sblock_alloc_buffer((rows.batch, tiles_, pixels_, groups_ * LANES), "int32", scope="local")
-            for h, c, s, b, t, i in T.grid(groups_ * 2, chunks_, steps_, rows.batch, tiles_, pixels_):
+            acc = T.sblock_alloc_buffer((rows.images, tiles_, pixels_, panels_ * LANES), "int32", scope="local")
+            for h, c, s, b, t, i in T.grid(panels_ * 2, chunks_, steps_, rows.images, tiles_, pixels_):
                 with T.sblock("dense"):
                     vh, vc, vs, vb, vt, vi = T.axis.remap("SRRSSS", [h, c, s, b, t, i])
                     T.reads(
                         bytes_[vb, 0 : image.nbytes],
                         windows[vt, vi],
                         starts[vc],
-                        values[vh // 2, vc * steps + vs, vh % 2 * BYTES : vh % 2 * BYTES + BYTES],
-                        indices[vh // 2, (vc * steps + vs) // 2, vh % 2 * BYTES : vh % 2 * BYTES + BYTES],
+                        values[rows.panel(vb, vh // 2), vc * steps + vs, vh % 2 * BYTES : vh % 2 * BYTES + BYTES],
+                        indices[rows.panel(vb, vh // 2), (vc * steps + vs) // 2, vh % 2 * BYTES : vh % 2 * BYTES + BYTES],
                     )
                     T.writes(acc[vb, vt, vi, vh * HALF : vh * HALF + HALF])
                     with T.init():
@@ -120,13 +121,13 @@ class CpuConvSparseAvx2I8(SparseKernel):
                         acc[vb, vt, vi, T.ramp(vh * HALF, 1, HALF)],
                         picked_slots(
                             (bytes_, vb, T.cast(windows[vt, vi], "int64") + T.cast(starts[vc], "int64")),
-                            columns_of_step(indices[vh // 2, (vc * steps + vs) // 2, lanes(vh, BYTES)], vs),
+                            columns_of_step(indices[rows.panel(vb, vh // 2), (vc * steps + vs) // 2, lanes(vh, BYTES)], vs),
                             vs,
                             nnz,
                         ),
-                        values[vh // 2, vc * steps + vs, lanes(vh, BYTES)],
+                        values[rows.panel(vb, vh // 2), vc * steps + vs, lanes(vh, BYTES)],
                     )
-            for g, b, t in T.grid(groups_, rows.batch, tiles_):
+            for g, b, t in T.grid(panels_, rows.images, tiles_):
                 with T.sblock("epilogue"):
                     vg, vb, vt = T.axis.remap("SSS", [g, b, t])
                     rows.store((acc, scales, totals, bias, residual, y), rounded, (vb, vt, vg), activation)
@@ -141,7 +142,7 @@ class CpuConvSparseAvx2I8(SparseKernel):
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None
         image, nnz = _image(workload.conv), workload.nnz
-        slots = workload.n * image.runs * _chunks_of_run(image, nnz) * blocks_of_chunk(nnz) * nnz
+        slots = padded_rows(workload) * image.runs * _chunks_of_run(image, nnz) * blocks_of_chunk(nnz) * nnz
         many, _ = SHARES[roofline.dot_products][blocks_of_step(nnz) > 1]
         return roofline.seconds(slots * m, many * HALF / roofline.lanes, slots * 1.5) + image_seconds(workload, m, roofline)
 
@@ -159,7 +160,7 @@ def _tiles(workload: Workload) -> Tiles:
     assert workload.conv is not None
     image, nnz = _image(workload.conv), workload.nnz
     nbytes = image.runs * _chunks_of_run(image, nnz) * steps_of_chunk(nnz) * 3 * BYTES
-    return Tiles(2 if blocks_of_step(nnz) > 1 else 4, 1, tiles_together(count_row_panels(workload.n), nbytes))
+    return Tiles(2 if blocks_of_step(nnz) > 1 else 4, 1, tiles_together(PixelRows.of(workload, HALF).panels, nbytes))
 
 
 CPU_CONV_SPARSE_AVX2_I8 = CpuConvSparseAvx2I8()

@@ -27,11 +27,11 @@ from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cpu_avx512_i8 import FEATURES, columns_of_step, permuted_dot
 from tvm_balanced.schedules.kernels.cpu_conv_dense_i8 import image_seconds
 from tvm_balanced.schedules.layouts.byte_windows import BLOCK, BLOCKS, PARTS, WINDOW, count_windows, pack_windows, steps_of_chunk
-from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias
+from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, fit_block, pack_panel_bias
 from tvm_balanced.schedules.tir import prefetch
 from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.image_layers import refusal
-from tvm_balanced.schedules.tir.pixel_rows import PIXELS, PixelRows, schedule_pixel_rows, starts_of
+from tvm_balanced.schedules.tir.pixel_rows import PIXELS, PixelRows, padded_rows, schedule_pixel_rows, starts_of
 from tvm_balanced.schedules.tir.register_transpose import BARRIER
 from tvm_balanced.schedules.tir.rounded_images import ImageBytes, refuse_convolution, schedule_image_rounding
 from tvm_balanced.schedules.tir.rounded_rows import refuse_columns
@@ -60,7 +60,7 @@ class CpuConvSparseAvx512I8(SparseKernel):
     def pack(self, weight: EncodedWeight, conv: Convolution | None = None) -> tuple[Array, ...]:
         image = _image(conv or Convolution(weight.shape[1], (1, 1, 1), (1, 1, 1)))
         run, place = image.columns()[:, ::BLOCK]
-        return pack_windows(weight, run * _windows_of_run(image) * BLOCKS + place // BLOCK)
+        return pack_windows(weight, run * _windows_of_run(image) * BLOCKS + place // BLOCK, image.groups)
 
     def pack_for(self, weight: EncodedWeight, workload: Workload) -> tuple[Array, ...]:
         return self.pack(weight, workload.conv)
@@ -70,11 +70,12 @@ class CpuConvSparseAvx512I8(SparseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         rows, activation, nnz = PixelRows.of(workload, LANES), ACTIVATIONS[workload.activation], workload.nnz
-        image, groups, steps = _image(rows.conv), count_row_panels(workload.n), steps_of_chunk(nnz)
+        image, steps = _image(rows.conv), steps_of_chunk(nnz)
         windows_of_k = _windows(image, nnz)
-        groups_, steps_, chunks_, tiles_, pixels_ = map(
-            int64, (groups, steps, windows_of_k * nnz // steps, rows.of_image, PIXELS)
+        panels_, steps_, chunks_, tiles_, pixels_ = map(
+            int64, (rows.panels, steps, windows_of_k * nnz // steps, rows.of_image, PIXELS)
         )
+        groups_ = panels_ * rows.conv.groups
 
         @T.prim_func(private=True, s_tir=True)
         def cpu_conv_sparse_i8(
@@ -93,22 +94,22 @@ class CpuConvSparseAvx512I8(SparseKernel):
             indices = T.match_buffer(indices_, (groups_, chunks_ * steps_ // 2, WINDOW), "uint8")
             scales = T.match_buffer(scales_, (groups_, LANES), "float32")
             totals = T.match_buffer(totals_, (groups_, LANES), "int32")
-            bias = T.match_buffer(bias_, (groups_, LANES), "float32")
+            bias = T.match_buffer(bias_, rows.bias_shape, "float32")
             residual = T.match_buffer(residual_, rows.y_shape, "float32")
             y = T.match_buffer(y_, rows.y_shape, "float32")
             rounded = image.round_images(x, LANES)
             bytes_ = rounded.values
             windows, starts = rows.windows(image), starts_of(image, WINDOW, windows_of_k)
-            acc = T.sblock_alloc_buffer((rows.batch, tiles_, pixels_, groups_ * LANES), "int32", scope="local")
-            for g, c, s, b, t, i in T.grid(groups_, chunks_, steps_, rows.batch, tiles_, pixels_):
+            acc = T.sblock_alloc_buffer((rows.images, tiles_, pixels_, panels_ * LANES), "int32", scope="local")
+            for g, c, s, b, t, i in T.grid(panels_, chunks_, steps_, rows.images, tiles_, pixels_):
                 with T.sblock("dense"):
                     vg, vc, vs, vb, vt, vi = T.axis.remap("SRRSSS", [g, c, s, b, t, i])
                     T.reads(
                         bytes_[vb, 0 : image.nbytes],
                         windows[vt, vi],
                         starts[vc * (steps // nnz) + vs // nnz],
-                        values[vg, vc * steps + vs, 0:WINDOW],
-                        indices[vg, (vc * steps + vs) // 2, 0:WINDOW],
+                        values[rows.panel(vb, vg), vc * steps + vs, 0:WINDOW],
+                        indices[rows.panel(vb, vg), (vc * steps + vs) // 2, 0:WINDOW],
                     )
                     T.writes(acc[vb, vt, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
@@ -117,10 +118,10 @@ class CpuConvSparseAvx512I8(SparseKernel):
                     acc[vb, vt, vi, T.ramp(vg * LANES, 1, LANES)] = permuted_dot(
                         acc[vb, vt, vi, T.ramp(vg * LANES, 1, LANES)],
                         bytes_[vb, T.ramp(place, 1, WINDOW)],
-                        columns_of_step(indices[vg, (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
-                        values[vg, vc * steps + vs, T.ramp(0, 1, WINDOW)],
+                        columns_of_step(indices[rows.panel(vb, vg), (vc * steps + vs) // 2, T.ramp(0, 1, WINDOW)], vs),
+                        values[rows.panel(vb, vg), vc * steps + vs, T.ramp(0, 1, WINDOW)],
                     )
-            for g, b, t in T.grid(groups_, rows.batch, tiles_):
+            for g, b, t in T.grid(panels_, rows.images, tiles_):
                 with T.sblock("epilogue"):
                     vg, vb, vt = T.axis.remap("SSS", [g, b, t])
                     rows.store((acc, scales, totals, bias, residual, y), rounded, (vb, vt, vg), activation)
@@ -130,12 +131,12 @@ class CpuConvSparseAvx512I8(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         rows = PixelRows.of(workload, LANES)
         schedule_image_rounding(sch, workload)
-        schedule_pixel_rows(sch, _tiles(workload, rows))
+        schedule_pixel_rows(sch, _tiles(rows, workload.nnz))
         prefetch.import_prefetch(sch, "dense_update", target, BARRIER)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None
-        slots = workload.n * _windows(_image(workload.conv), workload.nnz) * BLOCKS * workload.nnz
+        slots = padded_rows(workload) * _windows(_image(workload.conv), workload.nnz) * BLOCKS * workload.nnz
         return roofline.seconds(slots * m, 1.2, slots * 1.5) + image_seconds(workload, m, roofline)
 
 
@@ -159,12 +160,9 @@ def _windows(image: ImageBytes, nnz: int) -> int:
     return count_windows(image.runs * _windows_of_run(image) * WINDOW, nnz)
 
 
-def _tiles(workload: Workload, rows: PixelRows) -> Tiles:
+def _tiles(rows: PixelRows, nnz: int) -> Tiles:
     """Return the default tiling of the layer."""
-    groups = count_row_panels(workload.n)
-    return default_tiling(
-        PIXELS, rows.known_tiles, groups, _windows(_image(rows.conv), workload.nnz) * workload.nnz * WINDOW * 3 // 2
-    )
+    return default_tiling(PIXELS, rows.known_tiles, rows.panels, _windows(_image(rows.conv), nnz) * nnz * WINDOW * 3 // 2)
 
 
 CPU_CONV_SPARSE_I8 = (CpuConvSparseAvx512I8(),)

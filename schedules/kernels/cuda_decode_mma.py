@@ -43,6 +43,7 @@ from tvm_balanced.schedules.base.gpu_specs import H200, gpu_of
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.row_tiles import RowTiles
+from tvm_balanced.schedules.base.space import FORM_ATTR, Decision, form_of, sample_number
 from tvm_balanced.schedules.base.target_info import LEAST_SHARED_KIB, has_clusters, shared_bytes, shared_scope, too_old
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cuda_gemv import bind_threads
@@ -76,6 +77,10 @@ OVERHEAD = 0.3  # all other integer instructions per weight, counted in the mach
 MEMORY, DECODING, TENSOR = 0.68, 0.65, 1.52  # relative to the times at peak rates
 CACHE_RATE = 1.33  # rate of reading x, relative to that of memory
 FIXED = 3.8e-6  # seconds of a kernel without work
+# What a search may choose besides tiles. Stages copied further ahead, and blocks side by side, gained 6% at most on an H200.
+AHEAD = (1, 2, 3)  # stages that are copied ahead
+RESIDENT = (1, 2)  # thread blocks side by side on a multiprocessor, which registers must leave room for
+SHARES = (1, 2, 4, 8)  # warps that share K, besides the default
 # Thread blocks that share K, as a cluster: not measured yet.
 SLICES = (2, 4, 8)  # larger clusters are not on every GPU
 MEETING = 1e-6  # seconds that it takes them to start together, to wait for each other and to add up
@@ -131,11 +136,22 @@ class CudaDecodeMma(SparseKernel):
         return padded.reshape(-1, ROWS)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        cut = _cut(workload)
+        return self._written(workload, cut.shares, cut.slices, 1)
+
+    def forms(self, workload: Workload, target: tvm.target.Target) -> tuple[Decision, ...]:
+        """Return (shares, slices, resident): the warps of a block, and the thread blocks, that share K, and the thread blocks
+        that registers must leave room for on a multiprocessor.
+        """
+        return tuple((cut.shares, cut.slices, resident) for cut in _cuts(workload, target) for resident in RESIDENT)
+
+    def in_form(self, workload: Workload, form: Decision) -> tirx.PrimFunc:
+        return self._written(workload, *form)
+
+    def _written(self, workload: Workload, shares: int, slices: int, resident: int) -> tirx.PrimFunc:
         rows, activation, dtype = _rows(workload), ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz = workload.n, workload.k, workload.nnz
         layout = Layout.of(n, k, nnz)
-        cut = _cut(workload)
-        shares, slices = cut.shares, cut.slices
         columns = layout.steps * QUAD * BLOCK
         n_, k_, tiles_, groups_, loads_, steps_, shares_, slices_ = map(
             int64, (n, k, layout.tiles, layout.groups // (shares * slices), layout.loads, layout.steps, shares, slices)
@@ -289,18 +305,19 @@ class CudaDecodeMma(SparseKernel):
             for o, i, t, r in T.grid(rows.tiles, size_, tiles_, rows_):
                 with T.sblock("epilogue"):
                     vo, vi, vt, vr = T.axis.remap("SSSS", [o, i, t, r])
-                    T.attr({MIN_BLOCKS: 1})
+                    T.attr({MIN_BLOCKS: resident})
                     if tirx.all(rows.at(vo, vi) < rows.m, vt * ROWS + vr < n_, *([is_first() != 0] if slices > 1 else [])):
                         y[rows.at(vo, vi), vt * ROWS + vr] = result(
                             total[vo, vi, vt, vr] + T.cast(bias[vt, vr], "float32"), residual, rows.at(vo, vi), vt * ROWS + vr
                         )
 
-        return workload.attach(cuda_decode_mma if slices > 1 else without_loops(cuda_decode_mma, "z"))
+        func = workload.attach(cuda_decode_mma if slices > 1 else without_loops(cuda_decode_mma, "z"))
+        return func.with_attr(FORM_ATTR, [shares, slices, resident])
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         stage, read_x, decode, mma_ = (sch.get_sblock(name) for name in ("stage", "read_x", "decode", "mma"))
         o, *slices, f, t, r, g, s, p = sch.get_loops(mma_)
-        cut = _cut(workload, target)
+        cut = _cut(workload, target, form_of(sch.mod["main"]))
         tiles = sch.sample_perfect_tile(t, 3, 4, decision=[cut.blocks, cut.warps, cut.tiles])
         block, warps, tile = sch.split(t, tiles)
         steps = _steps(workload, cut, target)
@@ -368,9 +385,10 @@ class CudaDecodeMma(SparseKernel):
             for loop in (tile, p, s, step):
                 sch.unroll(loop)
         sch.decompose_reduction(mma_, stages)
-        # cp.async copies x of the next stage while that of this one is used
+        # cp.async copies x of the next stage, or of one further ahead, while that of this one is used
         copies = 2 if workload.nnz == BLOCK else 3
-        sch.annotate(stages, "software_pipeline_stage", [*[0] * copies, 1])
+        ahead = sample_number(sch, AHEAD, 1)
+        sch.annotate(stages, "software_pipeline_stage", [*[0] * copies, ahead])
         sch.annotate(stages, "software_pipeline_order", list(range(copies + 1)))
         sch.annotate(stages, "software_pipeline_async_stages", [0])
 
@@ -452,8 +470,8 @@ class Cut:
     slices: int = 1
 
 
-def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
-    """Choose the default split.
+def _cut(workload: Workload, target: tvm.target.Target | None = None, form: Decision | None = None) -> Cut:
+    """Choose the default split, or that of a form.
 
     Parameters
     ----------
@@ -461,12 +479,32 @@ def _cut(workload: Workload, target: tvm.target.Target | None = None) -> Cut:
     target : target, optional
         The target to run on. Without one, the split is for an H200 with the shared memory of the
         smallest GPU; the numbers of shares and slices in it are part of the function, which knows no target.
+    form : tuple of int, optional
+        Of the function; by default as planned.
     """
-    cut = planned(workload)
     if target is None:
-        return cut
-    at_once = cut.slices if has_clusters(target) else 1
-    return _busiest(workload, cut.slices, [cut.shares], shared_bytes(target), gpu_of(target).multiprocessors, at_once)
+        return planned(workload)
+    shares, slices = form[:2] if form else (planned(workload).shares, planned(workload).slices)
+    at_once = slices if has_clusters(target) else 1
+    return _busiest(workload, slices, [shares], shared_bytes(target), gpu_of(target).multiprocessors, at_once)
+
+
+def _cuts(workload: Workload, target: tvm.target.Target) -> list[Cut]:
+    """Return a split for each number of warps and thread blocks that may share K, if a target has room for one.
+
+    Where there are no clusters, one block would compute the slices in turn, so that only the number that is planned is of use.
+    """
+    groups, fitting = Layout.of(workload.n, workload.k, workload.nnz).groups, shared_bytes(target)
+    clusters = has_clusters(target) and workload.nnz < BLOCK
+    return [
+        Cut(shares, 1, 1, 1, slices)
+        for slices in ((1, *SLICES) if clusters else (planned(workload).slices,))
+        for shares in sorted({*SHARES, planned(workload).shares})
+        if shares <= _most_warps(workload)
+        and groups % (slices * shares) == 0
+        and _shared_bytes(workload, shares, 1, 1) <= fitting
+        and (slices == 1 or _sum_bytes(workload, shares * slices, 1) <= fitting)
+    ]
 
 
 @cache

@@ -33,6 +33,7 @@ from tvm_balanced.schedules.base.cuda_config import MIN_BLOCKS
 from tvm_balanced.schedules.base.expressions import divisors, int64
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.row_tiles import RowTiles
+from tvm_balanced.schedules.base.space import FORM_ATTR, Decision, form_of
 from tvm_balanced.schedules.base.target_info import LEAST_SHARED_KIB, capability, shared_bytes, shared_scope
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.kernels.cuda_decode_mma import (
@@ -60,6 +61,11 @@ from tvm_balanced.schedules.tir.activations import ACTIVATIONS
 from tvm_balanced.schedules.tir.cuda_intrinsics import CORE, WARPS, drain, store_words, wait_for_sums, wgmma
 
 COLUMNS = 128  # of a stage of K
+# What a search may choose besides tiles; nothing of it was run
+SIZES = (64, 128, 256)  # rows of x in a tile, at most
+STAGES = (64, 128, 256)  # columns of a stage
+AHEAD = (1, 2, 3)  # stages of the stored weight that are copied ahead of the one that is decoded
+RESIDENT = (1, 2)  # thread blocks side by side on a multiprocessor, which registers must leave room for
 # With one stage the stored weight would have been read for the last time when what is decoded is stored, and TVM would give both
 # the same memory, without a barrier between them, because it does not see that store.
 LEAST_STAGES = 2
@@ -93,18 +99,43 @@ class CudaDecodeWgmma(CudaDecodeMma):
         )
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation, dtype = _rows(workload), ACTIVATIONS[workload.activation], workload.dtype
+        return self._of_stages(workload, _rows(workload), COLUMNS, 1, 1)
+
+    def forms(self, workload: Workload, target: tvm.target.Target) -> tuple[Decision, ...]:
+        """Return (rows of x in a tile, columns of a stage, ahead, resident): how many stages of the stored weight are copied
+        ahead of the one that is decoded, and how many thread blocks registers must leave room for on a multiprocessor.
+        """
+        layout = self.layout(workload.n, workload.k, workload.nnz)
+        sizes = dict.fromkeys(_rows(workload, most).size for most in SIZES)
+        stages = [columns for columns in STAGES if layout.groups % max(1, joined_groups(workload.nnz, columns)) == 0]
+        return tuple(
+            (size, columns, ahead, resident)
+            for size in sizes
+            for columns in stages
+            for ahead in AHEAD
+            for resident in RESIDENT
+            if columns >= layout.steps * QUAD * BLOCK
+            and layout.groups >= LEAST_STAGES * joined_groups(workload.nnz, columns)
+            and shared_need(workload, 1, size, columns, ahead) <= shared_bytes(target)
+        )
+
+    def in_form(self, workload: Workload, form: Decision) -> tirx.PrimFunc:
+        size, columns, ahead, resident = form
+        return self._of_stages(workload, RowTiles(_rows(workload).m, size), columns, ahead, resident)
+
+    def _of_stages(self, workload: Workload, rows: RowTiles, columns: int, ahead: int, resident: int) -> tirx.PrimFunc:
+        activation, dtype = ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz = workload.n, workload.k, workload.nnz
-        layout, joined = self.layout(n, k, nnz), joined_groups(nnz)
+        layout, joined = self.layout(n, k, nnz), joined_groups(nnz, columns)
         n_, k_, tiles_, groups_, loads_, steps_, joined_ = map(
             int64, (n, k, layout.tiles, layout.groups, layout.loads, layout.steps, joined)
         )
-        wide_, stages_, chunks_ = map(int64, (layout.tiles // WARPS, layout.groups // joined, COLUMNS // CORE))
+        wide_, stages_, chunks_ = map(int64, (layout.tiles // WARPS, layout.groups // joined, columns // CORE))
         size_, parts_, warp_, warps_, quad_ = map(int64, (rows.size, rows.size // TOKENS, WARP, WARPS, QUAD))
         core_, registers_, sums_, words_, pieces_, once_ = map(int64, (CORE, REGISTERS, 4, 4, PIECES, 1))
         entries_, copies_, entry_, halves_ = map(int64, (len(table(nnz)), COPIES, WORDS, 2))
         rows_, wide_rows_ = int64(ROWS), int64(WARPS * ROWS)
-        whole, products = layout.groups // joined * COLUMNS == k, COLUMNS // BLOCK
+        whole, products = layout.groups // joined * columns == k, columns // BLOCK
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             value = x[rows.read(tile, row), column]
@@ -227,7 +258,7 @@ class CudaDecodeWgmma(CudaDecodeMma):
             for o, i, t, r in T.grid(rows.tiles, size_, wide_, wide_rows_):
                 with T.sblock("epilogue"):
                     vo, vi, vt, vr = T.axis.remap("SSSS", [o, i, t, r])
-                    T.attr({MIN_BLOCKS: 1})
+                    T.attr({MIN_BLOCKS: resident})
                     if tirx.all(rows.at(vo, vi) < rows.m, vt * wide_rows_ + vr < n_):
                         y[rows.at(vo, vi), vt * wide_rows_ + vr] = result(
                             share[
@@ -239,13 +270,14 @@ class CudaDecodeWgmma(CudaDecodeMma):
                             vt * wide_rows_ + vr,
                         )
 
-        return workload.attach(cuda_decode_wgmma)
+        return workload.attach(cuda_decode_wgmma).with_attr(FORM_ATTR, [rows.size, columns, ahead, resident])
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         shared = shared_scope(target)
         o, t, w, r, g, _ = sch.get_loops(sch.get_sblock("mma"))
         wide = self.layout(workload.n, workload.k, workload.nnz).tiles // WARPS
-        groups = warpgroups(workload, wide, shared_bytes(target))
+        size, columns, ahead, _ = form_of(sch.mod["main"]) or (_rows(workload).size, COLUMNS, 1, 1)
+        groups = warpgroups(workload, wide, shared_bytes(target), size, columns, ahead)
         cut = sch.sample_perfect_tile(t, 2, 4, decision=[wide // groups, groups])
         block, group = sch.split(t, cut)
         sch.reorder(block, o, group, w, r, g)
@@ -266,8 +298,9 @@ class CudaDecodeWgmma(CudaDecodeMma):
         *_, i, t, r = sch.get_loops(epilogue)
         bind_threads(sch, sch.fuse(i, t, r), threads)
         sch.decompose_reduction(sch.get_sblock("mma"), g)
-        # while tensor cores multiply a stage, the next one is decoded, and cp.async copies x and the weight of the one after it
-        sch.annotate(g, "software_pipeline_stage", [0, 0, 0, 1, 1, 1, 2])
+        # while tensor cores multiply a stage, the next one is decoded, and cp.async copies x and the weight of the one after it,
+        # or of one further ahead
+        sch.annotate(g, "software_pipeline_stage", [0, 0, 0, ahead, ahead, ahead, ahead + 1])
         sch.annotate(g, "software_pipeline_order", [0, 1, 2, 4, 5, 6, 3])
         sch.annotate(g, "software_pipeline_async_stages", [0])
 
@@ -319,26 +352,29 @@ class CudaDecodeWgmma(CudaDecodeMma):
         return FIXED + (MEMORY * memory + max(DECODING * decode, tensor)) / busy + x
 
 
-def joined_groups(nnz: int) -> int:
-    """Return how many K groups are a stage."""
-    return COLUMNS // (Layout.of(1, 1, nnz).steps * QUAD * BLOCK)
+def joined_groups(nnz: int, columns: int = COLUMNS) -> int:
+    """Return how many K groups are a stage of so many columns."""
+    return columns // (Layout.of(1, 1, nnz).steps * QUAD * BLOCK)
 
 
-def warpgroups(workload: Workload, wide: int, fitting: int) -> int:
-    """Return the warpgroups of a thread block: as many as divide the tiles of 64 rows and fit `fitting` bytes, or one."""
-    return next((number for number in WARPGROUPS if number in divisors(wide, 4) and shared_need(workload, number) <= fitting), 1)
-
-
-def shared_need(workload: Workload, groups: int) -> int:
-    """Return the shared memory of a thread block of `groups` warpgroups in bytes: two stages of x and of the stored weight, one
-    that is decoded, and the table of selectors; or its sums, which come later.
+def warpgroups(workload: Workload, wide: int, fitting: int, size: int = 0, columns: int = COLUMNS, ahead: int = 1) -> int:
+    """Return the warpgroups of a thread block: as many as divide the tiles of 64 rows and fit `fitting` bytes, or one. Row tiles
+    have `size` rows of x, the default if that is 0, a stage so many columns, and so many are copied ahead.
     """
-    layout, joined, size = Layout.of(workload.n, workload.k, workload.nnz), joined_groups(workload.nnz), _rows(workload).size
-    chunks = COLUMNS // CORE
+    fits = (number for number in WARPGROUPS if number in divisors(wide, 4))
+    return next((number for number in fits if shared_need(workload, number, size, columns, ahead) <= fitting), 1)
+
+
+def shared_need(workload: Workload, groups: int, size: int = 0, columns: int = COLUMNS, ahead: int = 1) -> int:
+    """Return the shared memory of a thread block of `groups` warpgroups in bytes: stages of x and of the stored weight, two
+    that are decoded, and the table of selectors; or its sums, which come later.
+    """
+    layout, joined = Layout.of(workload.n, workload.k, workload.nnz), joined_groups(workload.nnz, columns)
+    size, chunks = size or _rows(workload).size, columns // CORE
     of_x = chunks * (size + 1) * 16
     of_weights = groups * WARPS * joined * layout.loads * WARP * 20
     of_decoded = groups * chunks * (WARPS * ROWS + 1) * 16
-    stages = 3 * of_x + 2 * (of_weights + of_decoded) + table(workload.nnz).nbytes * COPIES
+    stages = (ahead + 2) * of_x + (ahead + 1) * of_weights + 2 * of_decoded + table(workload.nnz).nbytes * COPIES
     return max(stages, groups * WARPS * ROWS * size * 4)
 
 
@@ -353,8 +389,8 @@ def own_copy(sch: Schedule, block: Any, loops: int) -> None:
     sch.vectorize(vector)
 
 
-def _rows(workload: Workload) -> RowTiles:
-    most = CudaDecodeWgmma.rows
+def _rows(workload: Workload, most: int = 0) -> RowTiles:
+    most = most or CudaDecodeWgmma.rows
     rows = RowTiles.of(workload.m, longest=most, symbolic=workload.tile or most)
     return RowTiles(rows.m, -(-rows.size // TOKENS) * TOKENS)
 

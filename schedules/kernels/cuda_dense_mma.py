@@ -19,6 +19,7 @@ from tvm.s_tir import Schedule
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.schedules.base.kernel import DenseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.space import Decision
 from tvm_balanced.schedules.base.workload import WORKLOAD_ATTR, Workload
 from tvm_balanced.schedules.kernels.cuda_decode_mma import CUDA_DECODE_MMA, QUAD, ROWS, TOKENS, Layout
 from tvm_balanced.schedules.layouts.warp_panels import BLOCK, round_up
@@ -59,10 +60,13 @@ class CudaDenseMma(DenseKernel):
         return _tiles(workload.n, workload.k)[1] * QUAD * BLOCK
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        func = CUDA_DECODE_MMA.prim_func(_whole(workload))
-        x, values, _, _, *others = func.params  # there are no positions and selectors
-        func = tirx.PrimFunc([x, values, *others], func.body, func.ret_type, func.attrs)
-        return func.with_attr(WORKLOAD_ATTR, workload.to_attr())
+        return _dense(CUDA_DECODE_MMA.prim_func(_whole(workload)), workload)
+
+    def forms(self, workload: Workload, target: tvm.target.Target) -> tuple[Decision, ...]:
+        return CUDA_DECODE_MMA.forms(_whole(workload), target)
+
+    def in_form(self, workload: Workload, form: Decision) -> tirx.PrimFunc:
+        return _dense(CUDA_DECODE_MMA.in_form(_whole(workload), form), workload)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         CUDA_DECODE_MMA.space(sch, _whole(workload), target)
@@ -79,6 +83,13 @@ def _tiles(n: int, k: int) -> tuple[int, int]:
     """Return the tiles of 16 rows and the groups of 64 columns of a weight (N, K)."""
     layout = Layout.of(n, k, BLOCK)
     return layout.tiles, layout.groups
+
+
+def _dense(func: tirx.PrimFunc, workload: Workload) -> tirx.PrimFunc:
+    """Return a function of `cuda_decode_mma` for a dense weight, without positions and selectors, as one of this workload."""
+    x, values, _, _, *others = func.params
+    func = tirx.PrimFunc([x, values, *others], func.body, func.ret_type, func.attrs)
+    return func.with_attr(WORKLOAD_ATTR, workload.to_attr())
 
 
 def _whole(workload: Workload) -> Workload:

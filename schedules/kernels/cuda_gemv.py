@@ -26,6 +26,7 @@ from tvm_balanced.schedules.base.gpu_specs import H200
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
 from tvm_balanced.schedules.base.row_tiles import RowTiles
+from tvm_balanced.schedules.base.space import FORM_ATTR, Decision, form_of, sample_number
 from tvm_balanced.schedules.base.target_info import has_clusters, shared_scope, too_old
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import SLOTS_PER_WORD, chunk
@@ -70,6 +71,10 @@ LITTLE_STAGE, LITTLE_LOADS = STAGE_BYTES // 2, 2
 SPARE_X = 8  # bytes of weights per byte of x
 # Thread blocks that share K, as a cluster: not measured yet
 SLICES = (2, 4, 8)  # larger clusters are not on every GPU
+# What a search may choose besides tiles: not measured yet
+RESIDENT = (1, 2)  # thread blocks side by side on a multiprocessor, which registers must leave room for
+WIDTHS = (1, 2, 4, 8)  # columns of x that a thread copies at once
+AHEAD = (1, 2)  # stages of x that are copied ahead, where they are
 # The cost model is fitted to 24 measurements with up to four rows on an H200
 # (benchmarks/data/gpu.csv); all but three are within 15%. See docs/measurements/kernels.md.
 MEMORY, LOOKING_UP = 1.18, 1.27  # relative to the times at peak rates, which add up
@@ -141,6 +146,22 @@ class CudaGemv(SparseKernel):
         return RowTiles(rows.m, 1 << (rows.size - 1).bit_length())
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
+        size = self.split_rows(workload).size
+        resident = 2 if _stages_little(workload.dtype, size) else 1
+        return self._written(workload, *_shared(workload, size, self.stored_as(workload.dtype)), resident)
+
+    def forms(self, workload: Workload, target: tvm.target.Target) -> tuple[Decision, ...]:
+        """Return (slices, warps, resident): the thread blocks that share K and the warps of each, 1 and 1 where none does, and
+        the thread blocks that registers must leave room for on a multiprocessor.
+        """
+        size, stored = self.split_rows(workload).size, self.stored_as(workload.dtype)
+        shared = _ways(workload, size, stored) if has_clusters(target) else [_shared(workload, size, stored)]
+        return tuple((slices, warps, resident) for slices, warps in shared for resident in RESIDENT)
+
+    def in_form(self, workload: Workload, form: Decision) -> tirx.PrimFunc:
+        return self._written(workload, *form)
+
+    def _written(self, workload: Workload, slices: int, warps: int, resident: int) -> tirx.PrimFunc:
         rows, activation, dtype = self.split_rows(workload), ACTIVATIONS[workload.activation], workload.dtype
         n, k, nnz, length = workload.n, workload.k, workload.nnz, workload.block
         slots, blocks, words = chunk(nnz)
@@ -150,9 +171,8 @@ class CudaGemv(SparseKernel):
         as_masks, word_dtype = masked(nnz, length), words_of(length)
         size_, warp_, load_, per_load_ = int64(rows.size), int64(WARP), int64(load), int64(per_load)
         once_, halves_, bytes_ = map(int64, (1, 2, 256))
-        slices, warps = _shared(workload, rows.size, self.stored_as(dtype))
         slices_, warps_, own_ = map(int64, (slices, warps, chunks // (slices * warps)))
-        whole, resident = chunks * blocks * length == k, 2 if _stages_little(dtype, rows.size) else 1
+        whole = chunks * blocks * length == k
 
         def stage(x: tirx.Buffer, tile: Any, row: Any, column: Any) -> Any:
             """Return x, or 0 past the last column."""
@@ -300,13 +320,13 @@ class CudaGemv(SparseKernel):
                             total[vo, vi, vg, vr] + bias[vg, vr], residual, rows.at(vo, vi), vg * warp_ + vr
                         )
 
-        func = workload.attach(cuda_gemv)
+        func = workload.attach(cuda_gemv).with_attr(FORM_ATTR, [slices, warps, resident])
         params = list(func.params)
         del params[len(self.parts) + 1 : 4]  # the scales, where there are none
         return tirx.PrimFunc(params, func.body, func.ret_type, func.attrs)
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
-        slices, warps = _shared(workload, self.split_rows(workload).size, self.stored_as(workload.dtype))
+        slices, warps, _ = form_of(sch.mod["main"]) or (1, 1, 1)
         if slices > 1:
             self._sliced_space(sch, workload, target, slices, warps)
             return
@@ -346,14 +366,14 @@ class CudaGemv(SparseKernel):
         unpack_at(sch, word)
         if masked(workload.nnz, workload.block):
             tabulate_at(sch, r, shared_scope(target), threads)
-        stage_x(sch, shared_scope(target), stages, threads, vector=x_load if self.split_rows(workload).size == 1 else 1)
+        self._stage_x(sch, workload, target, stages, threads)
         sums = sch.cache_write(partial, 0, "local")
         sch.reverse_compute_at(sums, r, preserve_unit_loops=True)
         for loop in (i, slot, load, word, unrolled):
             sch.unroll(loop)
         sch.decompose_reduction(partial, stages)
         if _pipelined(workload, self.split_rows(workload).size) and not too_old(target, 80):
-            sch.annotate(stages, "software_pipeline_stage", [0, 1])
+            sch.annotate(stages, "software_pipeline_stage", [0, sample_number(sch, AHEAD, 1)])
             sch.annotate(stages, "software_pipeline_order", [0, 1])
             sch.annotate(stages, "software_pipeline_async_stages", [0])
 
@@ -386,7 +406,7 @@ class CudaGemv(SparseKernel):
         threads = (1, warps)
         if masked(workload.nnz, workload.block):
             tabulate_at(sch, r, scope, threads)
-        stage_x(sch, scope, stages, threads, vector=x_load if size == 1 else 1)
+        self._stage_x(sch, workload, target, stages, threads)
         share, add = sch.get_sblock("share"), sch.get_sblock("add_shares")
         sch.set_scope(share, 0, scope)
         sch.reverse_compute_at(share, r, preserve_unit_loops=True)
@@ -399,6 +419,16 @@ class CudaGemv(SparseKernel):
         for loop in (i, slot, load, word, unrolled):
             sch.unroll(loop)
         sch.decompose_reduction(gemv, stages)
+
+    def _stage_x(
+        self, sch: Schedule, workload: Workload, target: tvm.target.Target, stages: Any, threads: tuple[Any, Any]
+    ) -> None:
+        """Copy a stage of x: one row in vectors, several rows, which lie side by side, a column at a time."""
+        vector: Any = 1
+        if self.split_rows(workload).size == 1:
+            widest = slots_per_load(workload.dtype)
+            vector = sample_number(sch, [width for width in WIDTHS if width <= widest], widest)
+        stage_x(sch, shared_scope(target), stages, threads, vector)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         slots = workload.n * workload.pattern.blocks(workload.k) * workload.nnz
@@ -464,7 +494,7 @@ def tabulate_at(sch: Schedule, loop: Any, scope: str, threads: tuple[Any, Any]) 
     bind_threads(sch, sch.get_loops(tabulate)[-1], threads)
 
 
-def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: int, by_column: bool = True) -> None:
+def stage_x(sch: Schedule, scope: str, stages: Any, threads: tuple[Any, Any], vector: Any, by_column: bool = True) -> None:
     """Copy x for one stage of all warps into shared memory, by all threads of a block, `vector` columns at once.
 
     Consecutive threads take the rows of a column or, for many rows, the columns of a row, which are
@@ -521,18 +551,24 @@ def _shared(workload: Workload, size: int, stored: str) -> tuple[int, int]:
     multiprocessor has no more loads under way than its warps hold, so that few of them do not fill the memory's rate.
     """
     blocks, chunks = count_warp_panels(workload.n), count_chunks(workload.k, workload.nnz, workload.block)
-    if _pipelined(workload, size) or BYTES[stored] == 1:
-        return 1, 1
-    room = (SHARED_BYTES - TABLE_BYTES - LITTLE_STAGE) // (WARP * size * 4)
     ways = [
         slices
-        for slices in SLICES
-        if blocks * slices <= H200.multiprocessors
-        and slices * WARPS <= room
-        and chunks % (slices * WARPS) == 0
-        and chunks // (slices * WARPS) >= LOADS
+        for slices, warps in _ways(workload, size, stored)
+        if slices > 1 and warps == WARPS and blocks * slices <= H200.multiprocessors and chunks // (slices * WARPS) >= LOADS
     ]
     return (ways[-1], WARPS) if ways else (1, 1)
+
+
+def _ways(workload: Workload, size: int, stored: str) -> list[tuple[int, int]]:
+    """Return the numbers of thread blocks that may share K, and of the warps of each: 1 and 1 if none does, as the number of
+    warps is then the schedule's to decide.
+    """
+    if _pipelined(workload, size) or BYTES[stored] == 1:
+        return [(1, 1)]
+    chunks, room = count_chunks(workload.k, workload.nnz, workload.block), SHARED_BYTES - TABLE_BYTES - LITTLE_STAGE
+    shared = ((slices, warps) for slices in SLICES for warps in (WARPS // 2, WARPS))
+    fits = [(s, w) for s, w in shared if s * w <= room // (WARP * size * 4) and chunks % (s * w) == 0]
+    return [(1, 1), *fits]
 
 
 def _sliced(workload: Workload, size: int, stored: str, own: int, warps: int) -> list[int]:

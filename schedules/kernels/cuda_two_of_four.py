@@ -21,6 +21,7 @@ from tvm_balanced.runtime.cuda.torch_two_of_four import available
 from tvm_balanced.schedules.base.gpu_specs import gpu_of
 from tvm_balanced.schedules.base.kernel import SparseKernel
 from tvm_balanced.schedules.base.roofline import Roofline
+from tvm_balanced.schedules.base.space import Decision
 from tvm_balanced.schedules.base.workload import WORKLOAD_ATTR, Workload
 from tvm_balanced.schedules.kernels.cuda_decode_mma import ROWS
 from tvm_balanced.schedules.kernels.cuda_dense_mma import CUDA_DENSE_MMA, LIBRARY_EFFICIENCY
@@ -70,6 +71,12 @@ class CudaTwoOfFour(SparseKernel):
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
         return CUDA_DENSE_MMA.prim_func(_dense(workload)).with_attr(WORKLOAD_ATTR, workload.to_attr())
+
+    def forms(self, workload: Workload, target: tvm.target.Target) -> tuple[Decision, ...]:
+        return CUDA_DENSE_MMA.forms(_dense(workload), target)
+
+    def in_form(self, workload: Workload, form: Decision) -> tirx.PrimFunc:
+        return CUDA_DENSE_MMA.in_form(_dense(workload), form).with_attr(WORKLOAD_ATTR, workload.to_attr())
 
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         CUDA_DENSE_MMA.space(sch, _dense(workload), target)

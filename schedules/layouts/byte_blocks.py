@@ -17,7 +17,7 @@ import numpy as np
 
 from tvm_balanced.core.encoding import Array, EncodedWeight
 from tvm_balanced.schedules.layouts.rounded_weight import round_weight
-from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels, pad_rows
+from tvm_balanced.schedules.layouts.row_panels import LANES, pad_rows
 
 BLOCK = 16
 SLOTS = 4  # of a row in a step
@@ -44,7 +44,7 @@ def blocks_of_step(nnz: int) -> int:
     return -(-SLOTS // nnz) if nnz < SLOTS and SLOTS % nnz == 0 else 1 if nnz % SLOTS == 0 else 2
 
 
-def pack_blocks(weight: EncodedWeight, places: Array | None = None) -> tuple[Array, ...]:
+def pack_blocks(weight: EncodedWeight, places: Array | None = None, groups: int = 1) -> tuple[Array, ...]:
     """Round a weight to 8 bits and lay it out; return the arrays PARTS.
 
     Parameters
@@ -52,6 +52,8 @@ def pack_blocks(weight: EncodedWeight, places: Array | None = None) -> tuple[Arr
     weight : EncodedWeight
     places : array, optional
         The block of the layout that each block of the weight becomes, ascending; by default its own. Others are zero.
+    groups : int
+        Of rows, each of which gets row panels of its own.
     """
     n = weight.shape[0]
     nnz, places = weight.pattern.nnz, np.arange(weight.indices.shape[1]) if places is None else places
@@ -62,14 +64,14 @@ def pack_blocks(weight: EncodedWeight, places: Array | None = None) -> tuple[Arr
         """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
         whole = np.zeros((n, chunks * blocks_of_chunk(nnz), nnz), a.dtype)
         whole[:, places] = a
-        rows = pad_rows(whole.reshape(n, chunks * steps_of_chunk(nnz), SLOTS), n)
-        panels = rows.reshape(count_row_panels(n), LANES, -1, SLOTS).transpose(0, 2, 1, 3)
-        return np.ascontiguousarray(panels).reshape(count_row_panels(n), -1, LANES * SLOTS)
+        rows = pad_rows(whole.reshape(n, chunks * steps_of_chunk(nnz), SLOTS), n, groups)
+        panels = rows.reshape(-1, LANES, chunks * steps_of_chunk(nnz), SLOTS).transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(panels).reshape(len(panels), -1, LANES * SLOTS)
 
     positions = by_group(weight.indices.astype(np.uint8))
     return (
         by_group(rounded),
         positions[:, ::2] | positions[:, 1::2] << np.uint8(4),
-        pad_rows(scales, n).reshape(-1, LANES),
-        pad_rows(totals, n).reshape(-1, LANES),
+        pad_rows(scales, n, groups).reshape(-1, LANES),
+        pad_rows(totals, n, groups).reshape(-1, LANES),
     )

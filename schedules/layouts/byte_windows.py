@@ -53,7 +53,7 @@ def pack_wide_windows(weight: EncodedWeight) -> tuple[Array, ...]:
     return by_group(rounded), by_group(weight.indices.astype(np.uint8)), *panels
 
 
-def pack_windows(weight: EncodedWeight, places: Array | None = None) -> tuple[Array, ...]:
+def pack_windows(weight: EncodedWeight, places: Array | None = None, groups: int = 1) -> tuple[Array, ...]:
     """Round a weight to 8 bits and lay it out; return the arrays PARTS.
 
     Parameters
@@ -61,6 +61,8 @@ def pack_windows(weight: EncodedWeight, places: Array | None = None) -> tuple[Ar
     weight : EncodedWeight
     places : array, optional
         The block of the windows that each block of the weight becomes, ascending; by default its own. Others are zero.
+    groups : int
+        Of rows, each of which gets row panels of its own.
     """
     n = weight.shape[0]
     nnz, places = weight.pattern.nnz, np.arange(weight.indices.shape[1]) if places is None else places
@@ -71,14 +73,14 @@ def pack_windows(weight: EncodedWeight, places: Array | None = None) -> tuple[Ar
         """Reorder slots (N, blocks, nnz) to (panels, steps, 64)."""
         whole = np.zeros((n, windows * BLOCKS, nnz), a.dtype)
         whole[:, places] = a
-        rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n)
-        lanes = rows.reshape(count_row_panels(n), LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
-        return np.ascontiguousarray(lanes).reshape(count_row_panels(n), windows * nnz, WINDOW)
+        rows = pad_rows(whole.reshape(n, windows, BLOCKS, nnz), n, groups)
+        lanes = rows.reshape(-1, LANES, windows, BLOCKS, nnz).transpose(0, 2, 4, 1, 3)
+        return np.ascontiguousarray(lanes).reshape(len(lanes), windows * nnz, WINDOW)
 
     positions = by_group(weight.indices.astype(np.uint8))
     return (
         by_group(rounded),
         positions[:, ::2] | positions[:, 1::2] << np.uint8(4),
-        pad_rows(scales, n).reshape(-1, LANES),
-        pad_rows(totals, n).reshape(-1, LANES),
+        pad_rows(scales, n, groups).reshape(-1, LANES),
+        pad_rows(totals, n, groups).reshape(-1, LANES),
     )

@@ -28,11 +28,14 @@ def count_row_panels(n: int) -> int:
     return groups if groups <= 2 else -(-groups // GROUPS_TOGETHER) * GROUPS_TOGETHER
 
 
-def pad_rows(a: Array, n: int) -> Array:
-    """Return `a` (N, ...) with zeros appended up to whole row panels: (panels * 16, ...)."""
-    padded = np.zeros((count_row_panels(n) * LANES, *a.shape[1:]), a.dtype)
-    padded[:n] = a
-    return padded
+def pad_rows(a: Array, n: int, groups: int = 1) -> Array:
+    """Return `a` (N, ...) with zeros appended up to whole row panels: (panels * 16, ...). If N are the rows of several groups,
+    zeros are appended to each.
+    """
+    rows = n // groups
+    padded = np.zeros((groups, count_row_panels(rows) * LANES, *a.shape[1:]), a.dtype)
+    padded[:, :rows] = a.reshape(groups, rows, *a.shape[1:])
+    return padded.reshape(-1, *a.shape[1:])
 
 
 def pack_panel_bias(bias: Array) -> Array:

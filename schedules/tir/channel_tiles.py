@@ -1,9 +1,12 @@
 """Tiles of K of a convolution: the channels whose planes are read together, so that they stay in the first-level cache."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from tvm.script import tirx as T
 
 from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.encoding import Array
@@ -48,6 +51,17 @@ class ChannelTiles:
     def columns(self) -> int:
         """Columns of a tile, the last one's perhaps fewer."""
         return self.channels * self.conv.taps
+
+    def begin(self, tile: Any, first: Callable[[], None], later: Callable[[], None]) -> None:
+        """Emit what begins the sums of the first tile of K, and of later ones. Call it inside TVMScript."""
+        if self.count == 1:
+            first()
+            return
+        with T.If(tile == 0):
+            with T.Then():
+                first()
+            with T.Else():
+                later()
 
     def places(self) -> Array:
         """Return (tile, place in it, channel by channel) of each column of the weight's matrix: (2, K)."""

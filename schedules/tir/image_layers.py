@@ -90,7 +90,7 @@ class ImageLayer:
             slots *= (1 if self.is_aligned else UNALIGNED) * self.missing
         copied = COPY * conv.channels * self.patches.channel * pixels.count / pixels.lanes if self.patches else 0
         summed = slots * pixels.chunks * pixels.count * (pixels.vectors + STEP)
-        return summed + copied + STORE * self.workload.n * conv.pixels / pixels.lanes
+        return summed + copied + STORE * self.workload.n * pixels.count * pixels.stores
 
     @property
     def is_aligned(self) -> bool:

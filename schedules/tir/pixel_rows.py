@@ -2,6 +2,9 @@
 
 Sums have rows of the weight in their lanes, images have pixels in a row. So sixteen pixels times sixteen rows of the weight are
 transposed in registers before residual and activation.
+
+Where a convolution has groups, each group of an image is an image of its own here (`rounded_images.py`), that meets its group of
+the weight's rows. Row panels have rows of one group.
 """
 
 from collections.abc import Callable
@@ -35,7 +38,7 @@ class PixelRows:
     workload : Workload
         A convolution.
     batch : TIR expression
-        Images, a constant or a fresh symbolic variable.
+        Images of the convolution, a constant or a fresh symbolic variable.
     side : int
         Of the squares that are transposed.
     """
@@ -58,6 +61,25 @@ class PixelRows:
         return self.workload.conv
 
     @property
+    def images(self) -> Any:
+        """Images that are rounded: those of all groups."""
+        return self.batch * self.conv.groups
+
+    @property
+    def rows(self) -> int:
+        """Rows of the weight that an image meets."""
+        return self.workload.n // self.conv.groups
+
+    @property
+    def panels(self) -> int:
+        """Row panels of them."""
+        return count_row_panels(self.rows)
+
+    def panel(self, image: Any, panel: Any) -> Any:
+        """Return which row panel of the whole weight is one of those that an image meets."""
+        return image % self.conv.groups * self.panels + panel
+
+    @property
     def of_image(self) -> int:
         """Tiles of an image."""
         return -(-self.conv.pixels // PIXELS)
@@ -65,11 +87,15 @@ class PixelRows:
     @property
     def known_tiles(self) -> int | None:
         """Tiles of all images, None if their number is symbolic."""
-        return None if self.workload.m is None else self.workload.m // self.conv.pixels * self.of_image
+        return None if self.workload.m is None else self.workload.m // self.conv.pixels * self.conv.groups * self.of_image
 
     @property
     def x_shape(self) -> tuple[Any, Any]:
         return self.batch, int64(self.conv.elements)
+
+    @property
+    def bias_shape(self) -> tuple[Any, Any]:
+        return int64(count_row_panels(self.workload.n)), int64(LANES)
 
     @property
     def y_shape(self) -> tuple[Any, Any]:
@@ -97,21 +123,23 @@ class PixelRows:
 
         Parameters
         ----------
-        buffers : (acc (images, tiles, 16, rows) int32, scales, totals, bias (panels, 16), residual, y (images, N * pixels))
+        buffers : (acc (images, tiles, 16, rows) int32, scales, totals, bias (panels, 16), residual, y (batch, N * pixels))
+            The panels of the bias are those of all rows of the weight, whatever their groups.
         rounded : RoundedImage
-        at : (image, tile, row panel)
+        at : (image, tile, row panel of those that it meets)
         activation : callable
         """
         acc, scales, totals, bias, residual, y = buffers
         image, tile, group = at
-        panel, side = slice(0, LANES), self.side
+        panel, side = self.panel(image, group), self.side
         T.reads(
             acc[image, tile, 0:PIXELS, group * LANES : group * LANES + LANES],
-            *(of_row[group, panel] for of_row in (scales, totals, bias)),
+            *(of_row[panel, 0:LANES] for of_row in (scales, totals)),
+            bias[0 : bias.shape[0], 0:LANES],
             rounded.step[image],
             rounded.zero[image],
         )
-        T.writes(y[image, 0 : y.shape[1]])
+        T.writes(y[image // self.conv.groups, 0 : y.shape[1]])
         # Through local buffers, which become registers: an expression is a tree, in which each sum would stand many times.
         square, turned = (T.sblock_alloc_buffer((side * side,), "float32", scope="local") for _ in range(2))
         barrier = optimization_barrier if side == BARRIER_LANES else lambda vector: vector
@@ -121,39 +149,56 @@ class PixelRows:
             for i in range(0, min(PIXELS, -(-self.conv.pixels // side) * side), side):
                 for p, line in enumerate(lines):
                     sums = acc[image, tile, i + p, T.ramp(group * LANES + q, 1, side)]
-                    scaled = dequantized(sums, totals[group, rows], scales[group, rows], rounded.step[image], rounded.zero[image])
-                    T.buffer_store(square, scaled + bias[group, rows], [line])
+                    scaled = dequantized(sums, totals[panel, rows], scales[panel, rows], rounded.step[image], rounded.zero[image])
+                    T.buffer_store(square, scaled + self._bias(bias, (image, group), q), [line])
                 for line, sums in zip(lines, transpose_registers([square[line] for line in lines], barrier), strict=True):
                     T.buffer_store(turned, sums, [line])
                 for r, line in enumerate(lines):
                     self._store_row((residual, y), (image, tile), group * LANES + q + r, i, turned[line], activation)
 
+    def _bias(self, bias: tirx.Buffer, at: tuple[Any, Any], q: int) -> Any:
+        """Return the bias of `side` rows of a panel, the first of them q."""
+        image, group = at
+        if self.conv.groups == 1 or self.rows == self.panels * LANES:
+            return bias[self.panel(image, group), T.ramp(q, 1, self.side)]
+        # a group begins anywhere in a panel of the bias; past its last row there may be nothing
+        row = image % self.conv.groups * self.rows + group * LANES + q
+        there = T.ramp(group * LANES + q, 1, self.side) < T.broadcast(int64(self.rows), self.side)
+        return T.masked_load(f"float32x{self.side}", bias, row // LANES, T.ramp(row % LANES, 1, self.side), there)
+
     def _store_row(
         self, buffers: tuple[Any, Any], at: tuple[Any, Any], n: Any, i: int, sums: Any, activation: Callable[..., Any]
     ) -> None:
-        """Store pixels i to i + side of a tile for row n of the weight."""
+        """Store pixels i to i + side of a tile for row n of those that the image meets."""
         (residual, y), (image, tile), pixels, side = buffers, at, self.conv.pixels, self.side
-        along = T.ramp(n * pixels + self.first(tile) + i, 1, side)
+        row_of_all, batch = image % self.conv.groups * self.rows + n, image // self.conv.groups
+        along = T.ramp(row_of_all * pixels + self.first(tile) + i, 1, side)
         partly = i + side > pixels
         mask = T.ramp(i, 1, side) < T.broadcast(pixels, side)
 
         def emit() -> None:
             total = sums
             if self.workload.residual:
-                more = T.masked_load(f"float32x{side}", residual, image, along, mask) if partly else residual[image, along]
+                more = T.masked_load(f"float32x{side}", residual, batch, along, mask) if partly else residual[batch, along]
                 total = total + more
             bound = tirx.Var("total", f"float32x{side}")
             result = tirx.Let(bound, total, activation(bound))
             if partly:
-                T.evaluate(T.masked_store(y, result, image, along, mask))
+                T.evaluate(T.masked_store(y, result, batch, along, mask))
             else:
-                T.buffer_store(y, result, [image, along])
+                T.buffer_store(y, result, [batch, along])
 
-        if self.workload.n == count_row_panels(self.workload.n) * LANES:
+        if self.rows == self.panels * LANES:
             emit()
         else:
-            with T.If(n < self.workload.n), T.Then():
+            with T.If(n < self.rows), T.Then():
                 emit()
+
+
+def padded_rows(workload: Workload) -> int:
+    """Return the rows of a convolution's weight with those that fill up the row panels of each group."""
+    rows = PixelRows.of(workload, LANES)
+    return rows.conv.groups * rows.panels * LANES
 
 
 def starts_of(image: ImageBytes, width: int, count: int) -> tirx.Buffer:

@@ -98,6 +98,16 @@ class PixelTiles:
         """Vectors that an image takes for each nonzero of the weight, with what a step takes besides."""
         return self.count * self.chunks * (self.vectors + STEP)
 
+    @property
+    def width(self) -> int:
+        """Pixels that are stored at once: the widest vector that a row of a tile fills."""
+        return next(w for w in (self.lanes, self.lanes // 2, self.lanes // 4, self.lanes // 8, 1) if 1 <= w <= self.columns)
+
+    @property
+    def stores(self) -> int:
+        """Vectors that a tile stores for each row of the weight."""
+        return self.rows * -(-self.columns // self.width)
+
     def place(self, tile: Any) -> tuple[Any, Any, Any]:
         """Return depth, row and column of the first pixel of a tile."""
         _, height, width = self.conv.outputs
@@ -131,7 +141,7 @@ class PixelTiles:
         residual, y = buffers
         image, tile, n = at
         outputs, (depth, row, column) = self.conv.outputs, self.place(tile)
-        width = next(w for w in (self.lanes, self.lanes // 2, self.lanes // 4, self.lanes // 8, 1) if 1 <= w <= self.columns)
+        width = self.width
         with T.serial(int64(self.rows)) as h, T.serial(int64(-(-self.columns // width))) as v:
             first = v * width if self.columns % width == 0 else T.min(v * width, int64(self.columns - width))
             pixel = ((n * outputs[0] + depth) * outputs[1] + row + h) * outputs[2] + column + first

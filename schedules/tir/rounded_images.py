@@ -5,6 +5,9 @@ so that a tap of a pixel of the result is a run of bytes, and neighbouring taps 
 
     rounded[image][(depth, row, column) of the padded image][channel]      uint8
 
+If the convolution has groups, what a group reads of an image is an image of its own, with a step of its own: (batch * groups,
+channels of a group * pixels) is x as it lies.
+
 Zeros around the image, and between its elements if it is spread, are the image's `zero`, so that they stay exact. Channels are
 padded to a multiple of four or sixteen; what lies there meets values of 0.
 
@@ -12,7 +15,7 @@ padded to a multiple of four or sixteen; what lies there meets values of 0.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,20 +30,17 @@ from tvm_balanced.schedules.base.expressions import int64
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import LANES
 from tvm_balanced.schedules.tir.register_transpose import BARRIER_LANES, optimization_barrier, transpose_registers
-from tvm_balanced.schedules.tir.rounded_rows import INFINITY, PARALLEL_ELEMENTS, SMALLEST, STEPS, WITHOUT_SIGN, whole
+from tvm_balanced.schedules.tir.rounded_rows import PARALLEL_ELEMENTS, SIGN, STEPS, step_between, whole
 
 SLACK = 128  # bytes after the last pixel that a window may read
 LINE = 64  # bytes that are stored at once: the channels of a pixel in a tile of sixteen pixels by as many fours of channels
 PART = 4096  # elements of an image whose extremes are found together
 MOST_BYTES = 1 << 31
 CHAINS = 4  # vectors of extremes, so that none waits for the one before
-SIGN = 0x80000000
 
 
 def refuse_convolution(conv: Convolution) -> str | None:
     """Return why images of a convolution are not rounded, None if they are."""
-    if conv.groups > 1:
-        return f"the convolution has {conv.groups} groups"
     nbytes = ImageBytes.of(conv, LANES).nbytes
     return None if nbytes < MOST_BYTES else f"an image takes {nbytes} bytes, more than places of 32 bits count"
 
@@ -51,6 +51,7 @@ class RoundedImage(NamedTuple):
     Parameters
     ----------
     values : buffer (images, bytes) uint8
+        Images are those of the groups, where there are several.
     step : buffer (images,) float32
     zero : buffer (images,) int32
     """
@@ -70,15 +71,18 @@ class ImageBytes:
         Of one group.
     pitch : int
         Bytes of a pixel.
+    groups : int
+        Images in what the convolution calls an image.
     """
 
     conv: Convolution
     pitch: int
+    groups: int = 1
 
     @classmethod
     def of(cls, conv: Convolution, multiple: int) -> "ImageBytes":
-        """Pad the channels of a convolution's images to a multiple."""
-        return cls(conv, -(-conv.channels // multiple) * multiple)
+        """Pad the channels that a group of a convolution reads to a multiple."""
+        return cls(replace(conv, channels=conv.depth, groups=1), -(-conv.depth // multiple) * multiple, conv.groups)
 
     @property
     def extents(self) -> tuple[int, int, int]:
@@ -137,6 +141,15 @@ class ImageBytes:
         """Return the byte of the first tap of a pixel of the result, counted along its rows."""
         return self._place(number, self.conv.outputs, self.conv.stride, (0, 0, 0))
 
+    def of_x(self, image: Any, place: Any) -> tuple[Any, Any]:
+        """Return where an element of an image lies in x (batch, channels * pixels), counted along the image's planes."""
+        return image // self.groups, image % self.groups * self.conv.elements + place
+
+    def _region(self, x: tirx.Buffer, image: Any) -> Any:
+        """Return what of x an image is."""
+        row, first = self.of_x(image, int64(0))
+        return x[row, first : first + self.conv.elements]
+
     def _place(self, number: Any, size: tuple[int, ...], step: tuple[int, ...], first: tuple[int, ...]) -> Any:
         _, height, width = self.extents
         h, w = number // size[2], number % size[2]
@@ -145,10 +158,10 @@ class ImageBytes:
         return ((places[0] * height + places[1]) * width + places[2]) * self.pitch
 
     def round_images(self, x: tirx.Buffer, lanes: int, moved_by: Any = 0) -> RoundedImage:
-        """Emit the blocks that round x (images, channels * pixels) float32 to bytes less `moved_by`, for a CPU with vectors of
+        """Emit the blocks that round x (batch, channels * pixels) float32 to bytes less `moved_by`, for a CPU with vectors of
         `lanes` numbers. With sixteen the schedule imports `BARRIER`. Call it inside TVMScript.
         """
-        batch, size = x.shape[0], math.prod(self.conv.size)
+        batch, size = x.shape[0] * self.groups, math.prod(self.conv.size)
         step, inverse = (T.sblock_alloc_buffer((batch,), "float32") for _ in range(2))
         zero = T.sblock_alloc_buffer((batch,), "int32")
         self._steps(x, step, inverse, zero, moved_by)
@@ -166,26 +179,22 @@ class ImageBytes:
                 T.buffer_store(values, T.broadcast(T.cast(zero[vb], "uint8"), LINE), [vb, T.ramp(vp * LINE, 1, LINE)])
         with T.grid(batch, int64(-(-self.pitch // LINE)), int64(-(-size // LANES))) as (b, c, t), T.sblock("lay_out"):
             vb, vc, vt = T.axis.remap("SSS", [b, c, t])
-            T.reads(x[vb, 0 : x.shape[1]], inverse[vb], zero[vb], homes[0 : homes.shape[0]])
+            T.reads(self._region(x, vb), inverse[vb], zero[vb], homes[0 : homes.shape[0]])
             T.writes(values[vb, 0 : self.nbytes])
             self._lay_out((x, inverse, zero, homes, values), (vb, vc, vt), lanes, moved_by)
         return RoundedImage(values, step, zero)
 
     def _steps(self, x: tirx.Buffer, step: tirx.Buffer, inverse: tirx.Buffer, zero: tirx.Buffer, moved_by: Any) -> None:
-        """Emit the blocks that choose the step of each image.
-
-        Floats are compared by their bits: as signed integers the largest is the largest positive number, as unsigned ones that
-        which is furthest below 0. NaN and infinities are beyond all numbers either way.
-        """
-        batch, count = x.shape[0], x.shape[1].value
+        """Emit the blocks that choose the step of each image."""
+        batch, count = x.shape[0] * self.groups, self.conv.elements
         parts = -(-count // PART)
         highs = T.sblock_alloc_buffer((batch, int64(parts), int64(LANES)), "int32")
         lows = T.sblock_alloc_buffer((batch, int64(parts), int64(LANES)), "uint32")
         with T.grid(batch, int64(parts)) as (b, p), T.sblock("image_extremes"):
             vb, vp = T.axis.remap("SS", [b, p])
-            T.reads(x[vb, 0:count])
+            T.reads(self._region(x, vb))
             T.writes(highs[vb, vp, 0:LANES], lows[vb, vp, 0:LANES])
-            _find_extremes(x, highs, lows, vb, vp)
+            _find_extremes(self, x, (highs, lows), (vb, vp))
         with T.serial(batch) as b, T.sblock("image_step"):
             vb = T.axis.spatial(batch, b)
             T.reads(highs[vb, 0:parts, 0:LANES], lows[vb, 0:parts, 0:LANES])
@@ -197,14 +206,9 @@ class ImageBytes:
             with T.serial(int64(parts)) as p, T.serial(int64(LANES)) as i:
                 T.buffer_store(high, T.max(high[0], highs[vb, p, i]), [0])
                 T.buffer_store(low, T.max(low[0], lows[vb, p, i]), [0])
-            size_of_low = T.reinterpret("int32", T.bitwise_and(low[0], T.uint32(WITHOUT_SIGN)))
-            finite = tirx.all(high[0] < T.int32(INFINITY), size_of_low < T.int32(INFINITY))
-            highest, lowest = T.reinterpret("float32", high[0]), T.reinterpret("float32", low[0])
-            # each end by itself, since their difference may be no float32
-            long = T.max(highest / T.float32(STEPS) - lowest / T.float32(STEPS), T.float32(SMALLEST))
-            T.buffer_store(step, T.if_then_else(finite, long, T.float32(float("nan"))), [vb])
+            T.buffer_store(step, step_between(high[0], low[0]), [vb])
             T.buffer_store(inverse, T.float32(1) / step[vb], [vb])
-            T.buffer_store(zero, whole(T.float32(0.5) - lowest * inverse[vb]) - moved_by, [vb])
+            T.buffer_store(zero, whole(T.float32(0.5) - T.reinterpret("float32", low[0]) * inverse[vb]) - moved_by, [vb])
 
     def _lay_out(self, buffers: tuple[tirx.Buffer, ...], at: tuple[Any, ...], lanes: int, moved_by: Any) -> None:
         """Store up to 64 channels of a tile of sixteen pixels. The last tiles begin earlier where they would go past the end."""
@@ -217,11 +221,12 @@ class ImageBytes:
 
         def rounded(channel: Any) -> Any:
             plane = T.min(byte + channel, int64(channels - 1)) * size if channels != self.pitch else (byte + channel) * size
-            along = T.ramp(plane + first, 1, LANES)
+            row, place = self.of_x(b, plane + first)
+            along = T.ramp(place, 1, LANES)
             if size >= LANES:
-                read = x[b, along]
+                read = x[row, along]
             else:
-                read = T.masked_load(f"float32x{LANES}", x, b, along, T.ramp(0, 1, LANES) < T.broadcast(size, LANES))
+                read = T.masked_load(f"float32x{LANES}", x, row, along, T.ramp(0, 1, LANES) < T.broadcast(size, LANES))
             moved = T.max(read * T.broadcast(inverse[b], LANES) + shift, T.broadcast(T.float32(0), LANES))
             steps = T.min(T.cast(moved, f"int32x{LANES}"), T.broadcast(STEPS, LANES))
             return T.bitwise_and(steps - T.broadcast(moved_by, LANES), T.broadcast(255, LANES)) if moves else steps
@@ -254,9 +259,9 @@ def _pixels(quads: list[Any], lanes: int) -> list[Any]:
     return lines if len(quads) == LANES else [T.Shuffle([line], list(range(len(quads)))) for line in lines]
 
 
-def _find_extremes(x: tirx.Buffer, highs: tirx.Buffer, lows: tirx.Buffer, b: Any, part: Any) -> None:
-    """Store the largest and the smallest numbers of a part of an image, by their bits, in sixteen lanes."""
-    count = x.shape[1].value
+def _find_extremes(image: ImageBytes, x: tirx.Buffer, found: tuple[tirx.Buffer, tirx.Buffer], at: tuple[Any, Any]) -> None:
+    """Store in `found` the largest and the smallest numbers of a part of an image, by their bits, in sixteen lanes."""
+    (b, part), count = at, image.conv.elements
     length = min(PART, count)
     start = T.min(part * PART, int64(count - PART)) if count > PART else int64(0)
     high = T.sblock_alloc_buffer((CHAINS * LANES,), "int32", scope="local")
@@ -265,9 +270,13 @@ def _find_extremes(x: tirx.Buffer, highs: tirx.Buffer, lows: tirx.Buffer, b: Any
     def lane(chain: int) -> Any:
         return T.ramp(chain * LANES, 1, LANES)
 
-    def meet(chain: int, read: Any) -> None:
-        T.buffer_store(high, T.max(high[lane(chain)], T.reinterpret(f"int32x{LANES}", read)), [lane(chain)])
-        T.buffer_store(low, T.max(low[lane(chain)], T.reinterpret(f"uint32x{LANES}", read)), [lane(chain)])
+    def meet(chain: int, numbers: Any) -> None:
+        T.buffer_store(high, T.max(high[lane(chain)], T.reinterpret(f"int32x{LANES}", numbers)), [lane(chain)])
+        T.buffer_store(low, T.max(low[lane(chain)], T.reinterpret(f"uint32x{LANES}", numbers)), [lane(chain)])
+
+    def read(place: Any) -> Any:
+        row, first = image.of_x(b, place)
+        return x[row, T.ramp(first, 1, LANES)]
 
     for chain in range(CHAINS):
         T.buffer_store(high, T.broadcast(T.int32(0), LANES), [lane(chain)])
@@ -276,17 +285,17 @@ def _find_extremes(x: tirx.Buffer, highs: tirx.Buffer, lows: tirx.Buffer, b: Any
     if length >= step:
         with T.serial(int64(length // step)) as v:
             for chain in range(CHAINS):
-                meet(chain, x[b, T.ramp(start + v * step + chain * LANES, 1, LANES)])
+                meet(chain, read(start + v * step + chain * LANES))
     rest = range(length // step * step, length, LANES) if length >= LANES else []
     for chain, first in enumerate(rest):
-        meet(chain, x[b, T.ramp(start + min(first, length - LANES), 1, LANES)])
+        meet(chain, read(start + min(first, length - LANES)))
     if length < LANES:
         with T.serial(int64(length)) as i:
-            T.buffer_store(high, T.max(high[0], T.reinterpret("int32", x[b, i])), [0])
-            T.buffer_store(low, T.max(low[0], T.reinterpret("uint32", x[b, i])), [0])
-    for found, chains in ((highs, high), (lows, low)):
+            T.buffer_store(high, T.max(high[0], T.reinterpret("int32", x[image.of_x(b, i)])), [0])
+            T.buffer_store(low, T.max(low[0], T.reinterpret("uint32", x[image.of_x(b, i)])), [0])
+    for ends, chains in zip(found, (high, low), strict=True):
         pairs = [T.max(chains[lane(first)], chains[lane(first + 1)]) for first in range(0, CHAINS, 2)]
-        T.buffer_store(found, T.max(*pairs), [b, part, T.ramp(0, 1, LANES)])
+        T.buffer_store(ends, T.max(*pairs), [b, part, T.ramp(0, 1, LANES)])
 
 
 def schedule_image_rounding(sch: Schedule, workload: Workload) -> None:

@@ -27,6 +27,7 @@ from tvm_balanced.schedules.tir.statements import all_lanes, first_lane
 
 STEPS = 254  # one less than there is room for; where `zero` is half a step off, the largest value would be the 255th
 MOST_COLUMNS = 1 << 16  # a sum of so many products of 255 and 127 still fits 32 bits
+SIGN = 0x80000000
 WITHOUT_SIGN, INFINITY = 0x7FFFFFFF, 0x7F800000  # bits of a float32; what lies above infinity is NaN
 SMALLEST = 1e-36  # the least step: its reciprocal is a number, too
 PARALLEL_ELEMENTS = 1 << 15  # from so many elements on, threads share the rounding
@@ -60,10 +61,9 @@ def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "ui
     if it is None. Call it inside TVMScript.
     """
     m, k, parts, lanes = x.shape[0], x.shape[1].value, int64(columns // LANES), int64(LANES)
-    largest = T.sblock_alloc_buffer((m, lanes), "int32")
-    low, high = (T.sblock_alloc_buffer((m, lanes), "float32") for _ in range(2))
-    largest_of_row = T.sblock_alloc_buffer((m,), "int32")
-    low_of_row, high_of_row, step, inverse = (T.sblock_alloc_buffer((m,), "float32") for _ in range(4))
+    high, low = T.sblock_alloc_buffer((m, lanes), "int32"), T.sblock_alloc_buffer((m, lanes), "uint32")
+    high_of_row, low_of_row = T.sblock_alloc_buffer((m,), "int32"), T.sblock_alloc_buffer((m,), "uint32")
+    step, inverse = (T.sblock_alloc_buffer((m,), "float32") for _ in range(2))
     zero = T.sblock_alloc_buffer((m,), "int32")
     values = T.sblock_alloc_buffer((m, int64(columns)), dtype)
     moved = 0 if moved_by is None else moved_by
@@ -79,40 +79,51 @@ def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "ui
     with T.grid(m, parts, lanes) as (i, p, j), T.sblock("extremes"):
         vi, vp, vj = T.axis.spatial(m, i), T.axis.reduce(parts, p), T.axis.spatial(lanes, j)
         with T.init():
-            T.buffer_store(largest, T.int32(0), [vi, vj])
-            T.buffer_store(low, T.float32(0), [vi, vj])
-            T.buffer_store(high, T.float32(0), [vi, vj])
+            T.buffer_store(high, T.int32(0), [vi, vj])
+            T.buffer_store(low, T.uint32(SIGN), [vi, vj])
         value = column(vi, vp, vj)
-        # as integers, because the maximum of floats forgets a NaN
-        bits = T.bitwise_and(T.reinterpret("int32", value), T.int32(WITHOUT_SIGN))
-        T.buffer_store(largest, T.max(largest[vi, vj], bits), [vi, vj])
-        T.buffer_store(low, T.min(low[vi, vj], value), [vi, vj])
-        T.buffer_store(high, T.max(high[vi, vj], value), [vi, vj])
+        T.buffer_store(high, T.max(high[vi, vj], T.reinterpret("int32", value)), [vi, vj])
+        T.buffer_store(low, T.max(low[vi, vj], T.reinterpret("uint32", value)), [vi, vj])
     with T.grid(m, int64(1)) as (i, p), T.sblock("extremes_of_row"):
         vi, vp = T.axis.spatial(m, i), T.axis.spatial(int64(1), p)
         all_ = T.ramp(vp * LANES, 1, LANES)
-        T.reads(*(buffer[vi, vp * LANES : vp * LANES + LANES] for buffer in (largest, low, high)))
-        T.writes(*(buffer[vi] for buffer in (largest_of_row, low_of_row, high_of_row)))
+        T.reads(*(buffer[vi, vp * LANES : vp * LANES + LANES] for buffer in (high, low)))
+        T.writes(*(buffer[vi] for buffer in (high_of_row, low_of_row)))
         # of a vector, pairs first: with one lane after the other rounding 128x384 took 1.2x the time
-        T.buffer_store(largest_of_row, first_lane(all_lanes(largest[vi, all_], T.max)), [vi])
-        T.buffer_store(low_of_row, first_lane(all_lanes(low[vi, all_], T.min)), [vi])
         T.buffer_store(high_of_row, first_lane(all_lanes(high[vi, all_], T.max)), [vi])
+        T.buffer_store(low_of_row, first_lane(all_lanes(low[vi, all_], T.max)), [vi])
     with T.serial(m) as i, T.sblock("step"):
         vi = T.axis.spatial(m, i)
-        finite = largest_of_row[vi] < T.int32(INFINITY)
-        # each end by itself, since their difference may be no float32
-        long = T.max(high_of_row[vi] / T.float32(STEPS) - low_of_row[vi] / T.float32(STEPS), T.float32(SMALLEST))
-        long = T.if_then_else(finite, long, T.float32(float("nan")))
+        long = step_between(high_of_row[vi], low_of_row[vi])
         short = T.float32(1) / long
         T.buffer_store(step, long, [vi])
         T.buffer_store(inverse, short, [vi])
-        T.buffer_store(zero, whole(T.float32(0.5) - low_of_row[vi] * short) - moved, [vi])
+        T.buffer_store(zero, whole(T.float32(0.5) - T.reinterpret("float32", low_of_row[vi]) * short) - moved, [vi])
     with T.grid(m, parts, lanes) as (i, p, j), T.sblock("round"):
         vi, vp, vj = T.axis.spatial(m, i), T.axis.spatial(parts, p), T.axis.spatial(lanes, j)
         steps = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved, "float32") + T.float32(0.5))
         less = zero[vi] if moved_by is None else moved
         T.buffer_store(values, T.cast(T.min(whole(steps), T.int32(STEPS)) - less, dtype), [vi, vp * LANES + vj])
     return RoundedRows(values, step, zero)
+
+
+def step_between(high: Any, low: Any) -> Any:
+    """Return the step of numbers whose ends are given by their bits, float32; NaN if one of them is not finite.
+
+    Floats are compared by their bits, one instruction an end: as signed integers the largest is the largest positive number, as
+    unsigned ones that which is furthest below 0. NaN and infinities are beyond all numbers either way; a maximum of floats would
+    forget a NaN. `high` begins as 0 and `low` as SIGN, the bits of -0.
+
+    Parameters
+    ----------
+    high : int32
+    low : uint32
+    """
+    size_of_low = T.reinterpret("int32", T.bitwise_and(low, T.uint32(WITHOUT_SIGN)))
+    finite = tirx.all(high < T.int32(INFINITY), size_of_low < T.int32(INFINITY))
+    # each end by itself, since their difference may be no float32
+    above, below = (T.reinterpret("float32", end) / T.float32(STEPS) for end in (high, low))
+    return T.if_then_else(finite, T.max(above - below, T.float32(SMALLEST)), T.float32(float("nan")))
 
 
 def whole(value: Any) -> Any:

@@ -6,7 +6,20 @@ import pytest
 import torch
 
 import tvm_balanced as tb
-from benchmarks.study import claims, debian, digits, figures, language, latency, minilm, page, segmentation, small, training
+from benchmarks.study import (
+    claims,
+    debian,
+    digits,
+    eight_bits,
+    figures,
+    language,
+    latency,
+    minilm,
+    page,
+    segmentation,
+    small,
+    training,
+)
 from benchmarks.study.retrieval import Quality
 from tvm_balanced.frontend.pruning.allocate import AllocatedLayer
 from tvm_balanced.frontend.pruning.weights import prunable_weights
@@ -64,6 +77,9 @@ def test_quality_of_ranks():
     assert share == pytest.approx(worse.mrr / dense.mrr)
     assert low <= share <= high <= 1
     assert dense.share_of(dense) == (1, 1, 1)
+    change, low, high = worse.change_from(dense)
+    assert change == pytest.approx(worse.mrr - dense.mrr)
+    assert low <= change <= high <= 0
 
 
 def test_a_study_has_distinct_points():
@@ -129,7 +145,27 @@ def test_times_stand_beside_the_best_quality(tmp_path):
 
 def test_the_page_is_that_of_the_rows():
     """docs/accuracy.md is generated: nobody edits a figure."""
-    assert page.PAGE.read_text() == page.text(minilm.rows(), small.rows(), latency.rows())
+    assert page.PAGE.read_text() == page.text(minilm.rows(), small.rows(), latency.rows(), eight_bits.rows())
+
+
+def test_texts_reach_a_module_of_one_size():
+    def module(ids, mask):
+        assert ids.shape == mask.shape == (eight_bits.TEXTS, eight_bits.TOKENS)
+        assert (mask.sum(1) > 0).all()  # a text without a token would have no embedding
+        return (ids * mask).sum(1, keepdim=True)
+
+    ids = torch.arange(1, 5 * (eight_bits.TEXTS + 3) + 1).reshape(-1, 5)
+    assert torch.equal(eight_bits.batched(module)(ids, torch.ones_like(ids)), ids.sum(1, keepdim=True))
+
+
+def test_what_8_bits_change_has_a_row_for_each_engine_and_budget():
+    every = [point.key() for point in eight_bits.points(1000, (0, 1), 900)]
+    assert len(set(every)) == len(every) == 1 + 2 * (3 + 2)
+    assert set(eight_bits.KEY) < set(eight_bits.COLUMNS)
+    known = {"pattern": "4:16", "method": "sparsegpt", "steps": "0", "engine": "ours", "max_loss": "0.01", "change": "-0.0021"}
+    text = page.text([], [], [], [dict.fromkeys(eight_bits.COLUMNS, "0.5") | known])
+    assert "| 4:16 | sparsegpt | 0.5 | ours | 0.01 |" in text
+    assert "| -0.21 (+50.00 to +50.00) |" in text
 
 
 def test_claims_are_judged_by_what_is_measured():

@@ -1,5 +1,7 @@
 """What `python -m benchmarks.torch_compile` wrote, and that it counts what torch and the backend do."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from benchmarks import torch_compile as compiled
@@ -34,3 +36,37 @@ def test_a_result_that_differs_is_seen():
     assert compiled._difference({"y": x * 1.5, "n": None}, {"y": x, "n": None}) == 0.5
     with pytest.raises(ValueError, match="zip"):
         compiled._difference((x, x), (x,))
+
+
+def row(model, p50):
+    return {
+        "model": model,
+        "rounds": 31,
+        "us": "12.0",
+        "compile_us": "10.0",
+        "p20": "1.0",
+        "p50": p50,
+        "p80": "2.0",
+        "others": "0",
+    }
+
+
+def test_times_beside_compile_go_on_where_the_minutes_ended(tmp_path, monkeypatch, capsys):
+    clock = iter([0, *(20 * place for place in range(100))])  # each model takes 20 seconds
+    monkeypatch.setattr(compiled, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(compiled, "time_of", lambda name, _seconds: row(name, "1.25" if name == "b" else "1.05"))
+    compiled.beside_compile(["a", "b", "c"], 1, 1.0, False, tmp_path / "times.csv")
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said[:2]] == ["a", "b"]
+    assert said[2:] == [
+        "not timed within 1 minutes: c; call this again for them",
+        "2 models beside tb.compile: 1 take more than 1.1 times: b 1.250; the most is b with 1.250",
+    ]
+    compiled.beside_compile(["a", "c"], 1, 1.0, False, tmp_path / "times.csv")
+    assert list(compiled.read(tmp_path / "times.csv")) == ["a", "b", "c"]
+
+
+def test_the_models_that_are_timed_have_a_real_size_and_something_compiled():
+    names = compiled.timed()
+    assert {"BERT", "Llama", "T5", "ViT", "Transformer", "Conv1d"} <= set(names)
+    assert not {"LSTM", "GRU", "ResNet"} & set(names)

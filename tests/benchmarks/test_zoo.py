@@ -28,6 +28,18 @@ def test_slower_is_what_is_slower_at_the_80th_percentile_of_a_millisecond_at_lea
     ]
 
 
+def test_the_table_has_the_last_row_of_each_setting():
+    old, new, both = (row("a", "text", p50, p50, threads=threads) for p50, threads in ((1.0, 1), (4.0, 1), (3.0, 2)))
+    refused = row("b", "vision", 1.0, 1.0) | {"p50": "", "note": "refused"}
+    table = zoo.table([one | {"us": "500.0"} for one in (old, both, refused, new)])
+    assert table[0] == "| case | 1 thread, cpu | 2 threads, cpu |"
+    assert table[2:4] == [
+        "| text: a | 0.50 ms, 4.0 (3.6 to 4.0) | 0.50 ms, 3.0 (2.7 to 3.0) |",
+        "| vision: b | refused | - |",
+    ]
+    assert table[-1].startswith("text, 2 threads, cpu: 3.00 x over 1 cases")
+
+
 def test_a_process_that_fails_has_a_note(monkeypatch):
     done = subprocess.CompletedProcess([], 1, "", "first\nMemoryError: gone")
     monkeypatch.setattr(subprocess, "run", lambda *_args, **_kwargs: done)

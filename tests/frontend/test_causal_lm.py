@@ -1,6 +1,7 @@
 """Tiny causal language models from their configs: compiled text is that of transformers' generate, token by token."""
 
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -202,6 +203,19 @@ def test_what_is_no_such_model_gets_one_sentence(model, options, error, message)
     with pytest.raises(error, match=message) as raised:
         tb.compile_causal_lm(model, **{"max_length": 16} | options)
     assert "\n" not in str(raised.value)
+
+
+def test_fallback_is_refused_and_its_advice_works():
+    """A decoder writes to caches that it is given; a call with all of its tokens has one entry point, which fallback takes."""
+    model = llama().eval()
+    for refuses in (partial(tb.compile_causal_lm, max_length=8), partial(tb.compile_seq2seq_lm, max_source=8, max_length=8)):
+        with pytest.raises(InputError, match=r"fallback is for a model with one entry .*; leave fallback out, or") as error:
+            refuses(model, fallback=True)
+        assert "\n" not in str(error.value)
+    ids = torch.arange(3, 9)[None]
+    imported = import_source(model, Request(kwargs={"input_ids": ids, "use_cache": False}))
+    assert list(imported.entry_points) == ["main"]
+    assert imported.main.operators is not None
 
 
 @pytest.mark.avx512

@@ -4,40 +4,22 @@ Each case is what was refused, a part of the sentence, and the same with its adv
 takes longer and is done at night.
 """
 
-import os
 import sys
 import threading
 
 import numpy as np
 import pytest
 import torch
+from support.advice import follow, goes_in
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import prune
 
 import tvm_balanced as tb
-from tvm_balanced.compiler.compile import CompileOptions, compile_imported
 from tvm_balanced.errors import InputError, ModelError, TvmBalancedError
-from tvm_balanced.frontend.sources import Request, import_source
 
 Dim = torch.export.Dim
 X = torch.linspace(-1, 1, 64).reshape(8, 8)
-NIGHTLY = "TVM_BALANCED_NIGHTLY" in os.environ
-
-
-def goes_in(model, *args, **request):
-    imported = import_source(model, Request(args=args, **request))
-    if NIGHTLY:
-        compile_imported(imported, CompileOptions(threads=1, logs=False))
-
-
-def follow(refused, said, advised):
-    """Refused with one sentence that has `said` in it, and taken with the advice."""
-    with pytest.raises((InputError, ModelError)) as error:
-        refused()
-    assert said in str(error.value)
-    assert "\n" not in str(error.value)
-    advised()
 
 
 class Forward(nn.Module):
@@ -239,6 +221,49 @@ def test_a_quantised_model():
         lambda: goes_in(quantised, x),
         'give the model with its float weights, and kernels={"*": "cpu_avx512_i8"}',
         lambda: tb.inspect(model, (x,), kernels=kernels, target="cpu/znver4", threads=1, logs=False),
+    )
+
+
+@pytest.mark.slow
+def test_a_loop_over_experts():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
+
+    def mixtral(experts):
+        config = transformers.MixtralConfig(
+            **sizes, num_key_value_heads=1, num_local_experts=2, experts_implementation=experts, use_cache=False
+        )
+        return transformers.MixtralForCausalLM(config).eval()
+
+    ids = torch.arange(8)[None]
+    said = 'a loop over experts of transformers: experts_implementation="batched_mm" in its config'
+    follow(lambda: goes_in(mixtral("eager"), ids), said, lambda: goes_in(mixtral("batched_mm"), ids))
+
+
+def pack(layer, x, lengths):
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(layer(packed)[0], batch_first=True)[0]
+
+
+def test_packed_sequences():
+    """test_recurrent.py compares the results of both."""
+    x, lengths = torch.randn(2, 4, 8), torch.tensor([4, 2])
+
+    class Packed(nn.Module):
+        def __init__(self, call):
+            super().__init__()
+            self.layer, self.call = nn.LSTM(8, 8, batch_first=True), call
+
+        def forward(self, x, lengths):
+            return self.call(self.layer, x, lengths)
+
+    def padded(layer, x, lengths):
+        return layer(x)[0] * (torch.arange(x.shape[1]) < lengths[:, None])[:, :, None]
+
+    follow(
+        lambda: goes_in(Packed(pack), x, lengths),
+        "give padded tensors, and let the model take the last step by index or by a mask",
+        lambda: goes_in(Packed(padded), x, lengths),
     )
 
 

@@ -193,23 +193,44 @@ def test_models_of_other_kinds(model):
 
 
 @pytest.mark.slow
-def test_an_encoder_with_a_padding_mask_is_pytorchs_without_its_fast_path():
-    """With that path, padded places are 0; those that are kept are the same with and without."""
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_an_encoder_with_a_padding_mask_is_pytorchs(dtype):
+    """Eager PyTorch fills padded places with 0 before the last norm, but not where padding comes first."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(32, 2, 64, batch_first=True)
-    model, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 6, 32)
-    padding = torch.arange(6) >= torch.tensor([[6], [4]])
-    got = tb.compile(model, (x,), {"src_key_padding_mask": padding}, threads=1)(x, src_key_padding_mask=padding)
-    with torch.no_grad():
-        fast = model(x, src_key_padding_mask=padding)
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            slow = model(x, src_key_padding_mask=padding)
-        finally:
-            torch.backends.mha.set_fastpath_enabled(True)
-    assert not fast[padding].any()
-    torch.testing.assert_close(got[~padding], fast[~padding], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(got, slow, rtol=1e-4, atol=1e-5)
+    model, x = nn.TransformerEncoder(layer, 1, nn.LayerNorm(32)).eval(), torch.randn(2, 6, 32)
+    nn.init.normal_(model.norm.bias)
+    last = torch.arange(6) >= torch.tensor([[6], [4]])
+    masks = [last, last.flip(1), torch.zeros_like(last)]
+    if dtype != torch.bool:
+        masks = [torch.zeros(2, 6).masked_fill(mask, -torch.inf) for mask in masks]
+    module = tb.compile(model, (x,), {"src_key_padding_mask": masks[0]}, threads=1)
+    for mask in masks:
+        with torch.no_grad():
+            want = model(x, src_key_padding_mask=mask)
+        torch.testing.assert_close(module(x, src_key_padding_mask=mask), want, rtol=1e-4, atol=1e-5)
+    assert torch.equal(module(x, src_key_padding_mask=masks[0])[last], model.norm.bias.detach().expand(2, 32))
+
+
+class Exported(nn.Module):
+    """Another way while it is traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.layer(x) * (2 if torch.compiler.is_exporting() else 1)
+
+
+def test_a_model_that_is_traced_otherwise_than_it_runs_is_refused():
+    model, x = Exported().eval(), torch.randn(2, 8)
+    with pytest.raises(ModelError, match=r"output_0 of the program that torch\.export made differs") as error:
+        tb.compile(model, (x,), threads=1)
+    assert "computes something else while it is exported" in str(error.value)
+    assert "\n" not in str(error.value)
+    module = tb.compile(torch.export.export(model, (x,)), threads=1)  # as the sentence says
+    torch.testing.assert_close(module(x), 2 * model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

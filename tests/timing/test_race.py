@@ -8,6 +8,7 @@ import pytest
 
 import tvm_balanced as tb
 from tvm_balanced.core.imported_model import Eager
+from tvm_balanced.core.mapped_files import MappedFile
 from tvm_balanced.core.report import FunctionReport
 from tvm_balanced.timing import paired
 from tvm_balanced.timing import race as races
@@ -67,9 +68,11 @@ class Module:
         return self
 
 
-def model(clock, seconds, entries=("main",)):
+def model(clock, seconds, entries=("main",), weights=()):
     eager = Eager(clock.rival("eager", seconds), (1,), {}, lambda _threads: nullcontext())
-    return SimpleNamespace(entry_points={name: SimpleNamespace(eager=eager) for name in entries})
+    return SimpleNamespace(
+        entry_points={name: SimpleNamespace(eager=eager) for name in entries}, weight_names=dict.fromkeys(weights, "weight")
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -126,6 +129,16 @@ def test_nothing_is_called(clock, monkeypatch, why):
         imported.entry_points["main"].eager = None
     assert races.race(module, imported).races == []
     assert not clock.calls
+
+
+def test_only_a_models_own_files_are_too_large(clock, monkeypatch, tmp_path):
+    """Another model of the process may have its weights mapped, too."""
+    monkeypatch.setattr(races, "MOST_MAPPED", 1000)
+    (tmp_path / "weights").write_bytes(bytes(2000))
+    mapped = np.frombuffer(MappedFile(tmp_path / "weights"), np.uint8)
+    inside, outside = mapped[1000:].ctypes.data, np.ones(8).ctypes.data
+    assert races.race(Module(clock, 0.01), model(clock, 0.1, weights=[outside])).races
+    assert not races.race(Module(clock, 0.01), model(clock, 0.1, weights=[outside, inside])).races
 
 
 def test_the_report_of_a_real_module_says_it_and_an_artifact_keeps_it(mlp, monkeypatch, tmp_path):

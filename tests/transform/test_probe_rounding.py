@@ -9,7 +9,7 @@ from tvm_balanced.api import import_model
 from tvm_balanced.compiler.build import build
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.transform.pipeline import lower
-from tvm_balanced.transform.probe_rounding import ProbeRounding
+from tvm_balanced.transform.probe_rounding import ProbeRounding, _rounded_weight
 
 
 @pytest.fixture(scope="module")
@@ -66,17 +66,19 @@ def flagged(model, x):
     return probing.functions["main"].layers, run
 
 
-def test_a_convolution_rounds_whole_images_and_rows_of_its_weight(rng):
-    conv = nn.Conv2d(16, 8, 3, padding=1, bias=False)
-    x = eight_bits.on_steps(2, 16 * 25, rng).reshape(2, 16, 5, 5)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_convolution_rounds_images_by_group_and_rows_of_its_weight(groups, rng):
+    conv = nn.Conv2d(16, 8, 3, padding=1, groups=groups, bias=False)
+    x = eight_bits.on_steps(2 * groups, 16 // groups * 25, rng).reshape(2, 16, 5, 5)
     layers, run = flagged(conv, x)
     assert layers == ["weight"]
-    (images, step, zero), (values, scales) = (
-        eight_bits.rounded_rows(x.reshape(2, -1)),
-        eight_bits.rounded_weight(conv.weight.detach().numpy().reshape(8, -1)),
+    weight = conv.weight.detach().numpy()
+    images, step, zero = eight_bits.rounded_rows(x.reshape(2 * groups, -1))
+    values, scales = eight_bits.rounded_weight(weight.reshape(8, -1))
+    exact, rounded = ((images - zero) * step).reshape(x.shape), (values * scales[:, None]).reshape(weight.shape)
+    want = torch.nn.functional.conv2d(
+        torch.as_tensor(exact).double(), torch.as_tensor(rounded).double(), padding=1, groups=groups
     )
-    exact, rounded = ((images - zero) * step).reshape(x.shape), (values * scales[:, None]).reshape(8, 16, 3, 3)
-    want = torch.nn.functional.conv2d(torch.as_tensor(exact).double(), torch.as_tensor(rounded).double(), padding=1)
     np.testing.assert_allclose(run(1), want, rtol=1e-4, atol=1e-5 * float(want.abs().max()))
     np.testing.assert_allclose(run(0), conv(torch.as_tensor(x)).detach(), rtol=1e-4, atol=1e-5 * float(want.abs().max()))
     assert np.abs(run(1) - run(0)).max() > 1e-4 * float(want.abs().max())
@@ -99,3 +101,12 @@ def test_the_state_of_a_recurrent_layer_rounds_in_every_step(rng):
     np.testing.assert_allclose(run(*plain, 1), np.stack(want, 1), atol=2e-3)
     np.testing.assert_allclose(run(*plain, 0), layer(torch.as_tensor(x))[0].detach(), atol=1e-5)
     assert np.abs(run(*plain, 1) - run(*plain, 0)).max() > 1e-4
+
+
+def test_rows_of_the_weight_of_a_transposed_convolution_in_groups(rng):
+    weight = rng.standard_normal((6, 4, 3)).astype(np.float32)  # of two groups, each from 3 channels to 4
+    found = _rounded_weight(weight, 2)
+    rows = np.stack([weight[3 * group : 3 * group + 3, row].ravel() for group in range(2) for row in range(4)])
+    values, scales = eight_bits.rounded_weight(rows)
+    want = (values * scales[:, None]).reshape(2, 4, 3, 3).swapaxes(1, 2).reshape(weight.shape)
+    np.testing.assert_allclose(found, want, rtol=1e-6)

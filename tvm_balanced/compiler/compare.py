@@ -21,7 +21,7 @@ from tvm_balanced.core.comparison import (
 )
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
-from tvm_balanced.errors import ToleranceError, first_line
+from tvm_balanced.errors import ModelError, ToleranceError, first_line
 from tvm_balanced.runtime.compiled_module import CompiledModule
 from tvm_balanced.runtime.function import Function
 from tvm_balanced.schedules import ALL_KERNELS
@@ -53,6 +53,8 @@ def check(
     ------
     ToleranceError
         If an output has another dtype or shape, or a difference is larger than the tolerance.
+    ModelError
+        If the program that was traced from the model computes something else than the model itself on the examples.
     """
     end = time.monotonic() + max(seconds, SECONDS)
     allowed = None if max_loss is None or tolerance is not None else max(OFF_DATA * max_loss, LEAST_OFF_DATA)
@@ -96,6 +98,8 @@ def compare_entry(
         if what == EXAMPLES:
             raise
         return Comparison(what, (), f"the original model raises {type(error).__name__}: {first_line(error)}")
+    if what == EXAMPLES and entry.original is not None:
+        _check_program(entry, entry.original(), expected, tolerance)
     # a donated input holds an output afterwards, and the examples are the caller's
     actual = function.flat(
         *(array.copy() if spec.name in entry.donate else array for spec, array in zip(entry.inputs, inputs, strict=True))
@@ -123,6 +127,18 @@ def compare_entry(
     if all(output.ok for output in (*rest, *held.values())):
         return Comparison(what, outputs, note_on(moves))
     return comparison
+
+
+def _check_program(entry: ImportedFunction, want: Sequence[Array], traced: Sequence[Array], tolerance: float | None) -> None:
+    """Raise ModelError where a traced program computes something else than the model that it was traced from."""
+    outputs = compare_outputs(entry.outputs, want, traced, tolerance, growths=entry.growths)
+    if not all(output.ok for output in outputs):
+        worst = Comparison(EXAMPLES, outputs).worst
+        raise ModelError(
+            f"{worst.name} of the program that torch.export made {worst}: the model computes something else while it is "
+            "exported; let it take the same way (look for torch.compiler.is_exporting, is_compiling, and for fast paths), or "
+            "give the ExportedProgram in its place if that is what you want"
+        )
 
 
 def _moves(entry: ImportedFunction, runs: Sequence[Sequence[Array]], expected: Sequence[Array]) -> list[Array]:

@@ -83,6 +83,9 @@ class ImportedFunction:
     noisy : callable or None
         Runs the original model with roundings drawn anew: (list of input arrays, seed) to a list of output arrays. None if the
         framework cannot.
+    original : callable or None
+        Runs the model as its user calls it on the examples, to a list of output arrays, where `reference` is a program that was
+        traced from it: tracing may take another way. None where there is nothing but the program.
     eager : Eager or None
         What the compiled function is raced with; None where the framework is not the one that runs the model.
     operators : callable or None
@@ -102,6 +105,7 @@ class ImportedFunction:
     ranks: bool = False
     growths: list[Growth] = field(default_factory=list)
     noisy: Callable[[Sequence[Array], int], list[Array]] | None = None
+    original: Callable[[], list[Array]] | None = None
     eager: Eager | None = None
     operators: Callable[[int], Sequence[TorchOperator]] | None = None
 

@@ -8,6 +8,7 @@ wrote to is a copy of this process's own, and is kept.
 import ctypes
 import mmap
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +60,9 @@ def _end(address: int) -> int | None:
     return next((end for start, end in _files if start <= address < end), None)
 
 
-def mapped_bytes() -> int:
-    """Return the size of all files that are mapped now."""
-    return sum(end - start for start, end in _files)
+def mapped_bytes(addresses: Collection[int]) -> int:
+    """Return the size of the mapped files that some of these addresses lie in."""
+    return sum(end - start for start, end in _files if any(start <= address < end for address in addresses))
 
 
 def release(array: Array) -> None:

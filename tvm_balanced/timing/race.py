@@ -28,11 +28,12 @@ def race(module: CompiledModule, imported: ImportedModel) -> CompiledModule:
     """Time each entry point of a module in turns with the original model, write it to the report, and return the module.
 
     Nothing is done for another machine's module, for one on a GPU, for a model whose framework is not the one that runs it, and
-    where the environment says TVM_BALANCED_RACE=0. A model whose weights were left in their files because they may not fit into
-    memory, more than MOST_MAPPED bytes of them, is not run as a whole either.
+    where the environment says TVM_BALANCED_RACE=0. A model whose own weights were left in their files because they may not fit
+    into memory, more than MOST_MAPPED bytes of them, is not run as a whole either.
     """
-    if mapped_bytes() > MOST_MAPPED:
-        log.info("no race: the original model would keep %.1f GB of weights in memory", mapped_bytes() / 1e9)
+    mapped = mapped_bytes(imported.weight_names)
+    if mapped > MOST_MAPPED:
+        log.info("no race: the original model would keep %.1f GB of weights in memory", mapped / 1e9)
         return module
     entries = {name: entry.eager for name, entry in imported.entry_points.items() if entry.eager is not None}
     if os.environ.get(VARIABLE) == "0" or module.machine is None or module.facts.on_gpu or not entries:

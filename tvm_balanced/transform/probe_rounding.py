@@ -44,7 +44,7 @@ class ProbeRounding:
     become parameters. `rounded` computes what `rounded_rows.py` does, so that the products are those of a kernel with 8 bits, but
     for the rounding of their float32 sums.
     rewrite: `conv2d(x, W)` --> `where(flag > 0, conv2d(rounded(x), rounded(W)), conv2d(x, W))`, whose x is rounded as
-    `rounded_images.py` does. Both weights are constant, so that kernels of ours compute both.
+    `rounded_images.py` does, each group's channels by themselves. Both weights are constant, so that our kernels compute both.
     rewrite: `matmul(state, W)` in a recurrence --> `matmul(concat(where(flag > 0, rounded(state), 0), where(flag > 0, 0, state)),
     concat(rounded(W), W))`
 
@@ -131,10 +131,19 @@ class _Prober(PyExprMutator):
             weight = np.concatenate([_rounded_weight(found[0], 1), found[0]])
             joined = relax.op.concat([self.builder_.emit(part) for part in parts], -1)
             return relax.op.matmul(self.builder_.emit(joined), _constant(weight))
-        x = self.builder_.emit(_rounded(match.x, list(range(1, len(match.x.ty.shape)))))
-        weight = _constant(_rounded_weight(found[0], 1 if call.op.name in TRANSPOSED else 0))
+        x = self._rounded_images(match.x, match.conv.groups)
+        weight = _constant(_rounded_weight(found[0], match.conv.groups if call.op.name in TRANSPOSED else None))
         both = [self.builder_.emit(relax.Call(call.op, args, call.attrs)) for args in ([x, weight], list(call.args))]
         return relax.op.where(rounds, *both)
+
+    def _rounded_images(self, x: relax.Expr, groups: int) -> relax.Expr:
+        """Return images (batch, channels, *size), what a group reads of each rounded by itself."""
+        batch, channels, *size = x.ty.shape
+        if groups == 1:
+            return self.builder_.emit(_rounded(x, list(range(1, 2 + len(size)))))
+        parts = self.builder_.emit(relax.op.reshape(x, relax.ShapeExpr([batch, groups, channels // groups, *size])))
+        rounded = self.builder_.emit(_rounded(parts, list(range(2, 3 + len(size)))))
+        return self.builder_.emit(relax.op.reshape(rounded, x.ty.shape))
 
     def _params(self, name: str, match: DenseMatch) -> tuple[relax.Var, ...]:
         if name not in self.params:
@@ -169,10 +178,15 @@ def _rounded(x: relax.Expr, axes: list[int]) -> relax.Expr:
     return op.multiply(op.subtract(whole, zero), step)
 
 
-def _rounded_weight(weight: Array, axis: int) -> Array:
-    """Return a weight whose rows, along an axis, are rounded to 8 bits."""
-    numbers, scales, _ = round_weight(np.moveaxis(weight, axis, 0))
-    return np.moveaxis(numbers * scales.reshape(-1, *[1] * (numbers.ndim - 1)), 0, axis)
+def _rounded_weight(weight: Array, groups: int | None = None) -> Array:
+    """Return a weight (rows, ...) whose rows are rounded to 8 bits; with `groups` it is one of (columns of all groups, rows of a
+    group, ...).
+    """
+    parts = weight[None] if groups is None else weight.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+    rows = parts.reshape(-1, *parts.shape[2:])
+    numbers, scales, _ = round_weight(rows)
+    rounded = (numbers * scales.reshape(-1, *[1] * (rows.ndim - 1))).reshape(parts.shape)
+    return rounded[0] if groups is None else rounded.swapaxes(1, 2).reshape(weight.shape)
 
 
 def _constant(weight: Array) -> relax.Expr:

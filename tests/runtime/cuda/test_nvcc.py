@@ -59,3 +59,15 @@ def test_instructions_of_one_architecture_are_compiled_for_it_alone():
     assert ".target sm_90a" in nvcc.ptx(source, "sm_90")
     assert ".target sm_90\n" in nvcc.ptx(SPILLING, "sm_90")
     assert nvcc.arch_of(source, "sm_100") == "sm_100"
+
+
+@pytest.mark.nvcc
+def test_a_kernel_that_spills_is_refused_where_it_is_to_hold_all_in_registers():
+    spilling = SPILLING.replace("(i * 7 + j) % 96", "(i * 7 + 1) % 96").replace("  for (int i", '  _Pragma("unroll") for (int i')
+    spilling = spilling.replace(
+        "++j) for (int i", '++j) _Pragma("unroll") for (int i'
+    )  # all of `a` in registers, of which 32 are left
+    with pytest.raises(ValueError, match=r"heavy spills \d+ bytes, with 32 registers"):
+        nvcc.cubin_without_spills(spilling, "sm_80")
+    light = SPILLING[SPILLING.index('extern "C" __global__ void light') :]
+    assert nvcc.cubin_without_spills(light, "sm_80")[:4] == b"\x7fELF"

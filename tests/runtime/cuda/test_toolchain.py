@@ -133,3 +133,19 @@ def test_tvm_is_given_that_compiler_once(monkeypatch):
     for _ in range(2):
         toolchain.choose(H200)
     assert [name for name, _, _ in given] == [toolchain.CALLBACK]
+
+
+def test_nvcc_refuses_what_spills_where_that_is_asked_for(monkeypatch):
+    """As a candidate of the tuner; elsewhere, and by NVRTC, it is compiled."""
+    compiled = []
+    monkeypatch.setattr(toolchain.nvcc, "cubin_without_spills", lambda source, arch: compiled.append((source, arch)) or b"code")
+    compile_source = toolchain.for_own_arch(lambda source: f"plain {source}")
+    monkeypatch.setenv(toolchain.MODE, "nvcc")
+    with H200:
+        assert compile_source("a") == "plain a"
+        with toolchain.without_spills():
+            assert compile_source("b") == b"code"
+            monkeypatch.setenv(toolchain.MODE, "nvrtc")
+            assert compile_source("c") == "plain c"
+        assert compile_source("d") == "plain d"
+    assert compiled == [("b", "sm_90")]

@@ -4,9 +4,10 @@ from tvm import tirx
 from tvm.s_tir import Schedule
 from tvm.script import tirx as T
 
+from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.schedules import KERNELS, Workload
-from tvm_balanced.schedules.base.space import Space
+from tvm_balanced.schedules.base.space import Space, decisions_of
 
 HERE = [name for name, kernel in KERNELS.items() if kernel.refuses(host_target(), 64, 64, "float32") is None]
 
@@ -109,3 +110,24 @@ def test_a_symbolic_m_asks_for_its_small_instances():
     scheduled = kernel.schedule(func, workload, host_target(), tuned)
     assert asked == [tile for _, _, tile in kernel.small_tiles]
     assert scheduled.script() != kernel.schedule(func, workload, host_target()).script()
+
+
+def test_points_of_all_forms_are_distinct_and_numbered():
+    """A form is the first decision, and the default one is what a model gets."""
+    target, workload = cuda_target("h200"), Workload("cuda_decode_mma", 16, 64, 128, 2, 16, "float16")
+    kernel = KERNELS[workload.kernel]
+    func = kernel.prim_func(workload)
+    found = kernel.sampled(func, workload, target)
+    points = list(found)
+    assert found.choices[0] == found.forms == kernel.forms(workload, target)
+    assert {point[0] for point in points} == set(found.forms)
+    assert len(points) == len(set(points)) == len(found)
+    assert [found.at(i) for i in range(len(found))] == points
+    with pytest.raises(IndexError):
+        found.at(len(found))
+    assert ((7, 7, 7), *found.default[1:]) not in found
+    other = (found.forms[1], *found.default[1:])
+    sch = found.schedule(other)
+    assert decisions_of(sch.trace, sch.mod) == other
+    assert tvm_ffi.structural_equal(kernel.schedule_tiles(func, workload, target, other), sch.mod["main"])
+    assert not tvm_ffi.structural_equal(sch.mod["main"], found.replay(found.default))

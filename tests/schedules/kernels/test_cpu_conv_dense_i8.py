@@ -26,6 +26,7 @@ P = BalancedPattern.parse
 ROUNDING = [kernel for kernel in (*CONV_DENSE_KERNELS, *CONV_SPARSE_KERNELS) if kernel.precision == "int8"]
 LEVELS = [host_target(), *map(parse_target, ("cpu/x86-64-v3", "cpu/x86-64-v2"))]
 BASIC = Convolution(32, (1, 9, 9), (1, 3, 3), before=(0, 1, 1), after=(0, 1, 1))
+GROUPED = replace(BASIC, channels=96, groups=3)
 
 
 HERE = [(kernel, t) for kernel in ROUNDING for t in LEVELS if kernel.refuses(t, 64, 64, "float32") is None and runs_here(t)]
@@ -59,17 +60,20 @@ def workload_of(kernel, conv, n, pattern, batch=1, **epilogue):
 
 def of_integers(x, weight, conv):
     """What a convolution of images on steps is, bit for bit, float32."""
-    (images, step, zero), (values, scales) = eight_bits.rounded_rows(x), eight_bits.rounded_weight(weight)
-    sums = convolve((images - zero).astype(np.float64), values.astype(np.float64), conv)
-    return sums.astype(np.float32) * np.repeat(scales, conv.pixels) * step
+    parts = x.reshape(len(x) * conv.groups, -1)  # each group of an image has a step of its own
+    (images, step, zero), (values, scales) = eight_bits.rounded_rows(parts), eight_bits.rounded_weight(weight)
+    sums = convolve((images - zero).reshape(x.shape).astype(np.float64), values.astype(np.float64), conv)
+    scaled = sums.astype(np.float32) * np.repeat(scales, conv.pixels)
+    return (scaled.reshape(len(parts), -1) * step).reshape(sums.shape)
 
 
 def given_for(kernel, conv, n, pattern, batch, rng):
     """x on steps, a weight (N, K), and the arguments of a kernel."""
     workload = workload_of(kernel, conv, n, pattern, batch)
     encoded = random_weight(n, conv.depth * conv.taps, P(pattern) if kernel in CONV_SPARSE_KERNELS else P("16:16"), rng)
-    weight, x = encoded.decode(), eight_bits.on_steps(batch, conv.channels * math.prod(conv.size), rng)
+    weight, x = encoded.decode(), eight_bits.on_steps(batch * conv.groups, conv.depth * math.prod(conv.size), rng)
     packed = kernel.pack_for(encoded if kernel in CONV_SPARSE_KERNELS else weight, workload)
+    x = x.reshape(batch, -1)
     return workload, x, weight, [x, *packed, kernel.pack_bias(np.zeros(n, np.float32))]
 
 
@@ -79,7 +83,7 @@ def threes(low, high):
 
 @st.composite
 def convolutions(draw_):
-    channels = draw_(st.sampled_from([1, 3, 16, 20, 48, 64, 80, 130]))
+    channels, groups = draw_(st.sampled_from([1, 3, 16, 20, 48, 64, 80, 130])), draw_(st.sampled_from([1, 1, 2, 5]))
     kernel = draw_(st.sampled_from([(1, 1, 1), (1, 1, 3), (1, 3, 3), (1, 2, 4), (2, 1, 3)]))
     dilation, before, after = draw_(threes(1, 2)), draw_(threes(0, 2)), draw_(threes(0, 2))
     steps = draw_(threes(1, 3))
@@ -88,21 +92,21 @@ def convolutions(draw_):
     more = draw_(st.tuples(st.integers(0, 1), st.integers(0, 9), st.integers(0, 25)))
     size = tuple(n + extra for n, extra in zip(least, more, strict=True))
     order = draw_(st.sampled_from([TAPS_FIRST, TAPS_FIRST, CHANNELS_FIRST]))
-    return Convolution(channels, size, kernel, stride, dilation, before, after, 1, spread, order).flattened()
+    return Convolution(channels * groups, size, kernel, stride, dilation, before, after, groups, spread, order).flattened()
 
 
 @pytest.mark.slow
 @settings(max_examples=examples(16), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     conv=convolutions(),
-    n=st.integers(1, 50),
+    rows=st.integers(1, 50),
     batch=st.integers(1, 2),
     pattern=st.sampled_from(["1:16", "2:16", "3:16", "8:16"]),
     place=st.integers(0, len(HERE) - 1),
     seed=st.integers(0, 99),
 )
-def test_random_convolutions_are_those_of_integers_bit_for_bit(conv, n, batch, pattern, place, seed):
-    kernel, target = HERE[place]
+def test_random_convolutions_are_those_of_integers_bit_for_bit(conv, rows, batch, pattern, place, seed):
+    (kernel, target), n = HERE[place], rows * conv.groups
     if kernel.refuses_conv(conv) or kernel.refuses(target, n, conv.depth * conv.taps, "float32"):
         return
     workload, x, weight, arguments = given_for(kernel, conv, n, pattern, batch, np.random.default_rng(seed))
@@ -112,15 +116,17 @@ def test_random_convolutions_are_those_of_integers_bit_for_bit(conv, n, batch, p
 @pytest.mark.grid
 @pytest.mark.parametrize(("kernel", "target"), HERE, ids=[f"{kernel.name}-{target.attrs['mcpu']}" for kernel, target in HERE])
 def test_every_kernel_on_every_cpu(kernel, target, rng):
-    workload, x, weight, arguments = given_for(kernel, BASIC, 40, "2:16", 2, rng)
-    np.testing.assert_array_equal(run(workload, arguments, target), of_integers(x, weight, BASIC))
+    for conv, n in ((BASIC, 40), (GROUPED, 60)):  # 20 rows a group: the last ones of a group are no whole panel
+        workload, x, weight, arguments = given_for(kernel, conv, n, "2:16", 2, rng)
+        np.testing.assert_array_equal(run(workload, arguments, target), of_integers(x, weight, conv))
 
 
 @pytest.mark.grid
 @pytest.mark.parametrize("kernel", [ROUNDING[0], ROUNDING[-1]], ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize(("activation", "residual"), [("relu", True), ("silu", False)])
-def test_epilogue(kernel, activation, residual):
-    workload = workload_of(kernel, BASIC, 24, "4:16", activation=activation, residual=residual)
+@pytest.mark.parametrize("conv", [BASIC, GROUPED], ids=["one group", "groups"])
+def test_epilogue(kernel, conv, activation, residual):
+    workload = workload_of(kernel, conv, 24, "4:16", activation=activation, residual=residual)
     arguments = draw(workload)
     assert 1e-5 < relative_error(run(workload, arguments.given), arguments.reference()) < 2e-2
 
@@ -176,8 +182,7 @@ def test_layout_is_the_documented_one(kernel, rng):
 
 def test_refusals():
     kernel = next(k for k in CONV_DENSE_KERNELS if k in ROUNDING)
-    assert kernel.refuses_conv(replace(BASIC, groups=2)) == "the convolution has 2 groups"
-    assert kernel.refuses_conv(BASIC) is None
+    assert kernel.refuses_conv(BASIC) is kernel.refuses_conv(GROUPED) is None
     assert all(other.refuses(cuda_target("h100"), 64, 64, "float32") for other in ROUNDING)
     assert "VNNI" in kernel.refuses(parse_target("cpu/skylake-avx512"), 64, 64, "float32")
     assert "65536" in kernel.refuses(parse_target("cpu/znver4"), 64, 65537, "float32")

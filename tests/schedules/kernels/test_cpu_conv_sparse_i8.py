@@ -54,7 +54,8 @@ def test_refusals():
     assert KERNEL.refuses_conv(replace(CONV, order=CHANNELS_FIRST)) == "blocks of 16 lie across taps"
     assert KERNEL.refuses_conv(replace(CONV, channels=40)) == "blocks of 16 lie across taps"
     assert KERNEL.refuses_conv(replace(CONV, channels=40, kernel=(1, 1, 1))) is None
-    assert KERNEL.refuses_conv(replace(CONV, groups=3)) == "the convolution has 3 groups"
+    assert KERNEL.refuses_conv(replace(CONV, groups=3)) is None
+    assert KERNEL.refuses_conv(replace(CONV, groups=6)) == "blocks of 16 lie across taps"
     assert "VBMI" in KERNEL.refuses(parse_target("cpu/x86-64-v4"), 64, 432, "float32")
     assert KERNEL.refuses(parse_target("cpu/znver4"), 64, 432, "float32") is None
     assert "float16" in KERNEL.refuses(parse_target("cpu/znver4"), 64, 432, "float16")

@@ -51,8 +51,16 @@ def test_taps_of_a_row_of_the_kernel_are_one_run():
     assert not ImageBytes.of(CONVOLUTIONS["pointwise"], 4).is_padded
 
 
-def test_groups_and_images_of_two_gigabytes_are_refused():
+def test_images_of_two_gigabytes_are_refused():
     large = Convolution(64, (1, 8192, 4096), (1, 1, 1))
     assert refuse_convolution(large) == f"an image takes {(1 << 31) + SLACK} bytes, more than places of 32 bits count"
-    assert refuse_convolution(Convolution(4, (1, 4, 4), (1, 1, 1), groups=2)) == "the convolution has 2 groups"
     assert refuse_convolution(Convolution(4, (1, 4, 4), (1, 1, 1))) is None
+
+
+def test_what_a_group_reads_is_an_image_of_its_own():
+    image = ImageBytes.of(Convolution(18, (1, 4, 5), (1, 3, 3), groups=3), 4)
+    assert (image.groups, image.conv.channels, image.conv.groups, image.pitch) == (3, 6, 1, 8)
+    x = np.arange(2 * 18 * 20).reshape(2, -1)
+    for number in range(6):
+        found = [x[image.of_x(number, place)] for place in range(6 * 20)]
+        np.testing.assert_array_equal(found, x.reshape(6, -1)[number])

@@ -9,9 +9,12 @@ from support.tuned_logs import KEY, TARGET, WORKLOAD, log_of, winner
 from tvm import relax
 from tvm.s_tir import meta_schedule as ms
 
+from tvm_balanced.compiler.targets import cuda_target
 from tvm_balanced.compiler.tuned_schedules import TunedSchedules
 from tvm_balanced.errors import TuningError
-from tvm_balanced.schedules import KERNELS
+from tvm_balanced.runtime.target_features import target_key
+from tvm_balanced.schedules import KERNELS, Workload
+from tvm_balanced.schedules.base.space import decisions_of
 from tvm_balanced.schedules.multi_kernel import Variant
 from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.transform.annotate_schedule_rule import annotated
@@ -151,3 +154,19 @@ def test_what_must_be_said_is_named(logs, tmp_path):
         export_database(logs, tmp_path / "db", threads=2)
     with pytest.raises(TuningError, match="holds no database of MetaSchedule"):
         import_database(logs, tmp_path / "back")
+
+
+def test_a_database_has_what_schedules_the_form_that_is_asked_for(tmp_path):
+    """A trace of MetaSchedule cannot change the function that it schedules."""
+    target, workload = cuda_target("h200"), Workload("cuda_decode_mma", 16, 64, 128, 2, 16, "float16")
+    kernel, space = KERNELS[workload.kernel], space_of(workload, target)
+    points = [(form, *space.default[1:]) for form in space.forms[:2]]
+    log = Log(tmp_path, target_key(target))
+    log.create()
+    log.append([Trial("a1", i, workload, 1, space.fingerprint, point, 1e-6 / i, None, NOW) for i, point in enumerate(points, 1)])
+    database = LogDatabase(log, target, 1)
+    for point in points:
+        mod = tvm.IRModule({"main": kernel.in_form(workload, point[0]).with_attr("global_symbol", "main")})
+        (record,) = database.get_top_k(ms.database.Workload(mod), 9)
+        assert decisions_of(record.trace, mod) == point
+        assert decisions_of(database.query_tuning_record(mod, target, "main").trace, mod) == point

@@ -60,7 +60,31 @@ def resources(source: str, arch: str) -> dict[str, Resources]:
     ValueError
         If nvcc rejects the source; the message is nvcc's.
     """
-    report = _nvcc(source, arch, "-cubin", "-Xptxas", "-v")[1]
+    return _resources(_nvcc(source, arch, "-cubin", "-Xptxas", "-v")[1])
+
+
+def cubin_without_spills(source: str, arch: str) -> bytes:
+    """Return the machine code of CUDA source, as `cubin` does, of which no kernel spills.
+
+    Where a kernel is to leave room for more thread blocks than its registers allow, ptxas keeps some of what they hold in local
+    memory. That runs, and slowly.
+
+    Raises
+    ------
+    EnvironmentFaultError
+        If nvcc is not installed.
+    ValueError
+        If nvcc rejects the source, or a kernel spills.
+    """
+    code, report = _nvcc(source, arch, "-cubin", "-Xptxas", "-v")
+    for name, used in _resources(report).items():
+        if used.spilled:
+            raise ValueError(f"{name} spills {used.spilled} bytes, with {used.registers} registers a thread")
+    return code
+
+
+def _resources(report: str) -> dict[str, Resources]:
+    """Return what ptxas says of each kernel in a report."""
     found = {}
     for part in report.split("Compiling entry function '")[1:]:
         name = part.split("'")[0]

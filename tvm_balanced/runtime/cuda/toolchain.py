@@ -1,7 +1,9 @@
 """The compiler that TVM uses for CUDA source: NVRTC, its default, or nvcc."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import tvm
@@ -9,6 +11,7 @@ import tvm_ffi
 from tvm.support.nvcc import compile_cuda
 
 from tvm_balanced.errors import EnvironmentFaultError, first_line, last_line
+from tvm_balanced.runtime.cuda import nvcc
 from tvm_balanced.runtime.cuda.nvcc import arch_of
 
 CALLBACK = "tvm_callback_cuda_compile"  # what TVM calls to compile CUDA source
@@ -16,6 +19,7 @@ MODE = "TVM_CUDA_COMPILE_MODE"  # the variable that TVM reads, and that a user m
 FORMATS = {"nvrtc": "cubin", "nvcc": "fatbin"}  # the output that TVM requests from each
 _installed = False
 _ours: set[str] = set()  # modes that were chosen here, not by a user
+_refuses_spills: ContextVar[bool] = ContextVar("refuses_spills", default=False)
 # Includes the headers of TVM's own source: NVRTC may be installed without them, or with another version of them.
 SOURCE = """
 #ifdef __CUDACC_RTC__
@@ -36,6 +40,16 @@ def compiles() -> bool:
     return tvm_ffi.get_global_func("ffi.Module.create.cuda", allow_missing=True) is not None
 
 
+@contextmanager
+def without_spills() -> Iterator[None]:
+    """Let nvcc, where it is what compiles, refuse a kernel that spills; TVM passes its ValueError on, whose message says so."""
+    token = _refuses_spills.set(True)
+    try:
+        yield
+    finally:
+        _refuses_spills.reset(token)
+
+
 def for_own_arch(compiler: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a compiler of CUDA source that compiles it for "sm_90a" where it has instructions that no other architecture has.
 
@@ -45,6 +59,8 @@ def for_own_arch(compiler: Callable[[str], Any]) -> Callable[[str], Any]:
     def compile_source(source: str) -> Any:
         target = tvm.target.Target.current(allow_none=True)
         arch = "" if target is None else str(target.attrs["arch"])
+        if arch and _refuses_spills.get() and os.environ.get(MODE) == "nvcc":
+            return nvcc.cubin_without_spills(str(source), arch)
         if target is None or arch_of(str(source), arch) == arch:
             return compiler(source)
         with tvm.target.Target({**target.export(), "arch": arch_of(str(source), arch)}):

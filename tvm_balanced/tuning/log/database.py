@@ -11,7 +11,7 @@ from tvm.ir.utils import derived_object
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_balanced.schedules import ALL_KERNELS, Workload
-from tvm_balanced.schedules.base.space import Decisions, decisions_of
+from tvm_balanced.schedules.base.space import Decisions, decisions_of, form_of
 from tvm_balanced.schedules.spaces import Spaces
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Record, Run, Trial, Winner
@@ -26,7 +26,7 @@ class LogDatabase(PyDatabase):
 
     A workload is known by what our kernels' functions say of themselves, so a function finds its records also if a pass has
     annotated it. What a query returns is the winner: also the default, where nothing beat it. Without a race it is the fastest
-    trial.
+    trial. What is of another form of the function than the one that is asked for is left out: a trace schedules one function.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class LogDatabase(PyDatabase):
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         error = None if seconds is not None else "it failed"
         space = self._spaces[workload].fingerprint
-        fields = (workload, self.threads, space, decisions_of(record.trace), seconds, error, at)
+        fields = (workload, self.threads, space, decisions_of(record.trace, record.workload.mod), seconds, error, at)
         self.log.append([Trial(self.run, max(numbers, default=0) + 1, *fields)])
 
     def get_top_k(self, workload: Any, top_k: int) -> list[Any]:
@@ -72,7 +72,7 @@ class LogDatabase(PyDatabase):
         known = workload_of(workload.mod)
         best: dict[Decisions, float] = {}
         for trial in self._of(Trial):
-            if trial.workload == known and trial.seconds is not None and self._fits(trial):
+            if trial.workload == known and trial.seconds is not None and self._fits(trial) and _of_form(trial, workload.mod):
                 best[trial.decisions] = min(trial.seconds, best.get(trial.decisions, math.inf))
         fastest = sorted(best, key=lambda decisions: best[decisions])[:top_k]
         return [self._record(workload, known, decisions, best[decisions]) for decisions in fastest]
@@ -86,7 +86,7 @@ class LogDatabase(PyDatabase):
         """Return the winner of a module's one function, None if there is none; see PyDatabase."""
         known, workload = workload_of(mod), ms.database.Workload(mod)
         winners = [winner for winner in self._of(Winner) if winner.workload == known and self._fits(winner)]
-        if known is None or not winners:
+        if known is None or not winners or (winners[-1].won and not _of_form(winners[-1], mod)):
             return next(iter(self.get_top_k(workload, 1)), None)
         decisions = winners[-1].decisions if winners[-1].won else self._spaces[known].default
         seconds = [
@@ -113,6 +113,13 @@ class LogDatabase(PyDatabase):
         if self._read[0] != (state.st_size, state.st_mtime_ns):
             self._read = (state.st_size, state.st_mtime_ns), self.log.read().records
         return [r for r in self._read[1] if isinstance(r, kind) and not isinstance(r, Run) and r.threads == self.threads]  # type: ignore[arg-type]
+
+
+def _of_form(record: Trial | Winner, mod: tvm.IRModule) -> bool:
+    """Whether a record schedules the form of a kernel's function that a module holds, as all do of kernels without forms."""
+    (func,) = mod.functions.values()
+    form = form_of(func)
+    return form is None or record.decisions[:1] == (form,)
 
 
 def workload_of(mod: tvm.IRModule) -> Workload | None:

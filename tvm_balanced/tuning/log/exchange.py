@@ -64,7 +64,7 @@ def measurements(folder: Path) -> Iterator[Measurement | None]:
             yield None
             continue
         space = known.setdefault(str(record.target), Spaces(record.target))[workload]
-        decisions = decisions_of(record.trace)
+        decisions = decisions_of(record.trace, record.workload.mod)
         if decisions in space and _is_of(record, space, decisions):
             yield Measurement(workload, record.target, space.fingerprint, decisions, seconds_of(record))
         else:

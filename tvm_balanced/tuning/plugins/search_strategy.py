@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from tvm.ir.utils import derived_object
-from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_balanced.schedules.base.space import Space
@@ -63,6 +62,4 @@ class Search(PySearchStrategy):
 
 def measure_candidate(space: Space, point: Any, arguments: Any) -> Any:
     """Return MetaSchedule's candidate of a point."""
-    schedule = Schedule(space.func)
-    space.trace_of(point).apply_to_schedule(schedule, remove_postproc=False)
-    return ms.MeasureCandidate(schedule, arguments)
+    return ms.MeasureCandidate(space.schedule(point), arguments)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import tvm
 from tvm import tirx
-from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
 
 from tvm_balanced.compiler.build import build
@@ -82,7 +81,7 @@ class GpuRunner(LocalRunner):
         return on_host(tensor)
 
     def _build(self, func: tirx.PrimFunc) -> Callable[..., None]:
-        with self.target, tvm.transform.PassContext(config=cuda_config.PASS_CONFIG):
+        with self.target, toolchain.without_spills(), tvm.transform.PassContext(config=cuda_config.PASS_CONFIG):
             main = build(func.with_attr("global_symbol", "main"), self.target)["main"]
 
         def on_stream(*arguments: Any) -> None:
@@ -122,7 +121,6 @@ def within_limits(space: Space, decisions: Decisions, target: tvm.target.Target)
     This is MetaSchedule's check with the limits of `target_info.limits`; it takes about 20 ms.
     """
     check = ms.postproc.VerifyGPUCode()
-    schedule = Schedule(space.func)
-    space.trace_of(decisions).apply_to_schedule(schedule, remove_postproc=False)
+    schedule = space.schedule(decisions)
     check._initialize_with_tune_context(tune_context(schedule.mod, target_info.limits(target)))
     return bool(check.apply(schedule))

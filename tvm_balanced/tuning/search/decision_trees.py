@@ -38,13 +38,13 @@ class DecisionTrees(PyCostModel):
         """Learn measurements; see PyCostModel."""
         for candidate, result in zip(candidates, results, strict=True):
             if result.run_secs:
-                self.learn(
-                    context.task_name, decisions_of(candidate.sch.trace), float(np.median([float(s) for s in result.run_secs]))
-                )
+                seconds = float(np.median([float(s) for s in result.run_secs]))
+                self.learn(context.task_name, decisions_of(candidate.sch.trace, candidate.sch.mod), seconds)
 
     def predict(self, context: Any, candidates: Sequence[Any]) -> Array:
         """Return a score for each candidate, higher for a faster one, 0 while there is nothing to learn from."""
-        return -self.slowness(context.task_name, [decisions_of(candidate.sch.trace) for candidate in candidates])
+        points = [decisions_of(candidate.sch.trace, candidate.sch.mod) for candidate in candidates]
+        return -self.slowness(context.task_name, points)
 
     def learn(self, task: str, decisions: Decisions, seconds: float) -> None:
         """Take in one measurement; of a point measured twice, the better time counts."""
@@ -72,14 +72,17 @@ def predicted(known: Mapping[Decisions, float], points: Sequence[Decisions], see
     import xgboost
 
     model = xgboost.XGBRegressor(n_estimators=60, max_depth=4, learning_rate=0.2, n_jobs=1, random_state=seed)
-    model.fit(features(list(known)), np.log(list(known.values())))
-    return np.asarray(model.predict(features(points)))
+    table = features([*known, *points])
+    model.fit(table[: len(known)], np.log(list(known.values())))
+    return np.asarray(model.predict(table[len(known) :]))
 
 
 def features(points: Sequence[Decisions]) -> Array:
     """Return (points, features): the logarithm of each factor, and of each product of two, because
-    registers and caches hold products.
+    registers and caches hold products. Forms of a kernel may have fewer factors than others; ones are put behind them.
     """
-    flat = np.log2(np.array([[1 + value if value == 0 else value for d in point for value in d] for point in points], np.float64))
+    plain = [[1 + value if value == 0 else value for d in point for value in d] for point in points]
+    longest = max(map(len, plain))
+    flat = np.log2(np.array([[*values, *[1] * (longest - len(values))] for values in plain], np.float64))
     pairs = [flat[:, i] + flat[:, j] for i in range(flat.shape[1]) for j in range(i)]
     return np.column_stack([flat, *pairs])

@@ -47,7 +47,7 @@ class MetaScheduleStrategy(Strategy):
         for attempt in range(ROUNDS_WITHOUT if len(found) < count else 0):
             strategy = self._strategy(attempt)
             candidates = strategy.generate_measure_candidates() or []
-            points = [decisions_of(candidate.sch.trace) for candidate in candidates]
+            points = [decisions_of(candidate.sch.trace, candidate.sch.mod) for candidate in candidates]
             found |= {point: None for point in points if point in self.space and point not in self.seen}
             strategy.notify_runner_results(candidates, [ms.runner.RunnerResult(None, "only proposed") for _ in candidates])
             if len(found) >= count or not candidates:

@@ -34,7 +34,7 @@ from tvm_balanced.tuning.log.record import Measured, Trial
 from tvm_balanced.tuning.runners.base import Built, Candidate
 from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.scheduler import Tuner
-from tvm_balanced.tuning.search import COST_MODELS, STRATEGIES
+from tvm_balanced.tuning.search import COST_MODELS, STRATEGIES, TRANSFER
 from tvm_balanced.tuning.search.decision_trees import DecisionTrees
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
@@ -67,6 +67,7 @@ SIZED = (  # (kernel, M, N, K, nonzeros, block, dtype) whose number of points --
     *((kernel, 512, 3072, 768, 1, 1, "float32") for kernel in ("cpu_dense", "cpu_dense_i8")),
     *(("cuda_gemv", 1, n, k, 4, 16, "float16") for n, k in ((4096, 4096), (3072, 768))),
     *(("cuda_decode_mma", m, 4096, 4096, 4, 16, "float16") for m in (16, 256)),
+    *(("cuda_decode_wgmma", m, 4096, 4096, 4, 16, "float16") for m in (64, 256)),
     ("cuda_two_of_four", 256, 4096, 4096, 8, 16, "float16"),
     ("cuda_dense_mma", 256, 4096, 4096, 1, 1, "float16"),
 )
@@ -203,7 +204,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="20, and 5 for large spaces")
     parser.add_argument("--large", action="store_true", help="the spaces of over 500 points, in place of the small ones")
     parser.add_argument("--kernels", type=int, default=len(WORKLOADS), help="only the first so many")
-    known = [*STRATEGIES, OURS]
+    known = [*(name for name in STRATEGIES if name != TRANSFER), OURS]  # which is the default where nothing is known of others
     parser.add_argument("--strategies", nargs="+", choices=known, help="all; of large spaces not the exhaustive one")
     parser.add_argument("--sizes", action="store_true", help="search nothing, and print how many points spaces have")
     parser.add_argument("--no-files", action="store_true", help="do not write CSV and figure")

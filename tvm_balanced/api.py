@@ -419,7 +419,7 @@ def tune(
     seed : int
         The same seed and log give the same candidates.
     strategy : str
-        "model", "replay", "exhaustive" or "evolutionary"; docs/measurements/tuning.md compares them.
+        "model", "transfer", "replay", "exhaustive" or "evolutionary"; docs/measurements/tuning.md compares them.
     shard : (int, int)
         (i, n): tune the i-th of n shares of the kernels, for batch systems; `tvm-balanced logs merge` joins their logs.
     rpc : RpcOptions, optional

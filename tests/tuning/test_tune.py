@@ -5,6 +5,7 @@ import random
 import signal
 import time
 
+import numpy as np
 import pytest
 from support.fixed_latency import TASKS, FixedLatencyRunner, fake_seconds, start, start_real, tune, wait_for_lines
 
@@ -21,6 +22,7 @@ from tvm_balanced.tuning.log.record import Run, Trial, Winner
 from tvm_balanced.tuning.log.tools import compact, verify
 from tvm_balanced.tuning.rpc.tracker import RpcOptions
 from tvm_balanced.tuning.scheduler import BATCH
+from tvm_balanced.tuning.search.nearest import fit
 from tvm_balanced.tuning.tune import TuneOptions, packed_bytes, tune_imported, tune_tasks
 
 KEY = target_key(host_target())
@@ -282,6 +284,22 @@ def test_candidates_that_do_not_fit_are_no_trials(tmp_path):
     for state in result.states:
         measured = {decisions for workload, decisions in runner.measured if workload == state.task.workload}
         assert measured == {point for point in state.space if fits(point)} | {state.space.default}
+
+
+@pytest.mark.slow
+def test_a_run_learns_from_other_shapes_and_begins_with_what_won_for_them(tmp_path):
+    (first, _, second), orders = TASKS, {}
+    for transfer in (False, True):
+        folder, runner = tmp_path / str(transfer), FixedLatencyRunner(0)
+        tune(folder, tasks=[first], trials=32, runner=FixedLatencyRunner(0))
+        tune(folder, tasks=[second], trials=4, runner=runner, strategy="transfer" if transfer else "model")
+        orders[transfer] = [decisions for _, decisions in runner.measured]
+    (won,) = (winner for winner in records(tmp_path / "True", Winner) if winner.workload == first.workload)
+    space = space_of(second.workload, host_target())
+    assert won.won
+    assert orders[True][:2] == [space.default, fit(won.decisions, space)]
+    # what the trees have learned of the first kernel ranks the points of the second
+    assert np.mean([fake_seconds(d) for d in orders[True][2:]]) < np.mean([fake_seconds(d) for d in orders[False][1:]])
 
 
 def test_servers_measure_no_gpu(tmp_path):

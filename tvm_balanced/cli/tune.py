@@ -46,7 +46,9 @@ def tune(
     per_kernel: Annotated[int | None, typer.Option("--per-kernel", min=1, help="Number of candidates of each kernel.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the log's last run; its measurements count.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the search.")] = 0,
-    strategy: Annotated[str, typer.Option(help="model, replay, exhaustive or evolutionary; see docs/tuning.md.")] = "model",
+    strategy: Annotated[
+        str, typer.Option(help="model, transfer, replay, exhaustive or evolutionary; see docs/tuning.md.")
+    ] = "model",
     shard: Annotated[str, typer.Option(metavar="I/N", help="Tune the I-th of N shares of the kernels.")] = "1/1",
     rpc: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Measure on the servers of this RPC tracker.")] = None,
     key: Annotated[str, typer.Option("--key", help="Key of the servers, with --rpc.")] = "cpu",

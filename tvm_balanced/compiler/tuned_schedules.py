@@ -96,6 +96,10 @@ class TunedSchedules:
             self._chosen[workload] = self._choose(workload)
         return self._chosen[workload]
 
+    def winners(self) -> list[Winner]:
+        """Return what won for any workload on this number of threads, that of the first log first."""
+        return [winner for _, winners in self._winners for winner in winners.values()]
+
     def source(self, variant: Variant) -> str:
         """Return where the schedule of a layer's variant comes from, in a few words."""
         if variant.workload.m is not None:

@@ -25,7 +25,8 @@ from tvm_balanced.tuning.plugins.search_strategy import Search, measure_candidat
 from tvm_balanced.tuning.plugins.session import Batch
 from tvm_balanced.tuning.plugins.task_scheduler import END, Scheduler
 from tvm_balanced.tuning.runners.base import Confirmed, Runner
-from tvm_balanced.tuning.search import STRATEGIES, cost_model
+from tvm_balanced.tuning.search import STRATEGIES, TRANSFER, cost_model
+from tvm_balanced.tuning.search.nearest import first_candidates
 from tvm_balanced.tuning.search.tune_context import random_state, space_generator, tune_context
 from tvm_balanced.tuning.task_state import State
 from tvm_balanced.tuning.tasks import Task
@@ -35,6 +36,7 @@ from tvm_balanced.tuning.tasks import Task
 BATCH = 4
 TOGETHER = 2  # times as many for each server or GPU, where candidates are compiled together
 PATIENCE = 32  # a kernel is done after so many trials without improvement
+NEAREST = 2  # candidates of a kernel that won for other shapes
 RACE_SECONDS = 2.0  # for the race of one kernel
 RACE_AND_BUILD = 3.0  # including the work before it
 RACES_SHARE = 0.3  # at most this share of the minutes is reserved for races
@@ -91,6 +93,9 @@ class Tuner:
         Called with this tuner after each candidate and each race.
     known : callable, optional
         From a workload to the decisions that compiling a model would use now, None for the default.
+    winners : sequence of Winner
+        What won for other shapes. With the strategy TRANSFER the nearest to a kernel's are measured first, and the cost model
+        learns from all that the log has measured on so many threads.
     """
 
     tasks: Sequence[Task]
@@ -104,6 +109,7 @@ class Tuner:
     strategy: str
     on_progress: Callable[["Tuner"], None] = lambda _: None
     known: Tuned | None = None
+    winners: Sequence[Winner] = ()
     states: list[State] = field(init=False)
     stopped: str = field(default="", init=False)  # why the run was stopped before the budget was spent
     ended: str = field(default="there is nothing to tune", init=False)  # why measuring ended
@@ -240,7 +246,8 @@ class Tuner:
         space = space_of(task.workload, self.target)
         known = self.known(task.workload) if self.known is not None else None
         strategy = STRATEGIES[self.strategy](space, self.seed, task.workload, self.target, self.cost_model)
-        return State(task, space, strategy, known=known)
+        near = first_candidates(task.workload, space, self.winners, NEAREST) if self.strategy == TRANSFER else ()
+        return State(task, space, strategy, known=known, near=tuple(near))
 
     def _take(self, records: Iterable[Record]) -> None:
         """Read the log's records of these tasks, from this run and others."""
@@ -251,8 +258,17 @@ class Tuner:
             own = record.run == self.run
             if own and isinstance(record, Trial):
                 self.trials = max(self.trials, record.number)
-            if record.workload in states and record.threads == self.threads:
+            if record.threads != self.threads:
+                continue
+            if record.workload in states:
                 states[record.workload].take(record, own)
+            elif self.strategy == TRANSFER and isinstance(record, Trial) and record.seconds is not None:
+                self._learn_of_other(record, record.seconds)
+
+    def _learn_of_other(self, trial: Trial, seconds: float) -> None:
+        """Let the cost model learn of a kernel that this run does not tune."""
+        self.cost_model.join(trial.workload, trial.space)
+        self.cost_model.learn(trial.workload.title, trial.decisions, seconds)
 
     def _finished(self) -> str | None:
         """Why measuring ends now, None while it continues."""
@@ -300,7 +316,7 @@ class Tuner:
             count = count if limit is None else min(count, limit - spent)
         if not state.fresh:
             return self._proposed(state, count)
-        first = [point for point in (state.space.default, state.known) if point is not None]
+        first = [point for point in (state.space.default, state.known, *state.near) if point is not None]
         return list(dict.fromkeys([*first, *self._proposed(state, count)]))[:count]
 
     def _proposed(self, state: State, count: int) -> list[Decisions]:

@@ -36,6 +36,8 @@ class State:
     known : tuple of tuples of int or None
         The winner of an earlier run, from the log that compiling a model would use now. It is
         measured second, and always raced.
+    near : tuple
+        What won for the nearest shapes, fitted to this space; measured next.
     """
 
     task: Task
@@ -47,6 +49,7 @@ class State:
     done: str = ""
     winner: Winner | None = None
     known: Decisions | None = None
+    near: tuple[Decisions, ...] = ()
 
     @property
     def default(self) -> float | None:

@@ -170,7 +170,8 @@ def tune_tasks(
             else:
                 plan = dict(run.plan) | {name: plan[name] for name in BUDGETS if plan[name] is not None}
             budget = Budget(plan["trials"], plan["per_kernel"], plan["minutes"], started)
-            tuner = Tuner(share, target, runner, log, name, budget, threads, plan["seed"], plan["strategy"], on_progress, known)
+            search = (threads, plan["seed"], plan["strategy"], on_progress, known, known.winners())
+            tuner = Tuner(share, target, runner, log, name, budget, *search)
             with _stopping(tuner):
                 ended = tuner.tune()
         finally:

@@ -14,6 +14,7 @@ from tvm_balanced.tuning.search.ranked import ranked
 # of a space, a seed, a workload, a target and the run's cost model, None for one of its own
 STRATEGIES: dict[str, Callable[..., Strategy]] = {
     "model": ranked,
+    "transfer": ranked,
     "replay": replay,
     "exhaustive": exhaustive,
     "evolutionary": evolutionary,
@@ -21,9 +22,11 @@ STRATEGIES: dict[str, Callable[..., Strategy]] = {
 WARM_UP = 8  # MetaSchedule's own 100 are more than most of our spaces have
 COST_MODELS: dict[str, Callable[[int], Any]] = {
     "model": DecisionTrees,
+    "transfer": lambda seed: DecisionTrees(seed, transfer=True),
     "evolutionary": lambda _seed: ms.cost_model.XGBModel(num_warmup_samples=WARM_UP, num_tuning_cores=1),
 }
 DEFAULT: Any = "model"
+TRANSFER = "transfer"  # the strategy that begins with what is known of other shapes
 
 
 def cost_model(strategy: str, seed: int) -> Any:

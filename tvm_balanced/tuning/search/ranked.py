@@ -14,7 +14,8 @@ from tvm_balanced.tuning.search.decision_trees import DecisionTrees
 
 
 class Ranked(Strategy):
-    """Random points first, then those that gradient-boosted trees over the decisions predict to be fastest.
+    """Random points first, then those that gradient-boosted trees over the decisions predict to be fastest. Where the trees know
+    kernels whose decisions mean the same, no random points come first.
 
     Parameters
     ----------
@@ -33,6 +34,7 @@ class Ranked(Strategy):
         super().__init__(space, seed)
         self.task, self.trees = workload.title, trees or DecisionTrees(seed)
         self.first, self.explore = first, explore
+        self.trees.join(workload, space.fingerprint)
 
     def tell(self, results: Sequence[Measured]) -> None:
         super().tell(results)
@@ -42,7 +44,8 @@ class Ranked(Strategy):
 
     def propose(self, count: int) -> list[Decisions]:
         left = self.left()
-        if sum(seconds is not None for seconds in self.seen.values()) < self.first or not left:
+        enough = sum(seconds is not None for seconds in self.seen.values()) >= self.first or self.trees.others(self.task)
+        if not enough or not left:
             return [left[i] for i in self.rng.permutation(len(left))[:count]]
         slowness = self.trees.slowness(self.task, left)
         chosen = [left[i] for i in np.argsort(slowness, kind="stable")[:count]]

@@ -17,7 +17,7 @@ from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.threads import use_threads
-from tvm_balanced.schedules import ALL_KERNELS, CONV_DENSE_KERNELS, CONV_SPARSE_KERNELS, Kernel, Workload
+from tvm_balanced.schedules import ALL_KERNELS, Kernel, Workload, dense_kernels, sparse_kernels
 from tvm_balanced.selection.rooflines import roofline_of
 
 LAYERS = (  # channels, side of the image, groups
@@ -31,7 +31,7 @@ PATTERNS = ("dense", "4:16")
 def workloads(channels: int, side: int, groups: int, pattern: str) -> list[Workload]:
     """Return a 3x3 convolution in float32 and in 8 bits by the first kernels that take it; the first alone where only it is."""
     conv = Convolution(channels, (1, side, side), (1, 3, 3), before=(0, 1, 1), after=(0, 1, 1), groups=groups)
-    kernels: Sequence[Kernel] = CONV_DENSE_KERNELS if pattern == "dense" else CONV_SPARSE_KERNELS
+    kernels: Sequence[Kernel] = dense_kernels(conv) if pattern == "dense" else sparse_kernels(conv)
     stored = None if pattern == "dense" else BalancedPattern.parse(pattern)
     k, found = conv.depth * conv.taps, []
     for precision in ("float32", "int8"):

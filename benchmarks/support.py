@@ -28,6 +28,18 @@ COMPILED = (
     "Small models, pruned at 4:16 and called as their users call them, by `python -m benchmarks.torch_compile`: how many graphs "
     "torch made of each, for how many breaks, and what became of them. A graph without a layer is not worth compiling."
 )
+REFUSED = """\
+A sentence says what to do, and a test follows each (`tests/frontend/test_*_advice.py`).
+
+| a model | the way that works |
+|---|---|
+| whose forward branches on values, as an early exit | both sides and `torch.where`, or `torch.cond` |
+| that changes a buffer of its own | return it |
+| that packs sequences by their lengths | padded sequences, and the last step by its place |
+| of transformers with a loop over experts, `experts_implementation="eager"` | `"batched_mm"` |
+| with dynamic int8 of torchao or `torch.ao.quantization` | its float weights, with `kernels={"*": "cpu_avx512_i8"}` |
+| of TorchScript | the `nn.Module` that it was made from |
+"""
 LAYERS = (
     "A layer of each kind beside PyTorch, in each dtype: with fixed shapes, and with one size left open, its batch or steps."
     "\n\n**sparse**: its weight was pruned at 4:16, and a sparse kernel computes it. **dense**: it has no "
@@ -103,7 +115,7 @@ def page(found: dict[Cell, str]) -> str:
     ):
         lines += [f"## {title}", "", introduction, "", *_table(section, found), ""]
         if section == "sources":
-            lines += ["### Under torch.compile", "", COMPILED, "", *torch_compile.lines(), ""]
+            lines += ["### What is refused", "", REFUSED, "### Under torch.compile", "", COMPILED, "", *torch_compile.lines(), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

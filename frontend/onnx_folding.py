@@ -110,12 +110,13 @@ class _Folder:
             return None
         if node.op_type == "Constant":
             return self.onnx.numpy_helper.to_array(attributes["value"].t) if "value" in attributes else None
-        if node.op_type in ("Shape", "Size") and not attributes:
+        if node.op_type in ("Shape", "Size"):
             known = constants.get(node.input[0])
             shape = _sizes(types.get(node.input[0])) if known is None else known.shape
             if shape is not None:
+                first, last = (attributes[name].i if name in attributes else None for name in ("start", "end"))
                 sizes = np.array(shape, np.int64)
-                return sizes if node.op_type == "Shape" else np.array(sizes.prod(), np.int64)
+                return sizes[first:last] if node.op_type == "Shape" else np.array(sizes.prod(), np.int64)
         names = [name for name in node.input if name]
         if node.op_type not in MOVES | ARITHMETIC or not names or any(name not in constants for name in names):
             return None

@@ -1,13 +1,14 @@
 """Operators of ONNX that TVM's importer does not know, and the name of the one that it stumbles over."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
-from tvm import relax
-from tvm.ir import GenericConst
+from tvm import relax, tirx
+from tvm.ir import GenericConst, is_prim_expr
 from tvm.relax.frontend.onnx import onnx_frontend
 
 import tvm_balanced.transform  # noqa: F401 - registers the operators
@@ -47,6 +48,8 @@ class _Named:
         """Return what converts a node, as TVM asks for it."""
         own = CELLS.get(self.name)
         convert: Convert = self.converter.get_converter(opset) if own is None else own
+        if self.name == "Range":
+            convert = partial(_range, convert)
 
         def run(*args: Any) -> Any:
             self.converting.append(self.name)
@@ -55,6 +58,23 @@ class _Named:
             return result
 
         return run
+
+
+def _range(plain: Convert, bb: relax.BlockBuilder, inputs: Sequence[Any], attrs: Mapping[str, Any], params: Any) -> relax.Expr:
+    """Convert 0, 1, ... up to a size: as many as that says. TVM's converter gives them a length of its own, equal to no other."""
+    start, limit, step = inputs
+    if is_prim_expr(limit) and limit.ty.dtype == "int64" and (_number(start), _number(step)) == (0, 1):
+        return relax.op.arange(0, limit, 1, "int64")
+    return plain(bb, inputs, attrs, params)
+
+
+def _number(value: Any) -> int | None:
+    """Return a stored integer; None for anything else."""
+    if isinstance(value, tirx.IntImm):
+        return int(value)
+    if isinstance(value, GenericConst) and str(value.ty.dtype.dtype) == "int64" and view(value.value).size == 1:
+        return int(view(value.value).reshape(()))
+    return None
 
 
 # cell: how the rows of a weight lie in ONNX, by the places that the gates have in `recurrence`

@@ -16,6 +16,7 @@ from tvm_balanced.schedules.kernels.cpu_avx512_w8 import CPU_AVX512_W8
 from tvm_balanced.schedules.kernels.cpu_avx512_w16 import CPU_AVX512_W16
 from tvm_balanced.schedules.kernels.cpu_conv_dense import CPU_CONV_DENSE
 from tvm_balanced.schedules.kernels.cpu_conv_dense_i8 import CPU_CONV_DENSE_I8
+from tvm_balanced.schedules.kernels.cpu_conv_depthwise import CPU_CONV_DEPTHWISE
 from tvm_balanced.schedules.kernels.cpu_conv_sparse import CPU_CONV_SPARSE
 from tvm_balanced.schedules.kernels.cpu_conv_sparse_avx2_i8 import CPU_CONV_SPARSE_AVX2_I8
 from tvm_balanced.schedules.kernels.cpu_conv_sparse_i8 import CPU_CONV_SPARSE_I8
@@ -67,8 +68,10 @@ DENSE_KERNELS: tuple[DenseKernel, ...] = (CPU_DENSE, CPU_DENSE_I8, CUDA_DENSE_MM
 # The same for convolutions.
 CONV_SPARSE_KERNELS: tuple[SparseKernel, ...] = (*CPU_CONV_SPARSE, *CPU_CONV_SPARSE_I8, CPU_CONV_SPARSE_AVX2_I8)
 CONV_DENSE_KERNELS: tuple[DenseKernel, ...] = (*CPU_CONV_DENSE, *CPU_CONV_DENSE_I8, CUDA_CONV_DENSE)
+DEPTHWISE_KERNELS: tuple[DenseKernel, ...] = CPU_CONV_DEPTHWISE  # for few convolutions, for which they are asked first
+CONV_KERNELS: tuple[Kernel, ...] = (*CONV_SPARSE_KERNELS, *DEPTHWISE_KERNELS, *CONV_DENSE_KERNELS)
 KERNELS: dict[str, Kernel] = {kernel.name: kernel for kernel in (*SPARSE_KERNELS, *DENSE_KERNELS)}
-ALL_KERNELS: dict[str, Kernel] = KERNELS | {kernel.name: kernel for kernel in (*CONV_SPARSE_KERNELS, *CONV_DENSE_KERNELS)}
+ALL_KERNELS: dict[str, Kernel] = KERNELS | {kernel.name: kernel for kernel in CONV_KERNELS}
 RULES: tuple[Rule, ...] = (
     CPU_ATTENTION,
     CPU_TRANSPOSE,
@@ -82,7 +85,7 @@ RULES: tuple[Rule, ...] = (
 
 def dense_kernels(conv: Convolution | None) -> tuple[DenseKernel, ...]:
     """Return the dense kernels for a convolution, or for a dense layer where it is None."""
-    return DENSE_KERNELS if conv is None else CONV_DENSE_KERNELS
+    return DENSE_KERNELS if conv is None else (*DEPTHWISE_KERNELS, *CONV_DENSE_KERNELS)
 
 
 def sparse_kernels(conv: Convolution | None) -> tuple[SparseKernel, ...]:
@@ -95,6 +98,7 @@ __all__ = [
     "CONV_DENSE_KERNELS",
     "CONV_SPARSE_KERNELS",
     "DENSE_KERNELS",
+    "DEPTHWISE_KERNELS",
     "KERNELS",
     "RULES",
     "SPARSE_KERNELS",

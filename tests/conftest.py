@@ -99,6 +99,17 @@ def shares_a_fixture(item):
     return found is not None and any(defs[-1].scope == "module" for defs in found.name2fixturedefs.values())
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Let each of several processes, which all import all tests, parse the functions in TVMScript that stand in them quickly."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return (yield)
+    from tvm_balanced.schedules.base.script_parsing import quick_parsing
+
+    with quick_parsing():
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(config, items):
     if out := sample.left_out(items, config.args):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from support.attacks import damages
 from support.fuzz_targets import TARGETS, seeds
+from support.sample import NIGHTLY
 
 CORPUS = Path(__file__).parent / "data" / "fuzz"
-SECONDS = 2.0  # of a reader, on the CPU
+SECONDS = 2.0 if NIGHTLY else 1.0  # of a reader, on the CPU, besides what fuzzing kept
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@
 - It notes the place in the source at each node, which only its own messages of later passes would show.
 """
 
+import builtins
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from tvm.script.parser.core import diagnostics, doc, entry, evaluator, parser
 
 Values = Mapping[str, Any]
 MISSING = object()
+PYTHONS = vars(builtins)
 # A call stands in a frame whose globals are the values, as when TVM makes it: a macro looks there for its parser.
 CALL = compile("_function(*_arguments, **_keywords)", "<ast>", "eval")
 TVMS_SOURCE: Any = diagnostics.Source
@@ -71,13 +73,18 @@ def evaluate(node: Any, values: dict[str, Any] | None) -> Any:
 
 def assign(target: Any, source: Any) -> dict[str, Any]:
     """Return what each name of a target stands for, as TVM's function does."""
-    return {target.id: source} if type(target) is doc.Name else dict(assign_by_tvm(target, source))
+    if type(target) is doc.Name:
+        return {target.id: source}
+    names = [part.id for part in getattr(target, "elts", ()) if type(part) is doc.Name]
+    if names and isinstance(source, (list, tuple)) and len(names) == len(target.elts) == len(source):
+        return dict(zip(names, source, strict=True))
+    return dict(assign_by_tvm(target, source))
 
 
 def _operand(node: Any, values: Values) -> Any:
     """Return the value of a name or a constant; MISSING for anything else, which may have to be evaluated once and not twice."""
     if type(node) is doc.Name:
-        return values.get(node.id, MISSING)
+        return values.get(node.id, PYTHONS.get(node.id, MISSING))
     return node.value if type(node) is doc.Constant else MISSING
 
 

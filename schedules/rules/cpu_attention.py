@@ -3,10 +3,10 @@ the first-level cache.
 
     for each matrix of the stack, for each chunk of its rows      in parallel
       queries, keys (K, T) and values laid out without gaps       where they are transposed or scaled before
-      for each four rows
-        scores = query @ keys, scaled and masked                  four rows by two vectors in registers
+      for each eight rows
+        scores = query @ keys, scaled and masked                  eight rows by a vector in registers
         maximum, exp and sum of each row
-        result = powers @ values / sum                            four rows by two vectors in registers
+        result = powers @ values / sum                            eight rows by a vector in registers
 
 This is up to 1.65x as fast as a function for each step, for eight sentences of MiniLM on one Zen 4
 thread: see docs/measurements/rules.md. Queries are copied because those of eight sentences are in
@@ -14,6 +14,7 @@ the last-level cache. Keys are transposed in registers (`tile_transpose.py`). If
 memory, each task prefetches what the next one copies (`prefetch_task.py`).
 """
 
+import math
 from typing import Any
 
 import tvm
@@ -30,9 +31,12 @@ from tvm_balanced.schedules.tir.prefetch_task import Copied, prefetch_next_task
 from tvm_balanced.schedules.tir.tile_transpose import llvm_imports, split_into_tiles, transpose_tiles
 from tvm_balanced.schedules.tir.vector_reduction import split_reduction, vectorize_partial, widths
 
-CHUNK = 128  # rows of a task: enough that packing keys and values again for each task is cheap
-ROWS = 4  # rows that are computed together
-SCORE_VECTORS, RESULT_VECTORS = 2, 2  # vectors of a tile: more spill beside the constants of exp (docs/measurements/rules.md)
+# The most rows of a task, which lays keys and values out anew: 1214 rows in one task take 0.84 of the time of ten, by AVX2.
+# Where there are few tasks, threads need more.
+CHUNK, SHORT_CHUNK = 2048, 128
+ROWS = 8  # that are computed together: keys and values come from the second-level cache once for all of them
+LEAST = 4  # rows that are worth padding to vectors
+SCORE_VECTORS, RESULT_VECTORS = 1, 1  # vectors of a tile: more spill beside the constants of exp (docs/measurements/rules.md)
 
 
 def is_supported(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> bool:
@@ -40,9 +44,14 @@ def is_supported(rows: Any, length: Any, columns: Any, target: tvm.target.Target
     width = lanes(target)
     if not isinstance(columns, (int, tirx.IntImm)) or int(columns) % width:
         return False
-    if not (_constant(rows) and _constant(length)):
-        return is_multiple(rows, ROWS) and is_multiple(length, SCORE_VECTORS * width)
-    return divisor(int(rows), ROWS) > 1 and not int(length) % width and int(length) > width
+    fills = _height(int(rows)) > 1 if _constant(rows) else is_multiple(rows, ROWS)
+    return fills and is_multiple(length, width) and not (_constant(length) and int(length) <= width)
+
+
+def _height(rows: int) -> int:
+    """Return how many of `rows` rows are computed together; 1 if that would be too few of many."""
+    height = divisor(rows, ROWS)
+    return height if height >= min(rows, LEAST - 1) else 1
 
 
 def padded(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> tuple[Any, Any] | None:
@@ -57,11 +66,17 @@ def padded(rows: Any, length: Any, columns: Any, target: tvm.target.Target) -> t
     if is_supported(rows, length, columns, target):
         return None
     known = _constant(rows) and _constant(length)
-    if known and (int(rows) < ROWS or int(length) <= width):
+    if known and (int(rows) < LEAST or int(length) <= width):
         return None
-    step = width if known else SCORE_VECTORS * width
-    grown = -(-rows // ROWS) * ROWS if known else (rows + (ROWS - 1)) // ROWS * ROWS, (length + (step - 1)) // step * step
+    grown = _grown_rows(rows), (length + (width - 1)) // width * width
     return grown if is_supported(*grown, columns, target) else None
+
+
+def _grown_rows(rows: Any) -> Any:
+    """Return the rows that are computed for `rows` of them."""
+    if _constant(rows) and (_height(int(rows)) > 1 or int(rows) < LEAST):
+        return max(int(rows), LEAST)
+    return (rows + (ROWS - 1)) // ROWS * ROWS
 
 
 def _constant(count: Any) -> bool:
@@ -99,7 +114,7 @@ def _schedule(sch: Schedule, blocks: list[Any], reductions: list[Any], target: t
         if _name(sch, block) not in kept:
             sch.compute_inline(block)
     transposed = {_name(sch, block) for block in laid_out if contiguous_loop(sch, block) == len(sch.get_loops(block)) - 2}
-    task, tile, steps = _cut_result(sch, last, result, width)
+    task, tile, steps = _cut_result(sch, last, result, width, int(target.attrs.get("num-cores", 1)))
     sums = split_reduction(sch, total, widths(width))
     for block in (total, *reversed(sums), powers):
         sch.compute_at(block, tile, preserve_unit_loops=True)
@@ -128,12 +143,12 @@ def _writer(sch: Schedule, block: Any, place: int) -> Any:
     return next((other for other in sch.get_producers(block) if sch.get(other).writes[0].source.same_as(source)), None)
 
 
-def _cut_result(sch: Schedule, last: Any, result: Any, width: int) -> tuple[Any, Any, Any]:
+def _cut_result(sch: Schedule, last: Any, result: Any, width: int, cores: int) -> tuple[Any, Any, Any]:
     """Split the last block's loops and compute the product in them; return the loops of tasks,
     tiles and the product's steps.
     """
     *batch, i, j = _loops_along(sch, last, result)
-    task, tile, row = sch.split(i, _cut_rows(extent(sch, i)))
+    task, tile, row = sch.split(i, _cut_rows(extent(sch, i), _chunk(sch, batch, cores)))
     across, vector, lane = sch.split(j, [None, _vectors(sch, j, width, RESULT_VECTORS), width])
     sch.reorder(*batch, task, tile, across, row, vector, lane)
     task = sch.fuse(*batch, task)
@@ -154,12 +169,18 @@ def _cut_scores(sch: Schedule, scores: Any, product: Any, width: int) -> Any:
     return _tile_of_product(sch, product, width)
 
 
-def _cut_rows(rows: int | None) -> list[int | None]:
+def _chunk(sch: Schedule, batch: list[Any], cores: int) -> int:
+    """Return the most rows of a task: few only if whole matrices are too few tasks for the cores."""
+    matrices = math.prod(extent(sch, loop) or 1 for loop in batch)
+    return CHUNK if matrices >= 2 * cores else SHORT_CHUNK
+
+
+def _cut_rows(rows: int | None, chunk: int) -> list[int | None]:
     """Return how rows are split into tasks, tiles and rows of a tile; a symbolic number of rows is one task."""
     if rows is None:
         return [1, None, ROWS]
-    chunk, height = divisor(rows, CHUNK), divisor(rows, ROWS)
-    return [None, (rows if chunk % height else chunk) // height, height]
+    height = _height(rows)
+    return [None, divisor(rows // height, max(1, chunk // height)), height]
 
 
 def _vectors(sch: Schedule, loop: Any, width: int, most: int) -> int:

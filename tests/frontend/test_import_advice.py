@@ -224,6 +224,49 @@ def test_a_quantised_model():
     )
 
 
+@pytest.mark.slow
+def test_a_loop_over_experts():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 40}
+
+    def mixtral(experts):
+        config = transformers.MixtralConfig(
+            **sizes, num_key_value_heads=1, num_local_experts=2, experts_implementation=experts, use_cache=False
+        )
+        return transformers.MixtralForCausalLM(config).eval()
+
+    ids = torch.arange(8)[None]
+    said = 'a loop over experts of transformers: experts_implementation="batched_mm" in its config'
+    follow(lambda: goes_in(mixtral("eager"), ids), said, lambda: goes_in(mixtral("batched_mm"), ids))
+
+
+def pack(layer, x, lengths):
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(layer(packed)[0], batch_first=True)[0]
+
+
+def test_packed_sequences():
+    """test_recurrent.py compares the results of both."""
+    x, lengths = torch.randn(2, 4, 8), torch.tensor([4, 2])
+
+    class Packed(nn.Module):
+        def __init__(self, call):
+            super().__init__()
+            self.layer, self.call = nn.LSTM(8, 8, batch_first=True), call
+
+        def forward(self, x, lengths):
+            return self.call(self.layer, x, lengths)
+
+    def padded(layer, x, lengths):
+        return layer(x)[0] * (torch.arange(x.shape[1]) < lengths[:, None])[:, :, None]
+
+    follow(
+        lambda: goes_in(Packed(pack), x, lengths),
+        "give padded tensors, and let the model take the last step by index or by a mask",
+        lambda: goes_in(Packed(padded), x, lengths),
+    )
+
+
 class Sixteen(nn.Module):
     def forward(self, x):
         return x.reshape(16, -1)

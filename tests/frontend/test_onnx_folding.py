@@ -76,6 +76,15 @@ def flattened(shape):
     )
 
 
+@pytest.mark.parametrize(("ends", "sizes"), [({"start": 0}, 2), ({"start": -1}, 1), ({"end": 1}, 1), ({"start": 1, "end": 1}, 0)])
+def test_some_of_the_sizes(ends, sizes):
+    """As torch's exporter asks for them."""
+    proto = model([helper.make_node("Shape", ["x"], ["part"], **ends), helper.make_node("Identity", ["part"], ["y"])])
+    assert kinds(folded(proto)) == []
+    same(proto, folded(proto))
+    assert ReferenceEvaluator(folded(proto)).run(None, {"x": X})[0].shape == (sizes,)
+
+
 def test_sizes_that_are_known_and_sizes_that_are_not():
     assert kinds(folded(flattened([3, 4]))) == ["Reshape"]
     same(flattened([3, 4]), folded(flattened([3, 4])))

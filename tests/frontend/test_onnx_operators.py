@@ -117,3 +117,35 @@ def test_an_operator_that_tvm_stumbles_over_is_named():
     )
     with pytest.raises(ModelError, match=r"\(the operator Pad: Dynamic pads are not supported yet\.\)"):
         import_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10))
+
+
+def rows_and_places(step):
+    """x (rows, 4) and the numbers of its rows; every second of them, twice, where TVM does not know how many these are."""
+    stored = {"first": np.int64(0), "step": np.int64(step), "last": np.array([1], np.int64)}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["sizes"], end=1),
+        helper.make_node("Squeeze", ["sizes"], ["rows"]),
+        helper.make_node("Range", ["first", "rows", "step"], ["places"]),
+        helper.make_node("Concat", ["places"] * step, ["all"], axis=0),
+        helper.make_node("Unsqueeze", ["all", "last"], ["column"]),
+        helper.make_node("Add", ["x", "column"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "rows",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["batch", 4])],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+
+
+def test_a_range_up_to_a_size_is_as_long_as_that():
+    """As the rows of a mask that transformers looks up."""
+    assert import_onnx(rows_and_places(1)).main.outputs[0].shape == ("batch", 4)
+
+
+def test_a_shape_that_only_examples_fix():
+    with pytest.raises(ModelError, match="known only at the call; give example inputs, whose shapes fix it"):
+        import_onnx(rows_and_places(2))
+    assert import_onnx(rows_and_places(2), (np.ones((6, 4), np.int64),)).main.outputs[0].shape == (6, 4)

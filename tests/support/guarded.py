@@ -28,6 +28,8 @@ from tvm_balanced.schedules.tir import prefetch
 
 SHAPES = ((64, 128, 16), (64, 128, 9), (48, 112, 1), (80, 144, 5), (16, 16, 3), (1000, 48, 2), (48, 272, 300))  # N, K, M
 WHOLE = (80, 144)  # N, K of a function for any number of rows that is called with every M of SHAPES
+# Cases of symbolic rows call one function with every M besides; those that are prefetched are of one kernel.
+EVERY = {"known": 2, "symbolic": 4, "known-prefetched": 1, "symbolic-prefetched": 2}
 LIBC = ctypes.CDLL(None, use_errno=True)
 PAGE, PROT_NONE = mmap.PAGESIZE, 0
 alive = []  # memory of the arguments
@@ -85,6 +87,13 @@ def read_past():
     build(func.with_attr("global_symbol", "main"), host_target())["main"](x, y)
 
 
+def shapes_of(rows, name, target, pattern):
+    """By day a case gets one of EVERY shapes, and cases that follow one another get others: all at night."""
+    every = 1 if NIGHTLY else EVERY[rows]
+    place = [*KERNELS].index(name) + BalancedPattern.parse(pattern).nnz + ("/" in target)
+    return SHAPES[place % every :: every]
+
+
 def main(rows, *cases):
     kind, _, prefetched = rows.partition("-")
     if prefetched:
@@ -95,8 +104,7 @@ def main(rows, *cases):
             continue
         name, target, pattern = case.split(",")
         given = name, parse_target(target), BalancedPattern.parse(pattern)
-        # what follows calls one function with every m, so by day every second shape has one of its own
-        for n, k, m in SHAPES if kind == "known" or NIGHTLY else SHAPES[::2]:
+        for n, k, m in shapes_of(rows, name, target, pattern):
             check(*given, n, k, [m], partial(known if kind == "known" else any_rows, m=m))
         if kind == "symbolic":
             check(*given, *WHOLE, [m for *_, m in SHAPES], any_rows)

@@ -13,17 +13,20 @@ from tvm_balanced.timing.rotating import rotation
 
 @pytest.mark.slow
 def test_every_kernel_of_this_machine_is_measured(monkeypatch, tmp_path):
-    monkeypatch.setattr(profile_machine, "ARITHMETIC", ((1, 64, 64, 1), (4, 64, 64, 8)))
-    monkeypatch.setattr(profile_machine, "MEMORY", (64, 64))
+    for module in (profile_machine, machine_profile):
+        monkeypatch.setattr(module, "ARITHMETIC", ((1, 64, 64, 1), (4, 64, 64, 8)))
+        monkeypatch.setattr(module, "MEMORY", (64, 64, 1))
     monkeypatch.setattr(
         profile_machine, "rotation", lambda workload, _rotate: rotation(workload, 0)
     )  # thousands of copies of a small one
     monkeypatch.setattr(rotating, "SECONDS", 0.001)
-    found = profile_machine.measure(host_target())
+    times = profile_machine.measure(host_target())
+    found = machine_profile.MachineProfile.of(host_target(), times)
     assert [m for m, _ in found.arithmetic["cpu_dense float32"]] == [1, 4]
     assert set(found.arithmetic) == set(found.memory)
     assert all(np.isfinite(factor) and factor > 0 for factor in found.memory.values())
-    machine_profile.save(found, tmp_path / "c.json")
+    machine_profile.save(times, tmp_path / "c.json")
+    assert machine_profile._read(tmp_path / "c.json") == times
     assert json.loads((tmp_path / "c.json").read_text())["source"] == found.source
     assert [p.name for p in tmp_path.iterdir()] == ["c.json"]
 

@@ -43,6 +43,15 @@ def test_a_function_is_built_once_for_two_models(built):
     assert len(built) == 1
 
 
+def test_llvm_optimizes_nothing_that_runs_once(monkeypatch):
+    targets, build = [], tvm.tirx.build
+    monkeypatch.setattr(tvm.tirx, "build", lambda func, target: targets.append(target) or build(func, target))
+    (value,) = constants(folded(2, width=23))
+    np.testing.assert_array_equal(value, 2 * np.arange(23))
+    assert [int(target.attrs["opt-level"]) for target in targets] == [0]
+    assert file.quick('{"kind": "cuda", "arch": "sm_90"}').kind.name == "cuda"
+
+
 def test_another_shape_is_another_function_and_few_are_kept(built):
     for width in (8, 16, 8, 24, 16, 24):  # two are kept: 16 goes when 24 comes, then 8
         (value,) = constants(folded(2, width))

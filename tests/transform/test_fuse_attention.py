@@ -239,8 +239,8 @@ def test_softmax_alone_gives_nan_for_such_a_row_as_in_pytorch(rng):
     ("shape", "tokens"),
     [
         ((1, 1, 8, 16), 32),
-        ((1, 3, 6, 32), 48),  # rows that four does not divide
-        ((2, 2, 130, 48), 64),  # nor do tasks of 128
+        ((1, 3, 6, 32), 48),  # rows that eight does not divide
+        ((2, 2, 130, 48), 64),  # of which five are computed together
         ((1, 2, 256, 80), 160),
         ((3, 2, 64, 64), 512),
     ],

@@ -23,11 +23,11 @@ LENGTH = torch.export.Dim("length", min=2, max=256)
 class Odd:
     @R.function
     def main(
-        q: R.Tensor((2, 10, 16), "float32"),
+        q: R.Tensor((2, 11, 16), "float32"),
         k: R.Tensor((2, 16, 50), "float32"),
         v: R.Tensor((2, 50, 16), "float32"),
-        mask: R.Tensor((10, 50), "float32"),
-    ) -> R.Tensor((2, 10, 16), "float32"):
+        mask: R.Tensor((11, 50), "float32"),
+    ) -> R.Tensor((2, 11, 16), "float32"):
         with R.dataflow():
             product = R.matmul(q, k)
             scores = R.add(product, mask)
@@ -39,21 +39,21 @@ class Odd:
 
 @I.ir_module
 class OddPadded:
-    """Ten rows are twelve, and fifty keys sixty-four."""
+    """Eleven rows are sixteen, and fifty keys sixty-four."""
 
     @R.function
     def main(
-        q: R.Tensor((2, 10, 16), "float32"),
+        q: R.Tensor((2, 11, 16), "float32"),
         k: R.Tensor((2, 16, 50), "float32"),
         v: R.Tensor((2, 50, 16), "float32"),
-        mask: R.Tensor((10, 50), "float32"),
-    ) -> R.Tensor((2, 10, 16), "float32"):
+        mask: R.Tensor((11, 50), "float32"),
+    ) -> R.Tensor((2, 11, 16), "float32"):
         with R.dataflow():
-            queries = R.nn.pad(q, pad_width=[0, 0, 0, 2, 0, 0], pad_mode="replicate")
+            queries = R.nn.pad(q, pad_width=[0, 0, 0, 5, 0, 0], pad_mode="replicate")
             keys = R.nn.pad(k, pad_width=[0, 0, 0, 0, 0, 14], pad_mode="replicate")
             product = R.matmul(queries, keys)
             wider = R.nn.pad(mask, pad_width=[0, 0, 0, 14], pad_mode="replicate")
-            larger = R.nn.pad(wider, pad_width=[0, 2, 0, 0], pad_mode="replicate")
+            larger = R.nn.pad(wider, pad_width=[0, 5, 0, 0], pad_mode="replicate")
             masked = R.add(product, larger)
             head = R.full((50,), R.const(0.0, "float32"), dtype="float32")
             rest = R.full((14,), R.const(float("-inf"), "float32"), dtype="float32")
@@ -62,7 +62,7 @@ class OddPadded:
             probabilities = R.nn.softmax(scores, axis=-1)
             values = R.nn.pad(v, pad_width=[0, 0, 0, 14, 0, 0], pad_mode="replicate")
             padded = R.matmul(probabilities, values, out_dtype="float32")
-            result = R.strided_slice(padded, (1,), (0,), (10,), assume_inbound=True)
+            result = R.strided_slice(padded, (1,), (0,), (11,), assume_inbound=True)
             R.output(result)
         return result
 
@@ -81,7 +81,7 @@ class OfAnyLength:
         return result
 
 
-GROWN = (N + 31) // 32 * 32
+GROWN = (N + 15) // 16 * 16
 
 
 @I.ir_module

@@ -24,9 +24,10 @@ def profile_machine(
         from tvm_balanced.timing.profile_machine import measure
 
         target = host_target()
-        found = measure(target, lambda at: show(f"measuring {at}"))
+        times = measure(target, lambda at: show(f"measuring {at}"))
         path = output or machine_profile.user_file(target)
-        machine_profile.save(found, path)
+        machine_profile.save(times, path)
+        found = machine_profile.MachineProfile.of(target, times)
     if json:
         print_json({"path": str(path), **asdict(found)})
         return

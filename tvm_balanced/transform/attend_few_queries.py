@@ -8,7 +8,7 @@ from tvm import relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from tvm_balanced.schedules.few_queries import FewQueries, prim_func
-from tvm_balanced.schedules.rules.cpu_attention import ROWS
+from tvm_balanced.schedules.rules.cpu_attention import LEAST
 from tvm_balanced.schedules.tir.statements import LANES
 from tvm_balanced.transform.fuse_epilogue import count_uses
 from tvm_balanced.transform.match_attention import (
@@ -107,7 +107,7 @@ def _dtypes(*operands: relax.Expr) -> set[str]:
 
 
 def _is_small(rows: Any) -> bool:
-    return isinstance(rows, (int, tirx.IntImm)) and int(rows) < ROWS
+    return isinstance(rows, (int, tirx.IntImm)) and int(rows) < LEAST
 
 
 def _keys(transposed: relax.Expr, bound: Bound) -> tuple[relax.Expr, float] | None:

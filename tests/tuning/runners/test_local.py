@@ -3,6 +3,8 @@ import pytest
 import tvm_ffi
 from support import reference
 
+from tvm_balanced.compiler.targets import parse_target
+from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.errors import last_line
 from tvm_balanced.runtime.host import host_target
@@ -122,6 +124,17 @@ def test_dense_is_timed_for_sparse_layers_alone():
     assert dense_workload(workload("cpu_dense"), host_target()) is None
     assert runner.dense_seconds(workload("cpu_dense")) is None
     assert runner.dense_seconds(workload(HERE[0])) > 0
+
+
+def test_the_dense_kernel_of_a_convolution_is_one_that_takes_it():
+    wide, depthwise = (Convolution(16, (1, 9, 9), (1, 3, 3), groups=groups) for groups in (1, 16))
+    names = [
+        dense_workload(
+            Workload("cpu_conv_sparse_avx512", 49, 16, 9 * conv.depth, 1, 9, conv=conv), parse_target("cpu/x86-64-v3")
+        ).kernel
+        for conv in (wide, depthwise)
+    ]
+    assert names == ["cpu_conv_dense_avx2", "cpu_conv_depthwise_avx2"]
 
 
 def test_errors_in_one_line():

@@ -116,7 +116,8 @@ def dense_workload(workload: Workload, target: tvm.target.Target) -> Workload | 
     if workload.kernel in {kernel.name for kernel in kernels}:
         return None
     for kernel in kernels:
-        if kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
+        fits = workload.conv is None or kernel.refuses_conv(workload.conv) is None
+        if fits and kernel.refuses(target, workload.n, workload.k, workload.dtype) is None:
             return kernel.workload(
                 workload.m,
                 workload.n,

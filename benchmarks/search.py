@@ -4,10 +4,15 @@ First every point of each space is measured once, into a log (--work-dir; a seco
 each strategy tunes with several seeds, by the package's own tuner and MetaSchedule's loop, and the times come from that table.
 Prints the trials until 95% of the best known kernel, and the CPU time that the search itself took for them; writes the trials to
 data/search.csv and the share of seeds that are there after so many trials to docs/figures/search.svg.
+
+--transfer asks whether a search that begins with what was measured of other layers is there sooner. It measures nothing: its
+tables are what `benchmarks.gpu.tile_sweep` measured of cuda_decode_mma on an H200, tilings that today's space has.
 """
 
 import argparse
+import csv
 import math
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +41,8 @@ from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.scheduler import Tuner
 from tvm_balanced.tuning.search import COST_MODELS, STRATEGIES, TRANSFER
 from tvm_balanced.tuning.search.decision_trees import DecisionTrees
+from tvm_balanced.tuning.search.nearest import distance
+from tvm_balanced.tuning.search.ranked import Ranked
 from tvm_balanced.tuning.tasks import Task
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
@@ -74,6 +81,9 @@ SIZED = (  # (kernel, M, N, K, nonzeros, block, dtype) whose number of points --
 GPU = "cuda/h200"
 RECORDED = 1000
 BUDGET = 100  # trials of a search in a large space
+CUTS, CUT = ROOT / "data" / "gpu_cuts.csv", ("shares", "warps", "tiles", "steps", "ahead", "blocks")
+LEAST = 16  # points of a table that is searched
+TRANSFERS = {"nothing": (), "all points": ("trees",), "the best point": ("winners",), "both": ("trees", "winners")}
 OURS = "evolutionary, our model"  # MetaSchedule's search with the cost model of the default
 Times = dict[Decisions, float | None]
 
@@ -196,6 +206,72 @@ def searches(
     return found
 
 
+class TableSpace(tuple[Decisions, ...]):
+    """The points of a table, as a strategy asks a space for them."""
+
+    fingerprint = "a table"
+
+
+def cuts() -> dict[Workload, Times]:
+    """Return the microseconds of each tiling of cuda_decode_mma that was measured on an H200, of layers with LEAST of them."""
+    tables: dict[Workload, Times] = {}
+    with CUTS.open() as file:
+        for row in csv.DictReader(file):
+            numbers = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", row["cut"])}
+            if row["kernel"] == "cuda_decode_mma" and set(numbers) == set(CUT):
+                nnz, block = map(int, row["pattern"].split(":"))
+                layer = Workload(row["kernel"], int(row["m"]), int(row["n"]), int(row["k"]), nnz, block, row["dtype"])
+                table, point = tables.setdefault(layer, {}), tuple((numbers[name],) for name in CUT)
+                table[point] = min(float(row["us"]), table.get(point) or math.inf)
+    return {layer: table for layer, table in tables.items() if len(table) >= LEAST}
+
+
+def best_of(table: Times) -> Decisions:
+    """Return the fastest point of a table."""
+    return min(table, key=lambda point: table[point] or math.inf)
+
+
+def nearest_point(point: Decisions, table: Times) -> Decisions:
+    """Return the point of a table whose factors are nearest to those of a point."""
+    return min(table, key=lambda one: sum(abs(math.log2(a / b)) for (a,), (b,) in zip(one, point, strict=True)))
+
+
+def replayed(layer: Workload, tables: dict[Workload, Times], known: Sequence[str], seed: int) -> int:
+    """Return the trials until ENOUGH of the best of a layer's table, the first of which is drawn at random."""
+    table, space = tables[layer], TableSpace(tables[layer])
+    others = sorted((other for other in tables if other != layer), key=lambda other: distance(other, layer))
+    trees = DecisionTrees(seed, transfer="trees" in known)
+    for other in others if "trees" in known else ():
+        trees.join(other, space.fingerprint)
+        for point, us in tables[other].items():
+            trees.learn(other.title, point, us or math.inf)
+    won = [nearest_point(best_of(tables[other]), table) for other in others[:2]] if "winners" in known else []
+    batch = [space[int(np.random.default_rng(seed).integers(len(space)))], *won]
+    strategy, enough = Ranked(space, seed, layer, trees), (table[best_of(table)] or math.inf) / ENOUGH  # type: ignore[arg-type]
+    while batch:
+        for point in dict.fromkeys(batch):
+            strategy.tell([Measured(point, table[point])])
+            if (table[point] or math.inf) <= enough:
+                return len(strategy.seen)
+        batch = strategy.propose(4)
+    raise AssertionError("the best point was never proposed")
+
+
+def transfers(seeds: int) -> Table:
+    """Return a table of the trials that each recorded layer takes, with what is known of the others."""
+    tables, shown = cuts(), Table("layer", "points", "known of the others", "trials to 95%, median", "80%", "worst", "mean")
+    means: dict[str, list[float]] = {}
+    for layer, table in tables.items():
+        for name, known in TRANSFERS.items():
+            needed = [replayed(layer, tables, known, seed) for seed in range(seeds)]
+            means.setdefault(name, []).append(float(np.mean(needed)))
+            p50, p80 = (f"{p:.0f}" for p in np.percentile(needed, (50, 80)))
+            shown.add_row(layer.title, str(len(table)), name, p50, p80, str(max(needed)), f"{means[name][-1]:.1f}")
+    for name, of_layers in means.items():
+        shown.add_row("all layers", "", name, "", "", "", f"{sum(of_layers):.1f} together")
+    return shown
+
+
 def main() -> None:
     """Measure, search, print and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,13 +280,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="20, and 5 for large spaces")
     parser.add_argument("--large", action="store_true", help="the spaces of over 500 points, in place of the small ones")
     parser.add_argument("--kernels", type=int, default=len(WORKLOADS), help="only the first so many")
-    known = [*(name for name in STRATEGIES if name != TRANSFER), OURS]  # which is the default where nothing is known of others
+    known = [*(name for name in STRATEGIES if name != TRANSFER), OURS]
     parser.add_argument("--strategies", nargs="+", choices=known, help="all; of large spaces not the exhaustive one")
     parser.add_argument("--sizes", action="store_true", help="search nothing, and print how many points spaces have")
+    parser.add_argument("--transfer", action="store_true", help="search with and without what is known of other shapes")
     parser.add_argument("--no-files", action="store_true", help="do not write CSV and figure")
     options = parser.parse_args()
     if options.sizes:
         Console(width=150).print(sizes())
+        return
+    if options.transfer:
+        Console(width=150).print(transfers(options.seeds or 20))
         return
     workloads = (LARGE if options.large else WORKLOADS)[: options.kernels]
     options.seeds = options.seeds or (5 if options.large else 20)

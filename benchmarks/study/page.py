@@ -54,7 +54,7 @@ COLUMNS = ("pattern", "method", "seed", "queries", "MRR", "first hit", "over den
 EIGHT_BITS = f"""
 ## The same in 8 bits
 
-The models above, compiled in float32 and with `precision="int8"`, for calls with {eight_bits.TEXTS} texts of {eight_bits.TOKENS}
+Models pruned as above, in float32 and with `precision="int8"`, for calls with {eight_bits.TEXTS} texts of {eight_bits.TOKENS}
 tokens (`python -m benchmarks.study.eight_bits`). The budget is `max_loss`, of {eight_bits.CALIBRATION} such calls with texts that
 are not held out; 1 rounds every layer that has a kernel for it. The change is that of MRR from float32 to 8 bits of the same
 model, in points of 0.01, with the 95% interval of a paired bootstrap over the queries; the cosine is that to its embeddings in

@@ -15,8 +15,8 @@ import torch
 from benchmarks import int8
 from benchmarks.cell import append, stamp
 from benchmarks.study import minilm
+from benchmarks.subjects import SUBJECTS
 from tvm_balanced.demo.int8 import dense_int8
-from tvm_balanced.demo.minilm import sentence_encoder, tokenize
 from tvm_balanced.timing.paired import PAUSE, Implementation, Timing, measure_paired
 
 DATA = Path(__file__).parent.parent / "data" / "accuracy_latency.csv"
@@ -29,16 +29,16 @@ ROUNDS = 25
 def rivals(threads: int, precisions: Sequence[str]) -> dict[tuple[str, str], Implementation]:
     """Return calls with one sentence of 128 tokens, by pattern ("pytorch" for its own) and precision."""
     torch.set_num_threads(threads)
-    model, _ = sentence_encoder()
-    ids, mask = tokenize(int8.sentences()[:1])
-    calls: dict[tuple[str, str], Implementation] = {PYTORCH: lambda _: model(ids, mask)}
+    subject = SUBJECTS["minilm"]
+    model, inputs = subject.make(), subject.inputs(0, 1)
+    calls: dict[tuple[str, str], Implementation] = {PYTORCH: lambda _: model(*inputs)}
     rounded = dense_int8(model)
     if rounded is not None:
-        calls["pytorch", "int8"] = lambda _: rounded(ids, mask)
+        calls["pytorch", "int8"] = lambda _: rounded(*inputs)
     for pattern in PATTERNS:
         for precision in precisions:
-            module = int8.compiled(pattern, precision, 1, threads)
-            calls[pattern, precision] = partial(int8.run_module, module, ids, mask)
+            module = int8.compiled("minilm", pattern, precision, int8.Setting(1, threads))
+            calls[pattern, precision] = partial(int8.run_module, module, inputs)
     return calls
 
 

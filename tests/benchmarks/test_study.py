@@ -21,6 +21,7 @@ from benchmarks.study import (
     training,
 )
 from benchmarks.study.retrieval import Quality
+from benchmarks.subjects import Subject
 from tvm_balanced.frontend.pruning.allocate import AllocatedLayer
 from tvm_balanced.frontend.pruning.weights import prunable_weights
 from tvm_balanced.timing.paired import Timing
@@ -141,6 +142,20 @@ def test_times_stand_beside_the_best_quality(tmp_path):
     assert "| 4:16 | int8 | 1 | 1.00 | 4.00x (4.00 to 4.00) | 95.0% |" in page.text(rows, [], times)
     figures.draw(rows, [small_row("dense", "", 20), small_row("balanced 50", "10:50", 21)], times, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [figures.MODELS, figures.RETRIEVAL, figures.SPEED]
+
+
+def test_each_pattern_and_precision_is_called_with_the_same_sentence(monkeypatch):
+    called = []
+    subject = Subject(lambda: torch.nn.Linear(4, 4), lambda first, batch: (torch.full((batch, 4), float(first)),))
+    monkeypatch.setattr(latency, "SUBJECTS", {"minilm": subject})
+    monkeypatch.setattr(latency, "dense_int8", lambda _model: None)
+    monkeypatch.setattr(latency.int8, "compiled", lambda *key: lambda x: called.append((*key, x.shape)))
+    calls = latency.rivals(1, ["float32"])
+    assert set(calls) == {latency.PYTORCH, *((pattern, "float32") for pattern in latency.PATTERNS)}
+    for call in calls.values():
+        call(0)
+    setting = latency.int8.Setting(1, 1)
+    assert called == [("minilm", pattern, "float32", setting, (1, 4)) for pattern in latency.PATTERNS]
 
 
 def test_the_page_is_that_of_the_rows():

@@ -51,7 +51,8 @@ def test_attention_and_activations_are_outside_of_layers():
     encoder = torch.nn.TransformerEncoderLayer(64, 4, 64, batch_first=True).eval().requires_grad_(False)
     layers = torch.nn.Sequential(torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)).eval()
     assert 0.05 < models.outside_layers(encoder, (torch.randn(1, 128, 64),)) < 1
-    assert models.outside_layers(layers, (torch.randn(256, 512),)) < 0.2
+    x = (torch.randn(256, 512),)
+    assert min(models.outside_layers(layers, x) for _ in range(5)) < 0.2  # another process may stop any one of them
 
 
 @pytest.mark.parametrize("model", models.MODELS)

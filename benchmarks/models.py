@@ -34,6 +34,7 @@ from benchmarks.interference import other_load
 from benchmarks.subjects import SUBJECTS
 from tvm_balanced.bench.model import ModelBenchmark
 from tvm_balanced.bench.result import OURS, to_json
+from tvm_balanced.testing.peak_memory import peak, reset_peak
 
 DATA = Path(__file__).parent / "data" / "models.csv"
 COLUMNS = (
@@ -179,22 +180,16 @@ def run(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str
     model, args, rivals = MODELS[cell.model](cell.batch, cell.pattern)
     if cell.model == "minilm":
         rivals = {**rivals, ANY: for_any_size(model, args, cell)}
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: pruning takes more than compiling
+    reset_peak()  # pruning takes more than compiling
     begin = time.monotonic()
     compiled = tb.compile(model, args, target=cell.target, threads=cell.threads, race=False)
-    compiling = {"compile_s": time.monotonic() - begin, "peak_mb": peak_memory() / 1e6}
+    compiling = {"compile_s": time.monotonic() - begin, "peak_mb": peak() / 1e6}
     results = to_json(ModelBenchmark(model, args, cell.threads, torch_compile, rounds, rivals).run(compiled))
     found: dict[str, Any] = {"max_error": compiled.facts.max_error, "results": results, **compiling}
     if not profile:
         return found
     places = compiled.profile(*args).to_json()
     return found | {"profile": places, "results": [*results, amdahl(results, places, outside_layers(model, args))]}
-
-
-def peak_memory() -> int:
-    """Return the most bytes that this process has had since the peak was begun anew."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 def measure(cell: Cell, rounds: int, torch_compile: bool, profile: bool) -> dict[str, Any]:

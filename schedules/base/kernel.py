@@ -73,15 +73,13 @@ def _in_thread(function: Callable[..., tirx.PrimFunc]) -> Callable[..., tirx.Pri
 
     @functools.wraps(function)
     def run(*given: Any) -> tirx.PrimFunc:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(_parse, function, *given).result()
+        return _parsed(function, *given)
 
     return run
 
 
 def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: Workload) -> tirx.PrimFunc:
-    with ThreadPoolExecutor(1) as thread:
-        whole = thread.submit(_parse, prim_func, kernel, replace(workload, rounded=False)).result()
+    whole = _parsed(prim_func, kernel, replace(workload, rounded=False))
     if not workload.rounded:
         return whole
     parts = split_rounding(whole)
@@ -90,9 +88,15 @@ def _build(prim_func: Callable[..., tirx.PrimFunc], kernel: "Kernel", workload: 
     return parts[1].with_attr(WORKLOAD_ATTR, workload.to_attr())
 
 
-def _parse(function: Callable[..., tirx.PrimFunc], *given: Any) -> tirx.PrimFunc:
-    with quick_parsing():
-        return function(*given)
+def _parsed(function: Callable[..., tirx.PrimFunc], *given: Any) -> tirx.PrimFunc:
+    """Return what a function writes in TVMScript, in a thread of its own."""
+
+    def parse() -> tirx.PrimFunc:
+        with quick_parsing():
+            return function(*given)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(parse).result()
 
 
 kept = functools.lru_cache(KEPT)(_build)

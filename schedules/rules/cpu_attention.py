@@ -180,7 +180,7 @@ def _cut_rows(rows: int | None, chunk: int) -> list[int | None]:
     if rows is None:
         return [1, None, ROWS]
     height = _height(rows)
-    return [None, divisor(rows // height, max(1, chunk // height)), height]
+    return [None, divisor(rows // height, chunk // height), height]
 
 
 def _vectors(sch: Schedule, loop: Any, width: int, most: int) -> int:

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support.advice import follow, goes_in
+from support.advice import Forward, follow, goes_in
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.utils import prune
@@ -20,17 +20,6 @@ from tvm_balanced.errors import InputError, ModelError, TvmBalancedError
 
 Dim = torch.export.Dim
 X = torch.linspace(-1, 1, 64).reshape(8, 8)
-
-
-class Forward(nn.Module):
-    """A layer, and what a function makes of its result."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.layer, self.function = nn.Linear(8, 8), function
-
-    def forward(self, x, *rest):
-        return self.function(self.layer(x), *rest)
 
 
 class Own:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from support.peak_memory import peak_memory
 
 import tvm_balanced as tb
 from tvm_balanced.compiler.compile import CompileOptions, compile_imported, inspect_imported
 from tvm_balanced.core.mapped_files import is_mapped
 from tvm_balanced.frontend.sources import Request, import_source
+from tvm_balanced.testing.peak_memory import peak_memory
 
 HIDDEN, LAYERS, VOCABULARY = 768, 4, 256
 LAYER = 2 * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * HIDDEN // 2 + 3 * HIDDEN * 4 * HIDDEN)  # bytes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.advice import follow, goes_in
+from support.advice import Forward, follow, goes_in
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -20,24 +20,13 @@ from tvm_balanced.frontend.state_dict import save_weights
 X = torch.linspace(-1, 1, 16).reshape(4, 4)
 
 
-class Forward(nn.Module):
-    """A layer, and what a function makes of its result."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.layer, self.function = nn.Linear(4, 4), function
-
-    def forward(self, x, *rest):
-        return self.function(self.layer(x), *rest)
-
-
 @functools.cache
 def linear():
     return torch.export.export(nn.Linear(4, 4).eval(), (X,))
 
 
 def exported(function, *args, **options):
-    return torch.export.export(Forward(function).eval(), args or (X,), **options)
+    return torch.export.export(Forward(function, 4).eval(), args or (X,), **options)
 
 
 def written(name="m.pt2", program=None):

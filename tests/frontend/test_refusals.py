@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from support.advice import Forward
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -79,15 +80,6 @@ def test_what_is_no_tensor_is_fixed():
         plain(x, double=True)
 
 
-class Applied(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.layer, self.function = nn.Linear(8, 8), function
-
-    def forward(self, x, *args):
-        return self.function(self.layer(x), *args)
-
-
 @pytest.mark.grid
 @pytest.mark.parametrize(
     ("function", "said"),
@@ -109,19 +101,19 @@ class Applied(nn.Module):
     ],
 )
 def test_what_a_forward_does(function, said):
-    assert said in sentence(Applied(function), (torch.randn(8, 8),))
+    assert said in sentence(Forward(function), (torch.randn(8, 8),))
 
 
 def test_other_models_and_examples():
     model, x = nn.Linear(8, 8), torch.randn(2, 8)
     assert "the model is TorchScript" in sentence(torch.jit.script(model), (x,))
     assert "weight weight is float8_e4m3fn" in sentence(nn.Linear(8, 8).to(torch.float8_e4m3fn), (x,))
-    assert "args[1] is of type object" in sentence(Applied(lambda y, z: y), (x, object()))
+    assert "args[1] is of type object" in sentence(Forward(lambda y, z: y), (x, object()))
     assert "dynamic_shapes does not fit the examples" in sentence(model, (x,), dynamic_shapes={"y": {0: Dim("b")}})
 
 
 def test_an_empty_tensor_without_dimensions_is_passed_over():
-    model, x = Applied(lambda y: torch.cat([torch.tensor([]), y, y], 1)), torch.randn(2, 8)
+    model, x = Forward(lambda y: torch.cat([torch.tensor([]), y, y], 1)), torch.randn(2, 8)
     torch.testing.assert_close(tb.compile(model, (x,), threads=1)(x), model(x).detach(), rtol=1e-4, atol=1e-5)
 
 

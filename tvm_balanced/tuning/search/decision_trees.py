@@ -1,7 +1,6 @@
 """A cost model of MetaSchedule: gradient-boosted trees over the decisions of a space."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tvm_balanced.core.encoding import Array
 from tvm_balanced.runtime.environment import require_extra
 from tvm_balanced.schedules import Workload
 from tvm_balanced.schedules.base.space import Decisions, decisions_of
+from tvm_balanced.tuning.search.nearest import kind_of, shape_of
 
 PyCostModel: Any = ms.cost_model.PyCostModel
 Known = dict[Decisions, float]
@@ -43,9 +43,7 @@ class DecisionTrees(PyCostModel):
 
     def join(self, workload: Workload, fingerprint: str) -> None:
         """Name a task whose decisions mean what those of others with this fingerprint, kernel and dtype do."""
-        alike = f"{workload.kernel} {workload.dtype} {fingerprint} {workload.conv is None}"
-        sizes = (workload.m or 1, workload.n, workload.k, workload.nnz / workload.block)
-        self.joined[workload.title] = alike, tuple(math.log2(size) for size in sizes)
+        self.joined[workload.title] = " ".join([fingerprint, *map(str, kind_of(workload))]), shape_of(workload)
 
     def update(self, context: Any, candidates: Sequence[Any], results: Sequence[Any]) -> None:
         """Learn measurements; see PyCostModel."""

@@ -27,15 +27,24 @@ def first_candidates(workload: Workload, space: Space, winners: Iterable[Winner]
 
 
 def _alike(one: Workload, other: Workload) -> bool:
-    return one != other and (one.kernel, one.dtype, one.conv is None) == (other.kernel, other.dtype, other.conv is None)
+    return one != other and kind_of(one) == kind_of(other)
+
+
+def kind_of(workload: Workload) -> tuple[str, str, bool]:
+    """Return what workloads have in common whose decisions may mean the same: kernel, dtype, and whether it is no convolution."""
+    return workload.kernel, workload.dtype, workload.conv is None
+
+
+def shape_of(workload: Workload) -> tuple[float, ...]:
+    """Return the logarithms, to base 2, of M, N, K and of the share that is kept; an M that is known only at the call is 1."""
+    return tuple(math.log2(size) for size in (workload.m or 1, workload.n, workload.k, workload.nnz / workload.block))
 
 
 def distance(one: Workload, other: Workload) -> float:
     """Return how far two shapes are apart: the sum of how many times M, N, K and the share that is kept double from one to the
     other.
     """
-    sizes = [(w.m or 1, w.n, w.k, w.nnz / w.block) for w in (one, other)]
-    return sum(abs(math.log2(a / b)) for a, b in zip(*sizes, strict=True))
+    return sum(abs(a - b) for a, b in zip(shape_of(one), shape_of(other), strict=True))
 
 
 def fit(decisions: Decisions, space: Space) -> Decisions | None:

@@ -1,7 +1,7 @@
 """Attention in bfloat16 on CPUs with AVX-512 BF16: products of pairs by vdpbf16ps, sums and softmax in float32.
 
     for each matrix of queries, for each chunk of its rows           in parallel
-      keys and values laid out in words of two bfloat16              rounded; keys transposed in registers
+      keys, values and queries laid out in words of two bfloat16     rounded; keys transposed in registers
       for each eight rows
         scores = queries . keys, masked                              eight rows by two vectors in registers
         powers = exp(scores - maximum), rounded, and their sum
@@ -142,7 +142,7 @@ class _Function:
         self.tiles = -(-of.rows // ROWS)
         self.chunks = -(-self.tiles // CHUNK)
         self.per_chunk = -(-self.tiles // self.chunks)
-        self.query_pairs = buffer((ROWS, of.depth // PAIR), "query_pairs", dtype="int32")
+        self.query_pairs = buffer((self.per_chunk * ROWS, of.depth // PAIR), "query_pairs", dtype="int32")
         self.key_pairs = buffer((of.depth // PAIR, self.padded), "key_pairs", dtype="int32")
         self.value_pairs = buffer((self.padded // PAIR, of.columns), "value_pairs", dtype="int32")
         self.power_pairs = buffer((ROWS, self.padded // PAIR), "power_pairs", dtype="int32")
@@ -167,11 +167,13 @@ class _Function:
         batch, head = task // (of.heads * self.chunks), task // self.chunks % of.heads
         number = task % self.chunks * self.per_chunk + tile
         matrix = (batch, head // (of.heads // of.matrices))
-        body: Any = sequence([*self.prefetch(task + 1, tile), *self.tile((batch, head), number * ROWS)])
+        body: Any = sequence([*self.prefetch(task + 1, tile), *self.tile((batch, head), number * ROWS, tile * ROWS)])
         if self.per_chunk * self.chunks != self.tiles:
             body = tirx.IfThenElse(number < self.tiles, body, None)
         before = [] if self.masks_rows else self.add((batch, head), int64(0))
-        statements = [*self.lay_out_keys(matrix), *self.lay_out_values(matrix), *before, loop(tile, 0, self.per_chunk, body)]
+        first = task % self.chunks * self.per_chunk * ROWS
+        laid = [*self.lay_out_keys(matrix), *self.lay_out_values(matrix), *self.lay_out_queries((batch, head), first)]
+        statements = [*laid, *before, loop(tile, 0, self.per_chunk, body)]
         scratch = [self.query_pairs, self.key_pairs, self.value_pairs, self.power_pairs, self.scores, self.largest, self.of_rows]
         scratch += [self.sums, self.total, self.powers, *([self.added] if self.adds else [])]
         block = realize(s_tir.SBlock([], [], [], "chunk", sequence(statements), None, scratch))
@@ -267,24 +269,25 @@ class _Function:
         place = (*matrix, tirx.min(row, int64(self.of.rows - 1)))
         return self.mask[(*(int64(0) if size == 1 else i for i, size in zip(place, self.mask.shape[:3], strict=True)), keys)]
 
-    def tile(self, matrix: Indices, first: Any) -> list[Any]:
-        """Return the statements for eight rows."""
+    def tile(self, matrix: Indices, first: Any, laid: Any) -> list[Any]:
+        """Return the statements for eight rows, whose queries are laid out from `laid` on."""
         masks = self.add(matrix, first) if self.masks_rows else []
-        return [*masks, *self.load(matrix, first), *self.score(matrix, first), *self.power(), *self.weigh(matrix, first)]
+        return [*masks, *self.score(matrix, first, laid), *self.power(), *self.weigh(matrix, first)]
 
-    def load(self, matrix: Indices, first: Any) -> list[Any]:
-        """Scale and round eight queries; behind the last one it is that one again."""
-        scale, stores = broadcast(self.of.scale), []
-        for row in range(ROWS):
-            token = first + row
-            token = token if self.of.rows % ROWS == 0 else tirx.min(token, int64(self.of.rows - 1))
-            for column in range(0, self.of.depth, PAIR * LANES):
-                halves = (vector(int64(column + half * LANES)) for half in range(PAIR))
-                scaled = [self.queries[self.at(0, matrix, token, half)] * scale for half in halves]
-                stores.append(store(self.query_pairs, pairs_along(*scaled), int64(row), vector(int64(column // PAIR))))
-        return stores
+    def lay_out_queries(self, matrix: Indices, first: Any) -> list[Any]:
+        """Scale and round the queries of a task; behind the last one it is that one again. All at once: 1.02 to 1.04x for eight
+        sentences of MiniLM, whose queries come from memory.
+        """
+        scale, stores, row = broadcast(self.of.scale), [], tirx.Var("row", "int64")
+        whole = self.of.rows % (self.per_chunk * ROWS) == 0
+        token = first + row if whole else tirx.min(first + row, int64(self.of.rows - 1))
+        for column in range(0, self.of.depth, PAIR * LANES):
+            halves = (vector(int64(column + half * LANES)) for half in range(PAIR))
+            scaled = [self.queries[self.at(0, matrix, token, half)] * scale for half in halves]
+            stores.append(store(self.query_pairs, pairs_along(*scaled), row, vector(int64(column // PAIR))))
+        return [loop(row, 0, self.per_chunk * ROWS, *stores)]
 
-    def score(self, matrix: Indices, first: Any) -> list[Any]:
+    def score(self, matrix: Indices, first: Any, laid: Any) -> list[Any]:
         """Compute the scores of eight rows, and the largest of each lane."""
         across, step = tirx.Var("across", "int64"), tirx.Var("step", "int64")
         places = [vector(across * STEP + part * LANES) for part in range(VECTORS)]
@@ -303,16 +306,16 @@ class _Function:
                 largest = tirx.max(largest, self.scores[int64(row), place])
             found.append(store(self.largest, largest, int64(row), vector(int64(0))))
         begin = [store(self.largest, broadcast(SMALLEST_FLOAT), int64(row), vector(int64(0))) for row in range(ROWS)]
-        products = self.products(self.query_pairs, self.key_pairs, step, places)
+        products = self.products(self.query_pairs, self.key_pairs, step, places, laid)
         return [*begin, loop(across, 0, self.padded // STEP, *products, *found)]
 
-    def products(self, left: tirx.Buffer, right: tirx.Buffer, step: tirx.Var, places: list[Any]) -> list[Any]:
+    def products(self, left: tirx.Buffer, right: tirx.Buffer, step: tirx.Var, places: list[Any], first: Any = 0) -> list[Any]:
         """Return the sums of eight rows of pairs times pairs in one or two vectors."""
         parts = range(len(places))
         clear = [store(self.sums, broadcast(0.0), _sum(row, part)) for row in range(ROWS) for part in parts]
         adding = []
         for row in range(ROWS):
-            word = tirx.Broadcast(left[int64(row), step], LANES)
+            word = tirx.Broadcast(left[first + int64(row), step], LANES)
             for part in parts:
                 added = dot_pairs(self.sums[_sum(row, part)], word, right[step, places[part]])
                 adding.append(store(self.sums, added, _sum(row, part)))

@@ -11,7 +11,7 @@ from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.tensors import aligned
 from tvm_balanced.runtime.threads import use_threads
 from tvm_balanced.schedules.attention_bf16 import Bfloat16Attention, attends_in_bfloat16, prim_func, refuses
-from tvm_balanced.schedules.tir.prefetch import PREFETCH
+from tvm_balanced.schedules.tir.prefetch import PREFETCH, PREFETCH_FOR_WRITE
 
 HERE = pytest.mark.skipif(not attends_in_bfloat16(host_target()), reason="this CPU has no AVX-512 BF16")
 LOW = np.finfo(np.float32).min
@@ -130,7 +130,8 @@ def test_products_are_dot_products_of_pairs_that_stay_in_registers():
 
 def test_what_comes_from_memory_is_prefetched():
     for name, fetches in {"plain": False, "from memory": True}.items():
-        assert (PREFETCH in prim_func(CASES[name]).script()) is fetches
+        script = prim_func(CASES[name]).script()
+        assert [f'"{called}"' in script for called in (PREFETCH, PREFETCH_FOR_WRITE)] == [fetches, fetches]
 
 
 def test_refusals():

@@ -65,12 +65,41 @@ def test_a_filter_that_was_killed_stops_nothing():
         + """
 from tvm_balanced.core import stderr_filter
 with quiet_tvm():
-    stderr_filter._filter.children[0].kill()
-    stderr_filter._filter.children[0].wait()
+    stderr_filter._filter.child.process.kill()
+    stderr_filter._filter.child.process.wait()
 print("went on", file=sys.stderr)
 """
     )
     assert stderr_of(script) == "went on\n"
+
+
+def test_blocks_that_follow_one_another_share_a_child_and_a_fork_has_its_own():
+    script = """
+import os
+from tvm_balanced.core import stderr_filter
+from tvm_balanced.core.stderr_filter import quiet_tvm
+def said(text):
+    with quiet_tvm():
+        os.write(2, text)
+        return stderr_filter._filter.child.process
+first = said(b"first\\n")
+assert said(b"second\\n") is first
+if os.fork() == 0:
+    os._exit(said(b"third\\n") is first)
+assert os.wait()[1] == 0
+assert said(b"fourth\\n") is first
+reading, writing = os.pipe()
+before = os.dup(2)
+os.dup2(writing, 2)
+stderr_filter.LINGER = 0.0
+other = said(b"elsewhere\\n")
+os.dup2(before, 2)
+assert other is not first
+assert os.read(reading, 99) == b"elsewhere\\n"
+assert first.wait(20) == other.wait(20) == 0
+assert said(b"fifth\\n") not in (first, other)
+"""
+    assert stderr_of(script) == "first\nsecond\nthird\nfourth\nfifth\n"
 
 
 def test_a_closed_standard_error_is_no_failure():

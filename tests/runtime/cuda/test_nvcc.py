@@ -28,7 +28,9 @@ def test_resources_of_each_kernel():
 
 @pytest.mark.nvcc
 def test_ptx_and_machine_code():
-    assert ".entry light" in nvcc.ptx(SPILLING, "sm_80")
+    text = nvcc.ptx(SPILLING, "sm_80")
+    assert ".entry light" in text
+    assert nvcc.resources_and_ptx(SPILLING, "sm_80") == (nvcc.resources(SPILLING, "sm_80"), text)
     assert nvcc.cubin(SPILLING, "sm_90")[:4] == b"\x7fELF"
 
 

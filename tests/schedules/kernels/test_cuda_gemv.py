@@ -206,6 +206,7 @@ def test_loops_of_a_thread_axis_agree(workload):
 
 @pytest.mark.slow
 @pytest.mark.nvcc
+@pytest.mark.grid
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
     ("m", "nnz", "dtype", "registers"), [(1, 2, "float16", 48), (8, 2, "float16", 80), (1, 1, "float32", 48)]
@@ -213,11 +214,12 @@ def test_loops_of_a_thread_axis_agree(workload):
 def test_machine_code(m, nnz, dtype, registers, arch):
     workload = Workload("cuda_gemv", m, 4096, 4096, nnz, 16, dtype)
     source = cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), arch)
-    (used,) = nvcc.resources(source, arch).values()
+    found, text = nvcc.resources_and_ptx(source, arch)
+    (used,) = found.values()
     assert (used.spilled, used.stack) == (0, 0)
     assert used.registers <= registers
     assert used.shared <= 48 << 10
-    assert "ld.global.nc.v4" in nvcc.ptx(source, arch)
+    assert "ld.global.nc.v4" in text
 
 
 @pytest.mark.nvcc
@@ -293,9 +295,9 @@ def test_machine_code_of_slices(arch):
     order = [word for word, _ in itertools.groupby(words)]
     assert order == ["meet_cluster", "store_in_first", "meet_cluster", "is_first"]
     assert ("blockIdx.z" in kernel) == (arch != "sm_80")
-    (used,) = nvcc.resources(source, arch).values()
+    found, text = nvcc.resources_and_ptx(source, arch)
+    (used,) = found.values()
     assert (used.spilled, used.stack) == (0, 0)
     assert used.registers <= 128
-    text = nvcc.ptx(source, arch)
     assert ("st.shared::cluster.f32" in text) == ("barrier.cluster.arrive.release" in text) == (arch != "sm_80")
     assert not re.search(r"\b(atom|red)\.", text)  # what was added in any order would not be the same bits

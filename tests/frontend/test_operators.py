@@ -86,6 +86,7 @@ def chosen(dtype, refused=False):
                 yield from ((name, case) for case in good[place % len(good) :: 2 * len(FIRST)])
 
 
+@pytest.mark.slow
 def test_every_operator_runs():
     assert {name for dtype in DTYPES if NIGHTLY or dtype in FIRST for name, _ in chosen(dtype)} == {
         name for name, cases in CASES.items() if not all(case.refused for case in cases)

@@ -18,6 +18,7 @@ extern "C" __global__ void light(float* x) { __shared__ float s[64]; s[threadIdx
 """
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_resources_of_each_kernel():
     found = nvcc.resources(SPILLING, "sm_80")
@@ -26,6 +27,7 @@ def test_resources_of_each_kernel():
     assert found["heavy"].spilled + found["heavy"].stack > 0
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_ptx_and_machine_code():
     text = nvcc.ptx(SPILLING, "sm_80")

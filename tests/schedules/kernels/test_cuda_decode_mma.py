@@ -321,6 +321,7 @@ def test_sharing_k_is_modelled_as_less_time():
     assert shared.blocks * shared.slices <= 132
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_machine_code_of_slices(arch):

@@ -68,6 +68,7 @@ def test_a_long_block_takes_half_the_bytes_of_two_short_ones(rng):
     assert sum(part.nbytes for part in KERNEL.pack(short)) == 64 * 1024 * 4 // 16 * 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_long_blocks_need_no_more_registers_than_short_ones():
     used = {}
@@ -284,6 +285,7 @@ def test_blocks_share_k_where_they_leave_multiprocessors_idle():
     assert cuda_gemv._shared(SMALL, 1, "int8") == (1, 1), "values in 8 bits have scales"
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_machine_code_of_slices(arch):

@@ -16,6 +16,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tvm
@@ -151,6 +152,17 @@ class _Function:
         self.largest, self.of_rows = buffer((ROWS, LANES), "largest"), buffer((LANES,), "of_rows")
         self.sums = buffer((ROWS * VECTORS * LANES,), "sums", "local")
         self.total, self.powers = (buffer((count * LANES,), name, "local") for count, name in ((1, "total"), (VECTORS, "powers")))
+
+    @property
+    def steps(self) -> list[tuple[tirx.Var | None, Any, int]]:
+        """Steps along the keys: the variable of a loop, its count and the vectors of each. The last one has one vector if that is
+        enough: 197 keys are computed as 208.
+        """
+        whole, rest = divmod(self.of.length, STEP)
+        vectors = -(-rest // LANES)
+        if vectors in (0, VECTORS):
+            return [(tirx.Var("across", "int64"), self.padded // STEP, VECTORS)]
+        return [*([(tirx.Var("across", "int64"), whole, VECTORS)] if whole else []), (None, whole, vectors)]
 
     @property
     def masks_rows(self) -> bool:
@@ -302,12 +314,25 @@ class _Function:
 
     def score(self, matrix: Indices, first: Any, laid: Any) -> list[Any]:
         """Compute the scores of eight rows, and the largest of each lane."""
-        across, step = tirx.Var("across", "int64"), tirx.Var("step", "int64")
-        places = [vector(across * STEP + part * LANES) for part in range(VECTORS)]
+        begin = [store(self.largest, broadcast(SMALLEST_FLOAT), int64(row), vector(int64(0))) for row in range(ROWS)]
+        return [*begin, *self.along_keys(lambda across, count: self.score_step(matrix, (first, laid), across, count))]
+
+    def along_keys(self, of_step: Callable[[Any, int], list[Any]]) -> list[Any]:
+        """Return the statements of all steps along the keys, from those of a step and its vectors."""
+        found = []
+        for across, count, vectors in self.steps:
+            found += of_step(int64(count), vectors) if across is None else [loop(across, 0, count, *of_step(across, vectors))]
+        return found
+
+    def score_step(self, matrix: Indices, rows: tuple[Any, Any], across: Any, vectors: int) -> list[Any]:
+        """Compute the scores of eight rows, the first and where its queries are laid out, in one or two vectors of keys."""
+        first, laid = rows
+        step = tirx.Var("step", "int64")
+        places = [vector(across * STEP + part * LANES) for part in range(vectors)]
         found = []
         for row in range(ROWS):
             of_row = int64(row if self.masks_rows else 0)
-            values = [self.sums[_sum(row, part)] for part in range(VECTORS)]
+            values = [self.sums[_sum(row, part)] for part in range(vectors)]
             if self.adds:
                 values = [value + self.added[of_row, place] for value, place in zip(values, places, strict=True)]
             elif self.mask is not None:  # where it lies, in whole vectors
@@ -318,39 +343,28 @@ class _Function:
             for place in places:
                 largest = tirx.max(largest, self.scores[int64(row), place])
             found.append(store(self.largest, largest, int64(row), vector(int64(0))))
-        begin = [store(self.largest, broadcast(SMALLEST_FLOAT), int64(row), vector(int64(0))) for row in range(ROWS)]
-        products = self.products(self.query_pairs, self.key_pairs, step, places, laid)
-        return [*begin, loop(across, 0, self.padded // STEP, *products, *found)]
+        return [*self.products(self.query_pairs, self.key_pairs, step, places, laid=laid), *found]
 
-    def products(self, left: tirx.Buffer, right: tirx.Buffer, step: tirx.Var, places: list[Any], first: Any = 0) -> list[Any]:
-        """Return the sums of eight rows of pairs times pairs in one or two vectors."""
+    def products(
+        self, left: tirx.Buffer, right: tirx.Buffer, step: tirx.Var, places: list[Any], pairs: int = 0, laid: Any = 0
+    ) -> list[Any]:
+        """Return the sums of eight rows of pairs, from row `laid` on, times pairs in one or two vectors, the first or all."""
         parts = range(len(places))
         clear = [store(self.sums, broadcast(0.0), _sum(row, part)) for row in range(ROWS) for part in parts]
         adding = []
         for row in range(ROWS):
-            word = tirx.Broadcast(left[first + int64(row), step], LANES)
+            word = tirx.Broadcast(left[laid + int64(row), step], LANES)
             for part in parts:
                 added = dot_pairs(self.sums[_sum(row, part)], word, right[step, places[part]])
                 adding.append(store(self.sums, added, _sum(row, part)))
-        return [*clear, loop(step, 0, left.shape[1].value, *adding)]
+        return [*clear, loop(step, 0, pairs or left.shape[1].value, *adding)]
 
     def power(self) -> list[Any]:
         """Compute the powers of eight rows, rounded, and one over their sums."""
-        row, across = tirx.Var("row", "int64"), tirx.Var("across", "int64")
-        all_ = vector(int64(0))
-        kept = [vector(int64(part * LANES)) for part in range(VECTORS)]
-        storing = []
-        for part, place in enumerate(kept):
-            x = tirx.Var(f"x_{part}", f"float32x{LANES}")
-            largest = tirx.Broadcast(self.of_rows[lane_of_row(row)], LANES)
-            below = self.scores[row, vector(across * STEP + part * LANES)] - largest
-            storing.append(store(self.powers, tirx.Let(x, below, exp_for_bfloat16(x)), place))
-        first, second = (self.powers[place] for place in kept)
-        summing = store(self.total, self.total[all_] + (first + second), all_)
-        words = store(self.power_pairs, pairs_along(first, second), row, vector(across * LANES))
+        row, all_ = tirx.Var("row", "int64"), vector(int64(0))
         statements = [
             store(self.total, broadcast(0.0), all_),
-            loop(across, 0, self.padded // STEP, *storing, summing, words),
+            *self.along_keys(partial(self.power_step, row)),
             store(self.largest, self.total[all_], row, all_),  # nobody reads the largest score of this row any more
         ]
         rows = [self.largest[int64(number), all_] for number in range(ROWS)]
@@ -362,12 +376,27 @@ class _Function:
             store(self.of_rows, broadcast(1.0) / over, all_),
         ]
 
+    def power_step(self, row: Any, across: Any, vectors: int) -> list[Any]:
+        """Compute the powers of a row in one or two vectors of keys, and add them to its sum."""
+        all_, kept = vector(int64(0)), [vector(int64(part * LANES)) for part in range(vectors)]
+        storing = []
+        for part, place in enumerate(kept):
+            x = tirx.Var(f"x_{part}", f"float32x{LANES}")
+            largest = tirx.Broadcast(self.of_rows[lane_of_row(row)], LANES)
+            below = self.scores[row, vector(across * STEP + part * LANES)] - largest
+            storing.append(store(self.powers, tirx.Let(x, below, exp_for_bfloat16(x)), place))
+        powers = [self.powers[place] for place in kept]
+        first, second = powers if len(powers) == VECTORS else (powers[0], broadcast(0.0))
+        summing = store(self.total, self.total[all_] + (first + second if len(powers) == VECTORS else first), all_)
+        return [*storing, summing, store(self.power_pairs, pairs_along(first, second), row, vector(across * LANES))]
+
     def weigh(self, matrix: Indices, first: Any) -> list[Any]:
         """Sum the values by their powers, and divide; rows behind the last one are not stored."""
         statements = []
         for column in range(0, self.of.columns, STEP):
             places = [vector(int64(place)) for place in range(column, min(column + STEP, self.of.columns), LANES)]
-            statements += self.products(self.power_pairs, self.value_pairs, tirx.Var("pair", "int64"), places)
+            pairs = -(-self.of.length // PAIR)
+            statements += self.products(self.power_pairs, self.value_pairs, tirx.Var("pair", "int64"), places, pairs)
             for row in range(ROWS):
                 inverse = tirx.Broadcast(self.of_rows[int64(lane_of_row(row))], LANES)
                 stores = [

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tvm_balanced.core.caches import CACHE_MULTIPLE, LARGE_BYTES, last_level_cache
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.errors import TuningError
 from tvm_balanced.runtime.host import host_target
@@ -17,10 +18,17 @@ from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Winner
 from tvm_balanced.tuning.log.tools import fits, winners_of
 from tvm_balanced.tuning.runners.base import Confirmed, Runner
-from tvm_balanced.tuning.runners.local import layer_runner
+from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.scheduler import RACE_SECONDS, now
 
 TIMES = 3  # that a winner has to win
+
+
+def model_runner(workload: Workload, threads: int) -> Runner:
+    """Return what races a workload here. Its weights are where those of a model's layer are: in the last-level cache, and for one
+    row of x, where they are the bottleneck, in memory.
+    """
+    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 2 * LARGE_BYTES)
 
 
 def host_log(folder: Path) -> Log:
@@ -32,7 +40,7 @@ def host_log(folder: Path) -> Log:
     return log
 
 
-def race_winners(log: Log, runner_of: Callable[[Workload, int], Runner] = layer_runner) -> Iterator[Winner]:
+def race_winners(log: Log, runner_of: Callable[[Workload, int], Runner] = model_runner) -> Iterator[Winner]:
     """Race each winner of this machine's log TIMES times, apart from each other, and append what came of it.
 
     Yields

@@ -8,7 +8,9 @@ import inspect
 import random
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 # Of the standard library (Python's licence), NumPy and PyTorch (BSD).
@@ -39,7 +41,7 @@ def docstrings() -> list[Docstring]:
     """Return distinct docstrings of functions and classes that are installed, always in the same order."""
     found: dict[str, Docstring] = {}
     bodies = set()
-    for module in MODULES:
+    for module in _imported():  # all of them before one is read: some add to others
         for text in _texts(module):
             summary, _, rest = inspect.cleandoc(text).partition("\n\n")
             body = re.sub(r"\s+", " ", rest).strip()[:LONGEST]
@@ -52,12 +54,17 @@ def docstrings() -> list[Docstring]:
     return ordered
 
 
-def _texts(name: str) -> Iterator[str]:
-    """Yield the docstrings of a module's functions and classes, and of the methods of these; none if it is not there."""
-    try:
-        module = importlib.import_module(name)
-    except ImportError:  # turtle needs Tk
-        return
+def _imported() -> list[ModuleType]:
+    """Return the modules that are there."""
+    found = []
+    for name in MODULES:
+        with suppress(ImportError):  # turtle needs Tk
+            found.append(importlib.import_module(name))
+    return found
+
+
+def _texts(module: ModuleType) -> Iterator[str]:
+    """Yield the docstrings of a module's functions and classes, and of the methods of these."""
     for _, value in sorted(vars(module).items()):
         if inspect.isclass(value):
             yield from (member.__doc__ for _, member in sorted(vars(value).items()) if _has_text(member))

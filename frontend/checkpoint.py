@@ -19,6 +19,15 @@ IN_FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model
 ADAPTER = "adapter_model.safetensors"  # of PEFT: what is added to weights that lie elsewhere
 
 
+def _empty(*_: Any) -> dict[Any, Any]:
+    """Return a dict; its entries follow in the pickle."""
+    return {}
+
+
+# The states of sparsifiers of torch.ao.pruning, which hold masks, are defaultdicts, which torch does not read by itself.
+PLAIN_DICTS: list[Any] = [(_empty, "collections.defaultdict"), dict]
+
+
 def read_checkpoint(path: str | Path) -> dict[Any, Any]:
     """Return what a checkpoint holds, mostly a state dict.
 
@@ -92,7 +101,8 @@ def _read(path: Path) -> dict[Any, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(read_safetensors(path))
-        loaded = torch.load(path, weights_only=True, map_location="cpu")
+        with torch.serialization.safe_globals(PLAIN_DICTS):
+            loaded = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # safetensors, pickle and zipfile each raise their own
         other = refusal(path, weights=True)
         if other is not None:

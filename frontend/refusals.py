@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,8 @@ def _wrong(leaf: Any) -> str | None:
         return "a nested tensor; give a padded one, torch.nested.to_padded_tensor(x, 0.0), and a mask where the model needs it"
     if isinstance(leaf, torch.Tensor) and leaf.layout != torch.strided:
         return "a sparse tensor; give x.to_dense(), which has the same values"
+    if isinstance(leaf, (torch.dtype, torch.device, Enum)):
+        return f"{leaf}, no tensor and no plain number; wrap the model in a module whose forward gives it itself"
     if not isinstance(leaf, (torch.Tensor, *PLAIN)):
         return (
             f"of type {type(leaf).__name__}, which torch does not know; wrap the model in a module whose forward takes its "

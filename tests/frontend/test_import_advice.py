@@ -165,6 +165,17 @@ class Makes(nn.Module):
         return self.model(Own(y))
 
 
+class Chooses(nn.Module):
+    """Takes a dtype, as many of torch's own functions do."""
+
+    def __init__(self, dtype=None):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, y, dtype=None):
+        return LINEAR(y).to(dtype or self.dtype)
+
+
 class Locked(nn.Linear):
     def __init__(self):
         super().__init__(8, 8)
@@ -185,6 +196,34 @@ def test_models():
         lambda: goes_in(Locked().eval(), X),
         "export it yourself and give the ExportedProgram",
         lambda: goes_in(torch.export.export(Locked().eval(), (X,))),
+    )
+    follow(
+        lambda: goes_in(Chooses(), X, torch.float64),
+        "args[1] is torch.float64, no tensor and no plain number; wrap the model in a module whose forward gives it itself",
+        lambda: goes_in(Chooses(torch.float64), X),
+    )
+    follow(lambda: goes_in(nn.Linear, X), "model is the class Linear; give an instance of it", lambda: goes_in(LINEAR, X))
+    follow(
+        lambda: goes_in(torch.sin, X),
+        "give a torch.nn.Module whose forward calls it",
+        lambda: goes_in(Forward(torch.sin), X),
+    )
+    again = nn.Linear(8, 8)
+    state = LINEAR.state_dict()
+    follow(
+        lambda: goes_in(state, X),
+        "as a state dict is; give the module that takes it, after load_state_dict",
+        lambda: (again.load_state_dict(state), goes_in(again, X)),
+    )
+    follow(
+        lambda: goes_in(again, X, weights=state),
+        "weights is OrderedDict; give the path of a checkpoint, or call load_state_dict of the module before",
+        lambda: (again.load_state_dict(state), goes_in(again, X)),
+    )
+    follow(
+        lambda: goes_in(again, X, masks={"weight": X > 0}),
+        "masks is dict; give the path of a file of masks, or multiply the weights of the module by them before",
+        lambda: (again.weight.data.mul_(X > 0), goes_in(again, X)),
     )
     follow(lambda: goes_in(Pipeline(), X), "give its .model, a Linear", lambda: goes_in(Pipeline().model, X))
     follow(

@@ -199,6 +199,24 @@ def test_a_folder_is_imported_alike(tmp_path):
     assert len(imported.entry_points["decode"].donate) == 4
 
 
+def gpt_neo():
+    """Its attention takes the last of the keys that it is given for the newest token."""
+    local = [[["local"], 1]]
+    sizes = {"hidden_size": 64, "num_layers": 1, "num_heads": 4, "vocab_size": 120, "max_position_embeddings": LENGTH}
+    return transformers.GPTNeoForCausalLM(transformers.GPTNeoConfig(**sizes, attention_types=local, window_size=8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_that_counts_its_keys_is_refused_and_the_advice_works(dtype):
+    model, ids = pruned(gpt_neo).to(dtype), torch.arange(3, 19)[None]
+    with pytest.raises(
+        ModelError, match=r"GPTNeoForCausalLM gives other logits with a cache of fixed slots .* compile it with ex"
+    ):
+        tb.compile_causal_lm(model, max_length=LENGTH)
+    imported = import_source(model, Request(kwargs={"input_ids": ids, "use_cache": False}))
+    assert list(imported.entry_points) == ["main"]
+
+
 class Recurrent(torch.nn.Module):
     config = transformers.LlamaConfig(**SIZES)
 

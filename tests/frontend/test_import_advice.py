@@ -295,6 +295,11 @@ def test_packed_sequences():
     )
 
 
+class Even(nn.Module):
+    def forward(self, x):
+        return LINEAR(x.reshape(x.shape[0] // 2, 2, -1)[:, 0])
+
+
 class Sixteen(nn.Module):
     def forward(self, x):
         return x.reshape(16, -1)
@@ -318,6 +323,13 @@ def test_dynamic_shapes():
         "the model allows batch = 16 alone: put that into dynamic_shapes",
         lambda: goes_in(Sixteen(), wide, dynamic_shapes=({0: 16},)),
     )
+    advised = "leave that dimension static, or try torch.export.Dim.AUTO for it"
+    for dims, said in ((batch, "which no compiled module tells"), (({0: 2 * Dim("half")},), "no input has the symbol alone")):
+        follow(
+            lambda dims=dims: goes_in(Even(), X, dynamic_shapes=dims),
+            f"{said}{':' if dims is batch else ';'} {advised}",
+            lambda: goes_in(Even(), X, dynamic_shapes=(None,)),
+        )
     few = ({0: Dim("batch", min=4)},)
     said = "give examples within the range of the Dim, or leave that dimension static"
     follow(lambda: goes_in(LINEAR, X[:3], dynamic_shapes=few), said, lambda: goes_in(LINEAR, X[:4], dynamic_shapes=few))

@@ -336,6 +336,21 @@ def test_dynamic_shapes():
     goes_in(LINEAR, X[:3], dynamic_shapes=(None,))
 
 
+@pytest.mark.slow
+def test_a_length_that_torch_ties_to_a_multiple():
+    """Though a Wav2Vec2 takes any: at night it is compiled."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 32}
+    about = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    model, sound = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**sizes, **about)).eval(), torch.randn(1, 8000)
+
+    def of_length(length):
+        goes_in(model, kwargs={"input_values": sound}, dynamic_shapes={"input_values": {1: length}})
+
+    said = "leave that dimension static, or try torch.export.Dim.AUTO for it"
+    follow(lambda: of_length(Dim("n", min=4000, max=32000)), said, lambda: of_length(Dim.AUTO))
+
+
 def load(path, **options):
     goes_in(nn.Linear(8, 8), X, weights=path, **options)
 

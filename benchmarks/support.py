@@ -126,20 +126,8 @@ def page(found: dict[Cell, str]) -> str:
     ):
         lines += [f"## {title}", "", introduction, "", *_table(section, found), ""]
         if section == "sources":
-            lines += [
-                "### Models by name",
-                "",
-                NAMED,
-                "### What is refused",
-                "",
-                REFUSED,
-                "### Under torch.compile",
-                "",
-                COMPILED,
-                "",
-                *torch_compile.lines(),
-                "",
-            ]
+            lines += ["### Models by name", "", NAMED, "### What is refused", "", REFUSED]
+            lines += ["### Under torch.compile", "", COMPILED, "", *torch_compile.lines(), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

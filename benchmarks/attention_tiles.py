@@ -1,7 +1,8 @@
-"""Would other tiles make attention faster? `python -m benchmarks.attention_tiles [--batch N] [--threads N]`.
+"""Would a search make attention faster? `python -m benchmarks.attention_tiles [--model NAME] [--batch N] [--threads N]`.
 
 The rule cpu_attention schedules attention. It chooses its tiles from the shapes and samples nothing. This script measures every
-tile that divides the shapes, alternating with the rule's own, on random arguments. Rows are appended to data/attention_tiles.csv.
+tile that divides the shapes, alternating with the rule's own, on random arguments: half of the rounds choose the best, the others
+say what it gains, as a tuner would. Rows are appended to data/attention_tiles.csv.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from tvm import tirx
 
 import tvm_balanced as tb
 from benchmarks.cell import append
-from benchmarks.models import minilm
+from benchmarks.subjects import SUBJECTS
 from tvm_balanced.compiler.build import build
 from tvm_balanced.runtime import environment
 from tvm_balanced.runtime.host import host_target
@@ -37,8 +38,8 @@ TRIED = {"ROWS": (2, 4, 8, 16), "SCORE_VECTORS": (1, 2, 4, 8), "RESULT_VECTORS":
 Tile = tuple[int, ...]
 
 
-def functions(batch: int) -> list[tirx.PrimFunc]:
-    """Return the distinct functions that the rule schedules in MiniLM on `batch` sentences of 128 tokens."""
+def functions(name: str, batch: int) -> list[tirx.PrimFunc]:
+    """Return the distinct functions that the rule schedules in a model on `batch` sentences, images or recordings."""
     found: list[tirx.PrimFunc] = []
     schedule = cpu_attention.CPU_ATTENTION.schedule
 
@@ -48,9 +49,9 @@ def functions(batch: int) -> list[tirx.PrimFunc]:
             found.append(func)
         return done
 
-    model, args = minilm(batch, "2:16")[:2]
+    subject = SUBJECTS[name]
     with patch.object(type(cpu_attention.CPU_ATTENTION), "schedule", staticmethod(record)):
-        tb.compile(model, args, threads=1, race=False)
+        tb.compile(subject.make(), subject.inputs(0, batch), threads=1, race=False)
     return found
 
 
@@ -83,15 +84,16 @@ def rival(func: tirx.PrimFunc, threads: int) -> Implementation:
 def main() -> None:
     """Measure all tiles of all functions, print the best of each, and append them to the CSV."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=SUBJECTS, default="minilm")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=1)
     options = parser.parse_args()
     facts = environment.describe()
     stamp = [datetime.now(UTC).date().isoformat(), facts["cpu"], facts["versions"]["apache-tvm"]]
     table = Table("function", "shapes", "tiles", "us", "best tile", "over the rule's")
-    for func in functions(options.batch):
+    for func in functions(options.model, options.batch):
         tiles = dict(variants(func))
-        timing = measure_paired({str(tile): rival(scheduled, options.threads) for tile, scheduled in tiles.items()}, 31, warm=4)
+        timing = measure_paired({str(tile): rival(scheduled, options.threads) for tile, scheduled in tiles.items()}, 30, warm=2)
         own = str(next(iter(tiles)))
         shapes = " ".join("x".join(str(int(dim)) for dim in param.ty.shape) for param in func.params)
         name = str(func.attrs.get("global_symbol", "attention"))
@@ -100,8 +102,8 @@ def main() -> None:
             spread = [f"{p:.3f}" for p in (gain.p20, gain.p50, gain.p80)]
             row = [*stamp, name, shapes, options.threads, *tile, f"{timing.microseconds(str(tile)):.1f}", *spread]
             append(DATA, COLUMNS, [dict(zip(COLUMNS, row, strict=True))])
-        best = max(tiles, key=lambda tile: timing.speedup(str(tile), own).p50)
-        gain = timing.speedup(str(best), own)
+        best = max(tiles, key=lambda tile: timing.half(0).speedup(str(tile), own).p50)
+        gain = timing.half(1).speedup(str(best), own)
         shown = f"{gain.p50:.2f} ({gain.p20:.2f} to {gain.p80:.2f})"
         table.add_row(name, shapes, str(len(tiles)), f"{timing.microseconds(own):.0f}", str(best), shown)
     Console(width=140).print(table)

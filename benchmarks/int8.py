@@ -5,7 +5,8 @@ INT8, OpenVINO's INT8 (by NNCF), each where it is installed, PyTorch's dynamic I
 permutes and dot products give (`int8_bound.py`). Models: MiniLM, BERT-base, ViT-B/16 and ResNet-50 (`--model`) in
 float32 and in int8, with the budget of 0.01 and with every layer rounded, beside PyTorch and the same engines. All
 but MiniLM have random weights: times are theirs, losses are nobody's. Models that were compiled before are
-loaded from build/int8. Rows are appended to data/int8.csv and data/int8_models.csv.
+loaded from build/int8. With `--target cpu/x86-64-v3` they are compiled for AVX2, beside PyTorch limited to it. Rows are
+appended to data/int8.csv and data/int8_models.csv.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from torch import nn
 import tvm_balanced as tb
 from benchmarks.cell import append, stamp
 from benchmarks.engines import write_onnx
+from benchmarks.instruction_sets import TARGETS, restart_within
 from benchmarks.int8_bound import int8_bound
 from benchmarks.subjects import SUBJECTS
 from tvm_balanced.compiler.build import build
@@ -62,6 +64,7 @@ MODEL_COLUMNS = (
     "p80",
     "relative_l2",
     "cosine",
+    "target",
 )
 PATTERNS, BUDGETS = ("8:16", "4:16", "2:16"), {"int8": 0.01, "int8 throughout": 1.0}
 CALIBRATION = 32  # sentences or images that a model is calibrated on, unless --calibration says otherwise
@@ -202,17 +205,26 @@ class Setting:
     batch, threads : int
     calibration : int
         Sentences or images that ranges and losses are measured on.
+    target : str
+        AVX2 leaves out the engines that cannot be limited to it.
     """
 
     batch: int
     threads: int
     calibration: int = CALIBRATION
+    target: str = "cpu"
+
+    @property
+    def engines(self) -> list[str]:
+        """The engines that are measured, as far as they are installed."""
+        return [name for name in ENGINES if installed(name) and (self.target == "cpu" or name == "torch int8")]
 
 
 def compiled(name: str, pattern: str, label: str, setting: Setting) -> Any:
     """Return a model compiled at a pattern, in float32 or in int8 with the budget of `label`; loaded if it is there already."""
     subject, batch = SUBJECTS[name], setting.batch
-    path = MADE / f"{name}-{pattern.replace(':', '_')}-{label.replace(' ', '_')}-{batch}-{setting.calibration}"
+    suffix = "" if setting.target == "cpu" else "-avx2"
+    path = MADE / f"{name}-{pattern.replace(':', '_')}-{label.replace(' ', '_')}-{batch}-{setting.calibration}{suffix}"
     if not path.exists():
         model = subject.make()
         if pattern != "dense":
@@ -222,7 +234,8 @@ def compiled(name: str, pattern: str, label: str, setting: Setting) -> Any:
             calibration = [subject.inputs(at, batch) for at in range(0, setting.calibration, batch)]
             rounding = {"precision": "int8", "max_loss": BUDGETS[label], "calibration": calibration}
         path.parent.mkdir(parents=True, exist_ok=True)
-        tb.compile(model, subject.inputs(0, batch), threads=setting.threads, race=False, **rounding).save(path)
+        made = tb.compile(model, subject.inputs(0, batch), target=setting.target, threads=setting.threads, race=False, **rounding)
+        made.save(path)
     return tb.load(path, threads=setting.threads)
 
 
@@ -240,7 +253,8 @@ def model_rivals(
     feeds = {f"input_{place}": value.numpy() for place, value in enumerate(inputs)}
     path = MADE / f"{name}-{batch}.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
-    exported = [engine for engine in ENGINES[:2] if installed(engine)]
+    engines = setting.engines
+    exported = [engine for engine in ENGINES[:2] if engine in engines]
     if exported and not path.exists():
         names = {"input_names": list(feeds), "output_names": ["y"]}
         torch.onnx.export(copy.deepcopy(model), inputs, str(path), **names, dynamo=False, opset_version=17)
@@ -250,7 +264,7 @@ def model_rivals(
     if "openvino" in exported:
         data = [[a.numpy() for a in SUBJECTS[name].inputs(at, batch)] for at in range(0, setting.calibration, batch)]
         calls["openvino"] = openvino(path, feeds, threads, data, transformer=name != "resnet50")
-    if installed("torch int8"):
+    if "torch int8" in engines:
         quantized = torch_int8(model, threads)
         calls["torch int8"] = lambda: quantized(*inputs).numpy()
     for rival, call in calls.items():
@@ -282,6 +296,7 @@ def time_models(name: str, setting: Setting, seconds: float, patterns: Sequence[
         loss = lost.get(rival)
         said = ("", "") if loss is None else (f"{loss.relative_l2:.4f}", f"{loss.cosine:.5f}")
         row = _row(timing, rival, best) | {"model": name, "batch": setting.batch, "threads": setting.threads}
+        row |= {"target": setting.target}
         row |= {"relative_l2": said[0], "cosine": said[1]}
         append(DATA / "int8_models.csv", MODEL_COLUMNS, [stamp() | {key: row[key] for key in row if key in MODEL_COLUMNS}])
         table.add_row(rival, row["ms"], _shown(timing, rival, best), _shown(timing, rival, "pytorch"), *said)
@@ -301,8 +316,10 @@ def main() -> None:
     parser.add_argument("--patterns", nargs="+", default=("dense", *PATTERNS), help="of models")
     parser.add_argument("--labels", nargs="+", choices=LABELS, default=LABELS, help="what ours of a model are compiled in")
     parser.add_argument("--calibration", type=int, default=CALIBRATION, help="sentences or images")
+    parser.add_argument("--target", choices=TARGETS, default="cpu", help="of models; with AVX2, PyTorch is limited to it as well")
     options = parser.parse_args()
-    setting = Setting(options.batch, options.threads, options.calibration)
+    restart_within(options.target)
+    setting = Setting(options.batch, options.threads, options.calibration, options.target)
     if options.what == "layers":
         shapes = [(int(n), int(k)) for n, k in (shape.split("x") for shape in options.shapes)]
         time_layers(options.threads, options.seconds, shapes, options.rows)

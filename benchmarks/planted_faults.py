@@ -25,7 +25,7 @@ from tvm_balanced.compiler.drawn_inputs import drawn_inputs
 from tvm_balanced.core.comparison import difference
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.imported_model import ImportedFunction
-from tvm_balanced.frontend.exported_program import to_numpy, to_torch
+from tvm_balanced.frontend.arrays import to_numpy, to_torch
 
 FAULTS = {
     "bias": "the bias of a layer is left out",

@@ -28,7 +28,6 @@ from rich.table import Table
 
 from benchmarks.cell import append, stamp
 from tvm_balanced.compiler.targets import parse_target
-from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.schedules import Workload
@@ -37,7 +36,7 @@ from tvm_balanced.schedules.spaces import space_of
 from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Measured, Trial
 from tvm_balanced.tuning.runners.base import Built, Candidate
-from tvm_balanced.tuning.runners.local import LocalRunner
+from tvm_balanced.tuning.runners.local import LocalRunner, layer_runner
 from tvm_balanced.tuning.scheduler import Tuner
 from tvm_balanced.tuning.search import COST_MODELS, STRATEGIES, TRANSFER
 from tvm_balanced.tuning.search.decision_trees import DecisionTrees
@@ -98,11 +97,6 @@ def sizes() -> Table:
     return table
 
 
-def local_runner(workload: Workload, threads: int) -> LocalRunner:
-    """Return what measures here; weights for one row of x, which are the bottleneck, come from memory."""
-    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 0)
-
-
 def table_of(folder: Path, workload: Workload, threads: int) -> Times:
     """Measure the points of a space that are not in the log yet, of a large one some at random; return the seconds of each, None
     if it failed.
@@ -110,7 +104,7 @@ def table_of(folder: Path, workload: Workload, threads: int) -> Times:
     points = len(space_of(workload, host_target()))
     trials, strategy = (RECORDED, "replay") if workload in LARGE else (points, "exhaustive")
     options = TuneOptions(work_dir=folder, trials=trials, resume=True, strategy=strategy, threads=threads)
-    tune_tasks([Task(workload)], options, "benchmarks.search", runner=local_runner(workload, threads))
+    tune_tasks([Task(workload)], options, "benchmarks.search", runner=layer_runner(workload, threads))
     records = Log(folder, target_key(host_target())).read().records
     return {r.decisions: r.seconds for r in records if isinstance(r, Trial) and r.workload == workload and r.threads == threads}
 
@@ -190,7 +184,7 @@ def searches(
     A large space is searched twice: first for BUDGET trials, whose points are measured and join the table, then in the table.
     """
     if workload in LARGE:
-        measured = local_runner(workload, threads)
+        measured = layer_runner(workload, threads)
         for strategy in strategies:
             for seed in range(seeds):
                 search(strategy, workload, TableRunner(table, 0.0, measured), threads, seed, BUDGET)
@@ -199,7 +193,7 @@ def searches(
     for strategy in strategies:
         trials = BUDGET if workload in LARGE else len(table)
         for seed in range(seeds):
-            runner = TableRunner(table, best / ENOUGH, local_runner(workload, threads) if workload in LARGE else None)
+            runner = TableRunner(table, best / ENOUGH, layer_runner(workload, threads) if workload in LARGE else None)
             times, spent = search(strategy, workload, runner, threads, seed, trials)
             needed = len(times) if times[-1] <= best / ENOUGH else trials + 1
             found.setdefault(strategy, []).append((needed, spent))

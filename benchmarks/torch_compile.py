@@ -14,8 +14,9 @@ These rows go to data/torch_compile_times.csv.
 import argparse
 import csv
 import logging
+import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,12 @@ from torch.utils import _pytree as pytree
 
 from benchmarks.cell import append, stamp
 from benchmarks.interference import other_load
-from tvm_balanced.timing.paired import Seconds, measure_paired
+from tvm_balanced.timing.paired import Seconds, Timing, measure_paired
 
 DATA = Path(__file__).parent / "data" / "torch_compile.csv"
 TIMES = DATA.with_name("torch_compile_times.csv")
 COLUMNS = ("model", "difference", "graphs", "breaks", "compiled", "without_a_layer", "fell_back", "reason")
-TIMES_COLUMNS = ("date", "cpu", "versions", "model", "rounds", "us", "compile_us", "p20", "p50", "p80", "others")
+TIMES_COLUMNS = ("date", "cpu", "versions", "model", "rounds", "us", "compile_us", "p20", "p50", "p80", "others", "unguarded")
 LIMIT = 2e-4  # of the largest value of an output
 SLOWEST = 1.1  # times what the module of tb.compile takes
 SIZES = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 128, "vocab_size": 100}
@@ -212,40 +213,48 @@ def timed() -> list[str]:
 
 
 def time_of(name: str, seconds: float) -> dict[str, Any]:
-    """Return how long a call through torch.compile takes, and how many times that of the module of `tb.compile`."""
+    """Return how long a call through torch.compile takes, and how many times that of the module of `tb.compile`; also without the
+    guards of dynamo, which find out whether the model or its arguments are others than at the call before.
+    """
     import tvm_balanced as tb
     from benchmarks import zoo
 
     model, args, kwargs = zoo.made(name)
     module = tb.compile(model, args, kwargs, threads=1, race=False)
-    torch._dynamo.reset()
-    fast = torch.compile(model, backend="tvm_balanced", options={"threads": 1, "cache": False})
 
     def run(call: Callable[..., Any], _number: int) -> Seconds:
         started = time.thread_time()  # which does not count other processes
         call(*args, **kwargs)
         return Seconds(time.thread_time() - started)
 
-    rivals = {"backend": partial(run, fast), "compile": partial(run, module)}
+    def beside(**options: Any) -> Timing:
+        torch._dynamo.reset()  # to dynamo both are one backend: it would call what it compiled without guards for both
+        options |= {"threads": 1, "cache": False}
+        fast = torch.compile(model, backend="tvm_balanced", options=options)
+        return measure_paired({"backend": partial(run, fast), "compile": partial(run, module)}, seconds=seconds / 2)
+
     with torch.no_grad(), other_load() as others:
-        timing = measure_paired(rivals, seconds=seconds)
+        timing, unguarded = beside(), beside(guard_filter_fn=torch.compiler.skip_all_guards_unsafe)
     ratio = timing.speedup("compile", over="backend")
     row = {"model": name, "rounds": len(timing.times["compile"]), "us": f"{timing.microseconds('backend'):.1f}"}
     row |= {"compile_us": f"{timing.microseconds('compile'):.1f}", "others": f"{others.share:.2f}"}
+    row |= {"unguarded": f"{unguarded.speedup('compile', over='backend').p50:.3f}"}
     return row | {part: f"{getattr(ratio, part):.3f}" for part in ("p20", "p50", "p80")}
 
 
-def summary(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return which models take longer through torch.compile than they may."""
-    ratios = {row["model"]: float(row["p50"]) for row in rows}
+def summary(rows: Collection[Mapping[str, Any]]) -> str:
+    """Return which models take longer through torch.compile than they may, with dynamo's guards and without."""
+    return "\n".join(f"{len(rows)} models beside tb.compile{_said(rows, column)}" for column in ("p50", "unguarded"))
+
+
+def _said(rows: Iterable[Mapping[str, Any]], column: str) -> str:
+    ratios = {row["model"]: float(row[column]) for row in rows}
     slower = [f"{name} {ratio:.3f}" for name, ratio in ratios.items() if ratio > SLOWEST]
-    worst = max(ratios, key=ratios.__getitem__)
-    said = (
-        f"{len(slower)} take more than {SLOWEST} times: {', '.join(slower)}"
-        if slower
-        else f"none takes more than {SLOWEST} times"
-    )
-    return f"{len(ratios)} models beside tb.compile: {said}; the most is {worst} with {ratios[worst]:.3f}"
+    most, mean = max(ratios, key=ratios.__getitem__), statistics.geometric_mean(ratios.values())
+    said = f"{len(slower)} take" if slower else "none takes"
+    listed = f": {', '.join(slower)}" if slower else ""
+    mode = ", guards skipped" if column == "unguarded" else ""
+    return f"{mode}: {mean:.3f} in the mean, {said} more than {SLOWEST} times{listed}; the most is {most} with {ratios[most]:.3f}"
 
 
 def beside_compile(models: Iterable[str], minutes: float, seconds: float, again: bool, path: Path = TIMES) -> None:

@@ -2,7 +2,7 @@
 
 The kernels of MiniLM for one and for eight sentences of 128 tokens (2:16 and 4:16), of one step of the LSTM of hidden size 1500,
 SHAPES, and the cells of benchmarks.grid. Everything is kept in the folder; a second call continues where the first stopped.
-`--ship` adds the winners to tuning_logs/.
+`--race` races the winners again, and `--ship` writes them in place of those in tuning_logs/.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from tvm_balanced.runtime.target_features import target_key
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.tuning.log import manifest, tools
 from tvm_balanced.tuning.log.log import FILE
+from tvm_balanced.tuning.race import host_log, race_winners
 from tvm_balanced.tuning.result import TuningResult
 from tvm_balanced.tuning.runners.local import LocalRunner
 from tvm_balanced.tuning.tasks import Task, tasks_of
@@ -94,11 +95,24 @@ def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
     return tune_tasks(SETS[name](threads), settings, f"benchmarks.tune_shipped {name}", runner=runner)
 
 
+def folders(work_dir: Path) -> list[Path]:
+    """Return the folders of the sets."""
+    return sorted(path for path in work_dir.iterdir() if path.is_dir())
+
+
+def race(work_dir: Path) -> None:
+    """Race the winners of all sets again, and print what came of it."""
+    for folder in folders(work_dir):
+        for winner in race_winners(host_log(folder)):
+            gain = f"{winner.gain.p50:.3f}x ({winner.gain.p20:.3f} to {winner.gain.p80:.3f})"
+            print(f"{tools.title((winner.workload, winner.threads))}: {gain}{'' if winner.won else ', dropped'}", flush=True)
+
+
 def ship(work_dir: Path) -> None:
-    """Add the winners of all sets in a folder to those in tuning_logs/."""
+    """Write the winners of all sets in a folder in place of those in tuning_logs/."""
     with tempfile.TemporaryDirectory() as folder:
         together = Path(folder)
-        tools.merge([SHIPPED, *sorted(path for path in work_dir.iterdir() if path.is_dir())], together)
+        tools.merge(folders(work_dir), together)
         tools.compact(together)
         faults = tools.verify(together)
         if faults:
@@ -118,10 +132,11 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--minutes", type=float, help="of each set")
     parser.add_argument("--per-kernel", type=int, default=64)
-    parser.add_argument("--ship", action="store_true", help="only add the winners to tuning_logs/")
+    parser.add_argument("--race", action="store_true", help="only race the winners again")
+    parser.add_argument("--ship", action="store_true", help="only write the winners to tuning_logs/")
     options = parser.parse_args()
-    if options.ship:
-        ship(options.work_dir)
+    if options.race or options.ship:
+        (race if options.race else ship)(options.work_dir)
         return
     for name, threads in product(options.sets, options.threads):
         result = tune(name, threads, options)

@@ -36,8 +36,8 @@ def rounded_rows(x: torch.Tensor) -> torch.Tensor:
     """Return x (..., K) rounded to 254 steps from the smallest value of a row to the largest, 0 among them."""
     high, low = x.amax(-1, keepdim=True).clamp(min=0), x.amin(-1, keepdim=True).clamp(max=0)
     step = ((high - low) / STEPS).clamp(min=SMALLEST)
-    zero = (0.5 - low / step).floor()
-    return ((x / step + zero + 0.5).floor().clamp(0, STEPS) - zero) * step
+    zero = (-low / step).round()
+    return ((x / step + zero).round().clamp(0, STEPS) - zero) * step
 
 
 @contextmanager

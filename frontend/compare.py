@@ -22,7 +22,7 @@ from tvm_balanced.core.comparison import (
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.tolerance import UNIT
 from tvm_balanced.core.validation import check_tolerance, require
-from tvm_balanced.frontend.exported_program import to_numpy
+from tvm_balanced.frontend.arrays import to_numpy
 from tvm_balanced.frontend.inference import inference
 from tvm_balanced.frontend.rounding_noise import RoundingNoise
 from tvm_balanced.runtime.compiled_module import CompiledModule

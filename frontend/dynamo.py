@@ -9,6 +9,7 @@ says why.
 import logging
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from tvm_balanced.frontend.module import import_module
 from tvm_balanced.runtime.compiled_module import CompiledModule
 
 OPTIONS = ("target", "threads", "tolerance", "kernels", "logs", "copies", "cache")
+VERSION = attrgetter("_version")
 MOST = 8  # modules of a graph, as torch._dynamo.config.recompile_limit of one function
 Run = Callable[[Sequence[Any]], tuple[Any, ...]]
 log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class CompiledGraph:
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         """Run the graph on the arguments of dynamo: weights, tensors, sizes and numbers."""
         held, run = self.known.get(self._key(args), (None, None))
-        if run is None or not (held is None or held.are(self._weights(args))):
+        if run is None or not (held is None or held.unchanged(self._weights(args))):
             with EXPORTING:
                 if held is not None and held.same_tensors(self._weights(args)):
                     self._note_written(held, args)
@@ -87,13 +89,17 @@ class CompiledGraph:
         return run(args)
 
     def _weights(self, args: Sequence[Any]) -> list[torch.Tensor]:
-        return [*self.own, *(args[place] for place in self.inputs.weights)]
+        return [*self.own, *self._given(args)]
+
+    def _given(self, args: Sequence[Any]) -> Sequence[torch.Tensor]:
+        """Return the weights that dynamo passes as inputs."""
+        return [args[place] for place in self.inputs.weights]
 
     def _key(self, args: Sequence[Any]) -> tuple[Any, ...]:
         """Return what a module is for, besides the values of its weights."""
         numbers = tuple(number(args[place]) for place in self.inputs.numbers)
         sizes = tuple(args[place].shape[dim] for place, dim in self.fixed)
-        return tuple(id(args[place]) for place in self.inputs.weights), numbers, sizes
+        return tuple(map(id, self._given(args))), numbers, sizes
 
     def _note_written(self, held: "_Weights", args: Sequence[Any]) -> None:
         """Make buffers inputs that were written to since they were compiled in; a parameter stays a constant."""
@@ -193,15 +199,22 @@ def _changes(size: Any) -> bool:
 
 
 class _Weights:
-    """Weights that were compiled in, and how to tell that a call has others. They are not kept alive."""
+    """Weights that were compiled in, and how to tell that a call has others. They are not kept alive.
+
+    This is asked at every call, of all weights: so without a call of Python for each of them.
+    """
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
-        self.references = [weakref.ref(tensor) for tensor in tensors]
-        self.states = [_state(tensor) for tensor in tensors]
+        self.gone = False  # one of them: another tensor may have its id
+        self.references = [weakref.ref(tensor, self._note_gone) for tensor in tensors]
+        self.states = _states(tensors)
 
-    def are(self, tensors: Sequence[torch.Tensor]) -> bool:
-        """Whether these are the same tensors, with the same values."""
-        return self.states == [_state(tensor) for tensor in tensors] and self.same_tensors(tensors)
+    def _note_gone(self, _reference: Any) -> None:
+        self.gone = True
+
+    def unchanged(self, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether tensors with the ids of these are these, with the same values."""
+        return not self.gone and _states(tensors) == self.states
 
     def same_tensors(self, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether these are the same tensors, which may have other values."""
@@ -209,9 +222,13 @@ class _Weights:
 
     def changed(self, tensors: Sequence[torch.Tensor]) -> list[bool]:
         """Return which of the tensors have other values."""
-        return [old != _state(tensor) for old, tensor in zip(self.states, tensors, strict=True)]
+        return [old != new for old, new in zip(zip(*self.states, strict=True), zip(*_states(tensors), strict=True), strict=True)]
 
 
-def _state(tensor: torch.Tensor) -> tuple[int, int]:
-    """Return what changes where a tensor is written to, or gets other memory; an inference tensor counts no writes."""
-    return tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version
+def _states(tensors: Sequence[torch.Tensor]) -> tuple[list[int], list[int]]:
+    """Return what changes where a tensor gets other memory, and where it is written to; an inference tensor counts no writes."""
+    pointers = list(map(torch.Tensor.data_ptr, tensors))
+    try:
+        return pointers, list(map(VERSION, tensors))
+    except RuntimeError:  # of an inference tensor
+        return pointers, [-1 if tensor.is_inference() else tensor._version for tensor in tensors]

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import torch
 import tvm
@@ -19,6 +18,7 @@ from tvm_balanced.core.imported_model import Eager, ImportedFunction, ImportedMo
 from tvm_balanced.core.stderr_filter import quiet_torch, quiet_tvm
 from tvm_balanced.errors import ModelError, first_line, last_line
 from tvm_balanced.frontend import linear_scans, recurrent, torch_operators
+from tvm_balanced.frontend.arrays import to_numpy, to_torch
 from tvm_balanced.frontend.constant_folding import fold_constants
 from tvm_balanced.frontend.decompositions import decompositions, devices_of, listed_once, own_kept, types_kept
 from tvm_balanced.frontend.eager import running
@@ -151,23 +151,6 @@ def _hide_branches(mod: tvm.IRModule) -> None:
     for var, func in mod.functions_items():
         if isinstance(func, relax.Function) and var.name_hint != "main":
             mod[var] = func.without_attr("global_symbol")
-
-
-def to_numpy(tensor: torch.Tensor) -> Array:
-    """Return a tensor's value as an array of the same dtype, sharing memory where it can."""
-    tensor = tensor.detach().cpu().contiguous()
-    if tensor.dtype == torch.bfloat16:
-        bits: Array = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        return bits
-    array: Array = tensor.numpy()
-    return array
-
-
-def to_torch(array: Array) -> torch.Tensor:
-    """Return an array as a tensor of the same dtype, sharing memory where it can."""
-    if array.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
 
 
 def _refuse_dtypes(program: ExportedProgram) -> None:

@@ -13,8 +13,9 @@ from tvm_balanced.core.imported_model import ImportedFunction, ImportedModel
 from tvm_balanced.core.stderr_filter import quiet_torch
 from tvm_balanced.errors import InputError, ModelError, Terminated, first_line
 from tvm_balanced.frontend import recurrent
+from tvm_balanced.frontend.arrays import to_numpy
 from tvm_balanced.frontend.eager import with_model
-from tvm_balanced.frontend.exported_program import import_exported_program, to_numpy
+from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.frontend.exporting import EXPORTING
 from tvm_balanced.frontend.key_value_cache import replace_others, takes_cache
 from tvm_balanced.frontend.live_weights import fold

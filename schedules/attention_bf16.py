@@ -14,7 +14,9 @@ the function. Each task computes its rows alone, in one order: the bits are the 
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tvm
@@ -32,7 +34,6 @@ from tvm_balanced.schedules.tir.prefetch_rows import FAR_BYTES
 from tvm_balanced.schedules.tir.register_transpose import BARRIER, optimization_barrier, transpose_registers
 from tvm_balanced.schedules.tir.statements import (
     LANES,
-    all_lanes,
     broadcast,
     buffer,
     constant,
@@ -148,9 +149,20 @@ class _Function:
         self.power_pairs = buffer((ROWS, self.padded // PAIR), "power_pairs", dtype="int32")
         self.scores = buffer((ROWS, self.padded), "scores")
         self.added = buffer((ROWS if self.masks_rows else 1, self.padded), "added")
-        self.largest, self.inverse = (buffer((ROWS, LANES), name) for name in ("largest", "inverse"))
+        self.largest, self.of_rows = buffer((ROWS, LANES), "largest"), buffer((LANES,), "of_rows")
         self.sums = buffer((ROWS * VECTORS * LANES,), "sums", "local")
         self.total, self.powers = (buffer((count * LANES,), name, "local") for count, name in ((1, "total"), (VECTORS, "powers")))
+
+    @property
+    def steps(self) -> list[tuple[tirx.Var | None, Any, int]]:
+        """Steps along the keys: the variable of a loop, its count and the vectors of each. The last one has one vector if that is
+        enough: 197 keys are computed as 208.
+        """
+        whole, rest = divmod(self.of.length, STEP)
+        vectors = -(-rest // LANES)
+        if vectors in (0, VECTORS):
+            return [(tirx.Var("across", "int64"), self.padded // STEP, VECTORS)]
+        return [*([(tirx.Var("across", "int64"), whole, VECTORS)] if whole else []), (None, whole, vectors)]
 
     @property
     def masks_rows(self) -> bool:
@@ -172,7 +184,7 @@ class _Function:
             body = tirx.IfThenElse(number < self.tiles, body, None)
         before = [] if self.masks_rows else self.add((batch, head), int64(0))
         statements = [*self.lay_out_keys(matrix), *self.lay_out_values(matrix), *before, loop(tile, 0, self.per_chunk, body)]
-        scratch = [self.query_pairs, self.key_pairs, self.value_pairs, self.power_pairs, self.scores, self.largest, self.inverse]
+        scratch = [self.query_pairs, self.key_pairs, self.value_pairs, self.power_pairs, self.scores, self.largest, self.of_rows]
         scratch += [self.sums, self.total, self.powers, *([self.added] if self.adds else [])]
         block = realize(s_tir.SBlock([], [], [], "chunk", sequence(statements), None, scratch))
         tasks = of.batch * of.heads * self.chunks
@@ -286,12 +298,24 @@ class _Function:
 
     def score(self, matrix: Indices, first: Any) -> list[Any]:
         """Compute the scores of eight rows, and the largest of each lane."""
-        across, step = tirx.Var("across", "int64"), tirx.Var("step", "int64")
-        places = [vector(across * STEP + part * LANES) for part in range(VECTORS)]
+        begin = [store(self.largest, broadcast(SMALLEST_FLOAT), int64(row), vector(int64(0))) for row in range(ROWS)]
+        return [*begin, *self.along_keys(lambda across, count: self.score_step(matrix, first, across, count))]
+
+    def along_keys(self, of_step: Callable[[Any, int], list[Any]]) -> list[Any]:
+        """Return the statements of all steps along the keys, from those of a step and its vectors."""
+        found = []
+        for across, count, vectors in self.steps:
+            found += of_step(int64(count), vectors) if across is None else [loop(across, 0, count, *of_step(across, vectors))]
+        return found
+
+    def score_step(self, matrix: Indices, first: Any, across: Any, vectors: int) -> list[Any]:
+        """Compute the scores of eight rows in one or two vectors of keys."""
+        step = tirx.Var("step", "int64")
+        places = [vector(across * STEP + part * LANES) for part in range(vectors)]
         found = []
         for row in range(ROWS):
             of_row = int64(row if self.masks_rows else 0)
-            values = [self.sums[_sum(row, part)] for part in range(VECTORS)]
+            values = [self.sums[_sum(row, part)] for part in range(vectors)]
             if self.adds:
                 values = [value + self.added[of_row, place] for value, place in zip(values, places, strict=True)]
             elif self.mask is not None:  # where it lies, in whole vectors
@@ -302,12 +326,10 @@ class _Function:
             for place in places:
                 largest = tirx.max(largest, self.scores[int64(row), place])
             found.append(store(self.largest, largest, int64(row), vector(int64(0))))
-        begin = [store(self.largest, broadcast(SMALLEST_FLOAT), int64(row), vector(int64(0))) for row in range(ROWS)]
-        products = self.products(self.query_pairs, self.key_pairs, step, places)
-        return [*begin, loop(across, 0, self.padded // STEP, *products, *found)]
+        return [*self.products(self.query_pairs, self.key_pairs, step, places), *found]
 
-    def products(self, left: tirx.Buffer, right: tirx.Buffer, step: tirx.Var, places: list[Any]) -> list[Any]:
-        """Return the sums of eight rows of pairs times pairs in one or two vectors."""
+    def products(self, left: tirx.Buffer, right: tirx.Buffer, step: tirx.Var, places: list[Any], pairs: int = 0) -> list[Any]:
+        """Return the sums of eight rows of pairs times pairs in one or two vectors, of the first `pairs` or of all."""
         parts = range(len(places))
         clear = [store(self.sums, broadcast(0.0), _sum(row, part)) for row in range(ROWS) for part in parts]
         adding = []
@@ -316,39 +338,48 @@ class _Function:
             for part in parts:
                 added = dot_pairs(self.sums[_sum(row, part)], word, right[step, places[part]])
                 adding.append(store(self.sums, added, _sum(row, part)))
-        return [*clear, loop(step, 0, left.shape[1].value, *adding)]
+        return [*clear, loop(step, 0, pairs or left.shape[1].value, *adding)]
 
     def power(self) -> list[Any]:
         """Compute the powers of eight rows, rounded, and one over their sums."""
-        row, across = tirx.Var("row", "int64"), tirx.Var("across", "int64")
-        all_ = vector(int64(0))
-        kept = [vector(int64(part * LANES)) for part in range(VECTORS)]
+        row, all_ = tirx.Var("row", "int64"), vector(int64(0))
+        statements = [
+            store(self.total, broadcast(0.0), all_),
+            *self.along_keys(partial(self.power_step, row)),
+            store(self.largest, self.total[all_], row, all_),  # nobody reads the largest score of this row any more
+        ]
+        rows = [self.largest[int64(number), all_] for number in range(ROWS)]
+        over = of_eight_rows(rows, operator.add)
+        over = tirx.max(over, broadcast(SMALLEST_SUM)) if self.of.safe else over
+        return [
+            store(self.of_rows, of_eight_rows(rows, tirx.max), all_),
+            loop(row, 0, ROWS, *statements),
+            store(self.of_rows, broadcast(1.0) / over, all_),
+        ]
+
+    def power_step(self, row: Any, across: Any, vectors: int) -> list[Any]:
+        """Compute the powers of a row in one or two vectors of keys, and add them to its sum."""
+        all_, kept = vector(int64(0)), [vector(int64(part * LANES)) for part in range(vectors)]
         storing = []
         for part, place in enumerate(kept):
             x = tirx.Var(f"x_{part}", f"float32x{LANES}")
-            below = self.scores[row, vector(across * STEP + part * LANES)] - self.largest[row, all_]
+            largest = tirx.Broadcast(self.of_rows[lane_of_row(row)], LANES)
+            below = self.scores[row, vector(across * STEP + part * LANES)] - largest
             storing.append(store(self.powers, tirx.Let(x, below, exp_for_bfloat16(x)), place))
-        first, second = (self.powers[place] for place in kept)
-        summing = store(self.total, self.total[all_] + (first + second), all_)
-        words = store(self.power_pairs, pairs_along(first, second), row, vector(across * LANES))
-        over = all_lanes(self.total[all_], operator.add)
-        over = tirx.max(over, broadcast(SMALLEST_SUM)) if self.of.safe else over
-        statements = [
-            store(self.largest, all_lanes(self.largest[row, all_], tirx.max), row, all_),
-            store(self.total, broadcast(0.0), all_),
-            loop(across, 0, self.padded // STEP, *storing, summing, words),
-            store(self.inverse, broadcast(1.0) / over, row, all_),
-        ]
-        return [loop(row, 0, ROWS, *statements)]
+        powers = [self.powers[place] for place in kept]
+        first, second = powers if len(powers) == VECTORS else (powers[0], broadcast(0.0))
+        summing = store(self.total, self.total[all_] + (first + second if len(powers) == VECTORS else first), all_)
+        return [*storing, summing, store(self.power_pairs, pairs_along(first, second), row, vector(across * LANES))]
 
     def weigh(self, matrix: Indices, first: Any) -> list[Any]:
         """Sum the values by their powers, and divide; rows behind the last one are not stored."""
         statements = []
         for column in range(0, self.of.columns, STEP):
             places = [vector(int64(place)) for place in range(column, min(column + STEP, self.of.columns), LANES)]
-            statements += self.products(self.power_pairs, self.value_pairs, tirx.Var("pair", "int64"), places)
+            pairs = -(-self.of.length // PAIR)
+            statements += self.products(self.power_pairs, self.value_pairs, tirx.Var("pair", "int64"), places, pairs)
             for row in range(ROWS):
-                inverse = self.inverse[int64(row), vector(int64(0))]
+                inverse = tirx.Broadcast(self.of_rows[int64(lane_of_row(row))], LANES)
                 stores = [
                     store(self.result, self.sums[_sum(row, part)] * inverse, *self.at(3, matrix, first + row, place))
                     for part, place in enumerate(places)
@@ -358,6 +389,57 @@ class _Function:
                     sequence(stores) if kept else tirx.IfThenElse(first + row < self.of.rows, sequence(stores), None)
                 )
         return statements
+
+
+def lane_of_row(row: Any) -> Any:
+    """Return the lane where `of_eight_rows` leaves a row."""
+    return row + row // 4 * 4
+
+
+def of_eight_rows(rows: list[Any], combine: Callable[[Any, Any], Any]) -> Any:
+    """Return a vector with the lanes of each of eight vectors combined; `lane_of_row` says where.
+
+    Halves of two vectors meet in one, so that eight take 15 shuffles, where one by one they would take 32.
+    """
+    lets: list[tuple[tirx.Var, Any]] = []
+
+    def named(value: Any) -> tirx.Var:
+        lets.append((tirx.Var(f"met_{len(lets)}", value.ty), value))
+        return lets[-1][0]
+
+    def meet(pair: list[Any], order: Callable[[int, int], tuple[int, ...]]) -> Any:
+        halves = []
+        for half in range(2):
+            lanes = [tirx.IntImm("int32", lane) for quarter in range(4) for lane in order(quarter, half)]
+            halves.append(tirx.Shuffle(pair, lanes))
+        return combine(*halves)
+
+    ones = [named(row) for row in rows]
+    twos = [named(meet(ones[i : i + 2], _singles)) for i in range(0, len(ones), 2)]
+    fours = [named(meet(twos[i : i + 2], _doubles)) for i in range(0, len(twos), 2)]
+    eight = named(meet(fours, _quarters))
+    value = combine(eight, tirx.Shuffle([eight], [tirx.IntImm("int32", lane ^ 4) for lane in range(LANES)]))
+    for name, bound in reversed(lets):
+        value = tirx.Let(name, bound, value)
+    return value
+
+
+def _singles(quarter: int, half: int) -> tuple[int, ...]:
+    """Return the lanes of two vectors that a quarter of a half is made of: one of each in turn, as vunpcklps and vunpckhps do."""
+    first = 4 * quarter + 2 * half
+    return first, LANES + first, first + 1, LANES + first + 1
+
+
+def _doubles(quarter: int, half: int) -> tuple[int, ...]:
+    """Return the same for two of each in turn."""
+    first = 4 * quarter + 2 * half
+    return first, first + 1, LANES + first, LANES + first + 1
+
+
+def _quarters(quarter: int, half: int) -> tuple[int, ...]:
+    """Return the same for two quarters of each."""
+    first = quarter // 2 * LANES + 8 * half + 4 * (quarter % 2)
+    return first, first + 1, first + 2, first + 3
 
 
 def _sum(row: int, part: int) -> tirx.Ramp:

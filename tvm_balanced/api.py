@@ -11,7 +11,6 @@ from tvm_balanced.core.entry_point import EntryPoint
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.report import Report
 from tvm_balanced.errors import InputError
-from tvm_balanced.runtime.compiled_module import CompiledModule
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from tvm_balanced.frontend.pruning.report import PruningReport
     from tvm_balanced.frontend.pruning.structures import Structure
     from tvm_balanced.runtime.causal_lm import CausalLM, Seq2SeqLM
+    from tvm_balanced.runtime.compiled_module import CompiledModule
     from tvm_balanced.runtime.self_test import SelfTestResult
     from tvm_balanced.tuning.result import TuningResult
     from tvm_balanced.tuning.rpc.tracker import RpcOptions
@@ -102,7 +102,7 @@ def compile(
     masks: str | Path | None = None,
     race: bool = True,
     fallback: bool = False,
-) -> CompiledModule:
+) -> "CompiledModule":
     """Compile a PyTorch or ONNX model; the model itself is not touched.
 
     Parameters
@@ -459,7 +459,7 @@ def tune(
 
 
 def compare(
-    module: CompiledModule,
+    module: "CompiledModule",
     model: "torch.nn.Module",
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -493,7 +493,7 @@ def compare(
     return run(module, model, args, kwargs, tolerance)
 
 
-def save(modules: CompiledModule | Sequence[CompiledModule], path: str | Path, cc: str | None = None, sign: Any = None) -> None:
+def save(modules: "CompiledModule | Sequence[CompiledModule]", path: str | Path, cc: str | None = None, sign: Any = None) -> None:
     """Write a compiled module, or several as variants of one artifact, of which `load` takes the first that runs where it is.
 
     For instance one for "cpu/x86-64-v4" and one for "cpu/x86-64-v3"; see `artifact.save`.
@@ -510,7 +510,7 @@ def load(
     weights: Literal["copied", "shared"] = "copied",
     verify_key: Any = None,
     cuda_graph: bool = False,
-) -> CompiledModule:
+) -> "CompiledModule":
     """Load what `save` wrote; see `runtime.load.load`."""
     from tvm_balanced.runtime.load import load as run
 

@@ -5,7 +5,7 @@ import torch
 
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.pattern import BalancedPattern
-from tvm_balanced.frontend.exported_program import to_numpy
+from tvm_balanced.frontend.arrays import to_numpy
 from tvm_balanced.frontend.pruning.structures import Structure, Tiles, TwoLevel, Unstructured
 
 ROWS_AT_ONCE = 512  # 64-bit keys for 512 rows of 8192 are 32 MB; for a whole layer they would be 1 GB

@@ -11,7 +11,7 @@ from torch import nn
 from tvm_balanced.core.encoding import check_finite
 from tvm_balanced.core.validation import check_names, require
 from tvm_balanced.errors import InputError, ModelError, WeightError
-from tvm_balanced.frontend.exported_program import to_numpy
+from tvm_balanced.frontend.arrays import to_numpy
 from tvm_balanced.frontend.pruning import magnitude, sparsegpt, wanda
 from tvm_balanced.frontend.pruning.calibration import Batch, Calibration
 from tvm_balanced.frontend.pruning.inputs import Rows

@@ -43,9 +43,9 @@ from tvm_balanced.schedules.layouts.byte_windows import (
 )
 from tvm_balanced.schedules.layouts.row_panels import LANES, NNZ, count_row_panels, fit_block, pack_panel_bias
 from tvm_balanced.schedules.tir import prefetch, prefetch_rows
-from tvm_balanced.schedules.tir.activations_avx512 import ACTIVATIONS
+from tvm_balanced.schedules.tir.activations_avx512 import COARSE_ACTIVATIONS
 from tvm_balanced.schedules.tir.prefetch import STREAMED_TILES, import_prefetch, split_rows_once, streams
-from tvm_balanced.schedules.tir.rounded_rows import dequantized, refuse_columns, round_rows, schedule_rounding
+from tvm_balanced.schedules.tir.rounded_rows import less_zero, refuse_columns, round_rows, scaled, schedule_rounding
 from tvm_balanced.schedules.tir.tiling import Tiles, compute_sums_at_epilogue, default_tiling, store_lanes
 
 FEATURES = ("avx512vbmi", "avx512vnni")
@@ -79,7 +79,7 @@ class CpuAvx512I8(SparseKernel):
         return pack_panel_bias(bias)
 
     def prim_func(self, workload: Workload) -> tirx.PrimFunc:
-        rows, activation = split_rows_once(workload), ACTIVATIONS[workload.activation]
+        rows, activation = split_rows_once(workload), COARSE_ACTIVATIONS[workload.activation]
         n, k, groups, windows = workload.n, workload.k, count_row_panels(workload.n), _windows(workload)
         together = _together(workload)
         steps, of_window = _steps(workload), _steps_of_window(workload)
@@ -126,10 +126,14 @@ class CpuAvx512I8(SparseKernel):
                         rounded[rows.read(vo, vi), start(vc, vs) : start(vc, vs) + WINDOW],
                         values[group(vg), vc * steps + vs, 0:WINDOW],
                         indices[group(vg), (vc * steps + vs) // together, 0:WINDOW],
+                        totals[group(vg), 0:LANES],
+                        zero_of_x[rows.read(vo, vi)],
                     )
                     T.writes(acc[vo, vi, vg * LANES : vg * LANES + LANES])
                     with T.init():
-                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = T.broadcast(T.int32(0), LANES)
+                        acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = less_zero(
+                            totals[group(vg), T.ramp(0, 1, LANES)], zero_of_x[rows.read(vo, vi)]
+                        )
                         if stores:
                             prefetch_rows.prefetch_stores((residual, y), workload, rows.at(vo, vi), group(vg) * LANES)
                     acc[vo, vi, T.ramp(vg * LANES, 1, LANES)] = permuted_dot(
@@ -146,20 +150,16 @@ class CpuAvx512I8(SparseKernel):
                     T.reads(
                         acc[vo, vi, vg * LANES : vg * LANES + LANES],
                         scales[group(vg), 0:LANES],
-                        totals[group(vg), 0:LANES],
                         step_of_x[rows.read(vo, vi)],
-                        zero_of_x[rows.read(vo, vi)],
                         bias[group(vg), 0:LANES],
                     )
                     T.writes(y[rows.read(vo, vi), group(vg) * LANES : group(vg) * LANES + LANES])
                     if rows.at(vo, vi) < rows.m:  # not T.where: reverse_compute_at would drop it
                         total = (
-                            dequantized(
+                            scaled(
                                 acc[vo, vi, T.ramp(vg * LANES, 1, LANES)],
-                                totals[group(vg), T.ramp(0, 1, LANES)],
                                 scales[group(vg), T.ramp(0, 1, LANES)],
                                 step_of_x[rows.at(vo, vi)],
-                                zero_of_x[rows.at(vo, vi)],
                             )
                             + bias[group(vg), T.ramp(0, 1, LANES)]
                         )

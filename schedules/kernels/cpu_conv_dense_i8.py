@@ -142,7 +142,7 @@ class CpuConvDenseI8(DenseKernel):
         schedule_image_rounding(sch, workload)
         schedule_pixel_rows(sch, _tiles(rows, self.sums))
         barrier = BARRIER if self.lanes == LANES else ""
-        prefetch.import_prefetch(sch, "dense_update", target, dot_products(target) + barrier)
+        prefetch.import_prefetch(sch, "dense_update", target, dot_products(target) + barrier, stores=True)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None

@@ -137,7 +137,7 @@ class CpuConvSparseAvx2I8(SparseKernel):
     def space(self, sch: Schedule, workload: Workload, target: tvm.target.Target) -> None:
         schedule_image_rounding(sch, workload)
         schedule_pixel_rows(sch, _tiles(workload))
-        prefetch.import_prefetch(sch, "dense_update", target, moved_dot_products(target) + PICK_FUNCTION)
+        prefetch.import_prefetch(sch, "dense_update", target, moved_dot_products(target) + PICK_FUNCTION, stores=True)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None

@@ -132,7 +132,7 @@ class CpuConvSparseAvx512I8(SparseKernel):
         rows = PixelRows.of(workload, LANES)
         schedule_image_rounding(sch, workload)
         schedule_pixel_rows(sch, _tiles(rows, workload.nnz))
-        prefetch.import_prefetch(sch, "dense_update", target, BARRIER)
+        prefetch.import_prefetch(sch, "dense_update", target, BARRIER, stores=True)
 
     def seconds(self, workload: Workload, m: int, roofline: Roofline) -> float:
         assert workload.conv is not None

@@ -19,6 +19,7 @@ from tvm_balanced.core.convolution import Convolution
 from tvm_balanced.schedules.base.expressions import divisor, int64
 from tvm_balanced.schedules.base.workload import Workload
 from tvm_balanced.schedules.layouts.row_panels import LANES, count_row_panels
+from tvm_balanced.schedules.tir.prefetch import prefetch_line, prefetch_line_for_write
 from tvm_balanced.schedules.tir.register_transpose import BARRIER_LANES, optimization_barrier, transpose_registers
 from tvm_balanced.schedules.tir.rounded_images import ImageBytes, RoundedImage
 from tvm_balanced.schedules.tir.rounded_rows import dequantized
@@ -26,6 +27,7 @@ from tvm_balanced.schedules.tir.tiling import Tiles, divide
 
 PIXELS = 16  # of a tile
 TOGETHER = 8  # tiles of pixels
+LINE = 16  # float32 of a cache line
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ class PixelRows:
 
         def emit() -> None:
             total = sums
+            if not partly and i % LINE == 0:
+                self._prefetch(buffers, batch, (row_of_all + LANES) * pixels + self.first(tile) + i)
             if self.workload.residual:
                 more = T.masked_load(f"float32x{side}", residual, batch, along, mask) if partly else residual[batch, along]
                 total = total + more
@@ -193,6 +197,17 @@ class PixelRows:
         else:
             with T.If(n < self.rows), T.Then():
                 emit()
+
+    def _prefetch(self, buffers: tuple[Any, Any], batch: Any, place: Any) -> None:
+        """Prefetch what the same pixels of the next row panel read and store.
+
+        A row of the result is a plane of the image, so hardware prefetch would have to follow as many streams as there are rows:
+        256 rows of 56x56 pixels with a residual take 0.71 of the time.
+        """
+        residual, y = buffers
+        if self.workload.residual:
+            T.evaluate(prefetch_line(residual[batch, place]))
+        T.evaluate(prefetch_line_for_write(y[batch, place]))
 
 
 def padded_rows(workload: Workload) -> int:

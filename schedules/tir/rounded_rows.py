@@ -2,7 +2,7 @@
 
 A row is rounded to 254 equal steps from its smallest value (or 0) to its largest (or 0):
 
-    rounded = min(floor(x / step + zero + 0.5), 254)      0 to 254
+    rounded = min(nearest(x / step + zero), 254)      0 to 254; of two that are as near, the even one
     x      ~= step * (rounded - zero)
 
 Both may be moved, so that dot products of signed bytes can take them: by 127, rounded is -127 to 127.
@@ -31,6 +31,7 @@ SIGN = 0x80000000
 WITHOUT_SIGN, INFINITY = 0x7FFFFFFF, 0x7F800000  # bits of a float32; what lies above infinity is NaN
 SMALLEST = 1e-36  # the least step: its reciprocal is a number, too
 PARALLEL_ELEMENTS = 1 << 15  # from so many elements on, threads share the rounding
+WHOLE_FROM = 1.5 * 2**23  # a float32 near this has no bits for a fraction: adding it rounds, and the lowest bits count
 
 
 def refuse_columns(k: int, block: int = 1) -> str | None:
@@ -98,12 +99,18 @@ def round_rows(x: tirx.Buffer, columns: int, moved_by: Any = 0, dtype: str = "ui
         short = T.float32(1) / long
         T.buffer_store(step, long, [vi])
         T.buffer_store(inverse, short, [vi])
-        T.buffer_store(zero, whole(T.float32(0.5) - T.reinterpret("float32", low_of_row[vi]) * short) - moved, [vi])
+        # as rows are rounded below, so that the smallest value never is below 0
+        nearest = (T.float32(WHOLE_FROM) - T.reinterpret("float32", low_of_row[vi]) * short) - T.float32(WHOLE_FROM)
+        T.buffer_store(zero, whole(nearest) - moved, [vi])
     with T.grid(m, parts, lanes) as (i, p, j), T.sblock("round"):
         vi, vp, vj = T.axis.spatial(m, i), T.axis.spatial(parts, p), T.axis.spatial(lanes, j)
-        steps = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved, "float32") + T.float32(0.5))
-        less = zero[vi] if moved_by is None else moved
-        T.buffer_store(values, T.cast(T.min(whole(steps), T.int32(STEPS)) - less, dtype), [vi, vp * LANES + vj])
+        shifted = column(vi, vp, vj) * inverse[vi] + (T.cast(zero[vi] + moved, "float32") + T.float32(WHOLE_FROM))
+        nearest = T.min(shifted, T.float32(WHOLE_FROM + STEPS))
+        if moved_by is None:
+            less = nearest - (T.cast(zero[vi], "float32") + T.float32(WHOLE_FROM))
+            T.buffer_store(values, less, [vi, vp * LANES + vj])
+        else:  # the lowest bits of the float are those of the whole number
+            T.buffer_store(values, T.cast(T.reinterpret("int32", nearest) - moved, dtype), [vi, vp * LANES + vj])
     return RoundedRows(values, step, zero)
 
 
@@ -151,7 +158,16 @@ def dequantized(sums: Any, totals: Any, scales: Any, step: Any, zero: Any) -> An
     """Return sums of products as numbers: vectors of sums (int32), of the totals (int32) and scales (float32) of the weight's
     rows; step and zero of the row of x.
     """
+    return scaled(sums + less_zero(totals, zero), scales, step)
+
+
+def less_zero(totals: Any, zero: Any) -> Any:
+    """Return what the zero of a row of x takes off its sums, which they may begin with: a vector (int32) like the totals."""
+    return totals * T.broadcast(-zero, totals.ty.dtype.lanes)
+
+
+def scaled(sums: Any, scales: Any, step: Any) -> Any:
+    """Return sums (int32) that the zero of a row of x is taken off, as numbers."""
     lanes = sums.ty.dtype.lanes
-    counted = T.cast(sums - totals * T.broadcast(zero, lanes), f"float32x{lanes}")
     # by one scale after the other: their product may be too small for float32
-    return counted * scales * T.broadcast(step, lanes)
+    return T.cast(sums, f"float32x{lanes}") * scales * T.broadcast(step, lanes)

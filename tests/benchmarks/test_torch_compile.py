@@ -48,6 +48,7 @@ def row(model, p50):
         "p50": p50,
         "p80": "2.0",
         "others": "0",
+        "unguarded": "1.0",
     }
 
 
@@ -60,7 +61,8 @@ def test_times_beside_compile_go_on_where_the_minutes_ended(tmp_path, monkeypatc
     assert [line.split(":")[0] for line in said[:2]] == ["a", "b"]
     assert said[2:] == [
         "not timed within 1 minutes: c; call this again for them",
-        "2 models beside tb.compile: 1 take more than 1.1 times: b 1.250; the most is b with 1.250",
+        "2 models beside tb.compile: 1.146 in the mean, 1 take more than 1.1 times: b 1.250; the most is b with 1.250",
+        "2 models beside tb.compile, guards skipped: 1.000 in the mean, none takes more than 1.1 times; the most is a with 1.000",
     ]
     compiled.beside_compile(["a", "c"], 1, 1.0, False, tmp_path / "times.csv")
     assert list(compiled.read(tmp_path / "times.csv")) == ["a", "b", "c"]

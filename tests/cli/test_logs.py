@@ -76,3 +76,9 @@ def test_bad_input_gets_one_sentence(arguments, message, capfd):
     captured = capfd.readouterr()
     assert message in " ".join(captured.err.split())
     assert "Traceback" not in captured.err + captured.out
+
+
+def test_race(capfd):
+    (raced,) = json.loads(ok(capfd, "race", "logs", "--json"))
+    assert raced["workload"]["n"] == WORKLOAD.n
+    assert f"{WORKLOAD.n}x{WORKLOAD.k}" in ok(capfd, "race", "logs") or not raced["won"]

@@ -171,9 +171,10 @@ def test_a_running_sum_has_the_dtype_that_torch_gives_it(dtype, dim):
 @pytest.mark.parametrize("function", [torch.eq, torch.ne])
 def test_comparison(function, dtype):
     x, y = ((torch.arange(64).reshape(2, 32) % n > 1).to(dtype) for n in (3, 5))
-    for args in ((x, y), (x[:, None, :], y[:, :, None])):
-        module = tb.compile(Apply(lambda x, y: torch.where(function(x, y), 1.0, 0.0)), args)
-        torch.testing.assert_close(module(*args), torch.where(function(*args), 1.0, 0.0))
+    args = x, y, x[:, None, :], y[:, :, None]
+    module = tb.compile(Apply(lambda *pairs: [torch.where(function(*pair), 1.0, 0.0) for pair in (pairs[:2], pairs[2:])]), args)
+    for got, pair in zip(module(*args), (args[:2], args[2:]), strict=True):
+        torch.testing.assert_close(got, torch.where(function(*pair), 1.0, 0.0))
 
 
 @pytest.mark.slow
@@ -182,9 +183,10 @@ def test_comparison(function, dtype):
 @pytest.mark.parametrize("options", [{"dim": 1}, {"dim": (0, 1), "keepdim": True}, {"dim": ()}], ids=str)
 def test_largest_and_least_values(function, options):
     x = torch.arange(2 * 8 * 48.0).reshape(2, 8, 48).sin()
-    for given in (x, (100 * x).to(torch.int64), x > -0.9):
-        want = function(given, **options)
-        torch.testing.assert_close(tb.compile(Apply(lambda x: function(x, **options)), (given,))(given), want)
+    given = x, (100 * x).to(torch.int64), x > -0.9
+    module = tb.compile(Apply(lambda *tensors: [function(tensor, **options) for tensor in tensors]), given)
+    for got, tensor in zip(module(*given), given, strict=True):
+        torch.testing.assert_close(got, function(tensor, **options))
 
 
 @pytest.mark.grid
@@ -235,17 +237,27 @@ def test_numbers_counted_downwards_and_numbers_that_are_shifted():
 
 
 class Ranked(nn.Module):
-    """Sorts, the largest values and their places, and the median."""
+    """Sorts, the largest values and their places, and the median, of each tensor."""
 
-    def forward(self, x):
-        return *x.sort(1), *x.topk(3, 1), x.argsort(1, descending=True), *x.median(1)
+    def forward(self, *tensors):
+        return [(*x.sort(1), *x.topk(3, 1), x.argsort(1, descending=True), *x.median(1)) for x in tensors]
+
+
+NARROW = (torch.bfloat16, torch.float16, torch.uint8, torch.int8, torch.int16)
+
+
+@pytest.fixture(scope="module")
+def ranked():
+    """Dtype to what a module and torch give for numbers of it; one module for all."""
+    numbers = torch.arange(44).reshape(4, 11) * 37 % 101
+    given = [(numbers - (0 if dtype == torch.uint8 else 50)).to(dtype) for dtype in NARROW]
+    return dict(zip(NARROW, zip(tb.compile(Ranked(), given, threads=1)(*given), Ranked()(*given), strict=True), strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.uint8, torch.int8, torch.int16], ids=str)
-def test_narrow_numbers_are_ranked_by_their_values(dtype):
-    x = (torch.arange(44).reshape(4, 11) * 37 % 101 - (0 if dtype == torch.uint8 else 50)).to(dtype)
-    for got, want in zip(tb.compile(Ranked(), (x,), threads=1)(x), Ranked()(x), strict=True):
+@pytest.mark.parametrize("dtype", NARROW, ids=str)
+def test_narrow_numbers_are_ranked_by_their_values(dtype, ranked):
+    for got, want in zip(*ranked[dtype], strict=True):
         assert got.dtype == want.dtype
         assert torch.equal(got, want)
 

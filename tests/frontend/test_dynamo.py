@@ -70,6 +70,17 @@ def test_sizes_and_numbers_change_and_one_module_serves_all_sizes():
 
 
 @pytest.mark.slow
+def test_dynamo_may_skip_its_guards_and_weights_are_still_looked_at():
+    model, x = pruned(Mlp()), torch.randn(4, 32)
+    options = OPTIONS | {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    fast = torch.compile(model, backend=tvm_balanced, options=options)
+    close(fast(x)["y"], model(x)["y"])
+    model.up.weight.mul_(-2)
+    close(fast(x)["y"], model(x)["y"])
+    assert counters[NAME]["modules compiled"] == 2
+
+
+@pytest.mark.slow
 def test_weights_are_constants_until_they_change():
     model, x = pruned(Mlp()), torch.randn(4, 32)
     fast = compiled(model)

@@ -4,7 +4,7 @@ from torch import nn
 
 import tvm_balanced as tb
 from tvm_balanced.errors import InputError, ModelError
-from tvm_balanced.frontend.exported_program import import_exported_program, layer_name, to_numpy, to_torch
+from tvm_balanced.frontend.exported_program import import_exported_program, layer_name
 from tvm_balanced.frontend.module import export
 
 
@@ -20,12 +20,6 @@ from tvm_balanced.frontend.module import export
 )
 def test_layer_name(parameter, layer):
     assert layer_name(parameter) == layer
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.bool])
-def test_arrays_and_tensors_convert_exactly(dtype):
-    tensor = torch.tensor([[0.5, 1.0, 3.0]]).to(dtype)
-    assert torch.equal(to_torch(to_numpy(tensor)), tensor)
 
 
 def test_inputs_and_outputs_are_described():

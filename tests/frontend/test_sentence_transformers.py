@@ -7,7 +7,6 @@ import transformers
 
 import tvm_balanced as tb
 
-sentence_transformers = pytest.importorskip("sentence_transformers")
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"the a cat dog train leaves sleeps runs at noon on roof".split()]
 TEXTS = ["the cat sleeps on the roof", "a train leaves at noon", "dog"]
 pytestmark = pytest.mark.slow
@@ -15,13 +14,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def sentences(tmp_path_factory):
+    package = pytest.importorskip("sentence_transformers")  # not above: it loads SciPy and scikit-learn, in each process of tests
     folder = tmp_path_factory.mktemp("bert")
     sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 128}
     torch.manual_seed(0)
     transformers.BertModel(transformers.BertConfig(**sizes, vocab_size=len(WORDS))).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(WORDS))
     transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    model = sentence_transformers.SentenceTransformer(str(folder), device="cpu").eval()
+    model = package.SentenceTransformer(str(folder), device="cpu").eval()
     tb.prune(model, "4:16")
     return model
 

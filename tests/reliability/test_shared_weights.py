@@ -20,10 +20,10 @@ SERVER = """
 import sys
 sys.modules["torch"] = None
 import numpy as np, tvm_balanced as tb
-module = tb.load(sys.argv[1], threads=1, weights=sys.argv[2])
-module(np.ones((1, 1024), np.float32))
-print("ready", flush=True)
-sys.stdin.read()
+for weights in sys.stdin:
+    module = tb.load(sys.argv[1], threads=1, weights=weights.strip())
+    module(np.ones((1, 1024), np.float32))
+    print("ready", flush=True)
 """
 
 
@@ -49,21 +49,22 @@ def pss_of(process, folder):
     return total
 
 
-def servers(path, weights):
-    command = [sys.executable, "-c", SERVER, str(path), weights]
-    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    assert [process.stdout.readline() for process in started] == ["ready\n"] * 2
-    return started
+@pytest.fixture
+def servers(saved):
+    """Two processes that load the artifact anew for each line, which says where its weights are to be."""
+    command = [sys.executable, "-c", SERVER, str(saved[0])]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(2)]
+    yield started
+    for process in started:
+        process.communicate(timeout=60)
 
 
-def test_two_processes_have_shared_weights_in_memory_once(saved):
+def test_two_processes_have_shared_weights_in_memory_once(saved, servers):
     path, nbytes = saved
-    for weights, least, most in (("shared", 0.95, 1.05), ("copied", 0.0, 0.01)):
-        started = servers(path, weights)
-        try:
-            together = sum(pss_of(process, path / "weights") for process in started)
-        finally:
-            for process in started:
-                process.communicate("", timeout=60)
+    for weights, least, most in (("copied", 0.0, 0.01), ("shared", 0.95, 1.05)):
+        for process in servers:
+            process.stdin.write(f"{weights}\n")
+        assert [process.stdout.readline() for process in servers] == ["ready\n"] * 2
+        together = sum(pss_of(process, path / "weights") for process in servers)
         assert least * nbytes <= together <= most * nbytes + (1 << 16)
         print(f"{weights}: weights of {nbytes:,} bytes; mapped from their files in two processes, by PSS: {together:,} bytes")

@@ -60,6 +60,23 @@ def test_rows_are_numpys(rng):
     np.testing.assert_array_equal(zero[:, None], zeros)
 
 
+@pytest.mark.skipif("cpu_avx512_i8" not in HERE, reason="this CPU has no AVX-512 VBMI and VNNI")
+def test_ends_that_are_half_a_step_off_do_not_leave_the_byte(rng):
+    """A smallest value that was rounded to -1 would be 255."""
+    m = 254 * 64
+    of = workload("cpu_avx512_i8", m=m)
+    x = rng.uniform(-0.4, 1, (m, 100)).astype(np.float32)
+    x[:, 0] = -(np.arange(m) % 254 + 0.5)
+    x[:, 1] = 254 + x[:, 0]
+    moved = x[:, :2].view(np.int32)
+    moved += rng.integers(-3, 4, moved.shape, dtype=np.int32)  # by a few of the last bits
+    rounding = shared_rounding.prim_func(of)
+    values, _, zero = called(shared_rounding.schedule(rounding, of, host_target()), x, outputs=shapes(rounding))
+    assert values[:, 0].max() == 0
+    assert values[:, 1].min() >= 253
+    np.testing.assert_array_equal(np.abs(zero + x[:, 0]) < 0.51, True)
+
+
 def test_kernels_that_round_alike_have_equal_functions():
     pairs = workload("cpu_dense_i8"), replace(workload("cpu_dense_i8"), n=48), workload("cpu_portable_i8")
     hashes = [tvm_ffi.structural_hash(shared_rounding.prim_func(of)) for of in pairs]

@@ -22,10 +22,9 @@ def rounded_rows(x):
     high, low = np.maximum(x.max(axis=1, keepdims=True), 0), np.minimum(x.min(axis=1, keepdims=True), 0)
     step = np.maximum(high / np.float32(254) - low / np.float32(254), np.float32(1e-36))
     inverse = np.float32(1) / step
-    zero = np.floor(np.float32(0.5) - low * inverse)
-    # a fused multiply-add rounds once
-    moved = (x.astype(np.float64) * inverse + (zero + np.float32(0.5))).astype(np.float32)
-    return np.floor(np.clip(moved, 0, 254)).astype(np.int64), step, zero.astype(np.int64)
+    zero = np.rint(-low.astype(np.float64) * inverse)  # a fused multiply-add rounds once
+    moved = x.astype(np.float64) * inverse + zero
+    return np.clip(np.rint(moved), 0, 254).astype(np.int64), step, zero.astype(np.int64)
 
 
 def dense(x, weight):

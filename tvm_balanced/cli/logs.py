@@ -1,4 +1,4 @@
-"""`tvm-balanced logs`: list, show, check, compare, merge, compact, export and import tuning logs."""
+"""`tvm-balanced logs`: list, show, check, race, compare, merge, compact, export and import tuning logs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from tvm_balanced.cli.console import out, print_json, print_table, step
 from tvm_balanced.cli.model import Json
 
-app = typer.Typer(help="List, show, check, compare, merge, compact, export and import tuning logs.", no_args_is_help=True)
+app = typer.Typer(help="List, show, check, race, compare, merge, compact, export and import tuning logs.", no_args_is_help=True)
 Folder = Annotated[Path | None, typer.Argument(metavar="FOLDER", help="Folder of the logs; by default this user's.")]
 
 
@@ -111,6 +111,28 @@ def verify(folder: Folder = None, json: Json = False) -> None:
             out.print(fault, highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(1)
+
+
+@app.command("race")
+def race(folder: Folder = None, json: Json = False) -> None:
+    """Race the winners of this machine's log with the defaults again, three times; those that lose here are not used any more."""
+    with step("racing"):
+        from tvm_balanced.tuning.log.tools import title
+        from tvm_balanced.tuning.race import host_log, race_winners
+
+        winners = list(race_winners(host_log(_folder(folder))))
+    if json:
+        print_json([asdict(winner) for winner in winners])
+        return
+    rows = [
+        (
+            title((winner.workload, winner.threads)),
+            f"{winner.gain.p50:.2f}x ({winner.gain.p20:.2f} to {winner.gain.p80:.2f})",
+            "stays" if winner.won else "dropped",
+        )
+        for winner in winners
+    ]
+    print_table("winners that were raced again", ("kernel", "over the default", "winner"), rows)
 
 
 @app.command("export")

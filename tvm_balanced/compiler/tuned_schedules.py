@@ -1,5 +1,6 @@
 """Which decisions a workload gets: the user's log of the target, else the shipped one, else the kernel's defaults."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -54,8 +55,9 @@ class TunedSchedules:
         self._winners: list[tuple[str, dict[Workload, Winner]]] = []
         for name, log in logs:
             if log.exists():
-                records = [r for r in log.read().records if isinstance(r, Winner) and r.threads == threads]
-                self._winners.append((name, {record.workload: record for record in records}))
+                stat = log.path.stat()
+                winners = _winners(log.folder.parent, log.key, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+                self._winners.append((name, {winner.workload: winner for winner in winners if winner.threads == threads}))
         self._chosen: dict[Workload, Choice] = {}
         self._database = database or {}
 
@@ -126,6 +128,12 @@ class TunedSchedules:
                 return Choice(None, f"{DEFAULT}: the kernel has changed since it was tuned, {name}")
             return Choice(winner.decisions, f"tuned: {name}")
         return Choice(None, DEFAULT)
+
+
+@functools.lru_cache(maxsize=16)  # each model that is compiled asks for the shipped ones
+def _winners(folder: Path, key: str, _state: tuple[int, ...]) -> tuple[Winner, ...]:
+    """Return what won by a log; `_state` is another one after each change of its file."""
+    return tuple(record for record in Log(folder, key).read().records if isinstance(record, Winner))
 
 
 def _shipped() -> Path:

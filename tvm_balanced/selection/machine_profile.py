@@ -4,6 +4,7 @@ A file holds measured times, of the layers below. What they are over the model's
 has changed since is corrected by what it says now.
 """
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -143,11 +144,15 @@ def load(target: tvm.target.Target) -> MachineProfile | None:
     TargetError
         Where a file is there and cannot be read.
     """
-    shipped = resources.files("tvm_balanced.tuning_logs") / target_key(target) / FILE
-    for path in (user_file(target), Path(str(shipped))):
-        if path.is_file():
-            return MachineProfile.of(target, _read(path))
-    return None
+    path = user_file(target)
+    return MachineProfile.of(target, _read(path)) if path.is_file() else _shipped(str(target))
+
+
+@functools.cache  # each model that is compiled asks for it
+def _shipped(target: str) -> MachineProfile | None:
+    where = tvm.target.Target(json.loads(target))
+    path = Path(str(resources.files("tvm_balanced.tuning_logs") / target_key(where) / FILE))
+    return MachineProfile.of(where, _read(path)) if path.is_file() else None
 
 
 def user_file(target: tvm.target.Target) -> Path:

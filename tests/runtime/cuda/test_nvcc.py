@@ -18,6 +18,7 @@ extern "C" __global__ void light(float* x) { __shared__ float s[64]; s[threadIdx
 """
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_resources_of_each_kernel():
     found = nvcc.resources(SPILLING, "sm_80")
@@ -26,9 +27,12 @@ def test_resources_of_each_kernel():
     assert found["heavy"].spilled + found["heavy"].stack > 0
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_ptx_and_machine_code():
-    assert ".entry light" in nvcc.ptx(SPILLING, "sm_80")
+    text = nvcc.ptx(SPILLING, "sm_80")
+    assert ".entry light" in text
+    assert nvcc.resources_and_ptx(SPILLING, "sm_80") == (nvcc.resources(SPILLING, "sm_80"), text)
     assert nvcc.cubin(SPILLING, "sm_90")[:4] == b"\x7fELF"
 
 

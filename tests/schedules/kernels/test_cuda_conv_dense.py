@@ -64,7 +64,7 @@ def test_against_float64(name, rng):
 
 
 @pytest.mark.nvcc
-@pytest.mark.grid(pairs=True)
+@pytest.mark.grid
 @pytest.mark.parametrize("name", list(CONVS))
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("batch", [2, None])

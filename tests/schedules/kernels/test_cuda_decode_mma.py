@@ -169,10 +169,10 @@ def test_machine_code(m, nnz, dtype, registers, arch):
     workload = Workload("cuda_decode_mma", m, 4096, 4096, nnz, 16, dtype)
     function = KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200)
     source = cuda_source(function, arch)
-    (used,) = nvcc.resources(source, arch).values()
+    found, text = nvcc.resources_and_ptx(source, arch)
+    (used,) = found.values()
     assert (used.spilled, used.stack) == (0, 0)
     assert used.registers <= registers
-    text = nvcc.ptx(source, arch)
     assert "mma.sync.aligned.m16n8k16" in text
     assert "cp.async.cg.shared.global" in text
     assert "ld.shared.v4" in text
@@ -321,13 +321,14 @@ def test_sharing_k_is_modelled_as_less_time():
     assert shared.blocks * shared.slices <= 132
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_machine_code_of_slices(arch):
     target = cuda_target("a100") if arch == "sm_80" else H200
     source = cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(SMALL), SMALL, target), arch)
-    (used,) = nvcc.resources(source, arch).values()
+    found, text = nvcc.resources_and_ptx(source, arch)
+    (used,) = found.values()
     assert (used.spilled, used.stack) == (0, 0)
-    text = nvcc.ptx(source, arch)
     assert ("st.shared::cluster.f32" in text) == ("barrier.cluster.arrive.release" in text) == (arch != "sm_80")
     assert not re.search(r"\b(atom|red)\.", text)  # what was added in any order would not be the same bits

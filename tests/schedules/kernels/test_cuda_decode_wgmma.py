@@ -196,11 +196,11 @@ def test_stages_fit_shared_memory(m, nnz, n, k):
 )
 def test_machine_code(m, nnz, dtype, registers):
     source = cuda_of(m, 28672, 8192, nnz, dtype)
-    (used,) = nvcc.resources(source, "sm_90").values()
+    found, text = nvcc.resources_and_ptx(source, "sm_90")
+    (used,) = found.values()
     print(used)
     assert (used.spilled, used.stack) == (0, 0)
     assert used.registers <= registers
-    text = nvcc.ptx(source, "sm_90")
     assert ".target sm_90a" in text
     short = {"float16": "f16", "bfloat16": "bf16"}[dtype]
     products = text.count(f"wgmma.mma_async.sync.aligned.m64n{m}k16.f32.{short}.{short}")

@@ -68,6 +68,7 @@ def test_a_long_block_takes_half_the_bytes_of_two_short_ones(rng):
     assert sum(part.nbytes for part in KERNEL.pack(short)) == 64 * 1024 * 4 // 16 * 2.5
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 def test_long_blocks_need_no_more_registers_than_short_ones():
     used = {}
@@ -206,6 +207,7 @@ def test_loops_of_a_thread_axis_agree(workload):
 
 @pytest.mark.slow
 @pytest.mark.nvcc
+@pytest.mark.grid
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(
     ("m", "nnz", "dtype", "registers"), [(1, 2, "float16", 48), (8, 2, "float16", 80), (1, 1, "float32", 48)]
@@ -213,11 +215,12 @@ def test_loops_of_a_thread_axis_agree(workload):
 def test_machine_code(m, nnz, dtype, registers, arch):
     workload = Workload("cuda_gemv", m, 4096, 4096, nnz, 16, dtype)
     source = cuda_source(KERNEL.schedule_tiles(KERNEL.prim_func(workload), workload, H200), arch)
-    (used,) = nvcc.resources(source, arch).values()
+    found, text = nvcc.resources_and_ptx(source, arch)
+    (used,) = found.values()
     assert (used.spilled, used.stack) == (0, 0)
     assert used.registers <= registers
     assert used.shared <= 48 << 10
-    assert "ld.global.nc.v4" in nvcc.ptx(source, arch)
+    assert "ld.global.nc.v4" in text
 
 
 @pytest.mark.nvcc
@@ -282,6 +285,7 @@ def test_blocks_share_k_where_they_leave_multiprocessors_idle():
     assert cuda_gemv._shared(SMALL, 1, "int8") == (1, 1), "values in 8 bits have scales"
 
 
+@pytest.mark.slow
 @pytest.mark.nvcc
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_machine_code_of_slices(arch):
@@ -293,9 +297,9 @@ def test_machine_code_of_slices(arch):
     order = [word for word, _ in itertools.groupby(words)]
     assert order == ["meet_cluster", "store_in_first", "meet_cluster", "is_first"]
     assert ("blockIdx.z" in kernel) == (arch != "sm_80")
-    (used,) = nvcc.resources(source, arch).values()
+    found, text = nvcc.resources_and_ptx(source, arch)
+    (used,) = found.values()
     assert (used.spilled, used.stack) == (0, 0)
     assert used.registers <= 128
-    text = nvcc.ptx(source, arch)
     assert ("st.shared::cluster.f32" in text) == ("barrier.cluster.arrive.release" in text) == (arch != "sm_80")
     assert not re.search(r"\b(atom|red)\.", text)  # what was added in any order would not be the same bits

@@ -63,6 +63,14 @@ def resources(source: str, arch: str) -> dict[str, Resources]:
     return _resources(_nvcc(source, arch, "-cubin", "-Xptxas", "-v")[1])
 
 
+def resources_and_ptx(source: str, arch: str) -> tuple[dict[str, Resources], str]:
+    """Return what `resources` and `ptx` do, by one compilation; raises as they do."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = _nvcc(source, arch, "-cubin", "-Xptxas", "-v", "-keep", "-keep-dir", folder)[1]
+        (kept,) = Path(folder).glob("*.ptx")
+        return _resources(report), kept.read_text()
+
+
 def cubin_without_spills(source: str, arch: str) -> bytes:
     """Return the machine code of CUDA source, as `cubin` does, of which no kernel spills.
 

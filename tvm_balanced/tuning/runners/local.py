@@ -14,6 +14,7 @@ from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.errors import last_line
+from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.huge_pages import collapse
 from tvm_balanced.runtime.tensors import view
 from tvm_balanced.runtime.threads import use_threads
@@ -156,3 +157,8 @@ class LocalRunner:
             return Seconds((time.perf_counter() - start) / calls)
 
         return run
+
+
+def layer_runner(workload: Workload, threads: int) -> LocalRunner:
+    """Return what measures a layer without a model here; weights for one row of x, which are the bottleneck, come from memory."""
+    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 0)

@@ -9,7 +9,7 @@ caches are inputs that hold every slot of a fixed length, and outputs that take 
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tvm_balanced.frontend.released_weights import releasing
 CHUNK = 64  # tokens of a prompt that prefill takes at once, if the cache is as long
 NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "logits_to_keep")
 ADVICE = "compile it with example inputs, without a cache"
+TOKENS = 12  # of the text on which a model is compared with and without its cache
 
 
 def import_causal_lm(
@@ -67,11 +68,26 @@ def import_causal_lm(
         raise InputError(f"max_length is {max_length}; the model takes {most} tokens at most")
     chunk = min(chunk or CHUNK, max_length)
     shapes = _cache_shapes(model, batch, max_length)
+    step = CachedStep(model, max_length)
+    check_logits(model, lambda: _logits(model, step, shapes))
     entries = {"prefill": _entry(model, shapes, batch, chunk), "decode": _entry(model, shapes, batch, 1)}
     said = f"a causal language model, {type(model).__name__}, of {len(shapes)} layers"
-    imported = import_language_model(model, CachedStep(model, max_length), entries, [said, *found])
+    imported = import_language_model(model, step, entries, [said, *found])
     imported.generation = Generation(max_length, batch, chunk, *special_tokens(model))
     return imported
+
+
+def _logits(model: Any, step: "CachedStep", shapes: list[tuple[int, int, int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits behind a short text that is padded, without a cache and token by token with one."""
+    count = min(TOKENS, shapes[0][2])
+    ids = torch.randint(0, int(model.config.vocab_size), (1, count), generator=torch.Generator().manual_seed(0))
+    pads = torch.tensor([count // 4])
+    mask = (torch.arange(count) >= pads[:, None]).long()
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    plain = model(input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False).logits[:, -1]
+    cache = [[torch.zeros(1, *shape[1:], dtype=model.dtype) for _ in range(2)] for shape in shapes]
+    before = step(ids[:, :-1], torch.tensor(0), pads, torch.tensor([count - 2]), cache)["cache"] if count > 1 else cache
+    return plain, step(ids[:, -1:], torch.tensor(count - 1), pads, torch.tensor([0]), before)["logits"]
 
 
 def language_model(model: Any, masks: str | Path | None, needed: Sequence[str], what: str) -> tuple[Any, list[str]]:
@@ -104,6 +120,37 @@ def import_language_model(model: Any, step: nn.Module, entries: Mapping[str, Ent
     imported.origins = replace(imported.origins, unread=unread)
     imported.recognised += [*said, *recognised(model)]
     return imported
+
+
+def check_logits(model: nn.Module, run: Callable[[], tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Raise ModelError where a model gives other logits with a cache of fixed slots than without one.
+
+    Attention that masks keys by how many there are takes empty slots for tokens.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    run : callable
+        Returns the logits without a cache, and those with one.
+    """
+    try:
+        with inference(model), releasing(model.parameters()):
+            plain, cached = (logits.float() for logits in run())
+    except Exception:  # the export says what is wrong
+        return
+    error = float((cached - plain).norm() / plain.norm())
+    if torch.isfinite(plain).all() and not error <= _roundings(model):
+        raise ModelError(
+            f"{type(model).__name__} gives other logits with a cache of fixed slots than without one, by {error:.0%}, as where "
+            f"attention counts the keys that it is given; {ADVICE}"
+        )
+
+
+def _roundings(model: nn.Module) -> float:
+    """Return how far apart logits may be, over their norm: far more than roundings, also where these choose another expert."""
+    if getattr(model, "dtype", torch.float32) in (torch.float32, torch.float64):
+        return 0.01
+    return 0.5 if any("experts" in name for name, _ in model.named_modules()) else 0.15
 
 
 def parameters_of(model: nn.Module) -> tuple[str, ...]:

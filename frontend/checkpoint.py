@@ -9,12 +9,23 @@ import torch
 from tvm_balanced.core.files import parse_json
 from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError
-from tvm_balanced.frontend.file_kinds import explain
+from tvm_balanced.frontend.file_kinds import refusal
 from tvm_balanced.frontend.mapped_safetensors import read_safetensors
 
 INDEX = ".index.json"
-# What a folder's weights are called, in the order in which they are looked for.
-IN_FOLDER = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+# What a folder's weights are called, in the order in which transformers looks for them: an index may be left of older files.
+IN_FOLDER = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+ADAPTER = "adapter_model.safetensors"  # of PEFT: what is added to weights that lie elsewhere
+
+
+def _empty(*_: Any) -> dict[Any, Any]:
+    """Return a dict; its entries follow in the pickle."""
+    return {}
+
+
+# The states of sparsifiers of torch.ao.pruning, which hold masks, are defaultdicts, which torch does not read by itself.
+PLAIN_DICTS: list[Any] = [(_empty, "collections.defaultdict"), dict]
 
 
 def read_checkpoint(path: str | Path) -> dict[Any, Any]:
@@ -35,9 +46,8 @@ def read_checkpoint(path: str | Path) -> dict[Any, Any]:
     if path.is_dir():
         path = _in_folder(path)
     if not path.is_file():
-        raise ModelError(
-            explain(path, weights=True)
-            or f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote",
+        raise refusal(path, weights=True) or ModelError(
+            f"{path} is not a file; give weights in .safetensors, or a state dict that torch.save wrote",
             usage=True,
         )
     return _sharded(path) if path.name.endswith(INDEX) else _read(path)
@@ -59,7 +69,7 @@ def _in_folder(folder: Path) -> Path:
     for name in IN_FOLDER:
         if (folder / name).is_file():
             return folder / name
-    only = sorted(folder.glob("*.safetensors"))
+    only = sorted(file for file in folder.glob("*.safetensors") if file.name != ADAPTER)
     return only[0] if len(only) == 1 else folder
 
 
@@ -91,12 +101,13 @@ def _read(path: Path) -> dict[Any, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(read_safetensors(path))
-        loaded = torch.load(path, weights_only=True, map_location="cpu")
+        with torch.serialization.safe_globals(PLAIN_DICTS):
+            loaded = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # safetensors, pickle and zipfile each raise their own
-        other = explain(path, weights=True)
+        other = refusal(path, weights=True)
         if other is not None:
-            raise ModelError(other, usage=True) from None
+            raise other from None
         raise ModelError(f"{path} is not a readable weight file ({type(error).__name__}); write it again") from error
     if not isinstance(loaded, dict):
-        raise ModelError(explain(path, weights=True) or f"{path} holds {type(loaded).__name__}; give a state dict")
+        raise refusal(path, weights=True) or ModelError(f"{path} holds {type(loaded).__name__}; give a state dict")
     return loaded

@@ -651,12 +651,17 @@ def slice_(node: Any, importer: Any) -> relax.Expr:
 
     TVM assumes that the end may lie past the tensor's: the length becomes min(length, 512), which
     equals nothing else, and from the next addition on shapes are unknown. If the allowed sizes
-    never reach so far, this converter tells TVM.
+    never reach so far, this converter tells TVM; and so for x[:, :-1].
     """
     x, dim, start, end, step = [*node.args, *(None,) * 5][:5]
     size = node.meta["val"].shape[dim or 0]
     if isinstance(size, int) and size == 0:  # TVM would give a length below zero
         return importer.block_builder.emit(relax.op.strided_slice(importer.env[x], [dim or 0], [0], [0], assume_inbound=True))
+    if _leaves_out_the_last(node, dim or 0, start or 0, end, step):
+        last = importer.env[x].ty.shape[dim or 0] + end
+        return importer.block_builder.emit(
+            relax.op.strided_slice(importer.env[x], [dim or 0], [start or 0], [last], assume_inbound=True)
+        )
     if not _ends_inside(node, dim or 0, start or 0, end, step):
         return importer._slice(node)
     return importer.block_builder.emit(
@@ -677,6 +682,14 @@ def split(node: Any, importer: Any) -> Any:
         parts.append(importer.block_builder.emit(relax.op.strided_slice(x, [axis], [start], [start + size], assume_inbound=True)))
         start += size
     return tuple(parts)
+
+
+def _leaves_out_the_last(node: Any, dim: int, start: Any, end: Any, step: Any) -> bool:
+    """Whether a slice leaves out some of the last elements of a size that changes, and torch knows that there are as many."""
+    size, cut = node.args[0].meta["val"].shape[dim], node.meta["val"].shape[dim]
+    if not (isinstance(start, int) and start >= 0 and isinstance(end, int) and end < 0 and step in (None, 1)):
+        return False
+    return isinstance(size, torch.SymInt) and isinstance(cut, torch.SymInt) and cut.node.expr == (size + end - start).node.expr
 
 
 def _ends_inside(node: Any, dim: int, start: Any, end: Any, step: Any) -> bool:

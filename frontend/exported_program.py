@@ -219,7 +219,20 @@ def _inputs(program: ExportedProgram) -> list[TensorSpec]:
                 f'input "{name}" is {value!r:.40}, a size that changes from call to call; give a tensor, or let it be static'
             )
         specs.append(TensorSpec(name, _shape(value), _dtype(value)))
+    _check_sizes(specs)
     return specs
+
+
+def _check_sizes(inputs: Sequence[TensorSpec]) -> None:
+    """Raise ModelError for a size such as 2*s0 whose s0 is no size of any input: a call could not tell it."""
+    sizes = [(spec.name, size) for spec in inputs for size in spec.shape if isinstance(size, str)]
+    plain = {size for _, size in sizes if size.isidentifier()}
+    for name, size in sizes:
+        if not set(re.findall(r"[A-Za-z_]\w*", size)) <= plain:
+            raise ModelError(
+                f"input {name} has the size {size}, of which no input has the symbol alone; leave that dimension static, or "
+                "try torch.export.Dim.AUTO for it"
+            )
 
 
 def _outputs(program: ExportedProgram) -> list[TensorSpec]:

@@ -10,11 +10,14 @@ from pathlib import Path
 import torch
 
 from tvm_balanced.core.files import parse_json
+from tvm_balanced.errors import ModelError
 
 FACTORY = "write a factory that loads it and returns (module, example arguments), and give package.module:factory"
 EXPORT = "export the nn.Module it was made from with torch.export.save"
+MERGE = "load it with PEFT, call merge_and_unload(), and write the result with save_pretrained"
 
 CODE = re.compile(r"unsupported global|trying to (call|instantiate)", re.IGNORECASE)  # as torch says it of a pickle
+RUNS_CODE = ("objects", "pickled module")
 
 # kind: what it is, what to do where a model was wanted, what to do where weights were wanted
 SUFFIXES = {".onnx": "onnx", ".py": "python"}  # of kinds that only the name tells
@@ -22,12 +25,17 @@ ADVICE = {
     "hf folder": (
         "a folder of Hugging Face transformers",
         "give it as the model of compile, inspect or tune",
-        "it has no weights under a name that transformers gives them: give the file itself",
+        "it has no weights under a name that transformers gives them, model.safetensors for instance: call them so",
     ),
     "artifact": (
         "an artifact that compile wrote",
         "give it to tvm-balanced run or tvm_balanced.load",
         "give the weights that it was compiled from",
+    ),
+    "adapter": (
+        "a folder of an adapter, which lacks the weights that it is for",
+        MERGE,
+        MERGE,
     ),
     "folder": (
         "a folder without a config.json",
@@ -59,8 +67,9 @@ ADVICE = {
 }
 
 
-def explain(path: Path, weights: bool) -> str | None:
-    """Return "PATH is ...; do ..." for something of a known kind, None for any other.
+def refusal(path: Path, weights: bool) -> ModelError | None:
+    """Return the error "PATH is ...; do ..." for something of a known kind, None for any other. A file that would run code is no
+    wrong usage.
 
     Parameters
     ----------
@@ -73,12 +82,14 @@ def explain(path: Path, weights: bool) -> str | None:
     if kind is None:
         return None
     what, *advice = ADVICE[kind]
-    return f"{path} is {what}; {advice[weights]}" if advice[weights] else None
+    return ModelError(f"{path} is {what}; {advice[weights]}", usage=kind not in RUNS_CODE) if advice[weights] else None
 
 
 def _folder(path: Path) -> str:
     if (path / "manifest.json").is_file():
         return "artifact"
+    if (path / "adapter_config.json").is_file():
+        return "adapter"
     return "hf folder" if (path / "config.json").is_file() else "folder"
 
 

@@ -17,7 +17,7 @@ from tvm_balanced.core.validation import check_path
 from tvm_balanced.errors import ModelError, first_line
 from tvm_balanced.frontend.exported_program import import_exported_program
 from tvm_balanced.frontend.exporting import EXPORTING
-from tvm_balanced.frontend.file_kinds import explain
+from tvm_balanced.frontend.file_kinds import refusal
 from tvm_balanced.frontend.guarded_load import RunsCodeError, load_without_code
 
 PROGRAM = re.compile(r"(^|/)models/[^/]*\.json$")
@@ -42,9 +42,9 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
     """Return the exported program of a file, none of whose code runs; errors as for `import_pt2`."""
     path = check_path(path)
     if not path.is_file():
-        raise ModelError(
-            explain(path, weights=False)
-            or f"{path} is not a file; give a .pt2 of torch.export.save, a folder of transformers, or package.module:factory",
+        raise refusal(path, weights=False) or ModelError(
+            f"{path} is not a file; give a .pt2 of torch.export.save, a folder of transformers (nothing is downloaded), or "
+            "package.module:factory",
             usage=True,
         )
     unknown: list[str] = []
@@ -58,9 +58,9 @@ def load_pt2(path: str | Path) -> torch.export.ExportedProgram:
             "or load it yourself with torch.export.load and give the ExportedProgram"
         ) from None
     except Exception as error:  # zipfile, pickle and torch each raise their own
-        other = explain(path, weights=False)
+        other = refusal(path, weights=False)
         if other is not None:
-            raise ModelError(other, usage=True) from None
+            raise other from None
         if unknown:
             raise ModelError(
                 f"{path} takes or returns {unknown[0]}, which this process has not loaded; import the module it is in before, "

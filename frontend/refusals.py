@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,8 @@ def _wrong(leaf: Any) -> str | None:
         return "a nested tensor; give a padded one, torch.nested.to_padded_tensor(x, 0.0), and a mask where the model needs it"
     if isinstance(leaf, torch.Tensor) and leaf.layout != torch.strided:
         return "a sparse tensor; give x.to_dense(), which has the same values"
+    if isinstance(leaf, (torch.dtype, torch.device, Enum)):
+        return f"{leaf}, no tensor and no plain number; wrap the model in a module whose forward gives it itself"
     if not isinstance(leaf, (torch.Tensor, *PLAIN)):
         return (
             f"of type {type(leaf).__name__}, which torch does not know; wrap the model in a module whose forward takes its "
@@ -168,13 +171,25 @@ def _constraint(lines: Sequence[str]) -> str:
         return f"{what}; give examples whose dynamic dimensions are 2 or more"
     if "Suggested fixes:" in lines:
         fixes = [line for line in lines[lines.index("Suggested fixes:") + 1 :] if re.fullmatch(r"\w+ = .*", line)]
-        if len(fixes) > 1:  # a Dim of its own and what the sizes are of it: no range that the user wrote would do
+        if _of_another(fixes):
+            return (
+                f"{what}; the model allows only sizes with {' and '.join(fixes)}, which no compiled module "
+                "tells: leave that dimension static, or try torch.export.Dim.AUTO for it"
+            )
+        if len(fixes) > 1:
             return f"{what}; the model allows only sizes with {' and '.join(fixes)}: write that into dynamic_shapes"
         return (
             f"{what}; the model allows {' '.join(fixes)} alone: "
             "put that into dynamic_shapes, or change the part that fixes the size"
         )
     return f"{what}; give examples within the range of the Dim, or leave that dimension static"
+
+
+def _of_another(fixes: Sequence[str]) -> bool:
+    """Whether one of torch's fixes, as "n = 2*_n", is of a Dim that another one makes, "_n = Dim('_n')"."""
+    sides = [fix.partition(" = ") for fix in fixes]
+    made = {name for name, _, value in sides if value.startswith("Dim(")}
+    return any(made & set(re.findall(r"\w+", value)) for _, _, value in sides if not value.startswith("Dim("))
 
 
 def _short(text: str) -> str:

@@ -18,11 +18,20 @@ from tvm_balanced.core.generation import Generation
 from tvm_balanced.core.imported_model import ImportedModel
 from tvm_balanced.core.validation import check_count
 from tvm_balanced.errors import ModelError, first_line
-from tvm_balanced.frontend.causal_lm import ADVICE, Cache, Layer, import_language_model, language_model, special_tokens
+from tvm_balanced.frontend.causal_lm import (
+    ADVICE,
+    Cache,
+    Layer,
+    check_logits,
+    import_language_model,
+    language_model,
+    special_tokens,
+)
 from tvm_balanced.frontend.inference import inference
 from tvm_balanced.frontend.released_weights import releasing
 
 NEEDED = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "encoder_outputs", "past_key_values")
+TOKENS = 4  # of the answer on which a model is compared with and without its cache
 Shapes = tuple[tuple[int, int, int, int], tuple[int, int, int, int]]
 
 
@@ -57,6 +66,7 @@ def import_seq2seq_lm(
     shapes = _cache_shapes(model, batch, max_source, max_length)
     said = f"a language model with an encoder, {type(model).__name__}, of {len(shapes)} layers of its decoder"
     steps = EncodeDecode(model, max_length, _first(model))
+    check_logits(model, lambda: _logits(model, steps, shapes, max_source))
     imported = import_language_model(model, steps, _entries(model, shapes, batch, max_source), [said, *found])
     ends, pad = special_tokens(model)
     imported.generation = Generation(max_length, batch, 1, ends, pad, max_source, _first(model))
@@ -91,6 +101,20 @@ def _cache_shapes(model: Any, batch: int, source: int, length: int) -> list[Shap
         ((batch, mine[1], length, mine[3]), (batch, theirs[1], source, theirs[3]))
         for (mine, _), (theirs, _) in zip(own, crossed, strict=True)
     ]
+
+
+def _logits(model: Any, steps: "EncodeDecode", shapes: list[Shapes], source: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the logits behind a few tokens for a source text that is padded, without a cache and token by token with one."""
+    generator, vocabulary = torch.Generator().manual_seed(0), int(model.config.vocab_size)
+    ids = torch.randint(0, vocabulary, (1, source), generator=generator)
+    mask = (torch.arange(source) < max(1, source - 2)).long()[None]
+    text = torch.randint(0, vocabulary, (1, min(TOKENS, steps.length)), generator=generator)
+    plain = model(input_ids=ids, attention_mask=mask, decoder_input_ids=text, use_cache=False).logits[:, -1]
+    crossed = steps.encode(ids, mask)
+    step: dict[str, Any] = {"cache": [[torch.zeros(1, *own[1:], dtype=model.dtype) for _ in range(2)] for own, _ in shapes]}
+    for place in range(text.shape[1]):
+        step = steps.decode(text[:, place : place + 1], torch.tensor(place), mask, crossed, step["cache"])
+    return plain, step["logits"]
 
 
 def _entries(model: Any, shapes: list[Shapes], batch: int, source: int) -> dict[str, EntryPoint]:

@@ -1,5 +1,6 @@
 """The ways in: recognise what a model was given as, and import it. Every one of them ends in an ImportedModel."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from tvm_balanced.core.entry_point import EntryPoint, check_entry_points
 from tvm_balanced.core.imported_model import ImportedModel
-from tvm_balanced.core.validation import check_count, check_donate, check_examples, check_path
+from tvm_balanced.core.validation import check_count, check_donate, check_examples, check_path, require
 from tvm_balanced.errors import InputError, ModelError
 
 HELP = (
@@ -40,6 +41,9 @@ class Request:
             object.__setattr__(self, "args", (self.args,))
         check_examples(self.args, self.kwargs, self.dynamic_shapes)
         check_donate(self.donate)
+        for name, expected in _FILES.items():
+            if getattr(self, name) is not None:
+                require(name, getattr(self, name), (str, os.PathLike), expected)
         for name in ("batch", "length"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
@@ -71,6 +75,10 @@ class Request:
             raise ModelError(f"{what}; {_GOES_WITH[next(name for name in names if given[name])]}", usage=True)
 
 
+_FILES = {
+    "weights": "the path of a checkpoint, or call load_state_dict of the module before",
+    "masks": "the path of a file of masks, or multiply the weights of the module by them before",
+}
 _GOES_WITH = {
     "examples": "args, kwargs, dynamic_shapes and entry_points go with a module",
     "weights": "--weights goes with package.module:factory, and weights= with a module",
@@ -117,7 +125,22 @@ def import_source(model: Any, request: Request) -> ImportedModel:
             f"model is {type(model).__name__}, which is called on more than tensors; give its .model, a {type(inner).__name__}, "
             "with examples of what that is called with"
         )
-    raise InputError(f"model is {type(model).__name__}; give {HELP}")
+    raise InputError(_not_a_model(model))
+
+
+def _not_a_model(model: Any) -> str:
+    """Return what was given in place of a model, and what to give."""
+    from tvm_balanced.runtime.compiled_module import CompiledModule
+
+    if isinstance(model, CompiledModule):
+        return "model is compiled already; call it, or give the module that it was compiled from"
+    if isinstance(model, type):
+        return f"model is the class {model.__name__}; give an instance of it, in eval mode and with its weights"
+    if isinstance(model, Mapping):
+        return f"model is {type(model).__name__}, as a state dict is; give the module that takes it, after load_state_dict"
+    if callable(model):
+        return f"model is {type(model).__name__}; give a torch.nn.Module whose forward calls it, or {HELP}"
+    return f"model is {type(model).__name__}; give {HELP}"
 
 
 def _import_path(model: str | Path, request: Request) -> ImportedModel:

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections import UserDict
+from collections import OrderedDict, UserDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count
@@ -171,6 +171,8 @@ def _tree(value: Any) -> Tree:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         mapped = value.items() if isinstance(value, Mapping) else None  # a ModelOutput, which leaves out what is None
         return _class_tree(value, mapped or ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)))
+    if type(value) is OrderedDict and all(isinstance(key, str) for key in value):
+        return _class_tree(value, value.items())
     if isinstance(value, Mapping):
         return {"dict": [[key, _tree(part)] for key, part in value.items()]}
     if not isinstance(value, PLAIN):

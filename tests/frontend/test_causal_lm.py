@@ -116,6 +116,19 @@ def test_llama_writes_what_transformers_writes_also_when_loaded(small, tmp_path)
     assert len(compiled.weights) < 2 * len(compiled.facts.entry_points["decode"].weights)  # both share them
 
 
+class Telling(transformers.generation.streamers.BaseStreamer):
+    """What is told a text as transformers tells it, as its TextStreamer is."""
+
+    def __init__(self):
+        self.told, self.ended = [], False
+
+    def put(self, value):
+        self.told.append(value)
+
+    def end(self):
+        self.ended = True
+
+
 @pytest.mark.slow
 def test_texts_end_stream_and_are_drawn(small):
     model, lm = small
@@ -128,6 +141,11 @@ def test_texts_end_stream_and_are_drawn(small):
     seen = []
     lm.generate(ids, mask, max_new_tokens=4, streamer=seen.append)
     np.testing.assert_array_equal(np.stack(seen, 1), want[:, PROMPT : PROMPT + 4])
+    telling = Telling()
+    lm.generate(ids, mask, max_new_tokens=2, streamer=telling)
+    assert torch.equal(telling.told[0], ids)
+    assert torch.equal(torch.stack(telling.told[1:], 1), want[:, PROMPT : PROMPT + 2])
+    assert telling.ended
     drawn = [lm.generate(ids, mask, max_new_tokens=NEW, do_sample=True, top_k=20, seed=seed) for seed in (1, 1, 2)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -150,6 +168,7 @@ def test_wrong_prompts_get_one_sentence(small):
         ((ids, mask[:, 1:]), {}, "attention_mask has shape"),
         ((ids, behind), {}, "padding behind tokens"),
         ((ids, mask), {"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ((ids, mask), {"streamer": 3}, "streamer is int; give a callable"),
     ]:
         with pytest.raises(InputError, match=message) as error:
             lm.generate(*args, **options)
@@ -178,6 +197,24 @@ def test_a_folder_is_imported_alike(tmp_path):
         "last: int64[1]",
     ]
     assert len(imported.entry_points["decode"].donate) == 4
+
+
+def gpt_neo():
+    """Its attention takes the last of the keys that it is given for the newest token."""
+    local = [[["local"], 1]]
+    sizes = {"hidden_size": 64, "num_layers": 1, "num_heads": 4, "vocab_size": 120, "max_position_embeddings": LENGTH}
+    return transformers.GPTNeoForCausalLM(transformers.GPTNeoConfig(**sizes, attention_types=local, window_size=8))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_that_counts_its_keys_is_refused_and_the_advice_works(dtype):
+    model, ids = pruned(gpt_neo).to(dtype), torch.arange(3, 19)[None]
+    with pytest.raises(
+        ModelError, match=r"GPTNeoForCausalLM gives other logits with a cache of fixed slots .* compile it with ex"
+    ):
+        tb.compile_causal_lm(model, max_length=LENGTH)
+    imported = import_source(model, Request(kwargs={"input_ids": ids, "use_cache": False}))
+    assert list(imported.entry_points) == ["main"]
 
 
 class Recurrent(torch.nn.Module):

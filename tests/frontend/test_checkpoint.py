@@ -47,6 +47,17 @@ def test_the_only_file_of_a_folder_is_read(tmp_path):
         read_checkpoint(tmp_path)
 
 
+def test_a_file_comes_before_an_index_and_safetensors_before_pickles_as_in_transformers(tmp_path):
+    """save_pretrained in a folder that had shards removes these, and leaves their index."""
+    old, new = ({"0.weight": torch.full((2, 2), value)} for value in (1.0, 2.0))
+    torch.save(old, tmp_path / "pytorch_model.bin")
+    save_file(old, tmp_path / "old.safetensors")
+    index = {"weight_map": {"0.weight": "old.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    save_file(new, tmp_path / "model.safetensors")
+    assert torch.equal(read_checkpoint(tmp_path)["0.weight"], new["0.weight"])
+
+
 def rewrite(index, files):
     said = json.loads(index.read_text())
     said["weight_map"] |= files

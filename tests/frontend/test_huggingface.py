@@ -202,6 +202,13 @@ DAMAGE = {
     ),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "that transformers does not take"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "it has no weights under a name"),
+    "an adapter alone": (
+        lambda f: (
+            (f / "model.safetensors").rename(f / "adapter_model.safetensors"),
+            (f / "adapter_config.json").write_text("{}"),
+        ),
+        r"is a folder of an adapter, .*; load it with PEFT, call merge_and_unload\(\), and write",
+    ),
     "truncated weights": (lambda f: os.truncate(f / "model.safetensors", 5000), "not a readable weight file"),
     "a weight that is missing": (lack, "no weight for classifier.weight"),
     "another size": (lambda f: alter(f, hidden_size=64), "do not fit BertForSequenceClassification"),

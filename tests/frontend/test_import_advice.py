@@ -165,6 +165,17 @@ class Makes(nn.Module):
         return self.model(Own(y))
 
 
+class Chooses(nn.Module):
+    """Takes a dtype, as many of torch's own functions do."""
+
+    def __init__(self, dtype=None):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, y, dtype=None):
+        return LINEAR(y).to(dtype or self.dtype)
+
+
 class Locked(nn.Linear):
     def __init__(self):
         super().__init__(8, 8)
@@ -185,6 +196,34 @@ def test_models():
         lambda: goes_in(Locked().eval(), X),
         "export it yourself and give the ExportedProgram",
         lambda: goes_in(torch.export.export(Locked().eval(), (X,))),
+    )
+    follow(
+        lambda: goes_in(Chooses(), X, torch.float64),
+        "args[1] is torch.float64, no tensor and no plain number; wrap the model in a module whose forward gives it itself",
+        lambda: goes_in(Chooses(torch.float64), X),
+    )
+    follow(lambda: goes_in(nn.Linear, X), "model is the class Linear; give an instance of it", lambda: goes_in(LINEAR, X))
+    follow(
+        lambda: goes_in(torch.sin, X),
+        "give a torch.nn.Module whose forward calls it",
+        lambda: goes_in(Forward(torch.sin), X),
+    )
+    again = nn.Linear(8, 8)
+    state = LINEAR.state_dict()
+    follow(
+        lambda: goes_in(state, X),
+        "as a state dict is; give the module that takes it, after load_state_dict",
+        lambda: (again.load_state_dict(state), goes_in(again, X)),
+    )
+    follow(
+        lambda: goes_in(again, X, weights=state),
+        "weights is OrderedDict; give the path of a checkpoint, or call load_state_dict of the module before",
+        lambda: (again.load_state_dict(state), goes_in(again, X)),
+    )
+    follow(
+        lambda: goes_in(again, X, masks={"weight": X > 0}),
+        "masks is dict; give the path of a file of masks, or multiply the weights of the module by them before",
+        lambda: (again.weight.data.mul_(X > 0), goes_in(again, X)),
     )
     follow(lambda: goes_in(Pipeline(), X), "give its .model, a Linear", lambda: goes_in(Pipeline().model, X))
     follow(
@@ -256,6 +295,11 @@ def test_packed_sequences():
     )
 
 
+class Even(nn.Module):
+    def forward(self, x):
+        return LINEAR(x.reshape(x.shape[0] // 2, 2, -1)[:, 0])
+
+
 class Sixteen(nn.Module):
     def forward(self, x):
         return x.reshape(16, -1)
@@ -279,10 +323,32 @@ def test_dynamic_shapes():
         "the model allows batch = 16 alone: put that into dynamic_shapes",
         lambda: goes_in(Sixteen(), wide, dynamic_shapes=({0: 16},)),
     )
+    advised = "leave that dimension static, or try torch.export.Dim.AUTO for it"
+    for dims, said in ((batch, "which no compiled module tells"), (({0: 2 * Dim("half")},), "no input has the symbol alone")):
+        follow(
+            lambda dims=dims: goes_in(Even(), X, dynamic_shapes=dims),
+            f"{said}{':' if dims is batch else ';'} {advised}",
+            lambda: goes_in(Even(), X, dynamic_shapes=(None,)),
+        )
     few = ({0: Dim("batch", min=4)},)
     said = "give examples within the range of the Dim, or leave that dimension static"
     follow(lambda: goes_in(LINEAR, X[:3], dynamic_shapes=few), said, lambda: goes_in(LINEAR, X[:4], dynamic_shapes=few))
     goes_in(LINEAR, X[:3], dynamic_shapes=(None,))
+
+
+@pytest.mark.slow
+def test_a_length_that_torch_ties_to_a_multiple():
+    """Though a Wav2Vec2 takes any: at night it is compiled."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 32}
+    about = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+    model, sound = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**sizes, **about)).eval(), torch.randn(1, 8000)
+
+    def of_length(length):
+        goes_in(model, kwargs={"input_values": sound}, dynamic_shapes={"input_values": {1: length}})
+
+    said = "leave that dimension static, or try torch.export.Dim.AUTO for it"
+    follow(lambda: of_length(Dim("n", min=4000, max=32000)), said, lambda: of_length(Dim.AUTO))
 
 
 def load(path, **options):

@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -25,6 +27,13 @@ MASK = (torch.arange(8) % 4 == 0).expand(8, 8).contiguous()
         {"0.weight.mask": MASK},
         {"masks": {"0.weight": MASK}},
         {"0": {"weight": MASK.float(), "bias": None}},  # as NNI writes them
+        {"module.0.weight": MASK},
+        {"net.encoder.0.weight_mask": MASK},
+        {"0.weight_orig": torch.ones(8, 8), "0.weight_mask": MASK, "0.bias": torch.ones(8), "1.weight": torch.ones(4, 8)},
+        {
+            "state": defaultdict(dict, {"0.weight": {"mask": MASK}}),
+            "groups": [{"tensor_fqn": "0.weight"}],
+        },  # a sparsifier of torch.ao.pruning
     ],
 )
 def test_masks_under_the_names_that_tools_give_them(tmp_path, held):

@@ -49,7 +49,7 @@ def factory(**options):
 
 
 def test_files_that_are_missing_or_damaged():
-    said = "give a .pt2 of torch.export.save, a folder of transformers, or package.module:factory"
+    said = "give a .pt2 of torch.export.save, a folder of transformers (nothing is downloaded), or package.module:factory"
     follow(lambda: goes_in("none.pt2"), said, lambda: goes_in(written()))
     os.truncate("m.pt2", 300)
     follow(lambda: goes_in("m.pt2"), "write it again with torch.export.save", lambda: goes_in(written()))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,3 +161,18 @@ def test_a_dict_that_the_model_changes_may_be_given_again(monkeypatch):
         torch.testing.assert_close(got["sum"], want["sum"], rtol=1e-4, atol=1e-4)
     with pytest.raises(InputError, match="a dict with x, other was given where the model takes"):
         module({"x": given["x"], "other": given["x"]})
+
+
+class Ordered(nn.Module):
+    def forward(self, x):
+        return OrderedDict(out=x + 1, aux=[x])
+
+
+def test_an_ordered_dict_comes_back_as_one():
+    """As segmentation models of torchvision return it."""
+    compiled, x = tb.compile(Ordered(), (torch.ones(2),), threads=1), torch.zeros(2)
+    got = compiled(x)
+    assert type(got) is OrderedDict
+    assert list(got) == ["out", "aux"]
+    assert torch.equal(got["out"], x + 1)
+    assert type(compiled(x.numpy())) is dict

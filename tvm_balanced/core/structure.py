@@ -7,7 +7,7 @@ A tree is one of
     {"tuple": [tree, ...]}, {"list": [tree, ...]}
     {"dict": [[key, tree], ...]}
     {"class": "module.Name", "fields": [[name, tree], ...]}     a dataclass, a ModelOutput of transformers, a namedtuple,
-                                                                a cache of `core.key_value_cache`
+                                                                an OrderedDict of texts, a cache of `core.key_value_cache`
 
 A call is a list of [name of a parameter, tree], in the order of the parameters.
 """
@@ -15,6 +15,7 @@ A call is a list of [name of a parameter, tree], in the order of the parameters.
 import dataclasses
 import math
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -80,7 +81,9 @@ def loaded_class(name: str) -> Callable[..., Any] | None:
 
 
 def of_fields(kind: Any) -> type | None:
-    """Return a class if it is made of named fields alone: a dataclass or a namedtuple."""
+    """Return a class if it is made of named fields alone: a dataclass, a namedtuple or an OrderedDict."""
+    if kind is OrderedDict:
+        return OrderedDict
     named = isinstance(kind, type) and (dataclasses.is_dataclass(kind) or (issubclass(kind, tuple) and hasattr(kind, "_fields")))
     return kind if named else None
 

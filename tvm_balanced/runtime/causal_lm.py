@@ -40,7 +40,7 @@ class LanguageModel(CompiledModule):
         top_p: float = 1.0,
         seed: int = 0,
         eos_token_id: int | None = None,
-        streamer: Callable[[Array], None] | None = None,
+        streamer: Any = None,
     ) -> Any:
         """Return what the model writes, as `generate` of transformers does.
 
@@ -62,8 +62,9 @@ class LanguageModel(CompiledModule):
             Of the draws: the same one gives the same text.
         eos_token_id : int, optional
             The token that ends a text; by default the model's own.
-        streamer : callable, optional
-            Is given the new token of each row, (B,) int64, as soon as it is known.
+        streamer : callable or streamer of transformers, optional
+            Is given the new token of each row, (B,) int64, as soon as it is known. One of transformers, as TextStreamer, is given
+            what stands before the first token too, and is told the end.
 
         Returns
         -------
@@ -86,10 +87,11 @@ class LanguageModel(CompiledModule):
             raise InputError(self._too_long(ids, wanted))
         ends = self.generation.ends if eos_token_id is None else (eos_token_id,)
         choose = Sampling(temperature, top_k, top_p, seed).choose if do_sample else most_probable
+        put, end = _listener(streamer, input_ids, text[0])
         for token in self._tokens(ids, mask, wanted, choose, ends):
             text.append(token[:, None])
-            if streamer is not None:
-                streamer(token)
+            put(token)
+        end()
         return _like(input_ids, np.concatenate(text, 1))
 
     def _tokens(
@@ -244,6 +246,23 @@ def most_probable(logits: Array) -> Array:
     """Return the most probable token of each row of logits (B, V)."""
     tokens: Array = logits.argmax(-1)
     return tokens
+
+
+def _listener(streamer: Any, given: Any, begin: Array) -> tuple[Callable[[Array], Any], Callable[[], Any]]:
+    """Return what takes each new token and what is called at the end; `begin` (B, T) stands before the first one."""
+    if streamer is None or (callable(streamer) and not hasattr(streamer, "put")):
+        return streamer or _nothing, _nothing
+    if not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+        raise InputError(
+            f"streamer is {type(streamer).__name__}; give a callable that takes the new token of each row, or a streamer of "
+            "transformers"
+        )
+    streamer.put(_like(given, begin))
+    return lambda token: streamer.put(_like(given, token)), streamer.end
+
+
+def _nothing(*_: Any) -> None:
+    """Take what nobody wants."""
 
 
 def _array(name: str, value: Any) -> Array:

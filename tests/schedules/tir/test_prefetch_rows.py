@@ -90,15 +90,15 @@ def test_where_rows_are_fetched(name, m, fetches):
 @pytest.mark.grid
 @pytest.mark.parametrize("name", FLOAT32)
 @pytest.mark.parametrize("pattern", ["2:16", "3:16"])
-def test_results_are_the_same(name, pattern, rng, monkeypatch):
+@pytest.mark.parametrize("static", [None, 9, 141])
+def test_results_are_the_same(name, pattern, static, rng, monkeypatch):
     """K and N are no whole blocks, M no whole tiles."""
     skip_unless_it_computes(name)
     monkeypatch.setattr(prefetch_rows, "FAR_BYTES", 0)
     kernel = KERNELS[name]
     weight, bias = reference.balanced(72, 300, P(pattern), rng), rng.standard_normal(72).astype(np.float32)
-    for static in (None, 9, 141):
-        run = reference.compile_kernel(name, weight, P(pattern), bias, m=static, residual=True, activation="relu")
-        for m in [static] if static else (17, 141):
-            x, residual = (rng.standard_normal((m, columns)).astype(np.float32) for columns in (300, 72))
-            error = reference.relative_error(run(x, residual), reference.dense(x, weight, bias, "relu", residual))
-            assert error < (kernel.tolerance or 1e-5), (static, m)
+    run = reference.compile_kernel(name, weight, P(pattern), bias, m=static, residual=True, activation="relu")
+    for m in [static] if static else (17, 141):
+        x, residual = (rng.standard_normal((m, columns)).astype(np.float32) for columns in (300, 72))
+        error = reference.relative_error(run(x, residual), reference.dense(x, weight, bias, "relu", residual))
+        assert error < (kernel.tolerance or 1e-5), m

@@ -109,14 +109,15 @@ def one_cell(options: argparse.Namespace) -> None:
 
 
 class Moments:
-    """When tokens came: a streamer for `generate` of transformers, and its `put` for ours."""
+    """When tokens came, in seconds of a clock: a streamer for `generate` of transformers and for ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.seen: list[float] = []
 
     def put(self, _: Any) -> None:
         """Note the time."""
-        self.seen.append(time.perf_counter())
+        self.seen.append(self.clock())
 
     def end(self) -> None:
         """Take the end of a text, as transformers asks."""

@@ -27,6 +27,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import tvm_balanced as tb
 from benchmarks.cell import append, stamp
+from benchmarks.generate import Moments
 from tvm_balanced.core.encoding import Array
 from tvm_balanced.testing.peak_memory import peak
 
@@ -84,20 +85,6 @@ def write(folder: Path, layers: int, hidden: int) -> None:
     said.save_pretrained(folder)
 
 
-class Moments:
-    """When tokens came, in CPU seconds of this process: a streamer of transformers."""
-
-    def __init__(self) -> None:
-        self.seen: list[float] = []
-
-    def put(self, _: Any) -> None:
-        """Note the time."""
-        self.seen.append(time.process_time())
-
-    def end(self) -> None:
-        """Take the end of a text."""
-
-
 def prompt() -> torch.Tensor:
     """Return the tokens of the prompt, (1, PROMPT)."""
     return torch.randint(3, 32_000, (1, PROMPT), generator=torch.Generator().manual_seed(1))
@@ -106,7 +93,7 @@ def prompt() -> torch.Tensor:
 def seconds(run: Callable[[Moments], Any]) -> float:
     """Return the median CPU time of a token after the first, once all of it is in memory."""
     run(Moments())
-    moments = Moments()
+    moments = Moments(time.process_time)
     run(moments)
     return float(np.median(np.diff(moments.seen[-NEW:])))
 

@@ -19,17 +19,15 @@ from benchmarks.models import lstm, minilm
 from tvm_balanced.api import import_model
 from tvm_balanced.bench.kernel import KernelBenchmark
 from tvm_balanced.compiler.layers import planned
-from tvm_balanced.core.caches import CACHE_MULTIPLE, last_level_cache
 from tvm_balanced.core.pattern import BalancedPattern
 from tvm_balanced.runtime.host import host_target
 from tvm_balanced.runtime.target_features import target_key
-from tvm_balanced.schedules import Workload
 from tvm_balanced.selection.kernel_choice import KernelSelector
 from tvm_balanced.tuning.log import manifest, tools
 from tvm_balanced.tuning.log.log import FILE
 from tvm_balanced.tuning.race import host_log, model_runner, race_winners
 from tvm_balanced.tuning.result import TuningResult
-from tvm_balanced.tuning.runners.local import LocalRunner
+from tvm_balanced.tuning.runners.local import cold_runner
 from tvm_balanced.tuning.tasks import Task, tasks_of
 from tvm_balanced.tuning.tune import TuneOptions, tune_tasks
 
@@ -92,13 +90,8 @@ def tune(name: str, threads: int, options: argparse.Namespace) -> TuningResult:
         resume=True,
         threads=threads,
     )
-    tasks, runner = SETS[name](threads), cold_runner(None, threads) if name in ALONE else None
+    tasks, runner = SETS[name](threads), cold_runner(threads) if name in ALONE else None
     return tune_tasks(tasks, settings, f"benchmarks.tune_shipped {name}", runner=runner)
-
-
-def cold_runner(_workload: Workload | None, threads: int) -> LocalRunner:
-    """Return what measures layers with weights from memory."""
-    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache())
 
 
 def folders(work_dir: Path) -> list[Path]:
@@ -110,7 +103,7 @@ def race(work_dir: Path) -> None:
     """Race the winners of all sets again, their weights from where they were when they won, and print what came of it."""
     for folder in folders(work_dir):
         alone = folder.name.rpartition("-")[0] in ALONE
-        for winner in race_winners(host_log(folder), cold_runner if alone else model_runner):
+        for winner in race_winners(host_log(folder), (lambda _, threads: cold_runner(threads)) if alone else model_runner):
             gain = f"{winner.gain.p50:.3f}x ({winner.gain.p20:.3f} to {winner.gain.p80:.3f})"
             print(f"{tools.title((winner.workload, winner.threads))}: {gain}{'' if winner.won else ', dropped'}", flush=True)
 

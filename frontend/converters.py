@@ -654,19 +654,20 @@ def slice_(node: Any, importer: Any) -> relax.Expr:
     never reach so far, this converter tells TVM; and so for x[:, :-1].
     """
     x, dim, start, end, step = [*node.args, *(None,) * 5][:5]
-    size = node.meta["val"].shape[dim or 0]
+    source, dim, start = importer.env[x], dim or 0, start or 0
+    size = node.meta["val"].shape[dim]
     if isinstance(size, int) and size == 0:  # TVM would give a length below zero
-        return importer.block_builder.emit(relax.op.strided_slice(importer.env[x], [dim or 0], [0], [0], assume_inbound=True))
-    if _leaves_out_the_last(node, dim or 0, start or 0, end, step):
-        last = importer.env[x].ty.shape[dim or 0] + end
-        return importer.block_builder.emit(
-            relax.op.strided_slice(importer.env[x], [dim or 0], [start or 0], [last], assume_inbound=True)
-        )
-    if not _ends_inside(node, dim or 0, start or 0, end, step):
+        return _slice_inside(importer, source, dim, 0, 0)
+    if _leaves_out_the_last(node, dim, start, end, step):
+        return _slice_inside(importer, source, dim, start, source.ty.shape[dim] + end)
+    if not _ends_inside(node, dim, start, end, step):
         return importer._slice(node)
-    return importer.block_builder.emit(
-        relax.op.strided_slice(importer.env[x], [dim or 0], [start or 0], [importer.env[end]], assume_inbound=True)
-    )
+    return _slice_inside(importer, source, dim, start, importer.env[end])
+
+
+def _slice_inside(importer: Any, x: relax.Expr, dim: int, start: Any, end: Any) -> relax.Expr:
+    """Emit a slice whose end is known not to lie past the tensor's."""
+    return importer.block_builder.emit(relax.op.strided_slice(x, [dim], [start], [end], assume_inbound=True))
 
 
 def split(node: Any, importer: Any) -> Any:
@@ -679,7 +680,7 @@ def split(node: Any, importer: Any) -> Any:
     lengths = list(sizes) if isinstance(sizes, (list, tuple)) else [part.shape[axis] for part in node.meta["val"]]
     parts, start = [], 0
     for size in lengths:
-        parts.append(importer.block_builder.emit(relax.op.strided_slice(x, [axis], [start], [start + size], assume_inbound=True)))
+        parts.append(_slice_inside(importer, x, axis, start, start + size))
         start += size
     return tuple(parts)
 

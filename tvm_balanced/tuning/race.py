@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tvm_balanced.core.caches import CACHE_MULTIPLE, LARGE_BYTES, last_level_cache
+from tvm_balanced.core.caches import LARGE_BYTES
 from tvm_balanced.core.ratio import Ratio
 from tvm_balanced.errors import TuningError
 from tvm_balanced.runtime.host import host_target
@@ -18,7 +18,7 @@ from tvm_balanced.tuning.log.log import Log
 from tvm_balanced.tuning.log.record import Winner
 from tvm_balanced.tuning.log.tools import fits, winners_of
 from tvm_balanced.tuning.runners.base import Confirmed, Runner
-from tvm_balanced.tuning.runners.local import LocalRunner
+from tvm_balanced.tuning.runners.local import layer_runner
 from tvm_balanced.tuning.scheduler import RACE_SECONDS, now
 
 TIMES = 3  # that a winner has to win
@@ -28,7 +28,7 @@ def model_runner(workload: Workload, threads: int) -> Runner:
     """Return what races a workload here. Its weights are where those of a model's layer are: in the last-level cache, and for one
     row of x, where they are the bottleneck, in memory.
     """
-    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 2 * LARGE_BYTES)
+    return layer_runner(workload, threads, rotate=2 * LARGE_BYTES)
 
 
 def host_log(folder: Path) -> Log:
@@ -64,5 +64,5 @@ def race_winners(log: Log, runner_of: Callable[[Workload, int], Runner] = model_
 def _after(winner: Winner, races: Sequence[Confirmed | None]) -> Winner:
     """Return a winner after its races; one that is not right any more has lost."""
     gains = sorted((race.gain for race in races if race is not None), key=lambda gain: gain.p50)
-    won = len(gains) == len(races) and all(gain.p20 > 1 for gain in gains)
+    won = all(race is not None and race.faster for race in races)
     return replace(winner, won=won, gain=gains[len(gains) // 2] if gains else Ratio(1.0, 1.0, 1.0), at=now())

@@ -365,8 +365,7 @@ class Tuner:
         finalists = state.finalists()
         found = self.runner.confirm(state.task.workload, finalists, seconds) if finalists else None
         found = found or Confirmed(state.space.default, Ratio(1.0, 1.0, 1.0), None)  # no candidate is correct, or close enough
-        # at least four of five rounds were faster: with a median alone, noise could win
-        won = found.decisions != state.space.default and found.gain.p20 > 1
+        won = found.decisions != state.space.default and found.faster
         workload, space = state.task.workload, state.space.fingerprint
         outcome = (found.decisions, won, found.gain, found.max_error, now(), finalists)
         winner = Winner(self.run, workload, self.threads, space, *outcome)

@@ -29,6 +29,11 @@ class Confirmed:
     gain: Ratio
     max_error: float | None
 
+    @property
+    def faster(self) -> bool:
+        """Whether at least four of five rounds were faster: with a median alone, noise could win."""
+        return self.gain.p20 > 1
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -159,6 +159,13 @@ class LocalRunner:
         return run
 
 
-def layer_runner(workload: Workload, threads: int) -> LocalRunner:
-    """Return what measures a layer without a model here; weights for one row of x, which are the bottleneck, come from memory."""
-    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache() if workload.m == 1 else 0)
+def cold_runner(threads: int) -> LocalRunner:
+    """Return what measures layers here with weights from memory."""
+    return LocalRunner(host_target(), threads, CACHE_MULTIPLE * last_level_cache())
+
+
+def layer_runner(workload: Workload, threads: int, rotate: int = 0) -> LocalRunner:
+    """Return what measures a layer without a model here; weights for one row of x, which are the bottleneck, come from memory,
+    others from where so many bytes of them rotate.
+    """
+    return cold_runner(threads) if workload.m == 1 else LocalRunner(host_target(), threads, rotate)
